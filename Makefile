@@ -1,0 +1,89 @@
+# One lakehouse from a clone: `make demo`. Stamps under .venv make the second start instant.
+# GNU make and Python 3.11 or 3.12 are all that must be there; Java 17 or 21 is looked for by `lakehouse doctor`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Without cached bytecode every Dagster process takes 2.5 times as long to start.
+unexport PYTHONDONTWRITEBYTECODE
+unexport VIRTUAL_ENV
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
+LOCK := $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashes --no-emit-index-url --no-header
+CODE := lakehouse assets jobs sensors definitions.py
+ARGS ?=
+
+.PHONY: help
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+.PHONY: demo
+demo: $(VENV)/.demo $(VENV)/.jars ## the whole lakehouse on a simulated market; make demo ARGS="--rate 1000"
+	@exec $(BIN)/lakehouse demo $(ARGS)
+
+.PHONY: up
+up: $(VENV)/.demo $(VENV)/.jars ## the same on the live venues
+	@exec $(BIN)/lakehouse up $(ARGS)
+
+.PHONY: install
+install: $(VENV)/.demo $(VENV)/.jars ## what the demo needs, without starting it
+
+.PHONY: check
+check: $(VENV)/.test ## formatting, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: check $(VENV)/.jars ## check, then every test; make test ARGS="-k bars"
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: format
+format: $(VENV)/.test ## rewrite the code as `make check` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(BIN)/uv ## resolve the Python dependencies anew; the demo's versions follow the developers'
+	$(LOCK) pyproject.toml --group dev --extra postgres --upgrade --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
+
+.PHONY: clean
+clean: ## remove the virtual environment and caches; data under .lakehouse stays (see `lakehouse reset`)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(CODE) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first of these that is 3.11 or 3.12. Each is run, not only found: a version manager's shim may lead nowhere.
+$(BIN)/python:
+	@for candidate in $${PYTHON:-} python3 python3.12 python3.11; do \
+	    if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then \
+	        echo "creating $(VENV) with $$("$$candidate" --version)"; \
+	        exec "$$candidate" -m venv $(VENV); \
+	    fi; \
+	done; \
+	found="$$(python3 --version 2>/dev/null || echo no python3)"; \
+	echo "make: found $$found; expected Python 3.11 or 3.12; install it or say make PYTHON=/path/to/python3" >&2; \
+	exit 69
+
+$(BIN)/uv: | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv==$(UV_VERSION)'
+	@touch $@
+
+$(VENV)/.demo: requirements.lock pyproject.toml | $(BIN)/uv
+	@echo "installing the locked dependencies; some minutes the first time"
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --editable .
+	@$(BIN)/python -m compileall -q $(CODE) || true
+	@touch $@
+
+$(VENV)/.test: requirements-dev.lock $(VENV)/.demo
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.jars: lakehouse/jars.lock $(VENV)/.demo
+	@$(BIN)/python -m lakehouse.jars
+	@touch $@

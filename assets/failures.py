@@ -1,0 +1,19 @@
+"""Errors of the library as Dagster failures: the one line that says what to do, and whether a retry makes sense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster import Failure
+
+from lakehouse.errors import LakehouseError, TerminalError
+
+
+@contextmanager
+def one_line_failures() -> Iterator[None]:
+    """Turn our errors into `dagster.Failure`; only the retriable ones allow retries. Bugs keep their trace."""
+    try:
+        yield
+    except LakehouseError as error:
+        raise Failure(description=str(error), allow_retries=not isinstance(error, TerminalError)) from None

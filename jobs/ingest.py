@@ -1,0 +1,92 @@
+"""The job `ingest`: the venues' sockets into Kafka, until somebody cancels it.
+
+Guarantee and gaps are those of `lakehouse.ingest`. On its way out it closes the sockets, then waits for Kafka's
+acknowledgements, within one deadline.
+"""
+
+# Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
+
+import time
+
+from dagster import AssetMaterialization, Config, OpExecutionContext, ResourceParam, in_process_executor, job, op
+from pydantic import Field
+
+from assets.lineage import topic_key
+from jobs.hosting import hosting, log_event
+from jobs.kept import NAME_TAG, name_of
+from jobs.lease import Lease
+from lakehouse.ingest.service import IngestService, IngestStats
+from lakehouse.settings import Settings
+
+#: How often the body looks whether its feeds live, and how soon a lost lease is noticed, in seconds.
+POLL_SECONDS = 1.0
+#: Seconds for sockets to close and Kafka to acknowledge; below the time a container or a control room gives a run.
+STOP_SECONDS = 6.0
+
+
+class IngestConfig(Config):
+    """Config of one ingest run."""
+
+    venues: list[str] = Field([], description="Venues this run ingests; none means those of the settings.")
+
+
+@op
+def host_ingest(context: OpExecutionContext, config: IngestConfig, settings: ResourceParam[Settings]) -> None:
+    """Host the ingest service: start, watch, report, and end it in order when the run ends."""
+    venues = tuple(config.venues) or settings.venues
+    with hosting(context, settings, name_of("ingest", venues, settings.venues)) as lease:
+        service = IngestService(settings, venues=venues)
+        try:
+            service.start()
+            context.log.info(f"ingesting {', '.join(venues)}; metrics on port {service.stats().metrics_port}")
+            _watch(context, settings, service, lease)
+        finally:
+            unflushed = service.stop(STOP_SECONDS)
+            if unflushed:
+                context.log.warning(f"{unflushed} messages were not acknowledged by Kafka; the next run sees their gap")
+
+
+def _watch(context: OpExecutionContext, settings: Settings, service: IngestService, lease: Lease) -> None:
+    """Until a feed or the producer dies, or the lease is lost."""
+    due = time.monotonic() + min(10.0, settings.report_seconds)
+    last: IngestStats | None = None
+    while True:
+        service.check()
+        lease.hold(POLL_SECONDS)
+        if time.monotonic() >= due:
+            due = time.monotonic() + settings.report_seconds
+            stats = service.stats()
+            for materialization in _materializations(settings, stats, last):
+                log_event(context, materialization)
+            last = stats
+
+
+def _materializations(settings: Settings, stats: IngestStats, last: IngestStats | None) -> list[AssetMaterialization]:
+    """What has gone into the topics: totals of this run, and since the report before."""
+    connected = sum(venue.connected for venue in stats.venues)
+    trades = AssetMaterialization(
+        topic_key(settings.topic_trades),
+        metadata={
+            "produced": stats.produced,
+            "acknowledged": stats.acked,
+            "acknowledged_since_last_report": stats.acked - (last.acked if last else 0),
+            "unacknowledged": stats.unacknowledged,
+            "venues_connected": f"{connected} of {len(stats.venues)}",
+            "gaps": sum(venue.gaps for venue in stats.venues),
+            "reconnects": sum(venue.reconnects for venue in stats.venues),
+        },
+    )
+    rejected = sum(venue.rejected for venue in stats.venues)
+    if rejected == (sum(venue.rejected for venue in last.venues) if last else 0):
+        return [trades]
+    return [trades, AssetMaterialization(topic_key(settings.topic_rejected), metadata={"rejected": rejected})]
+
+
+@job(
+    executor_def=in_process_executor,
+    tags={NAME_TAG: "ingest"},
+    description="Exchanges' WebSocket feeds → Kafka, continuously. Kept alive by the sensor `keep_ingest_running`.",
+)
+def ingest() -> None:
+    """Host ingest."""
+    host_ingest()

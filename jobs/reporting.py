@@ -1,0 +1,100 @@
+"""What a running stream tells Dagster: materializations of the tables that changed, then the verdicts of the checks.
+
+Each table once per `settings.report_seconds`, because Dagster keeps every event. The verdicts come right after the
+materializations: a materialization without them would show its checks as not evaluated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dagster import AssetCheckEvaluation, AssetMaterialization, OpExecutionContext
+
+from assets.checks import checks_of, severity
+from assets.lineage import table_key
+from assets.metadata import ledger_materialization, progress_metadata
+from assets.specs import ALWAYS_GROWING
+from jobs.hosting import log_event
+from lakehouse.lake import open_table
+from lakehouse.quality.checks import Check, CheckResult, run_checks
+from lakehouse.settings import Settings
+from lakehouse.tables import OPS_BATCHES, OPS_CHECKS, Table
+
+if TYPE_CHECKING:
+    from lakehouse.streams.progress import TableProgress
+
+#: Until trades have come through to the last table, a stream looks this often (seconds), so that a start shows soon;
+#: for one report interval at most.
+FIRST_REPORT_SECONDS = 5.0
+
+
+class Reporter:
+    """Reports for one run. Remembers which version of each table it has reported."""
+
+    def __init__(self, context: OpExecutionContext, settings: Settings, layers: Sequence[str]) -> None:
+        self._context = context
+        self._settings = settings
+        # The ledgers' own checks go with the last layer, so that split streams evaluate them once.
+        self._checks = checks_of((*layers, "ops") if "gold" in layers else tuple(layers))
+        self._reported: dict[str, int] = {}
+        self._first_at_latest = time.monotonic() + settings.report_seconds
+        self._due = time.monotonic() + min(FIRST_REPORT_SECONDS, settings.report_seconds)
+
+    def due(self) -> bool:
+        """Whether it is time for `report`."""
+        return time.monotonic() >= self._due
+
+    def report(self, read_progress: Callable[[], Mapping[str, TableProgress]]) -> None:
+        """1 materializations of the tables that changed, 2 checks, 3 the ledgers. Nothing where nothing changed.
+
+        What cannot be read now is logged and reported the next time: a report must not end a stream.
+        """
+        self._due = time.monotonic() + self._settings.report_seconds
+        try:
+            progress = read_progress()
+            if self._too_early(progress):
+                self._due = time.monotonic() + min(FIRST_REPORT_SECONDS, self._settings.report_seconds)
+                return
+            if self._report_tables(progress):
+                self._evaluate_checks()
+                for ledger in (OPS_BATCHES, OPS_CHECKS):
+                    self._report_ledger(ledger)
+        except Exception:
+            self._context.log.warning("nothing, or not everything, could be reported this time", exc_info=True)
+
+    def _too_early(self, progress: Mapping[str, TableProgress]) -> bool:
+        empty = any(path in ALWAYS_GROWING and not table.rows for path, table in progress.items())
+        return empty and not self._reported and time.monotonic() < self._first_at_latest
+
+    def _report_tables(self, progress: Mapping[str, TableProgress]) -> bool:
+        changed = [table for path, table in progress.items() if self._reported.get(path) != table.version]
+        for table in changed:
+            materialization = AssetMaterialization(table_key(table.table_path), metadata=progress_metadata(table))
+            log_event(self._context, materialization)
+            self._reported[table.table_path] = table.version
+        return bool(changed)
+
+    def _evaluate_checks(self) -> None:
+        results = run_checks(self._settings, self._checks, recent=True, run_id=self._context.run_id)
+        for check, result in results:
+            log_event(self._context, _evaluation(check, result))
+
+    def _report_ledger(self, ledger: Table) -> None:
+        version = open_table(self._settings, ledger).version()
+        if self._reported.get(ledger.path) != version:
+            log_event(self._context, ledger_materialization(self._settings, ledger))
+            self._reported[ledger.path] = version
+
+
+def _evaluation(check: Check, result: CheckResult) -> AssetCheckEvaluation:
+    return AssetCheckEvaluation(
+        asset_key=table_key(check.table_path),
+        check_name=check.name,
+        passed=result.passed,
+        severity=severity(check),
+        description=f"{result.detail} (today's and yesterday's partitions)",
+        metadata=dict(result.figures),
+        blocking=check.blocking,
+    )

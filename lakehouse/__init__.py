@@ -1,0 +1,1 @@
+"""A streaming lakehouse for crypto trades. Knows nothing of Dagster and runs without it."""

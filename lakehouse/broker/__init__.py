@@ -1,0 +1,1 @@
+"""Kafka: an embedded single-node broker for the laptop, and the topics on whichever broker is used."""

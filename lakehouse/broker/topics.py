@@ -1,0 +1,190 @@
+"""Topics and offsets, on whichever broker is used: the embedded one, Kafka, or Redpanda. Ordinary admin calls only."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from lakehouse.broker.home import RETENTION_MS
+from lakehouse.errors import BrokerUnavailableError
+from lakehouse.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: librdkafka would print to stderr; a client given a logger hands its lines to Python instead. Silent unless asked for.
+librdkafka_log = logging.getLogger("lakehouse.librdkafka")
+librdkafka_log.addHandler(logging.NullHandler())
+librdkafka_log.propagate = False
+librdkafka_log.setLevel(logging.CRITICAL + 1)
+
+#: Seconds for one admin request.
+REQUEST_SECONDS = 10.0
+
+TOPIC_CONFIG = {
+    "cleanup.policy": "delete",
+    # Ingest must leave the Kafka timestamp at the time of sending: a repaired trade of last month, stamped with its own
+    # time, would be past the retention at once.
+    "retention.ms": str(RETENTION_MS),
+    "message.timestamp.type": "CreateTime",
+    "compression.type": "producer",
+}
+
+
+class Admin:
+    """An AdminClient that keeps librdkafka quiet and remembers why it could not connect."""
+
+    def __init__(self, bootstrap: str) -> None:
+        reasons: deque[str] = deque(maxlen=1)
+
+        def note(error: KafkaError) -> None:  # No method: a cycle would keep the client's threads until the next gc.
+            if error.code() != KafkaError._ALL_BROKERS_DOWN:
+                reasons.append(error.str())
+
+        settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "error_cb": note, "reconnect.backoff.max.ms": 500}
+        self._reasons = reasons
+        self.client = AdminClient(settings, logger=librdkafka_log)
+
+    @property
+    def reason(self) -> str:
+        """Why the last connection failed, in librdkafka's words."""
+        return self._reasons[-1] if self._reasons else "no reason given"
+
+    def metadata(self, timeout: float) -> Any | None:
+        """The cluster's metadata with at least one broker in it, or None."""
+        try:
+            metadata = self.client.list_topics(timeout=max(0.1, timeout))
+        except KafkaException:
+            self.client.poll(0)  # Delivers the reason.
+            return None
+        return metadata if metadata.brokers else None
+
+
+def wait_until_ready(bootstrap: str, timeout: float = 30.0) -> None:
+    """Return as soon as a broker answers a metadata request.
+
+    Raises BrokerUnavailableError, one line, where none did within `timeout` seconds.
+    """
+    _ready(Admin(bootstrap), bootstrap, timeout)
+
+
+def cluster_id(bootstrap: str, timeout: float) -> str | None:
+    """Kafka's id of the cluster that answers there; None where none answers within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    admin = Admin(bootstrap)
+    while True:
+        metadata = admin.metadata(min(0.5, deadline - time.monotonic()))
+        if metadata is not None:
+            return str(metadata.cluster_id)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.05)
+
+
+def ensure_topics(settings: Settings, bootstrap: str | None = None, timeout: float = 30.0) -> dict[str, int]:
+    """Create those of the three topics that are missing; returns topic → partitions as they are afterwards.
+
+    A topic that exists keeps its partitions (adding some would move keys, and with them the order of a symbol's
+    trades); a count other than the set one is logged. The replication factor is the cluster's default. Safe to call at
+    once from several processes. Raises BrokerUnavailableError, one line, where no broker answers.
+    """
+    bootstrap = bootstrap or settings.bootstrap()
+    wanted = dict.fromkeys(settings.topics, 1) | {settings.topic_trades: settings.topic_partitions}
+    admin = Admin(bootstrap)
+    deadline = time.monotonic() + timeout
+    existing = _ready(admin, bootstrap, timeout).topics
+    new = [
+        NewTopic(topic, num_partitions=count, replication_factor=-1, config=TOPIC_CONFIG)
+        for topic, count in wanted.items()
+        if topic not in existing
+    ]
+    if new:
+        for topic, future in admin.client.create_topics(new, request_timeout=REQUEST_SECONDS).items():
+            _created(topic, future)
+    # Creation is acknowledged by the controller; clients need the leaders.
+    while True:
+        counts = _partitions_with_leader(admin, wanted)
+        if len(counts) == len(wanted):
+            break
+        if time.monotonic() > deadline:
+            missing = ", ".join(sorted(set(wanted) - set(counts)))
+            raise BrokerUnavailableError(
+                f"topics without a leader after {timeout:g} s at {bootstrap}: {missing}", remedy="try again"
+            )
+        time.sleep(0.05)
+    for topic, count in counts.items():
+        if count != wanted[topic]:
+            log.warning("topic %s has %d partitions, set are %d; it stays as it is", topic, count, wanted[topic])
+    return counts
+
+
+def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
+    """Topic → partition → end offset: the one that the next message gets. A missing topic has no partitions.
+
+    Raises BrokerUnavailableError, one line, where no broker answers within `timeout` seconds.
+    """
+    admin = Admin(bootstrap)
+    metadata = _ready(admin, bootstrap, timeout)
+    offsets: dict[str, dict[int, int]] = {topic: {} for topic in topics}
+    wanted = [
+        TopicPartition(topic, partition)
+        for topic in offsets
+        if topic in metadata.topics
+        for partition in metadata.topics[topic].partitions
+    ]
+    if not wanted:
+        return offsets
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    request = dict.fromkeys(wanted, latest)
+    try:
+        for partition, future in admin.client.list_offsets(request, request_timeout=timeout).items():
+            offsets[partition.topic][partition.partition] = int(future.result().offset)
+    except KafkaException as error:
+        raise BrokerUnavailableError(
+            f"no end offsets from Kafka at {bootstrap} ({error.args[0].str()})", remedy="try again"
+        ) from None
+    return offsets
+
+
+def _ready(admin: Admin, bootstrap: str, timeout: float) -> Any:
+    """Metadata of a cluster that answers. Raises BrokerUnavailableError."""
+    deadline = time.monotonic() + timeout
+    while True:
+        metadata = admin.metadata(min(2.0, deadline - time.monotonic()))
+        if metadata is not None:
+            return metadata
+        if time.monotonic() > deadline:
+            raise BrokerUnavailableError(
+                f"no Kafka broker answered at {bootstrap} within {timeout:g} s ({admin.reason})",
+                "a running broker",
+                "start one with `lakehouse broker` or set LAKEHOUSE_BOOTSTRAP_SERVERS",
+            )
+        time.sleep(0.1)
+
+
+def _created(topic: str, future: Future[None]) -> None:
+    try:
+        future.result()
+        log.info("created topic %s", topic)
+    except KafkaException as error:
+        cause = error.args[0]
+        if cause.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # Another process was faster.
+            raise BrokerUnavailableError(
+                f"Kafka did not create topic {topic} ({cause.str()})", remedy="try again"
+            ) from None
+
+
+def _partitions_with_leader(admin: Admin, wanted: Iterable[str]) -> dict[str, int]:
+    metadata = admin.metadata(REQUEST_SECONDS)
+    counts: dict[str, int] = {}
+    for topic in wanted:
+        found = metadata.topics.get(topic) if metadata is not None else None
+        if found is not None and found.partitions and all(p.leader >= 0 for p in found.partitions.values()):
+            counts[topic] = len(found.partitions)
+    return counts

@@ -1,0 +1,39 @@
+"""The command line: `lakehouse …`. One module a command group; heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import signal
+import sys
+
+import typer
+
+from lakehouse.errors import LakehouseError
+
+GROUPS = ("demo", "ingest", "simulate", "broker", "stream", "status", "check", "doctor")
+
+
+def build_app() -> typer.Typer:
+    """The whole typer application."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="A streaming lakehouse for crypto trades that can prove its data.",
+    )
+    for group in GROUPS:
+        if importlib.util.find_spec(f"lakehouse.cli.{group}") is not None:
+            importlib.import_module(f"lakehouse.cli.{group}").register(app)
+    return app
+
+
+def main() -> None:
+    """Entry point. An error of ours is one line on stderr; anything else is a bug and shows its trace."""
+    # A background process of a non-interactive shell inherits SIGINT ignored, and Ctrl-C would never reach us.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        build_app()()
+    except LakehouseError as error:
+        print(f"lakehouse: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

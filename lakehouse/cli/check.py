@@ -1,0 +1,35 @@
+"""`lakehouse check`: evaluate every check now, record and print the verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def check(
+        home: Annotated[
+            Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+        ] = None,
+        recent: Annotated[
+            bool, typer.Option("--recent", help="Only yesterday's and today's partitions (UTC).")
+        ] = False,
+    ) -> None:
+        """Run all checks and record their verdicts in ops/checks. Exit code 1 where one fails."""
+        from rich.console import Console
+
+        from lakehouse.cli.homes import settings_of
+        from lakehouse.quality.checks import run_checks
+        from lakehouse.status_view import render_results
+
+        results = run_checks(settings_of(home), recent=recent)
+        Console().print(render_results(results))
+        failed = sum(not result.passed for _, result in results)
+        if failed:
+            typer.echo(f"lakehouse: {failed} of {len(results)} checks failed", err=True)
+            raise typer.Exit(1)

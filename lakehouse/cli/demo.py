@@ -1,0 +1,160 @@
+"""`lakehouse demo`, `up`, `reset` and `env`: a whole lakehouse by one command, and its folder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakehouse.errors import LeaseHeldError, SettingError
+
+if TYPE_CHECKING:
+    from lakehouse.control_room.session import Plan
+
+ROOT = Path(".lakehouse")
+KINDS = ("demo", "live")
+
+Venues = Annotated[str | None, typer.Option(help="Comma-separated: binance, kraken, coinbase. Default: all.")]
+Symbols = Annotated[str | None, typer.Option("--symbols", "--pairs", help="Comma-separated, BASE/QUOTE.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Stop after so many minutes, drained and checked. Default: run until Ctrl-C."),
+]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of Dagster's UI. Default: 3000.")]
+Trigger = Annotated[str | None, typer.Option(help="Interval of the streams, such as '5 seconds'.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(demo)
+    app.command()(up)
+    app.command()(reset)
+    app.command()(env)
+
+
+def demo(
+    rate: Annotated[float, typer.Option(help="Trades per second over all venues, 1 to 20000.")] = 100.0,
+    venues: Venues = None,
+    symbols: Symbols = None,
+    replay: Annotated[
+        list[Path] | None,
+        typer.Option(help="Recorded frames instead of a made-up market; names venue and symbols. May be repeated."),
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Pace of a replay: 1 is the original, 0 as fast as possible.")] = 1.0,
+    minutes: Minutes = None,
+    port: Port = None,
+    home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/demo.")] = None,
+    trigger: Trigger = None,
+) -> None:
+    """The whole lakehouse on a SIMULATED market: exchange, Kafka, streams, Dagster. Ctrl-C ends everything."""
+    from lakehouse.control_room.members import Market
+    from lakehouse.control_room.session import Plan
+    from lakehouse.ports import free_port
+    from lakehouse.settings import load_settings
+    from lakehouse.simulator.options import SimulatorOptions
+
+    chosen: dict[str, Any] = {"venues": venues, "symbols": symbols}
+    if replay:
+        if venues or symbols:
+            raise SettingError("--replay with --venues or --symbols", "either", "the file names its venue and symbols")
+        chosen = _of_recordings(replay)
+    market = Market(free_port(), rate, tuple(replay or ()), speed)
+    settings = load_settings(
+        home=home or _home("demo"), dagster_port=port, trigger=trigger, simulator_url=market.url, **chosen
+    )
+    # Only to see now, before anything starts, what the simulator would refuse.
+    SimulatorOptions(record=settings.home, rate=rate, venues=settings.venues, symbols=settings.symbols, speed=speed)
+    _run(Plan("demo", settings, market, minutes))
+
+
+def up(
+    venues: Venues = None,
+    symbols: Symbols = None,
+    minutes: Minutes = None,
+    port: Port = None,
+    home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/live.")] = None,
+    trigger: Trigger = None,
+) -> None:
+    """The whole lakehouse on the LIVE venues. Ctrl-C ends everything."""
+    from lakehouse.control_room.session import Plan
+    from lakehouse.settings import load_settings
+
+    settings = load_settings(
+        home=home or _home("live"), venues=venues, symbols=symbols, dagster_port=port, trigger=trigger
+    )
+    if settings.simulator_url is not None:
+        raise SettingError(
+            f"LAKEHOUSE_SIMULATOR_URL is {settings.simulator_url}", "no simulator for live data", "unset it"
+        )
+    _run(Plan("live", settings, None, minutes))
+
+
+def reset(
+    kind: Annotated[str, typer.Argument(help="demo or live.")] = "demo",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/demo or .lakehouse/live.")] = None,
+) -> None:
+    """Delete everything that a lakehouse wrote into its folder. Refuses while one runs there."""
+    from lakehouse.control_room import folder
+    from lakehouse.control_room.processes import marked_processes
+
+    if kind not in KINDS:
+        raise SettingError(f"{kind!r}", f"one of {', '.join(KINDS)}")
+    target = home or ROOT / kind
+    if not (target / folder.KIND_FILE).is_file():
+        typer.echo(f"nothing to delete: no lakehouse has run in {target}")
+        return
+    with folder.HomeLock(target):
+        found = folder.kind_of(target)
+        if found != kind:
+            raise SettingError(f"{target} holds {found} data", f"{kind} data", f"say `lakehouse reset {found}`")
+        running = marked_processes(target)
+        if running:
+            raise LeaseHeldError(
+                f"{len(running)} processes of {target} still run (first: {running[0].pid})", "none", "stop them first"
+            )
+        megabytes = folder.size(target) / 1e6
+        if not yes:
+            typer.confirm(f"Delete {megabytes:,.1f} MB of {kind} data in {target}?", abort=True)
+        folder.empty(target)
+    typer.echo(f"deleted {megabytes:,.1f} MB of {kind} data in {target}")
+
+
+def env(
+    home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/demo.")] = None,
+) -> None:
+    """Print the variables of a lakehouse that was started, for another terminal: eval "$(lakehouse env)"."""
+    from lakehouse.control_room.folder import load_environment
+
+    for name, value in load_environment(home or _home("demo")).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _home(kind: str) -> Path:
+    """LAKEHOUSE_HOME where it is set, else the folder of that kind here."""
+    return Path(os.environ.get("LAKEHOUSE_HOME") or ROOT / kind)
+
+
+def _of_recordings(files: list[Path]) -> dict[str, Any]:
+    """The venues and symbols that recorded files hold."""
+    from lakehouse.simulator.replay import replay_symbols
+
+    recorded = [replay_symbols(file) for file in files]
+    symbols = dict.fromkeys(symbol for _, names in recorded for symbol in names)
+    return {"venues": tuple(dict.fromkeys(venue for venue, _ in recorded)), "symbols": tuple(symbols)}
+
+
+def _run(plan: Plan) -> None:
+    from rich.console import Console
+
+    from lakehouse.control_room.session import run
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 140  # a log file has room for the tables
+    code = run(plan, console)
+    if code:
+        raise typer.Exit(code)

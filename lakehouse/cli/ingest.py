@@ -1,0 +1,141 @@
+"""`lakehouse ingest`: the exchanges' feeds into Kafka, without Dagster, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakehouse.errors import RetriableError, SettingError
+from lakehouse.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from lakehouse.ingest.service import IngestService, IngestStats
+
+#: Seconds between two looks at the service; a dead feed is reported within this time.
+CHECK_SECONDS = 0.5
+#: Seconds between two status lines.
+STATUS_SECONDS = 5.0
+#: Seconds that the venues have to refuse a symbol that was asked for by name; the run goes on when they say nothing.
+REFUSAL_SECONDS = 8.0
+#: Seconds for the whole end: sockets, then Kafka's acknowledgements.
+STOP_SECONDS = 15.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ingest")(ingest)
+
+
+def ingest(
+    venue: Annotated[
+        list[str] | None, typer.Option(help="binance, kraken or coinbase; repeat or join by commas.")
+    ] = None,
+    symbol: Annotated[
+        list[str] | None, typer.Option("--symbol", "--pair", help="BASE/QUOTE; repeat or join by commas.")
+    ] = None,
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers, host:port[,host:port].")] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic of trades; default crypto.trades.")] = None,
+    url: Annotated[str | None, typer.Option(help="http://HOST:PORT of the simulator, in place of live venues.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Prometheus port on 127.0.0.1; 0 takes a free one.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
+) -> None:
+    """Exchanges → Kafka until Ctrl-C. A symbol that a venue refuses at the start ends it, when it was named here."""
+    from lakehouse.ingest.service import IngestService
+
+    settings = load_settings(
+        home=home,
+        venues=_joined(venue),
+        symbols=_joined(symbol),
+        bootstrap_servers=bootstrap,
+        topic_trades=topic,
+        simulator_url=url,
+        metrics_port=metrics_port,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    service = IngestService(settings)
+    service.start()
+    unflushed = 0
+    try:
+        _announce(settings, service.stats())
+        if symbol:
+            _no_refusals(service, stop)
+        _watch(service, stop)
+    finally:
+        unflushed = service.stop(STOP_SECONDS)
+        stats = service.stats()
+        print(f"ingest stopped: {stats.produced:,} trades, {stats.acked:,} acknowledged by Kafka", file=sys.stderr)
+    if unflushed:
+        raise RetriableError(
+            f"{unflushed:,} messages were not acknowledged by Kafka within {STOP_SECONDS:g} s of the stop",
+            "0",
+            "the trades among them are a gap that the next run has to repair",
+        )
+
+
+def _joined(values: Sequence[str] | None) -> str | None:
+    """Repeated and comma-separated values as the settings take them; None where there is none."""
+    return ",".join(values) if values else None
+
+
+def _announce(settings: Settings, stats: IngestStats) -> None:
+    source = f"the simulator at {settings.simulator_url}" if settings.simulator_url else "live venues"
+    print(
+        f"ingesting {', '.join(settings.symbols)} of {', '.join(one.venue for one in stats.venues)} from {source} "
+        f"to {settings.topic_trades} at {settings.bootstrap()}; "
+        f"metrics at http://127.0.0.1:{stats.metrics_port}/metrics; Ctrl-C stops",
+        file=sys.stderr,
+    )
+
+
+def _no_refusals(service: IngestService, stop: threading.Event) -> None:
+    """Raise SettingError if a venue refuses a symbol that was asked for by name."""
+    from lakehouse.ingest.service import refusals_text
+
+    deadline = time.monotonic() + REFUSAL_SECONDS
+    while not stop.is_set() and time.monotonic() < deadline:
+        refusals = service.wait_subscribed(0.2)
+        if refusals:
+            raise SettingError(f"refused by {refusals_text(refusals)}", "symbols that the venue lists")
+        if service.settled:
+            return
+
+
+def _watch(service: IngestService, stop: threading.Event) -> None:
+    before, at = service.stats(), time.monotonic()
+    while not stop.wait(CHECK_SECONDS):
+        service.check()
+        now = time.monotonic()
+        if now - at >= STATUS_SECONDS:
+            stats = service.stats()
+            print(_status(stats, before, now - at), file=sys.stderr)
+            before, at = stats, now
+
+
+def _status(stats: IngestStats, before: IngestStats, seconds: float) -> str:
+    parts = []
+    for one, old in zip(stats.venues, before.venues, strict=True):
+        part = (
+            f"{one.venue} {'up' if one.connected else 'DOWN'} {(one.acked - old.acked) / seconds:,.0f}/s {one.acked:,}"
+        )
+        if one.gaps:
+            part += f" gaps {one.gaps} ({one.missing:,} trades)"
+        if one.rejected:
+            part += f" rejected {one.rejected:,}"
+        if one.reconnects:
+            part += f" reconnects {one.reconnects}"
+        if one.refused:
+            part += f" refused {', '.join(one.refused)}"
+        if not one.connected and one.last_error:
+            part += f" [{one.last_error}]"
+        parts.append(part)
+    trouble = f" [{stats.kafka_trouble}]" if stats.kafka_trouble else ""
+    return f"{' | '.join(parts)} | unacknowledged {stats.unacknowledged:,}{trouble}"

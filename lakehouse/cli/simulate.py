@@ -1,0 +1,82 @@
+"""`lakehouse simulate`: the simulated exchange as a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("simulate")(simulate)
+
+
+def simulate(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    rate: Annotated[float, typer.Option(help="Trades per second over all venues, 1 to 20000.")] = 100.0,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic market.")] = 1,
+    venues: Annotated[str | None, typer.Option(help="Comma-separated. Default: the settings' venues.")] = None,
+    symbols: Annotated[
+        str | None, typer.Option(help="Comma-separated, BASE/QUOTE. Default: the settings' symbols.")
+    ] = None,
+    record: Annotated[
+        Path, typer.Option(help="Folder of the true record; ids and prices go on from what is there. 40 bytes a trade.")
+    ] = Path(".lakehouse/simulator"),
+    replay: Annotated[
+        list[Path] | None,
+        typer.Option(help="Recorded frames to send in place of that venue's market. May be repeated."),
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Pace of the replay: 1 is the original, 0 as fast as possible.")] = 1.0,
+    ready_file: Annotated[Path | None, typer.Option(help="Write the base URL here once it listens.")] = None,
+) -> None:
+    """Run an exchange on localhost that speaks Binance, Kraken and Coinbase. Ctrl-C ends it.
+
+    A market opens at its first subscription and trades on from there, whether or not anybody listens.
+    """
+    from lakehouse.settings import load_settings
+    from lakehouse.simulator.options import SimulatorOptions
+    from lakehouse.simulator.server import SimulatorServer
+
+    settings = load_settings(venues=venues, symbols=symbols)
+    options = SimulatorOptions(
+        record=record,
+        port=port,
+        rate=rate,
+        seed=seed,
+        venues=settings.venues,
+        symbols=settings.symbols,
+        replays=tuple(replay or ()),
+        speed=speed,
+    )
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        stopping.set()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    if ready_file:
+        ready_file.unlink(missing_ok=True)  # one of an earlier run would send people to a dead address
+    with SimulatorServer(options) as server:
+        if ready_file:
+            _write_whole(ready_file, server.url)
+        typer.echo(f"simulated exchange at {server.url} (seed {seed}, {rate:g} trades/s, record in {record})")
+        while not stopping.wait(0.2):
+            server.wait(0.0)  # raises what ended the server, if it has
+            if not server.is_running:
+                break
+        if ready_file:
+            ready_file.unlink(missing_ok=True)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """So that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,140 @@
+"""The folder of one lakehouse: whose data it holds, who runs it, its settings, how it is emptied.
+
+Simulated and live data never share a folder: the first start writes which of the two it is, and the other refuses.
+One control room per folder: an advisory lock that the kernel releases with its process, however that ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TextIO
+
+from lakehouse.errors import LeaseHeldError, MissingDependencyError, SettingError
+
+Kind = Literal["demo", "live"]
+
+KIND_FILE = "KIND"
+SETTINGS_FILE = "settings.json"
+LOCK_FILE = "lock"
+NOTICE_FILES: dict[Kind, str] = {"demo": "SIMULATED-DATA.txt", "live": "LIVE-DATA.txt"}
+NOTICES: dict[Kind, str] = {
+    "demo": "Everything in this folder is SIMULATED: prices, sizes and trades come from an exchange on this machine\n"
+    "(`lakehouse demo`). Not one of them happened on a market.\n",
+    "live": "The trades in this folder were received from the venues themselves (`lakehouse up`).\n",
+}
+#: Everything that a lakehouse writes into its home; emptying removes these and nothing else.
+OWN_ENTRIES = (
+    *("lake", "checkpoints", "broker", "dagster", "simulator", "logs", "leases", "spark", "tmp"),
+    *(SETTINGS_FILE, *NOTICE_FILES.values(), KIND_FILE, LOCK_FILE),
+)
+
+
+class HomeLock:
+    """Held while a control room runs. Entering raises LeaseHeldError, one line, where another one runs."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.absolute()
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> HomeLock:
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self._file = (self.home / LOCK_FILE).open("a+", encoding="utf-8")
+        except OSError as error:
+            raise MissingDependencyError(
+                f"folder {self.home}: {error.strerror}", "a folder that we may write to", "use --home FOLDER"
+            ) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise LeaseHeldError(
+                f"a lakehouse is already running in {self.home} (process {holder})",
+                "one at a time per folder",
+                "stop it with Ctrl-C or use --home FOLDER",
+            ) from None
+        if not _same_file(self.home / LOCK_FILE, self._file):
+            # `lakehouse reset` removed the file between our open and our lock: what we hold guards nothing.
+            self._file.close()
+            return self.__enter__()
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _same_file(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def kind_of(home: Path) -> str | None:
+    """demo, live, or None where no lakehouse has run yet."""
+    try:
+        return (home / KIND_FILE).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def claim(home: Path, kind: Kind) -> None:
+    """Make `home` a folder of `kind`. Raises SettingError where it already is one of the other kind."""
+    found = kind_of(home)
+    if found not in (kind, None):
+        raise SettingError(
+            f"{home} holds {found} data", f"a folder of {kind} data: simulated and live never mix", "use --home FOLDER"
+        )
+    (home / KIND_FILE).write_text(f"{kind}\n", encoding="utf-8")
+    (home / NOTICE_FILES[kind]).write_text(NOTICES[kind], encoding="utf-8")
+
+
+def save_environment(home: Path, variables: Mapping[str, str]) -> None:
+    """Keep the environment of the children, for `lakehouse env` and for commands in another terminal."""
+    partial = home / f"{SETTINGS_FILE}.partial"
+    partial.write_text(json.dumps(dict(sorted(variables.items())), indent=1) + "\n", encoding="utf-8")
+    partial.replace(home / SETTINGS_FILE)
+
+
+def load_environment(home: Path) -> dict[str, str]:
+    """What `save_environment` kept. Raises SettingError where no lakehouse has run in `home`."""
+    try:
+        saved = json.loads((home / SETTINGS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingError(
+            f"no lakehouse has run in {home.absolute()}",
+            "the folder of one",
+            "start `lakehouse demo` or `lakehouse up`, or use --home FOLDER",
+        ) from None
+    return {str(name): str(value) for name, value in saved.items()}
+
+
+def empty(home: Path) -> None:
+    """Remove what a lakehouse wrote into `home`, and `home` where nothing else is in it. Call with the lock held."""
+    for name in OWN_ENTRIES:
+        path = home / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if not any(home.iterdir()):
+        home.rmdir()
+
+
+def size(home: Path) -> int:
+    """Bytes of all files under `home`."""
+    return sum(path.stat().st_size for path in home.rglob("*") if path.is_file() and not path.is_symlink())

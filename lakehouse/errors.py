@@ -1,0 +1,63 @@
+"""Errors that a person reads: one line each, saying what was found, what was expected, what to do.
+
+Retriable or not is a type. `RetriableError` may go away by itself (a broker that restarts, a venue that limits);
+`TerminalError` will not, and a supervisor must not hammer on it. The command line prints the message of either,
+without a stack trace, and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+
+class LakehouseError(Exception):
+    """Base of every error of ours. `found`, `expected` and `remedy` make the one line that is printed."""
+
+    exit_code = 1
+
+    def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        parts = [found]
+        if expected:
+            parts.append(f"expected {expected}")
+        if remedy:
+            parts.append(remedy)
+        super().__init__("; ".join(parts))
+
+
+class RetriableError(LakehouseError):
+    """May succeed when tried again, unchanged."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class TerminalError(LakehouseError):
+    """Will fail again until somebody changes something."""
+
+
+class SettingError(TerminalError):
+    """A setting or command-line value that cannot be used."""
+
+    exit_code = 64  # EX_USAGE
+
+
+class MissingDependencyError(TerminalError):
+    """Something the machine lacks: Java, jars, a free port, disk."""
+
+    exit_code = 69  # EX_UNAVAILABLE
+
+
+class BrokerUnavailableError(RetriableError):
+    """No Kafka broker answered a metadata request in time."""
+
+
+class VenueError(RetriableError):
+    """The exchange refused, limited or cut us; carries the seconds it asked us to wait, if it did."""
+
+    def __init__(self, found: str, expected: str = "", remedy: str = "", retry_after: float | None = None) -> None:
+        super().__init__(found, expected, remedy)
+        self.retry_after = retry_after
+
+
+class LeaseHeldError(RetriableError):
+    """Another process is the one writer of these tables."""

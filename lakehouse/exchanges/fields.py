@@ -1,0 +1,79 @@
+"""The exact rules of a trade's fields, shared by the venues: decimals, trade ids, times. Nothing is ever rounded.
+
+The fast path of a parser puts these rules into msgspec types (`DecimalText`, `TradeId`) or calls the functions below;
+`faults` names the rule that a field broke.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated
+
+import msgspec
+
+#: DECIMAL(38,18) of the tables: 20 digits before the point, 18 behind it.
+MAX_INTEGER_DIGITS = 20
+MAX_DECIMALS = 18
+#: A plain positive decimal that fits: no sign, no exponent, no NaN, not zero. ASCII digits only.
+DECIMAL_PATTERN = rf"^(?![0.]*\Z)[0-9]{{1,{MAX_INTEGER_DIGITS}}}(?:\.[0-9]{{1,{MAX_DECIMALS}}})?\Z"
+DecimalText = Annotated[str, msgspec.Meta(pattern=DECIMAL_PATTERN)]
+is_decimal = re.compile(DECIMAL_PATTERN).match
+
+#: Bounded, so that `1e999999999` cannot ask for a gigabyte of zeros.
+_SCIENTIFIC = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?[eE][+-]?[0-9]{1,3}")
+
+#: bigint of the tables.
+MAX_TRADE_ID = 2**63 - 1
+TradeId = Annotated[int, msgspec.Meta(ge=0, le=MAX_TRADE_ID)]
+
+#: No exchange traded before Bitcoin's first block; and what claims to be of another century is not a time in
+#: microseconds. Whether a time lies too far past the receive time is Silver's rule, which has the setting for it.
+MIN_TIME = int(datetime(2009, 1, 3, tzinfo=UTC).timestamp()) * 1_000_000
+MAX_TIME = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+#: Below it a number is milliseconds: as microseconds it would lie before April 1973, as milliseconds before 5138.
+_LEAST_MICROSECONDS = 100_000_000_000_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_is_utc_time = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)"
+).fullmatch
+
+
+def number_text(literal: str) -> str | None:
+    """The decimal that a JSON number literal writes, as plain digits; None where it is not one that we accept.
+
+    The literal's digits survive as they are. Scientific notation (`1.5e-7`), which a serializer may choose for a small
+    number, is written out (`0.00000015`) exactly; it never passes through a float.
+    """
+    if is_decimal(literal):
+        return literal
+    plain = written_out(literal)
+    return plain if plain is not None and is_decimal(plain) else None
+
+
+def written_out(literal: str) -> str | None:
+    """Scientific notation as plain digits, exactly; None where `literal` is not a positive number in that notation."""
+    return format(Decimal(literal), "f") if _SCIENTIFIC.fullmatch(literal) else None
+
+
+def epoch_micros(value: int) -> int | None:
+    """Microseconds since the epoch from milliseconds or microseconds, told apart by magnitude; None out of range."""
+    micros = value if value >= _LEAST_MICROSECONDS else value * 1000
+    return micros if MIN_TIME <= micros < MAX_TIME else None
+
+
+def iso_micros(text: str) -> int | None:
+    """Microseconds since the epoch from `2021-04-17T16:43:37.089723Z`; None where it is no UTC time in range.
+
+    Up to nine digits of a second are read; those behind the sixth are cut, not rounded.
+    """
+    if not _is_utc_time(text):
+        return None
+    try:
+        since = datetime.fromisoformat(text) - _EPOCH
+    except ValueError:  # the 30th of February, hour 24, second 60
+        return None
+    micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return micros if MIN_TIME <= micros < MAX_TIME else None

@@ -1,0 +1,110 @@
+"""What a venue's frame can turn into. Values only; nothing here reads a socket or a clock.
+
+The message types (`Trade`, `Rejected`, `FeedEvent`) are also the Kafka wire format: `encode` gives the JSON value.
+Times are integer microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Side = Literal["buy", "sell"]
+Source = Literal["live", "snapshot", "repair"]
+
+#: Closed set of feed events, in the order of a connection's life.
+FeedEventKind = Literal[
+    "connected",
+    "subscribed",
+    "subscription_refused",
+    "venue_error",
+    "stale",
+    "disconnected",
+    "gap_opened",
+    "gap_repaired",
+    "gap_unavailable",
+]
+
+
+class Trade(msgspec.Struct, frozen=True):
+    """One trade as the venue reported it.
+
+    `price` and `size` are decimal strings exactly as the venue wrote them; `side` is the taker's; `symbol` is canonical
+    (`BTC/USDT`), `native_symbol` the venue's own spelling; `trade_id` is unique and contiguous per (venue, symbol);
+    `raw` is the venue's own trade object, verbatim.
+    """
+
+    venue: str
+    symbol: str
+    native_symbol: str
+    trade_id: int
+    price: str
+    size: str
+    side: Side
+    ts_event: int
+    ts_ingest: int
+    source: Source
+    raw: str
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A frame, or a part of one, that could not be read as a trade: the raw text and why.
+
+    `reason` is a short snake_case name (`not_json`, `missing_field`, `no_trade_id`, `bad_decimal`, …), `detail` one
+    sentence for people.
+    """
+
+    venue: str
+    reason: str
+    detail: str
+    raw: str
+    ts_ingest: int
+
+
+class FeedEvent(msgspec.Struct, frozen=True):
+    """Something that happened to a feed. `first_id`..`last_id` (inclusive) is the missing id range of a gap event."""
+
+    venue: str
+    event: FeedEventKind
+    ts_event: int
+    connection_id: str
+    symbol: str | None = None
+    first_id: int | None = None
+    last_id: int | None = None
+    detail: str = ""
+
+
+class Subscribed(msgspec.Struct, frozen=True):
+    """The venue acknowledged a subscription. `symbols` are canonical; empty where the reply names none (Binance)."""
+
+    symbols: tuple[str, ...] = ()
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The venue refused a subscription or reported an error. `symbol` is canonical where the reply names one."""
+
+    message: str
+    symbol: str | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """A sign of life. Coinbase also names the newest trade id of a symbol, which reveals a gap at the tail."""
+
+    symbol: str | None = None
+    last_trade_id: int | None = None
+
+
+class Shutdown(msgspec.Struct, frozen=True):
+    """The venue announced that it will close this connection (Binance `serverShutdown`)."""
+
+
+#: One frame turns into a list of these. A frame that a trade feed must ignore turns into an empty list.
+Parsed = Trade | Rejected | Subscribed | Refused | Heartbeat | Shutdown
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Trade | Rejected | FeedEvent) -> bytes:
+    """The Kafka value of a message: compact JSON, UTF-8, fields in declaration order."""
+    return _encoder.encode(message)

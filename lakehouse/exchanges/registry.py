@@ -1,0 +1,25 @@
+"""The exchanges by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lakehouse.errors import SettingError
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.coinbase import Coinbase
+from lakehouse.exchanges.kraken import Kraken
+from lakehouse.exchanges.venue import Venue
+
+VENUES: dict[str, Venue] = {venue.name: venue for venue in (Binance(), Kraken(), Coinbase())}
+
+
+def venue(name: str, symbols: Sequence[str] = ()) -> Venue:
+    """The venue called `name`, knowing the canonical `symbols` that will be subscribed, if any.
+
+    Raises SettingError where there is no such venue.
+    """
+    try:
+        found = VENUES[name]
+    except KeyError:
+        raise SettingError(f"unknown venue {name!r}", f"one of {', '.join(VENUES)}") from None
+    return found.for_symbols(symbols) if symbols else found

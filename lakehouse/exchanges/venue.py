@@ -1,0 +1,81 @@
+"""What every exchange offers: addresses, names, subscribe messages and a parser that never raises.
+
+A venue is a value without state: the same object may serve any number of sockets and threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from lakehouse.exchanges.model import Parsed
+
+
+class Venue(Protocol):
+    """One exchange. Symbols are canonical (`BTC/USDT`) unless called native."""
+
+    @property
+    def name(self) -> str:
+        """The venue's name in settings, topics and tables."""
+
+    @property
+    def silence_seconds(self) -> float:
+        """A socket without any frame for so many seconds is stale. WebSocket ping frames count as frames."""
+
+    @property
+    def ping(self) -> bytes | None:
+        """Application-level ping to send every `ping_seconds`; None where the venue needs none."""
+
+    @property
+    def ping_seconds(self) -> float:
+        """Seconds between two application-level pings; 0 where there are none."""
+
+    @property
+    def subscribe_pause_seconds(self) -> float:
+        """Least pause between two messages of `subscribe`, so that the venue does not cut us for flooding."""
+
+    def websocket_url(self, base: str | None, symbols: Sequence[str]) -> str:
+        """Where to connect. `base` None is the live host, else the simulator's root (`ws://` or `http://`)."""
+
+    def rest_url(self, base: str | None) -> str:
+        """Root of the REST API, without trailing slash. `base` as in `websocket_url`."""
+
+    def native(self, symbol: str) -> str:
+        """The venue's own spelling of a canonical symbol. Raises ValueError where it is not BASE/QUOTE."""
+
+    def canonical(self, native: str) -> str:
+        """The canonical symbol of the venue's own spelling. Raises ValueError where it cannot be told."""
+
+    def for_symbols(self, symbols: Sequence[str]) -> Venue:
+        """This venue, knowing what is subscribed: `canonical` prefers these symbols where a name is ambiguous."""
+
+    def subscribe(self, symbols: Sequence[str]) -> list[bytes]:
+        """Messages to send right after connecting, in order, within the venue's limits.
+
+        Raises SettingError where one connection cannot carry so many symbols.
+        """
+
+    def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
+        """What a frame says; `ts_ingest` (microseconds) is when our socket received it.
+
+        Never raises. Every trade object in the frame gives exactly one Trade or Rejected, in the frame's order. A
+        frame that cannot be read at all gives one Rejected, one that a trade feed ignores gives an empty list.
+        """
+
+
+def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | None:
+    """The canonical symbol where a control message names one that can be read, else None."""
+    try:
+        return None if native is None else canonical(native)
+    except ValueError:
+        return None
+
+
+def websocket_root(base: str) -> str:
+    """The simulator's root for sockets: `http://h:p/` → `ws://h:p`."""
+    return base.rstrip("/").replace("http", "ws", 1) if base.startswith("http") else base.rstrip("/")
+
+
+def http_root(base: str) -> str:
+    """The simulator's root for REST: `ws://h:p/` → `http://h:p`."""
+    return base.rstrip("/").replace("ws", "http", 1) if base.startswith("ws") else base.rstrip("/")

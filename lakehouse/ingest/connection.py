@@ -1,0 +1,201 @@
+"""One websocket connection to a venue, as a stream of frames. Knows nothing of what the frames mean.
+
+Pings of the protocol are answered by the library as they arrive; a connection without any frame, pings included, for
+the venue's `silence_seconds` is stale, however open it looks.
+
+Nearly every frame of a trade feed is a small, whole text frame. Those are taken straight from the read buffer, at a
+tenth of the library's cost; every other frame, and every frame that has not arrived whole, is the library's work.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import websocket
+from websocket import ABNF, WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
+
+from lakehouse.errors import VenueError
+
+#: Seconds for the connection and for the handshake. Slower than that, a new attempt is more likely to succeed.
+CONNECT_SECONDS = 10.0
+#: Seconds after which a quiet socket lets its thread look at the clock and at the wish to stop.
+TICK_SECONDS = 0.25
+#: Seconds to wait for the venue's half of the closing handshake.
+CLOSE_SECONDS = 1.0
+#: Bytes per read from the kernel. The library reads a frame in three small steps; one system call for hundreds of
+#: frames instead, and an empty buffer tells where a burst ends.
+READ_BYTES = 262_144
+
+#: First byte of a final text frame; second byte of an unmasked frame with its size in the next two (RFC 6455, 5.2).
+_FINAL_TEXT = 0x81
+_SIZE_IN_TWO_BYTES = 126
+
+
+class ConnectionLostError(VenueError):
+    """The connection could not be made or has ended."""
+
+
+class SocketStaleError(ConnectionLostError):
+    """The connection is open and silent."""
+
+
+class _BufferedSocket:
+    """A connected socket that reads in large pieces and hands out small ones. All else goes to the socket.
+
+    `touched` tells that the library took bytes: if it then timed out, it holds the beginning of a frame.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = b""
+        self._at = 0
+        self.touched = False
+
+    def recv(self, size: int) -> bytes:
+        if self._at >= len(self._buffer):
+            self._buffer = self._sock.recv(READ_BYTES)
+            self._at = 0
+        piece = self._buffer[self._at : self._at + size]
+        self._at += len(piece)
+        self.touched = True
+        return piece
+
+    def whole_text(self) -> bytes | None:
+        """The next frame's payload, if it is a final, unmasked text frame below 64 KiB that is whole in the buffer.
+
+        None otherwise, with nothing taken. To be called at the boundary of a frame only.
+        """
+        buffer, at = self._buffer, self._at
+        if len(buffer) < at + 4 or buffer[at] != _FINAL_TEXT:
+            return None
+        size, start = buffer[at + 1], at + 2
+        if size == _SIZE_IN_TWO_BYTES:
+            size, start = buffer[at + 2] << 8 | buffer[at + 3], at + 4
+        elif size > _SIZE_IN_TWO_BYTES:
+            return None
+        end = start + size
+        if end > len(buffer):
+            return None
+        self._at = end
+        return buffer[start:end]
+
+    @property
+    def drained(self) -> bool:
+        return self._at >= len(self._buffer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class Connection:
+    """One connection, used by one thread. `heard` is the monotonic second of the last frame of any kind."""
+
+    def __init__(self, url: str, silence_seconds: float, ping: bytes | None, ping_seconds: float) -> None:
+        self.url = url
+        self.heard = 0.0
+        self._silence_seconds = silence_seconds
+        self._ping = ping
+        self._ping_seconds = ping_seconds
+        self._next_ping = 0.0
+        # Frames are JSON, and the parser refuses bad UTF-8 itself, in C.
+        self._socket: Any = websocket.WebSocket(skip_utf8_validation=True)
+        self._buffer: _BufferedSocket | None = None
+
+    def open(self) -> None:
+        """Connect. Raises ConnectionLostError, with `retry_after` where the venue named a time (HTTP 429, 418)."""
+        try:
+            self._socket.connect(self.url, timeout=CONNECT_SECONDS)
+        except WebSocketBadStatusException as error:
+            raise ConnectionLostError(
+                f"{_host(self.url)} answered the handshake with HTTP {error.status_code}",
+                "101",
+                retry_after=_retry_after(error.resp_headers),
+            ) from None
+        except (WebSocketException, OSError, ValueError) as error:
+            raise ConnectionLostError(f"no connection to {_host(self.url)}: {_text(error)}") from None
+        self._socket.settimeout(TICK_SECONDS)
+        self._buffer = self._socket.sock = _BufferedSocket(self._socket.sock)
+        self.heard = time.monotonic()
+        self._next_ping = self.heard + self._ping_seconds
+
+    def send(self, message: bytes) -> None:
+        """Send one text message. Raises ConnectionLostError."""
+        try:
+            self._socket.send(message, ABNF.OPCODE_TEXT)
+        except (WebSocketException, OSError) as error:
+            raise ConnectionLostError(f"sending failed: {_text(error)}") from None
+
+    def frames(self, stop: threading.Event) -> Iterator[bytes | None]:
+        """Text and binary frames until `stop`; None where no more is at hand (at least every TICK_SECONDS).
+
+        Raises SocketStaleError after `silence_seconds` without any frame, ConnectionLostError at the end.
+        """
+        buffer = self._buffer
+        assert buffer is not None, "frames() before open()"
+        receive, whole_text = self._socket.recv_data_frame, buffer.whole_text
+        within_frame = received = False
+        while not stop.is_set():
+            if not within_frame:
+                while (text := whole_text()) is not None:
+                    yield text
+            if within_frame or buffer.drained:
+                self._ping_if_due()
+                yield None
+            if received:
+                # After the caller has worked: the time that it waited for Kafka is not the venue's silence.
+                self.heard = time.monotonic()
+            buffer.touched = received = False
+            try:
+                opcode, frame = receive(control_frame=True)
+            except WebSocketTimeoutException:
+                within_frame = within_frame or buffer.touched
+                self._check_silence()
+                continue
+            except (WebSocketException, OSError) as error:
+                raise ConnectionLostError(f"connection lost: {_text(error)}") from None
+            within_frame, received = False, True
+            if opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY):
+                yield frame.data
+            elif opcode == ABNF.OPCODE_CLOSE:
+                raise ConnectionLostError(f"closed by the venue: {_close_reason(frame.data)}")
+
+    def close(self) -> None:
+        """Close with the closing handshake, at most CLOSE_SECONDS. Never raises; safe at any time."""
+        self._socket.close(timeout=CLOSE_SECONDS)
+        self._socket.shutdown()
+
+    def _check_silence(self) -> None:
+        silent = time.monotonic() - self.heard
+        if silent >= self._silence_seconds:
+            raise SocketStaleError(f"no frame for {silent:.1f} s", f"one every {self._silence_seconds:g} s at least")
+
+    def _ping_if_due(self) -> None:
+        if self._ping is not None and time.monotonic() >= self._next_ping:
+            self._next_ping = time.monotonic() + self._ping_seconds
+            self.send(self._ping)
+
+
+def _host(url: str) -> str:
+    return url.split("?", 1)[0]
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _close_reason(data: bytes) -> str:
+    if len(data) < 2:
+        return "no code"
+    text = data[2:].decode("utf-8", "replace")
+    return f"code {struct.unpack('!H', data[:2])[0]}{' ' + text if text else ''}"
+
+
+def _retry_after(headers: dict[str, str] | None) -> float | None:
+    """Seconds of a Retry-After header; None where there is none or it is a date."""
+    value = (headers or {}).get("retry-after", "")
+    return float(value) if value.isdecimal() else None

@@ -1,0 +1,192 @@
+"""What ingest counts, and its Prometheus endpoint on 127.0.0.1.
+
+Counters are plain attributes of one object per (venue, symbol), each written by one thread at a time, and they turn
+into Prometheus metrics when somebody scrapes: a trade costs an addition, not a labelled lookup behind a lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from lakehouse.errors import MissingDependencyError
+
+#: Upper bounds in seconds of event time → Kafka's acknowledgement: from a linger on localhost to a repaired minute.
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+_BOUNDS = tuple(round(bound * 1_000_000) for bound in LATENCY_BUCKETS)
+
+
+@dataclass(slots=True)
+class SymbolCounters:
+    """Counts of one (venue, symbol): the upper ones belong to the socket's thread, the lower to the producer's lock."""
+
+    venue: str
+    symbol: str
+    produced: int = 0  #: trades handed to the producer, duplicates included
+    duplicates: int = 0  #: trades whose id had been seen before; they are produced as well, the table deduplicates
+    late: int = 0  #: trades that arrived after a higher id
+    gaps: int = 0  #: gaps opened
+    missing: int = 0  #: ids in those gaps
+    last_trade: float | None = None  #: monotonic seconds of the newest trade
+
+    acked: int = 0  #: trades that Kafka has acknowledged
+    acked_mark: int | None = None  #: highest trade id that Kafka has acknowledged
+    ahead_of_clock: int = 0  #: acknowledged trades whose event time lies after our clock
+    latency_sum: int = 0  #: microseconds, negative ones counted as 0
+    latency_counts: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS) + 1))
+
+    def acknowledged(self, trade_id: int, latency: int) -> None:
+        """Kafka has the trade, `latency` microseconds after its event time (negative where the clocks disagree)."""
+        self.acked += 1
+        if self.acked_mark is None or trade_id > self.acked_mark:
+            self.acked_mark = trade_id
+        if latency < 0:
+            self.ahead_of_clock += 1
+            latency = 0
+        self.latency_sum += latency
+        self.latency_counts[bisect_left(_BOUNDS, latency)] += 1
+
+
+@dataclass(slots=True)
+class VenueCounters:
+    """Counts of one venue, shared by its sockets; `lock` is for those that several of them write."""
+
+    venue: str
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    reconnects: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def reconnected(self) -> None:
+        with self.lock:
+            self.reconnects += 1
+
+    def reject(self, reason: str) -> None:
+        with self.lock:
+            self.rejected[reason] += 1
+
+
+class Counters:
+    """All counters of one ingest service, and how Prometheus sees them."""
+
+    def __init__(self) -> None:
+        self.venues: dict[str, VenueCounters] = {}
+        self.symbols: dict[tuple[str, str], SymbolCounters] = {}
+        self.unacknowledged: Callable[[], int] = lambda: 0  #: set by the service
+        self._lock = threading.Lock()
+
+    def venue(self, venue: str) -> VenueCounters:
+        """The counters of a venue, made on first use."""
+        with self._lock:
+            return self.venues.setdefault(venue, VenueCounters(venue))
+
+    def symbol(self, venue: str, symbol: str) -> SymbolCounters:
+        """The counters of a symbol, made on first use. Keep the result: this takes a lock."""
+        with self._lock:
+            return self.symbols.setdefault((venue, symbol), SymbolCounters(venue, symbol))
+
+    def of_venue(self, venue: str) -> list[SymbolCounters]:
+        """The counters of all symbols of a venue."""
+        with self._lock:
+            return [counters for (owner, _), counters in self.symbols.items() if owner == venue]
+
+    def snapshot(self) -> tuple[list[VenueCounters], list[SymbolCounters]]:
+        """The objects that exist now, safe to walk while others are added."""
+        with self._lock:
+            return list(self.venues.values()), list(self.symbols.values())
+
+
+class _Exporter(Collector):
+    """Reads `Counters` at scrape time."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterator[Metric]:
+        venues, symbols = self._counters.snapshot()
+        per_symbol: Sequence[tuple[str, str, str]] = (
+            ("events_produced", "Trades handed to the Kafka producer.", "produced"),
+            ("events_acknowledged", "Trades acknowledged by Kafka.", "acked"),
+            ("events_ahead_of_clock", "Acknowledged trades with an event time after our clock.", "ahead_of_clock"),
+            ("duplicate_events", "Trades received again.", "duplicates"),
+            ("late_events", "Trades received after a higher id.", "late"),
+            ("gaps_opened", "Gaps in the trade ids.", "gaps"),
+            ("missing_events", "Trade ids in those gaps when they opened.", "missing"),
+        )
+        for name, text, attribute in per_symbol:
+            family = CounterMetricFamily(name, text, labels=("venue", "symbol"))
+            for one in symbols:
+                family.add_metric((one.venue, one.symbol), getattr(one, attribute))
+            yield family
+        latency = HistogramMetricFamily(
+            "event_production_latency_seconds",
+            "Event time to Kafka's acknowledgement; negative ones are in the first bucket.",
+            labels=("venue", "symbol"),
+        )
+        bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
+        for one in symbols:
+            # The histogram's count is its last bucket, so the copy keeps both consistent while callbacks go on.
+            buckets = list(zip(bounds, accumulate(list(one.latency_counts)), strict=True))
+            latency.add_metric((one.venue, one.symbol), buckets, one.latency_sum / 1_000_000)
+        yield latency
+        reconnects = CounterMetricFamily("reconnects", "Connections after the first.", labels=("venue",))
+        rejected = CounterMetricFamily(
+            "rejected_frames", "Frames, or parts, that could not be read.", labels=("venue", "reason")
+        )
+        for venue in venues:
+            reconnects.add_metric((venue.venue,), venue.reconnects)
+            with venue.lock:
+                reasons = list(venue.rejected.items())
+            for reason, count in reasons:
+                rejected.add_metric((venue.venue, reason), count)
+        yield reconnects
+        yield rejected
+        yield GaugeMetricFamily(
+            "unacknowledged", "Messages produced and not yet acknowledged.", value=self._counters.unacknowledged()
+        )
+
+
+class MetricsServer:
+    """The Prometheus endpoint of one service. Has its own registry, so that a process can hold many."""
+
+    def __init__(self, counters: Counters, port: int) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Exporter(counters))
+        self._wanted = port
+        self._server: WSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen on 127.0.0.1. Raises MissingDependencyError where the port is taken."""
+        try:
+            self._server, self._thread = start_http_server(self._wanted, "127.0.0.1", self._registry)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            raise MissingDependencyError(
+                f"metrics port {self._wanted} of 127.0.0.1 cannot be used ({error.strerror})",
+                "a free one",
+                "set LAKEHOUSE_METRICS_PORT or --metrics-port, or 0 to take any free port",
+            ) from None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 before the start."""
+        return 0 if self._server is None else int(self._server.server_port)
+
+    def stop(self) -> None:
+        """Stop listening. Does nothing where it never started."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join(5)
+            self._server.server_close()
+            self._server = self._thread = None

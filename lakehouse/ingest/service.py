@@ -1,0 +1,252 @@
+"""Ingest as a whole: every venue's sockets into Kafka, its metrics, its orderly end.
+
+service = IngestService(settings)
+service.start()
+while …: service.check()
+unflushed = service.stop(timeout=10)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lakehouse.broker.topics import ensure_topics, wait_until_ready
+from lakehouse.errors import LakehouseError, RetriableError, SettingError
+from lakehouse.exchanges.registry import venue as find_venue
+from lakehouse.exchanges.venue import Venue
+from lakehouse.ingest.feed import Feed
+from lakehouse.ingest.metrics import Counters, MetricsServer
+from lakehouse.ingest.producer import KafkaSink
+from lakehouse.settings import Settings, canonical_symbol
+
+#: Seconds for the broker to answer at the start.
+BROKER_SECONDS = 10.0
+#: Seconds of one wait for delivery reports; how late the end of the poller may be.
+POLL_SECONDS = 0.1
+#: Seconds of a stop kept for Kafka's acknowledgements when sockets are slow to close.
+FLUSH_RESERVE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class VenueStats:
+    """One venue at one moment. Counts are trades since the start of the service."""
+
+    venue: str
+    connected: bool  #: every socket of it
+    subscribed: tuple[str, ...]
+    refused: dict[str, str]  #: symbol → the venue's words
+    produced: int
+    acked: int
+    duplicates: int
+    rejected: int
+    gaps: int
+    missing: int  #: trade ids in those gaps
+    reconnects: int
+    last_message_age: float | None  #: seconds; None before the first
+    last_error: str
+
+
+@dataclass(frozen=True)
+class IngestStats:
+    """The service at one moment."""
+
+    venues: tuple[VenueStats, ...]
+    unacknowledged: int  #: messages of all kinds, handed over and not yet acknowledged
+    metrics_port: int
+    kafka_trouble: str = ""  #: why Kafka does not acknowledge, if it does not
+
+    @property
+    def produced(self) -> int:
+        return sum(venue.produced for venue in self.venues)
+
+    @property
+    def acked(self) -> int:
+        return sum(venue.acked for venue in self.venues)
+
+
+class IngestService:
+    """One ingest, started and stopped once. `urls` maps a venue to the base address of a simulator."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        venues: Sequence[str] | None = None,
+        symbols: Sequence[str] | None = None,
+        urls: Mapping[str, str] | None = None,
+        topic: str | None = None,
+    ) -> None:
+        """Raises SettingError for an unknown venue or a symbol that is not BASE/QUOTE. Opens nothing."""
+        self._settings = settings.model_copy(update={"topic_trades": topic}) if topic else settings
+        self._venues = [find_venue(name) for name in dict.fromkeys(venues or settings.venues)]
+        self._symbols = _canonical(symbols) if symbols else settings.symbols
+        if not self._venues or not self._symbols:
+            raise SettingError("nothing to ingest", "at least one venue and one symbol")
+        self._urls = dict(urls or {})
+        self._counters = Counters()
+        self._metrics = MetricsServer(self._counters, settings.metrics_port)
+        self._feeds: list[Feed] = []
+        self._sink: KafkaSink | None = None
+        self._polling = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name="kafka-poller", daemon=True)
+
+    def start(self) -> None:
+        """Check the broker, then connect. Returns before the venues have answered.
+
+        Raises BrokerUnavailableError, SettingError (too many symbols), MissingDependencyError (busy metrics port);
+        nothing is left running then.
+        """
+        settings = self._settings
+        bootstrap = settings.bootstrap()
+        # 1. A broker that answers and has the topics: otherwise no socket is opened at all.
+        wait_until_ready(bootstrap, BROKER_SECONDS)
+        ensure_topics(settings)
+        # 2. Everything that may refuse to start.
+        sink = KafkaSink(bootstrap, *settings.topics)
+        self._feeds = [
+            Feed(venue, symbols, self._urls.get(venue.name, settings.simulator_url), sink, self._counters)
+            for venue in self._venues
+            for symbols in per_socket(venue, self._symbols)
+        ]
+        self._metrics.start()
+        # 3. Threads: delivery reports first, then sockets.
+        self._sink = sink
+        self._counters.unacknowledged = lambda: sink.unacknowledged
+        self._polling.set()
+        self._poller.start()
+        for feed in self._feeds:
+            feed.start()
+
+    def _poll(self) -> None:
+        sink = self._sink
+        while sink is not None and self._polling.is_set():
+            sink.poll(POLL_SECONDS)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every venue has answered for every symbol on its present connection."""
+        return all(feed.settled for feed in self._feeds)
+
+    def wait_subscribed(self, timeout: float) -> dict[tuple[str, str], str]:
+        """Wait until every venue has answered for every symbol. Returns (venue, symbol) → words of the refusals so far.
+
+        A venue that cannot be reached is no error: its feed goes on trying. Raises as `check` does.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and not self.settled:
+            if not any(feed.alive for feed in self._feeds):
+                break
+            time.sleep(0.02)
+        self._check_threads()
+        return {(feed.venue.name, symbol): words for feed in self._feeds for symbol, words in feed.refused.items()}
+
+    def check(self) -> None:
+        """Raise if something is beyond what the feeds mend by themselves.
+
+        TerminalError or RetriableError of the producer, RetriableError for a feed that ended by itself, SettingError
+        where the venues refused every symbol.
+        """
+        self._check_threads()
+        if self._feeds and not any(feed.wanted for feed in self._feeds):
+            feed = self._feeds[0]
+            raise SettingError(
+                f"every symbol was refused: {refusals_text(self.wait_subscribed(0.0))}",
+                f"symbols that {feed.venue.name} lists",
+            )
+
+    def _check_threads(self) -> None:
+        if self._sink is not None:
+            self._sink.check()
+        for feed in self._feeds:
+            if isinstance(feed.failure, LakehouseError):
+                raise feed.failure
+            if feed.failure is not None:
+                raise RetriableError(f"the feed of {feed.venue.name} ended: {feed.failure!r}") from feed.failure
+
+    def stop(self, timeout: float = 15.0) -> int:
+        """End in order, within `timeout` seconds. Returns how many messages Kafka has not acknowledged: 0 is clean.
+
+        1. Sockets close; their threads hand over what they have read. 2. Kafka acknowledges. 3. Metrics end.
+        """
+        deadline = time.monotonic() + timeout
+        # 1. Sockets first: nothing new may come while the queue empties.
+        for feed in self._feeds:
+            feed.stop()
+        if self._sink is not None:
+            self._sink.stop_waiting()
+        for feed in self._feeds:
+            feed.join(deadline - FLUSH_RESERVE_SECONDS - time.monotonic())
+        # 2. One deadline covers the joins and this.
+        unflushed = self._sink.flush(deadline) if self._sink is not None else 0
+        self._polling.clear()
+        if self._poller.ident is not None:
+            self._poller.join(POLL_SECONDS * 10)
+        # 3. Last, so that the end can be watched.
+        self._metrics.stop()
+        return unflushed
+
+    def stats(self) -> IngestStats:
+        """Figures of this moment; safe from any thread, at any time."""
+        return IngestStats(
+            venues=tuple(self._venue_stats(venue) for venue in self._venues),
+            unacknowledged=max(0, self._sink.unacknowledged) if self._sink is not None else 0,
+            metrics_port=self._metrics.port,
+            kafka_trouble=self._sink.trouble if self._sink is not None else "",
+        )
+
+    def acked_marks(self) -> dict[tuple[str, str], int]:
+        """(venue, symbol) → highest trade id that Kafka has acknowledged. What a later start may resume from."""
+        _, symbols = self._counters.snapshot()
+        return {(one.venue, one.symbol): one.acked_mark for one in symbols if one.acked_mark is not None}
+
+    def _venue_stats(self, venue: Venue) -> VenueStats:
+        feeds = [feed for feed in self._feeds if feed.venue.name == venue.name]
+        flows = self._counters.of_venue(venue.name)
+        counters = self._counters.venue(venue.name)
+        heard = [feed.last_frame for feed in feeds if feed.last_frame is not None]
+        with counters.lock:
+            rejected = counters.rejected.total()
+        return VenueStats(
+            venue=venue.name,
+            connected=bool(feeds) and all(feed.connected for feed in feeds),
+            subscribed=tuple(sorted(symbol for feed in feeds for symbol in feed.subscribed)),
+            refused={symbol: words for feed in feeds for symbol, words in feed.refused.items()},
+            produced=sum(flow.produced for flow in flows),
+            acked=sum(flow.acked for flow in flows),
+            duplicates=sum(flow.duplicates for flow in flows),
+            rejected=rejected,
+            gaps=sum(flow.gaps for flow in flows),
+            missing=sum(flow.missing for flow in flows),
+            reconnects=counters.reconnects,
+            last_message_age=max(0.0, time.monotonic() - max(heard)) if heard else None,
+            last_error=next((feed.last_error for feed in feeds if feed.last_error), ""),
+        )
+
+
+def per_socket(venue: Venue, symbols: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Split symbols into as few equal parts as the venue's limit per connection demands: one part, usually."""
+    try:
+        venue.subscribe(symbols)
+        venue.websocket_url(None, symbols)
+    except SettingError:
+        if len(symbols) == 1:
+            raise
+        middle = len(symbols) // 2
+        yield from per_socket(venue, symbols[:middle])
+        yield from per_socket(venue, symbols[middle:])
+    else:
+        yield symbols
+
+
+def refusals_text(refusals: Mapping[tuple[str, str], str]) -> str:
+    """`kraken: XYZ/USD (Currency pair not supported XYZ/USD), …`."""
+    return ", ".join(f"{venue}: {symbol} ({words})" for (venue, symbol), words in sorted(refusals.items()))
+
+
+def _canonical(symbols: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(canonical_symbol(symbol) for symbol in symbols))
+    except ValueError as error:
+        raise SettingError(str(error)) from None

@@ -1,0 +1,65 @@
+"""TCP ports on 127.0.0.1: find a free one, and say in one line who holds a busy one."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import psutil
+
+from lakehouse.errors import MissingDependencyError
+
+LOCALHOST = "127.0.0.1"
+
+#: Below the ports that Linux (from 32768) and macOS (from 49152) hand to outgoing connections. A server port from that
+#: range can be taken by any connection while the server restarts, and a client that retries against a dead local port
+#: of that range can even connect to itself.
+FREE_PORTS = range(15_000, 32_000)
+
+
+def is_free(port: int, host: str = LOCALHOST) -> bool:
+    """Whether a server could listen on `port` now. Connections in TIME_WAIT do not count as busy."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def free_port(exclude: frozenset[int] = frozenset()) -> int:
+    """A port that nobody listens on, outside the range of outgoing connections and not in `exclude`.
+
+    Raises MissingDependencyError where none was found in 200 draws.
+    """
+    for _ in range(200):
+        port = random.choice(FREE_PORTS)
+        if port not in exclude and is_free(port):
+            return port
+    raise MissingDependencyError(
+        f"no free port among 200 drawn from {FREE_PORTS.start}-{FREE_PORTS.stop - 1}", "one", "end what listens there"
+    )
+
+
+def holder(port: int) -> str | None:
+    """`name, pid 123` of the process that listens on `port`; None where the system does not tell."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+                if connection.pid is None:
+                    return None
+                return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
+    except psutil.Error:
+        pass  # macOS tells only root; the line then does without the name.
+    return None
+
+
+def require_free(port: int, purpose: str, remedy: str) -> None:
+    """Raise MissingDependencyError, one line, where `port` is taken. `purpose` and `remedy` go into the line."""
+    if not is_free(port):
+        by = holder(port)
+        raise MissingDependencyError(
+            f"port {port} of {LOCALHOST} is in use{f' by {by}' if by else ''}", f"a free port for {purpose}", remedy
+        )

@@ -1,0 +1,181 @@
+"""The one settings class. Every value can be set by an environment variable `LAKEHOUSE_<NAME>`.
+
+Real parts come by settings alone: bootstrap servers (Kafka or Redpanda), a Spark master, a lake URI. Where nothing is
+set, everything lives under `home`, a folder in the working directory.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from lakehouse.errors import BrokerUnavailableError, SettingError
+
+VENUES = ("binance", "kraken", "coinbase")
+VenueName = Literal["binance", "kraken", "coinbase"]
+#: Listed on all three venues, so that bars can be compared across them.
+DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Settings of one lakehouse. Build it with `load_settings`, which turns bad values into one clear line."""
+
+    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        Path(".lakehouse/live"), description="Folder of everything local: lake, checkpoints, broker, Dagster."
+    )
+    lake_uri: str | None = Field(
+        None, description="Root of the Delta tables; a path or an object-store URI. Default: home/lake."
+    )
+    checkpoint_uri: str | None = Field(None, description="Root of the streams' checkpoints. Default: home/checkpoints.")
+
+    bootstrap_servers: str | None = Field(
+        None, description="Kafka bootstrap servers. Unset: the embedded broker of `home`."
+    )
+    topic_trades: str = "crypto.trades"
+    topic_rejected: str = "crypto.trades.rejected"
+    topic_feed_events: str = "crypto.feed_events"
+    topic_partitions: int = Field(4, ge=1, le=1024, description="Partitions of crypto.trades; fixed at creation.")
+    broker_port: int | None = Field(None, description="Port of the embedded broker. Unset: a free one, kept in `home`.")
+    broker_memory: str = Field("512m", pattern=r"^[1-9][0-9]*[mMgG]$", description="Heap of the embedded broker's JVM.")
+
+    venues: CommaSeparated = VENUES
+    symbols: CommaSeparated = DEFAULT_SYMBOLS
+    simulator_url: str | None = Field(
+        None, description="http://127.0.0.1:PORT of the simulator, in place of live venues."
+    )
+
+    spark_master: str = "local[2]"
+    spark_driver_memory: str = "1g"
+    trigger: str = Field("5 seconds", description="Processing-time interval of the streams, or `available-now`.")
+    starting_offsets: str = Field("earliest", description="Kafka offsets of a stream without a checkpoint.")
+    max_offsets_per_trigger: int = Field(500_000, ge=1, description="Kafka messages one Bronze batch takes at most.")
+    future_tolerance_seconds: int = Field(
+        60, ge=0, description="Event times this far past receive time are quarantined."
+    )
+
+    dagster_port: int = Field(3000, ge=1, le=65535)
+    metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of ingest; 0 takes a free one.")
+    report_seconds: float = Field(
+        60.0, gt=0, description="How often a live stream reports materializations and checks."
+    )
+    heartbeat_seconds: float = Field(5.0, gt=0)
+    heartbeat_timeout_seconds: float = Field(
+        60.0, gt=0, description="A run whose heartbeat is older is taken for dead."
+    )
+    supervisor_seconds: int = Field(10, ge=5, description="Interval of the supervisor sensors; Dagster's floor is 5 s.")
+    split_ingest: bool = Field(False, description="One ingest run per venue instead of one for all.")
+    split_streams: bool = Field(False, description="One stream run, and Spark application, per layer instead of one.")
+
+    @field_validator("venues", "symbols", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("venues")
+    @classmethod
+    def _known_venues(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for venue in value:
+            if venue not in VENUES:
+                raise ValueError(f"unknown venue {venue!r}; expected one of {', '.join(VENUES)}")
+        return value
+
+    @field_validator("symbols")
+    @classmethod
+    def _symbol_form(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(canonical_symbol(symbol) for symbol in value)
+
+    @cached_property
+    def lake(self) -> str:
+        """Root of the Delta tables, absolute where it is a local path."""
+        return _absolute(self.lake_uri) if self.lake_uri else str((self.home / "lake").absolute())
+
+    @cached_property
+    def checkpoints(self) -> str:
+        """Root of the streams' checkpoints, absolute where it is a local path."""
+        return _absolute(self.checkpoint_uri) if self.checkpoint_uri else str((self.home / "checkpoints").absolute())
+
+    @property
+    def broker_home(self) -> Path:
+        """Data folder of the embedded broker."""
+        return self.home.absolute() / "broker"
+
+    @property
+    def dagster_home(self) -> Path:
+        """DAGSTER_HOME of this lakehouse."""
+        return self.home.absolute() / "dagster"
+
+    @property
+    def topics(self) -> tuple[str, str, str]:
+        """The three topics: trades, rejected, feed events."""
+        return (self.topic_trades, self.topic_rejected, self.topic_feed_events)
+
+    def bootstrap(self) -> str:
+        """Bootstrap servers: the set ones, else the embedded broker's.
+
+        Raises BrokerUnavailableError where neither is known.
+        """
+        if self.bootstrap_servers:
+            return self.bootstrap_servers
+        endpoint = self.broker_home / "endpoint"
+        try:
+            return endpoint.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            raise BrokerUnavailableError(
+                f"no Kafka bootstrap servers are set and no embedded broker has run in {self.home}",
+                "LAKEHOUSE_BOOTSTRAP_SERVERS=host:port or a running `lakehouse broker`",
+            ) from None
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for the processes that we start. Unset ones are left out."""
+        variables: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, tuple):
+                value = ",".join(value)
+            if isinstance(value, Path):
+                value = value.absolute()
+            variables[f"LAKEHOUSE_{name.upper()}"] = str(value)
+        return variables
+
+
+def canonical_symbol(symbol: str) -> str:
+    """`XBT/USDT`, `xbt-usdt` → `BTC/USDT`; `DOGE` for `XDG`. Raises ValueError where it is not BASE/QUOTE."""
+    parts = symbol.upper().replace("-", "/").split("/")
+    if len(parts) != 2 or not all(part.isalnum() for part in parts):
+        raise ValueError(f"symbol {symbol!r}; expected BASE/QUOTE such as BTC/USDT")
+    base, quote = (CANONICAL_ASSETS.get(part, part) for part in parts)
+    return f"{base}/{quote}"
+
+
+#: Kraken's REST and v1 names (Kraken "asset names" page) → the names everybody else uses.
+CANONICAL_ASSETS = {"XBT": "BTC", "XDG": "DOGE"}
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment with `overrides` on top (None means not overridden).
+
+    Raises SettingError, one line, where a value cannot be used.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise SettingError(f"setting {name} (LAKEHOUSE_{name.upper()}): {message}") from None

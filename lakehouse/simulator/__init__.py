@@ -1,0 +1,7 @@
+"""An exchange on localhost: the venues' own protocols, a seeded market, and a record of the whole truth.
+
+It shares no code with `lakehouse.exchanges`, because it is what that package is judged by.
+
+Layout: `record` (the truth on disk) ← `market` (what trades) ← `hub` (who hears of it) ← `binance`, `kraken`,
+`coinbase` (protocols) ← `routes` (REST and admin) ← `server`. Every outgoing frame passes through `faults`.
+"""

@@ -1,0 +1,23 @@
+"""Times as the venues write them."""
+
+from __future__ import annotations
+
+import time
+
+_last_second = -1
+_last_text = ""
+
+
+def iso_micros(micros: int) -> str:
+    """`2023-09-25T07:48:36.925533Z` of microseconds since the epoch."""
+    global _last_second, _last_text
+    second, fraction = divmod(micros, 1_000_000)
+    if second != _last_second:  # thousands of trades share a second; strftime once for all
+        _last_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _last_second = second
+    return f"{_last_text}.{fraction:06d}Z"
+
+
+def now_micros() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000

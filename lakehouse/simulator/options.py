@@ -1,0 +1,62 @@
+"""What a simulator is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lakehouse.errors import SettingError
+from lakehouse.settings import DEFAULT_SYMBOLS, VENUES, canonical_symbol
+from lakehouse.simulator.faults import Faults, NoFaults
+from lakehouse.simulator.session import Timings
+
+#: Trades per second over all venues. The upper end is what design and exchanges.md size for.
+LOWEST_RATE, HIGHEST_RATE = 1.0, 20_000.0
+
+
+@dataclass(frozen=True)
+class SimulatorOptions:
+    """Options of one simulator. Raises SettingError where one cannot be used.
+
+    `rate` is trades per second over all markets; each has its fixed share of it and trades from its first subscription
+    on. `speed` multiplies the replay's pace, 0 is as fast as the client reads.
+    """
+
+    record: Path
+    port: int = 0
+    rate: float = 100.0
+    seed: int = 1
+    venues: tuple[str, ...] = VENUES
+    symbols: tuple[str, ...] = DEFAULT_SYMBOLS
+    replays: tuple[Path, ...] = ()
+    speed: float = 1.0
+    timings: Timings = field(default_factory=Timings)
+    faults: Faults = field(default_factory=NoFaults)
+
+    def __post_init__(self) -> None:
+        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
+            raise SettingError(f"rate {self.rate:g} trades/s", f"{LOWEST_RATE:g} to {HIGHEST_RATE:g}")
+        if self.speed < 0:
+            raise SettingError(
+                f"speed {self.speed:g}", "0 (as fast as possible) or a positive factor, 1 being the original pace"
+            )
+        if not 0 <= self.port <= 65535:
+            raise SettingError(f"port {self.port}", "0 (a free one) to 65535")
+        for venue in self.venues:
+            if venue not in VENUES:
+                raise SettingError(f"unknown venue {venue!r}", f"one of {', '.join(VENUES)}")
+        if not self.symbols:
+            raise SettingError("no symbols", "at least one such as BTC/USDT")
+        try:
+            # The frozen way to normalise: a symbol listed twice would be two markets with one record.
+            object.__setattr__(
+                self, "symbols", tuple(dict.fromkeys(canonical_symbol(symbol) for symbol in self.symbols))
+            )
+        except ValueError as error:
+            raise SettingError(str(error)) from None
+        object.__setattr__(self, "venues", tuple(dict.fromkeys(self.venues)))
+
+    def all_venues(self, replayed: Iterable[str] = ()) -> tuple[str, ...]:
+        """The synthetic venues and the replayed ones."""
+        return tuple(dict.fromkeys((*self.venues, *replayed)))

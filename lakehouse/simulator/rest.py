@@ -1,0 +1,122 @@
+"""The venues' REST trade history, straight from the record. Pure but for reading it: a call in, a reply out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from lakehouse.simulator import binance, coinbase, kraken
+from lakehouse.simulator.faults import RestCall, RestReply
+from lakehouse.simulator.hub import Hub
+from lakehouse.simulator.market import Market
+from lakehouse.simulator.record import Row
+
+#: All three venues give 1,000 trades a page at most.
+PAGE_TRADES = 1000
+BINANCE_DEFAULT = 500
+
+
+class History:
+    """Rows of one market as REST shows them, which may lag behind the socket."""
+
+    def __init__(self, hub: Hub, market: Market) -> None:
+        self._tape = market.tape
+        self.count = 0
+        if self._tape and self._tape.last:
+            newest = self._tape.last.trade_id
+            shown = hub.faults.newest_in_rest(market.listing.venue, market.listing.symbol, newest)
+            self.count = self._tape.count if shown >= newest else self._tape.index_of(shown + 1)
+
+    def index_of(self, trade_id: int) -> int:
+        """Index of the first row with an id ≥ `trade_id`."""
+        return min(self.count, self._tape.index_of(trade_id)) if self._tape else 0
+
+    def index_after(self, ts_event: int) -> int:
+        """Index of the first row later than `ts_event` (µs)."""
+        return min(self.count, self._tape.index_after(ts_event)) if self._tape else 0
+
+    def page(self, start: int, limit: int) -> list[Row]:
+        """Up to `limit` rows from an index on; a negative index begins at 0."""
+        start = max(0, start)
+        return self._tape.rows(start, min(limit, self.count - start)) if self._tape and start < self.count else []
+
+
+def binance_trades(hub: Hub, call: RestCall, headers: Mapping[str, str], from_id: bool) -> RestReply:
+    """historicalTrades (ascending from `fromId`; silently from the first id that there is) and trades (the newest)."""
+    symbol = call.query.get("symbol", "")
+    if not symbol:
+        message = "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."
+        return _json({"code": -1102, "msg": message}, 400)
+    listing = hub.listing("binance", symbol)
+    if listing is None:
+        return _json({"code": -1121, "msg": "Invalid symbol."}, 400)
+    for name in ("fromId", "limit"):
+        if name in call.query and not re.fullmatch(r"[0-9]{1,20}", call.query[name]):
+            message = f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
+            return _json({"code": -1100, "msg": message}, 400)
+    limit = max(1, min(PAGE_TRADES, int(call.query.get("limit", BINANCE_DEFAULT))))
+    history = History(hub, hub.markets["binance", listing.symbol])
+    start = history.index_of(int(call.query["fromId"])) if from_id and "fromId" in call.query else history.count - limit
+    unit = 1 if headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND" else 1000
+    return RestReply(f"[{','.join([binance.rest_row(row, unit) for row in history.page(start, limit)])}]".encode())
+
+
+def kraken_trades(hub: Hub, call: RestCall) -> RestReply:
+    """Trades: ascending, later than `since` (ns); the newest page without it. A page may end inside one timestamp."""
+    pair = call.query.get("pair", "").upper()
+    listing = next(
+        (one for one in hub.listings("kraken") if pair in _kraken_names(one.symbol, one.kraken_rest, one.kraken_key)),
+        None,
+    )
+    if listing is None:
+        return _json({"error": ["EQuery:Unknown asset pair"]})
+    since_text, count_text = call.query.get("since", ""), call.query.get("count", str(PAGE_TRADES))
+    if not re.fullmatch(r"[0-9]*(\.[0-9]*)?", since_text) or not count_text.isdecimal():
+        return _json({"error": ["EGeneral:Invalid arguments"]})
+    limit = max(1, min(PAGE_TRADES, int(count_text)))
+    since = _nanoseconds(since_text)
+    history = History(hub, hub.markets["kraken", listing.symbol])
+    start = history.count - limit if since is None else history.index_after(since // 1000)
+    rows = history.page(start, limit)
+    last = rows[-1].ts_event * 1000 if rows else since or 0
+    trades = ",".join([kraken.rest_row(row) for row in rows])
+    return RestReply(f'{{"error":[],"result":{{"{listing.kraken_key}":[{trades}],"last":"{last}"}}}}'.encode())
+
+
+def coinbase_trades(hub: Hub, call: RestCall, product: str) -> RestReply:
+    """Trades, newest first: older than `after`, or newer than `before`. CB-BEFORE and CB-AFTER are the next cursors."""
+    listing = hub.listing("coinbase", product)
+    if listing is None:
+        return _json({"message": "NotFound"}, 404)
+    for name in ("after", "before", "limit"):
+        if name in call.query and not re.fullmatch(r"[0-9]{1,19}", call.query[name]):
+            return _json({"message": f"Bad Request: {name} is not a number"}, 400)
+    limit = max(1, min(PAGE_TRADES, int(call.query.get("limit", PAGE_TRADES))))
+    history = History(hub, hub.markets["coinbase", listing.symbol])
+    end = history.index_of(int(call.query["after"])) if "after" in call.query else history.count
+    start = end - limit
+    if "before" in call.query:
+        start = max(start, history.index_of(int(call.query["before"]) + 1))
+    rows = history.page(start, end - max(0, start))[::-1]
+    headers = {"cb-before": str(rows[0].trade_id), "cb-after": str(rows[-1].trade_id)} if rows else {}
+    return RestReply(f"[{','.join([coinbase.rest_row(row) for row in rows])}]".encode(), headers=headers)
+
+
+def _kraken_names(*names: str) -> set[str]:
+    return {name for symbol in names for name in (symbol, symbol.replace("/", ""))}
+
+
+def _nanoseconds(since: str) -> int | None:
+    """`since` in ns. Kraken also takes seconds; a number below 1e12 can only be that. None where there is none."""
+    if not since.strip("."):
+        return None
+    if "." in since or float(since) < 1e12:
+        return int(float(since) * 1e9)
+    return int(since)
+
+
+def _json(value: Any, status: int = 200) -> RestReply:
+    return RestReply(msgspec.json.encode(value), status)

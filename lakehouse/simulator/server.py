@@ -1,0 +1,192 @@
+"""The simulated exchange as a running server, in a thread of its own.
+
+Listens on 127.0.0.1 only. `start` returns when it answers; `stop` closes every connection (1012) and the record
+within two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+
+from lakehouse.errors import MissingDependencyError
+from lakehouse.simulator.hub import Hub
+from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.record import FolderLock, Record
+from lakehouse.simulator.replay import build_replays
+from lakehouse.simulator.routes import build_app
+from lakehouse.simulator.wire import Wire
+
+HOST = "127.0.0.1"
+START_SECONDS = 10.0
+STOP_SECONDS = 2.0
+
+
+class SimulatorServer:
+    """One simulator. A context manager; can be started once."""
+
+    def __init__(self, options: SimulatorOptions) -> None:
+        self.options = options
+        self.url = ""
+        self._hub: Hub | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def ws_url(self) -> str:
+        """The base URL for WebSockets, `ws://127.0.0.1:PORT`."""
+        return self.url.replace("http://", "ws://", 1)
+
+    @property
+    def record(self) -> Record:
+        """The truth, readable at any time."""
+        return Record(self.options.record)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's thread lives."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> SimulatorServer:
+        """Listen. Raises MissingDependencyError for a busy port, SettingError for a bad replay file or folder."""
+        replays = build_replays(self.options.replays, self.options.speed)
+        listener = _listen(self.options.port)
+        with contextlib.ExitStack() as undo:
+            undo.callback(listener.close)
+            lock = FolderLock(self.options.record)
+            undo.callback(lock.release)
+            self._hub = Hub(self.options, replays)
+            undo.pop_all()
+        self.url = f"http://{HOST}:{listener.getsockname()[1]}"
+        config = uvicorn.Config(
+            build_app(self._hub),
+            ws=Wire,
+            ws_ping_interval=None,  # the venues' sessions ping by their own rules
+            ws_per_message_deflate=False,
+            log_config=None,
+            log_level="critical",  # a dropped client is daily business here
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._run, args=(self._hub, self._server, config, listener, lock), name="simulator", daemon=True
+        )
+        self._thread.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                self.stop()
+                raise MissingDependencyError(f"the simulator did not start: {self._failure or 'no answer in time'}")
+            time.sleep(0.005)
+        return self
+
+    def stop(self, timeout: float = STOP_SECONDS) -> None:
+        """End it and wait up to `timeout` seconds; harmless when it has ended."""
+        if self._server and self._thread:
+            self._server.should_exit = True
+            self._thread.join(timeout)
+
+    def wait(self, timeout: float) -> bool:
+        """True where the server has ended within so many seconds. Raises what ended it, if anything did."""
+        if self._thread:
+            self._thread.join(timeout)
+        if self._failure:
+            raise self._failure
+        return not self.is_running
+
+    def pause(self) -> None:
+        """Halt all trading and replaying; connections stay alive."""
+        self._on_loop("pause")
+
+    def resume(self) -> None:
+        """Trade on."""
+        self._on_loop("resume")
+
+    def status(self) -> dict[str, Any]:
+        """What `/admin/status` shows."""
+        return self._on_loop("status")
+
+    def _on_loop(self, action: str) -> dict[str, Any]:
+        # In the loop's thread: once it returns, no tick of before is still under way.
+        hub, loop = self._hub, self._loop
+        assert hub is not None
+        assert loop is not None
+
+        async def act() -> dict[str, Any]:
+            if action != "status":
+                hub.paused = action == "pause"
+                hub.error = None
+            return hub.status()
+
+        return asyncio.run_coroutine_threadsafe(act(), loop).result(5.0)
+
+    def _run(
+        self, hub: Hub, server: uvicorn.Server, config: uvicorn.Config, listener: socket.socket, lock: FolderLock
+    ) -> None:
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(self._serve(hub, server, listener))
+        except BaseException as error:
+            self._failure = error
+        finally:
+            listener.close()
+            hub.close()
+            lock.release()
+
+    async def _serve(self, hub: Hub, server: uvicorn.Server, listener: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        work = [
+            asyncio.create_task(hub.run()),
+            *(asyncio.create_task(replay.run(hub)) for replay in hub.replays.values()),
+        ]
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        waiting = {serving, *work}
+        try:
+            while not serving.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # a bug in a tick ends the server rather than leaving it silently quiet
+        finally:
+            server.should_exit = True
+            for task in work:
+                task.cancel()
+            await asyncio.gather(serving, *work, return_exceptions=True)
+
+    def __enter__(self) -> SimulatorServer:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # A port whose last owner has just ended is free; one that somebody listens on still is not.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise MissingDependencyError(
+            f"cannot listen on {HOST}:{port}: {error.strerror}",
+            "a free port",
+            "give another --port, or 0 for a free one",
+        ) from None
+    listener.setblocking(False)
+    return listener

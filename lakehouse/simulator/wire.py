@@ -1,0 +1,103 @@
+"""The WebSocket connection below ASGI: many frames in one write, own pings, own close codes, and a drop without any.
+
+ASGI sends frame by frame and knows neither pings nor an abrupt end; an exchange needs all three. This is uvicorn's
+WebSocket protocol (over the `websockets` protocol core) with those doors opened.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame as ProtocolFrame
+from websockets.protocol import State
+
+#: RFC 6455, 5.2: final text frame, unmasked, then the length in 7, 16 or 64 bits.
+_TEXT = 0x81
+_SHORT_HEADERS = [bytes([_TEXT, length]) for length in range(126)]
+#: A client that does not answer our close frame within these seconds is dropped; keeps a shutdown under 2 s.
+CLOSE_SECONDS = 1.0
+
+
+def header(length: int) -> bytes:
+    """The header of an unmasked text frame of so many bytes."""
+    if length < 126:
+        return _SHORT_HEADERS[length]
+    if length < 65536:
+        return struct.pack(">BBH", _TEXT, 126, length)
+    return struct.pack(">BBQ", _TEXT, 127, length)
+
+
+class Wire(WebSocketsSansIOProtocol):
+    """One connection. The ASGI application finds it in `scope["state"]["wire"]`."""
+
+    on_pong: Callable[[bytes], None] | None = None
+    answers_ping: Callable[[], bool] | None = None
+
+    async def run_asgi(self) -> None:
+        """Run the application with this object in its scope."""
+        self.scope["state"]["wire"] = self
+        await super().run_asgi()
+
+    @property
+    def is_open(self) -> bool:
+        """True from the handshake until either side closes."""
+        return (
+            self.handshake_complete
+            and not self.close_sent
+            and self.conn.state is State.OPEN
+            and not self.transport.is_closing()
+        )
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
+    def send_texts(self, payloads: Iterable[bytes]) -> None:
+        """Send each payload as one text frame, all in one write. Nothing where the connection has ended."""
+        if self.is_open:
+            self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
+
+    def send_ping(self, payload: bytes) -> None:
+        """Send a protocol ping."""
+        if self.is_open:
+            self.conn.send_ping(payload)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame, and drop the connection where the client does not answer it."""
+        if not self.is_open:
+            return
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.close)
+
+    def abort(self) -> None:
+        """Drop the TCP connection without a close frame (1006 at the client)."""
+        self.transport.abort()
+
+    def handle_ping(self) -> None:
+        """Answer a client's ping, unless a fault says otherwise."""
+        output = self.conn.data_to_send()
+        if self.answers_ping is None or self.answers_ping():
+            self.transport.write(b"".join(output))
+
+    def handle_pong(self, event: ProtocolFrame) -> None:
+        """Tell the session of a client's pong."""
+        if self.on_pong is not None:
+            self.on_pong(bytes(event.data))
+
+
+def wire_of(scope: Any) -> Wire:
+    """The connection that an ASGI WebSocket scope belongs to."""
+    wire = scope["state"]["wire"]
+    assert isinstance(wire, Wire)
+    return wire

@@ -1,0 +1,93 @@
+"""What every micro-batch has in common: its identity, its row in ops/batches, its report to whoever watches.
+
+Guarantee: one row in ops/batches per (query, generation, batch), also when a batch is run again after a crash: Delta's
+transaction ids see to it. The row is written after the batch's tables and before Spark commits the batch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lakehouse import lake
+from lakehouse.settings import Settings
+from lakehouse.streams.checkpoints import Checkpoint
+from lakehouse.tables import OPS_BATCHES, Table
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one batch did. `source_start` and `source_end` are positions in the source, JSON-ready; end is exclusive."""
+
+    source_start: dict[str, Any]
+    source_end: dict[str, Any]
+    rows_in: int
+    rows_out: int
+    rows_duplicate: int = 0
+    rows_quarantined: int = 0
+    rows_feed_events: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """A committed batch, as handed to listeners in this process."""
+
+    query: str
+    batch_id: int
+    committed_at: dt.datetime
+    result: BatchResult
+
+
+Listener = Callable[[BatchReport], None]
+
+
+@dataclass(frozen=True)
+class BatchContext:
+    """One query's identity: the same for all of its batches."""
+
+    settings: Settings
+    query: str
+    checkpoint: Checkpoint
+    generation: str
+    pending_batch: int | None
+    run_id: str
+    listener: Listener
+
+    def app_id(self, table: Table) -> str:
+        """Delta's application id of this query's appends to a table."""
+        return f"lakehouse/{self.query}/{table.path}/{self.generation}"
+
+    def run(self, batch_id: int, body: Callable[[], BatchResult]) -> None:
+        """Run one batch: 1 the tables, 2 the row in ops/batches, 3 the listener; Spark commits after that."""
+        started = dt.datetime.now(dt.UTC)
+        result = body()
+        committed = dt.datetime.now(dt.UTC)
+        row = {
+            "query": self.query,
+            "generation": self.generation,
+            "batch_id": batch_id,
+            "run_id": self.run_id,
+            "started_at": started,
+            "committed_at": committed,
+            "source_start": json.dumps(result.source_start, sort_keys=True),
+            "source_end": json.dumps(result.source_end, sort_keys=True),
+            "rows_in": result.rows_in,
+            "rows_out": result.rows_out,
+            "rows_duplicate": result.rows_duplicate,
+            "rows_quarantined": result.rows_quarantined,
+            "rows_feed_events": result.rows_feed_events,
+            "versions": json.dumps(result.versions, sort_keys=True),
+            "batch_date": committed.date(),
+        }
+        lake.append_rows(self.settings, OPS_BATCHES, [row], (f"lakehouse/ops/{self.query}/{self.generation}", batch_id))
+        self.listener(BatchReport(self.query, batch_id, committed, result))
+
+
+def committed_batch(settings: Settings, table: Table, app_id: str) -> int | None:
+    """The newest batch of an application that a table has already taken, None where it has taken none."""
+    version = lake.open_table(settings, table).transaction_version(app_id)
+    return None if version is None else int(version)

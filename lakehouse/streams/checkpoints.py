@@ -1,0 +1,106 @@
+"""What stands in a stream's checkpoint: its generation, and where a batch begins and ends.
+
+A checkpoint's generation is an id of ours, written when the checkpoint is first used. It is part of Delta's application
+id, so that a new checkpoint, which counts its batches from 0 again, is never taken for the old one and skipped.
+Source of the format: Spark writes `offsets/<batch>` before a batch runs: a version line, a metadata line, then one line
+of JSON a source.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Offsets = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The checkpoint folder of one query; any file system that Hadoop knows."""
+
+    spark: SparkSession
+    uri: str
+
+    def _path(self, name: str) -> tuple[Any, Any]:
+        jvm: Any = self.spark._jvm
+        path = jvm.org.apache.hadoop.fs.Path(f"{self.uri}/{name}" if name else self.uri)
+        configuration = self.spark._jsc.hadoopConfiguration()
+        return path.getFileSystem(configuration), path
+
+    def exists(self, name: str = "") -> bool:
+        """Whether the checkpoint, or a file of it, is there."""
+        file_system, path = self._path(name)
+        return bool(file_system.exists(path))
+
+    def read(self, name: str) -> str:
+        """A small text file of the checkpoint."""
+        file_system, path = self._path(name)
+        stream = file_system.open(path)
+        try:
+            jvm: Any = self.spark._jvm
+            return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        finally:
+            stream.close()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small text file into the checkpoint."""
+        file_system, path = self._path(name)
+        stream = file_system.create(path, True)
+        try:
+            stream.write(bytearray(text.encode()))
+        finally:
+            stream.close()
+
+    def is_new(self) -> bool:
+        """True until Spark has planned a first batch here."""
+        return not self.exists("offsets/0") and not self.exists("offsets")
+
+    def pending_batch(self) -> int | None:
+        """The batch that an earlier process planned and did not commit: Spark will run it again, with the same rows."""
+        if not self.exists("offsets"):
+            return None
+        file_system, path = self._path("offsets")
+        planned = [status.getPath().getName() for status in file_system.listStatus(path)]
+        newest = max((int(name) for name in planned if name.isdigit()), default=None)
+        return None if newest is None or self.exists(f"commits/{newest}") else newest
+
+    def generation(self) -> str:
+        """The generation of this checkpoint; made on the first call."""
+        if not self.exists("generation"):
+            self.write("generation", uuid.uuid4().hex)
+        return self.read("generation").strip()
+
+    def offset(self, batch_id: int) -> dict[str, Any] | None:
+        """The source's offset at the end of a batch, None before the first."""
+        if batch_id < 0 or not self.exists(f"offsets/{batch_id}"):
+            return None
+        line = self.read(f"offsets/{batch_id}").strip().splitlines()[-1]
+        return None if line == "-" else dict(json.loads(line))
+
+
+def delta_position(offset: dict[str, Any] | None) -> dict[str, Any]:
+    """A Delta source's offset in plain words.
+
+    `version` is the last version of which anything has been read (-1: nothing yet); `complete` says that it has been
+    read whole. Spark's `{"reservoirVersion": 7, "index": -1}` means all of version 6 and nothing of 7 yet.
+    """
+    if offset is None:
+        return {"version": -1, "complete": True}
+    version, index = int(offset["reservoirVersion"]), int(offset["index"])
+    if index < 0:
+        return {"version": version - 1, "complete": True}
+    return {"version": version, "complete": False}
+
+
+def kafka_rows(start: Offsets, end: Offsets) -> int:
+    """Messages between two Kafka positions."""
+    return sum(
+        last - start.get(topic, {}).get(partition, last)
+        for topic, partitions in end.items()
+        for partition, last in partitions.items()
+    )

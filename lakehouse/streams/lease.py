@@ -1,0 +1,70 @@
+"""One writer per table: an exclusive lock that dies with its process.
+
+The lock lies beside a local lake, so that everybody who writes there meets it; for a lake on an object store it lies in
+`home`, and Dagster's run tags keep runs on different machines apart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from lakehouse.errors import LeaseHeldError
+from lakehouse.settings import Settings
+
+
+class Lease:
+    """The right to write the tables of some layers. Raises LeaseHeldError where another process has one of them."""
+
+    def __init__(self, settings: Settings, layers: tuple[str, ...], holder: str) -> None:
+        root = settings.home.absolute() if "://" in settings.lake else Path(settings.lake)
+        self._folder = root / "_leases"
+        self._layers = layers
+        self._holder = holder
+        self._files: list[IO[str]] = []
+
+    def acquire(self) -> None:
+        """Take the locks of all layers, or none."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for layer in self._layers:
+                self._files.append(self._lock(layer))
+        except LeaseHeldError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the locks back. The files stay: removing one would let two processes lock different files."""
+        while self._files:
+            self._files.pop().close()
+
+    def _lock(self, layer: str) -> IO[str]:
+        path = self._folder / f"{layer}.lock"
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise LeaseHeldError(
+                f"the {layer} tables in {self._folder.parent} are being written by {holder}",
+                "one writer per table",
+                "stop that one first, or let it go on",
+            ) from None
+        file.truncate(0)
+        file.write(f"{self._holder} (pid {os.getpid()})")
+        file.flush()
+        return file
+
+    def __enter__(self) -> Lease:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,72 @@
+"""The three streaming queries of one Spark application, declared once and started with any trigger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lakehouse.errors import SettingError
+from lakehouse.settings import Settings
+from lakehouse.streams import bronze, gold, silver
+from lakehouse.streams.batch import BatchContext, BatchResult, Listener
+from lakehouse.streams.checkpoints import Checkpoint
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+LAYERS = ("bronze", "silver", "gold")
+AVAILABLE_NOW = "available-now"
+
+
+class BatchFailed(Exception):  # noqa: N818
+    """A batch did not end well; Spark stops the query and hands the message on."""
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of an error, short enough for a log line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
+
+
+def require_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers in the order of the trade's way. Raises SettingError for one that does not exist."""
+    for layer in layers:
+        if layer not in LAYERS:
+            raise SettingError(f"layer {layer!r}", f"one of {', '.join(LAYERS)} or all")
+    return tuple(layer for layer in LAYERS if layer in layers)
+
+
+def start_query(
+    spark: SparkSession, settings: Settings, layer: str, run_id: str, listener: Listener, trigger: str
+) -> StreamingQuery:
+    """Start a layer's query. `trigger` is `available-now` (read all, then end) or an interval (`5 seconds`)."""
+    checkpoint = Checkpoint(spark, f"{settings.checkpoints.rstrip('/')}/{layer}")
+    context = BatchContext(
+        settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
+    )
+    source, write = _reader_and_writer(spark, context, layer)
+
+    def process(rows: DataFrame, batch_id: int) -> None:
+        try:
+            context.run(batch_id, lambda: write(rows, batch_id))
+        except Exception as error:
+            # Spark runs a recursive regular expression over the message; a Java trace of some pages overflows its stack.
+            raise BatchFailed(one_line(error)) from None
+
+    spark.sparkContext.setLocalProperty("spark.scheduler.pool", layer)
+    writer = source.writeStream.queryName(layer).option("checkpointLocation", checkpoint.uri).foreachBatch(process)
+    if trigger == AVAILABLE_NOW:
+        return writer.trigger(availableNow=True).start()
+    return writer.trigger(processingTime=trigger).start()
+
+
+def _reader_and_writer(
+    spark: SparkSession, context: BatchContext, layer: str
+) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult]]:
+    if layer == "bronze":
+        return bronze.read(spark, context), lambda rows, batch_id: bronze.write_batch(rows, batch_id, context)
+    if layer == "silver":
+        marks = silver.HighWaterMarks(context.settings)
+        return silver.read(spark, context), lambda rows, batch_id: silver.write_batch(rows, batch_id, context, marks)
+    return gold.read(spark, context), lambda rows, batch_id: gold.write_batch(rows, batch_id, context)

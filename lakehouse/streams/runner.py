@@ -1,0 +1,210 @@
+"""Runs the streams: for as long as wanted (`StreamRunner`) or up to the newest data of this moment (`materialize`)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import lake
+from lakehouse.broker.topics import ensure_topics
+from lakehouse.errors import LeaseHeldError, RetriableError
+from lakehouse.settings import Settings
+from lakehouse.streams.batch import BatchReport
+from lakehouse.streams.lease import Lease
+from lakehouse.streams.progress import READS, LayerCounter, TableProgress, kafka_end, last_position, layer_progress
+from lakehouse.streams.queries import AVAILABLE_NOW, LAYERS, require_layers, start_query
+from lakehouse.streams.session import build_session
+
+if TYPE_CHECKING:
+    from pyspark.sql.streaming.query import StreamingQuery
+
+#: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
+WAIT_POLL_SECONDS = 1.0
+
+
+class StreamFailedError(RetriableError):
+    """A streaming query ended by itself; its checkpoint and tables are whole, and it can be started again."""
+
+
+def standalone_run_id() -> str:
+    """The run id of a stream that Dagster did not start."""
+    return f"standalone:{os.getpid()}"
+
+
+class StreamRunner:
+    """One Spark application with the queries of some layers, from `start` to `stop`."""
+
+    def __init__(self, settings: Settings, layers: tuple[str, ...] = LAYERS, run_id: str | None = None) -> None:
+        self.settings = settings
+        self.layers = require_layers(layers)
+        self.run_id = run_id or standalone_run_id()
+        self._lease = Lease(settings, self.layers, self.run_id)
+        self._queries: dict[str, StreamingQuery] = {}
+        self._counters = {layer: LayerCounter() for layer in self.layers}
+        self._guard = threading.Lock()
+
+    def start(self) -> None:
+        """1 the lease, 2 tables and topics, 3 the session, 4 the queries.
+
+        Raises LeaseHeldError, BrokerUnavailableError or MissingDependencyError, each before anything is written.
+        """
+        self._lease.acquire()
+        try:
+            prepare(self.settings, self.layers)
+            spark = build_session(self.settings)
+            for layer in self.layers:
+                self._queries[layer] = start_query(
+                    spark, self.settings, layer, self.run_id, self._count, self.settings.trigger
+                )
+        except BaseException:
+            self.stop()
+            raise
+
+    def check(self) -> None:
+        """Raise StreamFailedError once a query has died."""
+        for layer, query in self._queries.items():
+            if not query.isActive:
+                raise stream_failure(layer, query)
+
+    def finished(self) -> bool:
+        """True where every query has ended without an error (trigger `available-now`)."""
+        return all(not query.isActive and query.exception() is None for query in self._queries.values())
+
+    def progress(self) -> dict[str, TableProgress]:
+        """Table path → how far it is."""
+        result: dict[str, TableProgress] = {}
+        with self._guard:
+            for layer in self.layers:
+                result |= layer_progress(self.settings, layer, self._counters[layer])
+        return result
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Stop the queries within one deadline and give the lease back. A batch that is cut runs again later."""
+        deadline = time.monotonic() + timeout
+        stoppers = [
+            threading.Thread(target=query.stop, name=f"stop-{layer}", daemon=True)
+            for layer, query in self._queries.items()
+            if query.isActive
+        ]
+        for stopper in stoppers:
+            stopper.start()
+        for stopper in stoppers:
+            stopper.join(max(0.0, deadline - time.monotonic()))
+        self._queries.clear()
+        self._lease.release()
+
+    def _count(self, report: BatchReport) -> None:
+        with self._guard:
+            self._counters[report.query].count(report)
+
+    def __enter__(self) -> StreamRunner:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def prepare(settings: Settings, layers: tuple[str, ...]) -> None:
+    """Make sure that the tables, and for Bronze the topics, are there."""
+    if "bronze" in layers:
+        ensure_topics(settings)
+    lake.ensure_tables(settings)
+
+
+def materialize(
+    settings: Settings, layers: tuple[str, ...] = LAYERS, run_id: str | None = None, timeout: float = 3600.0
+) -> dict[str, TableProgress]:
+    """Bring the layers' tables to the newest data of this moment, then return how far they are.
+
+    Runs the same queries with `available-now`, one layer after the other, where nobody holds the lease; else waits
+    until the live stream has passed that point. Raises StreamFailedError where a query fails or `timeout` seconds pass.
+    """
+    layers = require_layers(layers)
+    run_id = run_id or standalone_run_id()
+    result: dict[str, TableProgress] = {}
+    for layer in layers:
+        prepare(settings, (layer,))
+        deadline = time.monotonic() + timeout
+        while True:
+            lease = Lease(settings, (layer,), run_id)
+            try:
+                lease.acquire()
+            except LeaseHeldError:
+                if _wait_for_live_stream(settings, layer, deadline):
+                    result |= layer_progress(settings, layer, LayerCounter())
+                    break
+                continue
+            try:
+                result |= _catch_up(settings, layer, run_id)
+            finally:
+                lease.release()
+            break
+    return result
+
+
+def _catch_up(settings: Settings, layer: str, run_id: str) -> dict[str, TableProgress]:
+    counter = LayerCounter()
+    query = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW)
+    try:
+        while query.isActive:
+            query.awaitTermination(1)
+        if query.exception() is not None:
+            raise stream_failure(layer, query)
+    finally:
+        if query.isActive:
+            query.stop()
+    return layer_progress(settings, layer, counter)
+
+
+def _wait_for_live_stream(settings: Settings, layer: str, deadline: float) -> bool:
+    """True once the live stream has passed the newest data of now; False where the lease has become free instead."""
+    target = _target(settings, layer)
+    while time.monotonic() < deadline:
+        if _has_passed(last_position(settings, layer), target, layer):
+            return True
+        probe = Lease(settings, (layer,), "probe")
+        try:
+            probe.acquire()
+        except LeaseHeldError:
+            time.sleep(WAIT_POLL_SECONDS)
+            continue
+        probe.release()
+        return False
+    raise StreamFailedError(
+        f"the live stream did not bring {layer} to the newest data in time", "it to pass that point", "look at its run"
+    )
+
+
+def _target(settings: Settings, layer: str) -> dict[str, Any]:
+    if layer == "bronze":
+        return kafka_end(settings)
+    return {"version": lake.open_table(settings, READS[layer]).version()}
+
+
+def _has_passed(position: dict[str, Any] | None, target: dict[str, Any], layer: str) -> bool:
+    if layer != "bronze":
+        reached = -1 if position is None else int(position["version"])
+        return reached > target["version"] or (reached == target["version"] and bool((position or {})["complete"]))
+    read: dict[str, dict[str, int]] = position or {}
+    return all(
+        read.get(topic, {}).get(number, 0) >= offset
+        for topic, partitions in target.items()
+        for number, offset in partitions.items()
+    )
+
+
+def stream_failure(layer: str, query: StreamingQuery) -> StreamFailedError:
+    """The error of a query that has ended, in one line."""
+    error = query.exception()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] if error else ["no error given"]
+    ours = [line.partition("BatchFailed: ")[2] for line in lines if "BatchFailed: " in line]
+    reason = (ours or lines)[0][:500]
+    return StreamFailedError(
+        f"the {layer} stream ended: {reason}", "it to run until stopped", "it can be started again"
+    )

@@ -1,0 +1,131 @@
+"""Trades → bars, and bars → longer bars. Pure DataFrame → DataFrame, the same for stream, batch and rebuild.
+
+A bar is a fold over the trades of one (venue, symbol, minute), ordered by (ts_event, trade_id); `lakehouse.tables` says
+what each column means. All figures are exact decimals: a product price × size is rounded half-up to 18 decimals once a
+trade, which changes nothing for the venues' own scales (10 + 8 decimals at most, exchanges' documents), and the two
+quotients once a bar.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F  # noqa: N812
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+BAR_KEY = ("venue", "symbol", "bar_start")
+
+#: Columns of a bar that come from trades; `revision` and `updated_at` are the table's own.
+BAR_VALUES = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "vwap",
+    "trades",
+    "buy_volume",
+    "sell_volume",
+    "pressure",
+    "first_trade_id",
+    "last_trade_id",
+)
+
+
+def window_start(timestamp: Column, minutes: int) -> Column:
+    """The start of the `minutes`-long window, aligned to the epoch, that holds a timestamp."""
+    return F.window(timestamp, f"{minutes} minutes").getField("start")
+
+
+def notional(price: Column, size: Column) -> Column:
+    """price × size as DECIMAL(38,18), half-up.
+
+    DECIMAL(38,18) × DECIMAL(38,18) needs 36 decimals and overflows Spark's 38 digits, so each factor is split at the
+    point and the four partial products are exact; only the product of the two fractions is rounded. Silver's rules
+    bound the whole parts (12 and 15 digits).
+    """
+    price_whole, size_whole = F.floor(price).cast("decimal(12,0)"), F.floor(size).cast("decimal(15,0)")
+    price_part = (price - price_whole).cast("decimal(18,18)")
+    size_part = (size - size_whole).cast("decimal(18,18)")
+    whole = (price_whole * size_whole).cast("decimal(38,18)")
+    mixed = (price_whole * size_part).cast("decimal(38,18)") + (size_whole * price_part).cast("decimal(38,18)")
+    parts = (price_part * size_part).cast("decimal(38,18)")
+    return (whole + mixed.cast("decimal(38,18)") + parts).cast("decimal(38,18)")
+
+
+def bars_from_trades(trades: DataFrame) -> DataFrame:
+    """One-minute bars of Silver trades: BAR_KEY, BAR_VALUES and the fold's own first/last order keys."""
+    order = F.struct("ts_event", "trade_id")
+    first_last = F.struct("price", "trade_id")
+    nothing = F.lit(0).cast("decimal(38,18)")
+    totals = (
+        trades.withColumn("bar_start", window_start(F.col("ts_event"), 1))
+        .groupBy(*BAR_KEY)
+        .agg(
+            F.min_by(first_last, order).alias("first"),
+            F.max_by(first_last, order).alias("last"),
+            F.max("price").alias("high"),
+            F.min("price").alias("low"),
+            F.sum("size").cast("decimal(38,18)").alias("volume"),
+            F.sum(notional(F.col("price"), F.col("size"))).cast("decimal(38,18)").alias("quote_volume"),
+            F.count("*").alias("trades"),
+            F.sum(F.when(F.col("side") == "buy", F.col("size")).otherwise(nothing))
+            .cast("decimal(38,18)")
+            .alias("buy_volume"),
+            F.sum(F.when(F.col("side") == "sell", F.col("size")).otherwise(nothing))
+            .cast("decimal(38,18)")
+            .alias("sell_volume"),
+        )
+    )
+    return _finish(totals)
+
+
+def longer_bars(bars: DataFrame, minutes: int) -> DataFrame:
+    """Bars of `minutes` from one-minute bars: the same fold, one level up, so it equals the fold over the trades."""
+    totals = (
+        bars.withColumn("minute", F.col("bar_start"))
+        .withColumn("bar_start", window_start(F.col("minute"), minutes))
+        .groupBy(*BAR_KEY)
+        .agg(
+            F.min_by(F.struct(F.col("open").alias("price"), F.col("first_trade_id").alias("trade_id")), "minute").alias(
+                "first"
+            ),
+            F.max_by(F.struct(F.col("close").alias("price"), F.col("last_trade_id").alias("trade_id")), "minute").alias(
+                "last"
+            ),
+            F.max("high").alias("high"),
+            F.min("low").alias("low"),
+            *(
+                F.sum(name).cast("decimal(38,18)").alias(name)
+                for name in ("volume", "quote_volume", "buy_volume", "sell_volume")
+            ),
+            F.sum("trades").alias("trades"),
+        )
+    )
+    return _finish(totals)
+
+
+def _finish(totals: DataFrame) -> DataFrame:
+    quotient = (
+        (F.col("quote_volume") / F.col("volume")).cast("decimal(38,18)"),
+        ((F.col("buy_volume") - F.col("sell_volume")).cast("decimal(38,18)") / F.col("volume")).cast("decimal(38,18)"),
+    )
+    return totals.select(
+        *BAR_KEY,
+        F.col("first.price").alias("open"),
+        "high",
+        "low",
+        F.col("last.price").alias("close"),
+        "volume",
+        "quote_volume",
+        quotient[0].alias("vwap"),
+        "trades",
+        "buy_volume",
+        "sell_volume",
+        quotient[1].alias("pressure"),
+        F.col("first.trade_id").alias("first_trade_id"),
+        F.col("last.trade_id").alias("last_trade_id"),
+    )

@@ -1,0 +1,259 @@
+"""Bronze messages → typed rows with a verdict. Pure DataFrame → DataFrame, the same for stream, batch and replay.
+
+Every message gets a `kind`: trade, feed_event or quarantine. No row is dropped here. For the few in quarantine, `rule`
+names the first rule that was not met, and `detail` says what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F  # noqa: N812
+
+from lakehouse.settings import Settings
+from lakehouse.tables import DECIMAL, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+#: Everything is read as text first, so that a wrong type is a verdict of ours and not a null of Spark's.
+TRADE_FIELDS = (
+    "venue",
+    "symbol",
+    "native_symbol",
+    "trade_id",
+    "price",
+    "size",
+    "side",
+    "ts_event",
+    "ts_ingest",
+    "source",
+)
+EVENT_FIELDS = ("venue", "event", "ts_event", "connection_id", "symbol", "first_id", "last_id", "detail")
+REJECTED_FIELDS = ("venue", "reason", "detail", "raw", "ts_ingest")
+
+_INTEGER = r"^[0-9]{1,18}$"
+_DECIMAL = r"^[0-9]{1,20}(\.[0-9]{1,18})?$"
+_VENUE = r"^[a-z0-9_-]{1,40}$"
+_SYMBOL = r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}$"
+
+#: Whole parts that keep every bar's sums within DECIMAL(38,18): 10^12 quote units a coin, 10^15 coins, 10^15 a trade.
+_MAX_PRICE, _MAX_SIZE, _MAX_NOTIONAL = 10**12, 10**15, 10**15
+
+_EARLIEST_MICROS = 1_230_768_000_000_000  # 2009-01-01, before the first exchange of crypto assets
+
+
+def parse_messages(messages: DataFrame, settings: Settings) -> DataFrame:
+    """Bronze rows with the parsed struct `m` (all text) and their `kind`: trade, feed_event or quarantine."""
+    fields = dict.fromkeys((*TRADE_FIELDS, *EVENT_FIELDS, *REJECTED_FIELDS))
+    schema = ", ".join(f"{name} string" for name in fields)
+    text = F.col("value_raw").cast("string")
+    parsed = messages.withColumn("m", F.from_json(text, schema, {"mode": "PERMISSIVE"}))
+    is_event = F.col("topic") == settings.topic_feed_events
+    is_rejected = F.col("topic") == settings.topic_rejected
+    kind = (
+        F.when(is_rejected, "quarantine")
+        .when(is_event, F.when(_all_met(_event_rules(settings)), "feed_event").otherwise("quarantine"))
+        .otherwise(F.when(_all_met(_trade_rules(settings)), "trade").otherwise("quarantine"))
+    )
+    return parsed.select(*messages.columns, "m", kind.alias("kind"))
+
+
+def trades(parsed: DataFrame) -> DataFrame:
+    """The rows that may enter silver/trades, in its schema. One row per message; duplicates are still in it."""
+    ts_event = F.timestamp_micros(F.col("m.ts_event").cast("bigint"))
+    return parsed.where(F.col("kind") == "trade").select(
+        F.col("m.venue").alias("venue"),
+        F.col("m.symbol").alias("symbol"),
+        F.col("m.trade_id").cast("bigint").alias("trade_id"),
+        F.col("m.native_symbol").alias("native_symbol"),
+        F.col("m.price").cast(DECIMAL).alias("price"),
+        F.col("m.size").cast(DECIMAL).alias("size"),
+        F.col("m.side").alias("side"),
+        ts_event.alias("ts_event"),
+        F.timestamp_micros(F.col("m.ts_ingest").cast("bigint")).alias("ts_ingest"),
+        F.col("m.source").alias("source"),
+        *_lineage(),
+        F.to_date(ts_event).alias(SILVER_TRADES.partition_by[0]),
+    )
+
+
+def feed_events(parsed: DataFrame) -> DataFrame:
+    """The rows of silver/feed_events."""
+    ts_event = F.timestamp_micros(F.col("m.ts_event").cast("bigint"))
+    return parsed.where(F.col("kind") == "feed_event").select(
+        F.col("m.venue").alias("venue"),
+        F.col("m.event").alias("event"),
+        ts_event.alias("ts_event"),
+        F.col("m.connection_id").alias("connection_id"),
+        F.col("m.symbol").alias("symbol"),
+        F.col("m.first_id").cast("bigint").alias("first_id"),
+        F.col("m.last_id").cast("bigint").alias("last_id"),
+        F.coalesce(F.col("m.detail"), F.lit("")).alias("detail"),
+        *_lineage(),
+        F.to_date(ts_event).alias(SILVER_FEED_EVENTS.partition_by[0]),
+    )
+
+
+def quarantine(parsed: DataFrame, settings: Settings) -> DataFrame:
+    """The rows of silver/quarantine, with the first rule that each one failed."""
+    failed = (
+        F.when(F.col("topic") == settings.topic_rejected, _rejected_verdict())
+        .when(F.col("topic") == settings.topic_feed_events, _first_failure(_event_rules(settings)))
+        .otherwise(_first_failure(_trade_rules(settings)))
+    )
+    return (
+        parsed.where(F.col("kind") == "quarantine")
+        .withColumn("failed", failed)
+        .select(
+            F.col("failed.rule").alias("rule"),
+            F.col("failed.detail").alias("detail"),
+            F.col("m.venue").alias("venue"),
+            F.col("m.symbol").alias("symbol"),
+            F.expr("try_cast(m.trade_id as bigint)").alias("trade_id"),
+            "key",
+            "value_raw",
+            *_lineage(),
+            F.col("ingest_date").alias(SILVER_QUARANTINE.partition_by[0]),
+        )
+    )
+
+
+def first_of_key(rows: DataFrame) -> DataFrame:
+    """Each trade once: of the rows with the same (venue, symbol, trade_id), the one that Kafka holds first."""
+    order = F.struct("kafka_topic", "kafka_partition", "kafka_offset")
+    keys = SILVER_TRADES.key
+    others = [name for name in rows.columns if name not in keys]
+    return (
+        rows.groupBy(*keys)
+        .agg(F.min_by(F.struct(*others), order).alias("kept"))
+        .select(*(F.col(name) if name in keys else F.col(f"kept.{name}").alias(name) for name in rows.columns))
+    )
+
+
+def _lineage() -> tuple[Column, ...]:
+    return (
+        F.col("topic").alias("kafka_topic"),
+        F.col("partition").alias("kafka_partition"),
+        F.col("offset").alias("kafka_offset"),
+        F.col("ts_kafka"),
+    )
+
+
+def _all_met(rules: list[tuple[str, Column, Column]]) -> Column:
+    """Whether every rule is met; a rule that cannot be evaluated (null) is not."""
+    met = F.lit(True)
+    for _, condition, _ in rules:
+        met = met & condition
+    return F.coalesce(met, F.lit(False))
+
+
+def _first_failure(rules: list[tuple[str, Column, Column]]) -> Column:
+    """The struct (rule, detail) of the first rule that is not met, null where all are."""
+    failure: Column | None = None
+    for name, met, detail in rules:
+        verdict = F.struct(F.lit(name).alias("rule"), detail.alias("detail"))
+        broken = ~F.coalesce(met, F.lit(False))
+        failure = F.when(broken, verdict) if failure is None else failure.when(broken, verdict)
+    assert failure is not None
+    return failure
+
+
+def _rejected_verdict() -> Column:
+    reason = F.coalesce(F.col("m.reason"), F.lit("unknown"))
+    return F.struct(
+        F.concat(F.lit("rejected:"), reason).alias("rule"),
+        F.coalesce(F.col("m.detail"), F.lit("rejected by ingest without a detail")).alias("detail"),
+    )
+
+
+def _shape_rules(required: tuple[str, ...]) -> list[tuple[str, Column, Column]]:
+    missing = [F.when(F.col(f"m.{name}").isNull(), F.lit(name)) for name in required]
+    readable = F.col("m").isNotNull() & F.coalesce(*(F.col(f"m.{name}") for name in required)).isNotNull()
+    return [
+        ("no_value", F.col("value_raw").isNotNull(), F.lit("the message has no value; expected a JSON object")),
+        ("not_json", readable, F.lit("the value is not a JSON object with the expected fields")),
+        (
+            "missing_field",
+            F.concat_ws(",", *missing) == "",
+            F.concat(F.lit("found no "), F.concat_ws(", ", *missing), F.lit(f"; expected {', '.join(required)}")),
+        ),
+    ]
+
+
+def _found(name: str, expected: str) -> Column:
+    return F.concat(F.lit(f"found {name} "), F.substring(F.col(f"m.{name}"), 1, 100), F.lit(f"; expected {expected}"))
+
+
+def _micros(name: str) -> Column:
+    return F.when(F.col(f"m.{name}").rlike(_INTEGER), F.col(f"m.{name}").cast("bigint"))
+
+
+def _trade_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
+    price = F.when(F.col("m.price").rlike(_DECIMAL), F.col("m.price").cast(DECIMAL))
+    size = F.when(F.col("m.size").rlike(_DECIMAL), F.col("m.size").cast(DECIMAL))
+    decimal = "a plain decimal with at most 20 digits before and 18 after the point"
+    return [
+        *_shape_rules(TRADE_FIELDS),
+        _venue_rule(),
+        ("bad_symbol", F.col("m.symbol").rlike(_SYMBOL), _found("symbol", "BASE/QUOTE")),
+        ("bad_trade_id", F.col("m.trade_id").rlike(_INTEGER), _found("trade_id", "a whole number below 10^18")),
+        ("bad_price", price.isNotNull(), _found("price", decimal)),
+        ("bad_size", size.isNotNull(), _found("size", decimal)),
+        ("price_not_positive", price > 0, _found("price", "more than 0")),
+        ("size_not_positive", size > 0, _found("size", "more than 0")),
+        ("price_out_of_range", price < _MAX_PRICE, _found("price", "less than 10^12")),
+        ("size_out_of_range", size < _MAX_SIZE, _found("size", "less than 10^15")),
+        (
+            "notional_out_of_range",
+            price.cast("double") * size.cast("double") < float(_MAX_NOTIONAL),
+            _found("size", "price × size less than 10^15"),
+        ),
+        ("bad_side", F.col("m.side").isin("buy", "sell"), _found("side", "buy or sell")),
+        (
+            "bad_source",
+            F.col("m.source").isin("live", "snapshot", "repair"),
+            _found("source", "live, snapshot, repair"),
+        ),
+        ("bad_event_time", _micros("ts_event") >= _EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
+        (
+            "bad_ingest_time",
+            _micros("ts_ingest") >= _EARLIEST_MICROS,
+            _found("ts_ingest", "microseconds since the epoch"),
+        ),
+        (
+            "event_in_the_future",
+            (_micros("ts_event") <= _latest(settings)) & (_micros("ts_ingest") <= _latest(settings)),
+            _found("ts_event", f"it and ts_ingest at most {settings.future_tolerance_seconds} s after Kafka's time"),
+        ),
+    ]
+
+
+def _event_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
+    return [
+        *_shape_rules(("venue", "event", "ts_event", "connection_id")),
+        _venue_rule(),
+        ("bad_event_time", _micros("ts_event") >= _EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
+        (
+            "event_in_the_future",
+            _micros("ts_event") <= _latest(settings),
+            _found("ts_event", f"at most {settings.future_tolerance_seconds} s after Kafka's time"),
+        ),
+        *(
+            (
+                "bad_gap",
+                F.col(f"m.{name}").isNull() | F.col(f"m.{name}").rlike(_INTEGER),
+                _found(name, "a whole number"),
+            )
+            for name in ("first_id", "last_id")
+        ),
+    ]
+
+
+def _venue_rule() -> tuple[str, Column, Column]:
+    return ("bad_venue", F.col("m.venue").rlike(_VENUE), _found("venue", "a lower-case name"))
+
+
+def _latest(settings: Settings) -> Column:
+    """The latest time that a message can speak of: Kafka's own plus the tolerance, in microseconds."""
+    return F.unix_micros(F.col("ts_kafka")) + F.lit(settings.future_tolerance_seconds * 1_000_000)

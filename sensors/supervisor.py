@@ -1,0 +1,71 @@
+"""The supervisor sensors: observe the runs, ask `decide`, emit what it says. They decide nothing themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+
+from jobs.kept import NAME_TAG, Kept, kept_ingests, kept_streams
+from lakehouse.settings import Settings
+from sensors.decide import FailDead, Launch, Policy, decide
+from sensors.observe import observe
+
+
+def all_sensors(settings: Settings) -> list[SensorDefinition]:
+    """One supervisor for ingest, one for the streams."""
+    return [
+        _supervisor("keep_ingest_running", "ingest", kept_ingests(settings), settings),
+        _supervisor("keep_stream_running", "stream", kept_streams(settings), settings),
+    ]
+
+
+def _supervisor(name: str, job: str, kept: Sequence[Kept], settings: Settings) -> SensorDefinition:
+    policy = Policy(heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds)
+
+    @sensor(
+        name=name,
+        job_name=job,  # by name: by object, Dagster copies the sensor and warns of its own beta parameters
+        default_status=DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=settings.supervisor_seconds,
+        description=f"Keeps {', '.join(one.name for one in kept)} running: relaunches after failures, with backoff. "
+        "A run that a person cancels stays ended; turn this sensor off to start nothing at all.",
+    )
+    def supervise(context: SensorEvaluationContext) -> SensorResult:
+        requests: list[RunRequest] = []
+        reasons: list[str] = []
+        for one in kept:
+            decision = decide(one.name, observe(context.instance, one.name), time.time(), policy)
+            if isinstance(decision, Launch):
+                requests.append(RunRequest(decision.run_key, one.run_config, {NAME_TAG: one.name}))
+            elif isinstance(decision, FailDead):
+                reasons.append(f"{one.name}: {decision.reason}")
+                for run_id in decision.run_ids:
+                    _end_dead_run(context.instance, run_id, decision.reason)
+            else:
+                reasons.append(decision.reason)
+        if requests:
+            return SensorResult(run_requests=requests)
+        return SensorResult(skip_reason=SkipReason("; ".join(reasons)))
+
+    return supervise
+
+
+def _end_dead_run(instance: DagsterInstance, run_id: str, reason: str) -> None:
+    """Record the end that the run's worker could not. A run that has ended since it was observed is left alone."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status is DagsterRunStatus.STARTED:
+        instance.report_run_failed(run, f"Failed by its supervisor: {reason}.")
+    elif run is not None and run.status is DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, f"Canceled; {reason}.")

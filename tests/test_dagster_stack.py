@@ -1,0 +1,114 @@
+"""The whole of Dagster for real: code server, daemon, Kafka, the simulated exchange, Spark; runs killed and canceled.
+
+One story in one test, because its first minute is the start of everything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from dagster import AssetKey, AssetRecordsFilter, DagsterRunStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from assets.checks import check_key
+from jobs.kept import PID_TAG
+from lakehouse.broker.topics import ensure_topics
+from lakehouse.quality.checks import CHECKS
+from lakehouse.settings import Settings
+from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.server import SimulatorServer
+from tests.conftest import SettingsFactory
+from tests.dagster_stack import ROOT, DagsterStack, wait_for
+
+#: Seconds for one step on a machine that other work shares; each takes a few alone.
+PATIENCE = 150.0
+
+
+@pytest.fixture
+def stack(settings_factory: SettingsFactory, kafka_settings: Settings) -> Iterator[DagsterStack]:
+    record = kafka_settings.home / "simulator"
+    with SimulatorServer(SimulatorOptions(record=record, rate=20)) as simulator:
+        settings = kafka_settings.model_copy(
+            update={"simulator_url": simulator.url, "supervisor_seconds": 5, "report_seconds": 5.0}
+        )
+        ensure_topics(settings)
+        with DagsterStack(settings) as running:
+            yield running
+
+
+def pid_of(stack: DagsterStack, run_id: str) -> int:
+    run = stack.instance.get_run_by_id(run_id)
+    assert run is not None
+    return int(wait_for("the run's pid", lambda: run.tags.get(PID_TAG), 1))
+
+
+def materialized_rows(stack: DagsterStack, layer: str, name: str) -> int:
+    records = stack.instance.fetch_materializations(AssetRecordsFilter(AssetKey([layer, name])), limit=1).records
+    if not records or records[0].asset_materialization is None:
+        return 0
+    value = records[0].asset_materialization.metadata["dagster/row_count"].value
+    assert isinstance(value, int)
+    return value
+
+
+def verdicts(stack: DagsterStack) -> list[AssetCheckExecutionRecordStatus]:
+    storage = stack.instance.event_log_storage
+    found = storage.get_latest_asset_check_execution_by_key([check_key(check) for check in CHECKS])
+    return [record.status for record in found.values()]
+
+
+@pytest.mark.kafka
+@pytest.mark.spark
+@pytest.mark.timeout(900)
+def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStack) -> None:
+    # 1. The supervisors launch both, unasked, and trades come through to the bars, with current verdicts.
+    ingest, stream = stack.started("ingest", PATIENCE), stack.started("stream", PATIENCE)
+    wait_for("bars in Dagster", lambda: materialized_rows(stack, "gold", "bars_5m"), PATIENCE)
+    wait_for("verdicts", lambda: len(verdicts(stack)) == len(CHECKS), PATIENCE)
+    assert set(verdicts(stack)) == {AssetCheckExecutionRecordStatus.SUCCEEDED}
+
+    # 2. kill -9 of a worker: failed, and replaced by itself.
+    os.kill(pid_of(stack, ingest), signal.SIGKILL)
+    stack.wait_status(ingest, DagsterRunStatus.FAILURE, PATIENCE)
+    second = stack.started("ingest", PATIENCE, other_than=ingest)
+
+    # 3. A person's second stream, launched from the project's workspace, waits for the first, and takes over when that
+    #    one is canceled, through the daemon's code server of the same location name.
+    launched = stack.command("dagster", "job", "launch", "-j", "stream", "-w", str(ROOT / "workspace.yaml"))
+    assert launched.returncode == 0, launched.stderr
+    record = stack.newest("stream")
+    assert record is not None
+    by_hand = record.dagster_run.run_id
+    assert by_hand != stream
+    assert stack.status(by_hand) is DagsterRunStatus.QUEUED
+    stack.instance.run_coordinator.cancel_run(stream)
+    stack.wait_status(stream, DagsterRunStatus.CANCELED, PATIENCE)
+    assert stack.started("stream", PATIENCE) == by_hand
+
+    # 4. Canceled by a person: stays ended.
+    stack.instance.run_coordinator.cancel_run(second)
+    stack.wait_status(second, DagsterRunStatus.CANCELED, PATIENCE)
+
+    def said_so() -> bool:
+        states = stack.instance.all_instigator_state()
+        ticks = [
+            tick
+            for state in states
+            for tick in stack.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=3)
+        ]
+        return any("was ended by hand (canceled) and stays ended" in (tick.skip_reason or "") for tick in ticks)
+
+    wait_for("a tick that says so", said_so, PATIENCE)
+    newest = stack.newest("ingest")
+    assert newest is not None
+    assert newest.dagster_run.run_id == second
+
+    # 5. The end of a control room: everything ends, and would be started by the next.
+    stopped = stack.command("jobs.shutdown", "--seconds", "30")
+    assert (stopped.returncode, stopped.stdout) == (0, "1 live run(s) ended\n"), stopped.stderr
+    assert stack.status(by_hand) is DagsterRunStatus.CANCELED
+    again = stack.started("stream", PATIENCE, other_than=by_hand)
+    assert again != by_hand

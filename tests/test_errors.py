@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import typer
+
+import lakehouse.cli
+from lakehouse import errors
+from lakehouse.errors import LakehouseError, RetriableError, SettingError, TerminalError, VenueError
+
+
+def test_the_one_line() -> None:
+    assert str(LakehouseError("port 3000 is taken")) == "port 3000 is taken"
+    assert str(LakehouseError("Java 11", "Java 17 or 21")) == "Java 11; expected Java 17 or 21"
+    assert str(LakehouseError("a", "b", "do c")) == "a; expected b; do c"
+    assert str(LakehouseError("a", remedy="do c")) == "a; do c"
+
+
+def kinds() -> list[type[LakehouseError]]:
+    return [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, LakehouseError) and kind is not LakehouseError
+    ]
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+def test_an_error_is_retriable_or_terminal_and_never_exits_with_0(kind: type[LakehouseError]) -> None:
+    assert issubclass(kind, RetriableError) != issubclass(kind, TerminalError)
+    assert kind.exit_code != 0
+    assert kind("found").found == "found"
+
+
+def test_a_venue_error_carries_the_wait() -> None:
+    assert VenueError("limited", retry_after=1.5).retry_after == 1.5
+    assert VenueError("limited").retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SettingError("setting x", "y", "set z"), 64), (RetriableError("busy"), 75), (TerminalError("no"), 1)],
+)
+def test_the_command_line_prints_one_line_and_exits_with_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: LakehouseError, code: int
+) -> None:
+    def app() -> typer.Typer:
+        raise error
+
+    monkeypatch.setattr(lakehouse.cli, "build_app", app)
+    with pytest.raises(SystemExit) as exit_info:
+        lakehouse.cli.main()
+    assert exit_info.value.code == code
+    assert capsys.readouterr().err == f"lakehouse: {error}\n"

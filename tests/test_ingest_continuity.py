@@ -1,0 +1,126 @@
+"""The id ledger against a brute-force set of ids."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.ingest.continuity import Continuity, Gap, Kind, Observation
+
+IDS = st.integers(min_value=-40, max_value=40)
+
+
+def expand(gaps: tuple[Gap, ...]) -> list[int]:
+    return [trade_id for gap in gaps for trade_id in range(gap.first_id, gap.last_id + 1)]
+
+
+@given(st.lists(IDS))
+def test_missing_is_what_a_set_says(ids: list[int]) -> None:
+    continuity = Continuity()
+    seen: set[int] = set()
+    opened: set[int] = set()
+    for trade_id in ids:
+        before = set(range(min(seen), max(seen) + 1)) - seen if seen else set()
+        found = continuity.observe(trade_id)
+        expected = (
+            Kind.FIRST
+            if not seen
+            else Kind.DUPLICATE
+            if trade_id in seen
+            else Kind.NEXT
+            if trade_id == max(seen) + 1
+            else Kind.JUMP
+            if trade_id > max(seen)
+            else Kind.LATE
+        )
+        assert found.kind is expected
+        seen.add(trade_id)
+        missing = set(range(min(seen), max(seen) + 1)) - seen
+        assert expand(continuity.missing()) == sorted(missing)
+        # A gap is announced exactly once, when its ids begin to be missing.
+        fresh = missing - before
+        assert (expand((found.gap,)) if found.gap else []) == sorted(fresh)
+        assert not fresh & opened
+        opened |= fresh
+        assert (continuity.low, continuity.mark) == (min(seen), max(seen))
+
+
+@given(st.lists(IDS))
+def test_ranges_are_ascending_and_apart(ids: list[int]) -> None:
+    continuity = Continuity()
+    for trade_id in ids:
+        continuity.observe(trade_id)
+    gaps = continuity.missing()
+    assert all(len(gap) == gap.last_id - gap.first_id + 1 > 0 for gap in gaps)
+    assert all(before.last_id + 1 < after.first_id for before, after in pairwise(gaps))
+
+
+@given(st.integers(0, 10**18), st.integers(1, 200), st.randoms(use_true_random=False), st.data())
+def test_a_shuffled_feed_with_nothing_lost_ends_without_gaps(first: int, count: int, rng, data) -> None:  # type: ignore[no-untyped-def]
+    ids = list(range(first, first + count))
+    ids += data.draw(st.lists(st.sampled_from(ids)))
+    rng.shuffle(ids)
+    continuity = Continuity()
+    for trade_id in ids:
+        continuity.observe(trade_id)
+    assert continuity.missing() == ()
+
+
+def test_a_jump_names_the_missing_range() -> None:
+    continuity = Continuity()
+    assert continuity.observe(100) == Observation(Kind.FIRST)
+    assert continuity.observe(101) == Observation(Kind.NEXT)
+    assert continuity.observe(105) == Observation(Kind.JUMP, Gap(102, 104))
+    assert continuity.observe(103) == Observation(Kind.LATE)
+    assert continuity.observe(103) == Observation(Kind.DUPLICATE)
+    assert continuity.missing() == (Gap(102, 102), Gap(104, 104))
+
+
+def test_a_heartbeat_alone_proves_nothing() -> None:
+    continuity = Continuity()
+    continuity.observe(10)
+    assert continuity.heartbeat(12) is None
+    continuity.observe(11)
+    continuity.observe(12)  # they were in flight
+    assert continuity.heartbeat(14) is None
+    assert continuity.missing() == ()
+
+
+def test_two_heartbeats_ahead_show_a_gap_at_the_tail() -> None:
+    continuity = Continuity()
+    continuity.observe(10)
+    assert continuity.heartbeat(12) is None
+    continuity.observe(11)
+    assert continuity.heartbeat(15) == Gap(12, 12)  # 13 to 15 may still come
+    assert continuity.heartbeat(15) == Gap(13, 15)
+    assert continuity.heartbeat(15) is None  # announced once
+    assert continuity.observe(14).kind is Kind.LATE
+    assert continuity.observe(16).kind is Kind.NEXT
+    assert continuity.missing() == (Gap(12, 13), Gap(15, 15))
+
+
+def test_heartbeats_of_two_connections_are_not_consecutive() -> None:
+    continuity = Continuity()
+    continuity.observe(10)
+    continuity.heartbeat(12)
+    continuity.reconnected()
+    assert continuity.heartbeat(12) is None
+    assert continuity.heartbeat(12) == Gap(11, 12)
+
+
+def test_a_heartbeat_before_the_first_trade_is_no_gap() -> None:
+    continuity = Continuity()
+    assert continuity.heartbeat(5) is None
+    assert continuity.heartbeat(5) is None
+    assert continuity.observe(6) == Observation(Kind.FIRST)
+
+
+def test_a_mark_of_an_earlier_process_shows_what_was_traded_in_between() -> None:
+    continuity = Continuity()
+    continuity.resume_at(100)
+    assert continuity.observe(104) == Observation(Kind.JUMP, Gap(101, 103))
+    with pytest.raises(ValueError, match="resume_at"):
+        continuity.resume_at(7)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake.exceptions import DeltaError
+
+from lakehouse import lake
+from lakehouse.errors import TerminalError
+from lakehouse.settings import Settings, load_settings
+from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES, TABLES, Table
+from tests.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return empty_lake(tmp_path)
+
+
+def count(settings: Settings, table: Table) -> int:
+    return lake.row_count(lake.open_table(settings, table))
+
+
+def test_creating_twice_changes_nothing(settings: Settings) -> None:
+    lake.append_rows(settings, SILVER_TRADES, [trade_row(1)])
+    lake.ensure_tables(settings)
+    assert lake.open_table(settings, SILVER_TRADES).version() == 1
+    assert count(settings, SILVER_TRADES) == 1
+
+
+def test_creating_from_several_threads_at_once(tmp_path: Path) -> None:
+    settings, errors = load_settings(home=tmp_path), []
+
+    def create() -> None:
+        try:
+            lake.ensure_tables(settings)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert [lake.open_table(settings, table).version() for table in TABLES] == [0] * len(TABLES)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path)
+def test_a_table_is_what_the_registry_says(settings: Settings, table: Table) -> None:
+    delta_table = lake.open_table(settings, table)
+    found: Any = delta_table.schema().to_arrow()
+    assert pa.schema(found).equals(lake.arrow_schema(table))
+    assert delta_table.metadata().partition_columns == list(table.partition_by)
+    assert delta_table.metadata().description == table.grain
+    assert delta_table.metadata().configuration == lake.PROPERTIES
+
+
+def test_the_registry_is_consistent() -> None:
+    assert len(BY_PATH) == len(TABLES)
+    for table in TABLES:
+        assert len(set(table.column_names)) == len(table.columns)
+        assert set(table.key) | set(table.partition_by) <= set(table.column_names)
+        assert not any(column.nullable for column in table.columns if column.name in table.key)
+        assert table.grain.startswith("One row per ")
+        assert all(column.description for column in table.columns)
+
+
+def test_an_append_of_a_transaction_is_exactly_once(settings: Settings) -> None:
+    first = lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0)], ("stream", 0))
+    assert lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0)], ("stream", 0)) == first
+    assert count(settings, OPS_BATCHES) == 1
+    second = lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 1)], ("stream", 1))
+    assert second == first + 1
+    lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0)], ("stream", 0))  # older than what was seen
+    assert count(settings, OPS_BATCHES) == 2
+    lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0)], ("another stream", 0))
+    assert count(settings, OPS_BATCHES) == 3
+
+
+def test_appends_without_a_transaction_add_up(settings: Settings) -> None:
+    versions = [lake.append_rows(settings, BRONZE_MESSAGES, [message_row(offset)]) for offset in range(3)]
+    assert versions == [1, 2, 3]
+    assert count(settings, BRONZE_MESSAGES) == 3
+
+
+@pytest.mark.parametrize("column", ["venue", "trade_id", "price", "ts_event", "event_date"])
+def test_a_null_where_none_is_allowed_is_refused(settings: Settings, column: str) -> None:
+    with pytest.raises((DeltaError, ValueError, pa.ArrowInvalid)):
+        lake.append_rows(settings, SILVER_TRADES, [trade_row(1) | {column: None}])
+    missing = trade_row(1)
+    del missing[column]
+    with pytest.raises((DeltaError, ValueError, pa.ArrowInvalid)):
+        lake.append_rows(settings, SILVER_TRADES, [missing])
+    assert count(settings, SILVER_TRADES) == 0
+
+
+def test_a_null_where_one_is_allowed_is_kept(settings: Settings) -> None:
+    lake.append_rows(settings, BRONZE_MESSAGES, [message_row(1, key=None, value_raw=None)])
+    assert lake.sql(settings, "SELECT key, value_raw FROM m", m=BRONZE_MESSAGES).to_pylist() == [
+        {"key": None, "value_raw": None}
+    ]
+
+
+def test_a_decimal_with_too_many_digits_is_refused_not_rounded(settings: Settings) -> None:
+    from decimal import Decimal
+
+    for price in (Decimal("1e-19"), Decimal("1e20")):
+        with pytest.raises(pa.ArrowInvalid):
+            lake.append_rows(settings, SILVER_TRADES, [trade_row(1, price=price)])
+
+
+def test_row_count_of_any_version_and_after_compaction(settings: Settings) -> None:
+    assert count(settings, SILVER_TRADES) == 0
+    for n in range(3):
+        lake.append_rows(settings, SILVER_TRADES, [trade_row(10 * n + m, NOON_US) for m in range(n + 1)])
+    assert [lake.row_count(lake.open_table(settings, SILVER_TRADES, version)) for version in range(4)] == [0, 1, 3, 6]
+    lake.open_table(settings, SILVER_TRADES).optimize.compact()
+    assert count(settings, SILVER_TRADES) == 6
+
+
+def test_sql_over_a_registered_table_and_over_a_version(settings: Settings) -> None:
+    lake.append_rows(settings, GOLD_BARS_1M, [bar_row(trades=3)])
+    lake.append_rows(settings, GOLD_BARS_1M, [bar_row(NOON_US + 1, trades=4)])
+    query = "SELECT sum(n.trades) AS now, max(o.trades) AS before FROM n, o"
+    rows = lake.sql(settings, query, n=GOLD_BARS_1M, o=lake.open_table(settings, GOLD_BARS_1M, 1)).to_pylist()
+    assert rows == [{"now": 7, "before": 3}]
+
+
+def test_a_missing_table_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(TerminalError) as error:
+        lake.open_table(load_settings(home=tmp_path), SILVER_TRADES)
+    text = str(error.value)
+    assert text.startswith(f"no table silver/trades in {tmp_path / 'lake'}; expected ")
+    assert "\n" not in text
+
+
+def test_an_unknown_type_is_refused() -> None:
+    with pytest.raises(KeyError):
+        lake.arrow_type("float")
