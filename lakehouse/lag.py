@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.lake import open_table, row_count
-from lakehouse.quality.ledger import Batch
+from lakehouse.ledger import Batch
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 

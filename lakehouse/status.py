@@ -19,8 +19,8 @@ from deltalake import DeltaTable
 from lakehouse import lag
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 from lakehouse.lake import open_table, row_count, sql
+from lakehouse.ledger import Batch, Verdict, newest_batches, newest_verdicts
 from lakehouse.quality.checks import CHECKS
-from lakehouse.quality.ledger import Batch, Verdict, newest_batches, newest_verdicts
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_TRADES, TABLES
 

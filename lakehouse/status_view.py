@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lakehouse.quality.ledger import Verdict
+from lakehouse.ledger import Verdict
 from lakehouse.quality.model import Check, CheckResult
 from lakehouse.status import Snapshot, TableStatus
 

@@ -192,7 +192,11 @@ OPS_BATCHES = Table(
             "string",
             "JSON: where the batch begins. Kafka: topic → partition → first offset. Delta: version and index.",
         ),
-        Column("source_end", "string", "JSON: where the batch ends, exclusive, in the same form."),
+        Column(
+            "source_end",
+            "string",
+            "JSON: where the batch ends. Kafka: next offsets. Delta: the last version read, and whether all of it.",
+        ),
         Column("rows_in", "bigint", "Rows read: messages for bronze and silver, trades for gold."),
         Column("rows_out", "bigint", "Rows added to the main table; bars written for gold."),
         Column("rows_duplicate", "bigint", "Trades that were already there."),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from lakehouse import ledger
 from lakehouse.lake import append_rows, open_table, row_count
-from lakehouse.quality import ledger
 from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, OPS_BATCHES, OPS_CHECKS, SILVER_TRADES

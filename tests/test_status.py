@@ -16,8 +16,8 @@ from lakehouse import lag
 from lakehouse.cli.homes import newest_home
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 from lakehouse.lake import append_rows, ensure_tables
+from lakehouse.ledger import Batch
 from lakehouse.quality.checks import run_checks
-from lakehouse.quality.ledger import Batch
 from lakehouse.settings import Settings, load_settings
 from lakehouse.status import Snapshot, StatusReader, TableStatus, collect
 from lakehouse.status_view import age, render

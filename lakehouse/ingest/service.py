@@ -80,8 +80,9 @@ class IngestService:
     ) -> None:
         """Raises SettingError for an unknown venue or a symbol that is not BASE/QUOTE. Opens nothing."""
         self._settings = settings.model_copy(update={"topic_trades": topic}) if topic else settings
-        self._venues = [find_venue(name) for name in dict.fromkeys(venues or settings.venues)]
         self._symbols = _canonical(symbols) if symbols else settings.symbols
+        # A venue that knows what we subscribed reads an ambiguous native name as that symbol.
+        self._venues = [find_venue(name, self._symbols) for name in dict.fromkeys(venues or settings.venues)]
         if not self._venues or not self._symbols:
             raise SettingError("nothing to ingest", "at least one venue and one symbol")
         self._urls = dict(urls or {})

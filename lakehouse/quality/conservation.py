@@ -7,7 +7,7 @@ Both checks read ops/batches, so they hold mid-stream too: they compare tables a
 from __future__ import annotations
 
 from lakehouse.lake import open_table, row_count, sql
-from lakehouse.quality.ledger import newest_whole_batch
+from lakehouse.ledger import newest_whole_batch
 from lakehouse.quality.model import CheckResult, Evaluate, always_a_verdict, count_of, where_recent
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES, SILVER_TRADES, Table

@@ -20,7 +20,7 @@ from lakehouse.tables import OPS_BATCHES, Table
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch did. `source_start` and `source_end` are positions in the source, JSON-ready; end is exclusive."""
+    """What one batch did. `source_start` and `source_end` are positions in the source, JSON-ready."""
 
     source_start: dict[str, Any]
     source_end: dict[str, Any]

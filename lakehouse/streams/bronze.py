@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from lakehouse import lake
 from lakehouse.broker.topics import end_offsets
+from lakehouse.lag import Offsets
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchContext, BatchResult, committed_batch
-from lakehouse.streams.checkpoints import Offsets, kafka_rows
+from lakehouse.streams.checkpoints import kafka_rows
 from lakehouse.tables import BRONZE_MESSAGES
 
 if TYPE_CHECKING:

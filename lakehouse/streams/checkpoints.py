@@ -13,10 +13,10 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.lag import Offsets
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-Offsets = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)

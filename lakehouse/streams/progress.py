@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakehouse import lake
-from lakehouse.broker.topics import end_offsets
+from lakehouse import lag, lake
 from lakehouse.errors import BrokerUnavailableError
+from lakehouse.lag import Offsets
+from lakehouse.ledger import newest_batches
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
-from lakehouse.streams.checkpoints import Offsets
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,
     GOLD_BARS_5M,
-    OPS_BATCHES,
     SILVER_FEED_EVENTS,
     SILVER_QUARANTINE,
     SILVER_TRADES,
     Table,
 )
+
+#: How long a broker may take to tell its offsets, in seconds; a local one needs 0.05.
+KAFKA_SECONDS = 5.0
 
 #: Which tables a layer's query writes, and which table it reads (Bronze reads Kafka).
 WRITES: dict[str, tuple[Table, ...]] = {
@@ -71,46 +72,29 @@ class LayerCounter:
 
 def last_position(settings: Settings, layer: str) -> dict[str, Any] | None:
     """`source_end` of a layer's newest batch in ops/batches, None where it has none."""
-    rows = lake.sql(
-        settings,
-        f"SELECT source_end FROM batches WHERE query = '{layer}' ORDER BY committed_at DESC, batch_id DESC LIMIT 1",
-        batches=OPS_BATCHES,
-    ).to_pylist()
-    return dict(json.loads(rows[0]["source_end"])) if rows else None
+    batch = newest_batches(settings).get(layer)
+    return batch.source_end if batch else None
 
 
 def kafka_end(settings: Settings) -> Offsets:
     """Topic → partition → the offset that the next message will get."""
-    ends = end_offsets(settings.bootstrap(), settings.topics)
-    return {topic: {str(number): offset for number, offset in partitions.items()} for topic, partitions in ends.items()}
+    return lag.end_offsets(settings.bootstrap(), settings.topics, KAFKA_SECONDS)
 
 
-def lag(settings: Settings, layer: str) -> int | None:
+def source_lag(settings: Settings, layer: str) -> int | None:
     """Messages or source rows that a layer has not read yet; None where Kafka does not answer."""
-    position = last_position(settings, layer)
-    if layer == "bronze":
-        try:
-            ends = kafka_end(settings)
-        except BrokerUnavailableError:
-            return None
-        read: Offsets = position or {}
-        return sum(
-            max(0, offset - read.get(topic, {}).get(number, 0))
-            for topic, partitions in ends.items()
-            for number, offset in partitions.items()
-        )
-    source = lake.open_table(settings, READS[layer])
-    total = lake.row_count(source)
-    if position is None or position["version"] < 0:
-        return total
-    if position["version"] >= source.version():
-        return 0
-    return total - lake.row_count(lake.open_table(settings, READS[layer], version=position["version"]))
+    batch = newest_batches(settings).get(layer)
+    if layer != "bronze":
+        return lag.rows_behind(settings, READS[layer], batch)
+    try:
+        return lag.kafka_lag(kafka_end(settings), batch)
+    except BrokerUnavailableError:
+        return None
 
 
 def layer_progress(settings: Settings, layer: str, counter: LayerCounter) -> dict[str, TableProgress]:
     """The progress of every table that a layer writes."""
-    behind = lag(settings, layer)
+    behind = source_lag(settings, layer)
     offsets = last_position(settings, layer) if layer == "bronze" else None
     result: dict[str, TableProgress] = {}
     for table in WRITES[layer]:

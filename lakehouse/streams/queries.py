@@ -51,7 +51,7 @@ def start_query(
         try:
             context.run(batch_id, lambda: write(rows, batch_id))
         except Exception as error:
-            # Spark runs a recursive regular expression over the message; a Java trace of some pages overflows its stack.
+            # Spark runs a recursive regular expression over the message; pages of Java trace overflow its stack.
             raise BatchFailed(one_line(error)) from None
 
     spark.sparkContext.setLocalProperty("spark.scheduler.pool", layer)

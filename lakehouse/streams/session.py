@@ -41,7 +41,9 @@ SESSION_CONF = {
 LOCAL_CONF = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
-    "spark.driver.extraJavaOptions": "-XX:+UseG1GC -XX:G1PeriodicGCInterval=60000 -XX:ReservedCodeCacheSize=256m -Xss4m",
+    "spark.driver.extraJavaOptions": (
+        "-XX:+UseG1GC -XX:G1PeriodicGCInterval=60000 -XX:ReservedCodeCacheSize=256m -Xss4m"
+    ),
 }
 
 
@@ -55,7 +57,7 @@ def build_session(settings: Settings) -> SparkSession:
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    os.environ["JAVA_HOME"] = str(find_java().parent.parent)
+    os.environ["JAVA_HOME"] = str(find_java(for_spark=True).parent.parent)
     builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)
     conf = {
         **SESSION_CONF,
