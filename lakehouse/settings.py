@@ -61,6 +61,9 @@ class Settings(BaseSettings):
         60, ge=0, description="Event times this far past receive time are quarantined."
     )
 
+    dagster_host: str = Field(
+        "127.0.0.1", description="Address that Dagster's UI listens on; in a container 0.0.0.0, to be published."
+    )
     dagster_port: int = Field(3000, ge=1, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of ingest; 0 takes a free one.")
     report_seconds: float = Field(

@@ -1,9 +1,9 @@
 """The end of a lakehouse, under one monotonic deadline that covers all of it.
 
 1. Pause the simulated market, so that nothing new arrives.
-2. Stop Dagster's daemon: nobody launches runs any more. At the same time `python -m jobs.shutdown` marks the live
-   runs as stopped by plan (the next start launches them again) and terminates them.
-3. Stop the webserver and the code server; end run workers that did not obey, wherever they were adopted.
+2. Stop Dagster's daemon and webserver: nobody launches runs any more. At the same time `python -m jobs.shutdown`
+   marks the live runs as stopped by plan (the next start launches them again) and terminates them.
+3. Stop the code server; end run workers that did not obey, wherever they were adopted.
 4. Stop the broker and the simulator, which ingest and the streams needed to finish cleanly.
 5. Look for anything that still carries our marker, and kill it.
 A deadline that passes in one step shortens the next ones; it never extends the whole.
@@ -32,7 +32,7 @@ from lakehouse.control_room.supervise import ControlRoom
 #: The whole shutdown, seconds. A cancelled run was gone after 2.6 s, its JVM a second later, the broker after 3 s.
 SHUTDOWN_SECONDS = 15.0
 #: Seconds kept back from the runs for each of the steps after them: servers, broker, last look.
-_SERVERS_SECONDS, _BROKER_SECONDS, _LAST_SECONDS = 2.0, 3.0, 1.0
+_SERVERS_SECONDS, _BROKER_SECONDS, _LAST_SECONDS = 2.0, 2.0, 1.0
 #: Of the runs' share, what Python takes to import Dagster on a busy machine before it can ask them.
 _IMPORT_SECONDS = 2.5
 
@@ -67,19 +67,22 @@ def shut_down(room: ControlRoom, forced: Callable[[], bool], seconds: float = SH
         pause_market(room.market.url, timeout=1.0)
 
     # 2. nobody launches, the runs end
-    _signal(room.child("daemon"), signal.SIGTERM)
+    for name in ("daemon", "webserver"):
+        _signal(room.child(name), signal.SIGTERM)
     if room.child("code-server") is not None and not forced():
         _end_runs(room, forced, deadline - _SERVERS_SECONDS - _BROKER_SECONDS - _LAST_SECONDS)
 
     # 3. servers, and run workers that did not obey
-    servers = [room.child(name) for name in ("daemon", "webserver", "code-server")]
-    for server in servers:
-        _signal(server, signal.SIGTERM)
+    code_server = room.child("code-server")
+    until = deadline - _BROKER_SECONDS - _LAST_SECONDS
+    if code_server is not None:
+        # It waits for its runs, and its helper processes end with it.
+        code_server.signal(signal.SIGTERM)
+        _wait(lambda: code_server.wait(0.1), forced, until - 1.0)
     kept = {child.pid for child in (room.child("simulator"),) if child is not None}
     if room.broker is not None and room.broker.pid is not None:
         kept.add(room.broker.pid)
-    until = time.monotonic() + 0.5 if forced() else deadline - _BROKER_SECONDS - _LAST_SECONDS
-    killed = _end(room, kept, until)
+    killed = _end(room, kept, time.monotonic() + 0.5 if forced() else until)
 
     # 4. what they needed
     if room.broker is not None:

@@ -19,7 +19,7 @@ from lakehouse.settings import Settings
 #: A cold JVM on two busy cores was seen to take up to 25 s; twice that and a little.
 START_TIMEOUT_SECONDS = 60.0
 #: A clean stop takes about 1 s; the control room's deadline leaves it no more than this.
-STOP_SECONDS = 3.0
+STOP_SECONDS = 2.0
 #: A dead broker is noticed within this; the look costs microseconds.
 WATCH_SECONDS = 0.5
 

@@ -103,7 +103,7 @@ def webserver(settings: Settings, workspace: Path) -> ChildSpec:
         *(
             "dagster_webserver",
             "--host",
-            LOCALHOST,
+            settings.dagster_host,
             "--port",
             str(settings.dagster_port),
             "--workspace",

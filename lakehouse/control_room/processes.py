@@ -118,11 +118,11 @@ def marked_processes(home: Path) -> list[psutil.Process]:
 
 
 def end_processes(processes: Sequence[psutil.Process], deadline: float) -> list[psutil.Process]:
-    """SIGTERM, then SIGKILL for those left one second before `deadline` (monotonic). Returns the killed ones."""
+    """SIGTERM, then SIGKILL for those left half a second before `deadline` (monotonic). Returns the killed ones."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=max(deadline - 1.0 - time.monotonic(), 0.0))
+    _, alive = psutil.wait_procs(processes, timeout=max(deadline - 0.5 - time.monotonic(), 0.0))
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
+from deltalake.exceptions import DeltaError
 from rich.console import Console
 
 from lakehouse import jars
@@ -25,10 +27,11 @@ from lakehouse.control_room.closing import Closing, close
 from lakehouse.control_room.display import Display, View
 from lakehouse.control_room.ending import Ending, shut_down
 from lakehouse.control_room.memory import MemoryMeter
-from lakehouse.control_room.processes import end_processes, marked_processes
+from lakehouse.control_room.processes import MARKER, end_processes, marked_processes
 from lakehouse.control_room.supervise import ControlRoom
 from lakehouse.errors import LakehouseError
 from lakehouse.java import find_java
+from lakehouse.lake import open_table
 from lakehouse.ports import require_free
 from lakehouse.settings import Settings
 from lakehouse.status import StatusReader
@@ -36,8 +39,12 @@ from lakehouse.tables import GOLD_BARS_1M
 
 #: The control room looks after its children this often, seconds: a dead one is noticed at once by human standards.
 TICK_SECONDS = 0.25
-#: Between two looks at the tables, seconds: one look takes 0.1 s of one core.
-SNAPSHOT_SECONDS = 2.0
+#: Between two looks at the parts' ports, seconds.
+STATES_SECONDS = 1.0
+#: Between two looks at the tables, seconds: a look takes 0.2 s of a core that Spark needs while it starts.
+SNAPSHOT_SECONDS = 5.0
+#: Until the first bars are seen, their table's version is asked for this often, seconds; that takes milliseconds.
+FIRST_BAR_SECONDS = 1.0
 #: Processes that a killed control room left behind get so long to end, seconds; a run's lease gives up after 5.
 LEFTOVER_SECONDS = 12.0
 
@@ -81,7 +88,7 @@ class Watcher:
     def __init__(self, view: View) -> None:
         self._view = view
         self._reader = StatusReader(view.settings)
-        self._first_version: int | None = None
+        self._version_before = self._bars_version()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
@@ -92,24 +99,30 @@ class Watcher:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(SNAPSHOT_SECONDS):
-            try:
-                snapshot = self._reader.collect()
-            except Exception as error:  # a table in the middle of its creation; the next look will see it whole
-                self._view.activity = f"status not readable: {error}".splitlines()[0][:100]
-                continue
-            self._view.snapshot = snapshot
-            version = snapshot.table(GOLD_BARS_1M.path).version
-            if self._first_version is None:
-                self._first_version = version or 0
-            elif version is not None and version > self._first_version and self._view.first_bar_seconds is None:
-                self._view.first_bar_seconds = time.monotonic() - self._view.started
+        view, next_snapshot = self._view, time.monotonic()
+        while not self._stop.wait(FIRST_BAR_SECONDS):
+            if view.first_bar_seconds is None and self._bars_version() > self._version_before:
+                view.first_bar_seconds = time.monotonic() - view.started
+            if time.monotonic() >= next_snapshot:
+                try:
+                    view.snapshot = self._reader.collect()
+                except Exception as error:  # a table in the middle of its creation; the next look will see it whole
+                    view.activity = f"status not readable: {error}".splitlines()[0][:100]
+                next_snapshot = time.monotonic() + SNAPSHOT_SECONDS
+
+    def _bars_version(self) -> int:
+        """Version of the bars' table; 0, an empty table's, where there is none yet."""
+        try:
+            return open_table(self._view.settings, GOLD_BARS_1M).version()
+        except (LakehouseError, DeltaError):
+            return 0
 
 
 def run(plan: Plan, console: Console) -> int:
     """Run it and return the exit code. Raises LakehouseError where it cannot start or a part never comes up."""
     settings = plan.settings
     view = View(settings)
+    os.environ[MARKER] = str(settings.home.absolute())  # for the broker's JVM, which gets our own environment
     with folder.HomeLock(settings.home):
         preflight(plan, say=lambda line: console.print(line, highlight=False))
         stop = StopRequests()
@@ -166,9 +179,14 @@ def _live(
 ) -> Closing | None:
     """Look after the room until asked to stop (None) or until the minutes are over and the closing is done."""
 
+    next_states = 0.0
+
     def tick() -> bool:
+        nonlocal next_states
         room.tick()
-        view.states = room.states()
+        if time.monotonic() >= next_states:
+            view.states = room.states()
+            next_states = time.monotonic() + STATES_SECONDS
         view.memory = meter.current
         display.tick()
         time.sleep(TICK_SECONDS)

@@ -31,6 +31,7 @@ class _Place:
     spec: ChildSpec
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     child: Child | None = None
+    has_answered: bool = False
     start_at: float = 0.0
     restarts: int = 0
 
@@ -97,7 +98,8 @@ class ControlRoom:
         ports = {"code-server": self.code_server_port, "webserver": self.settings.dagster_port}
         if self.market is not None:
             ports["simulator"] = self.market.port
-        state = "up" if name not in ports or answers(ports[name]) else "starting"
+        place.has_answered = place.has_answered or name not in ports or answers(ports[name])
+        state = "up" if place.has_answered else "starting"
         return f"{state} ({place.restarts} restarts)" if place.restarts else state
 
     def _add(self, spec: ChildSpec) -> None:
@@ -115,7 +117,7 @@ class ControlRoom:
             return
         name, line = place.spec.name, last_line(place.spec.log)
         delay = place.policy.died(now - place.child.started)
-        place.child = None
+        place.child, place.has_answered = None, False
         if delay is None:
             raise TerminalError(
                 f"{name} ended {place.policy.deaths_in_a_row} times while starting (exit code {code}): {line}",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
 WAIT_POLL_SECONDS = 1.0
 
+#: How long a stop waits for a running batch, in seconds: most end by then, and what is cut only has to run again.
+BATCH_GRACE_SECONDS = 5.0
+
 
 class StreamFailedError(RetriableError):
     """A streaming query ended by itself; its checkpoint and tables are whole, and it can be started again."""
@@ -84,8 +87,9 @@ class StreamRunner:
     def stop(self, timeout: float = 30.0) -> None:
         """Stop the queries within one deadline and give the lease back. A batch that is cut runs again later."""
         deadline = time.monotonic() + timeout
+        grace = min(BATCH_GRACE_SECONDS, timeout / 2)
         stoppers = [
-            threading.Thread(target=query.stop, name=f"stop-{layer}", daemon=True)
+            threading.Thread(target=_stop_between_batches, args=(query, grace), name=f"stop-{layer}", daemon=True)
             for layer, query in self._queries.items()
             if query.isActive
         ]
@@ -108,6 +112,14 @@ class StreamRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _stop_between_batches(query: StreamingQuery, grace: float) -> None:
+    """Stop a query when it is between two batches, or after `grace` seconds in the middle of one."""
+    deadline = time.monotonic() + grace
+    while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    query.stop()
 
 
 def prepare(settings: Settings, layers: tuple[str, ...]) -> None:
