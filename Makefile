@@ -42,6 +42,10 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts
 test: check $(VENV)/.jars ## check, then every test; make test ARGS="-k bars"
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: docker-test
+docker-test: ## build the container image and try it, demo included; see docs/docker.md
+	@exec docker/test.sh
+
 .PHONY: format
 format: $(VENV)/.test ## rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix .
@@ -50,7 +54,7 @@ format: $(VENV)/.test ## rewrite the code as `make check` wants it
 .PHONY: lock
 lock: $(BIN)/uv ## resolve the Python dependencies anew; the demo's versions follow the developers'
 	$(LOCK) pyproject.toml --group dev --extra postgres --upgrade --output-file requirements-dev.lock
-	$(LOCK) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra postgres --constraint requirements-dev.lock --output-file requirements.lock
 
 .PHONY: clean
 clean: ## remove the virtual environment and caches; data under .lakehouse stays (see `lakehouse reset`)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ BAD: list[tuple[Any, str]] = [
     (trade(price=None), "missing_field"),
     (trade(side=None), "missing_field"),
     (trade(venue={"a": 1}), "bad_venue"),
+    (trade(native_symbol="a\x1fb"), "bad_native_symbol"),
     (trade(symbol="BTCUSDT"), "bad_symbol"),
     (trade(trade_id="x"), "bad_trade_id"),
     (trade(trade_id=1.5), "bad_trade_id"),
@@ -69,6 +71,10 @@ BAD: list[tuple[Any, str]] = [
     (trade(price="1." + "0" * 18 + "1"), "bad_price"),
     (trade(price="1" * 21), "bad_price"),
     (trade(size="NaN"), "bad_size"),
+    (trade(symbol="BTC/USDT\n"), "bad_symbol"),
+    (trade(source="live\n"), "bad_source"),
+    (trade(trade_id="5\x1f1"), "bad_trade_id"),
+    (trade(trade_id="5\x1f1", native_symbol=""), "bad_native_symbol"),
     (trade(price="0.000"), "price_not_positive"),
     (trade(size="0"), "size_not_positive"),
     (trade(price="1000000000000"), "price_out_of_range"),
@@ -91,6 +97,20 @@ def test_each_rule_names_what_it_refuses(spark: SparkSession, settings: Settings
     assert all(row["detail"] for row in rows)
     assert [row["value_raw"] for row in rows[:2]] == [None, b"junk"]
     assert parse.trades(parsed).count() == 1
+
+
+def test_the_one_expression_and_the_rules_agree(spark: SparkSession, settings: Settings) -> None:
+    """Fields of good and bad messages mixed at random: a row is a trade exactly where no rule has anything to say."""
+    rng = random.Random(12)
+    messages = [value for value, _ in BAD if isinstance(value, dict)] + [trade()] * 80
+    picks = [{name: rng.choice(messages).get(name) for name in trade()} for _ in range(600)]
+    mixed = [{name: value for name, value in pick.items() if value is not None} for pick in picks]
+    parsed = parse.parse_messages(bronze(spark, mixed), settings)
+    verdict = parse._first_failure(parse._trade_rules(settings))
+    rows = parsed.withColumn("verdict", verdict).select("offset", "kind", "verdict").collect()
+    for row in rows:
+        assert (row["kind"] == "trade") == (row["verdict"] is None), (mixed[row["offset"]], row["verdict"])
+    assert 20 < sum(row["kind"] == "trade" for row in rows) < 580
 
 
 def test_largest_and_smallest_decimals_survive(spark: SparkSession, settings: Settings) -> None:

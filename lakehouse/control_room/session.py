@@ -45,6 +45,8 @@ STATES_SECONDS = 1.0
 SNAPSHOT_SECONDS = 5.0
 #: Until the first bars are seen, their table's version is asked for this often, seconds; that takes milliseconds.
 FIRST_BAR_SECONDS = 1.0
+#: A Kafka that was there before us answers a metadata request within this, seconds, or is not there.
+BROKER_SECONDS = 10.0
 #: Processes that a killed control room left behind get so long to end, seconds; a run's lease gives up after 5.
 LEFTOVER_SECONDS = 12.0
 
@@ -162,7 +164,7 @@ def preflight(plan: Plan, say: Callable[[str], None]) -> None:
     find_java(for_spark=True)
     jars.jars("spark", report=say)
     if settings.bootstrap_servers:
-        ensure_topics(settings)
+        ensure_topics(settings, timeout=BROKER_SECONDS)
     else:
         jars.jars("broker", report=say)
     members.definitions_file()

@@ -42,7 +42,9 @@ LOCAL_CONF = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.extraJavaOptions": (
-        "-XX:+UseG1GC -XX:G1PeriodicGCInterval=60000 -XX:ReservedCodeCacheSize=256m -Xss4m"
+        "-XX:+UseG1GC -XX:G1PeriodicGCInterval=60000 -XX:ReservedCodeCacheSize=256m -Xss4m "
+        # Without it a generated method beyond 8,000 bytes is interpreted for ever.
+        "-XX:-DontCompileHugeMethods"
     ),
 }
 
