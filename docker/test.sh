@@ -36,6 +36,8 @@ clean_up() {
     if [ -n "$DAEMON" ]; then
         kill "$DAEMON" 2>/dev/null || true
         wait "$DAEMON" 2>/dev/null || true
+        # dockerd leaves the mount of its containers' network namespace behind.
+        awk -v work="$WORK/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount || true
     fi
     [ -n "${DOCKER_TEST_HOME:-}" ] || rm -rf --one-file-system "$WORK"
     [ "$code" = 0 ] || say "FAILED (exit code $code)"

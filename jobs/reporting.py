@@ -47,7 +47,10 @@ class Reporter:
         return time.monotonic() >= self._due
 
     def report(self, read_progress: Callable[[], Mapping[str, TableProgress]]) -> None:
-        """1 materializations of the tables that changed, 2 checks, 3 the ledgers. Nothing where nothing changed.
+        """1 materializations of the tables, 2 checks, 3 the ledgers. Nothing where no table changed.
+
+        A table that stayed as it was is reported with the others: it is as current as they are, and the UI would call
+        it out of step.
 
         What cannot be read now is logged and reported the next time: a report must not end a stream.
         """
@@ -69,12 +72,12 @@ class Reporter:
         return empty and not self._reported and time.monotonic() < self._first_at_latest
 
     def _report_tables(self, progress: Mapping[str, TableProgress]) -> bool:
-        changed = [table for path, table in progress.items() if self._reported.get(path) != table.version]
-        for table in changed:
+        changed = any(self._reported.get(path) != table.version for path, table in progress.items())
+        for table in progress.values() if changed else ():
             materialization = AssetMaterialization(table_key(table.table_path), metadata=progress_metadata(table))
             log_event(self._context, materialization)
             self._reported[table.table_path] = table.version
-        return bool(changed)
+        return changed
 
     def _evaluate_checks(self) -> None:
         results = run_checks(self._settings, self._checks, recent=True, run_id=self._context.run_id)

@@ -12,14 +12,17 @@ from collections.abc import Iterator
 import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterRunStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from playwright.sync_api import expect
 
 from assets.checks import check_key
 from jobs.kept import PID_TAG
 from lakehouse.broker.topics import ensure_topics
+from lakehouse.ports import free_port
 from lakehouse.quality.checks import CHECKS
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
+from tests import ui
 from tests.conftest import SettingsFactory
 from tests.dagster_stack import ROOT, DagsterStack, wait_for
 
@@ -32,10 +35,15 @@ def stack(settings_factory: SettingsFactory, kafka_settings: Settings) -> Iterat
     record = kafka_settings.home / "simulator"
     with SimulatorServer(SimulatorOptions(record=record, rate=20)) as simulator:
         settings = kafka_settings.model_copy(
-            update={"simulator_url": simulator.url, "supervisor_seconds": 5, "report_seconds": 10.0}
+            update={
+                "simulator_url": simulator.url,
+                "supervisor_seconds": 5,
+                "report_seconds": 10.0,
+                "dagster_port": free_port(),
+            }
         )
         ensure_topics(settings)
-        with DagsterStack(settings) as running:
+        with DagsterStack(settings, webserver=True) as running:
             yield running
 
 
@@ -60,6 +68,33 @@ def verdicts(stack: DagsterStack) -> list[AssetCheckExecutionRecordStatus]:
     return [record.status for record in found.values()]
 
 
+def look_and_materialize(stack: DagsterStack) -> None:
+    """In a real browser."""
+    with ui.page(f"http://127.0.0.1:{stack.settings.dagster_port}") as shown:
+        ui.open_lineage(shown)
+        for name in ("crypto.trades", "messages", "trades", "bars_1m", "bars_5m"):
+            expect(shown.locator("svg").get_by_text(name, exact=True).first).to_be_visible()
+        assert ui.check_verdict(shown, "silver/trades", "key_unique") == "Passed"
+        before = {record.dagster_run.run_id for record in stack.instance.get_run_records()}
+        ui.materialize(shown, "silver/trades")
+
+    def launched() -> str | None:
+        runs = {record.dagster_run.run_id for record in stack.instance.get_run_records()} - before
+        return next(iter(runs), None)
+
+    run_id = wait_for("the run of the click", launched, PATIENCE)
+    stack.wait_status(run_id, DagsterRunStatus.SUCCESS, PATIENCE)
+    run = stack.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert AssetKey(["silver", "trades"]) in (run.asset_selection or set())
+
+
+@pytest.mark.browser
+def test_there_is_a_browser_for_the_story_below() -> None:
+    if ui.chromium() is None:
+        pytest.skip("no Chromium here: the story below goes without its browser step")
+
+
 @pytest.mark.kafka
 @pytest.mark.spark
 @pytest.mark.timeout(1500)
@@ -70,12 +105,16 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     wait_for("verdicts", lambda: len(verdicts(stack)) == len(CHECKS), PATIENCE)
     assert set(verdicts(stack)) == {AssetCheckExecutionRecordStatus.SUCCEEDED}
 
-    # 2. kill -9 of a worker: failed, and replaced by itself.
+    # 2. A person looks: lineage with materialized assets, a passed check, and Materialize beside the live stream.
+    if ui.chromium():
+        look_and_materialize(stack)
+
+    # 3. kill -9 of a worker: failed, and replaced by itself.
     os.kill(pid_of(stack, ingest), signal.SIGKILL)
     stack.wait_status(ingest, DagsterRunStatus.FAILURE, PATIENCE)
     second = stack.started("ingest", PATIENCE, other_than=ingest)
 
-    # 3. A person's second stream, launched from the project's workspace, waits for the first, and takes over when that
+    # 4. A person's second stream, launched from the project's workspace, waits for the first, and takes over when that
     #    one is canceled, through the daemon's code server of the same location name.
     launched = stack.command("dagster", "job", "launch", "-j", "stream", "-w", str(ROOT / "workspace.yaml"))
     assert launched.returncode == 0, launched.stderr
@@ -88,7 +127,7 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     stack.wait_status(stream, DagsterRunStatus.CANCELED, PATIENCE)
     assert stack.started("stream", PATIENCE) == by_hand
 
-    # 4. Canceled by a person: stays ended.
+    # 5. Canceled by a person: stays ended.
     stack.instance.run_coordinator.cancel_run(second)
     stack.wait_status(second, DagsterRunStatus.CANCELED, PATIENCE)
 
@@ -106,7 +145,7 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     assert newest is not None
     assert newest.dagster_run.run_id == second
 
-    # 5. The end of a control room: everything ends, and would be started by the next.
+    # 6. The end of a control room: everything ends, and would be started by the next.
     stopped = stack.command("jobs.shutdown", "--seconds", "30")
     assert (stopped.returncode, stopped.stdout) == (0, "1 live run(s) ended\n"), stopped.stderr
     assert stack.status(by_hand) is DagsterRunStatus.CANCELED
