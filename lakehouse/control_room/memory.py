@@ -31,10 +31,22 @@ def measure(home: Path) -> Memory:
     rss = pss = count = 0
     for process in (psutil.Process(), *marked_processes(home)):
         with contextlib.suppress(psutil.Error, OSError):
+            if _is_being_spawned(process):
+                continue
             rss += process.memory_info().rss
             pss += _pss(process.pid)
             count += 1
     return Memory(rss, pss, count)
+
+
+def _is_being_spawned(process: psutil.Process) -> bool:
+    """Between vfork and exec a JVM's child runs in its parent's memory, and would count all of it a second time."""
+    parent = process.parent()
+    return (
+        parent is not None
+        and process.name() == "java" == parent.name()
+        and process.memory_info().vms == parent.memory_info().vms
+    )
 
 
 def _pss(pid: int) -> int:
