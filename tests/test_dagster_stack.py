@@ -72,7 +72,7 @@ def look_and_materialize(stack: DagsterStack) -> None:
     """In a real browser."""
     with ui.page(f"http://127.0.0.1:{stack.settings.dagster_port}") as shown:
         ui.open_lineage(shown)
-        for name in ("crypto.trades", "messages", "trades", "bars_1m", "bars_5m"):
+        for name in (stack.settings.topic_trades, "messages", "trades", "bars_1m", "bars_5m"):
             expect(shown.locator("svg").get_by_text(name, exact=True).first).to_be_visible()
         assert ui.check_verdict(shown, "silver/trades", "key_unique") == "Passed"
         before = {record.dagster_run.run_id for record in stack.instance.get_run_records()}

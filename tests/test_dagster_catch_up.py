@@ -1,0 +1,75 @@
+"""The job `catch_up` on real Kafka and Spark: every table and check in one run, and what a broken table stops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
+from deltalake import write_deltalake
+
+from assets import ALL_CHECKS, all_assets
+from jobs import catch_up
+from lakehouse.lake import open_table, sql, table_uri
+from lakehouse.quality.checks import CHECKS
+from lakehouse.settings import Settings
+from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
+from tests.messages import send, trades
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = [pytest.mark.spark, pytest.mark.kafka]
+
+
+def run_catch_up(settings: Settings) -> ExecuteInProcessResult:
+    definitions = Definitions(
+        assets=all_assets(settings), asset_checks=ALL_CHECKS, jobs=[catch_up], resources={"settings": settings}
+    )
+    with DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_job_def("catch_up")
+        return job.execute_in_process(instance=instance, raise_on_error=False)
+
+
+def rows_reported(result: ExecuteInProcessResult) -> dict[AssetKey, object]:
+    events = result.get_asset_materialization_events()
+    return {
+        event.asset_key: event.materialization.metadata["dagster/row_count"].value
+        for event in events
+        if event.asset_key
+    }
+
+
+def test_every_table_and_every_check_in_one_run(spark: SparkSession, kafka_settings: Settings) -> None:
+    send(kafka_settings, kafka_settings.topic_trades, [*trades(120, seed=21), b"junk"])
+
+    result = run_catch_up(kafka_settings)
+
+    assert result.success
+    rows = rows_reported(result)
+    assert rows[AssetKey(["bronze", "messages"])] == 121
+    assert rows[AssetKey(["silver", "trades"])] == 120
+    assert rows[AssetKey(["silver", "quarantine"])] == 1
+    bars = sql(kafka_settings, "SELECT count(*) AS n FROM b", b=GOLD_BARS_1M).to_pylist()[0]["n"]
+    assert rows[AssetKey(["gold", "bars_1m"])] == bars > 0
+    evaluations = result.get_asset_check_evaluations()
+    assert {(evaluation.asset_key, evaluation.check_name) for evaluation in evaluations} == {
+        (AssetKey(check.table_path.split("/")), check.name) for check in CHECKS
+    }
+    assert all(evaluation.passed for evaluation in evaluations)
+
+
+def test_a_broken_table_stops_the_layer_above(spark: SparkSession, kafka_settings: Settings) -> None:
+    settings = kafka_settings
+    send(settings, settings.topic_trades, trades(50, seed=22))
+    assert run_catch_up(settings).success
+    gold = open_table(settings, GOLD_BARS_1M).version()
+    row = sql(settings, "SELECT * FROM t LIMIT 1", t=SILVER_TRADES)
+    write_deltalake(table_uri(settings, SILVER_TRADES), row.cast(row.schema), mode="append")  # somebody else's double
+
+    result = run_catch_up(settings)
+
+    assert not result.success
+    failed = {evaluation.check_name for evaluation in result.get_asset_check_evaluations() if not evaluation.passed}
+    assert "key_unique" in failed
+    assert open_table(settings, GOLD_BARS_1M).version() == gold
