@@ -53,7 +53,7 @@ def _layer_asset(settings: Settings, layer: Layer) -> AssetsDefinition:
         from lakehouse.streams.runner import materialize  # Spark: seconds of import, so only where it runs
 
         with one_line_failures():
-            progress = materialize(settings, layers=(layer,), run_id=context.run_id, timeout=config.timeout_seconds)
+            progress = materialize(settings, layers=(layer,), run_id=context.run.run_id, timeout=config.timeout_seconds)
             for table in tables_of(layer):
                 yield MaterializeResult(table_key(table.path), metadata=progress_metadata(progress[table.path]))
             context.log_event(ledger_materialization(settings, OPS_BATCHES))
