@@ -70,6 +70,8 @@ BAD: list[tuple[Any, str]] = [
     (trade(price="-1"), "bad_price"),
     (trade(price="1." + "0" * 18 + "1"), "bad_price"),
     (trade(price="1" * 21), "bad_price"),
+    (trade(price="0" * 20 + "1"), "bad_price"),
+    (trade(size="0" * 20 + "1"), "bad_size"),
     (trade(size="NaN"), "bad_size"),
     (trade(symbol="BTC/USDT\n"), "bad_symbol"),
     (trade(source="live\n"), "bad_source"),
@@ -114,7 +116,7 @@ def test_the_one_expression_and_the_rules_agree(spark: SparkSession, settings: S
 
 
 def test_largest_and_smallest_decimals_survive(spark: SparkSession, settings: Settings) -> None:
-    price, size = "123456789012.123456789012345678", "0.000000000000000001"
+    price, size = "00000000123456789012.123456789012345678", "0.000000000000000001"
     row = parse.trades(parse.parse_messages(bronze(spark, [trade(price=price, size=size)]), settings)).collect()[0]
     assert (row["price"], row["size"]) == (Decimal(price), Decimal(size))
     assert row["ts_event"].timestamp() == NEW_YEAR / 1_000_000

@@ -35,22 +35,21 @@ REJECTED_FIELDS = ("venue", "reason", "detail", "raw", "ts_ingest")
 # \z and not $, which would let a line feed follow.
 _INTEGER = r"^[0-9]{1,18}\z"
 _DECIMAL = r"^[0-9]{1,20}(\.[0-9]{1,18})?\z"
-_VENUE = r"^[a-z0-9_-]{1,40}\z"
-_SYMBOL = r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}\z"
 
 #: Whole parts that keep every bar's sums within DECIMAL(38,18): 10^12 quote units a coin, 10^15 coins, 10^15 a trade.
 _MAX_PRICE, _MAX_SIZE, _MAX_NOTIONAL = 10**12, 10**15, 10**15
 
 #: The form of all fields of a good trade at once, each with a U+001F behind it, in the order of TRADE_FIELDS: one
 #: regular expression a row instead of ten. `_trade_rules` says the same rule by rule, for the few that do not match.
-_POSITIVE = "(?=[0-9.]*[1-9])0*[0-9]{{1,{whole}}}([.][0-9]{{1,18}})?"
+#: More than 0, below 10^whole, and 20 digits before the point at most, leading zeros included, as _DECIMAL has it.
+_POSITIVE = "(?=[0-9.]*[1-9])0{{0,{zeros}}}[0-9]{{1,{whole}}}([.][0-9]{{1,18}})?"
 _GOOD_FORM = {
     "venue": "[a-z0-9_-]{1,40}",
     "symbol": "[A-Z0-9]{1,20}/[A-Z0-9]{1,20}",
     "native_symbol": "[^\\x1f]+",
     "trade_id": "[0-9]{1,18}",
-    "price": _POSITIVE.format(whole=12),
-    "size": _POSITIVE.format(whole=15),
+    "price": _POSITIVE.format(zeros=8, whole=12),
+    "size": _POSITIVE.format(zeros=5, whole=15),
     "side": "(buy|sell)",
     "ts_event": "[0-9]{1,18}",
     "ts_ingest": "[0-9]{1,18}",
@@ -171,6 +170,10 @@ def _is_good_trade(settings: Settings) -> Column:
     return F.coalesce(line.rlike(_GOOD_TRADE) & in_range, F.lit(False))
 
 
+def _has_form(name: str) -> Column:
+    return F.col(f"m.{name}").rlike(f"^{_GOOD_FORM[name]}\\z")
+
+
 def _whole(name: str) -> Column:
     return F.expr(f"try_cast(m.{name} as bigint)")
 
@@ -231,10 +234,10 @@ def _trade_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
     return [
         *_shape_rules(TRADE_FIELDS),
         _venue_rule(),
-        ("bad_symbol", F.col("m.symbol").rlike(_SYMBOL), _found("symbol", "BASE/QUOTE")),
+        ("bad_symbol", _has_form("symbol"), _found("symbol", "BASE/QUOTE")),
         (
             "bad_native_symbol",
-            F.col("m.native_symbol").rlike(f"^{_GOOD_FORM['native_symbol']}\\z"),
+            _has_form("native_symbol"),
             _found("native_symbol", "a name"),
         ),
         ("bad_trade_id", F.col("m.trade_id").rlike(_INTEGER), _found("trade_id", "a whole number below 10^18")),
@@ -291,7 +294,7 @@ def _event_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
 
 
 def _venue_rule() -> tuple[str, Column, Column]:
-    return ("bad_venue", F.col("m.venue").rlike(_VENUE), _found("venue", "a lower-case name"))
+    return ("bad_venue", _has_form("venue"), _found("venue", "a lower-case name"))
 
 
 def _latest(settings: Settings) -> Column:
