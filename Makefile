@@ -42,6 +42,10 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts
 test: check $(VENV)/.jars ## check, then every test; make test ARGS="-k bars"
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-faults
+test-faults: $(VENV)/.test $(VENV)/.jars ## kills and faults by seed, then the comparison with the truth; hours; make test-faults ARGS="--seeds 1-3"
+	@exec $(BIN)/python -m tests.faults $(ARGS)
+
 .PHONY: docker-test
 docker-test: ## build the container image and try it, demo included; see docs/docker.md
 	@exec docker/test.sh

@@ -55,7 +55,9 @@ def _layer_asset(settings: Settings, layer: Layer) -> AssetsDefinition:
         with one_line_failures():
             progress = materialize(settings, layers=(layer,), run_id=context.run.run_id, timeout=config.timeout_seconds)
             for table in tables_of(layer):
-                yield MaterializeResult(table_key(table.path), metadata=progress_metadata(progress[table.path]))
+                yield MaterializeResult(
+                    table_key(table.path), metadata=progress_metadata(settings, progress[table.path])
+                )
             context.log_event(ledger_materialization(settings, OPS_BATCHES))
 
     return catch_up_layer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dagster import AssetKey
 
+from lakehouse.quality.checks import CHECKS
 from lakehouse.settings import Settings
 from lakehouse.tables import TABLES, Layer, Table
 
@@ -14,6 +15,8 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "silver/trades": ("bronze/messages",),
     "silver/quarantine": ("bronze/messages",),
     "silver/feed_events": ("bronze/messages",),
+    # Presence by the trades, claims and losses by the feed events of gaps.
+    "silver/continuity": ("silver/trades", "silver/feed_events"),
     "gold/bars_1m": ("silver/trades",),
     "gold/bars_5m": ("gold/bars_1m",),
     "ops/batches": (
@@ -21,10 +24,12 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
         "silver/trades",
         "silver/quarantine",
         "silver/feed_events",
+        "silver/continuity",
         "gold/bars_1m",
         "gold/bars_5m",
     ),
-    "ops/checks": ("bronze/messages", "silver/trades", "gold/bars_1m", "gold/bars_5m"),
+    "ops/checks": tuple(dict.fromkeys(check.table_path for check in CHECKS)),
+    "ops/replays": ("silver/quarantine",),
 }
 
 

@@ -72,7 +72,8 @@ def table_spec(settings: Settings, table: Table) -> AssetSpec:
 
 def _description(table: Table) -> str:
     partitions = ", ".join(f"`{column}`" for column in table.partition_by)
-    return f"{table.grain}\n\nUnique by {', '.join(f'`{c}`' for c in table.key)}; partitioned by {partitions}."
+    partitioned = f"partitioned by {partitions}" if partitions else "not partitioned"
+    return f"{table.grain}\n\nUnique by {', '.join(f'`{c}`' for c in table.key)}; {partitioned}."
 
 
 def _schema(table: Table) -> TableSchema:

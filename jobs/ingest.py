@@ -43,7 +43,7 @@ def host_ingest(context: OpExecutionContext, config: IngestConfig, settings: Res
         finally:
             unflushed = service.stop(STOP_SECONDS)
             if unflushed:
-                context.log.warning(f"{unflushed} messages were not acknowledged by Kafka; the next run sees their gap")
+                context.log.warning(f"{unflushed} messages were not acknowledged by Kafka; the next run repairs it")
 
 
 def _watch(context: OpExecutionContext, settings: Settings, service: IngestService, lease: Lease) -> None:
@@ -73,7 +73,14 @@ def _materializations(settings: Settings, stats: IngestStats, last: IngestStats 
             "unacknowledged": stats.unacknowledged,
             "venues_connected": f"{connected} of {len(stats.venues)}",
             "gaps": sum(venue.gaps for venue in stats.venues),
+            "missed": sum(venue.missing for venue in stats.venues),
+            "repaired": sum(venue.repaired for venue in stats.venues),
+            "unavailable": sum(venue.unavailable for venue in stats.venues),
+            "open_gap_ids": sum(venue.open_ids for venue in stats.venues),
+            "rest_requests": sum(venue.requests for venue in stats.venues),
+            "rest_budget_used": max((venue.budget_used for venue in stats.venues), default=0.0),
             "reconnects": sum(venue.reconnects for venue in stats.venues),
+            "rotations": sum(venue.rotations for venue in stats.venues),
         },
     )
     rejected = sum(venue.rejected for venue in stats.venues)

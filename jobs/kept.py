@@ -23,6 +23,11 @@ HOST_TAG = "lakehouse/host"
 PLANNED_STOP_TAG = "lakehouse/planned_stop"
 #: The one line of an error that will come again until somebody changes something.
 TERMINAL_TAG = "lakehouse/terminal_error"
+#: Short name of the set of holes that a run of `repair` was to mend.
+HOLES_TAG = "lakehouse/holes"
+
+#: The name under which runs of the job `repair` are known: never two at once, like any kept work.
+REPAIR = "repair"
 
 ALL_LAYERS = ("bronze", "silver", "gold")
 

@@ -20,7 +20,7 @@ from jobs.hosting import log_event
 from lakehouse.lake import open_table
 from lakehouse.quality.checks import Check, CheckResult, run_checks
 from lakehouse.settings import Settings
-from lakehouse.tables import OPS_BATCHES, OPS_CHECKS, Table
+from lakehouse.tables import OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS, Table
 
 if TYPE_CHECKING:
     from lakehouse.streams.progress import TableProgress
@@ -62,7 +62,7 @@ class Reporter:
                 return
             if self._report_tables(progress):
                 self._evaluate_checks()
-                for ledger in (OPS_BATCHES, OPS_CHECKS):
+                for ledger in (OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS):
                     self._report_ledger(ledger)
         except Exception:
             self._context.log.warning("nothing, or not everything, could be reported this time", exc_info=True)
@@ -74,7 +74,9 @@ class Reporter:
     def _report_tables(self, progress: Mapping[str, TableProgress]) -> bool:
         changed = any(self._reported.get(path) != table.version for path, table in progress.items())
         for table in progress.values() if changed else ():
-            materialization = AssetMaterialization(table_key(table.table_path), metadata=progress_metadata(table))
+            materialization = AssetMaterialization(
+                table_key(table.table_path), metadata=progress_metadata(self._settings, table)
+            )
             log_event(self._context, materialization)
             self._reported[table.table_path] = table.version
         return changed

@@ -7,10 +7,11 @@ identifiers. Gap: object-store credentials are taken from the environment by del
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from lakehouse.errors import TerminalError
@@ -68,6 +69,28 @@ def ensure_tables(settings: Settings) -> None:
         except CommitFailedError:
             if not DeltaTable.is_deltatable(uri):  # somebody else has created it in the same moment: good
                 raise
+        _bring_up_to_date(table, DeltaTable(uri))
+
+
+def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
+    """Add the columns that an older version of ours did not have and that may be null.
+
+    Raises TerminalError where that is not enough: the table needs to be written anew.
+    """
+    fields = {field.name: field for field in there.schema().fields}
+    missing = [column for column in table.columns if column.name not in fields]
+    if not missing and len(fields) == len(table.columns):
+        return
+    surplus = sorted(fields.keys() - set(table.column_names))
+    if surplus or any(not column.nullable for column in missing):
+        names = ", ".join([*(f"no {column.name}" for column in missing), *surplus])
+        raise TerminalError(
+            f"table {table.path} of an older version ({names})",
+            "the columns of this one",
+            f"move it and the {table.layer} checkpoint away: the {table.layer} stream writes it anew",
+        )
+    schema = Schema.from_arrow(arrow_schema(table))
+    there.alter.add_columns([field for field in schema.fields if field.name not in fields])
 
 
 def open_table(settings: Settings, table: Table, version: int | None = None) -> DeltaTable:
@@ -89,10 +112,19 @@ def row_count(delta_table: DeltaTable) -> int:
 
 def sql(settings: Settings, query: str, **tables: DeltaTable | Table) -> pa.Table:
     """Run SQL (DataFusion) over tables; each keyword is a table's name in the query."""
+    return pa.table(_execute(settings, query, tables).read_all())
+
+
+def sql_batches(settings: Settings, query: str, **tables: DeltaTable | Table) -> Iterator[pa.RecordBatch]:
+    """As `sql`, for results that may be large: read as they are asked for, never all in memory."""
+    yield from pa.RecordBatchReader.from_stream(_execute(settings, query, tables))
+
+
+def _execute(settings: Settings, query: str, tables: dict[str, DeltaTable | Table]) -> Any:
     builder = QueryBuilder()
     for name, table in tables.items():
         builder = builder.register(name, open_table(settings, table) if isinstance(table, Table) else table)
-    return pa.table(builder.execute(query).read_all())
+    return builder.execute(query)
 
 
 def append_rows(

@@ -7,6 +7,7 @@ the newest entry, so only those are read. Statistics only ever narrow the search
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -70,6 +71,11 @@ class Verdict:
     passed: bool
     detail: str
     evaluated_at: datetime
+
+
+def standalone_run_id() -> str:
+    """The run id of what Dagster did not start, in both tables."""
+    return f"standalone:{os.getpid()}"
 
 
 def newest_batches(settings: Settings) -> dict[str, Batch]:

@@ -74,6 +74,12 @@ class Settings(BaseSettings):
         60.0, gt=0, description="A run whose heartbeat is older is taken for dead."
     )
     supervisor_seconds: int = Field(10, ge=5, description="Interval of the supervisor sensors; Dagster's floor is 5 s.")
+    backoff_cap_seconds: float = Field(
+        300.0, gt=0, description="Longest wait of a supervisor before it launches a failed run again."
+    )
+    repair_after_seconds: float = Field(
+        120.0, ge=0, description="Holes open for so long are mended by the job `repair`; ingest mends its own before."
+    )
     split_ingest: bool = Field(False, description="One ingest run per venue instead of one for all.")
     split_streams: bool = Field(False, description="One stream run, and Spark application, per layer instead of one.")
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -18,9 +19,11 @@ from deltalake import DeltaTable
 
 from lakehouse import lag
 from lakehouse.errors import BrokerUnavailableError, TerminalError
+from lakehouse.holes import open_holes
 from lakehouse.lake import open_table, row_count, sql
 from lakehouse.ledger import Batch, Verdict, newest_batches, newest_verdicts
 from lakehouse.quality.checks import CHECKS
+from lakehouse.quarantine import open_quarantine
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_TRADES, TABLES
 
@@ -59,7 +62,10 @@ class LatestBar:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that the display shows. `trades_per_second` is None until there are two collections to compare."""
+    """Everything that the display shows. `trades_per_second` is None until there are two collections to compare.
+
+    `quarantine` maps a rule to its open messages; `holes` and `missing` are open holes and the trade ids in them.
+    """
 
     home: str
     simulated: bool
@@ -69,6 +75,9 @@ class Snapshot:
     verdicts: tuple[Verdict, ...]
     broker: str
     trades_per_second: float | None = None
+    quarantine: Mapping[str, int] = field(default_factory=dict)
+    holes: int = 0
+    missing: int = 0
 
     def table(self, path: str) -> TableStatus:
         """The status of one table. Raises KeyError where the path is none of the registry's."""
@@ -92,6 +101,7 @@ class StatusReader:
         lags, broker = self._lags(tables, batches)
         statuses = tuple(_status(path, table, lags.get(path)) for path, table in tables.items())
         silver = next(status.rows for status in statuses if status.path == SILVER_TRADES.path)
+        holes = open_holes(self._settings)
         return Snapshot(
             home=str(self._settings.home),
             simulated=is_simulated(self._settings),
@@ -105,6 +115,9 @@ class StatusReader:
             ),
             broker=broker,
             trades_per_second=self._rate(silver),
+            quarantine=open_quarantine(self._settings),
+            holes=len(holes),
+            missing=sum(len(hole) for hole in holes),
         )
 
     def _lags(self, tables: dict[str, DeltaTable | None], batches: dict[str, Batch]) -> tuple[dict[str, int], str]:

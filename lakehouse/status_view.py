@@ -18,11 +18,13 @@ from lakehouse.status import Snapshot, TableStatus
 _NOTHING = "–"
 #: Of prices and volumes, so that a bar fits into 80 columns; the table has every decimal.
 _SIGNIFICANT_DIGITS = 7
+#: Rules of quarantine that are named.
+_RULES = 3
 
 
 def render(snapshot: Snapshot) -> RenderableType:
     """The whole display: headline, tables, latest bars, last verdicts."""
-    parts: list[RenderableType] = [_headline(snapshot), _tables(snapshot)]
+    parts: list[RenderableType] = [_headline(snapshot), _tables(snapshot), _open(snapshot)]
     parts.append(_bars(snapshot) if snapshot.bars else Text("No bars yet.", style="dim"))
     parts.append(_verdicts(snapshot) if snapshot.verdicts else Text("No check has been run yet.", style="dim"))
     return Group(*parts)
@@ -60,6 +62,18 @@ def _tables(snapshot: Snapshot) -> Table:
     for status in snapshot.tables:
         table.add_row(status.path, *_cells(status, snapshot.taken_at))
     return table
+
+
+def _open(snapshot: Snapshot) -> Text:
+    """What waits for somebody: missing trades, and messages in quarantine, those of the commonest rules by name."""
+    holes = "no open hole"
+    if snapshot.holes:
+        holes = f"{snapshot.holes:,} open holes of {snapshot.missing:,} trades"
+    named = [f"{rule} {count:,}" for rule, count in list(snapshot.quarantine.items())[:_RULES]]
+    if len(snapshot.quarantine) > _RULES:
+        named.append("…")
+    waiting = f"{sum(snapshot.quarantine.values()):,} open in quarantine" + (f" ({', '.join(named)})" if named else "")
+    return Text(f"{holes}; {waiting}\n", style="yellow" if snapshot.holes or named else "dim")
 
 
 def _cells(status: TableStatus, now: datetime) -> tuple[str, str, str, str]:

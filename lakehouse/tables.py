@@ -135,6 +135,41 @@ SILVER_FEED_EVENTS = Table(
     ),
 )
 
+SILVER_CONTINUITY = Table(
+    layer="silver",
+    name="continuity",
+    grain="One row per contiguous trade id range of (venue, symbol): present, open hole or unavailable.",
+    key=("venue", "symbol", "first_id"),
+    partition_by=(),
+    columns=(
+        Column("venue", "string", "Exchange."),
+        Column("symbol", "string", "Canonical symbol."),
+        Column("first_id", "bigint", "First trade id of the range."),
+        Column("last_id", "bigint", "Last trade id of the range, inclusive. The next range begins right behind it."),
+        Column(
+            "state",
+            "string",
+            "present: every id is in silver/trades. open: known to exist and not there, to be repaired. "
+            "unavailable: the venue has said that it no longer has them.",
+        ),
+        Column(
+            "ts_first",
+            "timestamp",
+            "Time of the trade first_id; of a hole, of the trade before it, where known.",
+            nullable=True,
+        ),
+        Column(
+            "ts_last",
+            "timestamp",
+            "Time of the trade last_id; of a hole, of the trade behind it, where known.",
+            nullable=True,
+        ),
+        Column("since", "timestamp", "When the ledger first held the range in this state, UTC."),
+        Column("repaired", "bigint", "Ids of the range that came over REST; 0 for a hole."),
+        Column("trades_version", "bigint", "Version of silver/trades that all rows of this table describe."),
+    ),
+)
+
 
 def _bars(name: str, minutes: int) -> Table:
     return Table(
@@ -162,8 +197,14 @@ def _bars(name: str, minutes: int) -> Table:
             Column("buy_volume", DECIMAL, "Base units where the taker bought."),
             Column("sell_volume", DECIMAL, "Base units where the taker sold."),
             Column("pressure", DECIMAL, "(buy_volume − sell_volume) ÷ volume, half-up to 18 decimals; −1 to 1."),
-            Column("first_trade_id", "bigint", "Id of the first trade by (ts_event, trade_id)."),
-            Column("last_trade_id", "bigint", "Id of the last trade by (ts_event, trade_id)."),
+            Column("first_trade_id", "bigint", "Lowest trade id of the bar."),
+            Column("last_trade_id", "bigint", "Highest trade id of the bar."),
+            Column(
+                "complete",
+                "boolean",
+                "Proved by ids: every id from the one before first_trade_id to the one behind last_trade_id is in "
+                "silver/trades, so no trade of this bar can be missing. The newest bar is not, until the next trade.",
+            ),
             Column("revision", "bigint", "1 when first written, plus 1 whenever the content changed."),
             Column("updated_at", "timestamp", "When this revision was written, UTC."),
             Column("bar_date", "date", "UTC date of bar_start."),
@@ -203,6 +244,12 @@ OPS_BATCHES = Table(
         Column("rows_quarantined", "bigint", "Messages put to quarantine."),
         Column("rows_feed_events", "bigint", "Feed events added."),
         Column("versions", "string", "JSON: table path → Delta version after the batch."),
+        Column(
+            "partitions",
+            "string",
+            "JSON, bronze and silver: topic → Kafka partition → rows in, out, duplicate, quarantined, feed_events.",
+            nullable=True,
+        ),
         Column("batch_date", "date", "UTC date of committed_at."),
     ),
 )
@@ -224,14 +271,33 @@ OPS_CHECKS = Table(
     ),
 )
 
+OPS_REPLAYS = Table(
+    layer="ops",
+    name="replays",
+    grain="One row per quarantined message that `lakehouse replay` has settled; what has none is open.",
+    key=("kafka_topic", "kafka_partition", "kafka_offset"),
+    partition_by=(),
+    columns=(
+        Column("kafka_topic", "string", "Topic of the quarantined message."),
+        Column("kafka_partition", "int", "Partition of that message."),
+        Column("kafka_offset", "bigint", "Offset of that message."),
+        Column("rule", "string", "The rule that it had failed."),
+        Column("outcome", "string", "sent: produced again as good trades. noise: today's parser reads no trade in it."),
+        Column("trades", "int", "Trades that were produced from it; 0 for noise."),
+        Column("replayed_at", "timestamp", "When, UTC."),
+    ),
+)
+
 TABLES: tuple[Table, ...] = (
     BRONZE_MESSAGES,
     SILVER_TRADES,
     SILVER_QUARANTINE,
     SILVER_FEED_EVENTS,
+    SILVER_CONTINUITY,
     GOLD_BARS_1M,
     GOLD_BARS_5M,
     OPS_BATCHES,
     OPS_CHECKS,
+    OPS_REPLAYS,
 )
 BY_PATH: dict[str, Table] = {table.path: table for table in TABLES}

@@ -38,6 +38,7 @@ class ObservedRun:
     planned_stop_at: float | None = None
     worker_gone: bool = False
     terminal_error: str = ""
+    holes: str = ""  #: short name of the holes that it was to mend
 
     @property
     def ended(self) -> float:
@@ -101,21 +102,25 @@ Decision = Launch | Skip | FailDead
 
 def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Decision:
     """Decide about the kept work `name`; `runs` are its runs, the newest first."""
-    dead = [(run, reason) for run in runs if (reason := _death(run, now, policy))]
-    if dead:
-        return FailDead(tuple(run.run_id for run, _ in dead), dead[0][1])
-    live = next((run for run in runs if run.phase in LIVE_PHASES), None)
-    if live:
-        return Skip(f"{name}: run {live.run_id[:8]} is {live.phase.value}")
-    if not runs:
-        return Launch(f"{name}:first")
-    return _after(name, runs, now, policy)
+    decision = live_or_dead(name, runs, now, policy)
+    if decision is not None:
+        return decision
+    return _after(name, runs, now, policy) if runs else Launch(f"{name}:first")
 
 
 def backoff(failures: int, policy: Policy) -> float:
     """Seconds to wait after so many failures in a row, at least one: doubling up to the cap."""
     # 2**63 seconds is beyond any cap; the bound keeps the power from overflowing a float.
     return min(policy.backoff_cap_seconds, policy.backoff_base_seconds * 2.0 ** min(failures - 1, 63))
+
+
+def live_or_dead(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Skip | FailDead | None:
+    """What to do while a run is live, or only seems so; None where none is."""
+    dead = [(run, reason) for run in runs if (reason := _death(run, now, policy))]
+    if dead:
+        return FailDead(tuple(run.run_id for run, _ in dead), dead[0][1])
+    live = next((run for run in runs if run.phase in LIVE_PHASES), None)
+    return Skip(f"{name}: run {live.run_id[:8]} is {live.phase.value}") if live else None
 
 
 def _death(run: ObservedRun, now: float, policy: Policy) -> str:
@@ -144,7 +149,7 @@ def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
     elif newest.phase is Phase.FAILED and newest.terminal_error:
         due, why = newest.ended + policy.backoff_cap_seconds, newest.terminal_error
     elif newest.phase is Phase.FAILED:
-        failures = _failures_in_a_row(runs, policy)
+        failures = failures_in_a_row(runs, policy)
         due, why = newest.ended + backoff(failures, policy), f"failure {failures} in a row"
     else:
         return Skip(
@@ -156,7 +161,7 @@ def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
     return Skip(f"{name}: run {newest.run_id[:8]} ended: {why}; relaunch in {due - now:.0f} s")
 
 
-def _failures_in_a_row(runs: Sequence[ObservedRun], policy: Policy) -> int:
+def failures_in_a_row(runs: Sequence[ObservedRun], policy: Policy) -> int:
     """Failures up to and including the last healthy run, newest first; planned stops in between do not count."""
     failures = 0
     for run in runs:

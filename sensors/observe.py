@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
-from jobs.kept import NAME_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from jobs.kept import HOLES_TAG, NAME_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
 from jobs.live import heartbeat_of, seconds_of, worker_is_gone
 from sensors.decide import LIVE_PHASES, ObservedRun, Phase
 
@@ -42,4 +42,5 @@ def _observed(record: RunRecord) -> ObservedRun:
         planned_stop_at=seconds_of(run.tags, PLANNED_STOP_TAG),
         worker_gone=phase in LIVE_PHASES and heartbeat is not None and worker_is_gone(run.tags),
         terminal_error=run.tags.get(TERMINAL_TAG, ""),
+        holes=run.tags.get(HOLES_TAG, ""),
     )

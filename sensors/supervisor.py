@@ -23,7 +23,7 @@ from sensors.decide import FailDead, Launch, Policy, decide
 from sensors.observe import observe
 
 
-def all_sensors(settings: Settings) -> list[SensorDefinition]:
+def supervisors(settings: Settings) -> list[SensorDefinition]:
     """One supervisor for ingest, one for the streams."""
     return [
         _supervisor("keep_ingest_running", "ingest", kept_ingests(settings), settings),
@@ -32,7 +32,9 @@ def all_sensors(settings: Settings) -> list[SensorDefinition]:
 
 
 def _supervisor(name: str, job: str, kept: Sequence[Kept], settings: Settings) -> SensorDefinition:
-    policy = Policy(heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds)
+    policy = Policy(
+        heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds, backoff_cap_seconds=settings.backoff_cap_seconds
+    )
 
     @sensor(
         name=name,
@@ -52,7 +54,7 @@ def _supervisor(name: str, job: str, kept: Sequence[Kept], settings: Settings) -
             elif isinstance(decision, FailDead):
                 reasons.append(f"{one.name}: {decision.reason}")
                 for run_id in decision.run_ids:
-                    _end_dead_run(context.instance, run_id, decision.reason)
+                    end_dead_run(context.instance, run_id, decision.reason)
             else:
                 reasons.append(decision.reason)
         if requests:
@@ -62,7 +64,7 @@ def _supervisor(name: str, job: str, kept: Sequence[Kept], settings: Settings) -
     return supervise
 
 
-def _end_dead_run(instance: DagsterInstance, run_id: str, reason: str) -> None:
+def end_dead_run(instance: DagsterInstance, run_id: str, reason: str) -> None:
     """Record the end that the run's worker could not. A run that has ended since it was observed is left alone."""
     run = instance.get_run_by_id(run_id)
     if run is not None and run.status is DagsterRunStatus.STARTED:

@@ -82,6 +82,7 @@ def bar_row(at: int = NOON_US, **columns: Any) -> dict[str, Any]:
         "pressure": Decimal("0.5"),
         "first_trade_id": 1,
         "last_trade_id": 3,
+        "complete": False,
         "revision": 1,
         "updated_at": utc(at),
         "bar_date": utc(at).date(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +14,20 @@ from typing import Any, Literal
 import httpx
 import websocket
 
+from lakehouse.simulator.limits import Limits
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.record import Record, TrueTrade
 from lakehouse.simulator.server import SimulatorServer
 
 Side = Literal["buy", "sell"]
+SYMBOL = "BTC/USDT"
+#: Where BTC/USDT is heard.
+WS_PATHS = {
+    "binance": "/binance/ws/btcusdt@trade?timeUnit=MICROSECOND",
+    "kraken": "/kraken/v2",
+    "coinbase": "/coinbase",
+}
+NO_LIMITS = Limits().times(0)
 
 
 @contextmanager
@@ -64,6 +74,17 @@ class Client:
             self.socket.settimeout(5)
         return messages
 
+    def listen(self, seconds: float) -> list[Any]:
+        """Everything that comes within so many seconds."""
+        messages = []
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            with contextlib.suppress(websocket.WebSocketTimeoutException):
+                messages.append(self.receive())
+        self.socket.settimeout(5)
+        return messages
+
     def closed_with(self) -> tuple[int, str]:
         """Read, answering nothing, until the close frame; its code and reason."""
         while True:
@@ -93,6 +114,67 @@ def get(url: str, headers: dict[str, str] | None = None) -> httpx.Response:
     return httpx.get(url, headers=headers, verify=False, trust_env=False)
 
 
+def until(wanted: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + seconds
+    while not wanted():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        time.sleep(0.01)
+
+
+def begin(server: SimulatorServer, kind: str, **details: Any) -> int:
+    """Begin a fault over the admin call; its number."""
+    reply = httpx.post(f"{server.url}/admin/faults", json={"kind": kind, **details}, trust_env=False)
+    assert reply.status_code == 200, reply.text
+    return int(reply.json()["id"])
+
+
+def end_faults(server: SimulatorServer) -> int:
+    """End all faults over the admin call; how many were active."""
+    return int(httpx.delete(f"{server.url}/admin/faults", trust_env=False).json()["ended"])
+
+
+class Pool:
+    """Simulators of one venue each, lent to one test after the other: a start and a stop for many tests."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self._folder = folder
+        self._options = options
+        self._stack = contextlib.ExitStack()
+        self._servers: dict[str, SimulatorServer] = {}
+
+    @contextmanager
+    def lend(self, venue: str) -> Iterator[SimulatorServer]:
+        """One without faults and connections, trading; counts of faults begin anew."""
+        if venue not in self._servers:
+            one = running(self._folder / venue, venues=(venue,), symbols=(SYMBOL,), **self._options)
+            self._servers[venue] = self._stack.enter_context(one)
+        server = self._servers[venue]
+        server.resume()
+        _DONE_BEFORE[server] = server.status()["faults"]["done"]
+        try:
+            yield server
+        finally:
+            server.end_faults()
+            server.pause()
+            until(lambda: server.status()["connections"] == {venue: 0})
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self._stack.close()
+
+
+_DONE_BEFORE: dict[SimulatorServer, dict[str, int]] = {}
+
+
+def done(server: SimulatorServer, kind: str) -> int:
+    """How often a kind of fault has struck, in this test."""
+    counts = server.status()["faults"]["done"]
+    return int(counts.get(kind, 0)) - _DONE_BEFORE.get(server, {}).get(kind, 0)
+
+
 def truth(record: Record, venue: str, symbol: str) -> list[TrueTrade]:
     return list(record.iter(venue, symbol))
 
@@ -119,3 +201,23 @@ def coinbase_trade(data: dict[str, Any]) -> TrueTrade:
     symbol, price, size = data["product_id"].replace("-", "/"), Decimal(data["price"]), Decimal(data["size"])
     side: Side = "sell" if data["side"] == "buy" else "buy"
     return TrueTrade("coinbase", symbol, data["trade_id"], price, size, side, micros(data["time"]))
+
+
+def subscribe(ws: Client, venue: str, snapshot: bool = False) -> None:
+    """Ask for BTC/USDT; Binance has it in its address."""
+    if venue == "kraken":
+        params = {"channel": "trade", "symbol": [SYMBOL], "snapshot": snapshot}
+        ws.send({"method": "subscribe", "params": params})
+    elif venue == "coinbase":
+        ws.send({"type": "subscribe", "product_ids": ["BTC-USDT"], "channels": ["matches", "heartbeat"]})
+
+
+def trades_of(venue: str, message: Any) -> list[TrueTrade]:
+    """The trades in a message, snapshots included."""
+    if not isinstance(message, dict):
+        return []
+    if venue == "binance":
+        return [binance_trade(message, SYMBOL)] if message.get("e") == "trade" else []
+    if venue == "kraken":
+        return [kraken_trade(one) for one in message["data"]] if message.get("channel") == "trade" else []
+    return [coinbase_trade(message)] if message.get("type") in ("match", "last_match") else []

@@ -23,6 +23,7 @@ ASSETS = {
     "silver/trades": {"bronze/messages"},
     "silver/quarantine": {"bronze/messages"},
     "silver/feed_events": {"bronze/messages"},
+    "silver/continuity": {"silver/trades", "silver/feed_events"},
     "gold/bars_1m": {"silver/trades"},
     "gold/bars_5m": {"gold/bars_1m"},
     "ops/batches": {
@@ -30,10 +31,36 @@ ASSETS = {
         "silver/trades",
         "silver/quarantine",
         "silver/feed_events",
+        "silver/continuity",
         "gold/bars_1m",
         "gold/bars_5m",
     },
-    "ops/checks": {"bronze/messages", "silver/trades", "gold/bars_1m", "gold/bars_5m"},
+    "ops/checks": {
+        "bronze/messages",
+        "silver/trades",
+        "silver/quarantine",
+        "silver/continuity",
+        "gold/bars_1m",
+        "gold/bars_5m",
+    },
+    "ops/replays": {"silver/quarantine"},
+}
+
+ASSET_CHECKS = {
+    "bronze/messages:offsets_contiguous",
+    "silver/trades:key_unique",
+    "silver/trades:prices_and_sizes_positive",
+    "silver/trades:nothing_dropped",
+    "silver/trades:conserved_by_lineage",
+    "silver/quarantine:quarantine_settled",
+    "silver/continuity:ledger_matches",
+    "silver/continuity:no_old_holes",
+    "gold/bars_1m:bars_consistent",
+    "gold/bars_1m:trades_conserved",
+    "gold/bars_1m:complete_proved",
+    "gold/bars_5m:bars_consistent",
+    "gold/bars_5m:trades_conserved",
+    "gold/bars_5m:complete_proved",
 }
 
 
@@ -63,20 +90,18 @@ def test_every_table_has_a_place_in_the_lineage() -> None:
 
 
 def test_jobs_sensors_and_checks(repository: RepositoryDefinition) -> None:
-    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "ingest", "stream", "catch_up"}
-    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
-    assert set(sensors) == {"keep_ingest_running", "keep_stream_running"}
-    assert all(sensor.default_status is DefaultSensorStatus.RUNNING for sensor in sensors.values())
-    assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_graph.asset_check_keys} == {
-        "bronze/messages:offsets_contiguous",
-        "silver/trades:key_unique",
-        "silver/trades:prices_and_sizes_positive",
-        "silver/trades:nothing_dropped",
-        "gold/bars_1m:bars_consistent",
-        "gold/bars_1m:trades_conserved",
-        "gold/bars_5m:bars_consistent",
-        "gold/bars_5m:trades_conserved",
+    assert {job.name for job in repository.get_all_jobs()} == {
+        "__ASSET_JOB",
+        "ingest",
+        "stream",
+        "catch_up",
+        "repair",
     }
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    assert set(sensors) == {"keep_ingest_running", "keep_stream_running", "mend_holes"}
+    assert all(sensor.default_status is DefaultSensorStatus.RUNNING for sensor in sensors.values())
+    found = {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_graph.asset_check_keys}
+    assert found == ASSET_CHECKS
 
 
 def test_catch_up_covers_every_layer_and_check(repository: RepositoryDefinition) -> None:

@@ -72,8 +72,9 @@ def test_a_lost_parent_ends_it_and_asks_for_a_relaunch(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = started_run(instance)
+    adopter = os.getppid() + 1  # any other than now: under a supervisor that is gone, that is 1 already
     with pytest.raises(DagsterExecutionInterruptedError, match=r"code server .* is gone"):
-        hold_while(instance, run.run_id, lambda: monkeypatch.setattr(os, "getppid", lambda: 1))
+        hold_while(instance, run.run_id, lambda: monkeypatch.setattr(os, "getppid", lambda: adopter))
     assert float(tags(instance, run.run_id)[PLANNED_STOP_TAG]) == pytest.approx(time.time(), abs=5)
 
 

@@ -24,7 +24,7 @@ from jobs.kept import (
     name_of,
 )
 from lakehouse.settings import Settings, load_settings
-from sensors.supervisor import all_sensors
+from sensors.supervisor import supervisors
 from tests.dagster_runs import queued_run, started_run
 
 
@@ -35,7 +35,7 @@ def instance() -> Iterator[DagsterInstance]:
 
 
 def keep_stream_running(settings: Settings | None = None) -> SensorDefinition:
-    return all_sensors(settings or load_settings())[1]
+    return supervisors(settings or load_settings())[1]
 
 
 def tick(instance: DagsterInstance, settings: Settings | None = None) -> tuple[list[RunRequest], str]:

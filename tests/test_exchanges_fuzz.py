@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from lakehouse.exchanges.model import (
     encode,
 )
 from lakehouse.exchanges.registry import VENUES
+from tests import fuzz_frames
 from tests.exchange_samples import BINANCE, COINBASE, KRAKEN, SAMPLES, TS_INGEST, Sample
 
 PARSED = (Trade, Rejected, Subscribed, Refused, Heartbeat, Shutdown)
@@ -165,3 +168,45 @@ def test_every_valid_decimal_survives_digit_by_digit(sample: Sample, whole: int,
 def test_the_samples_are_what_the_fuzzing_starts_from() -> None:
     for sample in (BINANCE, KRAKEN, COINBASE):
         assert isinstance(VENUES[sample.venue].parse(sample.frame(), TS_INGEST)[0], Trade)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_spoilt_frames_and_pages(seed: int) -> None:
+    """A part of what `python -m tests.fuzz_frames` does."""
+    counts: Counter[str] = Counter()
+    broken = fuzz_frames.run(6000, seed, counts)
+    assert broken == []
+    assert counts["frames"] == 6000
+    # It would prove nothing if hardly a frame survived, or hardly one was spoilt.
+    assert counts["trades"] > 300
+    assert counts["rejected"] > 2000
+    assert counts["control"] + counts["ignored"] > 300
+    assert counts["refused"] > 50
+
+
+def test_the_same_seed_spoils_the_same_frames() -> None:
+    counts: list[Counter[str]] = [Counter(), Counter()]
+    for one in counts:
+        fuzz_frames.run(500, 9, one)
+    assert counts[0] == counts[1]
+
+
+def test_a_parser_that_breaks_its_promise_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    coinbase, frame = VENUES["coinbase"], COINBASE.frame()
+    (trade,) = coinbase.parse(frame, fuzz_frames.TS)
+    assert isinstance(trade, Trade)
+    fuzz_frames.check_frame("coinbase", frame, [trade])
+    spoilt: list[list[Parsed]] = [
+        [],
+        [trade, trade],
+        [Heartbeat()],
+        [msgspec.structs.replace(trade, side="sell")],
+        [msgspec.structs.replace(trade, price="986")],
+        [msgspec.structs.replace(trade, trade_id=trade.trade_id + 1)],
+        [msgspec.structs.replace(trade, ts_event=0)],
+    ]
+    for values in spoilt:
+        with pytest.raises(fuzz_frames.BrokenPromiseError):
+            fuzz_frames.check_frame("coinbase", frame, values)
+    monkeypatch.setattr(type(coinbase), "parse", lambda *_: [])
+    assert fuzz_frames.run(2000, 1, Counter())

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.id_ranges import IdRanges
 from lakehouse.ingest.continuity import Continuity, Gap, Kind, Observation
 
 IDS = st.integers(min_value=-40, max_value=40)
@@ -46,6 +47,46 @@ def test_missing_is_what_a_set_says(ids: list[int]) -> None:
         assert not fresh & opened
         opened |= fresh
         assert (continuity.low, continuity.mark) == (min(seen), max(seen))
+        assert continuity.open_ids == len(missing)
+
+
+#: What can come in: one id over a socket, or a range of ids by a repair.
+STEPS = st.lists(st.one_of(IDS, st.tuples(IDS, st.integers(0, 6)).map(lambda pair: (pair[0], pair[0] + pair[1]))))
+
+
+def after(steps: list[int | tuple[int, int]]) -> Continuity:
+    continuity = Continuity()
+    for step in steps:
+        if isinstance(step, int):
+            continuity.observe(step)
+        else:
+            continuity.learn(*step)
+    return continuity
+
+
+@given(STEPS, st.randoms(use_true_random=False), st.data())
+def test_any_order_and_duplication_of_observed_and_repaired_ids_ends_the_same(steps, rng, data) -> None:  # type: ignore[no-untyped-def]
+    again = steps + (data.draw(st.lists(st.sampled_from(steps))) if steps else [])
+    rng.shuffle(again)
+    one, other = after(steps), after(again)
+    assert (one.low, one.mark, one.missing(), one.open_ids) == (other.low, other.mark, other.missing(), other.open_ids)
+    seen = {step for step in steps if isinstance(step, int)}
+    seen |= {trade_id for step in steps if isinstance(step, tuple) for trade_id in range(step[0], step[1] + 1)}
+    missing = set(range(min(seen), max(seen) + 1)) - seen if seen else set()
+    assert expand(one.missing()) == sorted(missing)
+
+
+@given(st.lists(IDS, min_size=1), st.integers(-40, 40), st.integers(0, 30))
+def test_closed_ids_are_missing_no_more_and_nothing_else_changes(ids: list[int], first: int, size: int) -> None:
+    continuity = after(list(ids))
+    before, marks = set(expand(continuity.missing())), (continuity.low, continuity.mark)
+    closed = continuity.close(first, first + size)
+    asked = set(range(first, first + size + 1))
+    assert closed == len(before & asked)
+    assert set(expand(continuity.missing())) == before - asked
+    assert continuity.missing_within(first, first + size) == []
+    assert continuity.open_ids == len(before - asked)
+    assert (continuity.low, continuity.mark) == marks
 
 
 @given(st.lists(IDS))
@@ -116,6 +157,45 @@ def test_a_heartbeat_before_the_first_trade_is_no_gap() -> None:
     assert continuity.heartbeat(5) is None
     assert continuity.heartbeat(5) is None
     assert continuity.observe(6) == Observation(Kind.FIRST)
+
+
+def test_two_looks_at_rest_show_a_gap_and_heartbeats_do_not_count_as_looks() -> None:
+    continuity = Continuity()
+    continuity.observe(10)
+    assert continuity.heartbeat(12) is None
+    assert continuity.look(12) is None  # a heartbeat a moment ago is no look
+    continuity.reconnected()
+    assert continuity.look(15) == Gap(11, 12)  # what REST showed before the connection will not come on it
+    assert continuity.look(15) == Gap(13, 15)
+    assert continuity.look(15) is None
+    assert continuity.open_ids == 5
+
+
+def test_what_an_earlier_process_left_open_is_missing_and_the_rest_below_its_mark_is_not() -> None:
+    continuity = Continuity()
+    continuity.resume_at(100, [(40, 42), (98, 100)])
+    assert continuity.missing() == (Gap(40, 42), Gap(98, 100))
+    assert continuity.observe(41).kind is Kind.LATE
+    # A snapshot of a new connection reaches below the mark: that is no history of its own, and no gap.
+    assert continuity.observe(51) == Observation(Kind.DUPLICATE)
+    assert continuity.observe(101).kind is Kind.NEXT
+    assert continuity.missing() == (Gap(40, 40), Gap(42, 42), Gap(98, 100))
+    assert continuity.open_ids == 5
+    with pytest.raises(ValueError, match="none above the mark 100"):
+        Continuity().resume_at(100, [(99, 101)])
+
+
+@given(st.lists(st.tuples(IDS, st.integers(0, 5)).map(lambda pair: (pair[0], pair[0] + pair[1]))), st.lists(IDS))
+def test_resumed_and_observed_is_what_a_set_says(holes: list[tuple[int, int]], ids: list[int]) -> None:
+    continuity = Continuity()
+    continuity.resume_at(50, holes)
+    missing = {trade_id for first, last in IdRanges(holes) for trade_id in range(first, last + 1)}
+    for trade_id in ids:
+        expected = Kind.LATE if trade_id in missing else Kind.DUPLICATE
+        assert continuity.observe(trade_id).kind is expected
+        missing.discard(trade_id)
+    assert expand(continuity.missing()) == sorted(missing)
+    assert continuity.mark == 50
 
 
 def test_a_mark_of_an_earlier_process_shows_what_was_traded_in_between() -> None:

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection
 
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.ingest.feed import Feed
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
+from lakehouse.ingest.walks import Order
 from lakehouse.settings import Settings
 from tests.ingest_tools import Script, messages, until, venue_server
 
@@ -45,7 +47,8 @@ def kraken_ack(server: ServerConnection) -> None:
 def running(settings: Settings, venue: str, script: Script, symbols: Sequence[str]) -> Iterator[Feed]:
     sink, counters = KafkaSink(settings.bootstrap(), *settings.topics), Counters()
     with venue_server(script) as url:
-        feed = Feed(find_venue(venue), symbols, url, sink, counters, random.Random(1))
+        orders: list[Order] = []
+        feed = Feed(find_venue(venue), symbols, url, sink, counters, orders.append, random.Random(1))
         feed.start()
         try:
             yield feed
@@ -54,6 +57,11 @@ def running(settings: Settings, venue: str, script: Script, symbols: Sequence[st
             assert feed.join(5)
             assert sink.flush(time.monotonic() + 10) == 0
     assert feed.failure is None
+    # Each gap that is told is also ordered.
+    told = [event for event in events_of(settings) if event["event"] == "gap_opened"]
+    assert [(one.symbol, one.first_id, one.last_id) for one in orders] == [
+        (event["symbol"], event["first_id"], event["last_id"]) for event in told
+    ]
 
 
 def events_of(settings: Settings) -> list[dict[str, Any]]:
@@ -200,25 +208,53 @@ def test_a_feed_whose_every_symbol_is_refused_ends_by_itself(kafka_settings: Set
     ]
 
 
-def test_an_announced_shutdown_and_an_error_of_the_venue(kafka_settings: Settings) -> None:
+def test_an_error_of_the_venue_and_an_announced_shutdown_that_is_met_by_a_second_socket(
+    kafka_settings: Settings,
+) -> None:
+    def binance_trade(trade_id: int) -> str:
+        trade = {"e": "trade", "E": 1672515782136, "s": "BTCUSDT", "t": trade_id, "p": "1.0", "q": "2.0"}
+        trade |= {"T": 1672515782136, "m": True, "M": True}
+        return json.dumps({"stream": "btcusdt@trade", "data": trade})
+
+    closed = threading.Event()
+
     def first(server: ServerConnection) -> None:
         server.recv()
         server.send('{"result":null,"id":1}')
         server.send('{"code":2,"msg":"Invalid request: too fast"}')
+        server.send(binance_trade(1))
         server.send('{"e":"serverShutdown","E":1672515782136}')
-        with pytest.raises(Exception, match="close"):
+        server.send(binance_trade(2))  # it goes on delivering
+        with pytest.raises(ConnectionClosed):
             server.recv()
+        closed.set()
 
-    script, done = after([first, lambda _: None])
-    with running(kafka_settings, "binance", script, ["BTC/USDT"]):
-        assert done.wait(10)
+    def second(server: ServerConnection) -> None:
+        server.recv()
+        server.send('{"result":null,"id":1}')
+        assert not closed.wait(0.5)  # nothing has come here yet, so the first one stays
+        server.send(binance_trade(4))  # 3 is on its way on the old socket, as far as anybody knows
+        server.send(binance_trade(3))
+        assert closed.wait(4)
+        server.send(binance_trade(5))
+        server.recv()
+
+    script, _ = after([first, second])
+    with running(kafka_settings, "binance", script, ["BTC/USDT"]) as feed:
+        until(lambda: feed._counters.symbol("binance", "BTC/USDT").produced == 5)
+        assert (feed._venue_counters.rotations, feed._venue_counters.reconnects) == (1, 0)
+        assert feed.connected
     events = events_of(kafka_settings)
-    assert [event["event"] for event in events][:5] == [
+    assert [event["event"] for event in events] == [
         "connected",
         "subscribed",
         "venue_error",
-        "disconnected",
         "connected",
+        "subscribed",
+        "disconnected",
+        "disconnected",
     ]
     assert "too fast" in events[2]["detail"]
-    assert "announced" in events[3]["detail"]
+    assert "announced" in events[5]["detail"]
+    assert events[5]["connection_id"] == events[0]["connection_id"]
+    assert trades_of(kafka_settings) == [1, 2, 4, 3, 5]

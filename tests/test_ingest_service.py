@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 
 import httpx
 import pytest
 
-from lakehouse.broker.topics import end_offsets
 from lakehouse.errors import BrokerUnavailableError, SettingError
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.ingest import service as module
@@ -25,6 +19,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from tests.conftest import SettingsFactory
+from tests.ingest_runs import in_kafka, ingest, kafka_of, keys_of, recorded, running, truth_of
 from tests.ingest_tools import messages, until
 
 
@@ -32,44 +27,6 @@ from tests.ingest_tools import messages, until
 def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
     with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
         yield server
-
-
-@contextmanager
-def running(settings: Settings, simulator: SimulatorServer, **choices: object) -> Iterator[IngestService]:
-    service = IngestService(settings.model_copy(update={"simulator_url": simulator.url}), **choices)  # type: ignore[arg-type]
-    service.start()
-    try:
-        yield service
-    finally:
-        assert service.stop(10) == 0
-
-
-Truth = Counter[tuple[str, str, int, str, str, str, int]]
-
-
-def keys_of(simulator: SimulatorServer) -> list[tuple[str, str]]:
-    return simulator.record.keys()
-
-
-def truth_of(simulator: SimulatorServer) -> Truth:
-    return Counter(
-        (true.venue, true.symbol, true.trade_id, f"{true.price:f}", f"{true.size:f}", true.side, true.ts_event)
-        for key in keys_of(simulator)
-        for true in simulator.record.iter(*key)
-    )
-
-
-def kafka_of(settings: Settings) -> Truth:
-    found: Truth = Counter()
-    for key, value in messages(settings.bootstrap(), settings.topic_trades):
-        assert key == value["symbol"]
-        price, size = (f"{Decimal(value[name]):f}" for name in ("price", "size"))
-        found[value["venue"], key, value["trade_id"], price, size, value["side"], value["ts_event"]] += 1
-    return found
-
-
-def recorded(simulator: SimulatorServer) -> int:
-    return sum(simulator.record.count(*key) for key in keys_of(simulator))
 
 
 @pytest.mark.kafka
@@ -90,6 +47,7 @@ def test_kafka_holds_exactly_what_the_exchange_recorded(kafka_settings: Settings
         assert venue.subscribed == tuple(sorted(kafka_settings.symbols))
         assert venue.produced == venue.acked > 0
         assert (venue.duplicates, venue.rejected, venue.gaps, venue.reconnects, venue.refused) == (0, 0, 0, 0, {})
+        assert (venue.repaired, venue.unavailable, venue.open_ids, venue.requests, venue.rotations) == (0, 0, 0, 0, 0)
         assert venue.last_message_age is not None
         assert venue.last_message_age < 30
         acked = sum(simulator.record.count(venue.venue, symbol) for symbol in kafka_settings.symbols)
@@ -105,38 +63,6 @@ def test_kafka_holds_exactly_what_the_exchange_recorded(kafka_settings: Settings
     assert Counter(event["event"] for event in events) == {"connected": 3, "subscribed": 9, "disconnected": 3}
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{stats.metrics_port}/metrics")
-
-
-@pytest.mark.kafka
-def test_an_exchange_that_restarts_leaves_a_known_gap_and_nothing_else_missing(
-    kafka_settings: Settings, tmp_path: Path
-) -> None:
-    options = SimulatorOptions(record=tmp_path / "record", rate=300, venues=("binance",))
-    first = SimulatorServer(options).start()
-    port = int(first.url.rsplit(":", 1)[1])
-    with running(kafka_settings, first, venues=["binance"], topic=kafka_settings.topic_trades) as service:
-        until(lambda: service.stats().acked > 200)
-        first.stop()
-        until(lambda: not service.stats().venues[0].connected)
-        second = SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=300, venues=("binance",), port=port))
-        with second:
-            before = service.stats().acked
-            until(lambda: service.stats().acked > before + 200, 20)
-            second.pause()
-            truth = truth_of(second)
-            until(lambda: service.stats().acked + service.stats().venues[0].missing == truth.total())
-            stats = service.stats()
-    assert stats.venues[0].reconnects >= 1
-    missing = truth - kafka_of(kafka_settings)
-    events = [value for _, value in messages(kafka_settings.bootstrap(), kafka_settings.topic_feed_events)]
-    gaps = {
-        (event["symbol"], trade_id)
-        for event in events
-        if event["event"] == "gap_opened"
-        for trade_id in range(event["first_id"], event["last_id"] + 1)
-    }
-    assert {(symbol, trade_id) for _, symbol, trade_id, *_ in missing} == gaps
-    assert stats.venues[0].missing == len(gaps)
 
 
 @pytest.mark.kafka
@@ -191,16 +117,6 @@ def test_symbols_are_split_only_where_the_venue_demands_it() -> None:
 
 
 # The command line, as a process.
-
-
-def in_kafka(settings: Settings) -> int:
-    return sum(end_offsets(settings.bootstrap(), [settings.topic_trades])[settings.topic_trades].values())
-
-
-def ingest(settings: Settings, simulator_url: str, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "lakehouse", "ingest", "--bootstrap", settings.bootstrap(), "--url", simulator_url]
-    environment = {**os.environ, **settings.environment()}
-    return subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, env=environment)
 
 
 @pytest.mark.kafka

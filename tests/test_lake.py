@@ -6,12 +6,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
 from lakehouse import lake
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES, TABLES, Table
+from tests.conftest import SettingsFactory
 from tests.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row
 
 
@@ -141,3 +143,23 @@ def test_a_missing_table_is_one_clear_line(tmp_path: Path) -> None:
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(KeyError):
         lake.arrow_type("float")
+
+
+def test_a_table_of_an_older_version_gets_the_columns_that_may_be_null(settings_factory: SettingsFactory) -> None:
+    settings = settings_factory()
+    schema = pa.schema([field for field in lake.arrow_schema(OPS_BATCHES) if field.name != "partitions"])
+    uri = lake.table_uri(settings, OPS_BATCHES)
+    DeltaTable.create(uri, schema=schema, partition_by=list(OPS_BATCHES.partition_by))
+    lake.ensure_tables(settings)
+    assert DeltaTable(uri).schema() == Schema.from_arrow(lake.arrow_schema(OPS_BATCHES))
+    version = DeltaTable(uri).version()
+    lake.ensure_tables(settings)
+    assert DeltaTable(uri).version() == version
+
+
+def test_a_table_that_must_be_written_anew_is_told_in_one_line(settings_factory: SettingsFactory) -> None:
+    settings = settings_factory()
+    schema = pa.schema([field for field in lake.arrow_schema(GOLD_BARS_1M) if field.name != "complete"])
+    DeltaTable.create(lake.table_uri(settings, GOLD_BARS_1M), schema=schema)
+    with pytest.raises(TerminalError, match=r"gold/bars_1m of an older version \(no complete\).*move it and the gold"):
+        lake.ensure_tables(settings)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lakehouse.simulator.server import SimulatorServer
-from tests.simulator_support import client, get, kraken_trade, micros, running, truth
+from tests.simulator_support import NO_LIMITS, client, get, kraken_trade, micros, running, truth
 
 
 def subscription(*symbols: str, snapshot: bool = True, **extra: Any) -> dict[str, Any]:
@@ -93,12 +93,15 @@ def test_heartbeat_ping_and_errors(server: SimulatorServer) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with running(tmp_path_factory.mktemp("kraken"), symbols=("BTC/USDT", "ETH/USDT", "BTC/USD"), rate=2000.0) as server:
+    with running(
+        tmp_path_factory.mktemp("kraken"), symbols=("BTC/USDT", "ETH/USDT", "BTC/USD"), rate=2000.0, limits=NO_LIMITS
+    ) as server:
         yield server
 
 
 def test_rest_pages_are_the_record_though_they_end_inside_a_timestamp(tmp_path: Path) -> None:
-    with running(tmp_path, venues=("kraken",), symbols=("BTC/USDT",), rate=4000.0) as server:
+    options = {"venues": ("kraken",), "symbols": ("BTC/USDT",), "rate": 4000.0, "limits": NO_LIMITS}
+    with running(tmp_path, **options) as server:
         url = f"{server.url}/kraken/0/public/Trades"
         assert get(f"{url}?pair=XBTUSDT").json() == {"error": [], "result": {"XBTUSDT": [], "last": "0"}}
         with client(server, "/kraken/v2") as ws:

@@ -10,7 +10,7 @@ import pytest
 from lakehouse.errors import SettingError
 from lakehouse.simulator.replay import open_recording, replay_symbols
 from lakehouse.simulator.session import Timings
-from tests.simulator_support import client, running
+from tests.simulator_support import begin, client, running
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="no recorded data beside the project")
@@ -54,6 +54,15 @@ def test_frames_come_after_the_subscription_in_order_and_in_time(tmp_path: Path)
             assert (beat["type"], beat["last_trade_id"], beat["product_id"]) == ("heartbeat", 0, "BTC-USD")
         # The other venues trade on; the replayed one has no market.
         assert {market["venue"] for market in server.status()["markets"]} == {"binance", "kraken"}
+
+
+def test_faults_also_hit_recorded_frames(tmp_path: Path) -> None:
+    with running(tmp_path / "record", replays=(coinbase_file(tmp_path, spacing=0.01),)) as server:
+        begin(server, "newest_first", venue="coinbase", window=1.0, seconds=60)
+        with client(server, "/coinbase") as ws:
+            ws.send(ASKED)
+            got = [text for text in (ws.raw() for _ in range(21)) if '"note"' in text]
+            assert got == FRAMES[::-1]
 
 
 def test_a_second_connection_gets_what_is_left(tmp_path: Path) -> None:

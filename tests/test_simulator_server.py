@@ -17,7 +17,7 @@ import pytest
 import websocket
 
 from lakehouse.errors import MissingDependencyError, SettingError
-from lakehouse.simulator.faults import Cut, Frame, NoFaults, Peer
+from lakehouse.simulator.faults import Cut, Frame, NoFaults, Peer, View
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.record import Record, file_of
 from lakehouse.simulator.server import SimulatorServer
@@ -103,6 +103,8 @@ def test_the_rate_is_reached(tmp_path: Path) -> None:
 class DropsAndCuts(NoFaults):
     """Every third trade is lost, ids have a hole, REST lags, and the 20th trade frame ends the connection."""
 
+    active = True
+
     def __init__(self) -> None:
         self.seen = 0
 
@@ -119,8 +121,8 @@ class DropsAndCuts(NoFaults):
     def skipped_ids(self, venue: str, symbol: str) -> int:  # noqa: ARG002
         return 5
 
-    def newest_in_rest(self, venue: str, symbol: str, newest: int) -> int:  # noqa: ARG002
-        return newest - 12
+    def view(self, venue: str, symbol: str) -> View:  # noqa: ARG002
+        return View(lag_ids=12)
 
 
 def test_faults_have_their_place(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_faults_have_their_place(tmp_path: Path) -> None:
         assert got == [trade for place, trade in enumerate(true[:19], 1) if place % 3]
         assert true[-1].trade_id - true[0].trade_id >= len(true) + 4
         rest = get(f"{server.url}/binance/api/v3/trades?symbol=BTCUSDT").json()
-        assert [row["id"] for row in rest] == [t.trade_id for t in true if t.trade_id <= true[-1].trade_id - 12]
+        assert [row["id"] for row in rest] == [t.trade_id for t in true[:-12]]
 
 
 def test_a_record_that_cannot_be_written_halts_trading(tmp_path: Path) -> None:

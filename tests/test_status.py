@@ -192,13 +192,13 @@ def test_the_commands(lake: Settings, tmp_path: Path) -> None:
     assert "bronze/messages" in done.stdout
     done = lakehouse(tmp_path, "check")
     assert done.returncode == 1
-    assert done.stderr == "lakehouse: 2 of 8 checks failed\n"
+    assert done.stderr == "lakehouse: 5 of 14 checks failed\n"
     assert "FAILED" in done.stdout
     done = lakehouse(tmp_path, "check", "--home", str(empty_lake(tmp_path / "good").home), "--recent")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["status", "check"])
+@pytest.mark.parametrize("command", ["status", "check", "audit"])
 def test_without_a_lake_the_commands_say_so_in_one_line(tmp_path: Path, command: str) -> None:
     for arguments in ((), ("--home", "nowhere")):
         done = lakehouse(tmp_path, command, *arguments)

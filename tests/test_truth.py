@@ -51,7 +51,8 @@ def test_a_bar_computed_by_hand() -> None:
         "sell_volume": Decimal("3"),
         "pressure": Decimal("-0.333333333333333333"),
         "first_trade_id": 10,
-        "last_trade_id": 12,
+        "last_trade_id": 13,
+        "complete": False,  # neither the trade before 10 nor the one behind 13 is there
     }
     assert truth.fold_bars([item._asdict() for item in trades], 1) == [bar]
 
@@ -110,6 +111,36 @@ def test_order_of_arrival_does_not_matter() -> None:
     shuffled = trades.copy()
     random.Random(1).shuffle(shuffled)
     assert truth.fold_bars(shuffled, 5) == truth.fold_bars(trades, 5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "complete"),
+    [
+        ({1: [9], 2: [10, 11, 12], 3: [13]}, [False, True, False]),
+        ({1: [9], 2: [10, 12], 3: [13]}, [False, False, False]),  # 11 never came
+        ({1: [9], 2: [10, 11, 12]}, [False, False]),
+        ({2: [10, 11, 12], 3: [13]}, [False, False]),
+        ({1: [9, 11], 2: [10, 12], 3: [13]}, [False, True, False]),  # ids of the bar's range in another bar
+        ({1: [4095], 2: [4096], 3: [4097, 8192]}, [False, True, False]),
+        ({1: [0], 2: [1], 3: [2]}, [False, True, False]),
+        ({1: [13], 2: [10, 11, 12], 3: [9]}, [False, True, False]),
+    ],
+)
+def test_complete_goes_by_the_ids(ids: dict[int, list[int]], complete: list[bool]) -> None:
+    trades = [trade(number, "1", "1", "buy", minute * MINUTE) for minute in ids for number in ids[minute]]
+    others = [trade(number, "1", "1", "buy", 0, venue="kraken") for number in (8, 11, 14)]
+    bars = truth.fold_bars([*trades, *others], 1)
+    assert [bar["complete"] for bar in bars if bar["venue"] == "binance"] == complete
+
+
+def test_a_wrong_flag_is_a_difference(lake: Settings) -> None:
+    bars = bar_rows(truth.read_bars(lake, 1))
+    assert [bar["complete"] for bar in bars] == [False, True, True, False]
+    append_rows(lake, SILVER_TRADES, [trade_row(31, NOON_US + 60 * MINUTE)])  # proves the bar of 12:03, an hour later
+    with pytest.raises(AssertionError, match="2 differences") as error:
+        truth.assert_bars_equal_fold(lake, 1)
+    assert "12:03: complete is False, expected True" in str(error.value)
+    assert "13:00: missing, expected 1 trades" in str(error.value)
 
 
 def test_an_unknown_side_is_not_folded_away() -> None:

@@ -2,7 +2,7 @@
 
 Independent on purpose: no Spark, nothing of `lakehouse.transforms`; a bar's columns follow their descriptions in
 `lakehouse.tables`, the trades come from the simulated exchange's own record. Times are integer microseconds since the
-epoch, decimals are `decimal.Decimal`. Trades are streamed, so memory grows with the bars, not with the trades.
+epoch, decimals are `decimal.Decimal`. Trades are streamed: memory grows with the bars, and by a byte a trade id.
 
     python -m tests.truth --home .lakehouse/demo
 
@@ -38,7 +38,7 @@ EXACT = decimal.Context(prec=100, rounding=decimal.ROUND_HALF_UP, traps=[decimal
 BAR_KEY = ("venue", "symbol", "bar_start")
 BAR_VALUES = (
     "open", "high", "low", "close", "volume", "quote_volume", "vwap", "trades",
-    "buy_volume", "sell_volume", "pressure", "first_trade_id", "last_trade_id",
+    "buy_volume", "sell_volume", "pressure", "first_trade_id", "last_trade_id", "complete",
 )  # fmt: skip
 
 
@@ -48,10 +48,11 @@ BAR_VALUES = (
 class _Bar:
     """A bar in the making. Order of arrival does not matter."""
 
-    __slots__ = ("buy", "first", "high", "last", "low", "quote", "sell", "trades")
+    __slots__ = ("buy", "first", "high", "highest_id", "last", "low", "lowest_id", "quote", "sell", "trades")
 
     def __init__(self, trade: TrueTrade) -> None:
         self.first = self.last = trade
+        self.lowest_id = self.highest_id = trade.trade_id
         self.high = self.low = trade.price
         self.quote = self.buy = self.sell = Decimal(0)
         self.trades = 0
@@ -62,6 +63,8 @@ class _Bar:
             self.first = trade
         if order > (self.last.ts_event, self.last.trade_id):
             self.last = trade
+        self.lowest_id = min(self.lowest_id, trade.trade_id)
+        self.highest_id = max(self.highest_id, trade.trade_id)
         self.high = max(self.high, trade.price)
         self.low = min(self.low, trade.price)
         self.quote += (trade.price * trade.size).quantize(UNIT)
@@ -73,7 +76,7 @@ class _Bar:
             raise ValueError(f"side {trade.side!r} of {trade}; expected buy or sell")
         self.trades += 1
 
-    def values(self) -> dict[str, Any]:
+    def values(self, ids: _Ids) -> dict[str, Any]:
         volume = self.buy + self.sell
         return {
             "open": self.first.price,
@@ -87,18 +90,37 @@ class _Bar:
             "buy_volume": self.buy,
             "sell_volume": self.sell,
             "pressure": half_up_quotient(self.buy - self.sell, volume),
-            "first_trade_id": self.first.trade_id,
-            "last_trade_id": self.last.trade_id,
+            "first_trade_id": self.lowest_id,
+            "last_trade_id": self.highest_id,
+            "complete": all(trade_id in ids for trade_id in range(self.lowest_id - 1, self.highest_id + 2)),
         }
+
+
+class _Ids:
+    """A set of whole numbers, a byte for each."""
+
+    PAGE = 4096
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+
+    def add(self, number: int) -> None:
+        page, place = divmod(number, self.PAGE)
+        self._pages.setdefault(page, bytearray(self.PAGE))[place] = 1
+
+    def __contains__(self, number: int) -> bool:
+        page, place = divmod(number, self.PAGE)
+        return page in self._pages and self._pages[page][place] == 1
 
 
 def fold_bars(trades: Iterable[TrueTrade | Mapping[str, Any]], minutes: int) -> list[dict[str, Any]]:
     """The bars of trades, ordered by (venue, symbol, bar_start); windows are aligned to the epoch.
 
-    A trade is a TrueTrade or a mapping with its fields.
+    A trade is a TrueTrade or a mapping with its fields. `complete` goes by the ids of these trades.
     """
     length = minutes * MINUTE_US
     bars: dict[tuple[str, str, int], _Bar] = {}
+    ids: dict[tuple[str, str], _Ids] = {}
     with decimal.localcontext(EXACT):
         for trade in map(_true_trade, trades):
             key = (trade.venue, trade.symbol, trade.ts_event - trade.ts_event % length)
@@ -106,7 +128,8 @@ def fold_bars(trades: Iterable[TrueTrade | Mapping[str, Any]], minutes: int) -> 
             if bar is None:
                 bar = bars[key] = _Bar(trade)
             bar.add(trade)
-        return [dict(zip(BAR_KEY, key, strict=True)) | bars[key].values() for key in sorted(bars)]
+            ids.setdefault(key[:2], _Ids()).add(trade.trade_id)
+        return [dict(zip(BAR_KEY, key, strict=True)) | bars[key].values(ids[key[:2]]) for key in sorted(bars)]
 
 
 def half_up_quotient(numerator: Decimal, denominator: Decimal) -> Decimal:

@@ -1,1 +1,1 @@
-"""Kafka: an embedded single-node broker for the laptop, and the topics on whichever broker is used."""
+"""Kafka: an embedded broker for the laptop, or three of them, and the topics on whichever broker is used."""

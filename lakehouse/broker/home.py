@@ -1,11 +1,11 @@
-"""The folder of an embedded broker: who owns it, which ports it keeps, what Kafka is told.
+"""The folder of an embedded Kafka node: who owns it, which ports it keeps, what Kafka is told.
 
-home/broker/lock         held (flock) by the owner and by its JVM, so it is free exactly when both are gone
-home/broker/endpoint     "127.0.0.1:PORT" while the broker is ready
-home/broker/ports.json   ports of the last start, kept so that clients find a restarted broker again
-home/broker/cluster-id   Kafka's id of this cluster
-home/broker/data         Kafka's own files
-home/broker/logs         server.log (Kafka), console.log (the JVM)
+lock         held (flock) by the owner and by its JVM, so it is free exactly when both are gone
+endpoint     "127.0.0.1:PORT" while a single broker is ready
+ports.json   ports of the last start, kept so that clients find a restarted broker again
+cluster-id   Kafka's id of this cluster
+data         Kafka's own files
+logs         server.log (Kafka), console.log (the JVM)
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +42,35 @@ class Ports(NamedTuple):
     controller: int
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """The nodes of one Kafka, node id → ports. Each is broker and controller."""
+
+    nodes: Mapping[int, Ports]
+
+    @property
+    def replication(self) -> int:
+        """Replicas of a topic: one on each node, three at most."""
+        return min(len(self.nodes), 3)
+
+    @property
+    def min_insync(self) -> int:
+        """Replicas that must have a message before Kafka acknowledges it: with three, one node may be away."""
+        return max(1, self.replication - 1)
+
+    @property
+    def bootstrap(self) -> str:
+        """Every node's `127.0.0.1:PORT`, comma-separated."""
+        return ",".join(f"{LOCALHOST}:{ports.broker}" for ports in self.nodes.values())
+
+    @property
+    def voters(self) -> str:
+        """Kafka's `controller.quorum.voters`."""
+        return ",".join(f"{node}@{LOCALHOST}:{ports.controller}" for node, ports in self.nodes.items())
+
+
 class BrokerHome:
-    """Files of one embedded broker below `folder`."""
+    """Files of one embedded Kafka node below `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,6 +79,7 @@ class BrokerHome:
         self.logs = folder / "logs"
         self.properties = folder / "server.properties"
         self._lock = folder / "lock"
+        self._cluster_id = folder / "cluster-id"
 
     def acquire(self) -> int:
         """Become the one owner; returns the lock's file descriptor, to be passed to the JVM and closed at the end.
@@ -107,8 +137,8 @@ class BrokerHome:
                 orphan.kill()
                 orphan.wait(ORPHAN_GRACE_SECONDS)
 
-    def choose_ports(self, wanted: int | None) -> Ports:
-        """The wanted port or the one of last time or a free one; both noted for next time.
+    def choose_ports(self, wanted: int | None, exclude: frozenset[int] = frozenset()) -> Ports:
+        """The wanted port or the one of last time or a free one, none of `exclude`; both noted for next time.
 
         Raises MissingDependencyError, one line, where the wanted port is taken.
         """
@@ -117,48 +147,57 @@ class BrokerHome:
             last = Ports(**json.loads(note.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             last = None
+
+        def usable(port: int, taken: frozenset[int]) -> bool:
+            return port not in taken and is_free(port)
+
         if wanted is not None:
             require_free(
                 wanted, "the embedded broker", "end that process or choose another port (LAKEHOUSE_BROKER_PORT)"
             )
             broker = wanted
         else:
-            broker = last.broker if last and is_free(last.broker) else free_port()
-        keep = last is not None and last.controller != broker and is_free(last.controller)
-        ports = Ports(broker, last.controller if last and keep else free_port(exclude=frozenset({broker})))
+            broker = last.broker if last and usable(last.broker, exclude) else free_port(exclude)
+        taken = exclude | {broker}
+        ports = Ports(broker, last.controller if last and usable(last.controller, taken) else free_port(taken))
         write_atomically(note, json.dumps(ports._asdict()))
         return ports
 
+    def join(self, cluster_id: str) -> None:
+        """Take the id of a cluster that others have begun; one that is there already stays."""
+        if not self._cluster_id.exists():
+            write_atomically(self._cluster_id, cluster_id)
+
     def cluster_id(self) -> str:
         """Kafka's cluster id: 16 random bytes in URL-safe base64, made at the first start."""
-        file = self.folder / "cluster-id"
-        if not file.exists():
+        if not self._cluster_id.exists():
             identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-            write_atomically(file, identity.replace("-", "A"))  # The storage tool takes a leading "-" for an option.
-        return file.read_text(encoding="utf-8").strip()
+            self.join(identity.replace("-", "A"))  # The storage tool takes a leading "-" for an option.
+        return self._cluster_id.read_text(encoding="utf-8").strip()
 
-    def write_properties(self, ports: Ports) -> None:
-        """Write Kafka's server.properties for a single combined broker and controller on 127.0.0.1."""
+    def write_properties(self, node_id: int, cluster: Cluster) -> None:
+        """Write Kafka's server.properties for one combined broker and controller of `cluster` on 127.0.0.1."""
+        ports, replicas, in_sync = cluster.nodes[node_id], cluster.replication, cluster.min_insync
         values: dict[str, str | int] = {
             "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@{LOCALHOST}:{ports.controller}",
+            "node.id": node_id,
+            "controller.quorum.voters": cluster.voters,
             "listeners": f"PLAINTEXT://{LOCALHOST}:{ports.broker},CONTROLLER://{LOCALHOST}:{ports.controller}",
             "advertised.listeners": f"PLAINTEXT://{LOCALHOST}:{ports.broker}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.data),
-            # One node: one replica, and few partitions of Kafka's own topics.
-            "default.replication.factor": 1,
-            "min.insync.replicas": 1,
-            "offsets.topic.replication.factor": 1,
+            # As many replicas as the cluster can have, and few partitions of Kafka's own topics.
+            "default.replication.factor": replicas,
+            "min.insync.replicas": in_sync,
+            "offsets.topic.replication.factor": replicas,
             "offsets.topic.num.partitions": 4,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
             "transaction.state.log.num.partitions": 1,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
             "share.coordinator.state.topic.num.partitions": 1,
             # A misspelt topic must fail, not appear.
             "auto.create.topics.enable": "false",

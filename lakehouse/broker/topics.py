@@ -36,6 +36,22 @@ TOPIC_CONFIG = {
     "compression.type": "producer",
 }
 
+#: Replicas of a topic where the cluster has so many brokers: the fewest with which one may die and one may be away.
+REPLICAS = 3
+#: Kafka's word for the replication factor that the cluster itself has set.
+CLUSTER_DEFAULT = -1
+
+#: What a partition's old and new leader say for a moment after a broker died or came back.
+LEADER_IS_CHANGING = frozenset(
+    {
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+    }
+)
+
 
 class Admin:
     """An AdminClient that keeps librdkafka quiet and remembers why it could not connect."""
@@ -87,22 +103,27 @@ def cluster_id(bootstrap: str, timeout: float) -> str | None:
         time.sleep(0.05)
 
 
-def ensure_topics(settings: Settings, bootstrap: str | None = None, timeout: float = 30.0) -> dict[str, int]:
+def ensure_topics(
+    settings: Settings, bootstrap: str | None = None, timeout: float = 30.0, replication: int | None = None
+) -> dict[str, int]:
     """Create those of the three topics that are missing; returns topic → partitions as they are afterwards.
 
     A topic that exists keeps its partitions (adding some would move keys, and with them the order of a symbol's
-    trades); a count other than the set one is logged. The replication factor is the cluster's default. Safe to call at
-    once from several processes. Raises BrokerUnavailableError, one line, where no broker answers.
+    trades); a count other than the set one is logged. A cluster of three brokers or more gets three replicas, of which
+    two must have a message before it is acknowledged; a smaller one its own default; `replication` overrides. Safe to
+    call at once from several processes. Raises BrokerUnavailableError, one line, where no broker answers.
     """
     bootstrap = bootstrap or settings.bootstrap()
     wanted = dict.fromkeys(settings.topics, 1) | {settings.topic_trades: settings.topic_partitions}
     admin = Admin(bootstrap)
     deadline = time.monotonic() + timeout
-    existing = _ready(admin, bootstrap, timeout).topics
+    cluster = _ready(admin, bootstrap, timeout)
+    replicas = replication or (REPLICAS if len(cluster.brokers) >= REPLICAS else CLUSTER_DEFAULT)
+    config = TOPIC_CONFIG | ({"min.insync.replicas": str(replicas - 1)} if replicas >= REPLICAS else {})
     new = [
-        NewTopic(topic, num_partitions=count, replication_factor=-1, config=TOPIC_CONFIG)
+        NewTopic(topic, num_partitions=count, replication_factor=replicas, config=config)
         for topic, count in wanted.items()
-        if topic not in existing
+        if topic not in cluster.topics
     ]
     if new:
         for topic, future in admin.client.create_topics(new, request_timeout=REQUEST_SECONDS).items():
@@ -127,9 +148,11 @@ def ensure_topics(settings: Settings, bootstrap: str | None = None, timeout: flo
 def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
     """Topic → partition → end offset: the one that the next message gets. A missing topic has no partitions.
 
-    Raises BrokerUnavailableError, one line, where no broker answers within `timeout` seconds.
+    A partition whose leader has just changed is asked again. Raises BrokerUnavailableError, one line, where no broker
+    answers within `timeout` seconds.
     """
     admin = Admin(bootstrap)
+    deadline = time.monotonic() + timeout
     metadata = _ready(admin, bootstrap, timeout)
     offsets: dict[str, dict[int, int]] = {topic: {} for topic in topics}
     wanted = [
@@ -142,14 +165,18 @@ def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_
         return offsets
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     request = dict.fromkeys(wanted, latest)
-    try:
-        for partition, future in admin.client.list_offsets(request, request_timeout=timeout).items():
-            offsets[partition.topic][partition.partition] = int(future.result().offset)
-    except KafkaException as error:
-        raise BrokerUnavailableError(
-            f"no end offsets from Kafka at {bootstrap} ({error.args[0].str()})", remedy="try again"
-        ) from None
-    return offsets
+    while True:
+        try:
+            for partition, future in admin.client.list_offsets(request, request_timeout=timeout).items():
+                offsets[partition.topic][partition.partition] = int(future.result().offset)
+            return offsets
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.code() not in LEADER_IS_CHANGING or time.monotonic() > deadline:
+                raise BrokerUnavailableError(
+                    f"no end offsets from Kafka at {bootstrap} ({cause.str()})", remedy="try again"
+                ) from None
+        time.sleep(0.1)
 
 
 def _ready(admin: Admin, bootstrap: str, timeout: float) -> Any:

@@ -11,7 +11,10 @@ import typer
 
 from lakehouse.errors import LakehouseError
 
-GROUPS = ("demo", "ingest", "simulate", "broker", "stream", "status", "check", "doctor")
+GROUPS = (
+    *("demo", "ingest", "rotate", "simulate", "broker", "stream"),
+    *("status", "check", "audit", "replay", "repair", "doctor"),
+)
 
 
 def build_app() -> typer.Typer:

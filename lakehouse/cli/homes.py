@@ -24,6 +24,26 @@ def settings_of(home: Path | None) -> Settings:
     return settings
 
 
+def settings_as_started(home: Path | None) -> Settings:
+    """As `settings_of`, with the settings that the lakehouse in that home was started with, if one was.
+
+    For commands that must reach its broker and its venues. What the environment of this process says goes first.
+    """
+    from lakehouse.control_room import folder
+
+    settings = settings_of(home)
+    if not (settings.home / folder.SETTINGS_FILE).is_file():
+        return settings
+    prefix = str(Settings.model_config["env_prefix"])
+    ours = {name.upper() for name in os.environ}
+    saved = {
+        name.removeprefix(prefix).lower(): value
+        for name, value in folder.load_environment(settings.home).items()
+        if name.startswith(prefix) and name not in ours
+    }
+    return load_settings(**{**saved, "home": settings.home})
+
+
 def newest_home(root: Path) -> Path:
     """The home under `root` whose lake had the newest commit. Raises TerminalError where there is none."""
     # A folder's time changes with each file put into it: a Delta log's with each commit.

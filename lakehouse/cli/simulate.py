@@ -32,13 +32,25 @@ def simulate(
         typer.Option(help="Recorded frames to send in place of that venue's market. May be repeated."),
     ] = None,
     speed: Annotated[float, typer.Option(help="Pace of the replay: 1 is the original, 0 as fast as possible.")] = 1.0,
+    fault_seed: Annotated[
+        int | None, typer.Option(help="Faults by a schedule of this seed. Default, with --fault-rate: the market's.")
+    ] = None,
+    fault_rate: Annotated[
+        float | None, typer.Option(help="Scheduled faults a minute, up to 600. Default, with --fault-seed: 6.")
+    ] = None,
+    limits: Annotated[
+        float, typer.Option(help="Factor on the venues' REST budgets and connection limits; 0 lifts them.")
+    ] = 1.0,
     ready_file: Annotated[Path | None, typer.Option(help="Write the base URL here once it listens.")] = None,
 ) -> None:
     """Run an exchange on localhost that speaks Binance, Kraken and Coinbase. Ctrl-C ends it.
 
-    A market opens at its first subscription and trades on from there, whether or not anybody listens.
+    A market opens at its first subscription and trades on from there, whether or not anybody listens. Faults come by
+    schedule, or on demand: POST {"kind": "drop", "seconds": 5} to /admin/faults (a wrong kind names them all), DELETE
+    ends them. Whatever fails on the way, the record has the truth.
     """
     from lakehouse.settings import load_settings
+    from lakehouse.simulator.limits import Limits
     from lakehouse.simulator.options import SimulatorOptions
     from lakehouse.simulator.server import SimulatorServer
 
@@ -52,6 +64,9 @@ def simulate(
         symbols=settings.symbols,
         replays=tuple(replay or ()),
         speed=speed,
+        limits=Limits().times(limits),
+        fault_seed=fault_seed,
+        fault_rate=fault_rate or 0.0,
     )
     stopping = threading.Event()
 
@@ -66,6 +81,8 @@ def simulate(
         if ready_file:
             _write_whole(ready_file, server.url)
         typer.echo(f"simulated exchange at {server.url} (seed {seed}, {rate:g} trades/s, record in {record})")
+        if options.faults_planned:
+            typer.echo("faults: seed {}, {:g} a minute".format(*options.faults_planned))
         while not stopping.wait(0.2):
             server.wait(0.0)  # raises what ended the server, if it has
             if not server.is_running:

@@ -13,10 +13,11 @@ from urllib.parse import quote
 import msgspec
 
 from lakehouse.errors import SettingError
-from lakehouse.exchanges import faults
+from lakehouse.exchanges import binance_history, faults
 from lakehouse.exchanges.binance_symbols import split_native
 from lakehouse.exchanges.faults import MAX_RAW, UNREADABLE, Check, Fault
 from lakehouse.exchanges.fields import DecimalText, TradeId, epoch_micros
+from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.model import Parsed, Refused, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.venue import http_root, websocket_root
 from lakehouse.settings import canonical_symbol
@@ -62,6 +63,7 @@ class Binance:
     ping_seconds = 0.0
     #: 5 messages a second are allowed, pongs included [documentation]; others were cut at 250 ms and held at 500 ms.
     subscribe_pause_seconds = 0.5
+    rest_budget = binance_history.BUDGET
 
     def __init__(self, symbols: Sequence[str] = ()) -> None:
         self._subscribed = {self.native(symbol): canonical_symbol(symbol) for symbol in symbols}
@@ -114,6 +116,25 @@ class Binance:
 
     def _streams(self, symbols: Sequence[str]) -> list[str]:
         return [self.native(symbol).lower() + _TRADE_STREAM for symbol in symbols]
+
+    def history(
+        self,
+        symbol: str,
+        first_id: int,
+        last_id: int,
+        ts_before: int | None,  # noqa: ARG002 - asked by id
+        ts_after: int | None,  # noqa: ARG002
+    ) -> History:
+        """See `Venue`; `historicalTrades` from the first id upwards."""
+        return binance_history.BinanceHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
+
+    def newest(self, symbol: str) -> Request:
+        """See `Venue`."""
+        return binance_history.newest(self.native(symbol))
+
+    def newest_id(self, reply: Reply) -> int | None:
+        """See `Venue`."""
+        return binance_history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """A frame holds one trade at most. See `Venue.parse`."""

@@ -13,9 +13,10 @@ from typing import Literal
 
 import msgspec
 
-from lakehouse.exchanges import faults
+from lakehouse.exchanges import coinbase_history, faults
 from lakehouse.exchanges.faults import MAX_RAW, UNREADABLE, Check, Fault
 from lakehouse.exchanges.fields import DecimalText, TradeId, iso_micros
+from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Side, Source, Subscribed, Trade
 from lakehouse.exchanges.venue import http_root, known_symbol, websocket_root
 from lakehouse.settings import canonical_symbol
@@ -70,6 +71,7 @@ class Coinbase:
     ping = None
     ping_seconds = 0.0
     subscribe_pause_seconds = 0.0
+    rest_budget = coinbase_history.BUDGET
 
     def __init__(self) -> None:
         self._checks: tuple[tuple[str, Check], ...] = (
@@ -108,6 +110,25 @@ class Coinbase:
         products = [self.native(symbol) for symbol in symbols]
         message = {"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]}
         return [msgspec.json.encode(message)]
+
+    def history(
+        self,
+        symbol: str,
+        first_id: int,
+        last_id: int,
+        ts_before: int | None,  # noqa: ARG002 - asked by id
+        ts_after: int | None,  # noqa: ARG002
+    ) -> History:
+        """See `Venue`; from the last id downwards."""
+        return coinbase_history.CoinbaseHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
+
+    def newest(self, symbol: str) -> Request:
+        """See `Venue`."""
+        return coinbase_history.newest(self.native(symbol))
+
+    def newest_id(self, reply: Reply) -> int | None:
+        """See `Venue`."""
+        return coinbase_history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """A frame holds one trade at most. See `Venue.parse`."""

@@ -19,6 +19,7 @@ from lakehouse.exchanges.fields import (
     epoch_micros,
     is_decimal,
     iso_micros,
+    seconds_nanos,
     written_out,
 )
 from lakehouse.exchanges.model import Rejected
@@ -138,8 +139,13 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
     fields = object_fields(payload)
-    if isinstance(fields, Fault):
-        return fields
+    return fields if isinstance(fields, Fault) else explain_fields(fields, payload, checks)
+
+
+def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
+    """As `explain`, for the fields of `payload` where it is not an object."""
+    if len(payload) > MAX_RAW:
+        return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
     for name, check in checks:
         literal = fields.get(name)
         if literal is None:
@@ -217,6 +223,24 @@ def side(label: str, literal: str) -> Fault | None:
         return wrong_type(label, literal, "a string")
     if value not in ("buy", "sell"):
         return Fault("bad_side", f"found {shorten(value)!r} in {label}; expected buy or sell")
+    return None
+
+
+def kraken_side(label: str, literal: str) -> Fault | None:
+    """b or s: the taker's side in Kraken's REST."""
+    value = string(literal)
+    if value is None:
+        return wrong_type(label, literal, "a string")
+    return None if value in ("b", "s") else Fault("bad_side", f"found {shorten(value)!r} in {label}; expected b or s")
+
+
+def epoch_seconds(label: str, literal: str) -> Fault | None:
+    """Seconds since the epoch with decimals, written as a JSON number."""
+    if kind(literal) != "a number":
+        return wrong_type(label, literal, "a number")
+    if seconds_nanos(literal) is None:
+        expected = "seconds since the epoch, from 2009 to 2099, such as 1762795433.9717445"
+        return Fault("bad_time", f"found {shorten(literal)} in {label}; expected {expected}")
     return None
 
 

@@ -35,6 +35,9 @@ MAX_TIME = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 #: Below it a number is milliseconds: as microseconds it would lie before April 1973, as milliseconds before 5138.
 _LEAST_MICROSECONDS = 100_000_000_000_000
 
+#: Kraken's REST writes up to seven decimals of a second.
+_SECONDS = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,40}))?")
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _is_utc_time = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)"
@@ -62,6 +65,18 @@ def epoch_micros(value: int) -> int | None:
     """Microseconds since the epoch from milliseconds or microseconds, told apart by magnitude; None out of range."""
     micros = value if value >= _LEAST_MICROSECONDS else value * 1000
     return micros if MIN_TIME <= micros < MAX_TIME else None
+
+
+def seconds_nanos(literal: str) -> int | None:
+    """Nanoseconds since the epoch from decimal seconds such as `1762795433.9717445`; None out of range.
+
+    Digits behind the ninth are cut, not rounded; nothing passes through a float.
+    """
+    match = _SECONDS.fullmatch(literal)
+    if match is None:
+        return None
+    nanos = int(match[1]) * 1_000_000_000 + int((match[2] or "")[:9].ljust(9, "0"))
+    return nanos if MIN_TIME <= nanos // 1000 < MAX_TIME else None
 
 
 def iso_micros(text: str) -> int | None:

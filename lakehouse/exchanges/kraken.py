@@ -12,9 +12,11 @@ from typing import Literal
 
 import msgspec
 
-from lakehouse.exchanges import faults, kraken_v1
+from lakehouse.exchanges import faults, kraken_rest, kraken_v1
 from lakehouse.exchanges.faults import MAX_RAW, UNREADABLE, Check, Fault
 from lakehouse.exchanges.fields import TradeId, iso_micros, number_text
+from lakehouse.exchanges.history import History, Reply, Request
+from lakehouse.exchanges.kraken_history import KrakenHistory
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Source, Subscribed, Trade
 from lakehouse.exchanges.venue import http_root, known_symbol, websocket_root
 from lakehouse.settings import canonical_symbol
@@ -55,6 +57,7 @@ class Kraken:
     ping = None
     ping_seconds = 0.0
     subscribe_pause_seconds = 0.0
+    rest_budget = kraken_rest.BUDGET
 
     def __init__(self) -> None:
         self._checks: tuple[tuple[str, Check], ...] = (
@@ -92,6 +95,18 @@ class Kraken:
         """One message for all symbols. `snapshot` is always sent: its default is documented both ways."""
         params = {"channel": "trade", "symbol": [self.native(symbol) for symbol in symbols], "snapshot": True}
         return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": 1})]
+
+    def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
+        """See `Venue`; a search by time, then upwards. Each step costs a second of the budget."""
+        return KrakenHistory(self.native(symbol), first_id, last_id, ts_before, ts_after)
+
+    def newest(self, symbol: str) -> Request:
+        """See `Venue`. The page without `since` is documented as the newest thousand; its `count` is not."""
+        return kraken_rest.trades_request(symbol, since=None, count=None)
+
+    def newest_id(self, reply: Reply) -> int | None:
+        """See `Venue`."""
+        return kraken_rest.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """One Trade or Rejected for each item of `data`. See `Venue.parse`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from lakehouse.exchanges.history import Budget, History, Reply, Request
 from lakehouse.exchanges.model import Parsed
 
 
@@ -61,6 +62,23 @@ class Venue(Protocol):
         Never raises. Every trade object in the frame gives exactly one Trade or Rejected, in the frame's order. A
         frame that cannot be read at all gives one Rejected, one that a trade feed ignores gives an empty list.
         """
+
+    @property
+    def rest_budget(self) -> Budget:
+        """The limit of the venue's REST API; the weights of `Request` count against it."""
+
+    def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
+        """A walk over the trades `first_id`..`last_id` (inclusive) of a canonical symbol.
+
+        `ts_before` and `ts_after` are the times (µs) of the trades known before and behind the range; a venue that
+        finds trades by time alone (Kraken) is quicker with them. Raises ValueError where the range is reversed.
+        """
+
+    def newest(self, symbol: str) -> Request:
+        """What to ask for the newest trade of a canonical symbol."""
+
+    def newest_id(self, reply: Reply) -> int | None:
+        """The newest trade id in the reply to `newest`; None where the venue shows no trade. Raises as `History`."""
 
 
 def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | None:

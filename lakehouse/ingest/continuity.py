@@ -1,17 +1,20 @@
-"""Which trade ids of one (venue, symbol) have been seen and which are missing. Pure: ids in, findings out.
+"""Which trade ids of one (venue, symbol) are in hand and which are missing. Pure: ids in, findings out.
 
-Guarantee: between the lowest and the highest id that is known to exist, `missing()` is exactly the ids not observed.
-Gap: a loss after the highest known id is invisible until a later trade, or a venue's heartbeat, shows it; and a mark
-lives as long as its process (`resume_at` is the place where a persisted mark comes back in).
+Guarantee: between the lowest and the highest id that is known to exist, `missing()` is exactly the ids not observed,
+whatever the order in which they came and whichever way: over a socket, or by a repair (`learn`).
+Gap: a loss after the highest known id is invisible until a later trade, a venue's heartbeat or its REST history shows
+it. A mark lives as long as its process; `resume_at` puts in that of an earlier one (`marks`).
 
 Time plays no part: hours without trades can have contiguous ids, and an id that is skipped is a lost trade.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+
+from lakehouse.id_ranges import IdRange, IdRanges
 
 
 class Kind(Enum):
@@ -49,28 +52,36 @@ _NEXT = Observation(Kind.NEXT)
 _LATE = Observation(Kind.LATE)
 _DUPLICATE = Observation(Kind.DUPLICATE)
 
+#: Below every id: after `resume_at`, what lies under the mark and is not missing is in hand since an earlier process.
+_BELOW_ALL = -(1 << 63)
+
 
 class Continuity:
-    """The id ledger of one (venue, symbol). Not thread-safe: it belongs to the thread of its socket."""
+    """The id ledger of one (venue, symbol). Not thread-safe: `Flow` has the lock."""
 
-    __slots__ = ("_first_ids", "_last_ids", "_suspect", "low", "mark")
+    __slots__ = ("_looked", "_missing", "_suspect", "low", "mark", "open_ids")
 
     def __init__(self) -> None:
         self.low: int | None = None  #: lowest id known
         self.mark: int | None = None  #: highest id known to exist: the high-water mark
-        # Missing ranges, ascending and apart from each other, as two lists so that bisect needs no key function.
-        self._first_ids: list[int] = []
-        self._last_ids: list[int] = []
+        self.open_ids = 0  #: how many ids are missing; a plain number, so that any thread may read it
+        self._missing = IdRanges()
         self._suspect: int | None = None
+        self._looked: int | None = None
 
-    def resume_at(self, trade_id: int) -> None:
+    def resume_at(self, trade_id: int, missing: Iterable[IdRange] = ()) -> None:
         """Start from a mark of an earlier process, so that what was traded in between shows as a gap.
 
-        Raises ValueError where ids were observed already: a mark belongs before the first of them.
+        `missing` are ranges up to the mark that the earlier process left open. Raises ValueError where ids were
+        observed already (a mark belongs before the first of them), or where a range ends above the mark.
         """
         if self.mark is not None:
             raise ValueError(f"resume_at({trade_id}) after ids up to {self.mark} were observed; expected it before")
-        self.low = self.mark = trade_id
+        left = IdRanges(missing)
+        if left.highest is not None and left.highest > trade_id:
+            raise ValueError(f"ids up to {left.highest} missing; expected none above the mark {trade_id}")
+        self.low, self.mark = _BELOW_ALL, trade_id
+        self._missing, self.open_ids = left, left.count()
 
     def observe(self, trade_id: int) -> Observation:
         """Take note of one received id."""
@@ -90,7 +101,32 @@ class Continuity:
             if trade_id == low - 1:
                 return _LATE
             return Observation(Kind.LATE, self._open(trade_id + 1, low - 1))
-        return _LATE if self._fill(trade_id) else _DUPLICATE
+        return _LATE if self.close(trade_id, trade_id) else _DUPLICATE
+
+    def learn(self, first: int, last: int) -> None:
+        """Take note of ids that came another way than over the socket: the same as observing each of them.
+
+        Opens no gap that a caller would have to be told of as long as the ids lie within what is known.
+        """
+        mark, low = self.mark, self.low
+        if mark is None or low is None:
+            self.low, self.mark = first, last
+            return
+        self.close(first, last)
+        if last > mark:
+            self.mark = last
+            if first > mark + 1:
+                self._open(mark + 1, first - 1)
+        if first < low:
+            self.low = first
+            if last < low - 1:
+                self._open(last + 1, low - 1)
+
+    def close(self, first: int, last: int) -> int:
+        """Take ids out of the missing ones: they are in hand, or the venue has them no more. Returns how many."""
+        closed = self._missing.remove(first, last)
+        self.open_ids -= closed
+        return closed
 
     def heartbeat(self, last_trade_id: int) -> Gap | None:
         """Take note of the newest id that the venue names. Returns the gap at the tail, once it is certain.
@@ -98,45 +134,39 @@ class Continuity:
         A trade may still be on its way when the heartbeat that counts it arrives, so an id must be ahead of the mark at
         two consecutive heartbeats before it is missing.
         """
-        suspect, mark = self._suspect, self.mark
-        self._suspect = last_trade_id
-        if mark is None or suspect is None or suspect <= mark:
-            return None
-        self.mark = suspect
-        return self._open(mark + 1, suspect)
+        suspect, self._suspect = self._suspect, last_trade_id
+        return self._tail(suspect)
+
+    def look(self, newest_id: int) -> Gap | None:
+        """The same for the newest id of the venue's REST history, which knows nothing of the socket's order.
+
+        The caller leaves more time between two looks than a trade spends on its way.
+        """
+        looked, self._looked = self._looked, newest_id
+        return self._tail(looked)
+
+    def reconnected(self) -> None:
+        """Forget the suspicion of the old connection: a heartbeat of it says nothing about the order on the new one.
+
+        A look stands: what REST showed before a connection began, that connection will not deliver.
+        """
+        self._suspect = None
 
     def missing(self) -> tuple[Gap, ...]:
         """Every id range missing at this moment, ascending."""
-        return tuple(Gap(first, last) for first, last in zip(self._first_ids, self._last_ids, strict=True))
+        return tuple(Gap(first, last) for first, last in self._missing)
 
-    def reconnected(self) -> None:
-        """Forget the suspicion of the old connection: a heartbeat of it says nothing about the order on the new one."""
-        self._suspect = None
+    def missing_within(self, first: int, last: int) -> list[IdRange]:
+        """The parts of `first`..`last` that are missing at this moment, ascending."""
+        return self._missing.within(first, last)
+
+    def _tail(self, newest: int | None) -> Gap | None:
+        mark = self.mark
+        if mark is None or newest is None or newest <= mark:
+            return None
+        self.mark = newest
+        return self._open(mark + 1, newest)
 
     def _open(self, first: int, last: int) -> Gap:
-        at = bisect_right(self._first_ids, first)
-        if at and self._last_ids[at - 1] + 1 == first:
-            # A heartbeat moved the mark without a trade, and what follows is missing too: one range, told in two parts.
-            self._last_ids[at - 1] = last
-        else:
-            self._first_ids.insert(at, first)
-            self._last_ids.insert(at, last)
+        self.open_ids += self._missing.add(first, last)
         return Gap(first, last)
-
-    def _fill(self, trade_id: int) -> bool:
-        """Take an id out of the missing ones. False where it was not among them."""
-        at = bisect_right(self._first_ids, trade_id) - 1
-        if at < 0 or trade_id > self._last_ids[at]:
-            return False
-        first, last = self._first_ids[at], self._last_ids[at]
-        if first == last:
-            del self._first_ids[at], self._last_ids[at]
-        elif trade_id == first:
-            self._first_ids[at] = first + 1
-        elif trade_id == last:
-            self._last_ids[at] = last - 1
-        else:
-            self._last_ids[at] = trade_id - 1
-            self._first_ids.insert(at + 1, trade_id + 1)
-            self._last_ids.insert(at + 1, last)
-        return True

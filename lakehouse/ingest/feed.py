@@ -1,8 +1,9 @@
-"""One socket of a venue and its thread: connect, subscribe, read, connect again, until it is told to stop.
+"""The symbols of one venue that share a socket: keeps one open, and changes it for another without a break.
 
-Guarantee: every frame that was read ends in Kafka as trades, as rejected, or as a feed event, or is protocol noise that
-the venue's parser names as such; a skipped trade id leaves a `gap_opened` event. Gap: what the venue sends while no
-socket is open is not replayed; the ids show it with the next trade.
+Guarantee: a skipped trade id leaves a `gap_opened` event and an order to the repair, across all sockets of the feed.
+A socket that is changed by plan is closed only when its successor is subscribed and has been seen to deliver what the
+old one delivers; if the successor fails, the old one stays. Gap: the successor of a socket that delivers nothing
+itself cannot be judged; it is taken after some seconds (`succession`).
 """
 
 from __future__ import annotations
@@ -11,39 +12,37 @@ import logging
 import random
 import threading
 import time
-import uuid
-from collections.abc import Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from lakehouse.exchanges.model import (
-    FeedEvent,
-    FeedEventKind,
-    Heartbeat,
-    Parsed,
-    Refused,
-    Rejected,
-    Shutdown,
-    Subscribed,
-    Trade,
-)
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.backoff import HEALTHY_SECONDS, delays
-from lakehouse.ingest.connection import Connection, ConnectionLostError, SocketStaleError
-from lakehouse.ingest.continuity import Continuity, Gap, Kind
-from lakehouse.ingest.metrics import Counters, SymbolCounters
-from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
+from lakehouse.ingest.flow import Flows
+from lakehouse.ingest.line import Line, Subscriptions
+from lakehouse.ingest.marks import Resume
+from lakehouse.ingest.metrics import Counters
+from lakehouse.ingest.producer import KafkaSink
+from lakehouse.ingest.succession import Rotation, Trial
+from lakehouse.ingest.walks import Order
 
 _log = logging.getLogger(__name__)
 
-#: Seconds after which what was neither acknowledged nor refused is subscribed again, once. Coinbase refuses a whole
-#: message for one bad product, and cuts who has no subscription after 5 s.
-RESUBSCRIBE_SECONDS = 2.0
-
-_by_trade_id = attrgetter("trade_id")
+#: Venue → seconds after which its socket is changed: an hour before Binance closes it (24 h [documentation]).
+LIFETIME_SECONDS = {"binance": 23 * 3600.0}
+#: Seconds before that, drawn for each socket, so that not all of them change at once.
+LIFETIME_JITTER_SECONDS = 1800.0
+#: Seconds to the next attempt after a successor has failed, and the longest such pause.
+RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 300.0
+#: Seconds between two changes of a socket for a silent subscription, and the longest such pause: where the venue's
+#: channel itself is silent, changing sockets does not help. Quiet for so long, and it starts anew.
+SILENT_SECONDS = 10.0
+LONGEST_SILENT_SECONDS = 300.0
+#: Seconds for a socket to end once it was told to.
+END_SECONDS = 5.0
 
 
 class Feed:
-    """The thread of one socket. Attributes without underscore may be read by any thread."""
+    """One or, for moments, two sockets and the thread that keeps them. Attributes without underscore: any thread."""
 
     def __init__(
         self,
@@ -52,39 +51,54 @@ class Feed:
         base: str | None,
         sink: KafkaSink,
         counters: Counters,
+        order: Callable[[Order], None],
         rng: random.Random | None = None,
     ) -> None:
         self.venue = venue.for_symbols(symbols)
-        self.symbols = tuple(symbols)
-        self.connected = False
-        self.subscribed: frozenset[str] = frozenset()  #: acknowledged on the present connection
-        self.refused: dict[str, str] = {}  #: symbol → the venue's words; not asked for again
         self.failure: BaseException | None = None  #: what ended the thread, if it was not told to
         self.last_error = ""  #: why the last connection ended
-        self.last_frame: float | None = None  #: monotonic seconds
+        self.flows = Flows(venue.name, sink, counters, order)
+        self._subscriptions = Subscriptions(symbols)
         self._base = base
         self._sink = sink
         self._counters = counters
         self._venue_counters = counters.venue(venue.name)
         self._rng = rng or random.Random()
-        self._flows: dict[str, tuple[Continuity, SymbolCounters]] = {}
-        self._ever_subscribed: set[str] = set()
-        self._waiting: set[str] = set()
-        self._connection_id = ""
+        self._lines: tuple[Line, ...] = ()
         self._connections = 0
+        self._rotations: list[Rotation] = []
+        self._is_over = False
+        self._rotate_at: float | None = None
+        self._retries: Iterator[float] | None = None
+        self._retry_at = 0.0
+        self._silent = ""
+        self._silences: Iterator[float] | None = None
+        self._silent_at = 0.0
+        self._lock = threading.Lock()  # of the rotations that were asked for
+        self._wake = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"feed-{venue.name}", daemon=True)
-        for symbol in self.symbols:
-            self._flow(symbol)
+        self._thread = threading.Thread(target=self._run, name=f"keeper-{venue.name}", daemon=True)
+        for symbol in symbols:
+            self.flows.of(symbol)
 
     # Life of the thread.
+
+    def resume(self, marks: Mapping[tuple[str, str], Resume]) -> None:
+        """Go on where an earlier process left off. Before `start`."""
+        for symbol in self._subscriptions.symbols:
+            resume = marks.get((self.venue.name, symbol))
+            if resume is not None:
+                self.flows.resume(symbol, resume, f"{self.venue.name}-start")
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to close its socket and end. Returns at once; `join` waits."""
+        """Ask for the end of the sockets and the thread. Returns at once; `join` waits."""
         self._stop.set()
+        for line in self._lines:
+            line.stop("stopped")
+        self._wake.set()
 
     def join(self, seconds: float) -> bool:
         """Wait for the end of the thread. False where it has not ended in time."""
@@ -92,10 +106,163 @@ class Feed:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
+    def rotate(self) -> Rotation:
+        """Ask for a new socket in place of the present one, without a break. Returns at once."""
+        rotation = Rotation()
+        with self._lock:
+            if self._is_over:
+                rotation.finish("the feed has ended")
+            self._rotations.append(rotation)
+        self._wake.set()
+        return rotation
+
+    def _run(self) -> None:
+        try:
+            self._keep_connected()
+        except BaseException as error:
+            self.failure = error
+            _log.exception("feed of %s ended", self.venue.name)
+        finally:
+            self._is_over = True
+            self._answer("the feed has ended")
+
+    def _keep_connected(self) -> None:
+        waits = delays(self._rng)
+        while not self._stop.is_set() and self.wanted:
+            self._silent = ""  # a new connection is what it asked for
+            line = self._keep(self._open())
+            self._lines = ()
+            if line.failure is not None:
+                raise line.failure
+            if line.lived >= HEALTHY_SECONDS:
+                waits = delays(self._rng)
+            if self.wanted:
+                self._answer("there is no connection to change")
+                self._stop.wait(max(next(waits), line.retry_after or 0.0))
+
+    def _open(self) -> Line:
+        line = Line(
+            self.venue, self._base, self._subscriptions, self.flows, self._sink, self._venue_counters, self._wake.set
+        )
+        if self._connections and not self._lines:
+            self._venue_counters.reconnected()
+        self._connections += 1
+        self._lines = (*self._lines, line)
+        lifetime = LIFETIME_SECONDS.get(self.venue.name)
+        if lifetime is not None:
+            self._rotate_at = time.monotonic() + lifetime - self._rng.uniform(0.0, LIFETIME_JITTER_SECONDS)
+        line.start()
+        if self._stop.is_set():  # `stop` may have gone through the lines just before
+            line.stop("stopped")
+        return line
+
+    def _keep(self, line: Line) -> Line:
+        """Until the socket ends, or its successor, or that one's. Returns the last one."""
+        while not line.join(0.0):
+            why = self._reason_to_rotate(line)
+            if why:
+                line = self._rotate(line, why)
+                continue
+            self._wake.wait(1.0)
+            self._wake.clear()
+        self.last_error = line.error or self.last_error
+        return line
+
+    # Changing sockets.
+
+    def _reason_to_rotate(self, line: Line) -> str:
+        now = time.monotonic()
+        if self._stop.is_set() or not line.connected:
+            return ""
+        with self._lock:
+            if self._rotations:
+                return "asked for"
+        if self._silent and now >= self._silent_at:
+            if self._silences is None or now > self._silent_at + 2 * LONGEST_SILENT_SECONDS:
+                self._silences = delays(self._rng, SILENT_SECONDS, LONGEST_SILENT_SECONDS)
+            self._silent_at = now + next(self._silences)
+            return f"{self._silent} is subscribed and silent"
+        if now < self._retry_at:
+            return ""
+        if line.is_leaving:
+            return "the venue announced that it will close the connection"
+        return "its time is up" if self._rotate_at is not None and now >= self._rotate_at else ""
+
+    def _rotate(self, old: Line, why: str) -> Line:
+        """Bring up a successor beside the socket. Returns the one that is to be kept."""
+        planned = self._rotate_at
+        with self._lock:
+            asked, self._rotations = self._rotations, []
+        self._silent = ""
+        self.flows.overlapping = True
+        new = self._open()
+        try:
+            problem = self._judge(old, new)
+            loser, winner = (new, old) if problem else (old, new)
+            loser.stop(f"rotated: {why}" if not problem else f"no successor: {problem}")
+            loser.join(END_SECONDS)
+        finally:
+            self.flows.overlapping = False
+            self.flows.settle(is_over=True)
+        self._lines = (winner,)
+        if not self._stop.is_set():
+            self._venue_counters.rotated(not problem)
+        if problem:
+            self.last_error = problem
+            self._rotate_at = planned
+            self._retries = self._retries or delays(self._rng, RETRY_SECONDS, LONGEST_RETRY_SECONDS)
+            self._retry_at = time.monotonic() + next(self._retries)
+        else:
+            self._retries = None
+        for rotation in asked:
+            rotation.finish(problem)
+        return winner
+
+    def _judge(self, old: Line, new: Line) -> str:
+        """Wait until the successor may take over. Returns what speaks against it; empty where nothing does."""
+        trial = Trial(old, new, self.mark)
+        while not self._stop.is_set():
+            problem = trial.verdict(time.monotonic())
+            self.flows.settle()
+            # The old socket may be behind the new one: it stays until it has brought what lies between them.
+            if problem or (problem is not None and (old.ended or not self.flows.is_holding)):
+                return problem
+            self._wake.wait(0.05)
+            self._wake.clear()
+        return "stopped"
+
+    def _answer(self, problem: str) -> None:
+        """Tell those who asked for a rotation that there will be none."""
+        with self._lock:
+            asked, self._rotations = self._rotations, []
+        for rotation in asked:
+            rotation.finish(problem)
+
+    # What others ask; any thread.
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All symbols."""
+        return self._subscriptions.symbols
+
     @property
     def wanted(self) -> tuple[str, ...]:
         """The symbols that the venue has not refused."""
-        return tuple(symbol for symbol in self.symbols if symbol not in self.refused)
+        return self._subscriptions.wanted
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Symbol → the venue's words."""
+        return self._subscriptions.refused
+
+    @property
+    def connected(self) -> bool:
+        return any(line.connected for line in self._lines)
+
+    @property
+    def subscribed(self) -> frozenset[str]:
+        """What is acknowledged on the connection that is there."""
+        return frozenset().union(*(line.subscribed for line in self._lines))
 
     @property
     def settled(self) -> bool:
@@ -106,173 +273,28 @@ class Feed:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def _run(self) -> None:
-        try:
-            self._keep_connected()
-        except QueueBlockedError:
-            pass  # stopping, with a broker that is away; the sink counts what it could not take
-        except BaseException as error:
-            self.failure = error
-            _log.exception("feed of %s ended", self.venue.name)
-        finally:
-            self.connected = False
+    @property
+    def last_frame(self) -> float | None:
+        """Monotonic second of the last frame of any kind."""
+        return max((line.last_frame for line in self._lines if line.last_frame is not None), default=None)
 
-    def _keep_connected(self) -> None:
-        waits = delays(self._rng)
-        while not self._stop.is_set() and self.wanted:
-            opened = time.monotonic()
-            retry_after = self._connect_and_read()
-            if time.monotonic() - opened >= HEALTHY_SECONDS:
-                waits = delays(self._rng)
-            if self.wanted:
-                self._stop.wait(max(next(waits), retry_after or 0.0))
+    # What the repair asks (`Watched`).
 
-    def _connect_and_read(self) -> float | None:
-        """One connection from its opening to its end. Returns the seconds that the venue asked us to stay away."""
-        self._connection_id = f"{self.venue.name}-{uuid.uuid4().hex[:12]}"
-        connection = Connection(
-            self.venue.websocket_url(self._base, self.wanted),
-            self.venue.silence_seconds,
-            self.venue.ping,
-            self.venue.ping_seconds,
-        )
-        if self._connections:
-            self._venue_counters.reconnected()
-        self._connections += 1
-        try:
-            connection.open()
-            self.connected = True
-            self._event("connected", detail=connection.url.split("?", 1)[0])
-            self._subscribe(connection)
-            self._read(connection)
-            reason = "stopped" if self._stop.is_set() else "every symbol was refused"
-        except SocketStaleError as error:
-            reason = self.last_error = str(error)
-            self._event("stale", detail=reason)
-        except ConnectionLostError as error:
-            reason = self.last_error = str(error)
-            if not self._stop.is_set() or self.connected:
-                self._event("disconnected", detail=reason)
-            return error.retry_after
-        finally:
-            self.connected = False
-            self.subscribed = frozenset()
-            connection.close()
-        self._event("disconnected", detail=reason)
-        return None
+    def received(self, symbol: str) -> int:
+        return self.flows.of(symbol).counters.produced
 
-    # One connection.
+    def subscribed_since(self, symbol: str) -> float | None:
+        return max((since for line in self._lines if (since := line.since.get(symbol)) is not None), default=None)
 
-    def _subscribe(self, connection: Connection) -> None:
-        self._waiting = set(self.wanted)
-        for continuity, _ in self._flows.values():
-            continuity.reconnected()
-        if not self._send_subscriptions(connection):
-            self._acknowledged(())  # the address itself names the streams
+    def mark(self, symbol: str) -> int | None:
+        return self.flows.of(symbol).continuity.mark
 
-    def _send_subscriptions(self, connection: Connection) -> int:
-        messages = self.venue.subscribe(sorted(self._waiting))
-        for number, message in enumerate(messages):
-            if number:
-                self._stop.wait(self.venue.subscribe_pause_seconds)
-            connection.send(message)
-        return len(messages)
+    def look(self, symbol: str, newest_id: int) -> bool:
+        return self.flows.look(symbol, newest_id, f"{self.venue.name}-look")
 
-    def _read(self, connection: Connection) -> None:
-        subscribe_again: float | None = time.monotonic() + RESUBSCRIBE_SECONDS
-        parse, clock = self.venue.parse, time.time_ns
-        for frame in connection.frames(self._stop):
-            if frame is not None:
-                items = parse(frame, clock() // 1000)
-                if len(items) == 1 and type(items[0]) is Trade:
-                    self._trade(items[0])
-                elif items:
-                    self._take(items)
-                continue
-            self.last_frame = connection.heard
-            if not self._waiting:
-                if not self.wanted:
-                    return
-            elif subscribe_again is not None and time.monotonic() >= subscribe_again:
-                subscribe_again = None
-                self._send_subscriptions(connection)
-
-    def _take(self, items: list[Parsed]) -> None:
-        trades = [item for item in items if type(item) is Trade]
-        # A venue may send a batch newest first, which is neither a gap nor late.
-        trades.sort(key=_by_trade_id)
-        for trade in trades:
-            self._trade(trade)
-        for item in items:
-            if isinstance(item, Rejected):
-                self._venue_counters.reject(item.reason)
-                self._sink.rejected(item)
-            elif isinstance(item, Heartbeat):
-                self._heartbeat(item)
-            elif isinstance(item, Subscribed):
-                self._acknowledged(item.symbols)
-            elif isinstance(item, Refused):
-                self._refusal(item)
-            elif isinstance(item, Shutdown):
-                raise ConnectionLostError("the venue announced that it will close the connection")
-
-    def _trade(self, trade: Trade) -> None:
-        continuity, counters = self._flow(trade.symbol)
-        found = continuity.observe(trade.trade_id)
-        if found.kind is not Kind.NEXT:
-            if found.kind is Kind.DUPLICATE:
-                counters.duplicates += 1
-            elif found.kind is Kind.LATE:
-                counters.late += 1
-            if found.gap is not None:
-                self._gap(trade.symbol, counters, found.gap, f"seen with trade {trade.trade_id}")
-        counters.last_trade = time.monotonic()
-        # Duplicates go on as well: the table deduplicates by id, and it must see where the same id has other content.
-        self._sink.trade(trade, counters)
-
-    def _heartbeat(self, heartbeat: Heartbeat) -> None:
-        if heartbeat.symbol is None or heartbeat.last_trade_id is None:
-            return
-        continuity, counters = self._flow(heartbeat.symbol)
-        gap = continuity.heartbeat(heartbeat.last_trade_id)
-        if gap is not None:
-            self._gap(heartbeat.symbol, counters, gap, "named by two heartbeats and not received")
-
-    def _gap(self, symbol: str, counters: SymbolCounters, gap: Gap, detail: str) -> None:
-        # The place where a repair is asked for.
-        counters.gaps += 1
-        counters.missing += len(gap)
-        self._event("gap_opened", symbol, gap, detail)
-
-    def _acknowledged(self, symbols: Sequence[str]) -> None:
-        """An acknowledgement; one that names no symbol is for all that were asked for."""
-        fresh = self._waiting.intersection(symbols) if symbols else set(self._waiting)
-        self._waiting -= fresh
-        self._ever_subscribed |= fresh
-        self.subscribed |= fresh
-        for symbol in sorted(fresh):
-            self._event("subscribed", symbol)
-
-    def _refusal(self, refused: Refused) -> None:
-        if refused.symbol is None or refused.symbol not in self.symbols:
-            self.last_error = refused.message
-            self._event("venue_error", refused.symbol, detail=refused.message)
-            return
-        self._waiting.discard(refused.symbol)
-        self._event("subscription_refused", refused.symbol, detail=refused.message)
-        # One that was taken before is asked for again at the next connection: a halt, not an unknown name.
-        if refused.symbol not in self._ever_subscribed:
-            self.refused = {**self.refused, refused.symbol: refused.message}
-
-    # Helpers.
-
-    def _flow(self, symbol: str) -> tuple[Continuity, SymbolCounters]:
-        flow = self._flows.get(symbol)
-        if flow is None:
-            flow = self._flows[symbol] = (Continuity(), self._counters.symbol(self.venue.name, symbol))
-        return flow
-
-    def _event(self, kind: FeedEventKind, symbol: str | None = None, gap: Gap | None = None, detail: str = "") -> None:
-        first, last = (gap.first_id, gap.last_id) if gap else (None, None)
-        now = time.time_ns() // 1000
-        self._sink.event(FeedEvent(self.venue.name, kind, now, self._connection_id, symbol, first, last, detail))
+    def silent(self, symbol: str) -> None:
+        connection_id = self._lines[0].connection_id if self._lines else f"{self.venue.name}-look"
+        detail = "subscribed and silent: the REST history moves on, and nothing comes"
+        self.flows.event("stale", connection_id, symbol, detail=detail)
+        self._silent = symbol
+        self._wake.set()

@@ -28,18 +28,21 @@ _BOUNDS = tuple(round(bound * 1_000_000) for bound in LATENCY_BUCKETS)
 
 @dataclass(slots=True)
 class SymbolCounters:
-    """Counts of one (venue, symbol): the upper ones belong to the socket's thread, the lower to the producer's lock."""
+    """Counts of one (venue, symbol): the upper ones belong to the flow's lock, the lower to the producer's."""
 
     venue: str
     symbol: str
-    produced: int = 0  #: trades handed to the producer, duplicates included
+    produced: int = 0  #: trades of a socket handed to the producer, duplicates included
     duplicates: int = 0  #: trades whose id had been seen before; they are produced as well, the table deduplicates
     late: int = 0  #: trades that arrived after a higher id
     gaps: int = 0  #: gaps opened
     missing: int = 0  #: ids in those gaps
-    last_trade: float | None = None  #: monotonic seconds of the newest trade
+    repaired: int = 0  #: of those ids: fetched over REST, and acknowledged by Kafka
+    unavailable: int = 0  #: of those ids: the venue has them no more
+    open_ids: int = 0  #: ids missing at this moment
+    repair_sent: int = 0  #: trades of a repair handed to the producer; belongs to the repair's thread
 
-    acked: int = 0  #: trades that Kafka has acknowledged
+    acked: int = 0  #: trades that Kafka has acknowledged, repaired ones included
     acked_mark: int | None = None  #: highest trade id that Kafka has acknowledged
     ahead_of_clock: int = 0  #: acknowledged trades whose event time lies after our clock
     latency_sum: int = 0  #: microseconds, negative ones counted as 0
@@ -56,6 +59,12 @@ class SymbolCounters:
         self.latency_sum += latency
         self.latency_counts[bisect_left(_BOUNDS, latency)] += 1
 
+    def repair_acknowledged(self, trade_id: int) -> None:
+        """Kafka has the trade; how long ago it happened says nothing of our latency."""
+        self.acked += 1
+        if self.acked_mark is None or trade_id > self.acked_mark:
+            self.acked_mark = trade_id
+
 
 @dataclass(slots=True)
 class VenueCounters:
@@ -64,11 +73,22 @@ class VenueCounters:
     venue: str
     lock: threading.Lock = field(default_factory=threading.Lock)
     reconnects: int = 0
+    rotations: int = 0
+    rotations_failed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    requests: int = 0  #: to the REST API; this and the next two belong to the repair's thread
+    refusals: int = 0  #: of those: not answered, limited, or answered with an error
+    budget_used: Callable[[], float] = lambda: 0.0  #: share of the venue's budget in its window up to now
 
     def reconnected(self) -> None:
         with self.lock:
             self.reconnects += 1
+
+    def rotated(self, is_done: bool) -> None:
+        """A second socket has taken over, or has failed to."""
+        with self.lock:
+            self.rotations += is_done
+            self.rotations_failed += not is_done
 
     def reject(self, reason: str) -> None:
         with self.lock:
@@ -121,12 +141,25 @@ class _Exporter(Collector):
             ("late_events", "Trades received after a higher id.", "late"),
             ("gaps_opened", "Gaps in the trade ids.", "gaps"),
             ("missing_events", "Trade ids in those gaps when they opened.", "missing"),
+            ("repaired_events", "Of those ids: fetched over REST and acknowledged by Kafka.", "repaired"),
+            ("unavailable_events", "Of those ids: no more to be had from the venue.", "unavailable"),
         )
         for name, text, attribute in per_symbol:
             family = CounterMetricFamily(name, text, labels=("venue", "symbol"))
             for one in symbols:
                 family.add_metric((one.venue, one.symbol), getattr(one, attribute))
             yield family
+        open_ids = GaugeMetricFamily("open_gap_events", "Trade ids missing now.", labels=("venue", "symbol"))
+        for one in symbols:
+            open_ids.add_metric((one.venue, one.symbol), one.open_ids)
+        yield open_ids
+        yield self._latency(symbols)
+        yield from self._per_venue(venues)
+        yield GaugeMetricFamily(
+            "unacknowledged", "Messages produced and not yet acknowledged.", value=self._counters.unacknowledged()
+        )
+
+    def _latency(self, symbols: Sequence[SymbolCounters]) -> Metric:
         latency = HistogramMetricFamily(
             "event_production_latency_seconds",
             "Event time to Kafka's acknowledgement; negative ones are in the first bucket.",
@@ -137,22 +170,36 @@ class _Exporter(Collector):
             # The histogram's count is its last bucket, so the copy keeps both consistent while callbacks go on.
             buckets = list(zip(bounds, accumulate(list(one.latency_counts)), strict=True))
             latency.add_metric((one.venue, one.symbol), buckets, one.latency_sum / 1_000_000)
-        yield latency
-        reconnects = CounterMetricFamily("reconnects", "Connections after the first.", labels=("venue",))
+        return latency
+
+    def _per_venue(self, venues: Sequence[VenueCounters]) -> Iterator[Metric]:
+        per_venue: Sequence[tuple[str, str, str]] = (
+            ("reconnects", "Connections made because one had ended.", "reconnects"),
+            ("rotations", "Sockets that took over from another without a break.", "rotations"),
+            ("rotations_failed", "Sockets that were to take over and could not.", "rotations_failed"),
+            ("rest_requests", "Requests to the venue's REST API.", "requests"),
+            ("rest_refusals", "Of those: not answered, limited, or answered with an error.", "refusals"),
+        )
+        for name, text, attribute in per_venue:
+            family = CounterMetricFamily(name, text, labels=("venue",))
+            for venue in venues:
+                family.add_metric((venue.venue,), getattr(venue, attribute))
+            yield family
+        used = GaugeMetricFamily(
+            "rest_budget_used_ratio", "Share of the venue's request budget in its window up to now.", labels=("venue",)
+        )
+        for venue in venues:
+            used.add_metric((venue.venue,), venue.budget_used())
+        yield used
         rejected = CounterMetricFamily(
             "rejected_frames", "Frames, or parts, that could not be read.", labels=("venue", "reason")
         )
         for venue in venues:
-            reconnects.add_metric((venue.venue,), venue.reconnects)
             with venue.lock:
                 reasons = list(venue.rejected.items())
             for reason, count in reasons:
                 rejected.add_metric((venue.venue, reason), count)
-        yield reconnects
         yield rejected
-        yield GaugeMetricFamily(
-            "unacknowledged", "Messages produced and not yet acknowledged.", value=self._counters.unacknowledged()
-        )
 
 
 class MetricsServer:

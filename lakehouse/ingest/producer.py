@@ -3,8 +3,8 @@
 Guarantee: what was handed over is acknowledged by Kafka, or `flush` counts it as unflushed, or `check` raises. A full
 local queue blocks the caller (and so, in the end, the exchange's socket); nothing is dropped, and nothing counts as
 acknowledged before Kafka's delivery report. Idempotence keeps the order per key and lets retries double nothing.
-Gap: what is in the local queue dies with the process. The ids' marks only move with the delivery reports, so the next
-start knows from where to repair.
+Gap: what is in the local queue dies with the process. It dies from its end, per key, so the next start reads from Kafka
+itself where to go on (`marks`).
 """
 
 from __future__ import annotations
@@ -92,6 +92,17 @@ class KafkaSink:
             counters.produced -= 1
             self.rejected(Rejected(trade.venue, "too_large", str(error), trade.raw, trade.ts_ingest))
 
+    def repair(self, trade: Trade, counters: SymbolCounters, acknowledged: Callable[[], None]) -> None:
+        """Hand over a repaired trade. `acknowledged` is called when Kafka has it, one call at a time, in any thread."""
+        counters.repair_sent += 1
+        report = partial(self._repair_reported, trade.trade_id, counters, acknowledged)
+        try:
+            self._send(self._trades, encode(trade), trade.symbol, report)
+        except MessageTooLargeError as error:
+            counters.repair_sent -= 1
+            self.rejected(Rejected(trade.venue, "too_large", str(error), trade.raw, trade.ts_ingest))
+            acknowledged()
+
     def rejected(self, rejected: Rejected) -> None:
         """Hand over a frame that could not be read, keyed by its venue; a text that Kafka would refuse is cut."""
         if len(rejected.raw) > RAW_LIMIT:
@@ -103,7 +114,11 @@ class KafkaSink:
         """Hand over a feed event, keyed by its venue."""
         self._send(self._feed_events, encode(event), event.venue, self._reported_one)
 
-    def _send(self, topic: str, value: bytes, key: str, report: Report) -> None:
+    def verbatim(self, topic: str, value: bytes, key: bytes | None) -> None:
+        """Hand over a message as it is, for a replay."""
+        self._send(topic, value, key, self._reported_one)
+
+    def _send(self, topic: str, value: bytes, key: str | bytes | None, report: Report) -> None:
         with self._send_lock:  # counted first: the report may come before produce() returns
             self._handed_over += 1
         try:
@@ -114,7 +129,7 @@ class KafkaSink:
                 self._handed_over -= 1
             raise
 
-    def _accepted(self, topic: str, value: bytes, key: str, report: Report) -> bool:
+    def _accepted(self, topic: str, value: bytes, key: str | bytes | None, report: Report) -> bool:
         """Hand one message to librdkafka. False where its queue is full and it is worth trying again."""
         try:
             self._producer.produce(topic, value, key, on_delivery=report)
@@ -142,6 +157,23 @@ class KafkaSink:
             if error is None:
                 self.trouble = ""
                 counters.acknowledged(trade.trade_id, now - trade.ts_event)
+            else:
+                self._fail(error)
+
+    def _repair_reported(
+        self,
+        trade_id: int,
+        counters: SymbolCounters,
+        acknowledged: Callable[[], None],
+        error: KafkaError | None,
+        _: Message,
+    ) -> None:
+        with self._lock:
+            self._reported += 1
+            if error is None:
+                self.trouble = ""
+                counters.repair_acknowledged(trade_id)
+                acknowledged()
             else:
                 self._fail(error)
 

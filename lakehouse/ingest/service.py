@@ -1,4 +1,4 @@
-"""Ingest as a whole: every venue's sockets into Kafka, its metrics, its orderly end.
+"""Ingest as a whole: every venue's sockets and its repair into Kafka, its metrics, its orderly end.
 
 service = IngestService(settings)
 service.start()
@@ -17,9 +17,14 @@ from lakehouse.broker.topics import ensure_topics, wait_until_ready
 from lakehouse.errors import LakehouseError, RetriableError, SettingError
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.venue import Venue
+from lakehouse.ingest import marks
+from lakehouse.ingest.budget import LIVE_SHARE
 from lakehouse.ingest.feed import Feed
 from lakehouse.ingest.metrics import Counters, MetricsServer
 from lakehouse.ingest.producer import KafkaSink
+from lakehouse.ingest.repairer import Repairer
+from lakehouse.ingest.requests import RotationRequests
+from lakehouse.ingest.succession import Rotation
 from lakehouse.settings import Settings, canonical_symbol
 
 #: Seconds for the broker to answer at the start.
@@ -38,12 +43,18 @@ class VenueStats:
     connected: bool  #: every socket of it
     subscribed: tuple[str, ...]
     refused: dict[str, str]  #: symbol → the venue's words
-    produced: int
+    produced: int  #: live trades, duplicates included, and trades of repairs
     acked: int
     duplicates: int
     rejected: int
     gaps: int
     missing: int  #: trade ids in those gaps
+    repaired: int  #: of those: fetched over REST, and acknowledged by Kafka
+    unavailable: int  #: of those: the venue has them no more
+    open_ids: int  #: trade ids missing at this moment
+    requests: int  #: to the venue's REST API
+    budget_used: float  #: share of the venue's request budget in its window up to now
+    rotations: int  #: sockets that took over from another without a break
     reconnects: int
     last_message_age: float | None  #: seconds; None before the first
     last_error: str
@@ -89,6 +100,8 @@ class IngestService:
         self._counters = Counters()
         self._metrics = MetricsServer(self._counters, settings.metrics_port)
         self._feeds: list[Feed] = []
+        self._repairers: list[Repairer] = []
+        self._requests: RotationRequests | None = None
         self._sink: KafkaSink | None = None
         self._polling = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="kafka-poller", daemon=True)
@@ -104,21 +117,36 @@ class IngestService:
         # 1. A broker that answers and has the topics: otherwise no socket is opened at all.
         wait_until_ready(bootstrap, BROKER_SECONDS)
         ensure_topics(settings)
+        resume = marks.read(settings, [(venue.name, symbol) for venue in self._venues for symbol in self._symbols])
         # 2. Everything that may refuse to start.
         sink = KafkaSink(bootstrap, *settings.topics)
-        self._feeds = [
-            Feed(venue, symbols, self._urls.get(venue.name, settings.simulator_url), sink, self._counters)
-            for venue in self._venues
-            for symbols in per_socket(venue, self._symbols)
-        ]
+        for venue in self._venues:
+            self._add(venue, sink)
         self._metrics.start()
-        # 3. Threads: delivery reports first, then sockets.
+        # 3. Threads: delivery reports first, then sockets, which may have something to repair at once.
         self._sink = sink
         self._counters.unacknowledged = lambda: sink.unacknowledged
         self._polling.set()
         self._poller.start()
         for feed in self._feeds:
+            feed.resume(resume)
             feed.start()
+        for repairer in self._repairers:
+            repairer.start()
+        self._requests = RotationRequests(settings, self.rotate, [venue.name for venue in self._venues])
+        self._requests.start()
+
+    def _add(self, venue: Venue, sink: KafkaSink) -> None:
+        base = self._urls.get(venue.name, self._settings.simulator_url)
+        repairer = Repairer(venue, base, sink, self._counters, LIVE_SHARE)
+        feeds = [
+            Feed(venue, symbols, base, sink, self._counters, repairer.order)
+            for symbols in per_socket(venue, self._symbols)
+        ]
+        for feed in feeds:
+            repairer.watch(feed)
+        self._repairers.append(repairer)
+        self._feeds += feeds
 
     def _poll(self) -> None:
         sink = self._sink
@@ -157,28 +185,40 @@ class IngestService:
                 f"symbols that {feed.venue.name} lists",
             )
 
+    def rotate(self) -> list[Rotation]:
+        """Change every socket for a new one, without a break. Returns at once; the results tell when it is done."""
+        return [feed.rotate() for feed in self._feeds]
+
+    @property
+    def _parts(self) -> tuple[Feed | Repairer, ...]:
+        return (*self._feeds, *self._repairers)
+
     def _check_threads(self) -> None:
         if self._sink is not None:
             self._sink.check()
-        for feed in self._feeds:
-            if isinstance(feed.failure, LakehouseError):
-                raise feed.failure
-            if feed.failure is not None:
-                raise RetriableError(f"the feed of {feed.venue.name} ended: {feed.failure!r}") from feed.failure
+        for part in self._parts:
+            if isinstance(part.failure, LakehouseError):
+                raise part.failure
+            if part.failure is not None:
+                kind = type(part).__name__.lower()
+                raise RetriableError(f"the {kind} of {part.venue.name} ended: {part.failure!r}") from part.failure
 
     def stop(self, timeout: float = 15.0) -> int:
         """End in order, within `timeout` seconds. Returns how many messages Kafka has not acknowledged: 0 is clean.
 
-        1. Sockets close; their threads hand over what they have read. 2. Kafka acknowledges. 3. Metrics end.
+        1. Sockets close; their threads hand over what they have read. Repairs tell how far they came: what they have
+        not mended stays open, and the next start or the job goes on with it. 2. Kafka acknowledges. 3. Metrics end.
         """
         deadline = time.monotonic() + timeout
         # 1. Sockets first: nothing new may come while the queue empties.
-        for feed in self._feeds:
-            feed.stop()
+        if self._requests is not None:
+            self._requests.stop()
+        for part in self._parts:
+            part.stop()
         if self._sink is not None:
             self._sink.stop_waiting()
-        for feed in self._feeds:
-            feed.join(deadline - FLUSH_RESERVE_SECONDS - time.monotonic())
+        for part in self._parts:
+            part.join(deadline - FLUSH_RESERVE_SECONDS - time.monotonic())
         # 2. One deadline covers the joins and this.
         unflushed = self._sink.flush(deadline) if self._sink is not None else 0
         self._polling.clear()
@@ -198,7 +238,7 @@ class IngestService:
         )
 
     def acked_marks(self) -> dict[tuple[str, str], int]:
-        """(venue, symbol) → highest trade id that Kafka has acknowledged. What a later start may resume from."""
+        """(venue, symbol) → highest trade id that Kafka has acknowledged. What a later start finds there (`marks`)."""
         _, symbols = self._counters.snapshot()
         return {(one.venue, one.symbol): one.acked_mark for one in symbols if one.acked_mark is not None}
 
@@ -214,12 +254,18 @@ class IngestService:
             connected=bool(feeds) and all(feed.connected for feed in feeds),
             subscribed=tuple(sorted(symbol for feed in feeds for symbol in feed.subscribed)),
             refused={symbol: words for feed in feeds for symbol, words in feed.refused.items()},
-            produced=sum(flow.produced for flow in flows),
+            produced=sum(flow.produced + flow.repair_sent for flow in flows),
             acked=sum(flow.acked for flow in flows),
             duplicates=sum(flow.duplicates for flow in flows),
             rejected=rejected,
             gaps=sum(flow.gaps for flow in flows),
             missing=sum(flow.missing for flow in flows),
+            repaired=sum(flow.repaired for flow in flows),
+            unavailable=sum(flow.unavailable for flow in flows),
+            open_ids=sum(flow.open_ids for flow in flows),
+            requests=counters.requests,
+            budget_used=counters.budget_used(),
+            rotations=counters.rotations,
             reconnects=counters.reconnects,
             last_message_age=max(0.0, time.monotonic() - max(heard)) if heard else None,
             last_error=next((feed.last_error for feed in feeds if feed.last_error), ""),

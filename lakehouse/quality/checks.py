@@ -8,18 +8,27 @@ Guarantee: the verdicts of one `run_checks` are recorded in one commit. Gap: a c
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse.lake import append_rows, open_table
+from lakehouse.ledger import standalone_run_id
 from lakehouse.quality import bronze, silver
-from lakehouse.quality.conservation import nothing_dropped, trades_conserved
-from lakehouse.quality.gold import bars_consistent
+from lakehouse.quality.conservation import conserved_by_lineage, nothing_dropped, trades_conserved
+from lakehouse.quality.continuity import ledger_matches, no_old_holes
+from lakehouse.quality.gold import bars_consistent, complete_proved
 from lakehouse.quality.model import Check, CheckResult
 from lakehouse.settings import Settings
-from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, GOLD_BARS_5M, OPS_CHECKS, SILVER_TRADES
+from lakehouse.tables import (
+    BRONZE_MESSAGES,
+    GOLD_BARS_1M,
+    GOLD_BARS_5M,
+    OPS_CHECKS,
+    SILVER_CONTINUITY,
+    SILVER_QUARANTINE,
+    SILVER_TRADES,
+)
 
 __all__ = ["CHECKS", "Check", "CheckResult", "run_checks"]
 
@@ -27,7 +36,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="offsets_contiguous",
         table_path=BRONZE_MESSAGES.path,
-        description="Per topic and partition, every Kafka offset from the first to the last is there exactly once.",
+        description="Per topic and partition, every Kafka offset from the first to the ledger's last is there once.",
         blocking=False,
         evaluate=bronze.offsets_contiguous,
     ),
@@ -52,6 +61,34 @@ CHECKS: tuple[Check, ...] = (
         blocking=False,
         evaluate=nothing_dropped,
     ),
+    Check(
+        name="conserved_by_lineage",
+        table_path=SILVER_TRADES.path,
+        description="Every Kafka message of Bronze is in one of Silver's tables or proved a duplicate, by the tables.",
+        blocking=False,
+        evaluate=conserved_by_lineage,
+    ),
+    Check(
+        name="quarantine_settled",
+        table_path=SILVER_QUARANTINE.path,
+        description="No quarantined message waits for a replay.",
+        blocking=False,
+        evaluate=silver.quarantine_settled,
+    ),
+    Check(
+        name="ledger_matches",
+        table_path=SILVER_CONTINUITY.path,
+        description="The ledger's ranges tile the ids, and the present ones are exactly those of silver/trades.",
+        blocking=False,
+        evaluate=ledger_matches,
+    ),
+    Check(
+        name="no_old_holes",
+        table_path=SILVER_CONTINUITY.path,
+        description="No hole of missing trade ids has been open for longer than two minutes.",
+        blocking=False,
+        evaluate=no_old_holes,
+    ),
     *(
         check
         for table in (GOLD_BARS_1M, GOLD_BARS_5M)
@@ -59,7 +96,7 @@ CHECKS: tuple[Check, ...] = (
             Check(
                 name="bars_consistent",
                 table_path=table.path,
-                description="low ≤ open, close, vwap ≤ high; volume = buy + sell; trades ≥ 1; pressure from −1 to 1.",
+                description="low ≤ open, close, vwap ≤ high; volume = buy + sell; trades ≥ 1; pressure −1 to 1; ids.",
                 blocking=True,
                 evaluate=bars_consistent(table),
             ),
@@ -69,6 +106,13 @@ CHECKS: tuple[Check, ...] = (
                 description="The bars' trades add up to Silver's rows at the version that Gold last processed.",
                 blocking=False,
                 evaluate=trades_conserved(table),
+            ),
+            Check(
+                name="complete_proved",
+                table_path=table.path,
+                description="A bar is flagged complete exactly where Silver holds every id around and in it.",
+                blocking=False,
+                evaluate=complete_proved(table),
             ),
         )
     ),
@@ -88,7 +132,7 @@ def run_checks(
     for check in checks:
         result = check.evaluate(settings, recent)
         results.append((check, result))
-        rows.append(_row(check, result, recent, run_id or f"standalone:{os.getpid()}"))
+        rows.append(_row(check, result, recent, run_id or standalone_run_id()))
     if rows:
         append_rows(settings, OPS_CHECKS, rows)
     return results

@@ -1,16 +1,29 @@
 """Conservation: what went into a hop is what came out of it, exact for everything that has been committed.
 
-Both checks read ops/batches, so they hold mid-stream too: they compare tables at the versions a batch names, never
-"now" with "now". They are whole by nature; `recent` narrows only what is cheap to narrow.
+The checks read ops/batches, so they hold mid-stream too: they compare tables at the versions a batch names, never
+"now" with "now". `recent` narrows only what can be narrowed.
 """
 
 from __future__ import annotations
 
 from lakehouse.lake import open_table, row_count, sql
 from lakehouse.ledger import newest_whole_batch
-from lakehouse.quality.model import CheckResult, Evaluate, always_a_verdict, count_of, where_recent
+from lakehouse.quality.accounting import account
+from lakehouse.quality.lineage import Versions
+from lakehouse.quality.model import (
+    CheckResult,
+    Evaluate,
+    Figure,
+    always_a_verdict,
+    count_of,
+    recent_since,
+    where_recent,
+)
 from lakehouse.settings import Settings
-from lakehouse.tables import OPS_BATCHES, SILVER_TRADES, Table
+from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
+
+#: Faults that a sentence names.
+_NAMED = 3
 
 
 @always_a_verdict
@@ -50,6 +63,50 @@ def nothing_dropped(settings: Settings, recent: bool) -> CheckResult:
         f"+ {row['rows_duplicate']:,} duplicates + {row['rows_quarantined']:,} quarantined "
         f"+ {row['rows_feed_events']:,} feed events.",
         row,
+    )
+
+
+@always_a_verdict
+def conserved_by_lineage(settings: Settings, recent: bool) -> CheckResult:
+    """Every message of Bronze is in one of Silver's tables, or a duplicate of a trade that Silver has, by the tables.
+
+    No count of the ledger is believed; it only tells which versions go together. Recent only: the messages of the
+    last minutes before the newest batch.
+    """
+    open_table(settings, SILVER_TRADES)
+    silver = newest_whole_batch(settings, "silver")
+    if silver is None:
+        return CheckResult(True, "Nothing written yet: 0 messages of Bronze read whole.", {"messages": 0})
+    versions = Versions(
+        silver.source_version,
+        silver.version_of(SILVER_TRADES.path),
+        silver.version_of(SILVER_QUARANTINE.path),
+        silver.version_of(SILVER_FEED_EVENTS.path),
+    )
+    since = None
+    if recent:
+        since = recent_since(open_table(settings, BRONZE_MESSAGES, versions.bronze), silver.committed_at)
+    accounts = account(settings, versions, since)
+    figures: dict[str, Figure] = {
+        "messages": sum(one.lineage.offsets.count() for one in accounts),
+        "trades": sum(one.lineage.trades for one in accounts),
+        "duplicates": sum(one.duplicates.proved for one in accounts),
+        "quarantined": sum(one.lineage.quarantined for one in accounts),
+        "feed_events": sum(one.lineage.feed_events for one in accounts),
+        "unaccounted": sum(one.duplicates.unaccounted.count() for one in accounts),
+        "partitions": len(accounts),
+        "bronze_version": versions.bronze,
+        "silver_version": versions.trades,
+    }
+    faults = [fault for one in accounts for fault in one.faults()]
+    if faults:
+        return CheckResult(False, f"{'; '.join(faults[:_NAMED])}.", figures)
+    return CheckResult(
+        True,
+        f"{count_of(sum(one.lineage.offsets.count() for one in accounts), 'message')} in "
+        f"{count_of(len(accounts), 'Kafka partition')} = {figures['trades']:,} trades + {figures['duplicates']:,} "
+        f"proved duplicates + {figures['quarantined']:,} quarantined + {figures['feed_events']:,} feed events.",
+        figures,
     )
 
 

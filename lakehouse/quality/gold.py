@@ -1,9 +1,12 @@
-"""Checks of gold/bars_1m and gold/bars_5m that look at a bar alone."""
+"""Checks of gold/bars_1m and gold/bars_5m: each bar in itself, and its `complete` against the ids in silver/trades."""
 
 from __future__ import annotations
 
-from lakehouse.lake import sql
-from lakehouse.quality.model import CheckResult, Evaluate, always_a_verdict, count_of, where_recent
+from lakehouse.lake import open_table, sql
+from lakehouse.ledger import newest_whole_batch
+from lakehouse.presence import Presence
+from lakehouse.quality.ids import ids_of_trades
+from lakehouse.quality.model import CheckResult, Evaluate, Figure, always_a_verdict, count_of, where_recent
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
@@ -21,12 +24,14 @@ _RULES = {
     "vwap": f"(low <= vwap AND vwap <= high) OR {_VWAP_WITHIN_ROUNDING}",
     "volumes": "volume - buy_volume = sell_volume AND volume > 0 AND buy_volume >= 0 AND sell_volume >= 0",
     "trades": "trades >= 1",
+    # A bar's ids may lie across those of its neighbours, so its trades need not fill the range, complete or not.
+    "ids": "first_trade_id <= last_trade_id AND trades - 1 <= last_trade_id - first_trade_id",
     "pressure": "pressure BETWEEN -1 AND 1",
 }
 
 
 def bars_consistent(table: Table) -> Evaluate:
-    """low ≤ open, close, vwap ≤ high; volume = buy + sell; at least one trade; pressure from −1 to 1."""
+    """low ≤ open, close, vwap ≤ high; volume = buy + sell; trades ≥ 1, each an id; pressure from −1 to 1."""
 
     @always_a_verdict
     def evaluate(settings: Settings, recent: bool) -> CheckResult:
@@ -44,5 +49,59 @@ def bars_consistent(table: Table) -> Evaluate:
             rules = ", ".join(f"{name} in {row[f'bad_{name}']:,}" for name in _RULES if row[f"bad_{name}"])
             return CheckResult(False, f"{row['bad_bars']:,} of {count_of(row['bars'], 'bar')} wrong: {rules}.", row)
         return CheckResult(True, f"Every bar is consistent in itself: {count_of(row['bars'], 'bar')}.", row)
+
+    return evaluate
+
+
+def complete_proved(table: Table) -> Evaluate:
+    """Every flag `complete` is what the ids in Silver say, at the Silver version that Gold last processed.
+
+    Complete is a bar where every id from the one before its first to the one behind its last is there. All bars are
+    compared with the trades themselves. Recent only: the recent bars, with the ids that the ledger silver/continuity
+    tells at that version, so that the verdict does not cost a look at the whole history.
+    """
+
+    @always_a_verdict
+    def evaluate(settings: Settings, recent: bool) -> CheckResult:
+        open_table(settings, table)
+        gold = newest_whole_batch(settings, "gold")
+        if gold is None:
+            return CheckResult(
+                True, "Nothing written yet: no gold batch has ended at a version of Silver.", {"bars": 0, "complete": 0}
+            )
+        version = gold.source_version
+        presence = Presence.at(settings, version) if recent else Presence(ids_of_trades(settings, version).ids)
+        bars = sql(
+            settings,
+            "SELECT venue, symbol, first_trade_id, last_trade_id, complete FROM bars "
+            f"WHERE {where_recent('bar_date', recent)}",
+            bars=open_table(settings, table, gold.version_of(table.path)),
+        )
+        complete = unproved = unnoticed = 0
+        for venue, symbol, first, last, flag in zip(*(column.to_pylist() for column in bars.columns), strict=True):
+            proved = presence.covers((venue, symbol), first - 1, last + 1)
+            complete += proved
+            unproved += flag and not proved
+            unnoticed += proved and not flag
+        figures: dict[str, Figure] = {
+            "bars": bars.num_rows,
+            "complete": complete,
+            "flagged_without_proof": unproved,
+            "proved_without_flag": unnoticed,
+            "silver_version": version,
+        }
+        if unproved or unnoticed:
+            return CheckResult(
+                False,
+                f"Of {count_of(bars.num_rows, 'bar')}, flagged complete without proof: {unproved:,}, "
+                f"proved and not flagged: {unnoticed:,}, by Silver's ids at version {version}.",
+                figures,
+            )
+        return CheckResult(
+            True,
+            f"{complete:,} of {count_of(bars.num_rows, 'bar')} proved complete by Silver's ids at version {version}, "
+            "each flagged so and no other.",
+            figures,
+        )
 
     return evaluate

@@ -1,35 +1,52 @@
-"""Checks of silver/trades that look at its rows alone."""
+"""Checks of silver/trades and silver/quarantine that look at their rows alone."""
 
 from __future__ import annotations
 
-from lakehouse.lake import sql
-from lakehouse.quality.model import CheckResult, always_a_verdict, count_of, where_recent
+from lakehouse.lake import open_table, sql
+from lakehouse.quality.ids import TradeIds, ids_of_trades
+from lakehouse.quality.model import CheckResult, Figure, always_a_verdict, count_of, where_recent
+from lakehouse.quarantine import open_quarantine
 from lakehouse.settings import Settings
-from lakehouse.tables import SILVER_TRADES
+from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
 
 @always_a_verdict
 def key_unique(settings: Settings, recent: bool) -> CheckResult:
     """No (venue, symbol, trade_id) twice. Recent only: none twice within the recent event dates."""
-    row = sql(
-        settings,
-        f"""
-        SELECT CAST(coalesce(sum(n), 0) AS BIGINT) AS rows, count(*) AS keys,
-               count(*) FILTER (WHERE n > 1) AS double_keys
-        FROM (SELECT count(*) AS n FROM trades WHERE {where_recent("event_date", recent)}
-              GROUP BY venue, symbol, trade_id)
-        """,
-        trades=SILVER_TRADES,
-    ).to_pylist()[0]
-    figures = {"rows": row["rows"], "double_keys": row["double_keys"], "surplus_rows": row["rows"] - row["keys"]}
-    if row["double_keys"]:
+    version = open_table(settings, SILVER_TRADES).version()
+    where = where_recent("event_date", recent)
+    trades = ids_of_trades(settings, version, where)
+    double_keys = _double_keys(settings, trades, version, where) if trades.surplus else 0
+    figures: dict[str, Figure] = {
+        "rows": trades.rows,
+        "double_keys": double_keys,
+        "surplus_rows": trades.surplus,
+    }
+    if trades.surplus:
         return CheckResult(
             False,
-            f"{count_of(row['double_keys'], 'trade')} of {row['keys']:,} more than once: "
-            f"{count_of(figures['surplus_rows'], 'row')} too many.",
+            f"{count_of(double_keys, 'trade')} of {trades.rows - trades.surplus:,} more than once: "
+            f"{count_of(trades.surplus, 'row')} too many.",
             figures,
         )
-    return CheckResult(True, f"Every trade is there once: {count_of(row['rows'], 'row')}.", figures)
+    return CheckResult(True, f"Every trade is there once: {count_of(trades.rows, 'row')}.", figures)
+
+
+def _double_keys(settings: Settings, trades: TradeIds, version: int, where: str) -> int:
+    """How many trades are there more than once, counted only near where rows are too many."""
+    near = " OR ".join(
+        f"trade_id BETWEEN {ids.lowest} AND {ids.highest}" for ids in trades.doubled.values() if ids.lowest is not None
+    )
+    rows = sql(
+        settings,
+        f"""
+        SELECT count(*) AS n FROM (
+            SELECT venue FROM trades WHERE {where} AND ({near}) GROUP BY venue, symbol, trade_id HAVING count(*) > 1
+        )
+        """,
+        trades=open_table(settings, SILVER_TRADES, version),
+    )
+    return int(rows["n"][0].as_py())
 
 
 @always_a_verdict
@@ -54,3 +71,20 @@ def prices_and_sizes_positive(settings: Settings, recent: bool) -> CheckResult:
             figures,
         )
     return CheckResult(True, f"Every price and size is above zero: {count_of(row['rows'], 'row')}.", figures)
+
+
+@always_a_verdict
+def quarantine_settled(settings: Settings, recent: bool) -> CheckResult:  # noqa: ARG001  (few rows, of any age)
+    """No message waits in quarantine for somebody to look at it and to replay it."""
+    open_table(settings, SILVER_QUARANTINE)
+    rules = open_quarantine(settings)
+    waiting = sum(rules.values())
+    figures: dict[str, Figure] = {"open": waiting, "rules": len(rules)}
+    if waiting:
+        named = ", ".join(f"{rule} {count:,}" for rule, count in rules.items())
+        return CheckResult(
+            False,
+            f"Open in quarantine: {count_of(waiting, 'message')}: {named}; `lakehouse replay` settles them.",
+            figures,
+        )
+    return CheckResult(True, "Every quarantined message is settled: 0 open.", figures)

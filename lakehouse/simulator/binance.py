@@ -82,6 +82,7 @@ class BinanceSession(Session):
             listing = self._listing(stream)
             # A stream that we do not have is acknowledged and stays silent, as on the venue.
             if listing or self.replay:
+                self.announce(listing.symbol if listing else "")
                 self.join(listing.symbol if listing else "")
 
     def _unsubscribe(self, streams: list[str]) -> None:
@@ -113,8 +114,11 @@ class BinanceSession(Session):
             self._pings.clear()
 
     def housekeep(self) -> None:
-        """A ping every 20 s; cut where the oldest has had no pong for 60 s."""
+        """A ping every 20 s; cut where the oldest has had no pong for 60 s, and after 24 h in any case."""
         timings = self.hub.options.timings
+        if self.now - self.peer.since > timings.day:
+            self.cut(1001, "going away")
+            return
         oldest = next(iter(self._pings.values()), self.now)
         if self.now - oldest > timings.pong:
             self.cut(1008, "Pong timeout")

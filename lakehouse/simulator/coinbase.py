@@ -87,6 +87,9 @@ class CoinbaseSession(Session):
             self._channels.setdefault(channel, {}).update(dict.fromkeys(products))
         # 1. One last_match a product, 2. the acknowledgement, 3. matches: the order in which the venue was recorded.
         for product in new:
+            listing = self.hub.listing("coinbase", product)
+            if listing:
+                self.announce(listing.symbol)
             self._last_match(product)
         self._acknowledge()
         for product in new:

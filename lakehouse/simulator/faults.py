@@ -1,18 +1,20 @@
-"""Where faults are put in: every outgoing frame, pong, trade id and REST reply passes through one `Faults` object.
+"""Where faults are put in: handshakes, outgoing frames, pongs, trade ids and REST replies pass one `Faults` object.
 
-`NoFaults` is the exchange at its best. A fault list is another implementation of the same small interface, handed to
-`SimulatorOptions(faults=…)`; no other module has to change. All methods are called in the server's one thread and must
-not block.
+`NoFaults` is the exchange at its best, `fault_box.FaultBox` the one that every simulator has. All methods are called in
+the server's one thread and must not block. Nothing here touches the record: it has the truth whatever is done to
+frames and replies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-FrameKind = Literal["trade", "snapshot", "heartbeat", "control", "replay"]
+FrameKind = Literal["trade", "snapshot", "heartbeat", "pong", "control", "replay"]
+#: The frames that carry trades.
+DATA: frozenset[FrameKind] = frozenset(("trade", "snapshot", "replay"))
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -56,27 +58,66 @@ class RestReply(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = {}
 
 
+class View(msgspec.Struct, frozen=True):
+    """What REST shows of a market: nothing of the last `lag_micros` and the last `lag_ids` trades, `newest` at most."""
+
+    lag_micros: int = 0
+    lag_ids: int = 0
+    newest: int | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """How a handshake is refused: with an HTTP status, or without a word (0)."""
+
+    status: int = 0
+    headers: Mapping[str, str] = {}
+
+
+WHOLE = View()
+
+
 class Faults(Protocol):
     """What may go wrong, and where."""
 
     @property
     def active(self) -> bool:
-        """True: `outgoing` is also called, with no frames, on every tick, so that held-back frames can be released."""
+        """False: none of the methods below but `tick` and `status` is called, so that nothing costs anything.
+
+        True: `outgoing` is also called, with no frames, on every tick, so that held-back frames can be released.
+        """
+
+    def tick(self, now: float) -> None:
+        """Called before every tick of the hub; `now` in monotonic seconds."""
+
+    def admits(self, venue: str) -> Refusal | None:
+        """None where a new connection may be made."""
+
+    def subscribes(self, peer: Peer, symbol: str) -> None:
+        """A client subscribes to a canonical symbol; called before the first frame of it."""
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:
         """The frames to send in place of these: fewer, more, in another order, held back, or with a cut."""
+
+    def closed(self, peer: Peer) -> None:
+        """A connection has ended. Called even where not active, and maybe twice."""
 
     def answers_ping(self, peer: Peer) -> bool:
         """Whether a client's protocol ping gets its pong."""
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """How many trade ids to leave unused before the next trades: a hole that no repair can fill."""
+        """How many trade ids to leave unused before the trades that are now made: a hole that no repair can fill."""
 
-    def newest_in_rest(self, venue: str, symbol: str, newest: int) -> int:
-        """The newest trade id that REST shows; below `newest` while REST lags behind the socket."""
+    def view(self, venue: str, symbol: str) -> View:
+        """What REST shows of a market in the call that is being answered."""
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
         """The reply to send in place of this one."""
+
+    def rest_delay(self, call: RestCall) -> float:
+        """Seconds to wait before the reply is sent."""
+
+    def status(self) -> dict[str, Any]:
+        """`active`: how many faults; `done`: kind → how often it has struck."""
 
 
 class NoFaults:
@@ -84,9 +125,22 @@ class NoFaults:
 
     active = False
 
+    def tick(self, now: float) -> None:
+        """Nothing to do."""
+
+    def admits(self, venue: str) -> Refusal | None:  # noqa: ARG002
+        """Everybody."""
+        return None
+
+    def subscribes(self, peer: Peer, symbol: str) -> None:
+        """Gets what it asks for."""
+
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:  # noqa: ARG002
         """All of them, as they are."""
         return frames
+
+    def closed(self, peer: Peer) -> None:
+        """Nothing to forget."""
 
     def answers_ping(self, peer: Peer) -> bool:  # noqa: ARG002
         """Always."""
@@ -96,10 +150,18 @@ class NoFaults:
         """None."""
         return 0
 
-    def newest_in_rest(self, venue: str, symbol: str, newest: int) -> int:  # noqa: ARG002
-        """No lag."""
-        return newest
+    def view(self, venue: str, symbol: str) -> View:  # noqa: ARG002
+        """All of it."""
+        return WHOLE
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:  # noqa: ARG002
         """As it is."""
         return reply
+
+    def rest_delay(self, call: RestCall) -> float:  # noqa: ARG002
+        """None."""
+        return 0.0
+
+    def status(self) -> dict[str, Any]:
+        """None."""
+        return {"active": 0, "done": {}}

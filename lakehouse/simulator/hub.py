@@ -14,9 +14,13 @@ import asyncio
 import logging
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.simulator.faults import Faults, Frame
+from lakehouse.simulator.fault_box import FaultBox
+from lakehouse.simulator.fault_kinds import FaultError, read_fault
+from lakehouse.simulator.faults import Faults, Frame, NoFaults
+from lakehouse.simulator.limits import Gates
 from lakehouse.simulator.listing import Listing, list_symbol
 from lakehouse.simulator.market import Market, Reference
 from lakehouse.simulator.session import Session
@@ -41,7 +45,10 @@ class Hub:
 
     def __init__(self, options: SimulatorOptions, replays: dict[str, Replay]) -> None:
         self.options = options
-        self.faults: Faults = options.faults
+        #: The faults that the admin calls work on; None where the options brought their own.
+        self.box = None if options.faults else FaultBox(options.fault_seed or options.seed, options.schedule(replays))
+        self.faults: Faults = options.faults or self.box or NoFaults()
+        self.gates = Gates(options.limits, options.all_venues(replays))
         self.replays = replays
         self.paused = False
         self.error: str | None = None
@@ -77,6 +84,27 @@ class Hub:
         self._numbers += 1
         return self._numbers
 
+    def pause(self, paused: bool) -> None:
+        """Halt all trading and replaying, or trade on; connections stay alive."""
+        self.paused = paused
+        if not paused:
+            self.error = None
+
+    def begin_fault(self, message: Any) -> int:
+        """Begin a fault as an admin call describes it; its number. Raises FaultError where it cannot be."""
+        if self.box is None:
+            raise FaultError("this simulator was started with faults of its own; expected one without")
+        venues = self.options.all_venues(self.replays)
+        number = self.box.add(read_fault(message, venues, self.options.symbols))
+        self.flush()  # what happens once happens now
+        return number
+
+    def end_faults(self) -> int:
+        """End all faults and the schedule; how many were active."""
+        ended = self.box.end_all() if self.box else 0
+        self.flush()  # what was held back
+        return ended
+
     def listing(self, venue: str, native: str) -> Listing | None:
         """The listing of a venue's WebSocket name; None where it is not listed."""
         return self._names.get((venue, native))
@@ -99,6 +127,8 @@ class Hub:
 
     def forget(self, session: Session) -> None:
         """A session has ended."""
+        session.is_over = True
+        self.faults.closed(session.peer)
         self.sessions.pop(session, None)
         for listeners in self._listeners.values():
             listeners.pop(session, None)
@@ -112,10 +142,11 @@ class Hub:
             await asyncio.sleep(TICK_SECONDS if is_busy else IDLE_TICK_SECONDS)
             now = time.monotonic()
             elapsed, last = now - last, now
+            self.faults.tick(now)
             if is_busy and not self.paused:
                 self._tick(elapsed, now)
             elif self.faults.active:
-                self._flush()
+                self.flush()
             if now >= housekeeping:
                 housekeeping = now + HOUSEKEEPING_SECONDS
                 for session in list(self.sessions):
@@ -126,7 +157,7 @@ class Hub:
         for key, market in self.markets.items():
             if market.is_open:
                 made += self._trade(key, market, elapsed)
-        self._flush()
+        self.flush()
         self._made.append((now, made))
         while self._made[0][0] < now - RATE_SECONDS:
             self._made.popleft()
@@ -134,7 +165,8 @@ class Hub:
     def _trade(self, key: tuple[str, str], market: Market, elapsed: float) -> int:
         time_us = time.time_ns() // 1000
         try:
-            rows = market.make(elapsed, time_us, self.faults.skipped_ids(*key))
+            skip = partial(self.faults.skipped_ids, *key) if self.faults.active else None
+            rows = market.make(elapsed, time_us, skip)
         except OSError as error:
             # What cannot be recorded is not sent: the exchange halts until somebody resumes it.
             self.paused = True
@@ -152,7 +184,8 @@ class Hub:
             self._sent[key] += len(rows)
         return len(rows)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Every session sends what it got; the faults have their say on every connection."""
         for session in list(self.sessions):
             session.flush()
 
@@ -172,6 +205,8 @@ class Hub:
                 venue: sum(s.venue == venue for s in self.sessions) for venue in self.options.all_venues(self.replays)
             },
             "markets": [self._market_status(key, market) for key, market in self.markets.items()],
+            **self.gates.status(),
+            "faults": self.faults.status(),
             "replays": [line for replay in self.replays.values() for line in replay.status()],
             "replay_ended": all(replay.ended for replay in self.replays.values()) if self.replays else None,
         }

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from lakehouse.simulator.clock import iso_micros, now_micros
-from lakehouse.simulator.faults import Frame
+from lakehouse.simulator.faults import Frame, FrameKind
 from lakehouse.simulator.listing import Listing
 from lakehouse.simulator.record import Row, decimal_text
 from lakehouse.simulator.session import Session, decode
@@ -50,7 +50,7 @@ class KrakenSession(Session):
         if not isinstance(message, dict):
             self.send({"error": "Malformed request", "success": False})
         elif message.get("method") == "ping":
-            self._reply({"method": "pong"}, message, time_in)
+            self._reply({"method": "pong"}, message, time_in, "pong")
         elif message.get("method") in ("subscribe", "unsubscribe"):
             self._subscription(message, time_in)
         elif message.get("event") == "subscribe" and self.replay and self.replay.is_kraken_v1:
@@ -80,6 +80,7 @@ class KrakenSession(Session):
                 continue
             result = {"channel": "trade", "symbol": symbol}
             if method == "subscribe":
+                self.announce(symbol)
                 result["snapshot"] = with_snapshot
             self._reply({"method": method, "result": result, "success": True}, message, time_in)
             if method == "unsubscribe":
@@ -95,11 +96,11 @@ class KrakenSession(Session):
         rows = tape.rows(max(0, tape.count - SNAPSHOT_TRADES), SNAPSHOT_TRADES) if tape else []
         self.send(_message("snapshot", listing, rows), "snapshot", symbol, rows)
 
-    def _reply(self, reply: dict[str, Any], request: dict[str, Any], time_in: int) -> None:
+    def _reply(self, reply: dict[str, Any], request: dict[str, Any], time_in: int, kind: FrameKind = "control") -> None:
         reply = {**reply, "time_in": iso_micros(time_in), "time_out": iso_micros(now_micros())}
         if "req_id" in request:
             reply["req_id"] = request["req_id"]
-        self.send(reply)
+        self.send(reply, kind)
 
     def trade_frames(self, listing: Listing, rows: list[Row], now: int) -> list[Frame]:  # noqa: ARG002
         """All trades of a tick in one frame, or a few."""

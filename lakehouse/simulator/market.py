@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 from lakehouse.simulator.listing import Listing
@@ -124,8 +125,10 @@ class Market:
         """Mean trades per second that this market aims at."""
         return self._schedule.rate
 
-    def make(self, seconds: float, now: int, skip: int = 0) -> list[Row]:
-        """The trades of the last `seconds` up to `now` (µs), already recorded. `skip` ids are left out before them.
+    def make(self, seconds: float, now: int, skip: Callable[[], int] | None = None) -> list[Row]:
+        """The trades of the last `seconds` up to `now` (µs), already recorded.
+
+        `skip` is asked, when there are any, how many ids to leave out before them.
 
         Raises OSError where the record cannot be written; then nothing was made.
         """
@@ -135,7 +138,7 @@ class Market:
         if self.tape is None:
             self.tape = Tape(self._path)
         times = self._times(singles, burst, now - int(min(seconds, LONGEST_CATCH_UP_SECONDS) * 1e6), now)
-        first_id = self.next_id + skip
+        first_id = self.next_id + (skip() if skip else 0)
         rows = self._rows(times, singles, first_id, self._middle(now, seconds))
         self.tape.append(rows)
         self.next_id = first_id + len(rows)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lakehouse.errors import SettingError
 from lakehouse.settings import DEFAULT_SYMBOLS, VENUES, canonical_symbol
-from lakehouse.simulator.faults import Faults, NoFaults
+from lakehouse.simulator.fault_schedule import Planned, plan
+from lakehouse.simulator.faults import Faults
+from lakehouse.simulator.limits import Limits
 from lakehouse.simulator.session import Timings
 
 #: Trades per second over all venues. The upper end is what design and exchanges.md size for.
 LOWEST_RATE, HIGHEST_RATE = 1.0, 20_000.0
+#: Scheduled faults per minute: where only a seed is given, and at most.
+DEFAULT_FAULT_RATE, HIGHEST_FAULT_RATE = 6.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,18 @@ class SimulatorOptions:
     replays: tuple[Path, ...] = ()
     speed: float = 1.0
     timings: Timings = field(default_factory=Timings)
-    faults: Faults = field(default_factory=NoFaults)
+    limits: Limits = field(default_factory=Limits)
+    #: The schedule is on where either is given; see `schedule`.
+    fault_seed: int | None = None
+    fault_rate: float = 0.0
+    #: In place of the faults that the admin calls work on.
+    faults: Faults | None = None
 
     def __post_init__(self) -> None:
         if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
             raise SettingError(f"rate {self.rate:g} trades/s", f"{LOWEST_RATE:g} to {HIGHEST_RATE:g}")
+        if not 0 <= self.fault_rate <= HIGHEST_FAULT_RATE:
+            raise SettingError(f"fault rate {self.fault_rate:g} a minute", f"0 to {HIGHEST_FAULT_RATE:g}")
         if self.speed < 0:
             raise SettingError(
                 f"speed {self.speed:g}", "0 (as fast as possible) or a positive factor, 1 being the original pace"
@@ -60,3 +71,15 @@ class SimulatorOptions:
     def all_venues(self, replayed: Iterable[str] = ()) -> tuple[str, ...]:
         """The synthetic venues and the replayed ones."""
         return tuple(dict.fromkeys((*self.venues, *replayed)))
+
+    @property
+    def faults_planned(self) -> tuple[int, float] | None:
+        """(seed, faults a minute) of the schedule; None where none was asked for."""
+        if self.fault_seed is None and not self.fault_rate:
+            return None
+        return self.seed if self.fault_seed is None else self.fault_seed, self.fault_rate or DEFAULT_FAULT_RATE
+
+    def schedule(self, replayed: Iterable[str] = ()) -> Iterator[Planned] | None:
+        """The scheduled faults; None where none were asked for."""
+        planned = self.faults_planned
+        return plan(*planned, self.all_venues(replayed), self.symbols) if planned else None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lakehouse.simulator import binance, coinbase, kraken
+from lakehouse.simulator.clock import now_micros
 from lakehouse.simulator.faults import RestCall, RestReply
 from lakehouse.simulator.hub import Hub
 from lakehouse.simulator.market import Market
@@ -20,28 +21,34 @@ BINANCE_DEFAULT = 500
 
 
 class History:
-    """Rows of one market as REST shows them, which may lag behind the socket."""
+    """Rows of one market as REST shows them: `first` ≤ index < `count`. REST may lag behind the socket, and forget."""
 
     def __init__(self, hub: Hub, market: Market) -> None:
         self._tape = market.tape
-        self.count = 0
-        if self._tape and self._tape.last:
-            newest = self._tape.last.trade_id
-            shown = hub.faults.newest_in_rest(market.listing.venue, market.listing.symbol, newest)
-            self.count = self._tape.count if shown >= newest else self._tape.index_of(shown + 1)
+        self.first, self.count = 0, self._tape.count if self._tape else 0
+        if self._tape and hub.faults.active:
+            view = hub.faults.view(market.listing.venue, market.listing.symbol)
+            if view.newest is not None:
+                self.first = max(0, self.count - view.newest)
+            if view.lag_micros:
+                self.count = self._tape.index_after(now_micros() - view.lag_micros)
+            self.count = max(self.first, self.count - view.lag_ids)
 
     def index_of(self, trade_id: int) -> int:
         """Index of the first row with an id ≥ `trade_id`."""
-        return min(self.count, self._tape.index_of(trade_id)) if self._tape else 0
+        return self._within(self._tape.index_of(trade_id)) if self._tape else 0
 
     def index_after(self, ts_event: int) -> int:
         """Index of the first row later than `ts_event` (µs)."""
-        return min(self.count, self._tape.index_after(ts_event)) if self._tape else 0
+        return self._within(self._tape.index_after(ts_event)) if self._tape else 0
 
     def page(self, start: int, limit: int) -> list[Row]:
-        """Up to `limit` rows from an index on; a negative index begins at 0."""
-        start = max(0, start)
+        """Up to `limit` rows from an index on; an index before the first begins there."""
+        start = max(self.first, start)
         return self._tape.rows(start, min(limit, self.count - start)) if self._tape and start < self.count else []
+
+    def _within(self, index: int) -> int:
+        return max(self.first, min(self.count, index))
 
 
 def binance_trades(hub: Hub, call: RestCall, headers: Mapping[str, str], from_id: bool) -> RestReply:
@@ -100,7 +107,7 @@ def coinbase_trades(hub: Hub, call: RestCall, product: str) -> RestReply:
     start = end - limit
     if "before" in call.query:
         start = max(start, history.index_of(int(call.query["before"]) + 1))
-    rows = history.page(start, end - max(0, start))[::-1]
+    rows = history.page(start, end - max(history.first, start))[::-1]
     headers = {"cb-before": str(rows[0].trade_id), "cb-after": str(rows[-1].trade_id)} if rows else {}
     return RestReply(f"[{','.join([coinbase.rest_row(row) for row in rows])}]".encode(), headers=headers)
 

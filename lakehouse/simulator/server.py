@@ -11,8 +11,9 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 
@@ -23,6 +24,8 @@ from lakehouse.simulator.record import FolderLock, Record
 from lakehouse.simulator.replay import build_replays
 from lakehouse.simulator.routes import build_app
 from lakehouse.simulator.wire import Wire
+
+T = TypeVar("T")
 
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
@@ -107,27 +110,32 @@ class SimulatorServer:
 
     def pause(self) -> None:
         """Halt all trading and replaying; connections stay alive."""
-        self._on_loop("pause")
+        self._on_loop(lambda hub: hub.pause(True))
 
     def resume(self) -> None:
         """Trade on."""
-        self._on_loop("resume")
+        self._on_loop(lambda hub: hub.pause(False))
 
     def status(self) -> dict[str, Any]:
         """What `/admin/status` shows."""
-        return self._on_loop("status")
+        return self._on_loop(lambda hub: hub.status())
 
-    def _on_loop(self, action: str) -> dict[str, Any]:
+    def fault(self, kind: str, **details: Any) -> int:
+        """Begin a fault as `POST /admin/faults` does; its number. Raises FaultError where it cannot be."""
+        return self._on_loop(lambda hub: hub.begin_fault({"kind": kind, **details}))
+
+    def end_faults(self) -> int:
+        """End all faults and the schedule; how many were active."""
+        return self._on_loop(lambda hub: hub.end_faults())
+
+    def _on_loop(self, action: Callable[[Hub], T]) -> T:
         # In the loop's thread: once it returns, no tick of before is still under way.
         hub, loop = self._hub, self._loop
         assert hub is not None
         assert loop is not None
 
-        async def act() -> dict[str, Any]:
-            if action != "status":
-                hub.paused = action == "pause"
-                hub.error = None
-            return hub.status()
+        async def act() -> T:
+            return action(hub)
 
         return asyncio.run_coroutine_threadsafe(act(), loop).result(5.0)
 

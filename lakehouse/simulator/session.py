@@ -30,6 +30,8 @@ class Timings:
     pong: float = 60.0
     subscribe: float = 5.0
     heartbeat: float = 1.0
+    #: Binance ends every connection after so long.
+    day: float = 24 * 3600.0
 
 
 class Session:
@@ -46,10 +48,12 @@ class Session:
         self.outbox: list[Frame] = []
         #: A subscription was accepted; a replay may begin.
         self.subscribed = False
+        #: The connection has ended, or we have ended it.
+        self.is_over = False
         self.replay = hub.replays.get(self.venue)
         self._next_heartbeat = self.now + hub.options.timings.heartbeat
         wire.on_pong = self.ponged
-        wire.answers_ping = lambda: hub.faults.answers_ping(self.peer)
+        wire.answers_ping = lambda: not hub.faults.active or hub.faults.answers_ping(self.peer)
 
     # What a venue does differently
 
@@ -96,16 +100,22 @@ class Session:
     def flush(self) -> None:
         """Pass what is waiting through the faults and send it in one write."""
         faults = self.hub.faults
-        frames, self.outbox = self.outbox, []
-        if not frames and not faults.active:
-            return
-        payloads: list[bytes] = []
         cut: Cut | None = None
-        for frame in faults.outgoing(self.peer, frames):
-            if isinstance(frame, Cut):
-                cut = frame
-                break
-            payloads.append(frame.payload)
+        if faults.active:
+            frames, self.outbox = self.outbox, []
+            if self.is_over:
+                return
+            payloads: list[bytes] = []
+            for frame in faults.outgoing(self.peer, frames):
+                if isinstance(frame, Cut):
+                    cut = frame
+                    break
+                payloads.append(frame.payload)
+        elif self.outbox:
+            payloads = [frame.payload for frame in self.outbox]
+            self.outbox.clear()
+        else:
+            return
         if payloads:
             self.wire.send_texts(payloads)
         if cut:
@@ -129,6 +139,11 @@ class Session:
             self._next_heartbeat = now + self.hub.options.timings.heartbeat
             self.heartbeat()
         self.housekeep()
+
+    def announce(self, symbol: str) -> None:
+        """A subscription to a canonical symbol begins; to be called before its first frame."""
+        if self.hub.faults.active:
+            self.hub.faults.subscribes(self.peer, symbol)
 
     def join(self, symbol: str) -> Market | None:
         """Begin to receive the trades of a canonical symbol; opens its market. None where a replay stands in for it."""

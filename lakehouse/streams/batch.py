@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import OPS_BATCHES, Table
+
+
+@dataclass(frozen=True)
+class PartitionRows:
+    """Messages of one Kafka partition in a batch, and where they ended: in = out + all the others."""
+
+    rows_in: int
+    out: int
+    duplicate: int = 0
+    quarantined: int = 0
+    feed_events: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,32 @@ class BatchResult:
     rows_quarantined: int = 0
     rows_feed_events: int = 0
     versions: dict[str, int] = field(default_factory=dict)
+    partitions: dict[str, dict[str, dict[str, int]]] | None = None  #: topic → partition → rows; None for gold
+
+    @classmethod
+    def of_partitions(
+        cls,
+        places: Mapping[tuple[str, int], PartitionRows],
+        source_start: dict[str, Any],
+        source_end: dict[str, Any],
+        versions: dict[str, int],
+    ) -> BatchResult:
+        """The result of a batch of Kafka messages, its totals from its (topic, partition) → rows."""
+        partitions: dict[str, dict[str, dict[str, int]]] = {}
+        for (topic, number), rows in places.items():
+            counts = asdict(rows)
+            partitions.setdefault(topic, {})[str(number)] = {"in": counts.pop("rows_in"), **counts}
+        return cls(
+            source_start,
+            source_end,
+            rows_in=sum(rows.rows_in for rows in places.values()),
+            rows_out=sum(rows.out for rows in places.values()),
+            rows_duplicate=sum(rows.duplicate for rows in places.values()),
+            rows_quarantined=sum(rows.quarantined for rows in places.values()),
+            rows_feed_events=sum(rows.feed_events for rows in places.values()),
+            versions=versions,
+            partitions=partitions,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +118,7 @@ class BatchContext:
             "rows_quarantined": result.rows_quarantined,
             "rows_feed_events": result.rows_feed_events,
             "versions": json.dumps(result.versions, sort_keys=True),
+            "partitions": None if result.partitions is None else json.dumps(result.partitions, sort_keys=True),
             "batch_date": committed.date(),
         }
         lake.append_rows(self.settings, OPS_BATCHES, [row], (f"lakehouse/ops/{self.query}/{self.generation}", batch_id))

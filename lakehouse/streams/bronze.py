@@ -15,8 +15,8 @@ from lakehouse import lake
 from lakehouse.broker.topics import end_offsets
 from lakehouse.lag import Offsets
 from lakehouse.settings import Settings
-from lakehouse.streams.batch import BatchContext, BatchResult, committed_batch
-from lakehouse.streams.checkpoints import kafka_rows
+from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, committed_batch
+from lakehouse.streams.checkpoints import kafka_rows, kafka_rows_by_partition
 from lakehouse.tables import BRONZE_MESSAGES
 
 if TYPE_CHECKING:
@@ -103,8 +103,14 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext) -> Ba
             .partitionBy(*BRONZE_MESSAGES.partition_by)
             .save(lake.table_uri(settings, BRONZE_MESSAGES))
         )
+    places = {
+        (topic, int(partition)): PartitionRows(rows, rows)
+        for topic, partitions in kafka_rows_by_partition(start, end).items()
+        for partition, rows in partitions.items()
+        if rows
+    }
     version = lake.open_table(settings, BRONZE_MESSAGES).version()
-    return BatchResult(start, end, expected, expected, versions={BRONZE_MESSAGES.path: version})
+    return BatchResult.of_partitions(places, start, end, {BRONZE_MESSAGES.path: version})
 
 
 def _first_offsets(messages: DataFrame, end: Offsets) -> Offsets:

@@ -97,10 +97,14 @@ def delta_position(offset: dict[str, Any] | None) -> dict[str, Any]:
     return {"version": version, "complete": False}
 
 
-def kafka_rows(start: Offsets, end: Offsets) -> int:
-    """Messages between two Kafka positions."""
-    return sum(
-        last - start.get(topic, {}).get(partition, last)
+def kafka_rows_by_partition(start: Offsets, end: Offsets) -> Offsets:
+    """Messages between two Kafka positions: topic → partition → count."""
+    return {
+        topic: {number: last - start.get(topic, {}).get(number, last) for number, last in partitions.items()}
         for topic, partitions in end.items()
-        for partition, last in partitions.items()
-    )
+    }
+
+
+def kafka_rows(start: Offsets, end: Offsets) -> int:
+    """Messages between two Kafka positions, in all."""
+    return sum(sum(partitions.values()) for partitions in kafka_rows_by_partition(start, end).values())

@@ -2,7 +2,10 @@
 
 Guarantee: Gold is a pure function of Silver. A batch names the windows it touches; their bars are recomputed from
 Silver, as of the version at which the batch ends, and upserted. So late and replayed trades, a batch that runs again
-and a lost checkpoint end in the same bars. `revision` counts the changes of a bar's content.
+and a lost checkpoint end in the same bars. A bar's `complete` is a function of Silver at that version too, whichever
+window the trade that proves it lies in (`gold_complete`). `revision` counts the changes of a bar's content.
+Each commit names the version of Silver that its bars are of, so that a second writer which lags behind (a run that was
+taken for dead) cannot put older bars over newer ones: it fails instead.
 Gap: a batch that ends inside a version of Silver (a catch-up in several steps) reads that version whole; the steps that
 follow touch the rest.
 """
@@ -10,18 +13,25 @@ follow touch the rest.
 from __future__ import annotations
 
 import datetime as dt
-import itertools
-from dataclasses import dataclass
+from collections.abc import Collection
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from deltalake import CommitProperties, Transaction
 
 from lakehouse import lake
+from lakehouse.errors import RetriableError
+from lakehouse.id_ranges import IdRange
+from lakehouse.presence import Key
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.checkpoints import delta_position
+from lakehouse.streams.gold_complete import BAR_TABLES, Completeness, IdGroup, Window, ranges_of
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, SILVER_TRADES, Table
 from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, bars_from_trades, longer_bars, window_start
+from lakehouse.transforms.islands import islands
+from lakehouse.transforms.time_ranges import in_ranges, time_ranges
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -31,16 +41,34 @@ MAX_BYTES_PER_TRIGGER = "256m"
 #: All bar sizes are folded from the one-minute bars of the touched windows of this length, in minutes.
 WINDOW_MINUTES = 5
 
-#: At most so many time ranges stand in the filter on Silver; beyond, the nearest are joined into one.
-MAX_RANGES = 50
+#: A bar whose content differs in one of these gets a new revision.
+COMPARED = (*BAR_VALUES, "complete")
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
-@dataclass(frozen=True)
-class TimeRange:
-    """Event times, start inclusive, end exclusive."""
+class StaleBatchError(RetriableError):
+    """Gold has been written from a newer Silver than this batch's."""
 
-    start: dt.datetime
-    end: dt.datetime
+
+class Knowledge:
+    """What a Gold query keeps between its batches; made with the first one, from the tables."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._completeness: Completeness | None = None
+
+    def after(self, version: int) -> Completeness:
+        """Which bars are complete after the last batch, which ended at (or inside) a version of Silver."""
+        if self._completeness is None:
+            self._completeness = Completeness.at(self._settings, version)
+        return self._completeness
+
+    @cached_property
+    def app_id(self) -> str:
+        """Delta's application id of Gold's commits: of this Silver, since another one counts its versions anew."""
+        return f"lakehouse/gold/{lake.open_table(self._settings, SILVER_TRADES).metadata().id}"
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
@@ -52,55 +80,89 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     )
 
 
-def write_batch(trades: DataFrame, batch_id: int, context: BatchContext) -> BatchResult:
-    """1 the touched windows, 2 their bars from Silver as of the batch's end, 3 upsert."""
-    from pyspark.sql import functions as F  # noqa: N812
-
+def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowledge: Knowledge) -> BatchResult:
+    """1 the touched windows, 2 the windows of bars that became complete, 3 their bars from Silver, 4 upsert."""
     settings = context.settings
+    start = delta_position(context.checkpoint.offset(batch_id - 1))
     end = delta_position(context.checkpoint.offset(batch_id))
-    touched = (
-        trades.groupBy("venue", "symbol", window_start(F.col("ts_event"), WINDOW_MINUTES).alias("window"))
-        .agg(F.count("*").alias("rows"))
-        .persist()
-    )
-    try:
-        windows = touched.groupBy("window").agg(F.sum("rows").alias("rows")).collect()
-        rows_in = sum(int(row["rows"]) for row in windows)
-        written = 0
-        if windows:
-            ranges = time_ranges({row["window"] for row in windows})
-            minute, five = _bars(touched, ranges, end["version"], settings)
-            written = upsert(settings, GOLD_BARS_1M, minute)
-            upsert(settings, GOLD_BARS_5M, five)
-    finally:
-        touched.unpersist()
+    completeness = knowledge.after(start["version"])
+    touched = touched_windows(trades)
+    if not end["complete"]:  # the bars are read at all of that version, of which this batch has only a part
+        completeness.read_up_to(settings, end["version"])
+    elif end["version"] > completeness.version:
+        completeness.add(_ids(trades, touched), end["version"])
+    windows = set(touched) | completeness.take_due(WINDOW_MINUTES)
+    written: dict[str, int] = {}
+    if windows:
+        bars = _bars(trades.sparkSession, windows, end["version"], settings)
+        of_silver = Transaction(knowledge.app_id, end["version"])
+        for (table, minutes), rows in zip(BAR_TABLES, bars, strict=True):
+            written[table.path] = upsert(settings, table, completeness.with_flags(rows, minutes), of_silver)
     return BatchResult(
-        source_start=delta_position(context.checkpoint.offset(batch_id - 1)),
+        source_start=start,
         source_end=end,
-        rows_in=rows_in,
-        rows_out=written,
+        rows_in=sum(group.ids for group in touched.values()),
+        rows_out=written.get(GOLD_BARS_1M.path, 0),
         versions={table.path: lake.open_table(settings, table).version() for table in (GOLD_BARS_1M, GOLD_BARS_5M)},
     )
 
 
-def _bars(touched: DataFrame, ranges: list[TimeRange], version: int, settings: Settings) -> tuple[pa.Table, pa.Table]:
-    """The one- and five-minute bars of the touched windows, from Silver at a version."""
+def touched_windows(trades: DataFrame) -> dict[Window, IdGroup]:
+    """The windows that a batch's trades lie in, with the ids that they bring there."""
     from pyspark.sql import functions as F  # noqa: N812
 
-    spark = touched.sparkSession
+    rows = (
+        trades.groupBy("venue", "symbol", window_start(F.col("ts_event"), WINDOW_MINUTES).alias("window"))
+        .agg(F.min("trade_id").alias("lowest"), F.max("trade_id").alias("highest"), F.count("*").alias("ids"))
+        .select("venue", "symbol", F.unix_micros("window").alias("window"), "lowest", "highest", "ids")
+        .toArrow()
+    )
+    columns = [column.to_pylist() for column in rows.columns]
+    return {Window((venue, symbol), start): IdGroup(*ids) for venue, symbol, start, *ids in zip(*columns, strict=True)}
+
+
+def _ids(trades: DataFrame, touched: dict[Window, IdGroup]) -> dict[Key, list[IdRange]]:
+    """The ids of a batch as ranges. Counts tell them where a batch left none out; the others cost a job of Spark."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    groups: dict[Key, list[IdGroup]] = {}
+    for window, group in touched.items():
+        groups.setdefault(window.key, []).append(group)
+    ids: dict[Key, list[IdRange]] = {}
+    unsure: list[Key] = []
+    for key, of_key in groups.items():
+        ranges = ranges_of(of_key)
+        if ranges is None:
+            unsure.append(key)
+        else:
+            ids[key] = ranges
+    if unsure:
+        names = ["|".join(key) for key in unsure]
+        rows = islands(trades.where(F.concat_ws("|", "venue", "symbol").isin(names)))
+        for row in rows.select("venue", "symbol", "first_id", "last_id").collect():
+            ids.setdefault((row["venue"], row["symbol"]), []).append((row["first_id"], row["last_id"]))
+    return ids
+
+
+def _bars(
+    spark: SparkSession, windows: Collection[Window], version: int, settings: Settings
+) -> tuple[pa.Table, pa.Table]:
+    """The one- and five-minute bars of some windows, from Silver at a version."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    wanted = pa.table(
+        {
+            "venue": [window.key[0] for window in windows],
+            "symbol": [window.key[1] for window in windows],
+            "window": pa.array([window.start for window in windows], pa.int64()).cast(_UTC_MICROS),
+        }
+    )
+    starts = {_EPOCH + dt.timedelta(microseconds=window.start) for window in windows}
     silver = spark.read.format("delta").option("versionAsOf", version).load(lake.table_uri(settings, SILVER_TRADES))
-    in_ranges = F.lit(False)
-    for time_range in ranges:
-        in_ranges = in_ranges | (
-            (F.col("event_date") >= F.lit(time_range.start.date()))
-            & (F.col("event_date") <= F.lit(time_range.end.date()))
-            & (F.col("ts_event") >= F.lit(time_range.start))
-            & (F.col("ts_event") < F.lit(time_range.end))
-        )
     trades = (
-        silver.where(in_ranges)
+        silver.where(in_ranges(time_ranges(starts, dt.timedelta(minutes=WINDOW_MINUTES))))
         .withColumn("window", window_start(F.col("ts_event"), WINDOW_MINUTES))
-        .join(F.broadcast(touched.select("venue", "symbol", "window")), ["venue", "symbol", "window"], "left_semi")
+        .join(F.broadcast(spark.createDataFrame(wanted)), list(wanted.column_names), "left_semi")
     )
     minute = bars_from_trades(trades).persist()
     try:
@@ -109,45 +171,43 @@ def _bars(touched: DataFrame, ranges: list[TimeRange], version: int, settings: S
         minute.unpersist()
 
 
-def time_ranges(windows: set[dt.datetime]) -> list[TimeRange]:
-    """Windows joined where they touch, then, beyond MAX_RANGES, across the smallest gaps."""
-    length = dt.timedelta(minutes=WINDOW_MINUTES)
-    ranges: list[TimeRange] = []
-    for start in sorted(window.astimezone(dt.UTC) for window in windows):
-        if ranges and start <= ranges[-1].end:
-            ranges[-1] = TimeRange(ranges[-1].start, start + length)
-        else:
-            ranges.append(TimeRange(start, start + length))
-    if len(ranges) <= MAX_RANGES:
-        return ranges
-    by_gap = sorted(range(1, len(ranges)), key=lambda i: ranges[i].start - ranges[i - 1].end, reverse=True)
-    cuts = sorted(by_gap[: MAX_RANGES - 1])
-    bounds = [0, *cuts, len(ranges)]
-    return [TimeRange(ranges[a].start, ranges[b - 1].end) for a, b in itertools.pairwise(bounds)]
-
-
-def upsert(settings: Settings, table: Table, bars: pa.Table) -> int:
+def upsert(settings: Settings, table: Table, bars: pa.Table, of_silver: Transaction) -> int:
     """Insert new bars and update those whose content differs; returns how many rows were written.
 
+    `of_silver` is the version of Silver that the bars are of. Raises StaleBatchError where the table has been written
+    from a newer one; of two that write a day at the same moment, Delta lets only one through.
     deltalake commits a small Arrow table in a fiftieth of the time of Spark's MERGE (docs/adr/0002).
     """
     if bars.num_rows == 0:
         return 0
+    target = lake.open_table(settings, table)
+    newest = target.transaction_version(of_silver.app_id)
+    if newest is not None and newest > of_silver.version:
+        raise StaleBatchError(
+            f"{table.path} is already of version {newest} of {SILVER_TRADES.path}, this batch of {of_silver.version}",
+            "one stream at a time, with the newest checkpoint",
+            "stop the other one; this one can be started again",
+        )
     now = dt.datetime.now(dt.UTC)
-    starts = bars.column("bar_start").cast(pa.timestamp("us", tz="UTC"))
+    starts = bars.column("bar_start").cast(_UTC_MICROS)
     source = bars.set_column(bars.schema.get_field_index("bar_start"), "bar_start", starts)
     source = source.append_column("revision", pa.array([1] * bars.num_rows, pa.int64()))
-    source = source.append_column("updated_at", pa.array([now] * bars.num_rows, pa.timestamp("us", tz="UTC")))
+    source = source.append_column("updated_at", pa.array([now] * bars.num_rows, _UTC_MICROS))
     source = source.append_column("bar_date", starts.cast(pa.date32()))
     source = source.select(list(table.column_names)).cast(lake.arrow_schema(table))
     dates = sorted({str(value) for value in source.column("bar_date").to_pylist()})
     in_dates = ", ".join(f"DATE '{date}'" for date in dates)
     same_key = " AND ".join(f"t.{name} = s.{name}" for name in (*BAR_KEY, "bar_date"))
-    differs = " OR ".join(f"t.{name} <> s.{name}" for name in BAR_VALUES)
-    changes = {name: f"s.{name}" for name in (*BAR_VALUES, "updated_at")}
+    differs = " OR ".join(f"t.{name} <> s.{name}" for name in COMPARED)
+    changes = {name: f"s.{name}" for name in (*COMPARED, "updated_at")}
     metrics = (
-        lake.open_table(settings, table)
-        .merge(source, f"t.bar_date IN ({in_dates}) AND {same_key}", source_alias="s", target_alias="t")
+        target.merge(
+            source,
+            f"t.bar_date IN ({in_dates}) AND {same_key}",
+            source_alias="s",
+            target_alias="t",
+            commit_properties=CommitProperties(app_transactions=[of_silver]),
+        )
         .when_matched_update({**changes, "revision": "t.revision + 1"}, predicate=differs)
         .when_not_matched_insert({name: f"s.{name}" for name in table.column_names})
         .execute()

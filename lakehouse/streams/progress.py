@@ -16,6 +16,7 @@ from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,
     GOLD_BARS_5M,
+    SILVER_CONTINUITY,
     SILVER_FEED_EVENTS,
     SILVER_QUARANTINE,
     SILVER_TRADES,
@@ -28,7 +29,7 @@ KAFKA_SECONDS = 5.0
 #: Which tables a layer's query writes, and which table it reads (Bronze reads Kafka).
 WRITES: dict[str, tuple[Table, ...]] = {
     "bronze": (BRONZE_MESSAGES,),
-    "silver": (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS),
+    "silver": (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY),
     "gold": (GOLD_BARS_1M, GOLD_BARS_5M),
 }
 READS: dict[str, Table] = {"silver": BRONZE_MESSAGES, "gold": SILVER_TRADES}
@@ -36,7 +37,10 @@ READS: dict[str, Table] = {"silver": BRONZE_MESSAGES, "gold": SILVER_TRADES}
 
 @dataclass(frozen=True)
 class TableProgress:
-    """How far a table is. `lag` counts messages (Bronze) or rows of the source that have not been read yet."""
+    """How far a table is. `lag` counts messages (Bronze) or rows of the source that have not been read yet.
+
+    `rows_added` is 0 for silver/continuity, whose rows grow and join instead of being added.
+    """
 
     table_path: str
     rows: int

@@ -10,6 +10,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams import bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
+from lakehouse.streams.continuity import Ledger
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -67,6 +68,7 @@ def _reader_and_writer(
     if layer == "bronze":
         return bronze.read(spark, context), lambda rows, batch_id: bronze.write_batch(rows, batch_id, context)
     if layer == "silver":
-        marks = silver.HighWaterMarks(context.settings)
-        return silver.read(spark, context), lambda rows, batch_id: silver.write_batch(rows, batch_id, context, marks)
-    return gold.read(spark, context), lambda rows, batch_id: gold.write_batch(rows, batch_id, context)
+        ledger = Ledger(context.settings)
+        return silver.read(spark, context), lambda rows, batch_id: silver.write_batch(rows, batch_id, context, ledger)
+    known = gold.Knowledge(context.settings)
+    return gold.read(spark, context), lambda rows, batch_id: gold.write_batch(rows, batch_id, context, known)

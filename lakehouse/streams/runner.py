@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
 import time
 from types import TracebackType
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import lake
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LeaseHeldError, RetriableError
+from lakehouse.ledger import standalone_run_id
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
 from lakehouse.streams.lease import Lease
@@ -30,11 +31,6 @@ BATCH_GRACE_SECONDS = 5.0
 
 class StreamFailedError(RetriableError):
     """A streaming query ended by itself; its checkpoint and tables are whole, and it can be started again."""
-
-
-def standalone_run_id() -> str:
-    """The run id of a stream that Dagster did not start."""
-    return f"standalone:{os.getpid()}"
 
 
 class StreamRunner:
@@ -161,11 +157,14 @@ def materialize(
 
 
 def _catch_up(settings: Settings, layer: str, run_id: str) -> dict[str, TableProgress]:
+    from pyspark.errors import StreamingQueryException
+
     counter = LayerCounter()
     query = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW)
     try:
         while query.isActive:
-            query.awaitTermination(1)
+            with contextlib.suppress(StreamingQueryException):  # it is raised below, in one line
+                query.awaitTermination(1)
         if query.exception() is not None:
             raise stream_failure(layer, query)
     finally:

@@ -1,29 +1,45 @@
-"""bronze/messages → silver/trades, silver/quarantine, silver/feed_events.
+"""bronze/messages → silver/trades, silver/quarantine, silver/feed_events, silver/continuity.
 
-Guarantee: each trade once, for ever. An id above the high-water mark of its (venue, symbol) cannot be in the table yet,
-since this is its single writer: it is appended. Any other goes through an insert-only MERGE on (venue, symbol,
-trade_id). So a batch that runs again, a replayed topic, a repair a month later and a lost checkpoint add nothing.
+Guarantee: each trade once, for ever. The ledger knows every id that is in the table; a batch appends the others and
+nothing else. So a batch that runs again, a replayed topic, a repair a month later and a lost checkpoint add nothing.
 Insert-only keeps the table a stream for Gold. Every message ends in exactly one of: a trade, a duplicate, a feed event,
-a row in quarantine.
-Gap: the same id with other content counts as a duplicate of what came first.
+a row in quarantine; the same id with other content goes to quarantine, the first one stays.
+Two writers at once cannot double anything either: all appends share one Delta transaction id, so the second of two that
+know the same state of the table fails, and starts again with the ledger of the first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse import lake
+from lakehouse.errors import RetriableError
+from lakehouse.id_ranges import IdRange, IdRanges
+from lakehouse.presence import Key
 from lakehouse.settings import Settings
-from lakehouse.streams.batch import BatchContext, BatchResult
+from lakehouse.streams import dedup
+from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows
 from lakehouse.streams.checkpoints import delta_position
-from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
+from lakehouse.streams.continuity import Ledger
+from lakehouse.streams.segments import Arrival, News
+from lakehouse.tables import (
+    BRONZE_MESSAGES,
+    SILVER_CONTINUITY,
+    SILVER_FEED_EVENTS,
+    SILVER_QUARANTINE,
+    SILVER_TRADES,
+    Table,
+)
 from lakehouse.transforms import parse
+from lakehouse.transforms.islands import islands
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-Key = tuple[str, str]
+    from pyspark.sql import DataFrame, Row, SparkSession
 
 #: A batch reads whole versions of Bronze up to this size, so that a catch-up neither starves nor swamps the driver.
 MAX_BYTES_PER_TRIGGER = "64m"
@@ -31,46 +47,43 @@ MAX_BYTES_PER_TRIGGER = "64m"
 #: Below this a batch becomes one file a day; above, Spark's partitions are written side by side.
 SMALL_BATCH_ROWS = 200_000
 
+#: Delta's application id of every append to silver/trades, by whomever.
+APPENDS = "lakehouse/silver/trades"
 
-class HighWaterMarks:
-    """The greatest trade id of each (venue, symbol) in silver/trades; kept by its single writer."""
-
-    def __init__(self, settings: Settings) -> None:
-        rows = lake.sql(
-            settings,
-            "SELECT venue, symbol, max(trade_id) AS mark FROM trades GROUP BY venue, symbol",
-            trades=SILVER_TRADES,
-        ).to_pylist()
-        self._marks: dict[Key, int] = {(row["venue"], row["symbol"]): int(row["mark"]) for row in rows}
-
-    def of(self, key: Key) -> int:
-        """The mark of a key; -1 where it has no trade yet."""
-        return self._marks.get(key, -1)
-
-    def raise_to(self, key: Key, trade_id: int) -> None:
-        """Move a mark up, never down."""
-        self._marks[key] = max(self.of(key), trade_id)
+#: Feed events that tell of missing ids.
+CLAIM, GONE = "gap_opened", "gap_unavailable"
 
 
-@dataclass(frozen=True)
-class _KeySpan:
-    """Trades of one (venue, symbol) in a batch: how many, and between which ids."""
-
-    key: Key
-    rows: int
-    lowest: int
-    highest: int
+class OtherWriterError(RetriableError):
+    """silver/trades has changed under the feet of its single writer."""
 
 
 @dataclass(frozen=True)
 class _Contents:
     """What a parsed batch holds, from one pass over it."""
 
-    spans: tuple[_KeySpan, ...]
-    rows: int
-    trades: int
-    quarantined: int
-    feed_events: int
+    islands: tuple[Row, ...]
+    others: tuple[Row, ...]  #: kind, kafka_topic, kafka_partition, rows of what is no trade
+
+    @property
+    def trades(self) -> int:
+        return sum(row["rows"] for row in self.islands)
+
+    @property
+    def has_repeats(self) -> bool:
+        return any(row["rows"] > row["ids"] for row in self.islands)
+
+    def of_kind(self, kind: str) -> dict[tuple[str, int], int]:
+        return {(row["kafka_topic"], row["kafka_partition"]): row["rows"] for row in self.others if row["kind"] == kind}
+
+
+@dataclass
+class _Outcome:
+    """What became of a batch's trades, by Kafka topic and partition, and what the ledger is to learn."""
+
+    inserted: dict[tuple[str, int], int] = field(default_factory=dict)
+    conflicts: dict[tuple[str, int], int] = field(default_factory=dict)
+    arrived: tuple[Row, ...] = ()
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
@@ -82,148 +95,174 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     )
 
 
-def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, marks: HighWaterMarks) -> BatchResult:
-    """1 parse, 2 trades above the marks appended, 3 the others merged, 4 quarantine and feed events, 5 marks raised."""
+def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
+    """1 parse, 2 new trades appended, 3 repeats compared, 4 quarantine and feed events, 5 the ledger."""
     from pyspark import StorageLevel
 
     settings = context.settings
     parsed = parse.parse_messages(messages, settings).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         contents = _contents(parsed)
-        inserted = _insert_trades(parsed, contents, batch_id, context, marks) if contents.trades else 0
-        if contents.quarantined:
+        pending = batch_id == context.pending_batch
+        outcome = _take_trades(parsed, contents, pending, settings, ledger) if contents.trades else _Outcome()
+        if contents.of_kind("quarantine"):
             merge_by_offset(parse.quarantine(parsed, settings), SILVER_QUARANTINE, settings)
-        if contents.feed_events:
-            merge_by_offset(parse.feed_events(parsed), SILVER_FEED_EVENTS, settings)
+        news = _news(outcome.arrived)
+        if contents.of_kind("feed_event"):
+            events = parse.feed_events(parsed)
+            merge_by_offset(events, SILVER_FEED_EVENTS, settings)
+            _add_words(news, events)
+        ledger.take(news, lake.open_table(settings, SILVER_TRADES).version())
     finally:
         parsed.unpersist()
-    for span in contents.spans:
-        marks.raise_to(span.key, span.highest)
-    tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS)
-    return BatchResult(
+    partitions = _partitions(contents, outcome)
+    tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
+    return BatchResult.of_partitions(
+        partitions,
         source_start=delta_position(context.checkpoint.offset(batch_id - 1)),
         source_end=delta_position(context.checkpoint.offset(batch_id)),
-        rows_in=contents.rows,
-        rows_out=inserted,
-        rows_duplicate=contents.trades - inserted,
-        rows_quarantined=contents.quarantined,
-        rows_feed_events=contents.feed_events,
         versions={table.path: lake.open_table(settings, table).version() for table in tables},
     )
 
 
 def _contents(parsed: DataFrame) -> _Contents:
-    from pyspark.sql import functions as F  # noqa: N812
-
-    is_trade = F.col("kind") == "trade"
-    trade_id = F.when(is_trade, F.col("m.trade_id").cast("bigint"))
+    """One job for both: islands of the trades, counts of the rest."""
+    others = (
+        parsed.where(F.col("kind") != "trade")
+        .groupBy("kind", F.col("topic").alias("kafka_topic"), F.col("partition").alias("kafka_partition"))
+        .agg(F.count("*").alias("rows"))
+    )
     rows = (
-        parsed.groupBy(
-            "kind",
-            F.when(is_trade, F.col("m.venue")).alias("venue"),
-            F.when(is_trade, F.col("m.symbol")).alias("symbol"),
-        )
-        .agg(F.count("*").alias("n"), F.min(trade_id).alias("lowest"), F.max(trade_id).alias("highest"))
+        islands(parse.trades(parsed))
+        .withColumn("kind", F.lit("trade"))
+        .unionByName(others, allowMissingColumns=True)
         .collect()
     )
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["kind"]] = counts.get(row["kind"], 0) + row["n"]
-    spans = tuple(
-        _KeySpan((row["venue"], row["symbol"]), row["n"], row["lowest"], row["highest"])
-        for row in rows
-        if row["kind"] == "trade"
-    )
     return _Contents(
-        spans,
-        sum(counts.values()),
-        counts.get("trade", 0),
-        counts.get("quarantine", 0),
-        counts.get("feed_event", 0),
+        tuple(row for row in rows if row["kind"] == "trade"), tuple(row for row in rows if row["kind"] != "trade")
     )
 
 
-def _insert_trades(
-    parsed: DataFrame, contents: _Contents, batch_id: int, context: BatchContext, marks: HighWaterMarks
-) -> int:
-    """Insert the trades that are not there yet and return how many this batch has put into the table."""
-    from pyspark.sql import functions as F  # noqa: N812
-
-    settings = context.settings
-    app_id = context.app_id(SILVER_TRADES)
-    rows = parse.first_of_key(parse.trades(parsed))
-    if contents.trades <= SMALL_BATCH_ROWS:
-        rows = rows.coalesce(1)
-    old = [span for span in contents.spans if span.lowest <= marks.of(span.key)]
-    if batch_id == context.pending_batch:  # an earlier process may have got anywhere with it
-        _merge_trades(rows, contents.spans, settings)
-        return _rows_of_batch(parsed, settings)
-    if not old:
-        return _append(rows, batch_id, app_id, settings)
-    mark = _mark_column(contents.spans, marks)
-    appended = _append(rows.where(F.col("trade_id") > mark), batch_id, app_id, settings)
-    return appended + _merge_trades(rows.where(F.col("trade_id") <= mark), contents.spans, settings)
-
-
-def _mark_column(spans: tuple[_KeySpan, ...], marks: HighWaterMarks) -> Any:
-    """The high-water mark of a row's key, as a column."""
-    from pyspark.sql import functions as F  # noqa: N812
-
-    pairs: list[Any] = []
-    for span in spans:
-        pairs += [F.lit("|".join(span.key)), F.lit(marks.of(span.key))]
-    return F.create_map(*pairs)[F.concat_ws("|", "venue", "symbol")]
+def _take_trades(parsed: DataFrame, contents: _Contents, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
+    """Append what is new, quarantine what conflicts."""
+    trades = parse.trades(parsed)
+    seen = _seen(contents.islands, ledger)
+    expected = _new_ids(contents.islands, ledger)
+    plain = not seen and not contents.has_repeats
+    rows = trades if plain else dedup.fresh(trades, seen).persist()
+    try:
+        # Without repeats of earlier batches the islands of the whole batch are those of its new rows.
+        arrived = contents.islands if not seen else tuple(islands(rows).collect()) if expected else ()
+        if expected:
+            _append(rows.coalesce(1) if contents.trades <= SMALL_BATCH_ROWS else rows, expected, settings)
+        outcome = _Outcome(arrived=arrived)
+        for row in arrived:
+            place = row["kafka_topic"], row["kafka_partition"]
+            outcome.inserted[place] = outcome.inserted.get(place, 0) + row["ids"]
+        if contents.trades > expected:
+            outcome.conflicts = _quarantine_conflicts(dedup.repeats(trades, rows), parsed, settings)
+    finally:
+        if not plain:
+            rows.unpersist()
+    if pending:  # an earlier process may have got anywhere with it: what counts is what the table holds of it
+        outcome.inserted = dedup.inserted_by_partition(trades, settings)
+    return outcome
 
 
-def _append(rows: DataFrame, batch_id: int, app_id: str, settings: Settings) -> int:
-    before = lake.open_table(settings, SILVER_TRADES).version()
+def _seen(found: Sequence[Row], ledger: Ledger) -> list[tuple[Key, IdRange]]:
+    """The parts of a batch's islands that are in the table already."""
+    parts = {
+        (row["venue"], row["symbol"], ids)
+        for row in found
+        for ids in ledger.present((row["venue"], row["symbol"])).within(row["first_id"], row["last_id"])
+    }
+    return [((venue, symbol), ids) for venue, symbol, ids in sorted(parts)]
+
+
+def _new_ids(found: Sequence[Row], ledger: Ledger) -> int:
+    """How many ids of a batch's islands are not in the table."""
+    ids: dict[Key, IdRanges] = {}
+    for row in found:
+        ids.setdefault((row["venue"], row["symbol"]), IdRanges()).add(row["first_id"], row["last_id"])
+    return sum(
+        last - first + 1
+        for key, ranges in ids.items()
+        for start, end in ranges
+        for first, last in ledger.present(key).missing(start, end)
+    )
+
+
+def _append(rows: DataFrame, expected: int, settings: Settings) -> None:
+    """One commit with exactly `expected` rows. Raises OtherWriterError where somebody else has written meanwhile."""
+    before = lake.open_table(settings, SILVER_TRADES)
+    number = (before.transaction_version(APPENDS) or 0) + 1
     (
         rows.write.format("delta")
         .mode("append")
-        .option("txnAppId", app_id)
-        .option("txnVersion", batch_id)
+        .option("txnAppId", APPENDS)
+        .option("txnVersion", number)
         .partitionBy(*SILVER_TRADES.partition_by)
         .save(lake.table_uri(settings, SILVER_TRADES))
     )
-    return _added_rows(settings, before, "numOutputRows")
+    after = lake.open_table(settings, SILVER_TRADES)
+    # A commit with a transaction version that the table has seen is skipped by Delta without a word.
+    metrics = after.history(1)[0].get("operationMetrics", {}) if after.version() > before.version() else {}
+    added = int(metrics.get("numOutputRows", 0))
+    if added != expected or after.version() != before.version() + 1:
+        raise OtherWriterError(
+            f"{SILVER_TRADES.path} took {added:,} rows of this batch, in {after.version() - before.version()} commits",
+            f"{expected:,} in one; another stream writes the same table",
+            "stop one of them; this one can be started again",
+        )
 
 
-def _merge_trades(rows: DataFrame, spans: tuple[_KeySpan, ...], settings: Settings) -> int:
-    """Insert-only MERGE. The batch's ids stand in the condition as literals, so files without them are skipped."""
-    from delta.tables import DeltaTable
+def _quarantine_conflicts(repeated: DataFrame, parsed: DataFrame, settings: Settings) -> dict[tuple[str, int], int]:
+    """Put the repeats with other content into quarantine and count them."""
+    found = dedup.conflicts(repeated, settings).persist()
+    try:
+        counts = dedup.by_partition(found)
+        if counts:
+            merge_by_offset(parse.quarantined(parsed, found), SILVER_QUARANTINE, settings)
+        return counts
+    finally:
+        found.unpersist()
 
-    before = lake.open_table(settings, SILVER_TRADES).version()
-    lowest, highest = min(span.lowest for span in spans), max(span.highest for span in spans)
-    same_key = " AND ".join(f"t.{name} = s.{name}" for name in SILVER_TRADES.key)
-    (
-        DeltaTable.forPath(rows.sparkSession, lake.table_uri(settings, SILVER_TRADES))
-        .alias("t")
-        .merge(rows.alias("s"), f"{same_key} AND t.trade_id >= {lowest} AND t.trade_id <= {highest}")
-        .whenNotMatchedInsertAll()
-        .execute()
+
+def _news(arrived: Sequence[Row]) -> dict[Key, News]:
+    news: dict[Key, News] = {}
+    for row in arrived:
+        arrival = Arrival(row["first_id"], row["last_id"], row["ts_first"], row["ts_last"], row["repaired"])
+        news.setdefault((row["venue"], row["symbol"]), News()).arrived.append(arrival)
+    return news
+
+
+def _add_words(news: dict[Key, News], events: DataFrame) -> None:
+    """Add what ingest says of missing ids. There are few such events: a gap is one, however wide."""
+    gaps = events.where(
+        F.col("event").isin(CLAIM, GONE) & F.col("symbol").isNotNull() & (F.col("first_id") <= F.col("last_id"))
     )
-    return _added_rows(settings, before, "numTargetRowsInserted")
+    for row in gaps.select("venue", "symbol", "event", "first_id", "last_id").collect():
+        item = news.setdefault((row["venue"], row["symbol"]), News())
+        (item.claimed if row["event"] == CLAIM else item.gone).append((row["first_id"], row["last_id"]))
 
 
-def _added_rows(settings: Settings, before: int, metric: str) -> int:
-    """Rows that the commit after version `before` added; 0 where nothing was committed."""
-    table = lake.open_table(settings, SILVER_TRADES)
-    if table.version() == before:
-        return 0
-    return int(table.history(1)[0]["operationMetrics"][metric])
-
-
-def _rows_of_batch(parsed: DataFrame, settings: Settings) -> int:
-    """Rows of silver/trades that come from this batch's messages: the count of a batch that runs a second time."""
-    from pyspark.sql import functions as F  # noqa: N812
-
-    silver = parsed.sparkSession.read.format("delta").load(lake.table_uri(settings, SILVER_TRADES))
-    offsets = parsed.where(F.col("kind") == "trade").select(
-        F.col("topic").alias("kafka_topic"),
-        F.col("partition").alias("kafka_partition"),
-        F.col("offset").alias("kafka_offset"),
-    )
-    return silver.join(offsets, list(offsets.columns), "left_semi").count()
+def _partitions(contents: _Contents, outcome: _Outcome) -> dict[tuple[str, int], PartitionRows]:
+    """Every message of the batch, by Kafka topic and partition and by where it ended."""
+    trades: Counter[tuple[str, int]] = Counter()
+    for row in contents.islands:
+        trades[row["kafka_topic"], row["kafka_partition"]] += row["rows"]
+    quarantined, events = contents.of_kind("quarantine"), contents.of_kind("feed_event")
+    result: dict[tuple[str, int], PartitionRows] = {}
+    for place in sorted({*trades, *quarantined, *events}):
+        inserted, conflicts = outcome.inserted.get(place, 0), outcome.conflicts.get(place, 0)
+        result[place] = PartitionRows(
+            rows_in=trades[place] + quarantined.get(place, 0) + events.get(place, 0),
+            out=inserted,
+            duplicate=trades[place] - inserted - conflicts,
+            quarantined=quarantined.get(place, 0) + conflicts,
+            feed_events=events.get(place, 0),
+        )
+    return result
 
 
 def merge_by_offset(rows: DataFrame, table: Table, settings: Settings) -> None:

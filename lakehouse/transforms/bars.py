@@ -3,7 +3,7 @@
 A bar is a fold over the trades of one (venue, symbol, minute), ordered by (ts_event, trade_id); `lakehouse.tables` says
 what each column means. All figures are exact decimals: a product price × size is rounded half-up to 18 decimals once a
 trade, which changes nothing for the venues' own scales (10 + 8 decimals at most, exchanges' documents), and the two
-quotients once a bar.
+quotients once a bar. `complete` is not made here: it depends on trades outside the bar (`streams/gold_complete.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BAR_KEY = ("venue", "symbol", "bar_start")
 
-#: Columns of a bar that come from trades; `revision` and `updated_at` are the table's own.
+#: Columns of a bar that come from its trades; `complete`, `revision` and `updated_at` are the stream's.
 BAR_VALUES = (
     "open",
     "high",
@@ -57,18 +57,17 @@ def notional(price: Column, size: Column) -> Column:
 
 
 def bars_from_trades(trades: DataFrame) -> DataFrame:
-    """One-minute bars of Silver trades: BAR_KEY, BAR_VALUES and the fold's own first/last order keys."""
+    """One-minute bars of Silver trades: BAR_KEY and BAR_VALUES."""
     order = F.struct("ts_event", "trade_id")
-    first_last = F.struct("price", "trade_id")
     nothing = F.lit(0).cast("decimal(38,18)")
     totals = (
         trades.withColumn("bar_start", window_start(F.col("ts_event"), 1))
         .groupBy(*BAR_KEY)
         .agg(
-            F.min_by(first_last, order).alias("first"),
-            F.max_by(first_last, order).alias("last"),
+            F.min_by("price", order).alias("open"),
             F.max("price").alias("high"),
             F.min("price").alias("low"),
+            F.max_by("price", order).alias("close"),
             F.sum("size").cast("decimal(38,18)").alias("volume"),
             F.sum(notional(F.col("price"), F.col("size"))).cast("decimal(38,18)").alias("quote_volume"),
             F.count("*").alias("trades"),
@@ -78,9 +77,11 @@ def bars_from_trades(trades: DataFrame) -> DataFrame:
             F.sum(F.when(F.col("side") == "sell", F.col("size")).otherwise(nothing))
             .cast("decimal(38,18)")
             .alias("sell_volume"),
+            F.min("trade_id").alias("first_trade_id"),
+            F.max("trade_id").alias("last_trade_id"),
         )
     )
-    return _finish(totals)
+    return _with_quotients(totals)
 
 
 def longer_bars(bars: DataFrame, minutes: int) -> DataFrame:
@@ -90,42 +91,24 @@ def longer_bars(bars: DataFrame, minutes: int) -> DataFrame:
         .withColumn("bar_start", window_start(F.col("minute"), minutes))
         .groupBy(*BAR_KEY)
         .agg(
-            F.min_by(F.struct(F.col("open").alias("price"), F.col("first_trade_id").alias("trade_id")), "minute").alias(
-                "first"
-            ),
-            F.max_by(F.struct(F.col("close").alias("price"), F.col("last_trade_id").alias("trade_id")), "minute").alias(
-                "last"
-            ),
+            F.min_by("open", "minute").alias("open"),
             F.max("high").alias("high"),
             F.min("low").alias("low"),
+            F.max_by("close", "minute").alias("close"),
             *(
                 F.sum(name).cast("decimal(38,18)").alias(name)
                 for name in ("volume", "quote_volume", "buy_volume", "sell_volume")
             ),
             F.sum("trades").alias("trades"),
+            F.min("first_trade_id").alias("first_trade_id"),
+            F.max("last_trade_id").alias("last_trade_id"),
         )
     )
-    return _finish(totals)
+    return _with_quotients(totals)
 
 
-def _finish(totals: DataFrame) -> DataFrame:
-    quotient = (
-        (F.col("quote_volume") / F.col("volume")).cast("decimal(38,18)"),
-        ((F.col("buy_volume") - F.col("sell_volume")).cast("decimal(38,18)") / F.col("volume")).cast("decimal(38,18)"),
-    )
-    return totals.select(
-        *BAR_KEY,
-        F.col("first.price").alias("open"),
-        "high",
-        "low",
-        F.col("last.price").alias("close"),
-        "volume",
-        "quote_volume",
-        quotient[0].alias("vwap"),
-        "trades",
-        "buy_volume",
-        "sell_volume",
-        quotient[1].alias("pressure"),
-        F.col("first.trade_id").alias("first_trade_id"),
-        F.col("last.trade_id").alias("last_trade_id"),
-    )
+def _with_quotients(totals: DataFrame) -> DataFrame:
+    vwap = (F.col("quote_volume") / F.col("volume")).cast("decimal(38,18)")
+    balance = (F.col("buy_volume") - F.col("sell_volume")).cast("decimal(38,18)")
+    pressure = (balance / F.col("volume")).cast("decimal(38,18)")
+    return totals.withColumns({"vwap": vwap, "pressure": pressure}).select(*BAR_KEY, *BAR_VALUES)

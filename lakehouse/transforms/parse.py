@@ -122,20 +122,31 @@ def quarantine(parsed: DataFrame, settings: Settings) -> DataFrame:
         .when(F.col("topic") == settings.topic_feed_events, _first_failure(_event_rules(settings)))
         .otherwise(F.coalesce(_first_failure(_trade_rules(settings)), unnamed))
     )
-    return (
-        parsed.where(F.col("kind") == "quarantine")
-        .withColumn("failed", failed)
-        .select(
-            F.col("failed.rule").alias("rule"),
-            F.col("failed.detail").alias("detail"),
-            F.col("m.venue").alias("venue"),
-            F.col("m.symbol").alias("symbol"),
-            F.expr("try_cast(m.trade_id as bigint)").alias("trade_id"),
-            "key",
-            "value_raw",
-            *_lineage(),
-            F.col("ingest_date").alias(SILVER_QUARANTINE.partition_by[0]),
-        )
+    return _quarantine_rows(parsed.where(F.col("kind") == "quarantine").withColumn("failed", failed))
+
+
+def quarantined(parsed: DataFrame, verdicts: DataFrame) -> DataFrame:
+    """The rows of silver/quarantine of messages that were judged elsewhere: Kafka position, rule, detail of each."""
+    failed = verdicts.select(
+        F.col("kafka_topic").alias("topic"),
+        F.col("kafka_partition").alias("partition"),
+        F.col("kafka_offset").alias("offset"),
+        F.struct("rule", "detail").alias("failed"),
+    )
+    return _quarantine_rows(parsed.join(failed, ["topic", "partition", "offset"]))
+
+
+def _quarantine_rows(judged: DataFrame) -> DataFrame:
+    return judged.select(
+        F.col("failed.rule").alias("rule"),
+        F.col("failed.detail").alias("detail"),
+        F.col("m.venue").alias("venue"),
+        F.col("m.symbol").alias("symbol"),
+        F.expr("try_cast(m.trade_id as bigint)").alias("trade_id"),
+        "key",
+        "value_raw",
+        *_lineage(),
+        F.col("ingest_date").alias(SILVER_QUARANTINE.partition_by[0]),
     )
 
 

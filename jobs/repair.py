@@ -1,0 +1,62 @@
+"""The job `repair`: mend the open holes that ingest has left, then end.
+
+Guarantee: that of `lakehouse.mend`. What it could not mend is no failure of the run: its figures say so, and the sensor
+`mend_holes` sends the next run, after a while where nothing has changed.
+"""
+
+# Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
+
+from dataclasses import asdict
+
+from dagster import AssetObservation, Config, OpExecutionContext, ResourceParam, in_process_executor, job, op
+from pydantic import Field
+
+from assets.lineage import table_key
+from jobs.hosting import hosting
+from jobs.kept import HOLES_TAG, NAME_TAG, REPAIR
+from lakehouse.holes import open_holes
+from lakehouse.mend import REPAIR_SECONDS, MendReport, digest, mend
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_CONTINUITY
+
+
+class RepairConfig(Config):
+    """Config of one repair run."""
+
+    older_than_seconds: float | None = Field(
+        None, ge=0, description="Younger holes are left to ingest. Default: the setting repair_after_seconds."
+    )
+    timeout_seconds: float = Field(REPAIR_SECONDS, gt=0, description="How long it may ask the venues.")
+
+
+@op
+def mend_open_holes(context: OpExecutionContext, config: RepairConfig, settings: ResourceParam[Settings]) -> None:
+    """Fetch the missing trades over REST, send them to Kafka, and see Silver's ledger close, where a stream is live."""
+    with hosting(context, settings, REPAIR) as lease:
+        older_than = settings.repair_after_seconds if config.older_than_seconds is None else config.older_than_seconds
+        holes = open_holes(settings, older_than)
+        # Before the work: whatever ends this run, the sensor can tell whether it is still about the same holes.
+        context.instance.add_run_tags(context.run_id, {HOLES_TAG: digest(holes)})
+        report = mend(settings, holes, config.timeout_seconds, hold=lease.hold)
+        figures = _figures(report)
+        context.log.info(", ".join(f"{name} {figure}" for name, figure in figures.items()))
+        context.log_event(AssetObservation(table_key(SILVER_CONTINUITY.path), metadata=figures))
+        context.add_output_metadata(figures)
+
+
+def _figures(report: MendReport) -> dict[str, int | str]:
+    figures = asdict(report)
+    if report.still_open is None:
+        figures["still_open"] = "not known: no Silver stream is live"
+    return figures
+
+
+@job(
+    executor_def=in_process_executor,
+    tags={NAME_TAG: REPAIR},
+    description="Bounded: mends the open holes of silver/continuity over the venues' REST history. "
+    "Launched by the sensor `mend_holes` where there are any.",
+)
+def repair() -> None:
+    """Mend once."""
+    mend_open_holes()

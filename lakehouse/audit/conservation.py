@@ -1,0 +1,100 @@
+"""Kafka = Bronze = Silver + duplicates + quarantined + feed events, by Kafka partition, from the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from lakehouse.audit.kafka import KafkaOffsets
+from lakehouse.quality.accounting import Account, named
+from lakehouse.quality.model import count_of
+from lakehouse.settings import Settings
+
+#: Word of the setting under which Bronze begins with the first message that Kafka has.
+_FROM_THE_START = "earliest"
+
+
+@dataclass(frozen=True)
+class PartitionProof:
+    """One Kafka partition. Everything is counted in messages, except `bronze_rows`.
+
+    `kafka_first` and `kafka_next` are None where no broker answered. `not_yet` is what Kafka holds beyond the snapshot.
+    `unaccounted` and `ahead`: lost, and in Silver by a batch that was cut and will run again.
+    """
+
+    topic: str
+    partition: int
+    kafka_first: int | None
+    kafka_next: int | None
+    not_yet: int | None
+    first: int | None
+    last: int | None
+    bronze_rows: int
+    messages: int
+    missing: int
+    trades: int
+    duplicates: int
+    quarantined: int
+    feed_events: int
+    unaccounted: int
+    ahead: int
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.topic} partition {self.partition}"
+
+
+def prove(account: Account, kafka: KafkaOffsets | None) -> PartitionProof:
+    """The figures of one partition."""
+    lineage = account.lineage
+    following = 0 if lineage.last is None else lineage.last + 1
+    return PartitionProof(
+        topic=lineage.topic,
+        partition=lineage.partition,
+        kafka_first=kafka.first if kafka else None,
+        kafka_next=kafka.next if kafka else None,
+        not_yet=max(0, kafka.next - max(following, kafka.first)) if kafka else None,
+        first=lineage.first,
+        last=lineage.last,
+        bronze_rows=lineage.bronze_rows,
+        messages=lineage.offsets.count(),
+        missing=sum(last - first + 1 for first, last in lineage.missing),
+        trades=lineage.trades,
+        duplicates=account.duplicates.proved,
+        quarantined=lineage.quarantined,
+        feed_events=lineage.feed_events,
+        unaccounted=account.duplicates.unaccounted.count(),
+        ahead=lineage.ahead.count(),
+    )
+
+
+def faults(settings: Settings, account: Account, proof: PartitionProof) -> Iterator[str]:
+    """One sentence for each way in which a partition is not conserved."""
+    lineage = account.lineage
+    if proof.missing:
+        yield f"{proof.name}: {count_of(proof.missing, 'offset')} missing in bronze/messages: {named(lineage.missing)}"
+    if lineage.doubled_rows:
+        yield f"{proof.name}: {count_of(lineage.doubled_rows, 'row')} of bronze/messages beyond one an offset"
+    if proof.kafka_first is not None and proof.kafka_next is not None:
+        if proof.last is not None and proof.last >= proof.kafka_next:
+            yield (
+                f"{proof.name}: bronze/messages has offsets up to {proof.last}, Kafka only up to "
+                f"{proof.kafka_next - 1}: Kafka lost messages, or is another cluster"
+            )
+        if settings.starting_offsets == _FROM_THE_START and proof.first is not None and proof.kafka_first < proof.first:
+            yield (
+                f"{proof.name}: Kafka still has offsets from {proof.kafka_first}, bronze/messages begins at "
+                f"{proof.first}"
+            )
+    yield from account.faults()
+
+
+def unread(kafka: Mapping[tuple[str, int], KafkaOffsets], accounts: list[Account]) -> list[PartitionProof]:
+    """Partitions that Kafka has and no table knows: nothing of them has been read yet."""
+    known = {(one.lineage.topic, one.lineage.partition) for one in accounts}
+    return [
+        PartitionProof(*place, offsets.first, offsets.next, offsets.next - offsets.first, None, None, *(0,) * 9)
+        for place, offsets in sorted(kafka.items())
+        if place not in known
+    ]

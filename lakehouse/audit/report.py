@@ -1,0 +1,67 @@
+"""What an audit found: figures and sentences only, ready for JSON. `view` prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from lakehouse.audit.bars import BarsProof
+from lakehouse.audit.conservation import PartitionProof
+from lakehouse.audit.holes import HolesProof
+from lakehouse.audit.ledger import BooksProof
+from lakehouse.audit.quarantined import RuleCount
+from lakehouse.audit.simulated import SimulatedProof
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The versions that were compared. `snapshot_at` is when the last batch in it was committed."""
+
+    snapshot_at: datetime
+    bronze: int
+    trades: int
+    quarantine: int
+    feed_events: int
+    continuity: int
+    bars: dict[str, int]
+
+
+@dataclass
+class Report:
+    """One audit. `faults` are why it is not exact, one sentence each; `notes` are worth knowing and no fault."""
+
+    home: str
+    taken_at: datetime
+    seconds: float
+    kafka: str
+    versions: Versions
+    partitions: list[PartitionProof]
+    silver_rows: int
+    bars: list[BarsProof]
+    holes: HolesProof
+    quarantine: list[RuleCount]
+    books: list[BooksProof]
+    simulated: SimulatedProof | None
+    #: Messages in Kafka that the snapshot does not have yet; None where no broker answered.
+    messages_not_yet: int | None
+    #: Rows of silver/trades that have been added since.
+    rows_not_yet: int
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every statement holds."""
+        return not self.faults
+
+    def total(self, figure: str) -> int:
+        """A figure over all Kafka partitions."""
+        return sum(getattr(partition, figure) for partition in self.partitions)
+
+
+def to_json(report: Report) -> str:
+    """The report as one JSON object, with the verdict under `exact`."""
+    found = msgspec.to_builtins(report)
+    return msgspec.json.format(msgspec.json.encode({"exact": report.exact, **found}), indent=2).decode()

@@ -1,0 +1,158 @@
+"""One audit, from the snapshot to the verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from deltalake.exceptions import DeltaError
+
+from lakehouse.audit import bars, conservation, holes, kafka, ledger, quarantined, simulated
+from lakehouse.audit import snapshot as snapshots
+from lakehouse.audit.report import Report, Versions
+from lakehouse.audit.snapshot import Snapshot
+from lakehouse.errors import BrokerUnavailableError, TerminalError
+from lakehouse.lake import open_table, row_count
+from lakehouse.quality.accounting import account
+from lakehouse.quality.ids import TradeIds, ids_of_trades, read_ledger
+from lakehouse.quality.model import count_of
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_TRADES
+
+#: Keys that are named where ids are there more than once.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What else an audit is to hold against the lake.
+
+    `strict`: an open hole is a fault, and so is a trade of the simulator's record that is not in Silver yet.
+    `from_beginning`: so is one from before Silver's first.
+    """
+
+    simulator_url: str | None = None
+    strict: bool = False
+    from_beginning: bool = False
+
+
+def audit(settings: Settings, options: Options | None = None) -> Report:
+    """Prove one lake, or say what is wrong. Raises TerminalError where it cannot be read or no versions match."""
+    with _readable(settings):
+        return _audit(settings, options or Options())
+
+
+def _audit(settings: Settings, options: Options) -> Report:
+    started = time.monotonic()
+    snapshot = snapshots.take(settings)
+    try:
+        offsets, broker = kafka.read_offsets(settings), "answered"
+    except BrokerUnavailableError as error:
+        offsets, broker = {}, f"no answer, offsets are those of ops/batches and the tables ({error.found})"
+    accounts = account(settings, snapshot.versions)
+    proofs = [conservation.prove(one, offsets.get((one.lineage.topic, one.lineage.partition))) for one in accounts]
+    trades = ids_of_trades(settings, snapshot.trades_version)
+    id_ledger = read_ledger(settings, snapshot.continuity_version)
+    report = Report(
+        home=str(settings.home),
+        taken_at=snapshot.taken_at,
+        seconds=0.0,
+        kafka=broker,
+        versions=_versions(snapshot),
+        partitions=sorted(
+            [*proofs, *conservation.unread(offsets, accounts)], key=lambda one: (one.topic, one.partition)
+        ),
+        silver_rows=trades.rows,
+        bars=[bars.prove_bars(settings, snapshot, trades, table, minutes) for table, minutes in bars.BAR_TABLES],
+        holes=holes.prove_holes(settings, snapshot, id_ledger, trades),
+        quarantine=quarantined.count_rules(settings, snapshot.versions.quarantine),
+        books=[
+            ledger.bronze_books(snapshot.bronze_batches, accounts),
+            ledger.silver_books(snapshot.silver_batches, accounts),
+            ledger.gold_books(snapshot.gold_batches, trades.rows),
+        ],
+        simulated=simulated.compare(settings, snapshot, options.simulator_url, id_ledger, trades)
+        if options.simulator_url
+        else None,
+        messages_not_yet=None,
+        rows_not_yet=row_count(open_table(settings, SILVER_TRADES)) - snapshot.trades_rows,
+    )
+    for one, proof in zip(accounts, proofs, strict=True):
+        report.faults += conservation.faults(settings, one, proof)
+    if offsets:
+        report.messages_not_yet = sum(one.not_yet or 0 for one in report.partitions)
+    _judge(report, trades, options)
+    report.seconds = round(time.monotonic() - started, 3)
+    return report
+
+
+def _judge(report: Report, trades: TradeIds, options: Options) -> None:
+    """Collect the faults of all parts, and what is worth knowing."""
+    if trades.surplus:
+        doubled = sorted(trades.doubled.items(), key=lambda item: item[0])[:_NAMED]
+        places = ", ".join(f"{' '.join(key)} near id {ids.lowest}" for key, ids in doubled)
+        report.faults.append(f"silver/trades: {count_of(trades.surplus, 'row')} beyond one a trade: {places}")
+    for faults in (*(one.faults for one in report.bars), report.holes.faults, *(one.faults for one in report.books)):
+        report.faults += faults
+    if report.holes.total("open") and options.strict:
+        ids, holes = count_of(report.holes.total("open"), "id"), count_of(report.holes.total("open_holes"), "hole")
+        report.faults.append(f"silver/continuity: {ids} in {holes} open")
+    for partition in report.partitions:
+        if partition.ahead:
+            report.notes.append(
+                f"{partition.name}: {count_of(partition.ahead, 'message')} beyond the snapshot in Silver already, by a "
+                "batch that was cut and runs again"
+            )
+    for books in report.books:
+        if books.without_row:
+            report.notes.append(
+                f"ops/batches of {books.query}: {count_of(books.without_row, 'row')} of the table in no batch: one was "
+                "killed before its row, and its checkpoint was lost"
+            )
+    if report.simulated is not None:
+        _judge_record(report, options)
+
+
+def _judge_record(report: Report, options: Options) -> None:
+    assert report.simulated is not None
+    report.notes += report.simulated.notes
+    for market in report.simulated.markets:
+        name = f"{market.venue} {market.symbol}"
+        report.faults += market.faults
+        if market.before_first and options.from_beginning:
+            before = count_of(market.before_first, "recorded trade")
+            report.faults.append(f"{name}: {before} from before the first in Silver")
+        if market.not_yet and options.strict:
+            report.faults.append(f"{name}: {count_of(market.not_yet, 'recorded trade')} beyond the last in Silver")
+
+
+def _versions(snapshot: Snapshot) -> Versions:
+    return Versions(
+        snapshot_at=snapshot.gold.committed_at,
+        bronze=snapshot.bronze_version,
+        trades=snapshot.trades_version,
+        quarantine=snapshot.versions.quarantine,
+        feed_events=snapshot.versions.feed_events,
+        continuity=snapshot.continuity_version,
+        bars={table.path: snapshot.gold.version_of(table.path) for table, _ in bars.BAR_TABLES},
+    )
+
+
+@contextlib.contextmanager
+def _readable(settings: Settings) -> Iterator[None]:
+    """Turn what cannot be read (a file that is gone, a version that was vacuumed) into one line."""
+    try:
+        yield
+    except DeltaError as error:
+        raise _unreadable(settings, error) from None
+    except Exception as error:
+        # deltalake's DataFusion raises plain Exception for what goes wrong while a query runs.
+        if type(error) is not Exception:
+            raise
+        raise _unreadable(settings, error) from None
+
+
+def _unreadable(settings: Settings, error: Exception) -> TerminalError:
+    return TerminalError(f"{settings.lake} cannot be read: {' '.join(str(error).split())}", "all of its tables")

@@ -1,0 +1,144 @@
+"""Which versions of the tables belong together, found backwards from Gold.
+
+1. A gold batch that ended at a whole version of Silver names the bars' versions and that version.
+2. A silver batch that ended at a whole version of Bronze, and after which Silver held the same rows, names the versions
+   of silver/quarantine, silver/feed_events and silver/continuity, and that version of Bronze.
+3. The bronze batches up to that version name Kafka's offsets.
+
+A batch that ended inside a version of its source is comparable with none, and neither is one of a stream that lost its
+checkpoint and is still behind where it once was. silver/trades only ever grows, so two of its versions with the same
+number of rows hold the same rows: that finds the batch where a version was left by a run that was killed before its
+row in ops/batches, or by maintenance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lakehouse.audit.books import Entry, read_books
+from lakehouse.errors import TerminalError
+from lakehouse.lake import open_table, row_count
+from lakehouse.quality.lineage import Versions
+from lakehouse.settings import Settings
+from lakehouse.tables import (
+    BRONZE_MESSAGES,
+    SILVER_CONTINUITY,
+    SILVER_FEED_EVENTS,
+    SILVER_QUARANTINE,
+    SILVER_TRADES,
+)
+
+#: Gold batches that are tried, newest first: at a batch every five seconds, the last quarter of an hour.
+GOLD_BATCHES_BACK = 200
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Versions that belong together, and the entries of ops/batches up to them."""
+
+    taken_at: datetime
+    gold: Entry
+    silver: Entry
+    trades_version: int
+    trades_rows: int
+    bronze_version: int
+    bronze_batches: tuple[Entry, ...]
+    silver_batches: tuple[Entry, ...]
+    gold_batches: tuple[Entry, ...]
+
+    @property
+    def versions(self) -> Versions:
+        """Of the tables that hold a message or what became of it."""
+        return Versions(
+            self.bronze_version,
+            self.trades_version,
+            self.silver.version_of(SILVER_QUARANTINE.path),
+            self.silver.version_of(SILVER_FEED_EVENTS.path),
+        )
+
+    @property
+    def continuity_version(self) -> int:
+        """Of the ledger of ids."""
+        return self.silver.version_of(SILVER_CONTINUITY.path)
+
+
+def take(settings: Settings) -> Snapshot:
+    """The newest snapshot. Raises TerminalError where no versions can be matched, never a wrong match."""
+    now = datetime.now(UTC)
+    books = read_books(settings)
+    gold_front, silver_front = list(at_front(books["gold"])), list(at_front(books["silver"]))
+    if not gold_front or not silver_front:
+        lacking = "gold" if not gold_front else "silver"
+        raise TerminalError(
+            f"no {lacking} batch in {settings.lake} has ended at a whole version of its source",
+            "one of each stream",
+            "try again when the streams have come that far",
+        )
+    rows = _RowCounts(settings)
+    for gold in list(reversed(gold_front))[:GOLD_BATCHES_BACK]:
+        version = gold.position[0]
+        silver = _left(version, silver_front, rows) if version >= 0 else None
+        if silver is None:
+            continue
+        bronze_version = silver.position[0]
+        return Snapshot(
+            taken_at=now,
+            gold=gold,
+            silver=silver,
+            trades_version=version,
+            trades_rows=rows.at(version),
+            bronze_version=bronze_version,
+            bronze_batches=tuple(
+                entry for entry in books["bronze"] if entry.version_of(BRONZE_MESSAGES.path) <= bronze_version
+            ),
+            silver_batches=_up_to(silver, books["silver"]),
+            gold_batches=_up_to(gold, books["gold"]),
+        )
+    raise TerminalError(
+        f"none of the newest {min(len(gold_front), GOLD_BATCHES_BACK):,} gold batches in {settings.lake} ended at a "
+        "version of silver/trades that a whole silver batch left",
+        "one that did",
+        "try again when the streams have come that far",
+    )
+
+
+def at_front(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """The entries after which a stream had read whole versions of its source, and none less than ever before."""
+    furthest = (-1, True)
+    for entry in entries:
+        furthest = max(furthest, entry.position)
+        if entry.position == furthest and furthest[1]:
+            yield entry
+
+
+class _RowCounts:
+    """Rows of silver/trades at versions, each looked up once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[int, int] = {}
+
+    def at(self, version: int) -> int:
+        if version not in self._known:
+            self._known[version] = row_count(open_table(self._settings, SILVER_TRADES, version))
+        return self._known[version]
+
+
+def _left(version: int, silver: Sequence[Entry], rows: _RowCounts) -> Entry | None:
+    """The newest silver batch after which silver/trades held what it holds at a version."""
+    of_entry = [(entry.version_of(SILVER_TRADES.path), entry) for entry in silver]
+    exact = [entry for left, entry in of_entry if left == version]
+    if exact:
+        return exact[-1]
+    before = [(left, entry) for left, entry in of_entry if left < version]
+    after = [(left, entry) for left, entry in of_entry if left > version]
+    for left, entry in (*after[:1], *before[-1:]):
+        if rows.at(left) == rows.at(version):
+            return entry
+    return None
+
+
+def _up_to(last: Entry, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    return tuple(entries[: entries.index(last) + 1])

@@ -1,0 +1,69 @@
+"""`lakehouse repair`: mend the open holes of the ledger once, without Dagster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakehouse.errors import RetriableError, SettingError
+
+if TYPE_CHECKING:
+    from lakehouse.mend import MendReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("repair")(repair)
+
+
+def repair(
+    older_than: Annotated[
+        float | None,
+        typer.Option(min=0, help="Only holes open for so many seconds. Default: 120; the young are ingest's."),
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+    ] = None,
+) -> None:
+    """Fetch the trades of open holes over the venues' REST history. Exit code 0 where no hole is left open, else 75."""
+    from lakehouse.cli.homes import settings_as_started
+    from lakehouse.holes import open_holes
+    from lakehouse.mend import ids_still_open, mend
+    from lakehouse.status import is_simulated
+
+    settings = settings_as_started(home)
+    if is_simulated(settings) and settings.simulator_url is None:
+        raise SettingError(
+            f"the trades in {settings.home} are simulated, and no simulator is known",
+            "LAKEHOUSE_SIMULATOR_URL, so that no live venue is asked for them",
+            'say eval "$(lakehouse env)"',
+        )
+    after = settings.repair_after_seconds if older_than is None else older_than
+    holes = open_holes(settings, after)
+    young = [hole for hole in open_holes(settings) if hole not in holes]
+    report = mend(settings, holes)
+    for line in lines(report):
+        typer.echo(line)
+    if not report.done:
+        left = max(report.left, report.still_open or 0)
+        raise RetriableError(f"{left:,} trade ids are still missing", "none", "try again later")
+    younger = ids_still_open(young, open_holes(settings)) if young else 0
+    if younger:
+        raise RetriableError(
+            f"{younger:,} trade ids are missing for less than {after:g} s", "none", "a running ingest mends them"
+        )
+
+
+def lines(report: MendReport) -> list[str]:
+    """What was done, and what the ledger says to it."""
+    if not report.holes:
+        return ["no open hole to mend"]
+    done = (
+        f"{report.holes:,} holes of {report.ids:,} trade ids: {report.repaired:,} repaired, "
+        f"{report.unavailable:,} unavailable upstream, {report.left:,} left; {report.requests:,} requests"
+    )
+    if report.still_open is None:
+        return [done, "no Silver stream runs: the next one closes them in silver/continuity"]
+    return [done, f"silver/continuity holds {report.still_open:,} of them open"]

@@ -1,0 +1,238 @@
+"""Trade history over REST without IO: requests out, replies in. The caller sends, waits, and keeps the venue's budget.
+
+A `History` is one walk over one inclusive id range of one symbol:
+
+    while (request := history.request()) is not None:
+        page = history.take(send(request))
+
+Guarantee: each id of the range is delivered once at most, and none outside it. At the end of a walk each id is
+delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Gap: where the venue
+contradicts itself, a walk ends with ids that are merely `missing`; they are to be asked again later too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn, Protocol
+
+import msgspec
+
+from lakehouse.errors import TerminalError, VenueError
+from lakehouse.exchanges import faults
+from lakehouse.exchanges.faults import Fault
+from lakehouse.exchanges.model import Rejected, Trade
+from lakehouse.id_ranges import IdRanges
+
+#: All three venues give 1,000 trades a page at most.
+PAGE_TRADES = 1000
+
+#: HTTP statuses that say: too many requests, or banned for them (Binance's 418); 403 is a firewall's way to say it.
+_LIMITED = (403, 418, 429)
+#: Statuses of the 400s that may go away by themselves: request timeout, too early.
+_PASSING = (408, 425)
+_is_seconds = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One GET. `path` stands below `Venue.rest_url(base)`, with a leading slash; `weight` is of the venue's budget."""
+
+    path: str
+    params: dict[str, str]
+    headers: dict[str, str]
+    weight: float
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What came back, whatever its status. Header names are lower-case; `ts_ingest` (µs) is when it was received."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    ts_ingest: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """What one reply gave: trades of the asked range with `source="repair"`, ids ascending, and rows without sense."""
+
+    trades: tuple[Trade, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The venue's published limit: so much weight in so many seconds, for all that one address asks."""
+
+    weight: float
+    seconds: float
+
+
+class History(Protocol):
+    """One walk over one inclusive id range of one symbol. A value with state; not thread-safe."""
+
+    def request(self) -> Request | None:
+        """What to ask next; the same until `take` has accepted its reply. None: the walk has ended."""
+
+    def take(self, reply: Reply) -> Page:
+        """The reply to `request`.
+
+        Raises VenueError (with `retry_after` where the venue named it) for a limit, a failure of the venue or a reply
+        that cannot be read: ask the same request again later. Raises TerminalError for what the venue will refuse
+        again, such as an unknown symbol. Raises nothing else, whatever the reply is.
+        """
+
+    @property
+    def missing(self) -> IdRanges:
+        """Ids of the range that were not delivered so far; the unavailable ones among them."""
+
+    @property
+    def unavailable(self) -> IdRanges:
+        """Missing ids that the venue has shown not to have: older than its history, skipped in it, or unreadable.
+
+        Final at the end of the walk.
+        """
+
+    @property
+    def newest_seen(self) -> int | None:
+        """The newest id that REST has shown in this walk; below the range's end: REST lags. None: it showed none."""
+
+
+class Row(NamedTuple):
+    """A row of a page: its trade id, None where that cannot be read, and what the row says."""
+
+    trade_id: int | None
+    value: Trade | Rejected
+
+
+class Walk:
+    """What the walks of all venues keep: which ids came, which the venue has shown not to have, the newest.
+
+    Raises ValueError where the range is reversed or begins below 0.
+    """
+
+    def __init__(self, first_id: int, last_id: int) -> None:
+        if not 0 <= first_id <= last_id:
+            raise ValueError(f"id range {first_id}..{last_id}; expected ids from 0 on, the first not above the last")
+        self._first = first_id
+        self._last = last_id
+        self._missing = IdRanges([(first_id, last_id)])
+        self._covered = IdRanges()
+        self._newest: int | None = None
+        self._ended = False
+        # Kraken's pages overlap, and Coinbase's first may be asked twice: a bad row is told once all the same.
+        self._refused: set[str] = set()
+
+    @property
+    def missing(self) -> IdRanges:
+        """See `History`."""
+        return IdRanges(self._missing)
+
+    @property
+    def unavailable(self) -> IdRanges:
+        """See `History`."""
+        return IdRanges(part for first, last in self._covered for part in self._missing.within(first, last))
+
+    @property
+    def newest_seen(self) -> int | None:
+        """See `History`."""
+        return self._newest
+
+    def _keep(self, rows: Iterable[Row]) -> Page:
+        """The rows as a page: those of the range that were not delivered yet; bad rows that no earlier page had."""
+        trades: dict[int, Trade] = {}
+        rejected: list[Rejected] = []
+        for trade_id, value in rows:
+            if trade_id is not None:
+                self._saw(trade_id)
+            if isinstance(value, Trade):
+                if value.trade_id in self._missing and value.trade_id not in trades:
+                    trades[value.trade_id] = value
+            elif (trade_id is None or trade_id in self._missing) and value.raw not in self._refused:
+                rejected.append(value)
+        self._refused.update(bad.raw for bad in rejected)
+        for trade_id in trades:
+            self._missing.remove(trade_id, trade_id)
+        if not self._missing:
+            self._ended = True
+        return Page(tuple(trades[trade_id] for trade_id in sorted(trades)), tuple(rejected))
+
+    def _saw(self, trade_id: int) -> None:
+        """REST has this id, so it lags no further behind."""
+        self._newest = trade_id if self._newest is None else max(self._newest, trade_id)
+
+    def _cover(self, first: int, last: int) -> None:
+        """The venue has shown all that it has from `first` to `last`: what did not come there never will."""
+        first, last = max(first, self._first), min(last, self._last)
+        if first <= last:
+            self._covered.add(first, last)
+
+
+def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
+    """The highest id of a page, None where it is empty. Raises VenueError where no row can be read."""
+    found = list(rows)
+    ids = [row.trade_id for row in found if row.trade_id is not None]
+    if found and not ids:
+        raise VenueError(f"{venue}'s newest trade {shown(found[0].value.raw)}", "a row with a trade id")
+    return max(ids, default=None)
+
+
+def readable_id(literal: str | None) -> int | None:
+    """The trade id that a JSON literal writes; None where it is none."""
+    return None if literal is None or faults.trade_id("", literal) is not None else int(literal)
+
+
+def body_text(venue: str, reply: Reply) -> str:
+    """The body as text. Raises VenueError, or what its status asks for, where it is none."""
+    try:
+        return reply.body.decode()
+    except UnicodeDecodeError as error:
+        raise_for_status(venue, reply)
+        raise VenueError(f"{venue}'s REST reply: byte {error.start} is no text", "JSON in UTF-8") from None
+
+
+def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
+    """The rows of a body that is an array, verbatim. Raises VenueError, or as its status asks, where it is none."""
+    raise_for_status(venue, reply)
+    rows = faults.array_items(text)
+    if isinstance(rows, Fault):
+        raise_unreadable(venue, text, "an array of trades")
+    return rows
+
+
+def raise_unreadable(venue: str, text: str, expected: str) -> NoReturn:
+    """A reply of another form than ours. It may be a proxy's page or torn, so it is asked for again."""
+    raise VenueError(f"{venue}'s REST reply {shown(text)}", expected)
+
+
+def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> None:
+    """Raises VenueError or TerminalError unless the status is 200; `message` is what the venue said, if it is known."""
+    status = reply.status
+    if status == 200:
+        return
+    said = shown(message if message is not None else reply.body.decode("utf-8", "replace"))
+    if status in _LIMITED:
+        raise VenueError(f"{venue} limits our REST requests: HTTP {status} {said}", retry_after=retry_after(reply))
+    if 400 <= status < 500 and status not in _PASSING:
+        raise TerminalError(f"{venue} refused a REST request: HTTP {status} {said}", "HTTP 200")
+    raise VenueError(f"{venue}'s REST failed: HTTP {status} {said}", "HTTP 200", retry_after=retry_after(reply))
+
+
+def raise_unknown_symbol(venue: str, symbol: str | None, said: str) -> NoReturn:
+    """The venue does not list what we ask for, and will not when asked again."""
+    raise TerminalError(
+        f"{venue} knows no symbol {symbol or 'of this name'} ({shown(said)})",
+        "a symbol that it lists",
+        "correct LAKEHOUSE_SYMBOLS or LAKEHOUSE_VENUES",
+    )
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Seconds that the reply asks us to wait, if it does."""
+    value = reply.headers.get("retry-after", "").strip()
+    return float(value) if _is_seconds(value) else None
+
+
+def shown(text: str) -> str:
+    """`text` for an error message: one line, shortened."""
+    return faults.shorten(" ".join(text[:400].split()), 120) or "(nothing)"

@@ -1,0 +1,60 @@
+"""Finding the time of a trade id where a venue's history can only be asked by time. Pure.
+
+A probe shows the ids of the page that begins at a time. Where the page lies above the wanted id, the next probe goes
+back by growing steps; where it lies below, forward; once there is one on either side, the span between is halved.
+"""
+
+from __future__ import annotations
+
+SECOND = 1_000_000_000
+#: Each step is so many times as long as the one before, beginning with a second: the eleventh is 34 years.
+GROWTH = 8
+#: A span as short as this is walked page by page.
+SHORTEST_SPAN = SECOND // 100
+
+
+class Search:
+    """The search, in nanoseconds since the epoch. `at` is the current probe; `ended`: walk by pages from `at`.
+
+    Ends after 90 probes at most: steps reach any time within 22 of them, and a span of 2^63 ns can be halved 40 times.
+    """
+
+    def __init__(self, at: int, latest: int, beyond: int | None = None) -> None:
+        self._latest = latest
+        self._step = SECOND
+        self._below: int | None = None
+        self.at = max(0, min(at, latest))
+        #: `beyond` is a time at which the wanted id was over, if one is known.
+        self._above = beyond if beyond is not None and beyond > self.at else None
+        self.ended = False
+
+    def too_late(self) -> None:
+        """The page at `at` begins above the wanted id, or is empty."""
+        self._above = self.at
+        if self._below is not None:
+            self._halve(self._below, self._above)
+        elif self.at == 0:
+            self.ended = True
+        else:
+            self._move(self.at - self._step)
+
+    def too_early(self, page_end: int) -> None:
+        """The page at `at` ends, at the time `page_end`, below the wanted id."""
+        # More trades may share the page's last timestamp, so just before it.
+        self._below = max(self.at, min(page_end - 1, self._latest))
+        if self._above is not None:
+            self._halve(self._below, self._above)
+        elif self._below >= self._latest:
+            self.at, self.ended = self._below, True
+        else:
+            self._move(self._below + self._step)
+
+    def _move(self, to: int) -> None:
+        self.at = max(0, min(to, self._latest))
+        self._step *= GROWTH
+
+    def _halve(self, below: int, above: int) -> None:
+        if above - below <= SHORTEST_SPAN:
+            self.at, self.ended = below, True
+        else:
+            self.at = (below + above) // 2

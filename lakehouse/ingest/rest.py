@@ -1,0 +1,134 @@
+"""One venue's REST API for one thread: within the budget, out of the way when the venue says so.
+
+Guarantee: no request leaves while the budget's window is full, before the time that a Retry-After named has passed
+(for the whole venue, whichever symbol it was answered to), or before the backoff after an error has.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+
+import httpx
+
+from lakehouse.errors import VenueError
+from lakehouse.exchanges.history import Reply, Request
+from lakehouse.exchanges.venue import Venue
+from lakehouse.ingest.backoff import delays
+from lakehouse.ingest.budget import LOOK_SHARE, WindowBudget
+from lakehouse.ingest.metrics import VenueCounters
+
+_log = logging.getLogger(__name__)
+
+#: Seconds to connect, and without a byte of the answer. A page of 1,000 trades comes within one; a venue that is slower
+#: than this is in trouble, and a stop should not wait for it.
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 10.0
+#: Seconds of the first pause after an error, and of the longest. A venue that limits without naming a time (Kraken)
+#: gives room again within seconds.
+FIRST_SECONDS = 1.0
+LONGEST_SECONDS = 60.0
+#: Seconds to stay away after a ban (418) that named no time: Binance's shortest is two minutes [documentation].
+BAN_SECONDS = 120.0
+BANNED = HTTPStatus.IM_A_TEAPOT
+
+
+class RestClient:
+    """Used by one thread, which counts in `counters`."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        base: str | None,
+        share: float,
+        counters: VenueCounters,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = venue.name
+        self._counters = counters
+        self._root = venue.rest_url(base)
+        self._is_live = base is None
+        self._clock = clock
+        self._rng = rng or random.Random()
+        limit = venue.rest_budget
+        self._budget = WindowBudget(limit.weight, limit.seconds, share)
+        self._looks = WindowBudget(limit.weight, limit.seconds, LOOK_SHARE)
+        self._blocked_until = 0.0
+        self._pauses: Iterator[float] | None = None
+        self._status, self._retry_after = 0, 0.0  # of the last answer
+        self._client: httpx.Client | None = None
+        counters.budget_used = lambda: self._budget.used(clock())
+
+    def wait(self, weight: float, is_look: bool = False) -> float:
+        """Seconds until a request may be sent; 0 is now. A look at a quiet symbol has its own small part besides."""
+        now = self._clock()
+        seconds = max(self._blocked_until - now, self._budget.wait(weight, now))
+        if is_look:
+            seconds = max(seconds, self._looks.wait(weight, now))
+        return max(0.0, seconds)
+
+    def get(self, request: Request, is_look: bool = False) -> Reply:
+        """Send it, whether or not `wait` allowed it. Raises VenueError where no answer came.
+
+        What the answer is worth its reader knows, and tells: `accepted` or `refused`.
+        """
+        self._counters.requests += 1
+        self._status, self._retry_after = 0, 0.0
+        try:
+            response = self._open().get(request.path, params=request.params, headers=request.headers)
+            self._status = response.status_code
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            self._retry_after = _seconds(headers.get("retry-after", ""))
+            return Reply(response.status_code, headers, response.content, time.time_ns() // 1000)
+        except httpx.HTTPError as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise VenueError(f"no answer from the REST API of {self._name}: {words}") from None
+        finally:
+            now = self._clock()
+            self._budget.spend(request.weight, now)
+            if is_look:
+                self._looks.spend(request.weight, now)
+
+    def accepted(self) -> None:
+        """The last answer was what was asked for: the next error begins a new series."""
+        self._pauses = None
+
+    def refused(self, error: VenueError) -> None:
+        """The last request failed: leave the venue alone for the time it named, or for a jittered pause."""
+        self._counters.refusals += 1
+        if self._pauses is None:
+            self._pauses = delays(self._rng, FIRST_SECONDS, LONGEST_SECONDS)
+        # A header counts whatever the answer's body said: Kraken's errors come with bodies of their own.
+        named = max(error.retry_after or 0.0, self._retry_after)
+        if not named and self._status == BANNED:
+            named = BAN_SECONDS
+        seconds = max(next(self._pauses), named)
+        self._blocked_until = max(self._blocked_until, self._clock() + seconds)
+        _log.info("%s; no request to %s for %.1f s", error, self._name, seconds)
+
+    def close(self) -> None:
+        """Close the connections. Safe at any time."""
+        if self._client is not None:
+            self._client.close()
+
+    def _open(self) -> httpx.Client:
+        # On first use: most ingests never miss a trade, and certificates take a while to load.
+        if self._client is None:
+            self._client = httpx.Client(
+                base_url=self._root,
+                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+                limits=httpx.Limits(max_connections=1),
+                # A simulator is on this machine: neither certificates nor the proxies of the environment matter.
+                verify=self._is_live,
+                trust_env=self._is_live,
+            )
+        return self._client
+
+
+def _seconds(retry_after: str) -> float:
+    """Of a Retry-After header; 0 where there is none or it is a date, which no venue sends."""
+    return float(retry_after) if retry_after.isdecimal() else 0.0

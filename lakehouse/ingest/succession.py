@@ -1,0 +1,88 @@
+"""When one socket may take over from another. Pure: it is told the time, and reads what the two have brought."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+#: Seconds for a successor to be connected and subscribed.
+SUCCESSOR_SECONDS = 20.0
+#: Seconds that a subscribed successor has to bring a new trade of every symbol; then quiet symbols count as quiet.
+OVERLAP_SECONDS = 5.0
+
+
+class Rotation:
+    """A change of sockets that was asked for. `done` is set when it is over; `problem` is empty where it succeeded."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.problem = ""
+
+    def finish(self, problem: str) -> None:
+        """It is over."""
+        self.problem = problem
+        self.done.set()
+
+
+class Socket(Protocol):
+    """What is looked at of a socket."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the venue has answered for every symbol."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone."""
+
+    @property
+    def error(self) -> str:
+        """Why it ended."""
+
+    @property
+    def subscribed(self) -> frozenset[str]:
+        """Symbols acknowledged on it."""
+
+    @property
+    def delivered(self) -> dict[str, int]:
+        """Symbol → id of the newest trade that it brought."""
+
+
+class Trial:
+    """A successor beside the socket that it is to replace.
+
+    It has passed when it has brought a trade of every symbol that is newer than its subscription: from then on nothing
+    can happen that only the old one is told of. A symbol of which the old one too has brought nothing newer is quiet.
+    """
+
+    def __init__(self, old: Socket, new: Socket, mark: Callable[[str], int | None]) -> None:
+        self._old, self._new, self._mark = old, new, mark
+        self._began: float | None = None
+        self._settled: float | None = None
+        self._marks: dict[str, int] = {}
+
+    def verdict(self, now: float) -> str | None:
+        """What speaks against the successor, empty where nothing does, None where that is still open."""
+        old, new = self._old, self._new
+        self._began = now if self._began is None else self._began
+        if new.ended:
+            return new.error or "the successor ended"
+        if old.ended:
+            return ""
+        if self._settled is None:
+            if not new.settled:
+                late = now >= self._began + SUCCESSOR_SECONDS
+                return f"the successor was not subscribed within {SUCCESSOR_SECONDS:g} s" if late else None
+            self._settled = now
+            self._marks = {symbol: mark for symbol in new.subscribed if (mark := self._mark(symbol)) is not None}
+        waiting = [symbol for symbol in new.subscribed if not self._has_passed(new, symbol)]
+        if not waiting:
+            return ""
+        if now < self._settled + OVERLAP_SECONDS:
+            return None
+        silent = [symbol for symbol in waiting if self._has_passed(old, symbol)]
+        return f"the successor brought no trade of {', '.join(sorted(silent))}" if silent else ""
+
+    def _has_passed(self, socket: Socket, symbol: str) -> bool:
+        return socket.delivered.get(symbol, -1) > self._marks.get(symbol, -1)

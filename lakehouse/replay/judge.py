@@ -1,0 +1,118 @@
+"""What today's rules say of quarantined messages.
+
+The judges are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for what ingest
+could not read. A message is judged by the time at which Kafka got it, not by the time of the replay: a trade "of the
+future" becomes no better by waiting until its time has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import pyarrow as pa
+
+from lakehouse.errors import SettingError
+from lakehouse.exchanges.model import Rejected, Trade, encode
+from lakehouse.exchanges.parts import parse_again
+from lakehouse.exchanges.registry import venue as find_venue
+from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+#: sent: good today, so it is produced again. noise: today's parser finds neither a trade nor a fault. bad: as before.
+Outcome = Literal["sent", "noise", "bad"]
+
+#: Rules of this form are ingest's verdicts; the message is a Rejected.
+REJECTED = "rejected:"
+
+#: Columns of silver/quarantine → those of bronze/messages, as `parse_messages` wants them.
+_AS_MESSAGES = {
+    "kafka_topic": "topic",
+    "kafka_partition": "partition",
+    "kafka_offset": "offset",
+    "ts_kafka": "ts_kafka",
+    "key": "key",
+    "value_raw": "value_raw",
+}
+
+_read_rejected = msgspec.json.Decoder(Rejected).decode
+
+
+@dataclass(frozen=True)
+class Produced:
+    """A message to be produced."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one quarantined message: what to produce for it, and how many trades that is."""
+
+    outcome: Outcome
+    produce: tuple[Produced, ...] = ()
+    trades: int = 0
+
+
+BAD, NOISE = Verdict("bad"), Verdict("noise")
+
+
+def judge(rows: pa.Table, settings: Settings, session: Callable[[], SparkSession]) -> list[Verdict]:
+    """A verdict for each row of silver/quarantine, in their order. `session` is asked only where Spark is needed."""
+    verdicts = [BAD] * rows.num_rows
+    messages = []
+    for number, row in enumerate(rows.select(["rule", "key", "value_raw"]).to_pylist()):
+        if row["rule"].startswith(REJECTED):
+            verdicts[number] = judge_rejected(row["value_raw"], settings)
+        elif row["value_raw"] is not None:
+            messages.append(number)
+    if messages:
+        chosen = rows.take(pa.array(messages, pa.int64()))
+        for number, verdict in zip(messages, _judge_messages(chosen, settings, session()), strict=True):
+            verdicts[number] = verdict
+    return verdicts
+
+
+def judge_rejected(value: bytes | None, settings: Settings) -> Verdict:
+    """The verdict on a message of the rejected topic: its text is read by its venue's parser of today.
+
+    Where that finds trades beside parts that it still rejects, both are produced, as ingest would do with the frame.
+    """
+    try:
+        rejected = _read_rejected(value or b"")
+        venue = find_venue(rejected.venue, settings.symbols)
+    except (msgspec.MsgspecError, UnicodeDecodeError, SettingError):
+        return BAD
+    parsed = parse_again(venue, rejected)
+    trades = [one for one in parsed if isinstance(one, Trade)]
+    parts = [one for one in parsed if isinstance(one, Rejected)]
+    if not trades:
+        return BAD if parts else NOISE
+    produce = [Produced(settings.topic_trades, trade.symbol.encode(), encode(trade)) for trade in trades]
+    produce += [Produced(settings.topic_rejected, part.venue.encode(), encode(part)) for part in parts]
+    return Verdict("sent", tuple(produce), len(trades))
+
+
+def _judge_messages(rows: pa.Table, settings: Settings, spark: SparkSession) -> list[Verdict]:
+    """The verdicts on messages of the trades and the feed events topic; a good one is produced as it was."""
+    from lakehouse.transforms.parse import parse_messages
+
+    messages = rows.select(list(_AS_MESSAGES)).rename_columns(list(_AS_MESSAGES.values()))
+    numbered = messages.append_column("number", pa.array(range(rows.num_rows), pa.int64()))
+    parsed = parse_messages(spark.createDataFrame(numbered), settings)
+    kinds: dict[int, str] = {row["number"]: row["kind"] for row in parsed.select("number", "kind").collect()}
+    return [_again(row, kinds[number], settings) for number, row in enumerate(rows.to_pylist())]
+
+
+def _again(row: dict[str, Any], kind: str, settings: Settings) -> Verdict:
+    if kind == "trade":
+        return Verdict("sent", (Produced(settings.topic_trades, row["key"], row["value_raw"]),), 1)
+    if kind == "feed_event":
+        return Verdict("sent", (Produced(settings.topic_feed_events, row["key"], row["value_raw"]),))
+    return BAD

@@ -1,0 +1,172 @@
+"""`lakehouse replay`: what is open in quarantine, judged again; what is good now, produced again.
+
+Guarantee: a message counts as settled (ops/replays) only after Kafka has acknowledged what was produced for it. A crash
+between the two sends it once more at the next replay, which Silver takes for a duplicate; nothing is ever lost. The
+replayed messages come as any others, at new offsets, so every count of the streams holds on.
+Gap: a replayed feed event may so be there twice. `conflict` is left alone unless it is named: the trade that came first
+stays in Silver, so the other one would only come back to quarantine.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from deltalake.exceptions import CommitFailedError
+
+from lakehouse import lake
+from lakehouse.broker.topics import ensure_topics, wait_until_ready
+from lakehouse.errors import LeaseHeldError, RetriableError, SettingError
+from lakehouse.ingest.producer import KafkaSink, MessageTooLargeError
+from lakehouse.quarantine import open_messages, open_quarantine, quarantined_rules
+from lakehouse.replay.judge import BAD, Verdict, judge
+from lakehouse.settings import Settings
+from lakehouse.streams.lease import Lease
+from lakehouse.streams.session import build_session
+from lakehouse.tables import OPS_REPLAYS
+
+#: Rules that only `--rule` replays.
+LEFT_ALONE = ("conflict",)
+#: Seconds for the broker to answer at the start, and to acknowledge what one batch of messages has produced.
+BROKER_SECONDS, FLUSH_SECONDS = 10.0, 60.0
+#: Delta's application id of the appends to ops/replays: of two replays that append at once, one fails.
+APPENDS = "lakehouse/replay"
+
+
+@dataclass
+class RuleReport:
+    """Messages that failed one rule. `open` counts those before the replay; what was not looked at is in no other."""
+
+    rule: str
+    open: int
+    sent: int = 0
+    noise: int = 0
+    bad: int = 0
+    trades: int = 0  #: produced for those sent
+
+    @property
+    def settled(self) -> int:
+        return self.sent + self.noise
+
+    @property
+    def unseen(self) -> int:
+        """Not judged: the rule is left alone, or the limit was reached before."""
+        return max(0, self.open - self.settled - self.bad)
+
+
+@dataclass
+class ReplayReport:
+    """What a replay did, or, where it was dry, would do."""
+
+    dry: bool
+    rules: dict[str, RuleReport] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> int:
+        return sum(rule.settled for rule in self.rules.values())
+
+    @property
+    def trades(self) -> int:
+        return sum(rule.trades for rule in self.rules.values())
+
+    def count(self, rule: str, verdict: Verdict) -> None:
+        """Add the verdict on a message that failed `rule`."""
+        report = self.rules.setdefault(rule, RuleReport(rule, 0))
+        setattr(report, verdict.outcome, getattr(report, verdict.outcome) + 1)
+        report.trades += verdict.trades
+
+
+def replay(
+    settings: Settings, rule: str | None = None, dry_run: bool = False, limit: int | None = None
+) -> ReplayReport:
+    """Judge the open messages again, of one rule or of all but `conflict`; settle `limit` of them at most.
+
+    Raises SettingError for a rule that no message has failed, BrokerUnavailableError, LeaseHeldError where another
+    replay runs, RetriableError where Kafka did not acknowledge. What was settled before an error stays settled.
+    """
+    if rule is not None and rule not in (known := quarantined_rules(settings)):
+        expected = f"one of {', '.join(known)}" if known else "a rule, but nothing has ever been quarantined here"
+        raise SettingError(f"no quarantined message has failed the rule {rule!r}", expected)
+    if dry_run:
+        return _replay(settings, rule, limit, None)
+    with Lease(settings, ("replay",), f"replay:{os.getpid()}"):
+        lake.ensure_tables(settings)
+        bootstrap = settings.bootstrap()
+        wait_until_ready(bootstrap, BROKER_SECONDS)
+        ensure_topics(settings)
+        return _replay(settings, rule, limit, _Outbox(settings, bootstrap))
+
+
+def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Outbox | None) -> ReplayReport:
+    report = ReplayReport(dry=outbox is None)
+    for name, count in open_quarantine(settings).items():
+        if rule in (None, name):
+            report.rules[name] = RuleReport(name, count)
+    for rows in open_messages(settings, rule, () if rule else LEFT_ALONE):
+        settled: list[tuple[int, Verdict]] = []
+        for number, verdict in enumerate(judge(rows, settings, lambda: build_session(settings))):
+            if limit is not None and report.settled >= limit:
+                break
+            taken = verdict if outbox is None or outbox.takes(verdict) else BAD
+            report.count(rows["rule"][number].as_py(), taken)
+            if taken.outcome != "bad":
+                settled.append((number, taken))
+        if outbox is not None and settled:
+            outbox.flush()
+            _record(settings, rows, settled)
+        if limit is not None and report.settled >= limit:
+            break
+    return report
+
+
+class _Outbox:
+    """Produces, and waits for the acknowledgement of every message."""
+
+    def __init__(self, settings: Settings, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._sink = KafkaSink(bootstrap, *settings.topics, client_id="replay")
+
+    def takes(self, verdict: Verdict) -> bool:
+        """Hand over the messages of a verdict. False where one is larger than Kafka takes: it cannot be replayed."""
+        try:
+            for message in verdict.produce:
+                self._sink.verbatim(message.topic, message.value, message.key)
+        except MessageTooLargeError:
+            return False
+        return True
+
+    def flush(self) -> None:
+        """Raises RetriableError or TerminalError where Kafka has not acknowledged all that was handed over."""
+        unflushed = self._sink.flush(time.monotonic() + FLUSH_SECONDS)
+        self._sink.check()
+        if unflushed:
+            raise RetriableError(
+                f"Kafka at {self._bootstrap} has not acknowledged {unflushed:,} messages within {FLUSH_SECONDS:g} s",
+                "all",
+                "replay again: what it may have taken all the same counts as a duplicate",
+            )
+
+
+def _record(settings: Settings, rows: pa.Table, settled: Sequence[tuple[int, Verdict]]) -> None:
+    """Put the settled messages into ops/replays, in one commit."""
+    now = dt.datetime.now(dt.UTC)
+    places = rows.select([*OPS_REPLAYS.key, "rule"]).take(pa.array([number for number, _ in settled], pa.int64()))
+    entries: list[dict[str, Any]] = [
+        {**place, "outcome": verdict.outcome, "trades": verdict.trades, "replayed_at": now}
+        for place, (_, verdict) in zip(places.to_pylist(), settled, strict=True)
+    ]
+    done = lake.open_table(settings, OPS_REPLAYS).transaction_version(APPENDS)
+    try:
+        lake.append_rows(settings, OPS_REPLAYS, entries, (APPENDS, 0 if done is None else int(done) + 1))
+    except CommitFailedError as error:
+        # The lease keeps processes of one machine apart; this is for two machines on one object store.
+        raise LeaseHeldError(
+            f"another replay has written {OPS_REPLAYS.path} at the same time: {str(error).splitlines()[0]}",
+            "one at a time",
+            "replay again: what was sent twice counts as a duplicate",
+        ) from None

@@ -1,0 +1,100 @@
+"""`/admin`: state, pause, faults, and the record of the truth. All JSON; an error is `{"error": one line}`, 400 or 404.
+
+- `GET /admin/status`, `POST /admin/pause`, `POST /admin/resume`.
+- `GET /admin/record/{venue}/{BASE-QUOTE}?from_id&limit`: the true trades, a page at a time.
+- `POST /admin/faults` begins a fault: `{"kind", "venue", "symbol", "seconds", "share", …}` (fault_kinds.py) → `{"id"}`.
+- `GET /admin/faults`: the active ones, what each kind has done, the schedule's next; `DELETE` ends all, schedule too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lakehouse.settings import canonical_symbol
+from lakehouse.simulator.fault_kinds import FaultError
+from lakehouse.simulator.hub import Hub
+from lakehouse.simulator.record import true_trade
+
+#: `/admin/record` gives so many trades a page, and so many at most.
+PAGE_DEFAULT = 1000
+ADMIN_PAGE_TRADES = 10_000
+
+
+def admin_routes(hub: Hub) -> list[Route]:
+    """All of them."""
+
+    def json(value: Any, status: int = 200) -> Response:
+        return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+    async def status(request: Request) -> Response:  # noqa: ARG001
+        return json(hub.status())
+
+    def pausing(paused: bool) -> Callable[[Request], Awaitable[Response]]:
+        async def pause(request: Request) -> Response:  # noqa: ARG001
+            hub.pause(paused)
+            return json({"paused": paused})
+
+        return pause
+
+    async def record(request: Request) -> Response:
+        return json(*_record_page(hub, request))
+
+    async def begin(request: Request) -> Response:
+        return json(*_begin(hub, await request.body()))
+
+    async def shown(request: Request) -> Response:  # noqa: ARG001
+        return json(hub.box.describe() if hub.box else hub.faults.status())
+
+    async def end(request: Request) -> Response:  # noqa: ARG001
+        return json({"ended": hub.end_faults()})
+
+    return [
+        Route("/admin/status", status),
+        Route("/admin/faults", begin, methods=["POST"]),
+        Route("/admin/faults", shown, methods=["GET"]),
+        Route("/admin/faults", end, methods=["DELETE"]),
+        Route("/admin/pause", pausing(True), methods=["POST"]),
+        Route("/admin/resume", pausing(False), methods=["POST"]),
+        Route("/admin/record/{venue}/{symbol}", record),
+    ]
+
+
+def _begin(hub: Hub, body: bytes) -> tuple[dict[str, Any], int]:
+    """Begin a fault; what happens once has happened when this returns."""
+    try:
+        message = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return {"error": f"no JSON: {error}"}, 400
+    try:
+        return {"id": hub.begin_fault(message)}, 200
+    except FaultError as error:
+        return {"error": str(error)}, 400
+
+
+def _record_page(hub: Hub, request: Request) -> tuple[dict[str, Any], int]:
+    """The truth from `from_id` on, `limit` trades of it, and the id to ask for next (null at the end)."""
+    venue, name = request.path_params["venue"], request.path_params["symbol"]
+    try:
+        market = hub.markets[venue, canonical_symbol(name)]
+        from_id = int(request.query_params.get("from_id", 0))
+        limit = max(1, min(ADMIN_PAGE_TRADES, int(request.query_params.get("limit", PAGE_DEFAULT))))
+    except KeyError:
+        known = ", ".join(f"{of}/{symbol.replace('/', '-')}" for of, symbol in hub.markets)
+        return {"error": f"no market {venue}/{name}; expected one of {known}"}, 404
+    except ValueError as error:
+        return {"error": str(error)}, 400
+    symbol, tape = market.listing.symbol, market.tape
+    rows = tape.rows(tape.index_of(from_id), limit + 1) if tape else []
+    following = rows[limit].trade_id if len(rows) > limit else None
+    trades = [true_trade(venue, symbol, row) for row in rows[:limit]]
+    lines = [
+        {"trade_id": t.trade_id, "price": f"{t.price:f}", "size": f"{t.size:f}", "side": t.side, "ts_event": t.ts_event}
+        for t in trades
+    ]
+    return {"venue": venue, "symbol": symbol, "trades": lines, "next_id": following}, 200

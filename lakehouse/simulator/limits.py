@@ -1,0 +1,212 @@
+"""The venues' limits, per venue as if all clients had one IP address: REST budgets and connection attempts.
+
+Guarantee: what a limit admits stays within it in any window. Refused calls cost no budget; going on within a penalty
+is counted, and where the venue bans (Binance) too much of it is answered with 418. Sources: exchanges.md, "Binance
+spot", "Kraken", "Coinbase Exchange"; where it has no figure the comment says what was chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from lakehouse.errors import SettingError
+from lakehouse.simulator import refusals
+from lakehouse.simulator.faults import RestReply
+
+#: So many calls within a penalty are forgiven: those that were under way.
+FORGIVEN_CALLS = 10
+
+
+@dataclass(frozen=True)
+class Limit:
+    """So much within so many seconds: of any window (`sliding`), or as a bucket of that size that leaks that fast.
+
+    `ban` is for how many seconds the venue bans who goes on regardless; 0 where it does not.
+    """
+
+    amount: float
+    seconds: float
+    sliding: bool = True
+    ban: float = 0.0
+
+
+def _rest_limits() -> dict[str, Limit]:
+    return {
+        # The shortest ban that Binance names.
+        "binance": Limit(6000, 60.0, ban=120.0),
+        # "About 1 request/s is safe", with a burst of 3.
+        "kraken": Limit(3, 3.0, sliding=False),
+        # 10 requests/s, with a burst of 15.
+        "coinbase": Limit(15, 1.5, sliding=False),
+    }
+
+
+def _attempt_limits() -> dict[str, Limit]:
+    # Coinbase: no figure.
+    return {"binance": Limit(300, 300.0), "kraken": Limit(150, 600.0, ban=600.0)}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits; a venue that is not named has none. `attempts` are of connections."""
+
+    rest: Mapping[str, Limit] = field(default_factory=_rest_limits)
+    attempts: Mapping[str, Limit] = field(default_factory=_attempt_limits)
+
+    def times(self, factor: float) -> Limits:
+        """The same with so many times as much allowed; 0 lifts all limits. Raises SettingError below that."""
+        if not 0 <= factor < math.inf:
+            raise SettingError(f"limits times {factor:g}", "0 (none) or a positive factor, 1 being the venues' own")
+        if factor == 0:
+            return Limits({}, {})
+        return Limits(_times(self.rest, factor), _times(self.attempts, factor))
+
+
+def _times(limits: Mapping[str, Limit], factor: float) -> dict[str, Limit]:
+    return {venue: replace(limit, amount=limit.amount * factor) for venue, limit in limits.items()}
+
+
+class Meter(Protocol):
+    """What of a limit is used up. Times are monotonic seconds."""
+
+    def take(self, weight: float, now: float) -> float:
+        """0.0 where there was room and the weight is now taken; else the seconds until there is."""
+
+    @property
+    def peak(self) -> float:
+        """The largest share of the limit that was ever used."""
+
+
+class Window:
+    """At most `amount` in any window of `seconds`."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._taken: deque[tuple[float, float]] = deque()
+        self._sum = 0.0
+        self.peak = 0.0
+
+    def take(self, weight: float, now: float) -> float:
+        """See `Meter`."""
+        while self._taken and self._taken[0][0] <= now - self._limit.seconds:
+            self._sum -= self._taken.popleft()[1]
+        if self._sum + weight > self._limit.amount:
+            freed = 0.0
+            for at, earlier in self._taken:
+                freed += earlier
+                if self._sum - freed + weight <= self._limit.amount:
+                    return at + self._limit.seconds - now
+            return self._limit.seconds
+        self._taken.append((now, weight))
+        self._sum += weight
+        self.peak = max(self.peak, self._sum / self._limit.amount)
+        return 0.0
+
+
+class Bucket:
+    """`amount` at once, and `amount / seconds` a second in the long run."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._level = 0.0
+        self._at = 0.0
+        self.peak = 0.0
+
+    def take(self, weight: float, now: float) -> float:
+        """See `Meter`."""
+        leak = self._limit.amount / self._limit.seconds
+        self._level = max(0.0, self._level - (now - self._at) * leak)
+        self._at = now
+        excess = self._level + weight - self._limit.amount
+        if excess > 0:
+            return excess / leak
+        self._level += weight
+        self.peak = max(self.peak, self._level / self._limit.amount)
+        return 0.0
+
+
+class Gate:
+    """One limit in force: admits, refuses, bans, and counts."""
+
+    def __init__(self, limit: Limit | None) -> None:
+        self._limit = limit
+        self._meter: Meter | None = (Window if limit.sliding else Bucket)(limit) if limit else None
+        self.calls = 0
+        self.weight = 0.0
+        self.limited = 0
+        self.banned = 0
+        self._penalty_until = 0.0
+        self._ignored = 0
+        self._ban_until = 0.0
+
+    def take(self, weight: float, now: float) -> tuple[float, bool]:
+        """(seconds to wait, whether that is a ban); 0.0 and False where it is admitted."""
+        self.calls += 1
+        if now < self._ban_until:
+            self.banned += 1
+            return self._ban_until - now, True
+        wait = self._meter.take(weight, now) if self._meter else 0.0
+        if wait <= 0:
+            self.weight += weight
+            return 0.0, False
+        self.limited += 1
+        if now < self._penalty_until:
+            self._ignored += 1
+        else:
+            self._penalty_until, self._ignored = now + wait, 0
+        if self._limit and self._limit.ban and self._ignored > FORGIVEN_CALLS:
+            self._ban_until = now + self._limit.ban
+            self._ignored = 0
+            return self._limit.ban, True
+        return wait, False
+
+    @property
+    def peak(self) -> float:
+        """The largest share of the limit that was ever used; 0 where there is none."""
+        return round(self._meter.peak, 4) if self._meter else 0.0
+
+
+class Gates:
+    """All limits of one simulator in force."""
+
+    def __init__(self, limits: Limits, venues: tuple[str, ...]) -> None:
+        self._rest = {venue: Gate(limits.rest.get(venue)) for venue in venues}
+        self._attempts = {venue: Gate(limits.attempts.get(venue)) for venue in venues}
+
+    def call(self, venue: str, weight: float, now: float) -> RestReply | None:
+        """None where a REST call of this weight may be answered, else the refusal."""
+        gate = self._rest.get(venue)
+        wait, is_ban = gate.take(weight, now) if gate else (0.0, False)
+        if not wait:
+            return None
+        if is_ban:
+            return refusals.banned(wait)
+        return refusals.kraken_rate_limit() if venue == "kraken" else refusals.too_many(venue, wait)
+
+    def attempt(self, venue: str, now: float) -> float:
+        """0.0 where a connection may be made, else the seconds until it may."""
+        gate = self._attempts.get(venue)
+        return gate.take(1.0, now)[0] if gate else 0.0
+
+    def status(self) -> dict[str, Any]:
+        """`rest` and `attempts` a venue. `limited` and `banned` count refusals; `peak_share` is of the limit."""
+        return {
+            "rest": {
+                venue: {
+                    "calls": gate.calls,
+                    "weight": round(gate.weight),
+                    "limited": gate.limited,
+                    "banned": gate.banned,
+                    "peak_share": gate.peak,
+                }
+                for venue, gate in self._rest.items()
+            },
+            "attempts": {
+                venue: {"made": gate.calls, "refused": gate.limited + gate.banned, "peak_share": gate.peak}
+                for venue, gate in self._attempts.items()
+            },
+        }

@@ -1,0 +1,116 @@
+"""Which trades of a batch are new, which are repeats, and which repeat an id with other content.
+
+A trade is new if the ledger does not hold its id: an exact answer for ever, at the cost of the batch. Repeats are
+compared with what stands in silver/trades; that reads only the files around the repeats' own times, because a repeat
+whose time differs is not the same trade.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F  # noqa: N812
+
+from lakehouse import lake
+from lakehouse.presence import Key
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_TRADES
+from lakehouse.transforms import parse
+from lakehouse.transforms.time_ranges import in_ranges, time_ranges
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from lakehouse.id_ranges import IdRange
+
+POSITION = ("kafka_topic", "kafka_partition", "kafka_offset")
+
+#: Times of the same trade may differ by less than this, in microseconds: Binance's REST history gives milliseconds
+#: where the socket has microseconds (documentation of both), so an exact comparison would call repairs conflicts.
+SAME_TIME_MICROS = 1000
+
+#: Repeats are looked for in windows of so many minutes.
+WINDOW_MINUTES = 5
+
+
+def fresh(trades: DataFrame, seen: Sequence[tuple[Key, IdRange]]) -> DataFrame:
+    """The rows to insert: each key's first by Kafka position, without the id ranges of `seen`."""
+    rows = parse.first_of_key(trades)
+    if not seen:
+        return rows
+    schema = "venue string, symbol string, seen_first bigint, seen_last bigint"
+    ranges = trades.sparkSession.createDataFrame([(*key, *ids) for key, ids in seen], schema)
+    is_seen = (
+        (rows["venue"] == ranges["venue"])
+        & (rows["symbol"] == ranges["symbol"])
+        & rows["trade_id"].between(ranges["seen_first"], ranges["seen_last"])
+    )
+    return rows.join(F.broadcast(ranges), is_seen, "left_anti")
+
+
+def repeats(trades: DataFrame, inserted: DataFrame) -> DataFrame:
+    """The trades of a batch that were not inserted by it."""
+    return trades.join(inserted.select(*POSITION), list(POSITION), "left_anti")
+
+
+def conflicts(repeated: DataFrame, settings: Settings) -> DataFrame:
+    """The repeats that are not the trade in silver/trades: POSITION, rule and detail of their quarantine.
+
+    Price, size and side are compared by value; the time within a millisecond.
+    """
+    there = _near(repeated, settings).select(
+        *SILVER_TRADES.key, *(F.col(name).alias(f"its_{name}") for name in ("price", "size", "side", "ts_event"))
+    )
+    distance = F.abs(F.unix_micros("ts_event") - F.unix_micros("its_ts_event"))
+    same = (
+        (F.col("price") == F.col("its_price"))
+        & (F.col("size") == F.col("its_size"))
+        & (F.col("side") == F.col("its_side"))
+        & (distance < SAME_TIME_MICROS)
+    )
+    found = F.concat_ws(" ", "side", _plain("size"), F.lit("at"), _plain("price"), F.col("ts_event").cast("string"))
+    expected = F.coalesce(
+        F.concat_ws(
+            " ", "its_side", _plain("its_size"), F.lit("at"), _plain("its_price"), F.col("its_ts_event").cast("string")
+        ),
+        F.lit("another time"),
+    )
+    return (
+        repeated.join(there, list(SILVER_TRADES.key), "left")
+        .where(~F.coalesce(same, F.lit(False)))
+        .select(
+            *POSITION,
+            F.lit("conflict").alias("rule"),
+            F.concat(F.lit("found "), found, F.lit("; the trade of this id is "), expected).alias("detail"),
+        )
+    )
+
+
+def inserted_by_partition(trades: DataFrame, settings: Settings) -> dict[tuple[str, int], int]:
+    """Rows of silver/trades that come from these messages, by Kafka topic and partition."""
+    there = _near(trades, settings).select(*POSITION)
+    rows = trades.select(*POSITION).join(there, list(POSITION), "left_semi")
+    return by_partition(rows)
+
+
+def by_partition(rows: DataFrame) -> dict[tuple[str, int], int]:
+    """Rows by Kafka topic and partition."""
+    counts = rows.groupBy("kafka_topic", "kafka_partition").agg(F.count("*").alias("n")).collect()
+    return {(row["kafka_topic"], row["kafka_partition"]): row["n"] for row in counts}
+
+
+def _near(trades: DataFrame, settings: Settings) -> DataFrame:
+    """The rows of silver/trades around the times of some trades."""
+    window = F.window("ts_event", f"{WINDOW_MINUTES} minutes").getField("start")
+    starts: Iterable[dt.datetime] = {row["w"] for row in trades.select(window.alias("w")).distinct().collect()}
+    slack = dt.timedelta(microseconds=SAME_TIME_MICROS)
+    ranges = time_ranges(starts, dt.timedelta(minutes=WINDOW_MINUTES), slack)
+    silver = trades.sparkSession.read.format("delta").load(lake.table_uri(settings, SILVER_TRADES))
+    return silver.where(in_ranges(ranges))
+
+
+def _plain(name: str) -> Column:
+    """A decimal as people write it, without the zeros behind."""
+    return F.regexp_replace(F.col(name).cast("string"), r"\.?0+$", "")

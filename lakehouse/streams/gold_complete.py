@@ -1,0 +1,186 @@
+"""Which bars are complete: proved by trade ids, at a cost by batch and not by history. No Spark.
+
+Guarantee: a bar is flagged exactly where silver/trades, at the version that the batch reads, holds every id from the
+one before the bar's lowest to the one behind its highest. A trade that completes a bar of another window, hours away,
+names that window, so that its bars are recomputed and written with the batch's own.
+How: ids are only ever added to Silver. So a bar's flag can change without a trade of its own only from incomplete to
+complete, and only when the lowest id that it lacks comes. Each incomplete bar waits for that one id.
+Gap: a flag in the table that says complete and is wrong is not found here but by the check `complete_proved`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from lakehouse import lake
+from lakehouse.id_ranges import IdRange
+from lakehouse.presence import Key, Presence, islands_between
+from lakehouse.settings import Settings
+from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, Table
+
+#: The bar tables and the length of their bars, in minutes.
+BAR_TABLES: tuple[tuple[Table, int], ...] = ((GOLD_BARS_1M, 1), (GOLD_BARS_5M, 5))
+
+MINUTE_US = 60_000_000
+
+
+class Bar(NamedTuple):
+    """A bar's place: (venue, symbol), length in minutes, start in microseconds since the epoch."""
+
+    key: Key
+    minutes: int
+    start: int
+
+
+class Window(NamedTuple):
+    """A time window of one (venue, symbol); start in microseconds since the epoch."""
+
+    key: Key
+    start: int
+
+
+class IdGroup(NamedTuple):
+    """So many different ids of one (venue, symbol), the lowest and the highest of them."""
+
+    lowest: int
+    highest: int
+    ids: int
+
+
+def ranges_of(groups: Iterable[IdGroup]) -> list[IdRange] | None:
+    """The contiguous ranges that groups of ids make up, or None where the counts alone cannot tell.
+
+    No id may be in two groups. Groups may lie across each other: what counts is that together they leave no id out.
+    """
+    ranges: list[IdRange] = []
+    count = 0
+    for group in sorted(groups):
+        if ranges and group.lowest <= ranges[-1][1]:
+            ranges[-1] = ranges[-1][0], max(ranges[-1][1], group.highest)
+            count += group.ids
+            continue
+        if ranges and count != ranges[-1][1] - ranges[-1][0] + 1:
+            return None
+        ranges.append((group.lowest, group.highest))
+        count = group.ids
+    if ranges and count != ranges[-1][1] - ranges[-1][0] + 1:
+        return None
+    return ranges
+
+
+class Waiting:
+    """The incomplete bars, each under the lowest id that it lacks. Costs a binary search an operation."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Key, list[tuple[int, Bar]]] = {}
+        self._spans: dict[Bar, tuple[int, IdRange]] = {}
+
+    def put(self, bar: Bar, lacking: int, span: IdRange) -> None:
+        """Let a bar, whose ids span `span`, wait for an id; it no longer waits for another."""
+        self.drop(bar)
+        insort(self._queues.setdefault(bar.key, []), (lacking, bar))
+        self._spans[bar] = lacking, span
+
+    def drop(self, bar: Bar) -> None:
+        """Forget a bar, where it waits."""
+        found = self._spans.pop(bar, None)
+        if found is not None:
+            queue = self._queues[bar.key]
+            del queue[bisect_left(queue, (found[0], bar))]
+
+    def take(self, key: Key, first: int, last: int) -> list[tuple[Bar, IdRange]]:
+        """Take out the bars, with their spans, that wait for an id from `first` to `last`."""
+        queue = self._queues.get(key, [])
+        low = bisect_left(queue, first, key=lambda entry: entry[0])
+        high = bisect_right(queue, last, key=lambda entry: entry[0])
+        bars = [bar for _, bar in queue[low:high]]
+        del queue[low:high]
+        return [(bar, self._spans.pop(bar)[1]) for bar in bars]
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+
+class Completeness:
+    """The ids of silver/trades at one version, and the bars that are not complete at it."""
+
+    def __init__(self, presence: Presence, version: int) -> None:
+        """`presence` is what silver/trades holds at `version`, -1 for nothing. It is kept and changed."""
+        self._presence = presence
+        self._waiting = Waiting()
+        self._due: set[Bar] = set()
+        self.version = version
+
+    @classmethod
+    def at(cls, settings: Settings, version: int) -> Completeness:
+        """As Gold knew it when it had processed a version of Silver: ids from there, bars from Gold's tables.
+
+        A batch that was cut may already have written bars that this version cannot prove; they wait like the others.
+        """
+        found = cls(Presence.at(settings, version), version)
+        for table, minutes in BAR_TABLES:
+            bars = lake.sql(
+                settings,
+                "SELECT venue, symbol, bar_start, first_trade_id, last_trade_id FROM bars WHERE NOT complete",
+                bars=table,
+            )
+            for bar, span in bars_and_spans(bars, minutes):
+                if found.judge(bar, span):
+                    found._due.add(bar)
+        return found
+
+    def add(self, ids: Mapping[Key, Sequence[IdRange]], version: int) -> None:
+        """Put in ids, after which all of `version` is there."""
+        for key, ranges in ids.items():
+            present = self._presence.of(key)
+            for first, last in ranges:
+                present.add(first, last)
+            woken = [entry for first, last in ranges for entry in self._waiting.take(key, first, last)]
+            self._due |= {bar for bar, span in woken if self.judge(bar, span)}
+        self.version = max(self.version, version)
+
+    def read_up_to(self, settings: Settings, version: int) -> None:
+        """Put in the ids that Silver has got since our version up to `version`, from its own files."""
+        if version <= self.version:
+            return
+        ids: dict[Key, list[IdRange]] = {}
+        if self.version < 0:
+            ids = {key: list(ranges) for key, ranges in Presence.at(settings, version).items()}
+        else:
+            for island in islands_between(settings, self.version, version)[0]:
+                ids.setdefault(island.key, []).append((island.first_id, island.last_id))
+        self.add(ids, version)
+
+    def judge(self, bar: Bar, span: IdRange) -> bool:
+        """Whether a bar with ids from span[0] to span[1] is complete. Where it is not, it waits from now on."""
+        first, last = span[0] - 1, span[1] + 1
+        if self._presence.covers(bar.key, first, last):
+            return True
+        lacking = self._presence.of(bar.key).missing(first, last)[0][0]
+        self._waiting.put(bar, lacking, span)
+        return False
+
+    def take_due(self, minutes: int) -> set[Window]:
+        """The `minutes`-long windows of the bars that have become complete and are not yet written so."""
+        length = minutes * MINUTE_US
+        windows = {Window(bar.key, bar.start - bar.start % length) for bar in self._due}
+        self._due.clear()
+        return windows
+
+    def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
+        """Bars with the column `complete`."""
+        flags = [self.judge(bar, span) for bar, span in bars_and_spans(bars, minutes)]
+        return bars.append_column("complete", pa.array(flags, pa.bool_()))
+
+
+def bars_and_spans(bars: pa.Table, minutes: int) -> Iterable[tuple[Bar, IdRange]]:
+    """Each row's place, and its lowest and highest trade id."""
+    starts = bars.column("bar_start").cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    names = ("venue", "symbol", "first_trade_id", "last_trade_id")
+    columns = [bars.column(name).to_pylist() for name in names]
+    for venue, symbol, first, last, start in zip(*columns, starts.to_pylist(), strict=True):
+        yield Bar((venue, symbol), minutes, start), (first, last)

@@ -1,0 +1,59 @@
+"""Few time ranges for many windows: a filter that lets Delta skip the files of all other times."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F  # noqa: N812
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column
+
+#: At most so many ranges stand in a filter; beyond, the nearest are joined into one.
+MAX_RANGES = 50
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """Event times, start inclusive, end exclusive."""
+
+    start: dt.datetime
+    end: dt.datetime
+
+
+def time_ranges(
+    windows: Iterable[dt.datetime], length: dt.timedelta, slack: dt.timedelta = dt.timedelta(0)
+) -> list[TimeRange]:
+    """Windows of `length` joined where they touch, then, beyond MAX_RANGES, across the smallest gaps.
+
+    Each range is widened by `slack` on both sides.
+    """
+    ranges: list[TimeRange] = []
+    for start in sorted(window.astimezone(dt.UTC) for window in windows):
+        if ranges and start - slack <= ranges[-1].end:
+            ranges[-1] = TimeRange(ranges[-1].start, start + length + slack)
+        else:
+            ranges.append(TimeRange(start - slack, start + length + slack))
+    if len(ranges) <= MAX_RANGES:
+        return ranges
+    by_gap = sorted(range(1, len(ranges)), key=lambda i: ranges[i].start - ranges[i - 1].end, reverse=True)
+    cuts = sorted(by_gap[: MAX_RANGES - 1])
+    bounds = [0, *cuts, len(ranges)]
+    return [TimeRange(ranges[a].start, ranges[b - 1].end) for a, b in itertools.pairwise(bounds)]
+
+
+def in_ranges(ranges: Sequence[TimeRange]) -> Column:
+    """Whether a row of silver/trades lies in one of the ranges: by partition first, then by time."""
+    condition = F.lit(False)
+    for one in ranges:
+        condition = condition | (
+            (F.col("event_date") >= F.lit(one.start.date()))
+            & (F.col("event_date") <= F.lit(one.end.date()))
+            & (F.col("ts_event") >= F.lit(one.start))
+            & (F.col("ts_event") < F.lit(one.end))
+        )
+    return condition

@@ -1,0 +1,156 @@
+"""Where a process kills itself: a hook per kill point, put in from outside, around the real code.
+
+Nothing of this is in the product. A hook wraps one function of it by name, so a rename ends the child with an
+AttributeError, and the test that expects a SIGKILL fails.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+Hook = Callable[[], None]
+
+#: Delivery reports that come before the one in which ingest dies.
+REPORTS = 200
+
+
+def die() -> None:
+    """What kill -9 does, exactly here."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner: Any, name: str, fits: Callable[..., bool] = lambda *_, **__: True) -> None:
+    """Die when `owner.name` is called with arguments that fit, before it does anything."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def hooked(*arguments: Any, **named: Any) -> Any:
+        if fits(*arguments, **named):
+            die()
+        return original(*arguments, **named)
+
+    setattr(owner, name, hooked)
+
+
+def after(owner: Any, name: str, fits: Callable[..., bool] = lambda *_, **__: True) -> None:
+    """Die when `owner.name` has been done with arguments that fit, before its caller goes on."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def hooked(*arguments: Any, **named: Any) -> Any:
+        result = original(*arguments, **named)
+        if fits(*arguments, **named):
+            die()
+        return result
+
+    setattr(owner, name, hooked)
+
+
+def _is_for(table: Any) -> Callable[..., bool]:
+    """Whether the second argument is a certain table."""
+    return lambda *arguments, **_: arguments[1] is table
+
+
+def _is_row_of(query: str) -> Callable[..., bool]:
+    from lakehouse.tables import OPS_BATCHES
+
+    def fits(settings: Any, table: Any, rows: list[dict[str, Any]], *_: Any, **__: Any) -> bool:
+        return bool(table is OPS_BATCHES and rows[0]["query"] == query)
+
+    return fits
+
+
+def table_committed(query: str) -> Hook:
+    """After the commits of the query's tables, before its row in ops/batches."""
+
+    def install() -> None:
+        from lakehouse import lake
+
+        before(lake, "append_rows", _is_row_of(query))
+
+    return install
+
+
+def batch_recorded(query: str) -> Hook:
+    """After the row in ops/batches, before Spark commits the batch to the checkpoint."""
+
+    def install() -> None:
+        from lakehouse import lake
+
+        after(lake, "append_rows", _is_row_of(query))
+
+    return install
+
+
+def trades_appended() -> None:
+    """Silver: after the append of the trades, before conflicts, quarantine, feed events and ledger."""
+    from lakehouse.streams import silver
+
+    after(silver, "_append")
+
+
+def quarantine_merged() -> None:
+    """Silver: after the conflicts' rows in quarantine, before those of what could not be read, and the ledger."""
+    from lakehouse.streams import silver
+    from lakehouse.tables import SILVER_QUARANTINE
+
+    after(silver, "merge_by_offset", _is_for(SILVER_QUARANTINE))
+
+
+def events_merged() -> None:
+    """Silver: after trades, quarantine and feed events, before the ledger."""
+    from lakehouse.streams import silver
+    from lakehouse.tables import SILVER_FEED_EVENTS
+
+    after(silver, "merge_by_offset", _is_for(SILVER_FEED_EVENTS))
+
+
+def ledger_written() -> None:
+    """Silver: after the ledger, before anything that follows."""
+    from lakehouse.streams.continuity import Ledger
+
+    after(Ledger, "take")
+
+
+def minute_bars_written() -> None:
+    """Gold: after the one-minute bars, before the five-minute bars."""
+    from lakehouse.streams import gold
+    from lakehouse.tables import GOLD_BARS_5M
+
+    before(gold, "upsert", _is_for(GOLD_BARS_5M))
+
+
+def trades_acknowledged() -> None:
+    """Ingest: Kafka has acknowledged a trade, and nobody in this process knows yet."""
+    from lakehouse.ingest.producer import KafkaSink
+
+    reports = iter(range(REPORTS))
+    before(KafkaSink, "_trade_reported", lambda *_: next(reports, None) is None)
+
+
+def gap_filled() -> None:
+    """Ingest: Kafka has acknowledged every trade of a repair, and the event `gap_repaired` is not sent yet."""
+    from lakehouse.ingest.producer import KafkaSink
+
+    before(KafkaSink, "event", lambda *arguments: arguments[1].event == "gap_repaired")
+
+
+STREAM_POINTS: dict[str, Hook] = {
+    "bronze.table": table_committed("bronze"),
+    "bronze.batch": batch_recorded("bronze"),
+    "silver.trades": trades_appended,
+    "silver.quarantine": quarantine_merged,
+    "silver.events": events_merged,
+    "silver.ledger": ledger_written,
+    "silver.table": table_committed("silver"),
+    "silver.batch": batch_recorded("silver"),
+    "gold.minute": minute_bars_written,
+    "gold.table": table_committed("gold"),
+    "gold.batch": batch_recorded("gold"),
+}
+INGEST_POINTS: dict[str, Hook] = {"ingest.acknowledged": trades_acknowledged, "ingest.repaired": gap_filled}
+POINTS = STREAM_POINTS | INGEST_POINTS

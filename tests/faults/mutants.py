@@ -1,0 +1,101 @@
+"""The product with one guarantee switched off, by patches put in before it runs. The suite must see each of them.
+
+python -m tests.faults.mutants NAME ingest …      `lakehouse ingest …`, mutated
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+#: Name of the mutant that child processes of a test are to be.
+VARIABLE = "FAULTS_MUTANT"
+
+
+def no_dedup() -> None:
+    """Silver appends whatever comes."""
+    from lakehouse.streams import dedup, silver
+
+    _replace(silver, "_seen", lambda *_: [])
+    _replace(silver, "_new_ids", lambda found, *_: sum(row["rows"] for row in found))
+    _replace(dedup, "fresh", lambda trades, *_: trades)
+
+
+def no_repair() -> None:
+    """Ingest sees gaps and does nothing about them."""
+    from lakehouse.ingest.repairer import Repairer
+
+    _replace(Repairer, "order", lambda *_: None)
+
+
+def no_marks() -> None:
+    """Ingest begins anew at each start, as if there had been nothing before."""
+    from lakehouse.ingest import marks
+
+    _replace(marks, "read", lambda *_: {})
+
+
+def no_idempotent_batches() -> None:
+    """A batch of Bronze that runs again is written again: its transaction id is another one each time."""
+    from lakehouse.streams.batch import BatchContext
+
+    _replace(BatchContext, "app_id", lambda *_: uuid.uuid4().hex)
+
+
+def no_idempotent_producer() -> None:
+    """Kafka takes a message that was sent twice, twice."""
+    _configure({"enable.idempotence": False})
+
+
+def acknowledged_by_one() -> None:
+    """A message counts as acknowledged once one broker has it."""
+    _configure({"enable.idempotence": False, "acks": 1})
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "no-dedup": no_dedup,
+    "no-repair": no_repair,
+    "no-marks": no_marks,
+    "no-idempotent-batches": no_idempotent_batches,
+    "no-idempotent-producer": no_idempotent_producer,
+    "acknowledged-by-one": acknowledged_by_one,
+}
+
+
+def apply(name: str | None) -> None:
+    """Become a mutant; None or an empty name: stay as it is."""
+    if name:
+        MUTANTS[name]()
+
+
+def _replace(owner: Any, name: str, stand_in: Any) -> None:
+    getattr(owner, name)  # a name that is gone must end the mutant, not leave it whole
+    setattr(owner, name, stand_in)
+
+
+def _configure(changes: dict[str, Any]) -> None:
+    from lakehouse.ingest.producer import KafkaSink
+
+    original = KafkaSink._configuration
+    _replace(KafkaSink, "_configuration", lambda *arguments: original(*arguments) | changes)
+
+
+def pytest_configure() -> None:
+    """As a plugin of pytest (`-p tests.faults.mutants`): the test run is the mutant that the environment names."""
+    apply(os.environ.get(VARIABLE))
+
+
+def main() -> None:
+    """Be `lakehouse`, mutated."""
+    from lakehouse.cli import main as lakehouse
+
+    apply(sys.argv[1])
+    sys.argv = ["lakehouse", *sys.argv[2:]]
+    lakehouse()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""What was missed is fetched: simulator → ingest → Kafka with faults, compared trade by trade with the record."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.holes import Hole
+from lakehouse.ingest import looks, quiet, repairer
+from lakehouse.ingest.budget import LIVE_SHARE
+from lakehouse.ingest.repair import RepairReport, repair_holes
+from lakehouse.ingest.service import IngestService, VenueStats
+from lakehouse.settings import Settings
+from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.server import SimulatorServer
+from tests.ingest_runs import events_of, ids_of, kafka_of, keys_of, recorded, running, same, truth_of, until_whole
+from tests.ingest_tools import until
+from tests.simulator_support import done
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
+    with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
+        yield server
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet symbol is looked at within seconds."""
+    monkeypatch.setattr(quiet, "QUIET_SECONDS", 3.0)
+    monkeypatch.setattr(quiet, "FRESH_SECONDS", 2.0)
+    monkeypatch.setattr(quiet, "AGAIN_SECONDS", 1.5)
+    monkeypatch.setattr(looks, "SAMPLE_SECONDS", 0.2)
+
+
+def of(service: IngestService, venue: str) -> VenueStats:
+    return next(one for one in service.stats().venues if one.venue == venue)
+
+
+def flowing(service: IngestService, trades: int = 300) -> None:
+    assert service.wait_subscribed(10) == {}
+    before = service.stats().acked
+    until(lambda: service.stats().acked > before + trades, 20)
+
+
+def limits_are_kept(simulator: SimulatorServer) -> None:
+    for venue, rest in simulator.status()["rest"].items():
+        assert (rest["limited"], rest["banned"]) == (0, 0), venue
+        assert rest["peak_share"] <= LIVE_SHARE + 1e-9, (venue, rest)
+
+
+def test_dropped_trades_are_fetched_and_told(kafka_settings: Settings, simulator: SimulatorServer) -> None:
+    with running(kafka_settings, simulator) as service:
+        flowing(service)
+        simulator.fault("drop", seconds=3, share=0.2)
+        time.sleep(3.5)
+        simulator.pause()
+        # The last trades of the pause may be among the dropped: nothing would show that before the next look.
+        simulator.resume()
+        flowing(service)
+        simulator.pause()
+        until_whole(kafka_settings, simulator, service, 60)
+        stats = service.stats()
+        assert all(one.repaired > 0 and one.requests > 0 and one.open_ids == 0 for one in stats.venues)
+        assert all(one.repaired + one.unavailable <= one.missing for one in stats.venues)
+        limits_are_kept(simulator)
+        calls = {venue: rest["calls"] for venue, rest in simulator.status()["rest"].items()}
+        assert calls == {one.venue: one.requests for one in stats.venues}
+    same(kafka_settings, simulator)
+    opened, repaired = (ids_of(events_of(kafka_settings, kind)) for kind in ("gap_opened", "gap_repaired"))
+    assert opened == repaired
+    counts = Counter(row[:3] for row in kafka_of(kafka_settings).elements())
+    assert {key for key, count in counts.items() if count > 1} <= opened  # nothing else came twice
+    assert events_of(kafka_settings, "gap_unavailable") == []
+
+
+@pytest.mark.parametrize("how", ["503", "reset"])
+def test_an_outage_is_repaired(kafka_settings: Settings, simulator: SimulatorServer, how: str) -> None:
+    with running(kafka_settings, simulator) as service:
+        flowing(service)
+        simulator.fault("outage", seconds=4, how=how)
+        until(lambda: not any(one.connected for one in service.stats().venues))
+        until(lambda: all(one.connected for one in service.stats().venues), 20)
+        flowing(service)
+        simulator.pause()
+        until_whole(kafka_settings, simulator, service, 60)
+        assert all(one.reconnects >= 1 for one in service.stats().venues)
+        limits_are_kept(simulator)
+    same(kafka_settings, simulator)
+
+
+@pytest.mark.parametrize(
+    ("kind", "details"),
+    [
+        ("rest_429", {"seconds": 4}),
+        ("rest_418", {"seconds": 4}),
+        ("rest_error", {"seconds": 4}),
+        ("rest_slow", {"seconds": 4, "delay": 1.0}),
+        ("rest_lag", {"seconds": 6, "lag": 3.0}),
+        ("kraken_rate_limit", {"seconds": 4}),
+    ],
+)
+def test_a_rest_that_is_in_trouble_delays_the_repair_and_loses_nothing(
+    kafka_settings: Settings, simulator: SimulatorServer, kind: str, details: dict[str, Any]
+) -> None:
+    with running(kafka_settings, simulator) as service:
+        flowing(service)
+        simulator.fault(kind, **details)
+        simulator.fault("drop", seconds=1, share=0.5)
+        time.sleep(1.2)
+        flowing(service)
+        simulator.pause()
+        until_whole(kafka_settings, simulator, service, 60)
+        rest = simulator.status()["rest"]
+        assert all(one["banned"] == 0 for one in rest.values())
+        if kind in ("rest_429", "rest_418"):
+            # Retry-After names the rest of the fault: not one request too early.
+            assert done(simulator, kind) == len(rest)
+        elif kind != "rest_lag":
+            assert done(simulator, kind) > 0
+    same(kafka_settings, simulator)
+
+
+def test_ids_that_the_venue_skipped_are_told_unavailable(kafka_settings: Settings, simulator: SimulatorServer) -> None:
+    with running(kafka_settings, simulator) as service:
+        flowing(service)
+        simulator.fault("id_holes", seconds=3, ids=5)
+        time.sleep(3.2)
+        flowing(service)
+        simulator.pause()
+        until_whole(kafka_settings, simulator, service, 60)
+        stats = service.stats()
+    ids = {key[:3] for key in truth_of(simulator)}
+    first = {key: min(trade_id for *of, trade_id in ids if tuple(of) == key) for key in keys_of(simulator)}
+    last = {key: max(trade_id for *of, trade_id in ids if tuple(of) == key) for key in keys_of(simulator)}
+    skipped = {(*key, number) for key in first for number in range(first[key], last[key] + 1)} - ids
+    assert len(skipped) > 20
+    assert ids_of(events_of(kafka_settings, "gap_unavailable")) == skipped
+    assert sum(one.unavailable for one in stats.venues) == len(skipped)
+    same(kafka_settings, simulator)
+
+
+def test_a_lost_tail_of_a_symbol_that_falls_quiet_is_found(
+    kafka_settings: Settings, simulator: SimulatorServer, quick_looks: None
+) -> None:
+    settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT",)})
+    with running(settings, simulator) as service:
+        flowing(service)
+        simulator.fault("drop", seconds=600)
+        time.sleep(0.5)
+        simulator.pause()  # and not one trade more
+        assert not any(one.gaps for one in service.stats().venues if one.venue != "coinbase")
+        count = recorded(simulator)
+        until(lambda: service.stats().acked == count, 40)
+        stats = service.stats()
+        limits_are_kept(simulator)
+    # Coinbase's heartbeats were dropped as well; nobody reconnected for it.
+    assert all(one.repaired > 0 and one.reconnects == one.rotations == 0 for one in stats.venues if one.gaps)
+    same(kafka_settings, simulator)
+
+
+@pytest.mark.parametrize("kind", ["ack_silent", "mute"])
+def test_a_subscription_that_brings_nothing_is_found_and_its_socket_changed(
+    kafka_settings: Settings, simulator: SimulatorServer, quick_looks: None, kind: str
+) -> None:
+    with running(kafka_settings, simulator) as service:
+        flowing(service)
+        if kind == "ack_silent":
+            simulator.fault("ack_silent", seconds=2)
+            simulator.fault("cut_1006")
+            until(lambda: done(simulator, "ack_silent") > 0)
+        else:
+            # Heartbeats and pongs go on, trades do not; on the connections of this moment.
+            simulator.fault("mute", seconds=600, open_only=True)
+        until(lambda: all(one.rotations >= 1 for one in service.stats().venues), 90)
+        flowing(service)
+        simulator.pause()
+        until_whole(kafka_settings, simulator, service, 90)
+        limits_are_kept(simulator)
+    stale = events_of(kafka_settings, "stale")
+    assert {event["venue"] for event in stale} == set(kafka_settings.venues)
+    assert all("silent" in event["detail"] for event in stale)
+    same(kafka_settings, simulator)
+
+
+def test_live_trades_do_not_wait_for_a_long_repair(kafka_settings: Settings, tmp_path: Path) -> None:
+    options = SimulatorOptions(record=tmp_path / "record", rate=20_000, venues=("binance",), symbols=("BTC/USDT",))
+    choices = {"venues": ["binance"], "symbols": ["BTC/USDT"]}
+    with SimulatorServer(options) as busy:
+        with running(kafka_settings, busy, **choices) as service:
+            flowing(service)
+        # Nobody listens: a gap of 100,000 trades grows.
+        until(lambda: recorded(busy) > 100_000, 30)
+    slow = SimulatorOptions(record=tmp_path / "record", rate=200, venues=("binance",), symbols=("BTC/USDT",))
+    with SimulatorServer(slow) as simulator, running(kafka_settings, simulator, **choices) as service:
+        until(lambda: of(service, "binance").repaired > 5_000, 30)
+        flow = service._counters.symbol("binance", "BTC/USDT")
+        before, live = list(flow.latency_counts), flow.produced
+        until(lambda: of(service, "binance").repaired > 80_000, 60)
+        counts = [after - earlier for after, earlier in zip(flow.latency_counts, before, strict=True)]
+        assert flow.produced > live + 100
+        assert service.stats().venues[0].open_ids > 0, "the repair was over before the measurement"
+        # Bounds of the buckets: 10, 25, 50, 100, 250, 500 ms …; a linger of 20 ms is in them.
+        assert sum(counts[:6]) >= 0.99 * sum(counts), counts
+        simulator.pause()
+        until_whole(kafka_settings, simulator, service, 60)
+        limits_are_kept(simulator)
+        assert of(service, "binance").requests < 130
+    same(kafka_settings, simulator)
+
+
+def test_a_stop_in_the_middle_of_a_repair_is_gone_on_with_by_the_next_start(
+    kafka_settings: Settings, simulator: SimulatorServer
+) -> None:
+    with running(kafka_settings, simulator) as service:
+        flowing(service)
+        simulator.fault("rest_error", seconds=600)
+        simulator.fault("drop", seconds=1, share=0.5)
+        time.sleep(1.2)
+        flowing(service)
+        until(lambda: all(one.requests for one in service.stats().venues))
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert all(one.open_ids and not one.repaired for one in service.stats().venues)
+    simulator.end_faults()
+    with running(kafka_settings, simulator) as service:
+        flowing(service)
+        simulator.pause()
+        until_whole(kafka_settings, simulator, service, 60)
+    same(kafka_settings, simulator)
+    opened, repaired = (ids_of(events_of(kafka_settings, kind)) for kind in ("gap_opened", "gap_repaired"))
+    assert opened == repaired
+
+
+def test_what_is_not_shown_for_too_long_is_given_up_and_stays_open(
+    kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repairer, "GIVE_UP_SECONDS", 2.0)
+    with running(kafka_settings, simulator, venues=["coinbase"], symbols=["BTC/USDT"]) as service:
+        flowing(service)
+        simulator.fault("rest_lag", seconds=600, lag=3600.0)
+        simulator.fault("drop", seconds=1, share=0.5)
+        until(lambda: bool(of(service, "coinbase").open_ids))
+        until(lambda: service._repairers[0].is_idle and of(service, "coinbase").requests > 0, 30)
+        assert of(service, "coinbase").open_ids
+        service.check()
+    (event, *_) = events_of(kafka_settings, "venue_error")
+    assert "stays open: nothing of it came for 2 s" in event["detail"]
+
+
+# The job's side.
+
+
+def holes_of(settings: Settings, simulator: SimulatorServer) -> list[Hole]:
+    """What the ledger would say: ranges of true trades that Kafka lacks."""
+    found = {key[:3] for key in kafka_of(settings)}
+    holes: list[Hole] = []
+    for venue, symbol in keys_of(simulator):
+        missing = [true.trade_id for true in simulator.record.iter(venue, symbol)]
+        missing = [number for number in missing if (venue, symbol, number) not in found]
+        for number in missing:
+            if holes and (holes[-1].venue, holes[-1].symbol, holes[-1].last_id) == (venue, symbol, number - 1):
+                holes[-1] = Hole(venue, symbol, holes[-1].first_id, number)
+            else:
+                holes.append(Hole(venue, symbol, number, number))
+    return holes
+
+
+@pytest.fixture
+def torn(
+    kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Settings, list[Hole]]:
+    """Settings, and the holes that an ingest has left which never repaired."""
+    with monkeypatch.context() as patch:
+        patch.setattr(repairer.Repairer, "order", lambda *_: None)
+        with running(kafka_settings, simulator) as service:
+            flowing(service)
+            simulator.fault("drop", seconds=2, share=0.3)
+            time.sleep(2.2)
+            flowing(service)
+            simulator.pause()
+            time.sleep(0.5)
+    holes = holes_of(kafka_settings, simulator)
+    assert len(holes) > 50
+    return kafka_settings.model_copy(update={"simulator_url": simulator.url}), holes
+
+
+def test_holes_of_the_ledger_are_mended_within_a_quarter_of_the_budget(
+    torn: tuple[Settings, list[Hole]], simulator: SimulatorServer
+) -> None:
+    settings, holes = torn
+    wanted = sum(len(hole) for hole in holes)
+    extra = Hole("binance", "BTC/USDT", 1, 3)  # older than what the venue has
+    report = repair_holes(settings, [*holes, extra], timeout=100)
+    rest = simulator.status()["rest"]
+    assert report == RepairReport(wanted + 3, wanted, 3, 0, sum(one["calls"] for one in rest.values()))
+    assert all(one["limited"] == 0 for one in rest.values())
+    assert rest["binance"]["peak_share"] <= 0.25
+    same(settings, simulator)
+    assert kafka_of(settings).total() == recorded(simulator)  # each once
+    assert ids_of(events_of(settings, "gap_repaired")) == {
+        (hole.venue, hole.symbol, number) for hole in holes for number in range(hole.first_id, hole.last_id + 1)
+    }
+    assert ids_of(events_of(settings, "gap_unavailable")) == {("binance", "BTC/USDT", number) for number in (1, 2, 3)}
+    assert repair_holes(settings, []) == RepairReport(0, 0, 0, 0, 0)
+
+
+def test_mending_ends_in_time_or_when_told_and_says_what_is_left(
+    torn: tuple[Settings, list[Hole]], simulator: SimulatorServer
+) -> None:
+    settings, holes = torn
+    simulator.fault("rest_error", seconds=600)
+    wanted = sum(len(hole) for hole in holes)
+    began = time.monotonic()
+    report = repair_holes(settings, holes, timeout=2)
+    assert time.monotonic() - began < 8
+    assert (report.holes, report.repaired, report.left) == (wanted, 0, wanted)
+    assert report.requests > 0
+    stop = threading.Event()
+    stop.set()
+    assert repair_holes(settings, holes, stop=stop, timeout=60).left == wanted
+    assert time.monotonic() - began < 20

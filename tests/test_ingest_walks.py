@@ -1,0 +1,89 @@
+"""The order of repairs: what is merged, who is next, what is kept."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.id_ranges import IdRange, IdRanges
+from lakehouse.ingest import walks as module
+from lakehouse.ingest.walks import MERGE_IDS, Order, Walks
+
+
+class Nobody:
+    """A target that wants everything."""
+
+    def still_missing(self, first: int, last: int) -> list[IdRange]:
+        return [(first, last)]
+
+    def delivered(self, first: int, last: int) -> None:
+        raise AssertionError((first, last))
+
+    def unavailable(self, first: int, last: int) -> None:
+        raise AssertionError((first, last))
+
+
+def order(symbol: str, first: int, last: int, ts_before: int | None = None, ts_after: int | None = None) -> Order:
+    return Order(symbol, Nobody(), first, last, ts_before, ts_after)
+
+
+def test_gaps_of_one_symbol_within_a_page_are_one_walk() -> None:
+    walks = Walks()
+    walks.add(order("BTC/USDT", 5000, 5001, 50, 52), due=1.0)
+    walks.add(order("BTC/USDT", 5002 + MERGE_IDS, 5002 + MERGE_IDS, 60, 61), due=2.0)
+    walks.add(order("BTC/USDT", 4500, 4500, 40, 41), due=3.0)
+    walks.add(order("ETH/USDT", 4500, 4500), due=3.0)
+    walks.add(order("BTC/USDT", 10_000, 10_000), due=3.0)
+    first, other, far = walks
+    assert list(first.wanted) == [(4500, 4500), (5000, 5001), (5002 + MERGE_IDS, 5002 + MERGE_IDS)]
+    assert (first.ts_before, first.ts_after, first.due) == (40, 61, 1.0)  # none waits longer for being joined
+    assert (other.symbol, list(far.wanted)) == ("ETH/USDT", [(10_000, 10_000)])
+
+
+def test_a_walk_that_has_begun_takes_in_no_more_and_what_is_told_twice_is_asked_once() -> None:
+    walks = Walks()
+    walks.add(order("BTC/USDT", 1, 9), due=0.0)
+    (walk,) = walks
+    walk.is_read = True  # as after its last page
+    walks.add(order("BTC/USDT", 3, 5), due=0.0)
+    assert len(walks) == 1
+    walks.add(order("BTC/USDT", 8, 10), due=0.0)
+    assert len(walks) == 2
+    assert walks.ids() == 12
+
+
+def test_pages_take_turns_and_the_smallest_begins() -> None:
+    walks = Walks()
+    walks.add(order("BTC/USDT", 1, 1_000_000), due=0.0)
+    walks.add(order("ETH/USDT", 1, 3_000), due=0.0)
+    walks.add(order("SOL/USDT", 1, 5), due=5.0)
+    turns = []
+    for _ in range(6):
+        walk = walks.next(now=1.0)
+        assert walk is not None
+        walk.pages += 1
+        turns.append(walk.symbol)
+    assert turns == ["ETH/USDT", "BTC/USDT"] * 3
+    late = walks.next(now=5.0)
+    assert late is not None
+    assert late.symbol == "SOL/USDT"  # at once, before the fourth page of the others
+    assert walks.next(now=-1.0) is None
+    assert walks.next_due() == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 50_000), st.integers(0, 30)), min_size=1, max_size=60))
+def test_every_ordered_id_is_wanted_and_no_other(gaps: list[tuple[int, int]]) -> None:
+    walks = Walks()
+    for first, size in gaps:
+        walks.add(order("BTC/USDT", first, first + size), due=0.0)
+    wanted = IdRanges(part for walk in walks for part in walk.wanted)
+    assert wanted == IdRanges((first, first + size) for first, size in gaps)
+
+
+def test_the_number_of_walks_is_bounded(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(module, "MOST_WALKS", 10)
+    walks = Walks()
+    for number in range(1000):
+        walks.add(order("BTC/USDT", number * 5_000, number * 5_000), due=0.0)
+    assert len(walks) == 10
+    assert walks.ids() == 1000
