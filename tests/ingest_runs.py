@@ -113,8 +113,13 @@ def until_whole(settings: Settings, simulator: SimulatorServer, service: IngestS
         raise AssertionError(f"{len(missing)} trades are missing: {sorted(missing)[:20]}; {service.stats()}") from None
 
 
-def ingest(settings: Settings, simulator_url: str, *arguments: str) -> subprocess.Popen[str]:
-    """`lakehouse ingest` as a process."""
+@contextmanager
+def ingest(settings: Settings, simulator_url: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`lakehouse ingest` as a process; killed at the end, if it has not ended."""
     command = [sys.executable, "-m", "lakehouse", "ingest", "--bootstrap", settings.bootstrap(), "--url", simulator_url]
     environment = {**os.environ, **settings.environment()}
-    return subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, env=environment)
+    with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -41,24 +41,21 @@ def whole(settings: Settings, simulator: SimulatorServer) -> bool:
 
 def test_killed_and_started_again_it_misses_nothing(kafka_settings: Settings, simulator: SimulatorServer) -> None:
     assert not Path(kafka_settings.lake).exists()  # the marks come from Kafka
-    first = ingest(kafka_settings, simulator.url)
-    until(lambda: in_kafka(kafka_settings) > 1000 or first.poll() is not None, 40)
-    # All markets are open, and something is being repaired, when it dies.
-    simulator.fault("rest_slow", seconds=2, delay=0.5)
-    simulator.fault("drop", seconds=1.5, share=0.3)
-    time.sleep(2)
-    first.kill()
-    first.communicate(timeout=10)
+    with ingest(kafka_settings, simulator.url) as first:
+        until(lambda: in_kafka(kafka_settings) > 1000 or first.poll() is not None, 40)
+        # All markets are open, and something is being repaired, when it dies.
+        simulator.fault("rest_slow", seconds=2, delay=0.5)
+        simulator.fault("drop", seconds=1.5, share=0.3)
+        time.sleep(2)
+        first.kill()
     downtime = recorded(simulator)
     time.sleep(6)
     assert recorded(simulator) > downtime + 1000
-    second = ingest(kafka_settings, simulator.url)
-    before = in_kafka(kafka_settings)
-    until(lambda: in_kafka(kafka_settings) > before + 1000 or second.poll() is not None, 40)
-    simulator.pause()
-    try:
+    with ingest(kafka_settings, simulator.url) as second:
+        before = in_kafka(kafka_settings)
+        until(lambda: in_kafka(kafka_settings) > before + 1000 or second.poll() is not None, 40)
+        simulator.pause()
         until(lambda: whole(kafka_settings, simulator), 60)
-    finally:
         second.terminate()
         _, errors = second.communicate(timeout=20)
     assert second.returncode == 0, errors

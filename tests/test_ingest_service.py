@@ -124,12 +124,12 @@ def test_symbols_are_split_only_where_the_venue_demands_it() -> None:
 def test_the_command_ends_cleanly_on_a_signal(
     kafka_settings: Settings, simulator: SimulatorServer, number: signal.Signals
 ) -> None:
-    process = ingest(kafka_settings, simulator.url, "--venue", "binance,kraken", "--pair", "XBT/USDT")
-    until(lambda: recorded(simulator) > 200 or process.poll() is not None, 30)
-    simulator.pause()
-    until(lambda: in_kafka(kafka_settings) == recorded(simulator))
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    with ingest(kafka_settings, simulator.url, "--venue", "binance,kraken", "--pair", "XBT/USDT") as process:
+        until(lambda: recorded(simulator) > 200 or process.poll() is not None, 30)
+        simulator.pause()
+        until(lambda: in_kafka(kafka_settings) == recorded(simulator))
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     count = recorded(simulator)
     assert f"ingest stopped: {count:,} trades, {count:,} acknowledged by Kafka" in errors
@@ -141,8 +141,8 @@ def test_the_command_ends_cleanly_on_a_signal(
 def test_the_command_refuses_an_unknown_symbol_in_one_line(
     kafka_settings: Settings, simulator: SimulatorServer
 ) -> None:
-    process = ingest(kafka_settings, simulator.url, "--venue", "kraken", "--symbol", "BTC/USDT,FOO/BAR")
-    _, errors = process.communicate(timeout=30)
+    with ingest(kafka_settings, simulator.url, "--venue", "kraken", "--symbol", "BTC/USDT,FOO/BAR") as process:
+        _, errors = process.communicate(timeout=30)
     assert process.returncode == SettingError.exit_code
     last = errors.strip().splitlines()[-1]
     assert last.startswith("lakehouse: refused by kraken: FOO/BAR (Currency pair not supported FOO/BAR)")

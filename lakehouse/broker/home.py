@@ -34,6 +34,10 @@ ORPHAN_GRACE_SECONDS = 3.0
 #: buy nothing: what Bronze has read stays in Bronze.
 RETENTION_MS = 7 * 24 * 3600 * 1000
 
+#: After a kill a node is let in again only when its session of before has ended; Kafka's 9 s exist so that leaders do
+#: not move for nothing, and a single node has nobody to move them to. Measured from kill to answer: 7 s instead of 13.
+ALONE = {"broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 500}
+
 
 class Ports(NamedTuple):
     """Ports of the client listener and of the KRaft controller, both on 127.0.0.1."""
@@ -209,6 +213,8 @@ class BrokerHome:
             "num.io.threads": 4,
             "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
         }
+        if len(cluster.nodes) == 1:
+            values |= ALONE
         text = "".join(f"{name}={value}\n" for name, value in values.items())
         write_atomically(self.properties, text.replace("\\", "\\\\"))
 

@@ -11,6 +11,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse import lake
@@ -40,8 +41,17 @@ def fresh(trades: DataFrame, seen: Sequence[tuple[Key, IdRange]]) -> DataFrame:
     rows = parse.first_of_key(trades)
     if not seen:
         return rows
-    schema = "venue string, symbol string, seen_first bigint, seen_last bigint"
-    ranges = trades.sparkSession.createDataFrame([(*key, *ids) for key, ids in seen], schema)
+    # As an Arrow table: rows of Python objects would need a Python worker process beside the JVM.
+    ranges = trades.sparkSession.createDataFrame(
+        pa.table(
+            {
+                "venue": [venue for (venue, _), _ in seen],
+                "symbol": [symbol for (_, symbol), _ in seen],
+                "seen_first": pa.array([first for _, (first, _) in seen], pa.int64()),
+                "seen_last": pa.array([last for _, (_, last) in seen], pa.int64()),
+            }
+        )
+    )
     is_seen = (
         (rows["venue"] == ranges["venue"])
         & (rows["symbol"] == ranges["symbol"])

@@ -15,7 +15,7 @@ from tests.faults.scenario import Scenario, run
 from tests.faults.system import System
 
 #: By default, a minute: so that each part has time to come back, and most of the time several things go wrong at once.
-KILLS_PER_MINUTE = 7.0
+KILLS_PER_MINUTE = 6.0
 FAULTS_PER_MINUTE = 5.0
 
 

@@ -23,6 +23,7 @@ class Outcome:
     faults: dict[str, int] = field(default_factory=dict)  #: kind → how often it was begun
     done: dict[str, int] = field(default_factory=dict)  #: kind → what it did, by the simulator's count
     figures: Figures = field(default_factory=Figures)
+    storm_seconds: float = 0.0
     drain_seconds: float | None = None
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
@@ -35,8 +36,9 @@ class Outcome:
         """The result in one line."""
         one = self.figures
         drained = "never" if self.drain_seconds is None else f"{self.drain_seconds:.0f} s"
+        minutes = f"{self.storm_seconds / 60:.1f} min"
         return (
-            f"seed {self.seed} {'passed' if self.passed else 'FAILED'}: {self.system}, {self.minutes:g} min at "
+            f"seed {self.seed} {'passed' if self.passed else 'FAILED'}: {self.system}, {minutes} at "
             f"{self.rate:g}/s; {sum(self.kills.values())} kills, {sum(self.faults.values())} faults; "
             f"{one.made:,} trades made, {one.compared:,} equal, {one.repaired:,} repaired, {one.unavailable:,} "
             f"unavailable, {one.duplicates:,} duplicates removed, {sum(one.quarantined.values()):,} quarantined; "
@@ -62,7 +64,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
             sum(sum(one.quarantined.values()) for one in figures),
         ]
         passed = f"{sum(one.passed for one in outcomes)} of {len(outcomes)}"
-        rows.append(["all", "", f"{sum(one.minutes for one in outcomes):g}", *(f"{n:,}" for n in sums), "", passed])
+        rows.append(
+            ["all", "", f"{sum(one.storm_seconds for one in outcomes) / 60:.1f}", *(f"{n:,}" for n in sums), "", passed]
+        )
     rule = "|" + "---|" * (HEADER.count("|") - 1)
     return "\n".join([HEADER, rule, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
@@ -75,7 +79,7 @@ def _cells(one: Outcome) -> list[str]:
     return [
         str(one.seed),
         one.system,
-        f"{one.minutes:g}",
+        f"{one.storm_seconds / 60:.1f}",
         *(f"{count:,}" for count in counts),
         f"{sum(one.figures.quarantined.values()):,}",
         "" if one.drain_seconds is None else f"{one.drain_seconds:.0f} s",

@@ -26,6 +26,8 @@ WEIGHTS: Mapping[str, int] = {
 }
 #: Faults of a longer range than this, in seconds, would leave no time between them.
 LONGEST_FAULT = 12.0
+#: Seconds that a victim which had to be waited for lives at most: a start, and some work.
+LONGEST_GRACE = 15.0
 #: This part of the kills has a fault beginning at the same moment.
 TOGETHER = 0.3
 #: Kinds that change, lose or reorder what a socket brings. A wrong repeat of a trade must not come before the true one
@@ -52,14 +54,24 @@ class Fault:
         own = {"kind": self.kind, "venue": self.venue, "symbol": self.symbol, "seconds": self.seconds}
         return {**own, "share": self.share, **self.parameters}
 
+    @property
+    def words(self) -> str:
+        """For people."""
+        where = " ".join(filter(None, (self.venue or "all venues", self.symbol)))
+        return f"{self.kind} on {where} for {self.seconds:g} s, share {self.share:g}"
+
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens `at` seconds: a kill of the first target of `kill` that lives, a fault, or both."""
+    """Something that happens `at` seconds: a fault, or a kill of the first target of `kill`, the others standing in.
+
+    A target that is dead and comes back lives for `grace` seconds first, so that not each dies while it starts.
+    """
 
     at: float
     kill: tuple[str, ...] = ()
     fault: Fault | None = None
+    grace: float = 0.0
 
 
 def make_plan(
@@ -74,7 +86,10 @@ def make_plan(
     """So many kills and faults within `seconds`, by time."""
     rng = random.Random(seed)
     victims = _deck(rng, [target for target in targets for _ in range(WEIGHTS[target])])
-    steps = [Step(at, _preference(rng, next(victims), targets)) for at in _times(rng, seconds, kills)]
+    steps = [
+        Step(at, _preference(rng, next(victims), targets), grace=round(rng.uniform(0.0, LONGEST_GRACE), 1))
+        for at in _times(rng, seconds, kills)
+    ]
     kill_times = [step.at for step in steps]
     times = [
         rng.choice(kill_times) if kill_times and rng.random() < TOGETHER else at for at in _times(rng, seconds, faults)
@@ -125,9 +140,14 @@ class _Busy:
 def _faults(rng: random.Random, times: Sequence[float], venues: Sequence[str], symbols: Sequence[str]) -> list[Step]:
     able = [kind.name for kind in KINDS.values() if kind.scheduled and set(kind.venues) & set(venues)]
     deck, busy, steps = _deck(rng, able), _Busy(), []
+    postponed: list[Kind] = []
     for at in times:
-        kind, free = KINDS[next(deck)], list[str]()
-        while not (free := busy.free(kind, at, venues)):
+        # What had no free venue in its turn goes first; `conflict` needs one without any other fault.
+        kind = next((one for one in postponed if busy.free(one, at, venues)), None)
+        if kind is not None:
+            postponed.remove(kind)
+        while kind is None or not (free := busy.free(kind, at, venues)):
+            postponed += [kind] if kind is not None else []
             kind = KINDS[next(deck)]
         # All venues at once every third time, where all are free; `conflict` stays on one.
         everywhere = len(free) == len(venues) and kind.name != "conflict" and rng.random() < 1 / 3

@@ -68,6 +68,7 @@ def test_kills_and_faults_may_meet_and_may_be_none() -> None:
 def test_outcomes_are_kept_and_told(tmp_path: Path) -> None:
     good = Outcome(1, "light", 1.25, 250.0, {"broker": 2}, {"drop": 3}, {"drop": 90}, Figures(1000, 900, 8, 70, 3, 12))
     good.figures.quarantined, good.drain_seconds = {"conflict": 4}, 21.0
+    good.storm_seconds = 75.0
     bad = Outcome(2, "light", 1.25, 250.0, failures=["silver/trades: 1 differences"])
     write_json(tmp_path / "r.json", [good, bad], "python -m tests.faults --seeds 1-2")
     assert read_json(tmp_path / "r.json") == [good, bad]
@@ -76,5 +77,5 @@ def test_outcomes_are_kept_and_told(tmp_path: Path) -> None:
     lines = table([good, bad]).splitlines()
     assert lines[0] == HEADER
     assert {line.count("|") for line in lines} == {HEADER.count("|")}
-    assert lines[2].startswith("| 1 | light | 1.25 | 2 | 3 | 1,000 | 900 | 70 | 3 | 12 | 4 | 21 s | passed |")
+    assert lines[2].startswith("| 1 | light | 1.2 | 2 | 3 | 1,000 | 900 | 70 | 3 | 12 | 4 | 21 s | passed |")
     assert lines[-1].endswith("| 1 of 2 |")
