@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dagster import Definitions, in_process_executor
 
-from assets import ALL_CHECKS, all_assets
+from assets import all_assets, all_checks
 from jobs import ALL_JOBS
 from lakehouse.settings import load_settings
 from sensors import all_sensors
@@ -13,7 +13,7 @@ SETTINGS = load_settings()
 
 defs = Definitions(
     assets=all_assets(SETTINGS),
-    asset_checks=ALL_CHECKS,
+    asset_checks=all_checks(SETTINGS),
     jobs=ALL_JOBS,
     sensors=all_sensors(SETTINGS),
     resources={"settings": SETTINGS},

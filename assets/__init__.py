@@ -6,7 +6,7 @@ A thin layer: what a table is stands in `lakehouse.tables`, what computes it in 
 
 from __future__ import annotations
 
-from assets.checks import ALL_CHECKS
-from assets.layers import LAYER_ASSETS, all_assets
+from assets.checks import all_checks
+from assets.layers import all_assets
 
-__all__ = ["ALL_CHECKS", "LAYER_ASSETS", "all_assets"]
+__all__ = ["all_assets", "all_checks"]

@@ -1,9 +1,8 @@
 """The checks of `lakehouse.quality` as asset checks: one op per layer, each check runnable alone from the UI.
 
 They are definitions of their own and not `check_specs` of the layers' assets, because Dagster takes a check's key once
-only and checks inside a multi-asset can run by hand only together with it. In a bounded job they still run right after
-their layer, and a blocking one that fails stops the layers above. While a stream runs it evaluates the same functions
-itself (`jobs.reporting`).
+only and checks inside a multi-asset can run by hand only together with it. Materialized by hand, a layer is followed by
+its checks in the same run. A stream evaluates the same functions itself (`jobs.reporting`), as the job `catch_up` does.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
@@ -11,6 +10,7 @@ itself (`jobs.reporting`).
 from collections.abc import Iterator
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetCheckExecutionContext,
     AssetCheckKey,
     AssetCheckResult,
@@ -23,7 +23,7 @@ from dagster import (
 
 from assets.failures import one_line_failures
 from assets.lineage import table_key
-from lakehouse.quality.checks import CHECKS, Check, CheckResult, run_checks
+from lakehouse.quality.checks import Check, CheckResult, checks_of_lake, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import BY_PATH
 
@@ -38,13 +38,32 @@ def severity(check: Check) -> AssetCheckSeverity:
     return AssetCheckSeverity.ERROR if check.blocking else AssetCheckSeverity.WARN
 
 
-def checks_of(layers: tuple[str, ...]) -> tuple[Check, ...]:
-    """The checks on the tables of some layers."""
-    return tuple(check for check in CHECKS if BY_PATH[check.table_path].layer in layers)
+def checks_of(settings: Settings, layers: tuple[str, ...]) -> tuple[Check, ...]:
+    """The checks on the tables of some layers, of those tables that this lakehouse has."""
+    return tuple(check for check in checks_of_lake(settings) if BY_PATH[check.table_path].layer in layers)
 
 
-def _layer_checks(layer: str) -> AssetChecksDefinition:
-    checks = {check_key(check): check for check in checks_of((layer,))}
+def all_checks(settings: Settings) -> list[AssetChecksDefinition]:
+    """One definition per layer that has checks, in the order of the trade's way."""
+    layers = ("bronze", "silver", "gold", "ops")
+    return [_layer_checks(settings, layer) for layer in layers if checks_of(settings, (layer,))]
+
+
+def check_evaluation(check: Check, result: CheckResult, note: str = "") -> AssetCheckEvaluation:
+    """A verdict as an event, for a run whose job does not contain the check. `note` goes behind its sentence."""
+    return AssetCheckEvaluation(
+        asset_key=table_key(check.table_path),
+        check_name=check.name,
+        passed=result.passed,
+        severity=severity(check),
+        description=f"{result.detail}{note}",
+        metadata=dict(result.figures),
+        blocking=check.blocking,
+    )
+
+
+def _layer_checks(settings: Settings, layer: str) -> AssetChecksDefinition:
+    checks = {check_key(check): check for check in checks_of(settings, (layer,))}
     specs = [
         AssetCheckSpec(check.name, asset=key.asset_key, description=check.description, blocking=check.blocking)
         for key, check in checks.items()
@@ -71,9 +90,3 @@ def _asset_check_result(check: Check, result: CheckResult) -> AssetCheckResult:
         description=result.detail,
         metadata=dict(result.figures),
     )
-
-
-#: One definition per layer that has checks, in the order of the trade's way.
-ALL_CHECKS: list[AssetChecksDefinition] = [
-    _layer_checks(layer) for layer in ("bronze", "silver", "gold", "ops") if checks_of((layer,))
-]

@@ -1,15 +1,16 @@
-"""Which asset is computed from which, declared as data: from the exchanges' topics to the bars."""
+"""Which asset is computed from which, declared as data: from the exchanges' topics to the bars and what they give."""
 
 from __future__ import annotations
 
 from dagster import AssetKey
 
+from lakehouse.lake import active_tables
 from lakehouse.quality.checks import CHECKS
 from lakehouse.settings import Settings
 from lakehouse.tables import TABLES, Layer, Table
 
 #: Table path → paths of the tables it is computed from. Bronze reads the topics. The ledgers of ops depend on what they
-#: record. Both bars are written in one pass over Silver; 5-minute bars stand behind the 1-minute bars they add up to.
+#: record. All of Gold is written in one pass over Silver; a longer bar stands behind the shorter ones it adds up.
 UPSTREAM: dict[str, tuple[str, ...]] = {
     "bronze/messages": (),
     "silver/trades": ("bronze/messages",),
@@ -19,15 +20,14 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "silver/continuity": ("silver/trades", "silver/feed_events"),
     "gold/bars_1m": ("silver/trades",),
     "gold/bars_5m": ("gold/bars_1m",),
-    "ops/batches": (
-        "bronze/messages",
-        "silver/trades",
-        "silver/quarantine",
-        "silver/feed_events",
-        "silver/continuity",
-        "gold/bars_1m",
-        "gold/bars_5m",
-    ),
+    "gold/bars_15m": ("gold/bars_5m",),
+    # Not from those of 15 minutes: a lakehouse need not make them.
+    "gold/bars_1h": ("gold/bars_5m",),
+    "gold/bars_1d": ("gold/bars_5m",),
+    "gold/indicators_1m": ("gold/bars_1m",),
+    "gold/moves": ("gold/bars_1m",),
+    "gold/spreads_1m": ("gold/bars_1m",),
+    "ops/batches": tuple(table.path for table in TABLES if table.layer != "ops"),
     "ops/checks": tuple(dict.fromkeys(check.table_path for check in CHECKS)),
     "ops/replays": ("silver/quarantine",),
 }
@@ -44,11 +44,15 @@ def topic_key(topic: str) -> AssetKey:
 
 
 def upstream_keys(settings: Settings, table: Table) -> list[AssetKey]:
-    """The asset keys a table depends on. KeyError for a registered table that nobody gave a place in `UPSTREAM`."""
-    tables = [table_key(path) for path in UPSTREAM[table.path]]
+    """The asset keys a table depends on, of those that this lakehouse has.
+
+    KeyError for a registered table that nobody gave a place in `UPSTREAM`.
+    """
+    active = {one.path for one in active_tables(settings)}
+    tables = [table_key(path) for path in UPSTREAM[table.path] if path in active]
     return [topic_key(topic) for topic in settings.topics] if table.layer == "bronze" else tables
 
 
-def tables_of(layer: Layer) -> tuple[Table, ...]:
-    """The registered tables of a layer, in the registry's order."""
-    return tuple(table for table in TABLES if table.layer == layer)
+def tables_of(settings: Settings, layer: Layer) -> tuple[Table, ...]:
+    """The tables of a layer that this lakehouse has, in the registry's order."""
+    return tuple(table for table in active_tables(settings) if table.layer == layer)

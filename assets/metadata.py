@@ -1,4 +1,7 @@
-"""What a materialization says about its table. Eight entries at most: each materialization of a stream is kept."""
+"""What a materialization says about its table. Eight entries at most: each materialization of a stream is kept.
+
+Column lineage is not repeated here: it stands in the definitions, and would be several KB an event.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import AssetMaterialization, MetadataValue
 
+from assets.days import utc_today, written_days
 from assets.lineage import table_key
 from lakehouse.holes import open_holes
 from lakehouse.lake import open_table, row_count
 from lakehouse.quarantine import open_quarantine
 from lakehouse.settings import Settings
-from lakehouse.tables import SILVER_CONTINUITY, SILVER_QUARANTINE, Table
+from lakehouse.tables import BY_PATH, SILVER_CONTINUITY, SILVER_QUARANTINE, Table
 
 if TYPE_CHECKING:
+    from lakehouse.rebuild.gold import GoldRebuild
     from lakehouse.streams.progress import TableProgress
+
+
+def materializations(settings: Settings, progress: TableProgress, since: float) -> list[AssetMaterialization]:
+    """The events of a table that a stream or a bounded catch-up wrote: one; for Gold, one for each day to tell of.
+
+    `since`: epoch seconds of the last report; `assets.days.written_days` says which days that makes.
+    """
+    key, metadata = table_key(progress.table_path), progress_metadata(settings, progress)
+    table = BY_PATH[progress.table_path]
+    if table.layer != "gold":
+        return [AssetMaterialization(key, metadata=metadata)]
+    days = written_days(settings, table, since, utc_today())
+    return [
+        AssetMaterialization(key, partition=str(day), metadata=metadata | {"dagster/partition_row_count": rows})
+        for day, rows in days.items()
+    ]
 
 
 def progress_metadata(settings: Settings, progress: TableProgress) -> dict[str, Any]:
@@ -33,6 +54,23 @@ def progress_metadata(settings: Settings, progress: TableProgress) -> dict[str, 
     if progress.last_commit is not None:
         metadata["last_commit"] = MetadataValue.timestamp(progress.last_commit)
     return metadata | _open_metadata(settings, progress.table_path)
+
+
+def rebuild_metadata(rebuilt: GoldRebuild, table: Table) -> dict[str, Any]:
+    """Metadata of a table whose days were rebuilt. The figures are those of all these days together.
+
+    `rows` were computed; those that were right already are neither inserted, updated nor deleted.
+    """
+    changes = rebuilt.rows.get(table.path)
+    return {
+        "days": f"{rebuilt.first_day} to {rebuilt.last_day}",
+        "rows": changes.rows if changes else 0,
+        "inserted": changes.inserted if changes else 0,
+        "updated": changes.updated if changes else 0,
+        "deleted": changes.deleted if changes else 0,
+        # None where neither Silver nor Gold has a row of these days.
+        **({"silver_version": rebuilt.silver_version} if rebuilt.silver_version is not None else {}),
+    }
 
 
 def _open_metadata(settings: Settings, table_path: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dagster import (
     TableSchema,
 )
 
+from assets.column_lineage import column_lineage, origin
+from assets.days import gold_days
 from assets.lineage import table_key, topic_key, upstream_keys
 from lakehouse.lake import table_uri
 from lakehouse.settings import Settings
@@ -24,8 +26,9 @@ OWNERS = ["team:data-platform"]
 #: which tables were written by the older logic.
 CODE_VERSION = "1"
 
-#: Tables that grow every minute while the market trades. The others may rightly stand still for hours.
-ALWAYS_GROWING = frozenset({"silver/trades", "gold/bars_1m", "gold/bars_5m"})
+#: Tables that grow while the market trades, at the latest every five minutes. The others may rightly stand still for
+#: longer: moves are rare, and longer bars begin seldom.
+ALWAYS_GROWING = frozenset({"silver/trades", "gold/bars_1m", "gold/bars_5m", "gold/indicators_1m", "gold/spreads_1m"})
 #: A stream reports every table once a minute (settings.report_seconds): 5 missed reports warn, 15 fail.
 FRESHNESS = FreshnessPolicy.time_window(fail_window=timedelta(minutes=15), warn_window=timedelta(minutes=5))
 
@@ -52,7 +55,8 @@ def topic_specs(settings: Settings) -> list[AssetSpec]:
 
 
 def table_spec(settings: Settings, table: Table) -> AssetSpec:
-    """The asset of a registered table."""
+    """The asset of a registered table. Those of Gold are partitioned by day, so that days can be rebuilt."""
+    lineage = column_lineage(table)
     return AssetSpec(
         table_key(table.path),
         deps=upstream_keys(settings, table),
@@ -62,10 +66,12 @@ def table_spec(settings: Settings, table: Table) -> AssetSpec:
         owners=OWNERS,
         code_version=CODE_VERSION,
         freshness_policy=FRESHNESS if table.path in ALWAYS_GROWING else None,
+        partitions_def=gold_days(settings) if table.layer == "gold" else None,
         metadata={
             "dagster/column_schema": _schema(table),
             "dagster/table_name": table.path.replace("/", "."),
             "dagster/uri": table_uri(settings, table),
+            **({"dagster/column_lineage": lineage} if lineage else {}),
         },
     )
 
@@ -82,7 +88,8 @@ def _schema(table: Table) -> TableSchema:
             TableColumn(
                 column.name,
                 type=column.type,
-                description=column.description,
+                # The open-source UI hides `dagster/column_lineage`; its page of columns shows this.
+                description=f"{column.description} {origin(table, column.name)}".strip(),
                 constraints=TableColumnConstraints(nullable=column.nullable, unique=table.key == (column.name,)),
             )
             for column in table.columns

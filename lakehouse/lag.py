@@ -50,10 +50,13 @@ def kafka_lag(ends: Offsets, batch: Batch | None) -> int:
 
 
 def rows_behind(settings: Settings, source: Table, batch: Batch | None) -> int:
-    """Rows of the source table beyond the version that the batch had processed; the source is append-only."""
+    """Rows of the source table beyond the version that the batch had processed.
+
+    The source only grows, but for the moments of a rebuild, which may leave fewer rows: 0 then.
+    """
     rows = row_count(open_table(settings, source))
     if batch is None:
         return rows
     # Of a version that was read in part, the log does not say how much: all of it counts as ahead.
     done = batch.source_version if batch.whole else batch.source_version - 1
-    return rows if done < 0 else rows - row_count(open_table(settings, source, done))
+    return rows if done < 0 else max(0, rows - row_count(open_table(settings, source, done)))

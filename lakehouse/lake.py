@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings
-from lakehouse.tables import TABLES, Table
+from lakehouse.tables import BAR_MINUTES, BARS, TABLES, Table
 
 _ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -31,6 +31,17 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
 #: Delta table properties of every table. A log checkpoint costs a small batch 4 s (shared measurements), so it is made
 #: every 100 commits instead of every 10.
 PROPERTIES = {"delta.checkpointInterval": "100"}
+
+
+def bar_tables(settings: Settings) -> tuple[tuple[Table, int], ...]:
+    """The tables of bars that this lakehouse has, with the length of their bars in minutes, the shortest first."""
+    return tuple((BARS[minutes], minutes) for size, minutes in BAR_MINUTES.items() if size in settings.bar_sizes)
+
+
+def active_tables(settings: Settings) -> tuple[Table, ...]:
+    """The tables that this lakehouse has: all of the registry but bars of sizes that it does not make."""
+    made = [table for table, _ in bar_tables(settings)]
+    return tuple(table for table in TABLES if table in made or table not in BARS.values())
 
 
 def arrow_type(sql_type: str) -> pa.DataType:
@@ -53,7 +64,7 @@ def table_uri(settings: Settings, table: Table) -> str:
 
 def ensure_tables(settings: Settings) -> None:
     """Create the tables that do not exist yet. Safe to call from several processes at once."""
-    for table in TABLES:
+    for table in active_tables(settings):
         uri = table_uri(settings, table)
         try:
             DeltaTable.create(

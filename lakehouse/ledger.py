@@ -23,6 +23,10 @@ from lakehouse.tables import OPS_BATCHES, OPS_CHECKS
 
 QUERIES = ("bronze", "silver", "gold")
 
+#: A generation that begins so is no checkpoint but a rebuild: its batch 0 stands for all rows of its query before it,
+#: and the streams' generations go on from where it ends.
+REBUILD = "rebuild-"
+
 #: Newest ops/checks commits that are read first. A live stream records every check in one commit, so one would do;
 #: the rest leaves room for checks that were run one at a time.
 RECENT_COMMITS = 50
@@ -114,6 +118,16 @@ def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
         batches=OPS_BATCHES,
     ).to_pylist()
     return next((batch for batch in map(_batch, rows) if batch.whole), None)
+
+
+def since_rebuild(query: str, where: str = "TRUE") -> str:
+    """The SQL condition that keeps a query's rows of ops/batches, registered as `batches`, that no rebuild stands for.
+
+    `where` is the other condition on its rows; a rebuild that does not meet it is older than all that do.
+    """
+    of_query = f"query = '{query}' AND {where}"
+    newest = f"SELECT max(committed_at) FROM batches WHERE {of_query} AND generation LIKE '{REBUILD}%' AND batch_id = 0"
+    return f"{of_query} AND committed_at >= coalesce(({newest}), TIMESTAMP '1970-01-01T00:00:00+00:00')"
 
 
 def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[Verdict]:

@@ -1,7 +1,7 @@
 """What silver/quarantine still holds open: the messages that no replay has settled. No JVM.
 
-A quarantined message is open until `lakehouse replay` has put its position into ops/replays; its row in quarantine
-stays for ever, so that the count of the streams' books never changes.
+A quarantined message is open until `lakehouse replay` has put its position into ops/replays: sent, noise or dismissed.
+Its row in quarantine stays for ever, so that the count of the streams' books never changes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from lakehouse import lake
+from lakehouse.errors import SettingError
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE
 
@@ -34,16 +35,28 @@ def quarantined_rules(settings: Settings) -> list[str]:
     return [row["rule"] for batch in batches for row in batch.to_pylist()]
 
 
-def open_messages(settings: Settings, rule: str | None = None, without: tuple[str, ...] = ()) -> Iterator[pa.Table]:
+def require_rule(settings: Settings, rule: str) -> None:
+    """Raise SettingError, with the rules that there are, where no message has ever failed this one."""
+    if rule not in (known := quarantined_rules(settings)):
+        expected = f"one of {', '.join(known)}" if known else "a rule, but nothing has ever been quarantined here"
+        raise SettingError(f"no quarantined message has failed the rule {rule!r}", expected)
+
+
+def open_messages(
+    settings: Settings, rule: str | None = None, without: tuple[str, ...] = (), venue: str | None = None
+) -> Iterator[pa.Table]:
     """The open rows of silver/quarantine, BATCH_ROWS or more at a time, of one rule or of all but those in `without`.
 
-    All are of the tables as they are when the first is taken: what is settled in the meantime does not shift them.
+    With `venue` only those in which that venue could be read. All are of the tables as they are when the first is
+    taken: what is settled in the meantime does not shift them.
     """
     where = "TRUE"
     if rule is not None:
         where = f"q.rule = {_literal(rule)}"
     elif without:
         where = f"q.rule NOT IN ({', '.join(map(_literal, without))})"
+    if venue is not None:
+        where += f" AND q.venue = {_literal(venue)}"
     columns = ", ".join(f"q.{name} AS {name}" for name in SILVER_QUARANTINE.column_names)
     kept: list[pa.RecordBatch] = []
     # A batch may be as small as a file, and a file of quarantine often has one row.

@@ -6,6 +6,8 @@ set, everything lives under `home`, a folder in the working directory.
 
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +21,11 @@ VENUES = ("binance", "kraken", "coinbase")
 VenueName = Literal["binance", "kraken", "coinbase"]
 #: Listed on all three venues, so that bars can be compared across them.
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
+
+#: Sizes of bars that there can be; `lakehouse.tables.BAR_MINUTES` has their lengths.
+BAR_SIZES = ("1m", "5m", "15m", "1h", "1d")
+#: Always there: the others, the indicators, moves and spreads are made from them.
+ALWAYS_BARS = ("1m", "5m")
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
@@ -61,6 +68,22 @@ class Settings(BaseSettings):
         60, ge=0, description="Event times this far past receive time are quarantined."
     )
 
+    bar_sizes: CommaSeparated = Field(
+        ALWAYS_BARS, description="Sizes of the bars in Gold: 1m and 5m, which are always made, 15m, 1h, 1d."
+    )
+    final_after_seconds: float = Field(
+        30.0, ge=0, description="A bar is final so long after its end, where all that was received has been read."
+    )
+    move_threshold: Decimal = Field(
+        Decimal("0.02"), gt=0, description="Moves from open to close of a minute beyond this part go to gold/moves."
+    )
+    first_day: dt.date = Field(
+        dt.date(2026, 1, 1), description="First day that Dagster offers to rebuild Gold for; days are UTC."
+    )
+    alert_webhook_url: str | None = Field(
+        None, description="http(s) URL that gets a POST of JSON for each new move. Unset: moves are only logged."
+    )
+
     dagster_host: str = Field(
         "127.0.0.1", description="Address that Dagster's UI listens on; in a container 0.0.0.0, to be published."
     )
@@ -83,7 +106,7 @@ class Settings(BaseSettings):
     split_ingest: bool = Field(False, description="One ingest run per venue instead of one for all.")
     split_streams: bool = Field(False, description="One stream run, and Spark application, per layer instead of one.")
 
-    @field_validator("venues", "symbols", mode="before")
+    @field_validator("venues", "symbols", "bar_sizes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -97,6 +120,14 @@ class Settings(BaseSettings):
             if venue not in VENUES:
                 raise ValueError(f"unknown venue {venue!r}; expected one of {', '.join(VENUES)}")
         return value
+
+    @field_validator("bar_sizes")
+    @classmethod
+    def _known_sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for size in value:
+            if size not in BAR_SIZES:
+                raise ValueError(f"unknown bar size {size!r}; expected some of {', '.join(BAR_SIZES)}")
+        return tuple(size for size in BAR_SIZES if size in value or size in ALWAYS_BARS)
 
     @field_validator("symbols")
     @classmethod

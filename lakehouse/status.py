@@ -20,12 +20,12 @@ from deltalake import DeltaTable
 from lakehouse import lag
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 from lakehouse.holes import open_holes
-from lakehouse.lake import open_table, row_count, sql
+from lakehouse.lake import active_tables, bar_tables, open_table, row_count, sql
 from lakehouse.ledger import Batch, Verdict, newest_batches, newest_verdicts
-from lakehouse.quality.checks import CHECKS
+from lakehouse.quality.checks import checks_of_lake
 from lakehouse.quarantine import open_quarantine
 from lakehouse.settings import Settings
-from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_TRADES, TABLES
+from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_TRADES
 
 #: Seconds a broker has to answer; a local one needs 0.05.
 BROKER_TIMEOUT_SECONDS = 2.0
@@ -96,23 +96,20 @@ class StatusReader:
 
     def collect(self) -> Snapshot:
         """The state now. A table that does not exist yet and a broker that is away are part of it, not errors."""
-        tables = {table.path: _open_or_none(self._settings, table.path) for table in TABLES}
+        tables = {table.path: _open_or_none(self._settings, table.path) for table in active_tables(self._settings)}
         batches = newest_batches(self._settings) if tables["ops/batches"] else {}
         lags, broker = self._lags(tables, batches)
         statuses = tuple(_status(path, table, lags.get(path)) for path, table in tables.items())
         silver = next(status.rows for status in statuses if status.path == SILVER_TRADES.path)
         holes = open_holes(self._settings)
+        expected = {(check.table_path, check.name) for check in checks_of_lake(self._settings)}
         return Snapshot(
             home=str(self._settings.home),
             simulated=is_simulated(self._settings),
             taken_at=datetime.now(UTC),
             tables=statuses,
             bars=_latest_bars(self._settings, tables[GOLD_BARS_1M.path]),
-            verdicts=tuple(
-                newest_verdicts(self._settings, {(check.table_path, check.name) for check in CHECKS})
-                if tables["ops/checks"]
-                else ()
-            ),
+            verdicts=tuple(newest_verdicts(self._settings, expected) if tables["ops/checks"] else ()),
             broker=broker,
             trades_per_second=self._rate(silver),
             quarantine=open_quarantine(self._settings),
@@ -125,8 +122,7 @@ class StatusReader:
         lags: dict[str, int] = {}
         for path, source, query in (
             (SILVER_TRADES.path, BRONZE_MESSAGES, "silver"),
-            (GOLD_BARS_1M.path, SILVER_TRADES, "gold"),
-            ("gold/bars_5m", SILVER_TRADES, "gold"),
+            *((table.path, SILVER_TRADES, "gold") for table, _ in bar_tables(self._settings)),
         ):
             if tables[path] is not None and tables[source.path] is not None:
                 lags[path] = lag.rows_behind(self._settings, source, batches.get(query))
@@ -163,9 +159,8 @@ def is_simulated(settings: Settings) -> bool:
 
 
 def _open_or_none(settings: Settings, path: str) -> DeltaTable | None:
-    table = next(table for table in TABLES if table.path == path)
     try:
-        return open_table(settings, table)
+        return open_table(settings, BY_PATH[path])
     except TerminalError:
         return None
 

@@ -42,9 +42,11 @@ def wait_for(what: str, look: Callable[[], Found | None], seconds: float, every:
 class DagsterStack:
     """The processes of one Dagster over `settings.home`, as a context manager."""
 
-    def __init__(self, settings: Settings, webserver: bool = False) -> None:
+    def __init__(self, settings: Settings, webserver: bool = False, sensors: bool = True) -> None:
+        """Without `sensors`, which needs the webserver, they are off before the daemon starts: nothing runs unasked."""
         self.settings = settings
         self._webserver = webserver
+        self._sensors = sensors
         self.children: dict[str, Child] = {}
 
     def __enter__(self) -> DagsterStack:
@@ -53,11 +55,15 @@ class DagsterStack:
         self.instance = DagsterInstance.from_config(str(self.settings.dagster_home))
         try:
             self.children["code-server"] = Child(members.code_server(self.settings, port))
-            wait_for("code server", lambda: not is_free(port), 60)
-            self.start_daemon()
+            wait_for("code server", lambda: not is_free(port), 180)
+            if self._sensors:
+                self.start_daemon()
             if self._webserver:
                 self.children["webserver"] = Child(members.webserver(self.settings, self.workspace))
-                wait_for("webserver", lambda: not is_free(self.settings.dagster_port), 60)
+                wait_for("webserver", lambda: not is_free(self.settings.dagster_port), 180)
+            if not self._sensors:
+                self._turn_sensors_off()
+                self.start_daemon()
         except BaseException:
             self.stop()
             raise
@@ -71,6 +77,15 @@ class DagsterStack:
     def start_daemon(self) -> None:
         """Start the daemon, or start it anew."""
         self.children["daemon"] = Child(members.daemon(self.settings, self.workspace))
+
+    def _turn_sensors_off(self) -> None:
+        found = self.graphql(
+            "query($in: RepositorySelector!) {sensorsOrError(repositorySelector: $in) {... on Sensors {results {id}}}}",
+            **{"in": {"repositoryName": "__repository__", "repositoryLocationName": members.LOCATION}},
+        )
+        for sensor in found["sensorsOrError"]["results"]:
+            answer = self.graphql("mutation($id: String) {stopSensor(id: $id) {__typename}}", id=sensor["id"])
+            assert answer["stopSensor"]["__typename"] == "StopSensorMutationResult", answer
 
     def stop(self) -> None:
         """End everything that carries this home's marker, however it came to be."""

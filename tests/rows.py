@@ -83,6 +83,7 @@ def bar_row(at: int = NOON_US, **columns: Any) -> dict[str, Any]:
         "first_trade_id": 1,
         "last_trade_id": 3,
         "complete": False,
+        "is_final": False,
         "revision": 1,
         "updated_at": utc(at),
         "bar_date": utc(at).date(),

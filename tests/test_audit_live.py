@@ -28,7 +28,7 @@ EVENT = {"venue": "binance", "event": "connected", "ts_event": NEW_YEAR, "connec
 REJECTED = {"venue": "kraken", "reason": "not_json", "detail": "found x", "raw": "x", "ts_ingest": NEW_YEAR}
 
 #: Audits beside the writing streams, each of another snapshot, and seconds that they may take together.
-AUDITS, SECONDS = 6, 150.0
+AUDITS, SECONDS = 4, 150.0
 
 
 def exact(settings: Settings) -> Report:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
 from deltalake import write_deltalake
 
-from assets import ALL_CHECKS, all_assets
 from jobs import catch_up
 from lakehouse.lake import open_table, sql, table_uri
-from lakehouse.quality.checks import CHECKS
+from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from tests.messages import send, trades
@@ -23,12 +22,8 @@ pytestmark = [pytest.mark.spark, pytest.mark.kafka]
 
 
 def run_catch_up(settings: Settings) -> ExecuteInProcessResult:
-    definitions = Definitions(
-        assets=all_assets(settings), asset_checks=ALL_CHECKS, jobs=[catch_up], resources={"settings": settings}
-    )
     with DagsterInstance.ephemeral() as instance:
-        job = definitions.resolve_job_def("catch_up")
-        return job.execute_in_process(instance=instance, raise_on_error=False)
+        return catch_up.execute_in_process(resources={"settings": settings}, instance=instance, raise_on_error=False)
 
 
 def rows_reported(result: ExecuteInProcessResult) -> dict[AssetKey, object]:
@@ -64,7 +59,7 @@ def test_every_table_and_every_check_in_one_run(spark: SparkSession, kafka_setti
     assert rows[AssetKey(["gold", "bars_1m"])] == bars > 0
     evaluations = result.get_asset_check_evaluations()
     assert {(evaluation.asset_key, evaluation.check_name) for evaluation in evaluations} == {
-        (AssetKey(check.table_path.split("/")), check.name) for check in CHECKS
+        (AssetKey(check.table_path.split("/")), check.name) for check in checks_of_lake(kafka_settings)
     }
     failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
     assert failed == {"quarantine_settled"}  # the junk waits for a parser that can read it

@@ -10,10 +10,17 @@ import pytest
 from dagster import AssetKey, DefaultSensorStatus, Definitions, TableSchema
 from dagster._core.definitions.repository_definition import RepositoryDefinition
 
+from assets import all_assets, all_checks
 from assets.lineage import UPSTREAM, table_key
-from lakehouse.tables import BY_PATH, TABLES, Table
+from lakehouse.lake import active_tables
+from lakehouse.settings import load_settings
+from lakehouse.tables import BY_PATH, Table
+from tests.conftest import SettingsFactory
 
 ROOT = Path(__file__).parent.parent
+
+#: Those that a lakehouse with the settings' own defaults has.
+GOLD = ("gold/bars_1m", "gold/bars_5m", "gold/indicators_1m", "gold/moves", "gold/spreads_1m")
 
 ASSETS = {
     "kafka/crypto.trades": set(),
@@ -26,22 +33,23 @@ ASSETS = {
     "silver/continuity": {"silver/trades", "silver/feed_events"},
     "gold/bars_1m": {"silver/trades"},
     "gold/bars_5m": {"gold/bars_1m"},
+    "gold/indicators_1m": {"gold/bars_1m"},
+    "gold/moves": {"gold/bars_1m"},
+    "gold/spreads_1m": {"gold/bars_1m"},
     "ops/batches": {
         "bronze/messages",
         "silver/trades",
         "silver/quarantine",
         "silver/feed_events",
         "silver/continuity",
-        "gold/bars_1m",
-        "gold/bars_5m",
+        *GOLD,
     },
     "ops/checks": {
         "bronze/messages",
         "silver/trades",
         "silver/quarantine",
         "silver/continuity",
-        "gold/bars_1m",
-        "gold/bars_5m",
+        *GOLD,
     },
     "ops/replays": {"silver/quarantine"},
 }
@@ -61,6 +69,9 @@ ASSET_CHECKS = {
     "gold/bars_5m:bars_consistent",
     "gold/bars_5m:trades_conserved",
     "gold/bars_5m:complete_proved",
+    "gold/indicators_1m:follows_bars",
+    "gold/moves:follows_bars",
+    "gold/spreads_1m:follows_bars",
 }
 
 
@@ -96,30 +107,47 @@ def test_jobs_sensors_and_checks(repository: RepositoryDefinition) -> None:
         "stream",
         "catch_up",
         "repair",
+        "rebuild_gold",
     }
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
-    assert set(sensors) == {"keep_ingest_running", "keep_stream_running", "mend_holes"}
+    assert set(sensors) == {"keep_ingest_running", "keep_stream_running", "mend_holes", "alert_moves"}
     assert all(sensor.default_status is DefaultSensorStatus.RUNNING for sensor in sensors.values())
     found = {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_graph.asset_check_keys}
     assert found == ASSET_CHECKS
 
 
-def test_catch_up_covers_every_layer_and_check(repository: RepositoryDefinition) -> None:
-    job = repository.get_job("catch_up")
-    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {
-        table.path for table in TABLES if table.layer != "ops"
-    }
-    assert {node.name for node in job.nodes} == {
-        "bronze",
-        "silver",
-        "gold",
-        "bronze_checks",
-        "silver_checks",
-        "gold_checks",
-    }
+def test_catch_up_asks_for_no_day_and_rebuild_gold_does(repository: RepositoryDefinition) -> None:
+    catch_up, rebuild = repository.get_job("catch_up"), repository.get_job("rebuild_gold")
+    assert {node.name for node in catch_up.nodes} == {"catch_up_bronze", "catch_up_silver", "catch_up_gold"}
+    assert catch_up.partitions_def is None
+    assert {key.to_user_string() for key in rebuild.asset_layer.executable_asset_keys} == set(GOLD)
+    assert {node.name for node in rebuild.nodes} == {"gold", "gold_checks"}
+    assert rebuild.partitions_def is not None
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path)
+def test_every_size_of_bars_is_there_where_it_is_made(settings_factory: SettingsFactory) -> None:
+    settings = settings_factory(bar_sizes=("15m", "1h", "1d"))
+    repository = Definitions(
+        assets=all_assets(settings), asset_checks=all_checks(settings), resources={"settings": settings}
+    ).get_repository_def()
+    graph = repository.asset_graph
+    bars = {
+        key.path[1]: {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+        if key.path[1].startswith("bars_")
+    }
+    assert bars == {
+        "bars_1m": {"silver/trades"},
+        "bars_5m": {"gold/bars_1m"},
+        "bars_15m": {"gold/bars_5m"},
+        "bars_1h": {"gold/bars_5m"},
+        "bars_1d": {"gold/bars_5m"},
+    }
+    checked = {key.asset_key.path[1] for key in graph.asset_check_keys}
+    assert set(bars) <= checked
+
+
+@pytest.mark.parametrize("table", active_tables(load_settings()), ids=lambda table: table.path)
 def test_a_table_asset_describes_its_table(repository: RepositoryDefinition, table: Table) -> None:
     node = repository.asset_graph.get(table_key(table.path))
     assert node.description is not None
@@ -132,9 +160,13 @@ def test_a_table_asset_describes_its_table(repository: RepositoryDefinition, tab
     assert str(node.metadata["dagster/uri"]).endswith(f"/lake/{table.path}")
     schema = node.metadata["dagster/column_schema"]
     assert isinstance(schema, TableSchema)
-    assert [(c.name, c.type, c.description, c.constraints.nullable) for c in schema.columns] == [
-        (c.name, c.type, c.description, c.nullable) for c in table.columns
+    assert [(c.name, c.type, c.constraints.nullable) for c in schema.columns] == [
+        (c.name, c.type, c.nullable) for c in table.columns
     ]
+    shown = {column.name: column.description or "" for column in schema.columns}
+    assert all(shown[column.name].startswith(column.description) for column in table.columns)
+    assert node.is_partitioned == (table.layer == "gold")
+    assert ("dagster/column_lineage" in node.metadata) == (table.layer == "gold")
 
 
 def test_topics_are_external(repository: RepositoryDefinition) -> None:

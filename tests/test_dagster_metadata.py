@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from assets.metadata import progress_metadata
-from lakehouse.lake import append_rows
+from assets.days import utc_today
+from assets.metadata import materializations, progress_metadata
+from lakehouse.lake import active_tables, append_rows
 from lakehouse.settings import Settings
-from lakehouse.streams.progress import WRITES, TableProgress
-from lakehouse.tables import BRONZE_MESSAGES, SILVER_CONTINUITY, SILVER_QUARANTINE, TABLES, Table
+from lakehouse.streams.progress import LayerCounter, TableProgress, layer_progress
+from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_CONTINUITY, SILVER_QUARANTINE, TABLES, Table
 from tests.rows import empty_lake
 from tests.test_dagster_mend import ledger_row
 from tests.test_replay import quarantined, settle
@@ -48,6 +49,16 @@ def test_eight_entries_at_most(lake: Settings, table: Table) -> None:
     assert len(progress_metadata(lake, progress(table.path))) <= 8
 
 
-def test_every_table_that_is_not_a_ledger_is_written_by_a_layer() -> None:
-    written = {table.path for tables in WRITES.values() for table in tables}
-    assert written == {table.path for table in TABLES if table.layer != "ops"}
+def test_every_table_that_is_not_a_ledger_is_written_by_a_layer(lake: Settings) -> None:
+    written = [path for layer in ("silver", "gold") for path in layer_progress(lake, layer, LayerCounter())]
+    layers = [table.path for table in active_tables(lake) if table.layer in ("silver", "gold")]
+    assert written == layers
+
+
+def test_gold_is_told_by_day(lake: Settings) -> None:
+    (event,) = materializations(lake, progress(GOLD_BARS_1M.path), since=0.0)
+    assert event.partition == str(utc_today())
+    assert event.metadata["dagster/partition_row_count"].value == 0
+    assert len(event.metadata) <= 8
+    (event,) = materializations(lake, progress(SILVER_QUARANTINE.path), since=0.0)
+    assert event.partition is None

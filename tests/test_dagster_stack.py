@@ -21,7 +21,7 @@ from lakehouse.broker.topics import ensure_topics
 from lakehouse.holes import marks, open_holes
 from lakehouse.lake import sql
 from lakehouse.ports import free_port
-from lakehouse.quality.checks import CHECKS
+from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
@@ -71,7 +71,9 @@ def materialized_rows(stack: DagsterStack, layer: str, name: str) -> int:
 
 def verdicts(stack: DagsterStack) -> list[AssetCheckExecutionRecordStatus]:
     storage = stack.instance.event_log_storage
-    found = storage.get_latest_asset_check_execution_by_key([check_key(check) for check in CHECKS])
+    found = storage.get_latest_asset_check_execution_by_key(
+        [check_key(check) for check in checks_of_lake(stack.settings)]
+    )
     return [record.status for record in found.values()]
 
 
@@ -134,7 +136,7 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     # 1. The supervisors launch both, unasked, and trades come through to the bars, with current verdicts.
     ingest, stream = stack.started("ingest", PATIENCE), stack.started("stream", PATIENCE)
     wait_for("bars in Dagster", lambda: materialized_rows(stack, "gold", "bars_5m"), PATIENCE)
-    wait_for("verdicts", lambda: len(verdicts(stack)) == len(CHECKS), PATIENCE)
+    wait_for("verdicts", lambda: len(verdicts(stack)) == len(checks_of_lake(stack.settings)), PATIENCE)
     assert set(verdicts(stack)) == {AssetCheckExecutionRecordStatus.SUCCEEDED}
 
     # 2. A person looks: lineage with materialized assets, a passed check, and Materialize beside the live stream.

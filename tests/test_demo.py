@@ -69,11 +69,13 @@ def test_dead_parts_come_back_and_ctrl_c_ends_everything(tmp_path: Path) -> None
         wait_for("the UI", lambda: answers(port), 120)
         wait_for("the daemon", lambda: child(home, "dagster._daemon") is not None, 60)
         wait_for("the broker", lambda: (home / "broker" / "endpoint").exists(), 60)
-        for part in ("kafka.Kafka", "dagster._daemon"):
-            victim = child(home, part)
+        victims = {part: child(home, part) for part in ("kafka.Kafka", "dagster._daemon")}
+        for victim in victims.values():
             assert victim is not None
             victim.kill()
-            wait_for(f"{part} again", lambda part=part, old=victim.pid: is_new(home, part, old), 90)
+        for part, victim in victims.items():
+            old = victim.pid if victim is not None else 0
+            wait_for(f"{part} again", lambda part=part, old=old: is_new(home, part, old), 90)
         asked = time.monotonic()
         os.kill(demo.pid, signal.SIGINT)
         assert demo.wait(SHUTDOWN_SECONDS + 15) == 0, log.read_text(encoding="utf-8")

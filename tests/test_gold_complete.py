@@ -14,9 +14,10 @@ import pytest
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.lake import append_rows, ensure_tables, open_table, sql
-from lakehouse.quality.checks import CHECKS
+from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
-from lakehouse.streams import gold
+from lakehouse.streams import gold, gold_write
+from lakehouse.streams.gold_rows import RowChanges, sync
 from lakehouse.streams.runner import StreamFailedError, StreamRunner, materialize
 from lakehouse.tables import GOLD_BARS_5M, OPS_BATCHES, SILVER_TRADES, Table
 from tests.conftest import SettingsFactory
@@ -60,7 +61,7 @@ def assert_exact(settings: Settings) -> None:
     """Gold is the brute-force fold of Silver, flags included, and says so by itself."""
     for minutes in (1, 5):
         assert_bars_equal_fold(settings, minutes)
-    for check in CHECKS:
+    for check in checks_of_lake(settings):
         if check.name in ("complete_proved", "bars_consistent", "trades_conserved"):
             result = check.evaluate(settings, False)
             assert result.passed, (check.table_path, result)
@@ -112,7 +113,7 @@ def test_the_newest_bar_is_completed_by_a_trade_hours_later(lake: Settings) -> N
     for start, bar in before.items():
         changed = {name for name in bar if bar[name] != after[start][name]}
         flipped = start == NOON_US + 2 * MINUTE_US
-        assert changed == ({"complete", "revision", "updated_at"} if flipped else set())
+        assert changed - {"is_final"} == ({"complete", "revision", "updated_at"} if flipped else set())
 
     put(lake, [(0, 0)])  # a repair of the past: the first bar gets one trade more, and still nothing stands before it
     catch_up(lake)
@@ -231,14 +232,14 @@ def test_a_batch_that_was_cut_between_the_two_tables_runs_again(
     put(lake, [(1, 0), (2, 1), (3, 2), (5, 10), (6, 11)])
     catch_up(lake)
     put(lake, [(4, 9), (7, 300)])
-    whole = gold.upsert
+    whole = sync
 
-    def cut(settings: Settings, table: Table, bars: Any, of_silver: Any) -> int:
+    def cut(settings: Settings, table: Table, *arguments: Any) -> RowChanges:
         if table is GOLD_BARS_5M:
             raise OSError("no space left on device")
-        return whole(settings, table, bars, of_silver)
+        return whole(settings, table, *arguments)
 
-    monkeypatch.setattr(gold, "upsert", cut)
+    monkeypatch.setattr(gold_write, "sync", cut)
     with pytest.raises(StreamFailedError, match="the gold stream ended: OSError: no space left") as failure:
         materialize(lake, ("gold",), timeout=120)
     assert "\n" not in str(failure.value)
@@ -276,7 +277,7 @@ def test_a_writer_that_lags_behind_gives_way(lake: Settings, tmp_path: Path) -> 
     catch_up(lake)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))  # an even and an odd one: `one_file_a_batch`
 def test_order_and_batching_do_not_matter(
     spark: SparkSession, settings_factory: SettingsFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.lake import append_rows, open_table
 from lakehouse.presence import Presence
-from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness, IdGroup, Waiting, Window, ranges_of
+from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness, IdGroup, Waiting, ranges_of
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, SILVER_TRADES
 from tests.rows import NOON_US, bar_row, empty_lake, trade_row
 
@@ -79,18 +79,18 @@ class Model:
         self.flags: dict[Bar, tuple[IdRange, bool]] = {}
         self.completeness = Completeness(Presence(), -1)
 
-    def batch(self, trades: dict[int, int], version: int) -> set[Window]:
-        """Take trades (id → minute) as the Gold query would. Returns the windows it recomputed."""
+    def batch(self, trades: dict[int, int], version: int) -> set[Bar]:
+        """Take trades (id → minute) as the Gold query would. Returns the bars without a trade that it recomputed."""
         self.minute_of |= trades
         ids = IdRanges((number, number) for number in trades)
         self.completeness.add({KEY: list(ids)}, version)
-        touched = {Window(KEY, minute // 5 * 5 * MINUTE_US) for minute in trades.values()}
-        windows = touched | self.completeness.take_due(5)
+        touched = {bar(minute // size * size, size) for minute in trades.values() for size in (1, 5)}
+        due = self.completeness.take_due()
         for minutes in (1, 5):
             for place, span in self.spans(minutes).items():
-                if Window(KEY, place.start - place.start % (5 * MINUTE_US)) in windows:
+                if place in touched | due:
                     self.flags[place] = span, self.completeness.judge(place, span)
-        return windows
+        return due - touched
 
     def spans(self, minutes: int) -> dict[Bar, IdRange]:
         members: dict[Bar, list[int]] = {}
@@ -134,19 +134,16 @@ def test_flags_equal_brute_force_after_every_batch(batches: list[dict[int, int]]
         model.assert_exact()
 
 
-def test_a_trade_hours_later_names_the_window_of_the_bar_it_proves_and_no_other() -> None:
+def test_a_trade_hours_later_names_the_bars_it_proves_and_no_other() -> None:
     model = Model()
     model.batch({1: 0, 2: 1, 3: 2}, 0)
-    assert model.batch({9: 7}, 1) == {Window(KEY, 5 * MINUTE_US)}  # 4 to 8 are not there: nothing is proved
-    assert model.batch({4: 300}, 2) == {Window(KEY, 300 * MINUTE_US), Window(KEY, 0)}
+    assert model.batch({9: 7}, 1) == set()  # 4 to 8 are not there: nothing is proved
+    assert model.batch({4: 300}, 2) == {bar(2)}
     assert [model.flags[bar(minute)][1] for minute in (0, 1, 2, 7, 300)] == [False, True, True, False, False]
-    assert model.batch({5: 301, 6: 301, 7: 301, 8: 301, 10: 301}, 3) == {
-        Window(KEY, 300 * MINUTE_US),
-        Window(KEY, 5 * MINUTE_US),
-    }
+    assert model.batch({5: 301, 6: 301, 7: 301, 8: 301, 10: 301}, 3) == {bar(7), bar(5, 5), bar(300)}
     model.assert_exact()
     assert model.flags[bar(7)][1]
-    assert model.batch({0: 0}, 4) == {Window(KEY, 0)}
+    assert model.batch({0: 0}, 4) == set()
     assert not model.flags[bar(0)][1]  # there is no id -1
 
 
@@ -183,21 +180,21 @@ def test_knowledge_is_read_back_from_silver_and_gold(tmp_path: Path) -> None:
     )
     append_rows(settings, GOLD_BARS_5M, [bar_row(NOON_US, **span)])
     newest = open_table(settings, SILVER_TRADES).version()
-    noon = Window(KEY, NOON_US)
+    noon = {bar(NOON_US // MINUTE_US), bar(NOON_US // MINUTE_US, 5)}
 
     first = Completeness.at(settings, 1)  # 4 is not there yet
-    assert (len(first._waiting), first.take_due(5)) == (3, set())
+    assert (len(first._waiting), first.take_due()) == (3, set())
     first.read_up_to(settings, 2)
-    assert (len(first._waiting), first.take_due(5), first.version) == (1, {noon}, 2)
-    assert first.take_due(5) == set()
+    assert (len(first._waiting), first.take_due(), first.version) == (1, noon, 2)
+    assert first.take_due() == set()
     assert first.judge(bar(NOON_US // MINUTE_US), (2, 3))
     first.read_up_to(settings, 1)
     assert first.version == 2
 
     # Where Gold's tables lag behind what its position says, the bars are written with the next batch.
     second = Completeness.at(settings, newest)
-    assert (len(second._waiting), second.take_due(5)) == (1, {noon})
+    assert (len(second._waiting), second.take_due()) == (1, noon)
     third = Completeness.at(settings, -1)
     assert len(third._waiting) == 3
     third.read_up_to(settings, newest)
-    assert (len(third._waiting), third.take_due(5), third.version) == (1, {noon}, newest)
+    assert (len(third._waiting), third.take_due(), third.version) == (1, noon, newest)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lakehouse.holes import Hole
-from lakehouse.ingest import looks, quiet, repairer
+from lakehouse.ingest import looks, quiet, repairer, rest
 from lakehouse.ingest.budget import LIVE_SHARE
 from lakehouse.ingest.repair import RepairReport, repair_holes
 from lakehouse.ingest.service import IngestService, VenueStats
@@ -32,36 +32,64 @@ def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of seconds is over before the pauses grow long. What the venue names or its budget asks for stays."""
+    monkeypatch.setattr(repairer, "PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(repairer, "LONGEST_PAUSE_SECONDS", 2.0)
+    monkeypatch.setattr(rest, "FIRST_SECONDS", 0.5)
+    monkeypatch.setattr(rest, "LONGEST_SECONDS", 4.0)
+
+
+@pytest.fixture
+def one_symbol(kafka_settings: Settings) -> Settings:
+    """For what is the same with three: Kraken's budget is a request in 1.5 s, and each symbol needs its own."""
+    return kafka_settings.model_copy(update={"symbols": ("BTC/USDT",)})
+
+
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quiet symbol is looked at within seconds."""
+    """A quiet symbol is looked at within seconds, also at Kraken, of whose budget a tenth is a look in 10 s."""
     monkeypatch.setattr(quiet, "QUIET_SECONDS", 3.0)
     monkeypatch.setattr(quiet, "FRESH_SECONDS", 2.0)
     monkeypatch.setattr(quiet, "AGAIN_SECONDS", 1.5)
     monkeypatch.setattr(looks, "SAMPLE_SECONDS", 0.2)
+    monkeypatch.setattr(rest, "LOOK_SHARE", 0.5)
 
 
 def of(service: IngestService, venue: str) -> VenueStats:
     return next(one for one in service.stats().venues if one.venue == venue)
 
 
-def flowing(service: IngestService, trades: int = 300) -> None:
+def flowing(service: IngestService, trades: int = 150) -> None:
     assert service.wait_subscribed(10) == {}
     before = service.stats().acked
     until(lambda: service.stats().acked > before + trades, 20)
 
 
+def drop(simulator: SimulatorServer, share: float, trades: int) -> None:
+    """Lose this share of the frames while the exchange makes so many trades; ends every fault."""
+    simulator.fault("drop", seconds=600, share=share)
+    traded(simulator, trades)
+    simulator.end_faults()
+
+
+def traded(simulator: SimulatorServer, trades: int) -> None:
+    """Wait until the exchange has made so many more."""
+    before = recorded(simulator)
+    until(lambda: recorded(simulator) >= before + trades, 20)
+
+
 def limits_are_kept(simulator: SimulatorServer) -> None:
-    for venue, rest in simulator.status()["rest"].items():
-        assert (rest["limited"], rest["banned"]) == (0, 0), venue
-        assert rest["peak_share"] <= LIVE_SHARE + 1e-9, (venue, rest)
+    for venue, calls in simulator.status()["rest"].items():
+        assert (calls["limited"], calls["banned"]) == (0, 0), venue
+        assert calls["peak_share"] <= LIVE_SHARE + 1e-9, (venue, calls)
 
 
 def test_dropped_trades_are_fetched_and_told(kafka_settings: Settings, simulator: SimulatorServer) -> None:
     with running(kafka_settings, simulator) as service:
         flowing(service)
-        simulator.fault("drop", seconds=3, share=0.2)
-        time.sleep(3.5)
+        drop(simulator, 0.2, 1000)
         simulator.pause()
         # The last trades of the pause may be among the dropped: nothing would show that before the next look.
         simulator.resume()
@@ -82,77 +110,80 @@ def test_dropped_trades_are_fetched_and_told(kafka_settings: Settings, simulator
     assert events_of(kafka_settings, "gap_unavailable") == []
 
 
-@pytest.mark.parametrize("how", ["503", "reset"])
-def test_an_outage_is_repaired(kafka_settings: Settings, simulator: SimulatorServer, how: str) -> None:
-    with running(kafka_settings, simulator) as service:
+def test_an_outage_is_repaired(one_symbol: Settings, simulator: SimulatorServer) -> None:
+    with running(one_symbol, simulator) as service:
         flowing(service)
-        simulator.fault("outage", seconds=4, how=how)
+        for venue, how in (("binance", "503"), ("kraken", "reset"), ("coinbase", "any")):
+            simulator.fault("outage", venue=venue, seconds=600, how=how)
         until(lambda: not any(one.connected for one in service.stats().venues))
+        traded(simulator, 500)
+        simulator.end_faults()
         until(lambda: all(one.connected for one in service.stats().venues), 20)
         flowing(service)
         simulator.pause()
-        until_whole(kafka_settings, simulator, service, 60)
+        until_whole(one_symbol, simulator, service, 60)
         assert all(one.reconnects >= 1 for one in service.stats().venues)
         limits_are_kept(simulator)
-    same(kafka_settings, simulator)
+    same(one_symbol, simulator)
+
+
+#: A kind for each venue; which answer means what at which venue is tried in test_ingest_rest.
+REFUSALS = {"binance": "rest_418", "kraken": "rest_429", "coinbase": "rest_429"}
+ERRORS = {"binance": "rest_error", "kraken": "kraken_rate_limit", "coinbase": "rest_slow"}
+LAGS = dict.fromkeys(REFUSALS, "rest_lag")
 
 
 @pytest.mark.parametrize(
-    ("kind", "details"),
-    [
-        ("rest_429", {"seconds": 4}),
-        ("rest_418", {"seconds": 4}),
-        ("rest_error", {"seconds": 4}),
-        ("rest_slow", {"seconds": 4, "delay": 1.0}),
-        ("rest_lag", {"seconds": 6, "lag": 3.0}),
-        ("kraken_rate_limit", {"seconds": 4}),
-    ],
+    ("kinds", "details"),
+    [(REFUSALS, {"seconds": 4}), (ERRORS, {"seconds": 600}), (LAGS, {"seconds": 600, "lag": 2.0})],
+    ids=["refusals", "errors", "lags"],
 )
 def test_a_rest_that_is_in_trouble_delays_the_repair_and_loses_nothing(
-    kafka_settings: Settings, simulator: SimulatorServer, kind: str, details: dict[str, Any]
+    one_symbol: Settings, simulator: SimulatorServer, kinds: dict[str, str], details: dict[str, Any]
 ) -> None:
-    with running(kafka_settings, simulator) as service:
+    with running(one_symbol, simulator) as service:
         flowing(service)
-        simulator.fault(kind, **details)
-        simulator.fault("drop", seconds=1, share=0.5)
-        time.sleep(1.2)
+        for venue, kind in kinds.items():
+            simulator.fault(kind, venue=venue, **details)
+        simulator.fault("drop", seconds=0.8, share=0.5)
+        time.sleep(1.0)
         flowing(service)
+        if kinds is ERRORS:
+            until(lambda: all(done(simulator, kind) > 0 for kind in ERRORS.values()), 20)
+            simulator.end_faults()
         simulator.pause()
-        until_whole(kafka_settings, simulator, service, 60)
-        rest = simulator.status()["rest"]
-        assert all(one["banned"] == 0 for one in rest.values())
-        if kind in ("rest_429", "rest_418"):
+        until_whole(one_symbol, simulator, service, 60)
+        assert all(one["banned"] == 0 for one in simulator.status()["rest"].values())
+        if kinds is REFUSALS:
             # Retry-After names the rest of the fault: not one request too early.
-            assert done(simulator, kind) == len(rest)
-        elif kind != "rest_lag":
-            assert done(simulator, kind) > 0
-    same(kafka_settings, simulator)
+            assert (done(simulator, "rest_418"), done(simulator, "rest_429")) == (1, 2)
+    same(one_symbol, simulator)
 
 
-def test_ids_that_the_venue_skipped_are_told_unavailable(kafka_settings: Settings, simulator: SimulatorServer) -> None:
-    with running(kafka_settings, simulator) as service:
+def test_ids_that_the_venue_skipped_are_told_unavailable(one_symbol: Settings, simulator: SimulatorServer) -> None:
+    with running(one_symbol, simulator) as service:
         flowing(service)
-        simulator.fault("id_holes", seconds=3, ids=5)
-        time.sleep(3.2)
+        simulator.fault("id_holes", seconds=600, ids=5, every=0.2)
+        traded(simulator, 400)
+        simulator.end_faults()
         flowing(service)
         simulator.pause()
-        until_whole(kafka_settings, simulator, service, 60)
+        until_whole(one_symbol, simulator, service, 60)
         stats = service.stats()
     ids = {key[:3] for key in truth_of(simulator)}
     first = {key: min(trade_id for *of, trade_id in ids if tuple(of) == key) for key in keys_of(simulator)}
     last = {key: max(trade_id for *of, trade_id in ids if tuple(of) == key) for key in keys_of(simulator)}
     skipped = {(*key, number) for key in first for number in range(first[key], last[key] + 1)} - ids
     assert len(skipped) > 20
-    assert ids_of(events_of(kafka_settings, "gap_unavailable")) == skipped
+    assert ids_of(events_of(one_symbol, "gap_unavailable")) == skipped
     assert sum(one.unavailable for one in stats.venues) == len(skipped)
-    same(kafka_settings, simulator)
+    same(one_symbol, simulator)
 
 
 def test_a_lost_tail_of_a_symbol_that_falls_quiet_is_found(
-    kafka_settings: Settings, simulator: SimulatorServer, quick_looks: None
+    one_symbol: Settings, simulator: SimulatorServer, quick_looks: None
 ) -> None:
-    settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT",)})
-    with running(settings, simulator) as service:
+    with running(one_symbol, simulator) as service:
         flowing(service)
         simulator.fault("drop", seconds=600)
         time.sleep(0.5)
@@ -164,14 +195,14 @@ def test_a_lost_tail_of_a_symbol_that_falls_quiet_is_found(
         limits_are_kept(simulator)
     # Coinbase's heartbeats were dropped as well; nobody reconnected for it.
     assert all(one.repaired > 0 and one.reconnects == one.rotations == 0 for one in stats.venues if one.gaps)
-    same(kafka_settings, simulator)
+    same(one_symbol, simulator)
 
 
 @pytest.mark.parametrize("kind", ["ack_silent", "mute"])
 def test_a_subscription_that_brings_nothing_is_found_and_its_socket_changed(
-    kafka_settings: Settings, simulator: SimulatorServer, quick_looks: None, kind: str
+    one_symbol: Settings, simulator: SimulatorServer, quick_looks: None, kind: str
 ) -> None:
-    with running(kafka_settings, simulator) as service:
+    with running(one_symbol, simulator) as service:
         flowing(service)
         if kind == "ack_silent":
             simulator.fault("ack_silent", seconds=2)
@@ -183,12 +214,12 @@ def test_a_subscription_that_brings_nothing_is_found_and_its_socket_changed(
         until(lambda: all(one.rotations >= 1 for one in service.stats().venues), 90)
         flowing(service)
         simulator.pause()
-        until_whole(kafka_settings, simulator, service, 90)
+        until_whole(one_symbol, simulator, service, 90)
         limits_are_kept(simulator)
-    stale = events_of(kafka_settings, "stale")
-    assert {event["venue"] for event in stale} == set(kafka_settings.venues)
+    stale = events_of(one_symbol, "stale")
+    assert {event["venue"] for event in stale} == set(one_symbol.venues)
     assert all("silent" in event["detail"] for event in stale)
-    same(kafka_settings, simulator)
+    same(one_symbol, simulator)
 
 
 def test_live_trades_do_not_wait_for_a_long_repair(kafka_settings: Settings, tmp_path: Path) -> None:
@@ -197,46 +228,47 @@ def test_live_trades_do_not_wait_for_a_long_repair(kafka_settings: Settings, tmp
     with SimulatorServer(options) as busy:
         with running(kafka_settings, busy, **choices) as service:
             flowing(service)
-        # Nobody listens: a gap of 100,000 trades grows.
-        until(lambda: recorded(busy) > 100_000, 30)
+        # Nobody listens: a gap of 60,000 trades grows.
+        until(lambda: recorded(busy) > 60_000, 30)
     slow = SimulatorOptions(record=tmp_path / "record", rate=200, venues=("binance",), symbols=("BTC/USDT",))
     with SimulatorServer(slow) as simulator, running(kafka_settings, simulator, **choices) as service:
         until(lambda: of(service, "binance").repaired > 5_000, 30)
         flow = service._counters.symbol("binance", "BTC/USDT")
         before, live = list(flow.latency_counts), flow.produced
-        until(lambda: of(service, "binance").repaired > 80_000, 60)
+        until(lambda: of(service, "binance").repaired > 40_000, 60)
         counts = [after - earlier for after, earlier in zip(flow.latency_counts, before, strict=True)]
         assert flow.produced > live + 100
         assert service.stats().venues[0].open_ids > 0, "the repair was over before the measurement"
-        # Bounds of the buckets: 10, 25, 50, 100, 250, 500 ms …; a linger of 20 ms is in them.
-        assert sum(counts[:6]) >= 0.99 * sum(counts), counts
+        # Bounds of the buckets: 10, 25, 50, 100, 250, 500 ms, 1, 2.5 s …. Alone 99 % are below 0.5 s; on a busy machine
+        # a quarter was above. A trade that waited for the repair would come after many seconds.
+        assert sum(counts[:8]) >= 0.95 * sum(counts), counts
         simulator.pause()
         until_whole(kafka_settings, simulator, service, 60)
         limits_are_kept(simulator)
-        assert of(service, "binance").requests < 130
+        assert of(service, "binance").requests < 90
     same(kafka_settings, simulator)
 
 
 def test_a_stop_in_the_middle_of_a_repair_is_gone_on_with_by_the_next_start(
-    kafka_settings: Settings, simulator: SimulatorServer
+    one_symbol: Settings, simulator: SimulatorServer
 ) -> None:
-    with running(kafka_settings, simulator) as service:
+    with running(one_symbol, simulator) as service:
         flowing(service)
         simulator.fault("rest_error", seconds=600)
-        simulator.fault("drop", seconds=1, share=0.5)
-        time.sleep(1.2)
+        simulator.fault("drop", seconds=0.8, share=0.5)
+        time.sleep(1.0)
         flowing(service)
         until(lambda: all(one.requests for one in service.stats().venues))
         began = time.monotonic()
     assert time.monotonic() - began < 5
     assert all(one.open_ids and not one.repaired for one in service.stats().venues)
     simulator.end_faults()
-    with running(kafka_settings, simulator) as service:
+    with running(one_symbol, simulator) as service:
         flowing(service)
         simulator.pause()
-        until_whole(kafka_settings, simulator, service, 60)
-    same(kafka_settings, simulator)
-    opened, repaired = (ids_of(events_of(kafka_settings, kind)) for kind in ("gap_opened", "gap_repaired"))
+        until_whole(one_symbol, simulator, service, 60)
+    same(one_symbol, simulator)
+    opened, repaired = (ids_of(events_of(one_symbol, kind)) for kind in ("gap_opened", "gap_repaired"))
     assert opened == repaired
 
 
@@ -245,7 +277,7 @@ def test_what_is_not_shown_for_too_long_is_given_up_and_stays_open(
 ) -> None:
     monkeypatch.setattr(repairer, "GIVE_UP_SECONDS", 2.0)
     with running(kafka_settings, simulator, venues=["coinbase"], symbols=["BTC/USDT"]) as service:
-        flowing(service)
+        flowing(service, 50)
         simulator.fault("rest_lag", seconds=600, lag=3600.0)
         simulator.fault("drop", seconds=1, share=0.5)
         until(lambda: bool(of(service, "coinbase").open_ids))
@@ -278,19 +310,22 @@ def holes_of(settings: Settings, simulator: SimulatorServer) -> list[Hole]:
 def torn(
     kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Settings, list[Hole]]:
-    """Settings, and the holes that an ingest has left which never repaired."""
+    """Settings, and the holes that an ingest has left which never repaired.
+
+    Of two symbols: at Kraken a quarter of the budget is a request in 4 s, and each symbol needs its own.
+    """
+    settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT", "ETH/USDT"), "simulator_url": simulator.url})
     with monkeypatch.context() as patch:
         patch.setattr(repairer.Repairer, "order", lambda *_: None)
-        with running(kafka_settings, simulator) as service:
+        with running(settings, simulator) as service:
             flowing(service)
-            simulator.fault("drop", seconds=2, share=0.3)
-            time.sleep(2.2)
+            drop(simulator, 0.3, 800)
             flowing(service)
             simulator.pause()
             time.sleep(0.5)
-    holes = holes_of(kafka_settings, simulator)
+    holes = holes_of(settings, simulator)
     assert len(holes) > 50
-    return kafka_settings.model_copy(update={"simulator_url": simulator.url}), holes
+    return settings, holes
 
 
 def test_holes_of_the_ledger_are_mended_within_a_quarter_of_the_budget(

@@ -49,8 +49,7 @@ def test_killed_and_started_again_it_misses_nothing(kafka_settings: Settings, si
         time.sleep(2)
         first.kill()
     downtime = recorded(simulator)
-    time.sleep(6)
-    assert recorded(simulator) > downtime + 1000
+    until(lambda: recorded(simulator) > downtime + 1000, 20)
     with ingest(kafka_settings, simulator.url) as second:
         before = in_kafka(kafka_settings)
         until(lambda: in_kafka(kafka_settings) > before + 1000 or second.poll() is not None, 40)
@@ -75,7 +74,8 @@ def test_a_start_after_downtime_is_repaired_where_no_live_trade_follows(
     settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT",)})
     with running(settings, simulator) as service:
         until(lambda: all(one.acked > 50 for one in service.stats().venues), 20)
-    time.sleep(2)
+    heard = recorded(simulator)
+    until(lambda: recorded(simulator) > heard + 100, 20)
     simulator.pause()  # what was traded meanwhile is all there will be
     with running(settings, simulator) as service:
         assert in_kafka(settings) < recorded(simulator) - 50

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.ingest import feed, requests
+from lakehouse.ingest import feed, requests, succession
 from lakehouse.ingest.service import IngestService
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
@@ -71,8 +71,8 @@ def test_by_plan_before_the_venue_closes(
 ) -> None:
     assert feed.LIFETIME_SECONDS["binance"] + 3600 <= 24 * 3600
     assert set(feed.LIFETIME_SECONDS) == {"binance"}
-    monkeypatch.setattr(feed, "LIFETIME_SECONDS", {"binance": 4.0})
-    monkeypatch.setattr(feed, "LIFETIME_JITTER_SECONDS", 1.0)
+    monkeypatch.setattr(feed, "LIFETIME_SECONDS", {"binance": 2.0})
+    monkeypatch.setattr(feed, "LIFETIME_JITTER_SECONDS", 0.5)
     with running(kafka_settings, simulator) as service:
         until(lambda: service.stats().venues[0].rotations == 2, 30)
         assert [one.rotations for one in service.stats().venues] == [2, 0, 0]
@@ -88,7 +88,10 @@ def test_when_the_venue_says_that_it_will_close(kafka_settings: Settings, simula
         without_a_gap(kafka_settings, simulator, service)
 
 
-def test_a_successor_that_brings_nothing_is_not_taken(kafka_settings: Settings, simulator: SimulatorServer) -> None:
+def test_a_successor_that_brings_nothing_is_not_taken(
+    kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(succession, "OVERLAP_SECONDS", 2.0)
     with running(kafka_settings, simulator) as service:
         flowing(service)
         simulator.fault("ack_silent", seconds=600)

@@ -10,9 +10,18 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
 from lakehouse import lake
-from lakehouse.errors import TerminalError
-from lakehouse.settings import Settings, load_settings
-from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES, TABLES, Table
+from lakehouse.errors import SettingError, TerminalError
+from lakehouse.settings import BAR_SIZES, Settings, load_settings
+from lakehouse.tables import (
+    BAR_MINUTES,
+    BRONZE_MESSAGES,
+    BY_PATH,
+    GOLD_BARS_1M,
+    OPS_BATCHES,
+    SILVER_TRADES,
+    TABLES,
+    Table,
+)
 from tests.conftest import SettingsFactory
 from tests.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row
 
@@ -48,17 +57,37 @@ def test_creating_from_several_threads_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert [lake.open_table(settings, table).version() for table in TABLES] == [0] * len(TABLES)
+    tables = lake.active_tables(settings)
+    assert [lake.open_table(settings, table).version() for table in tables] == [0] * len(tables)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path)
-def test_a_table_is_what_the_registry_says(settings: Settings, table: Table) -> None:
+def test_a_table_is_what_the_registry_says(tmp_path: Path, table: Table) -> None:
+    settings = load_settings(home=tmp_path, bar_sizes=BAR_SIZES)
+    lake.ensure_tables(settings)
     delta_table = lake.open_table(settings, table)
     found: Any = delta_table.schema().to_arrow()
     assert pa.schema(found).equals(lake.arrow_schema(table))
     assert delta_table.metadata().partition_columns == list(table.partition_by)
     assert delta_table.metadata().description == table.grain
     assert delta_table.metadata().configuration == lake.PROPERTIES
+
+
+def test_bars_are_of_the_sizes_that_the_settings_say(settings: Settings) -> None:
+    assert tuple(BAR_MINUTES) == BAR_SIZES
+    assert [minutes for _, minutes in lake.bar_tables(settings)] == [1, 5]
+    more = load_settings(home=settings.home, bar_sizes="1d,15m")
+    assert [(table.name, minutes) for table, minutes in lake.bar_tables(more)] == [
+        ("bars_1m", 1),
+        ("bars_5m", 5),
+        ("bars_15m", 15),
+        ("bars_1d", 1440),
+    ]
+    paths = [table.path for table in lake.active_tables(more)]
+    assert "gold/bars_1d" in paths
+    assert "gold/bars_1h" not in paths
+    with pytest.raises(SettingError, match="unknown bar size '2m'; expected some of 1m, 5m, 15m, 1h, 1d"):
+        load_settings(bar_sizes="1m,2m")
 
 
 def test_the_registry_is_consistent() -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lakehouse.audit.run import audit
 from lakehouse.broker.topics import end_offsets
 from lakehouse.exchanges.model import Rejected, encode
 from lakehouse.lake import sql
 from lakehouse.quality.checks import run_checks
 from lakehouse.quarantine import open_quarantine
 from lakehouse.replay import run
+from lakehouse.replay.dismiss import dismiss
 from lakehouse.replay.run import RuleReport, replay
 from lakehouse.settings import Settings
 from lakehouse.streams.runner import materialize
@@ -89,8 +91,7 @@ def test_what_a_fix_makes_good_comes_back_and_the_rest_stays_open(
     assert sum(open_quarantine(strict).values()) == 9
 
     # 3. With it: the trades and the event go again, the heartbeat is noise, the rest stays.
-    report = replay(fixed)
-    assert report.rules == {
+    assert replay(fixed).rules == {
         "rejected:unknown_frame": RuleReport("rejected:unknown_frame", 4, sent=2, noise=1, bad=1, trades=2),
         "event_in_the_future": RuleReport("event_in_the_future", 2, sent=2, trades=1),
         "conflict": RuleReport("conflict", 1),
@@ -122,6 +123,16 @@ def test_what_a_fix_makes_good_comes_back_and_the_rest_stays_open(
     before = ends(fixed)
     assert replay(fixed).settled == 0
     assert ends(fixed) == before
+
+    # 6. What is left is dismissed: no check fails any more, and the books balance as they did.
+    for rule, count in still_open.items():
+        assert dismiss(fixed, rule, reason="looked at").messages == count
+    assert ends(fixed) == before
+    assert [check.name for check, result in run_checks(fixed) if not result.passed] == []
+    report = audit(fixed)
+    assert report.exact
+    assert sum(one.messages for one in report.quarantine) == report.total("quarantined") == 9
+    assert sum(one.open for one in report.quarantine) == 0
 
 
 def test_a_conflict_is_replayed_by_name_only_and_a_limit_is_kept(spark: SparkSession, kafka_settings: Settings) -> None:

@@ -11,7 +11,7 @@ import pytest
 from lakehouse.settings import Settings, load_settings
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.transforms import parse
-from lakehouse.transforms.bars import bars_from_trades, longer_bars
+from lakehouse.transforms.bars import bars_from_trades
 from tests.frames import assert_frames_equal
 from tests.messages import NEW_YEAR, trade, trades
 from tests.truth import fold_bars
@@ -156,13 +156,12 @@ def test_bars_equal_the_fold(spark: SparkSession, settings: Settings, seed: int)
         )
         for t in made
     ]
-    minute = bars_from_trades(parsed)
-    for minutes, bars in ((1, minute), (5, longer_bars(minute, 5))):
-        expected = [
-            bar | {"bar_start": dt.datetime.fromtimestamp(bar["bar_start"] / 1_000_000, dt.UTC)}
-            for bar in fold_bars(truth, minutes)
-        ]
-        assert len(expected) > 4
-        columns = {name: [bar[name] for bar in expected] for name in bars.columns}
-        rows = list(zip(*columns.values(), strict=True))
-        assert_frames_equal(bars, spark.createDataFrame(rows, bars.schema))
+    bars = bars_from_trades(parsed)
+    expected = [
+        bar | {"bar_start": dt.datetime.fromtimestamp(bar["bar_start"] / 1_000_000, dt.UTC)}
+        for bar in fold_bars(truth, 1)
+    ]
+    assert len(expected) > 4
+    columns = {name: [bar[name] for bar in expected] for name in bars.columns}
+    rows = list(zip(*columns.values(), strict=True))
+    assert_frames_equal(bars, spark.createDataFrame(rows, bars.schema))

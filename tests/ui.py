@@ -64,6 +64,17 @@ def materialize(shown: Page, path: str) -> None:
     expect(shown.get_by_text("Launched run").first).to_be_visible()
 
 
+def materialize_days(shown: Page, path: str, first: str, last: str) -> None:
+    """Press Materialize on the page of an asset that is partitioned by day, choose a range, and launch it."""
+    shown.goto(f"/assets/{path}")
+    shown.locator("button").filter(has_text="Materialize").first.click()
+    days = shown.get_by_role("dialog").get_by_placeholder("No matching partitions")
+    days.fill(f"[{first}...{last}]")
+    days.press("Enter")
+    shown.get_by_role("button", name="Launch backfill").click()
+    expect(shown.get_by_text("Created backfill").first).to_be_visible()
+
+
 def check_verdict(shown: Page, path: str, check: str) -> str:
     """The verdict of a check as its page shows it, such as `Passed`."""
     shown.goto(f"/assets/{path}?view=checks&checkDetail={check}")

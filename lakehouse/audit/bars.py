@@ -10,10 +10,8 @@ from lakehouse.lake import open_table, sql, sql_batches
 from lakehouse.quality.ids import TradeIds
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
-from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, SILVER_TRADES, Table
+from lakehouse.tables import SILVER_TRADES, Table
 
-#: The bar tables and the length of their bars, in minutes.
-BAR_TABLES: tuple[tuple[Table, int], ...] = ((GOLD_BARS_1M, 1), (GOLD_BARS_5M, 5))
 #: Whole numbers of microseconds since the epoch: DataFusion's own binning of times ends in the year 2262.
 MINUTE_US = 60_000_000
 _NAMED = 3

@@ -9,6 +9,7 @@ from typing import Any
 
 from lakehouse.errors import TerminalError
 from lakehouse.lake import sql
+from lakehouse.ledger import REBUILD
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES
 
@@ -64,6 +65,11 @@ class Entry:
         return f"{self.query} batch {self.batch_id} of generation {self.generation[:8]}"
 
     @property
+    def is_rebuild(self) -> bool:
+        """Whether it is no batch of a stream but all of its layer, computed anew."""
+        return self.generation.startswith(REBUILD) and self.batch_id == 0
+
+    @property
     def position(self) -> tuple[int, bool]:
         """The last version of a Delta source that has been read, and whether all of it."""
         return int(self.end.get("version", -1)), self.end.get("complete", True) is True
@@ -79,7 +85,10 @@ class Entry:
 
 
 def read_books(settings: Settings) -> dict[str, list[Entry]]:
-    """Query → its entries by commit time. Raises TerminalError where a row cannot be read."""
+    """Query → its entries by commit time, from its newest rebuild on, which stands for all before it.
+
+    Raises TerminalError where a row cannot be read.
+    """
     rows = sql(
         settings,
         """
@@ -92,7 +101,10 @@ def read_books(settings: Settings) -> dict[str, list[Entry]]:
     books: dict[str, list[Entry]] = {"bronze": [], "silver": [], "gold": []}
     for batch in rows.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
-            books.setdefault(row["query"], []).append(_entry(row))
+            entry = _entry(row)
+            if entry.is_rebuild:
+                books[entry.query] = []
+            books.setdefault(entry.query, []).append(entry)
     return books
 
 

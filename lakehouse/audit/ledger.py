@@ -4,7 +4,8 @@ Every batch balances, its partitions add up to it, and inside a generation it be
 all of them the books hold what the tables hold. A stream that lost its checkpoint reads its source again: the books of
 Silver and Gold are then larger than the tables, and only what can be compared is. A batch that was killed after its
 tables and before its row, and whose checkpoint was lost before it could run again, is without a row for ever: such
-messages are in the tables, and are named, not counted as a fault.
+messages are in the tables, and are named, not counted as a fault. A rebuild is the first entry of its books: it read
+its source from the beginning, and the stream's generation goes on where it ended.
 """
 
 from __future__ import annotations
@@ -135,11 +136,13 @@ def _balanced(query: str, entries: Sequence[Entry]) -> BooksProof:
 def _chain(entries: Sequence[Entry]) -> list[str]:
     found: list[str] = []
     last: dict[str, Entry] = {}
+    rebuild = entries[0] if entries and entries[0].is_rebuild else None
     for entry in entries:
         before = last.get(entry.generation)
         last[entry.generation] = entry
         if before is None:
-            if entry.query != "bronze" and int(entry.start.get("version", -1)) != -1:
+            goes_on = rebuild is not None and entry.start == rebuild.end
+            if entry.query != "bronze" and not goes_on and not _from_the_beginning(entry):
                 found.append(f"{entry.name}: begins at {entry.start}, with no batch before it")
         elif entry.query == "bronze":
             found += _offset_gaps(before, entry)
@@ -169,7 +172,17 @@ def _of_tables(account: Account) -> Counts:
 
 
 def _generations(entries: Sequence[Entry]) -> int:
-    return len({entry.generation for entry in entries})
+    """How often the source was read from its beginning; what goes on behind a rebuild is the rebuild's generation."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.generation, entry)
+    if not entries or not entries[0].is_rebuild:
+        return len(first)
+    return sum(_from_the_beginning(entry) for entry in first.values())
+
+
+def _from_the_beginning(entry: Entry) -> bool:
+    return int(entry.start.get("version", -1)) == -1
 
 
 def _sum(entries: Iterable[Entry]) -> Counts:

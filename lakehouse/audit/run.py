@@ -14,7 +14,7 @@ from lakehouse.audit import snapshot as snapshots
 from lakehouse.audit.report import Report, Versions
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.errors import BrokerUnavailableError, TerminalError
-from lakehouse.lake import open_table, row_count
+from lakehouse.lake import bar_tables, open_table, row_count
 from lakehouse.quality.accounting import account
 from lakehouse.quality.ids import TradeIds, ids_of_trades, read_ledger
 from lakehouse.quality.model import count_of
@@ -60,12 +60,12 @@ def _audit(settings: Settings, options: Options) -> Report:
         taken_at=snapshot.taken_at,
         seconds=0.0,
         kafka=broker,
-        versions=_versions(snapshot),
+        versions=_versions(settings, snapshot),
         partitions=sorted(
             [*proofs, *conservation.unread(offsets, accounts)], key=lambda one: (one.topic, one.partition)
         ),
         silver_rows=trades.rows,
-        bars=[bars.prove_bars(settings, snapshot, trades, table, minutes) for table, minutes in bars.BAR_TABLES],
+        bars=[bars.prove_bars(settings, snapshot, trades, table, minutes) for table, minutes in bar_tables(settings)],
         holes=holes.prove_holes(settings, snapshot, id_ledger, trades),
         quarantine=quarantined.count_rules(settings, snapshot.versions.quarantine),
         books=[
@@ -128,7 +128,7 @@ def _judge_record(report: Report, options: Options) -> None:
             report.faults.append(f"{name}: {count_of(market.not_yet, 'recorded trade')} beyond the last in Silver")
 
 
-def _versions(snapshot: Snapshot) -> Versions:
+def _versions(settings: Settings, snapshot: Snapshot) -> Versions:
     return Versions(
         snapshot_at=snapshot.gold.committed_at,
         bronze=snapshot.bronze_version,
@@ -136,7 +136,7 @@ def _versions(snapshot: Snapshot) -> Versions:
         quarantine=snapshot.versions.quarantine,
         feed_events=snapshot.versions.feed_events,
         continuity=snapshot.continuity_version,
-        bars={table.path: snapshot.gold.version_of(table.path) for table, _ in bars.BAR_TABLES},
+        bars={table.path: snapshot.gold.version_of(table.path) for table, _ in bar_tables(settings)},
     )
 
 

@@ -6,9 +6,11 @@
 3. The bronze batches up to that version name Kafka's offsets.
 
 A batch that ended inside a version of its source is comparable with none, and neither is one of a stream that lost its
-checkpoint and is still behind where it once was. silver/trades only ever grows, so two of its versions with the same
-number of rows hold the same rows: that finds the batch where a version was left by a run that was killed before its
-row in ops/batches, or by maintenance.
+checkpoint and is still behind where it once was. Between two rebuilds silver/trades only ever grows, so two of its
+versions with the same number of rows hold the same rows: that finds the batch where a version was left by a run that
+was killed before its row in ops/batches, or by maintenance. A rebuild's rows of Silver and, where the trades changed,
+of Gold come in one commit, and those before them are no longer looked at: no version from before it is ever compared
+with one from behind it.
 """
 
 from __future__ import annotations

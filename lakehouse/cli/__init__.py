@@ -13,7 +13,7 @@ from lakehouse.errors import LakehouseError
 
 GROUPS = (
     *("demo", "ingest", "rotate", "simulate", "broker", "stream"),
-    *("status", "check", "audit", "replay", "repair", "doctor"),
+    *("status", "check", "audit", "replay", "rebuild", "repair", "doctor"),
 )
 
 

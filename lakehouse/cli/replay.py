@@ -1,4 +1,4 @@
-"""`lakehouse replay`: what is open in quarantine, judged again after a fix."""
+"""`lakehouse replay`: what is open in quarantine, judged again after a fix, or dismissed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from lakehouse.replay.dismiss import Dismissal
     from lakehouse.replay.run import ReplayReport, RuleReport
 
 
@@ -22,17 +23,47 @@ def replay(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and count, send nothing.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Settle so many messages at most.")] = None,
+    dismiss: Annotated[
+        bool,
+        typer.Option(
+            "--dismiss",
+            help="Settle the open messages of --rule as they are: you have looked, and nothing is to be done. "
+            "They stay in quarantine and are no longer open.",
+        ),
+    ] = False,
+    venue: Annotated[str | None, typer.Option(help="With --dismiss: only messages of this venue.")] = None,
+    reason: Annotated[str | None, typer.Option(help="With --dismiss: why, kept in ops/replays.")] = None,
     home: Annotated[
         Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
     ] = None,
 ) -> None:
     """Judge quarantined messages again with today's rules; what is good now goes to Kafka once more."""
     from lakehouse.cli.homes import settings_as_started
+    from lakehouse.errors import SettingError
+
+    if dismiss:
+        from lakehouse.replay.dismiss import dismiss as settle
+
+        if rule is None:
+            raise SettingError("--dismiss without a rule", "--rule RULE; `lakehouse status` shows what is open")
+        if limit is not None:
+            raise SettingError("--limit with --dismiss", "--venue, or neither: --dismiss takes all that is open")
+        typer.echo(dismissal_line(settle(settings_as_started(home), rule, venue, reason, dry_run)))
+        return
+    if venue is not None or reason is not None:
+        raise SettingError(f"{'--venue' if venue is not None else '--reason'} without --dismiss", "both or neither")
     from lakehouse.replay.run import replay as run
 
-    report = run(settings_as_started(home), rule, dry_run, limit)
-    for line in lines(report):
+    for line in lines(run(settings_as_started(home), rule, dry_run, limit)):
         typer.echo(line)
+
+
+def dismissal_line(done: Dismissal) -> str:
+    """What was dismissed, or that there was nothing."""
+    of = done.rule if done.venue is None else f"{done.rule} of {done.venue}"
+    if not done.messages:
+        return f"{of}: nothing is open in quarantine"
+    return f"{of}: {done.messages:,} {'would be ' if done.dry else ''}dismissed"
 
 
 def lines(report: ReplayReport) -> list[str]:

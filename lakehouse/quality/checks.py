@@ -12,25 +12,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from lakehouse.lake import append_rows, open_table
+from lakehouse.lake import active_tables, append_rows, open_table
 from lakehouse.ledger import standalone_run_id
 from lakehouse.quality import bronze, silver
 from lakehouse.quality.conservation import conserved_by_lineage, nothing_dropped, trades_conserved
 from lakehouse.quality.continuity import ledger_matches, no_old_holes
+from lakehouse.quality.derived import follows_bars
 from lakehouse.quality.gold import bars_consistent, complete_proved
 from lakehouse.quality.model import Check, CheckResult
 from lakehouse.settings import Settings
 from lakehouse.tables import (
+    BARS,
     BRONZE_MESSAGES,
-    GOLD_BARS_1M,
-    GOLD_BARS_5M,
+    GOLD_INDICATORS_1M,
+    GOLD_MOVES,
+    GOLD_SPREADS_1M,
     OPS_CHECKS,
     SILVER_CONTINUITY,
     SILVER_QUARANTINE,
     SILVER_TRADES,
 )
 
-__all__ = ["CHECKS", "Check", "CheckResult", "run_checks"]
+__all__ = ["CHECKS", "Check", "CheckResult", "checks_of_lake", "run_checks"]
 
 CHECKS: tuple[Check, ...] = (
     Check(
@@ -91,7 +94,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     *(
         check
-        for table in (GOLD_BARS_1M, GOLD_BARS_5M)
+        for table in BARS.values()
         for check in (
             Check(
                 name="bars_consistent",
@@ -116,20 +119,40 @@ CHECKS: tuple[Check, ...] = (
             ),
         )
     ),
+    *(
+        Check(
+            name="follows_bars",
+            table_path=table.path,
+            description=f"{what} with the prices of the one-minute bars.",
+            blocking=False,
+            evaluate=follows_bars(table),
+        )
+        for table, what in (
+            (GOLD_INDICATORS_1M, "One row for every one-minute bar,"),
+            (GOLD_MOVES, "Every move is that of a one-minute bar,"),
+            (GOLD_SPREADS_1M, "One row for every minute in which a pair was traded,"),
+        )
+    ),
 )
 
 
+def checks_of_lake(settings: Settings) -> tuple[Check, ...]:
+    """The checks on the tables that this lakehouse has."""
+    there = {table.path for table in active_tables(settings)}
+    return tuple(check for check in CHECKS if check.table_path in there)
+
+
 def run_checks(
-    settings: Settings, checks: Sequence[Check] = CHECKS, recent: bool = False, run_id: str | None = None
+    settings: Settings, checks: Sequence[Check] | None = None, recent: bool = False, run_id: str | None = None
 ) -> list[tuple[Check, CheckResult]]:
-    """Evaluate checks and record their verdicts in ops/checks, all in one commit.
+    """Evaluate checks (default: all of the lake's) and record their verdicts in ops/checks, all in one commit.
 
     `run_id` defaults to `standalone:<pid>`. Raises TerminalError where the lake has no ops/checks to record in.
     """
     open_table(settings, OPS_CHECKS)  # before the work, not after it
     results: list[tuple[Check, CheckResult]] = []
     rows: list[dict[str, Any]] = []
-    for check in checks:
+    for check in checks_of_lake(settings) if checks is None else checks:
         result = check.evaluate(settings, recent)
         results.append((check, result))
         rows.append(_row(check, result, recent, run_id or standalone_run_id()))

@@ -7,7 +7,7 @@ The checks read ops/batches, so they hold mid-stream too: they compare tables at
 from __future__ import annotations
 
 from lakehouse.lake import open_table, row_count, sql
-from lakehouse.ledger import newest_whole_batch
+from lakehouse.ledger import newest_whole_batch, since_rebuild
 from lakehouse.quality.accounting import account
 from lakehouse.quality.lineage import Versions
 from lakehouse.quality.model import (
@@ -31,7 +31,7 @@ def nothing_dropped(settings: Settings, recent: bool) -> CheckResult:
     """Every Silver batch: messages read = trades added + duplicates + quarantined + feed events.
 
     Each batch must balance by itself, so that a surplus here never hides a loss there. Recent only: the batches
-    committed yesterday and today.
+    committed yesterday and today. A rebuild is one batch, in place of those before it.
     """
     open_table(settings, SILVER_TRADES)
     row = sql(
@@ -44,7 +44,7 @@ def nothing_dropped(settings: Settings, recent: bool) -> CheckResult:
                coalesce(sum(rows_feed_events), 0) AS rows_feed_events,
                count(*) FILTER (WHERE rows_in <> rows_out + rows_duplicate + rows_quarantined + rows_feed_events)
                    AS unbalanced_batches
-        FROM batches WHERE query = 'silver' AND {where_recent("batch_date", recent)}
+        FROM batches WHERE {since_rebuild("silver", where_recent("batch_date", recent))}
         """,
         batches=OPS_BATCHES,
     ).to_pylist()[0]

@@ -9,33 +9,28 @@ stays in Silver, so the other one would only come back to quarantine.
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
-from deltalake.exceptions import CommitFailedError
 
 from lakehouse import lake
 from lakehouse.broker.topics import ensure_topics, wait_until_ready
-from lakehouse.errors import LeaseHeldError, RetriableError, SettingError
+from lakehouse.errors import RetriableError
 from lakehouse.ingest.producer import KafkaSink, MessageTooLargeError
-from lakehouse.quarantine import open_messages, open_quarantine, quarantined_rules
+from lakehouse.quarantine import open_messages, open_quarantine, require_rule
 from lakehouse.replay.judge import BAD, Verdict, judge
+from lakehouse.replay.settled import record
 from lakehouse.settings import Settings
 from lakehouse.streams.lease import Lease
 from lakehouse.streams.session import build_session
-from lakehouse.tables import OPS_REPLAYS
 
 #: Rules that only `--rule` replays.
 LEFT_ALONE = ("conflict",)
 #: Seconds for the broker to answer at the start, and to acknowledge what one batch of messages has produced.
 BROKER_SECONDS, FLUSH_SECONDS = 10.0, 60.0
-#: Delta's application id of the appends to ops/replays: of two replays that append at once, one fails.
-APPENDS = "lakehouse/replay"
 
 
 @dataclass
@@ -89,9 +84,8 @@ def replay(
     Raises SettingError for a rule that no message has failed, BrokerUnavailableError, LeaseHeldError where another
     replay runs, RetriableError where Kafka did not acknowledge. What was settled before an error stays settled.
     """
-    if rule is not None and rule not in (known := quarantined_rules(settings)):
-        expected = f"one of {', '.join(known)}" if known else "a rule, but nothing has ever been quarantined here"
-        raise SettingError(f"no quarantined message has failed the rule {rule!r}", expected)
+    if rule is not None:
+        require_rule(settings, rule)
     if dry_run:
         return _replay(settings, rule, limit, None)
     with Lease(settings, ("replay",), f"replay:{os.getpid()}"):
@@ -154,19 +148,5 @@ class _Outbox:
 
 def _record(settings: Settings, rows: pa.Table, settled: Sequence[tuple[int, Verdict]]) -> None:
     """Put the settled messages into ops/replays, in one commit."""
-    now = dt.datetime.now(dt.UTC)
-    places = rows.select([*OPS_REPLAYS.key, "rule"]).take(pa.array([number for number, _ in settled], pa.int64()))
-    entries: list[dict[str, Any]] = [
-        {**place, "outcome": verdict.outcome, "trades": verdict.trades, "replayed_at": now}
-        for place, (_, verdict) in zip(places.to_pylist(), settled, strict=True)
-    ]
-    done = lake.open_table(settings, OPS_REPLAYS).transaction_version(APPENDS)
-    try:
-        lake.append_rows(settings, OPS_REPLAYS, entries, (APPENDS, 0 if done is None else int(done) + 1))
-    except CommitFailedError as error:
-        # The lease keeps processes of one machine apart; this is for two machines on one object store.
-        raise LeaseHeldError(
-            f"another replay has written {OPS_REPLAYS.path} at the same time: {str(error).splitlines()[0]}",
-            "one at a time",
-            "replay again: what was sent twice counts as a duplicate",
-        ) from None
+    chosen = rows.take(pa.array([number for number, _ in settled], pa.int64()))
+    record(settings, chosen, [{"outcome": verdict.outcome, "trades": verdict.trades} for _, verdict in settled])

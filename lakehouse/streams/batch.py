@@ -17,6 +17,9 @@ from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import OPS_BATCHES, Table
 
+#: A Kafka topic and a partition of it.
+Place = tuple[str, int]
+
 
 @dataclass(frozen=True)
 class PartitionRows:
@@ -27,6 +30,31 @@ class PartitionRows:
     duplicate: int = 0
     quarantined: int = 0
     feed_events: int = 0
+
+
+def rows_by_place(
+    trades: Mapping[Place, int],
+    added: Mapping[Place, int],
+    conflicts: Mapping[Place, int],
+    quarantined: Mapping[Place, int],
+    feed_events: Mapping[Place, int],
+) -> dict[Place, PartitionRows]:
+    """Every message of a Silver batch, by where it ended.
+
+    `trades` are the messages that are good trades, `added` and `conflicts` those of them that are in silver/trades and
+    in quarantine; `quarantined` are the others there. What is left of the trades are duplicates.
+    """
+    result: dict[Place, PartitionRows] = {}
+    for place in sorted({*trades, *quarantined, *feed_events}):
+        good, out, conflicting = trades.get(place, 0), added.get(place, 0), conflicts.get(place, 0)
+        result[place] = PartitionRows(
+            rows_in=good + quarantined.get(place, 0) + feed_events.get(place, 0),
+            out=out,
+            duplicate=good - out - conflicting,
+            quarantined=quarantined.get(place, 0) + conflicting,
+            feed_events=feed_events.get(place, 0),
+        )
+    return result
 
 
 @dataclass(frozen=True)
@@ -46,7 +74,7 @@ class BatchResult:
     @classmethod
     def of_partitions(
         cls,
-        places: Mapping[tuple[str, int], PartitionRows],
+        places: Mapping[Place, PartitionRows],
         source_start: dict[str, Any],
         source_end: dict[str, Any],
         versions: dict[str, int],
@@ -103,26 +131,39 @@ class BatchContext:
         started = dt.datetime.now(dt.UTC)
         result = body()
         committed = dt.datetime.now(dt.UTC)
-        row = {
-            "query": self.query,
-            "generation": self.generation,
-            "batch_id": batch_id,
-            "run_id": self.run_id,
-            "started_at": started,
-            "committed_at": committed,
-            "source_start": json.dumps(result.source_start, sort_keys=True),
-            "source_end": json.dumps(result.source_end, sort_keys=True),
-            "rows_in": result.rows_in,
-            "rows_out": result.rows_out,
-            "rows_duplicate": result.rows_duplicate,
-            "rows_quarantined": result.rows_quarantined,
-            "rows_feed_events": result.rows_feed_events,
-            "versions": json.dumps(result.versions, sort_keys=True),
-            "partitions": None if result.partitions is None else json.dumps(result.partitions, sort_keys=True),
-            "batch_date": committed.date(),
-        }
+        row = ledger_row(self.query, self.generation, batch_id, self.run_id, (started, committed), result)
         lake.append_rows(self.settings, OPS_BATCHES, [row], (f"lakehouse/ops/{self.query}/{self.generation}", batch_id))
         self.listener(BatchReport(self.query, batch_id, committed, result))
+
+
+def ledger_row(
+    query: str,
+    generation: str,
+    batch_id: int,
+    run_id: str,
+    times: tuple[dt.datetime, dt.datetime],
+    result: BatchResult,
+) -> dict[str, Any]:
+    """A row of ops/batches; `times` are the start and the end of the batch."""
+    started, committed = times
+    return {
+        "query": query,
+        "generation": generation,
+        "batch_id": batch_id,
+        "run_id": run_id,
+        "started_at": started,
+        "committed_at": committed,
+        "source_start": json.dumps(result.source_start, sort_keys=True),
+        "source_end": json.dumps(result.source_end, sort_keys=True),
+        "rows_in": result.rows_in,
+        "rows_out": result.rows_out,
+        "rows_duplicate": result.rows_duplicate,
+        "rows_quarantined": result.rows_quarantined,
+        "rows_feed_events": result.rows_feed_events,
+        "versions": json.dumps(result.versions, sort_keys=True),
+        "partitions": None if result.partitions is None else json.dumps(result.partitions, sort_keys=True),
+        "batch_date": committed.date(),
+    }
 
 
 def committed_batch(settings: Settings, table: Table, app_id: str) -> int | None:

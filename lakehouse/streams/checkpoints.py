@@ -4,6 +4,8 @@ A checkpoint's generation is an id of ours, written when the checkpoint is first
 id, so that a new checkpoint, which counts its batches from 0 again, is never taken for the old one and skipped.
 Source of the format: Spark writes `offsets/<batch>` before a batch runs: a version line, a metadata line, then one line
 of JSON a source.
+A checkpoint may begin in the middle of its source: the file `begin` holds the offset, in Spark's own words, before
+which everything has been processed by other means.
 """
 
 from __future__ import annotations
@@ -13,10 +15,15 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.errors import TerminalError
 from lakehouse.lag import Offsets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+#: The file with the offset at which a checkpoint begins.
+BEGIN = "begin"
 
 
 @dataclass(frozen=True)
@@ -76,11 +83,41 @@ class Checkpoint:
         return self.read("generation").strip()
 
     def offset(self, batch_id: int) -> dict[str, Any] | None:
-        """The source's offset at the end of a batch, None before the first."""
-        if batch_id < 0 or not self.exists(f"offsets/{batch_id}"):
+        """The source's offset at the end of a batch, None before the first.
+
+        Where the checkpoint begins in the middle of its source, that is the offset before the first batch.
+        """
+        if batch_id < 0:
+            return dict(json.loads(self.read(BEGIN))) if self.exists(BEGIN) else None
+        if not self.exists(f"offsets/{batch_id}"):
             return None
         line = self.read(f"offsets/{batch_id}").strip().splitlines()[-1]
         return None if line == "-" else dict(json.loads(line))
+
+    def begin_options(self) -> dict[str, str]:
+        """Options for the Delta source of this checkpoint: where it begins, until the first batch is committed.
+
+        Give them at every start: Delta looks at them only as long as the checkpoint has no batch of its own.
+        """
+        begin = self.offset(-1)
+        return {} if begin is None else {"startingVersion": str(begin["reservoirVersion"])}
+
+    def begin_behind(self, version: int, aside: str) -> None:
+        """Make this a new checkpoint of a Delta source that goes on behind a version, as if it had read all up to it.
+
+        What is there is moved to a folder beside it, with `aside` behind its name. The version after this one has to
+        exist when a query starts.
+        """
+        if not self.is_new():
+            file_system, path = self._path("")
+            _, target = Checkpoint(self.spark, f"{self.uri}-{aside}")._path("")
+            if not file_system.rename(path, target):
+                raise TerminalError(
+                    f"checkpoint {self.uri} cannot be moved to {self.uri}-{aside}",
+                    "a free name",
+                    "move it away by hand",
+                )
+        self.write(BEGIN, json.dumps({"reservoirVersion": version + 1, "index": -1}))
 
 
 def delta_position(offset: dict[str, Any] | None) -> dict[str, Any]:

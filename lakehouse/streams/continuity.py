@@ -12,15 +12,15 @@ history; the table is rewritten as a whole.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 from deltalake import write_deltalake
 
 from lakehouse import lake
 from lakehouse.id_ranges import IdRanges
-from lakehouse.presence import Key, islands_between
+from lakehouse.presence import Island, Key, islands_between
 from lakehouse.settings import Settings
 from lakehouse.streams.segments import Arrival, News, Segment, cut, ranges_of
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
@@ -58,7 +58,7 @@ class Ledger:
                 self._present.pop(key, None)
         if changed or trades_version != self.trades_version:
             self.trades_version = trades_version
-            self._write()
+            _write(self._settings, self._segments, trades_version)
         return lake.open_table(self._settings, SILVER_CONTINUITY).version()
 
     def _read(self) -> None:
@@ -86,18 +86,34 @@ class Ledger:
                 )
             self._segments.clear()
             self._present.clear()
-        for island in islands:
-            arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)
-            news.setdefault(island.key, News()).arrived.append(arrival)
+        _add_arrivals(news, islands)
         if news:
             self.take(news, version)
         self.trades_version = version
 
-    def _write(self) -> None:
-        rows = [
-            {"venue": venue, "symbol": symbol, **asdict(segment), "trades_version": self.trades_version}
-            for (venue, symbol), segments in sorted(self._segments.items())
-            for segment in segments
-        ]
-        data = pa.Table.from_pylist(rows, schema=lake.arrow_schema(SILVER_CONTINUITY))
-        write_deltalake(lake.open_table(self._settings, SILVER_CONTINUITY), data, mode="overwrite")
+
+def write_anew(settings: Settings, trades_version: int, words: Mapping[Key, News]) -> None:
+    """Write the ledger of silver/trades at a version as if there had been none.
+
+    From the trades themselves, and from `words`, what ingest has ever said of missing ids. `since` begins anew too.
+    """
+    news = {key: replace(item, arrived=list(item.arrived)) for key, item in words.items()}
+    _add_arrivals(news, islands_between(settings, None, trades_version)[0])
+    now = dt.datetime.now(dt.UTC)
+    _write(settings, {key: cut([], item, now) for key, item in news.items()}, trades_version)
+
+
+def _write(settings: Settings, segments: Mapping[Key, Sequence[Segment]], trades_version: int) -> None:
+    rows = [
+        {"venue": venue, "symbol": symbol, **asdict(segment), "trades_version": trades_version}
+        for (venue, symbol), ranges in sorted(segments.items())
+        for segment in ranges
+    ]
+    data = pa.Table.from_pylist(rows, schema=lake.arrow_schema(SILVER_CONTINUITY))
+    write_deltalake(lake.open_table(settings, SILVER_CONTINUITY), data, mode="overwrite")
+
+
+def _add_arrivals(news: dict[Key, News], islands: Iterable[Island]) -> None:
+    for island in islands:
+        arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)
+        news.setdefault(island.key, News()).arrived.append(arrival)

@@ -2,7 +2,8 @@
 
 A trade is new if the ledger does not hold its id: an exact answer for ever, at the cost of the batch. Repeats are
 compared with what stands in silver/trades; that reads only the files around the repeats' own times, because a repeat
-whose time differs is not the same trade.
+whose time differs is not the same trade. The verdicts do not depend on what else is in a batch, so that a rebuild,
+which is one batch of everything, comes to the same.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SAME_TIME_MICROS = 1000
 
 #: Repeats are looked for in windows of so many minutes.
 WINDOW_MINUTES = 5
+_WINDOW_MICROS = WINDOW_MINUTES * 60_000_000
 
 
 def fresh(trades: DataFrame, seen: Sequence[tuple[Key, IdRange]]) -> DataFrame:
@@ -65,12 +67,13 @@ def repeats(trades: DataFrame, inserted: DataFrame) -> DataFrame:
     return trades.join(inserted.select(*POSITION), list(POSITION), "left_anti")
 
 
-def conflicts(repeated: DataFrame, settings: Settings) -> DataFrame:
-    """The repeats that are not the trade in silver/trades: POSITION, rule and detail of their quarantine.
+def conflicts(repeated: DataFrame, kept: DataFrame) -> DataFrame:
+    """The repeats that are not the trade that was kept: POSITION, rule and detail of their quarantine.
 
-    Price, size and side are compared by value; the time within a millisecond.
+    `kept` holds at least the trades of silver/trades that are `near` the repeats. Price, size and side are compared by
+    value; the time within a millisecond.
     """
-    there = _near(repeated, settings).select(
+    there = kept.select(
         *SILVER_TRADES.key, *(F.col(name).alias(f"its_{name}") for name in ("price", "size", "side", "ts_event"))
     )
     distance = F.abs(F.unix_micros("ts_event") - F.unix_micros("its_ts_event"))
@@ -81,12 +84,13 @@ def conflicts(repeated: DataFrame, settings: Settings) -> DataFrame:
         & (distance < SAME_TIME_MICROS)
     )
     found = F.concat_ws(" ", "side", _plain("size"), F.lit("at"), _plain("price"), F.col("ts_event").cast("string"))
-    expected = F.coalesce(
-        F.concat_ws(
-            " ", "its_side", _plain("its_size"), F.lit("at"), _plain("its_price"), F.col("its_ts_event").cast("string")
-        ),
-        F.lit("another time"),
+    its = F.concat_ws(
+        " ", "its_side", _plain("its_size"), F.lit("at"), _plain("its_price"), F.col("its_ts_event").cast("string")
     )
+    # What `near` reads for sure, whatever the other repeats have it read.
+    into_window = F.unix_micros("its_ts_event") - F.unix_micros("ts_event") + F.unix_micros("ts_event") % _WINDOW_MICROS
+    is_near = (into_window >= -SAME_TIME_MICROS) & (into_window < _WINDOW_MICROS + SAME_TIME_MICROS)
+    expected = F.when(is_near, its).otherwise(F.lit("another time"))
     return (
         repeated.join(there, list(SILVER_TRADES.key), "left")
         .where(~F.coalesce(same, F.lit(False)))
@@ -100,7 +104,7 @@ def conflicts(repeated: DataFrame, settings: Settings) -> DataFrame:
 
 def inserted_by_partition(trades: DataFrame, settings: Settings) -> dict[tuple[str, int], int]:
     """Rows of silver/trades that come from these messages, by Kafka topic and partition."""
-    there = _near(trades, settings).select(*POSITION)
+    there = near(trades, settings).select(*POSITION)
     rows = trades.select(*POSITION).join(there, list(POSITION), "left_semi")
     return by_partition(rows)
 
@@ -111,7 +115,7 @@ def by_partition(rows: DataFrame) -> dict[tuple[str, int], int]:
     return {(row["kafka_topic"], row["kafka_partition"]): row["n"] for row in counts}
 
 
-def _near(trades: DataFrame, settings: Settings) -> DataFrame:
+def near(trades: DataFrame, settings: Settings) -> DataFrame:
     """The rows of silver/trades around the times of some trades."""
     window = F.window("ts_event", f"{WINDOW_MINUTES} minutes").getField("start")
     starts: Iterable[dt.datetime] = {row["w"] for row in trades.select(window.alias("w")).distinct().collect()}

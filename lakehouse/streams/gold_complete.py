@@ -20,10 +20,6 @@ from lakehouse import lake
 from lakehouse.id_ranges import IdRange
 from lakehouse.presence import Key, Presence, islands_between
 from lakehouse.settings import Settings
-from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, Table
-
-#: The bar tables and the length of their bars, in minutes.
-BAR_TABLES: tuple[tuple[Table, int], ...] = ((GOLD_BARS_1M, 1), (GOLD_BARS_5M, 5))
 
 MINUTE_US = 60_000_000
 
@@ -33,13 +29,6 @@ class Bar(NamedTuple):
 
     key: Key
     minutes: int
-    start: int
-
-
-class Window(NamedTuple):
-    """A time window of one (venue, symbol); start in microseconds since the epoch."""
-
-    key: Key
     start: int
 
 
@@ -122,7 +111,7 @@ class Completeness:
         A batch that was cut may already have written bars that this version cannot prove; they wait like the others.
         """
         found = cls(Presence.at(settings, version), version)
-        for table, minutes in BAR_TABLES:
+        for table, minutes in lake.bar_tables(settings):
             bars = lake.sql(
                 settings,
                 "SELECT venue, symbol, bar_start, first_trade_id, last_trade_id FROM bars WHERE NOT complete",
@@ -164,12 +153,10 @@ class Completeness:
         self._waiting.put(bar, lacking, span)
         return False
 
-    def take_due(self, minutes: int) -> set[Window]:
-        """The `minutes`-long windows of the bars that have become complete and are not yet written so."""
-        length = minutes * MINUTE_US
-        windows = {Window(bar.key, bar.start - bar.start % length) for bar in self._due}
-        self._due.clear()
-        return windows
+    def take_due(self) -> set[Bar]:
+        """The bars that have become complete and are not yet written so."""
+        due, self._due = self._due, set()
+        return due
 
     def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
         """Bars with the column `complete`."""

@@ -1,4 +1,6 @@
-"""One writer per table: an exclusive lock that dies with its process.
+"""One writer per table: exclusive locks that die with their process.
+
+`Lease` is for as long as a stream lives, `Turn` for one batch or one slice of a rebuild.
 
 The lock lies beside a local lake, so that everybody who writes there meets it; for a lake on an object store it lies in
 `home`, and Dagster's run tags keep runs on different machines apart.
@@ -20,8 +22,7 @@ class Lease:
     """The right to write the tables of some layers. Raises LeaseHeldError where another process has one of them."""
 
     def __init__(self, settings: Settings, layers: tuple[str, ...], holder: str) -> None:
-        root = settings.home.absolute() if "://" in settings.lake else Path(settings.lake)
-        self._folder = root / "_leases"
+        self._folder = _folder(settings)
         self._layers = layers
         self._holder = holder
         self._files: list[IO[str]] = []
@@ -68,3 +69,46 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+class Turn:
+    """Gold's tables for a moment. A stream's batch and the slices of a rebuild take turns, whichever process they are.
+
+    Between two turns every table of Gold is whole: it equals Silver at the version that Gold has processed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = _folder(settings) / "gold.turn"
+        self._file: IO[str] | None = None
+
+    def take(self, wait: bool = True) -> bool:
+        """Take it; whether it was to be had, which is always so where we wait for it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def give(self) -> None:
+        """Give it back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Turn:
+        self.take()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give()
+
+
+def _folder(settings: Settings) -> Path:
+    root = settings.home.absolute() if "://" in settings.lake else Path(settings.lake)
+    return root / "_leases"

@@ -15,8 +15,6 @@ from lakehouse.streams.batch import BatchReport
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,
-    GOLD_BARS_5M,
-    SILVER_CONTINUITY,
     SILVER_FEED_EVENTS,
     SILVER_QUARANTINE,
     SILVER_TRADES,
@@ -26,12 +24,8 @@ from lakehouse.tables import (
 #: How long a broker may take to tell its offsets, in seconds; a local one needs 0.05.
 KAFKA_SECONDS = 5.0
 
-#: Which tables a layer's query writes, and which table it reads (Bronze reads Kafka).
-WRITES: dict[str, tuple[Table, ...]] = {
-    "bronze": (BRONZE_MESSAGES,),
-    "silver": (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY),
-    "gold": (GOLD_BARS_1M, GOLD_BARS_5M),
-}
+#: The table whose rows a layer's batches count, and the table that it reads (Bronze reads Kafka).
+MAIN: dict[str, Table] = {"bronze": BRONZE_MESSAGES, "silver": SILVER_TRADES, "gold": GOLD_BARS_1M}
 READS: dict[str, Table] = {"silver": BRONZE_MESSAGES, "gold": SILVER_TRADES}
 
 
@@ -63,7 +57,7 @@ class LayerCounter:
     def count(self, report: BatchReport) -> None:
         """Add a committed batch."""
         result = report.result
-        main = WRITES[report.query][0].path
+        main = MAIN[report.query].path
         self.batches += 1
         self.last_commit = report.committed_at
         for path, rows in (
@@ -85,6 +79,26 @@ def kafka_end(settings: Settings) -> Offsets:
     return lag.end_offsets(settings.bootstrap(), settings.topics, KAFKA_SECONDS)
 
 
+def newest_position(settings: Settings, layer: str) -> dict[str, Any]:
+    """Where a layer's source ends at this moment."""
+    if layer == "bronze":
+        return kafka_end(settings)
+    return {"version": lake.open_table(settings, READS[layer]).version()}
+
+
+def has_passed(position: dict[str, Any] | None, target: dict[str, Any], layer: str) -> bool:
+    """Whether a layer that has come to `position` has read its source up to `target`."""
+    if layer != "bronze":
+        reached = -1 if position is None else int(position["version"])
+        return reached > target["version"] or (reached == target["version"] and bool((position or {})["complete"]))
+    read: dict[str, dict[str, int]] = position or {}
+    return all(
+        read.get(topic, {}).get(number, 0) >= offset
+        for topic, partitions in target.items()
+        for number, offset in partitions.items()
+    )
+
+
 def source_lag(settings: Settings, layer: str) -> int | None:
     """Messages or source rows that a layer has not read yet; None where Kafka does not answer."""
     batch = newest_batches(settings).get(layer)
@@ -101,7 +115,9 @@ def layer_progress(settings: Settings, layer: str, counter: LayerCounter) -> dic
     behind = source_lag(settings, layer)
     offsets = last_position(settings, layer) if layer == "bronze" else None
     result: dict[str, TableProgress] = {}
-    for table in WRITES[layer]:
+    for table in lake.active_tables(settings):
+        if table.layer != layer:
+            continue
         opened = lake.open_table(settings, table)
         result[table.path] = TableProgress(
             table.path,

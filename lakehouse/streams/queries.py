@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import SettingError
@@ -11,6 +13,7 @@ from lakehouse.streams import bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.streams.continuity import Ledger
+from lakehouse.streams.lease import Turn
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -38,19 +41,28 @@ def require_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(layer for layer in LAYERS if layer in layers)
 
 
+@dataclass(frozen=True)
+class Started:
+    """A started query. `idle` is to be called now and then, also after its end: what is due without a batch."""
+
+    query: StreamingQuery
+    idle: Callable[[], None]
+
+
 def start_query(
     spark: SparkSession, settings: Settings, layer: str, run_id: str, listener: Listener, trigger: str
-) -> StreamingQuery:
+) -> Started:
     """Start a layer's query. `trigger` is `available-now` (read all, then end) or an interval (`5 seconds`)."""
     checkpoint = Checkpoint(spark, f"{settings.checkpoints.rstrip('/')}/{layer}")
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
     )
-    source, write = _reader_and_writer(spark, context, layer)
+    source, write, idle = _parts(spark, context, layer)
 
     def process(rows: DataFrame, batch_id: int) -> None:
         try:
-            context.run(batch_id, lambda: write(rows, batch_id))
+            with Turn(settings) if layer == "gold" else contextlib.nullcontext():
+                context.run(batch_id, lambda: write(rows, batch_id))
         except Exception as error:
             # Spark runs a recursive regular expression over the message; pages of Java trace overflow its stack.
             raise BatchFailed(one_line(error)) from None
@@ -58,17 +70,23 @@ def start_query(
     spark.sparkContext.setLocalProperty("spark.scheduler.pool", layer)
     writer = source.writeStream.queryName(layer).option("checkpointLocation", checkpoint.uri).foreachBatch(process)
     if trigger == AVAILABLE_NOW:
-        return writer.trigger(availableNow=True).start()
-    return writer.trigger(processingTime=trigger).start()
+        return Started(writer.trigger(availableNow=True).start(), idle)
+    return Started(writer.trigger(processingTime=trigger).start(), idle)
 
 
-def _reader_and_writer(
+def _parts(
     spark: SparkSession, context: BatchContext, layer: str
-) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult]]:
+) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult], Callable[[], None]]:
+    """Source, writer of a batch, and what is due without one."""
     if layer == "bronze":
-        return bronze.read(spark, context), lambda rows, batch_id: bronze.write_batch(rows, batch_id, context)
+        return bronze.read(spark, context), lambda rows, number: bronze.write_batch(rows, number, context), _nothing
     if layer == "silver":
         ledger = Ledger(context.settings)
-        return silver.read(spark, context), lambda rows, batch_id: silver.write_batch(rows, batch_id, context, ledger)
+        read = silver.read(spark, context)
+        return read, lambda rows, number: silver.write_batch(rows, number, context, ledger), _nothing
     known = gold.Knowledge(context.settings)
-    return gold.read(spark, context), lambda rows, batch_id: gold.write_batch(rows, batch_id, context, known)
+    return gold.read(spark, context), lambda rows, number: gold.write_batch(rows, number, context, known), known.idle
+
+
+def _nothing() -> None:
+    """Bronze and Silver have nothing to do without a batch."""

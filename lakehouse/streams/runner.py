@@ -6,18 +6,28 @@ import contextlib
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from deltalake.exceptions import DeltaError
 
 from lakehouse import lake
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.errors import LeaseHeldError, RetriableError
+from lakehouse.errors import LakehouseError, LeaseHeldError, RetriableError
 from lakehouse.ledger import standalone_run_id
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
 from lakehouse.streams.lease import Lease
-from lakehouse.streams.progress import READS, LayerCounter, TableProgress, kafka_end, last_position, layer_progress
-from lakehouse.streams.queries import AVAILABLE_NOW, LAYERS, require_layers, start_query
+from lakehouse.streams.progress import (
+    LayerCounter,
+    TableProgress,
+    has_passed,
+    last_position,
+    layer_progress,
+    newest_position,
+)
+from lakehouse.streams.queries import AVAILABLE_NOW, LAYERS, Started, require_layers, start_query
 from lakehouse.streams.session import build_session
+from lakehouse.streams.unfinished import require_finished
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
@@ -41,18 +51,20 @@ class StreamRunner:
         self.layers = require_layers(layers)
         self.run_id = run_id or standalone_run_id()
         self._lease = Lease(settings, self.layers, self.run_id)
-        self._queries: dict[str, StreamingQuery] = {}
+        self._queries: dict[str, Started] = {}
         self._counters = {layer: LayerCounter() for layer in self.layers}
         self._guard = threading.Lock()
 
     def start(self) -> None:
         """1 the lease, 2 tables and topics, 3 the session, 4 the queries.
 
-        Raises LeaseHeldError, BrokerUnavailableError or MissingDependencyError, each before anything is written.
+        Raises LeaseHeldError, BrokerUnavailableError, MissingDependencyError, or TerminalError where a rebuild was cut,
+        each before anything is written.
         """
         self._lease.acquire()
         try:
             prepare(self.settings, self.layers)
+            require_finished(self.settings, self.layers)
             spark = build_session(self.settings)
             for layer in self.layers:
                 self._queries[layer] = start_query(
@@ -63,14 +75,17 @@ class StreamRunner:
             raise
 
     def check(self) -> None:
-        """Raise StreamFailedError once a query has died."""
-        for layer, query in self._queries.items():
-            if not query.isActive:
-                raise stream_failure(layer, query)
+        """Raise StreamFailedError once a query has died; else do what is due without a batch."""
+        for layer, started in self._queries.items():
+            if not started.query.isActive:
+                raise stream_failure(layer, started.query)
+            with contextlib.suppress(LakehouseError, DeltaError):  # it is due again at the next look
+                started.idle()
 
     def finished(self) -> bool:
         """True where every query has ended without an error (trigger `available-now`)."""
-        return all(not query.isActive and query.exception() is None for query in self._queries.values())
+        queries = [started.query for started in self._queries.values()]
+        return all(not query.isActive and query.exception() is None for query in queries)
 
     def progress(self) -> dict[str, TableProgress]:
         """Table path → how far it is."""
@@ -85,9 +100,9 @@ class StreamRunner:
         deadline = time.monotonic() + timeout
         grace = min(BATCH_GRACE_SECONDS, timeout / 2)
         stoppers = [
-            threading.Thread(target=_stop_between_batches, args=(query, grace), name=f"stop-{layer}", daemon=True)
-            for layer, query in self._queries.items()
-            if query.isActive
+            threading.Thread(target=_stop_between_batches, args=(one.query, grace), name=f"stop-{layer}", daemon=True)
+            for layer, one in self._queries.items()
+            if one.query.isActive
         ]
         for stopper in stoppers:
             stopper.start()
@@ -131,7 +146,8 @@ def materialize(
     """Bring the layers' tables to the newest data of this moment, then return how far they are.
 
     Runs the same queries with `available-now`, one layer after the other, where nobody holds the lease; else waits
-    until the live stream has passed that point. Raises StreamFailedError where a query fails or `timeout` seconds pass.
+    until the live stream has passed that point. Raises StreamFailedError where a query fails or `timeout` seconds pass,
+    TerminalError where a rebuild of Silver was cut.
     """
     layers = require_layers(layers)
     run_id = run_id or standalone_run_id()
@@ -159,14 +175,18 @@ def materialize(
 def _catch_up(settings: Settings, layer: str, run_id: str) -> dict[str, TableProgress]:
     from pyspark.errors import StreamingQueryException
 
+    require_finished(settings, (layer,))
     counter = LayerCounter()
-    query = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW)
+    started = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW)
+    query = started.query
     try:
         while query.isActive:
             with contextlib.suppress(StreamingQueryException):  # it is raised below, in one line
                 query.awaitTermination(1)
         if query.exception() is not None:
             raise stream_failure(layer, query)
+        with contextlib.suppress(LakehouseError, DeltaError):
+            started.idle()
     finally:
         if query.isActive:
             query.stop()
@@ -175,9 +195,9 @@ def _catch_up(settings: Settings, layer: str, run_id: str) -> dict[str, TablePro
 
 def _wait_for_live_stream(settings: Settings, layer: str, deadline: float) -> bool:
     """True once the live stream has passed the newest data of now; False where the lease has become free instead."""
-    target = _target(settings, layer)
+    target = newest_position(settings, layer)
     while time.monotonic() < deadline:
-        if _has_passed(last_position(settings, layer), target, layer):
+        if has_passed(last_position(settings, layer), target, layer):
             return True
         probe = Lease(settings, (layer,), "probe")
         try:
@@ -189,24 +209,6 @@ def _wait_for_live_stream(settings: Settings, layer: str, deadline: float) -> bo
         return False
     raise StreamFailedError(
         f"the live stream did not bring {layer} to the newest data in time", "it to pass that point", "look at its run"
-    )
-
-
-def _target(settings: Settings, layer: str) -> dict[str, Any]:
-    if layer == "bronze":
-        return kafka_end(settings)
-    return {"version": lake.open_table(settings, READS[layer]).version()}
-
-
-def _has_passed(position: dict[str, Any] | None, target: dict[str, Any], layer: str) -> bool:
-    if layer != "bronze":
-        reached = -1 if position is None else int(position["version"])
-        return reached > target["version"] or (reached == target["version"] and bool((position or {})["complete"]))
-    read: dict[str, dict[str, int]] = position or {}
-    return all(
-        read.get(topic, {}).get(number, 0) >= offset
-        for topic, partitions in target.items()
-        for number, offset in partitions.items()
     )
 
 

@@ -23,7 +23,7 @@ from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.presence import Key
 from lakehouse.settings import Settings
 from lakehouse.streams import dedup
-from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows
+from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, Place, rows_by_place
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.continuity import Ledger
 from lakehouse.streams.segments import Arrival, News
@@ -47,7 +47,7 @@ MAX_BYTES_PER_TRIGGER = "64m"
 #: Below this a batch becomes one file a day; above, Spark's partitions are written side by side.
 SMALL_BATCH_ROWS = 200_000
 
-#: Delta's application id of every append to silver/trades, by whomever.
+#: Delta's application id of every commit of rows to silver/trades, by whomever.
 APPENDS = "lakehouse/silver/trades"
 
 #: Feed events that tell of missing ids.
@@ -73,7 +73,7 @@ class _Contents:
     def has_repeats(self) -> bool:
         return any(row["rows"] > row["ids"] for row in self.islands)
 
-    def of_kind(self, kind: str) -> dict[tuple[str, int], int]:
+    def of_kind(self, kind: str) -> dict[Place, int]:
         return {(row["kafka_topic"], row["kafka_partition"]): row["rows"] for row in self.others if row["kind"] == kind}
 
 
@@ -81,8 +81,8 @@ class _Contents:
 class _Outcome:
     """What became of a batch's trades, by Kafka topic and partition, and what the ledger is to learn."""
 
-    inserted: dict[tuple[str, int], int] = field(default_factory=dict)
-    conflicts: dict[tuple[str, int], int] = field(default_factory=dict)
+    inserted: dict[Place, int] = field(default_factory=dict)
+    conflicts: dict[Place, int] = field(default_factory=dict)
     arrived: tuple[Row, ...] = ()
 
 
@@ -111,14 +111,13 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
         if contents.of_kind("feed_event"):
             events = parse.feed_events(parsed)
             merge_by_offset(events, SILVER_FEED_EVENTS, settings)
-            _add_words(news, events)
+            add_words(news, events)
         ledger.take(news, lake.open_table(settings, SILVER_TRADES).version())
     finally:
         parsed.unpersist()
-    partitions = _partitions(contents, outcome)
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     return BatchResult.of_partitions(
-        partitions,
+        _ends(contents, outcome),
         source_start=delta_position(context.checkpoint.offset(batch_id - 1)),
         source_end=delta_position(context.checkpoint.offset(batch_id)),
         versions={table.path: lake.open_table(settings, table).version() for table in tables},
@@ -154,7 +153,7 @@ def _take_trades(parsed: DataFrame, contents: _Contents, pending: bool, settings
         # Without repeats of earlier batches the islands of the whole batch are those of its new rows.
         arrived = contents.islands if not seen else tuple(islands(rows).collect()) if expected else ()
         if expected:
-            _append(rows.coalesce(1) if contents.trades <= SMALL_BATCH_ROWS else rows, expected, settings)
+            write_trades(rows.coalesce(1) if contents.trades <= SMALL_BATCH_ROWS else rows, expected, settings)
         outcome = _Outcome(arrived=arrived)
         for row in arrived:
             place = row["kafka_topic"], row["kafka_partition"]
@@ -192,13 +191,16 @@ def _new_ids(found: Sequence[Row], ledger: Ledger) -> int:
     )
 
 
-def _append(rows: DataFrame, expected: int, settings: Settings) -> None:
-    """One commit with exactly `expected` rows. Raises OtherWriterError where somebody else has written meanwhile."""
+def write_trades(rows: DataFrame, expected: int, settings: Settings, mode: str = "append") -> None:
+    """One commit to silver/trades with exactly `expected` rows; `mode` is append, or overwrite for a new whole.
+
+    Raises OtherWriterError where somebody else has written meanwhile.
+    """
     before = lake.open_table(settings, SILVER_TRADES)
     number = (before.transaction_version(APPENDS) or 0) + 1
     (
         rows.write.format("delta")
-        .mode("append")
+        .mode(mode)
         .option("txnAppId", APPENDS)
         .option("txnVersion", number)
         .partitionBy(*SILVER_TRADES.partition_by)
@@ -216,9 +218,9 @@ def _append(rows: DataFrame, expected: int, settings: Settings) -> None:
         )
 
 
-def _quarantine_conflicts(repeated: DataFrame, parsed: DataFrame, settings: Settings) -> dict[tuple[str, int], int]:
+def _quarantine_conflicts(repeated: DataFrame, parsed: DataFrame, settings: Settings) -> dict[Place, int]:
     """Put the repeats with other content into quarantine and count them."""
-    found = dedup.conflicts(repeated, settings).persist()
+    found = dedup.conflicts(repeated, dedup.near(repeated, settings)).persist()
     try:
         counts = dedup.by_partition(found)
         if counts:
@@ -236,8 +238,8 @@ def _news(arrived: Sequence[Row]) -> dict[Key, News]:
     return news
 
 
-def _add_words(news: dict[Key, News], events: DataFrame) -> None:
-    """Add what ingest says of missing ids. There are few such events: a gap is one, however wide."""
+def add_words(news: dict[Key, News], events: DataFrame) -> None:
+    """Add what ingest says of missing ids, by rows of silver/feed_events. There are few: a gap is one, however wide."""
     gaps = events.where(
         F.col("event").isin(CLAIM, GONE) & F.col("symbol").isNotNull() & (F.col("first_id") <= F.col("last_id"))
     )
@@ -246,23 +248,13 @@ def _add_words(news: dict[Key, News], events: DataFrame) -> None:
         (item.claimed if row["event"] == CLAIM else item.gone).append((row["first_id"], row["last_id"]))
 
 
-def _partitions(contents: _Contents, outcome: _Outcome) -> dict[tuple[str, int], PartitionRows]:
+def _ends(contents: _Contents, outcome: _Outcome) -> dict[Place, PartitionRows]:
     """Every message of the batch, by Kafka topic and partition and by where it ended."""
-    trades: Counter[tuple[str, int]] = Counter()
+    trades: Counter[Place] = Counter()
     for row in contents.islands:
         trades[row["kafka_topic"], row["kafka_partition"]] += row["rows"]
     quarantined, events = contents.of_kind("quarantine"), contents.of_kind("feed_event")
-    result: dict[tuple[str, int], PartitionRows] = {}
-    for place in sorted({*trades, *quarantined, *events}):
-        inserted, conflicts = outcome.inserted.get(place, 0), outcome.conflicts.get(place, 0)
-        result[place] = PartitionRows(
-            rows_in=trades[place] + quarantined.get(place, 0) + events.get(place, 0),
-            out=inserted,
-            duplicate=trades[place] - inserted - conflicts,
-            quarantined=quarantined.get(place, 0) + conflicts,
-            feed_events=events.get(place, 0),
-        )
-    return result
+    return rows_by_place(trades, outcome.inserted, outcome.conflicts, quarantined, events)
 
 
 def merge_by_offset(rows: DataFrame, table: Table, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Trades → bars, and bars → longer bars. Pure DataFrame → DataFrame, the same for stream, batch and rebuild.
+"""Trades → one-minute bars. Pure DataFrame → DataFrame, the same for stream and rebuild; `longer` has longer bars.
 
 A bar is a fold over the trades of one (venue, symbol, minute), ordered by (ts_event, trade_id); `lakehouse.tables` says
 what each column means. All figures are exact decimals: a product price × size is rounded half-up to 18 decimals once a
@@ -79,29 +79,6 @@ def bars_from_trades(trades: DataFrame) -> DataFrame:
             .alias("sell_volume"),
             F.min("trade_id").alias("first_trade_id"),
             F.max("trade_id").alias("last_trade_id"),
-        )
-    )
-    return _with_quotients(totals)
-
-
-def longer_bars(bars: DataFrame, minutes: int) -> DataFrame:
-    """Bars of `minutes` from one-minute bars: the same fold, one level up, so it equals the fold over the trades."""
-    totals = (
-        bars.withColumn("minute", F.col("bar_start"))
-        .withColumn("bar_start", window_start(F.col("minute"), minutes))
-        .groupBy(*BAR_KEY)
-        .agg(
-            F.min_by("open", "minute").alias("open"),
-            F.max("high").alias("high"),
-            F.min("low").alias("low"),
-            F.max_by("close", "minute").alias("close"),
-            *(
-                F.sum(name).cast("decimal(38,18)").alias(name)
-                for name in ("volume", "quote_volume", "buy_volume", "sell_volume")
-            ),
-            F.sum("trades").alias("trades"),
-            F.min("first_trade_id").alias("first_trade_id"),
-            F.max("last_trade_id").alias("last_trade_id"),
         )
     )
     return _with_quotients(totals)

@@ -90,7 +90,7 @@ def trades_appended() -> None:
     """Silver: after the append of the trades, before conflicts, quarantine, feed events and ledger."""
     from lakehouse.streams import silver
 
-    after(silver, "_append")
+    after(silver, "write_trades")
 
 
 def quarantine_merged() -> None:
@@ -118,10 +118,18 @@ def ledger_written() -> None:
 
 def minute_bars_written() -> None:
     """Gold: after the one-minute bars, before the five-minute bars."""
-    from lakehouse.streams import gold
+    from lakehouse.streams import gold_write
     from lakehouse.tables import GOLD_BARS_5M
 
-    before(gold, "upsert", _is_for(GOLD_BARS_5M))
+    before(gold_write, "sync", _is_for(GOLD_BARS_5M))
+
+
+def indicators_written() -> None:
+    """Gold: after bars and indicators, before moves and spreads."""
+    from lakehouse.streams import gold_write
+    from lakehouse.tables import GOLD_MOVES
+
+    before(gold_write, "sync", _is_for(GOLD_MOVES))
 
 
 def trades_acknowledged() -> None:
@@ -149,6 +157,7 @@ STREAM_POINTS: dict[str, Hook] = {
     "silver.table": table_committed("silver"),
     "silver.batch": batch_recorded("silver"),
     "gold.minute": minute_bars_written,
+    "gold.indicators": indicators_written,
     "gold.table": table_committed("gold"),
     "gold.batch": batch_recorded("gold"),
 }

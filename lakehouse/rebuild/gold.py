@@ -1,0 +1,194 @@
+"""Gold of whole days, written anew from Silver, also while the stream writes the same days.
+
+The stream's own functions, slice by slice. A slice takes a turn between two batches of the stream and is written at the
+version of Silver that Gold has processed then: so Gold is at one known version of Silver before, between and after the
+slices, no trade that the stream has yet to process is in it, and neither can put older rows over newer ones.
+Guarantee: afterwards every row of these days is what Silver says; rows that Silver does not account for are gone; rows
+that were right are not touched, so their revision stays. A rebuild that is cut can simply be run again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import Transaction
+
+from lakehouse import lake
+from lakehouse.errors import BrokerUnavailableError, SettingError, TerminalError
+from lakehouse.ledger import standalone_run_id
+from lakehouse.settings import Settings
+from lakehouse.streams.batch import BatchResult, ledger_row
+from lakehouse.streams.gold import app_id, gold_versions
+from lakehouse.streams.gold_complete import Completeness
+from lakehouse.streams.gold_final import Finality, ReadThrough
+from lakehouse.streams.gold_rows import RowChanges
+from lakehouse.streams.gold_write import GoldWriter
+from lakehouse.streams.lease import Turn
+from lakehouse.streams.session import build_session
+from lakehouse.streams.unfinished import require_finished
+from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
+from lakehouse.transforms.time_ranges import TimeRange
+
+#: Trades of one slice, about: a second or two of work, for which the stream waits.
+SLICE_TRADES = 250_000
+#: Slices that a day can be cut into: a slice begins and ends with an hour.
+SLICES = (1, 2, 3, 4, 6, 8, 12, 24)
+
+DAY = dt.timedelta(days=1)
+
+#: How long a rebuild waits for the streams to pass this moment, in seconds.
+FINISH_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class GoldRebuild:
+    """What a rebuild did. `silver_version` is that of the last slice, None where there was nothing to do."""
+
+    first_day: dt.date
+    last_day: dt.date
+    slices: int
+    silver_version: int | None
+    rows: dict[str, RowChanges] = field(default_factory=dict)  #: table path → changes
+
+
+def rebuild_days(
+    settings: Settings,
+    first_day: dt.date,
+    last_day: dt.date,
+    run_id: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    silver_version: int | None = None,
+) -> GoldRebuild:
+    """Rebuild every table of Gold for some days, UTC, both inclusive. `say` gets a line for each day.
+
+    With a `silver_version` it is part of a rebuild of Silver, which holds the leases and writes ops/batches itself.
+    Raises SettingError where the days are in the wrong order, and TerminalError where Gold has never been written.
+    """
+    if last_day < first_day:
+        raise SettingError(f"days from {first_day} to {last_day}", "the first day first")
+    lake.ensure_tables(settings)
+    if silver_version is None:
+        require_finished(settings, ("gold",))
+    rebuild = _Rebuild(settings, silver_version)
+    for day, trades in _days(settings, first_day, last_day):
+        for piece in _slices(day, trades):
+            rebuild.slice(piece, run_id or standalone_run_id())
+        say(f"{day}: {trades:,} trades")
+    rebuild.finish()
+    return GoldRebuild(first_day, last_day, rebuild.slices, rebuild.version, rebuild.changes)
+
+
+class _Rebuild:
+    """The slices of one rebuild, and what it knows of Silver."""
+
+    def __init__(self, settings: Settings, silver_version: int | None) -> None:
+        self._settings = settings
+        self._silver_version = silver_version
+        self._completeness: Completeness | None = None
+        self.version: int | None = None
+        self.slices = 0
+        self.changes: dict[str, RowChanges] = {}
+
+    def slice(self, piece: TimeRange, run_id: str) -> None:
+        """One slice in one turn."""
+        settings, spark = self._settings, build_session(self._settings)
+        with Turn(settings):
+            started = dt.datetime.now(dt.UTC)
+            self.version = processed_version(settings) if self._silver_version is None else self._silver_version
+            self._completeness = self._completeness or Completeness.at(settings, self.version)
+            self._completeness.read_up_to(settings, self.version)
+            of_silver = Transaction(app_id(settings), self.version)
+            writer = GoldWriter(spark, settings, self._completeness, Finality.of_tables(settings), of_silver)
+            writer.slice(piece)
+            if self._silver_version is None and any(changes.any for changes in writer.changes.values()):
+                _record(settings, run_id, started)
+        self.slices += 1
+        for path, changes in writer.changes.items():
+            self.changes[path] = self.changes.get(path, RowChanges()).plus(changes)
+
+    def finish(self) -> None:
+        """Flag bars that were written anew and are over by the clock, as the stream would: it does not know of them.
+
+        Given up, and left to the stream's next start, where the streams are far behind.
+        """
+        settings, read = self._settings, ReadThrough(self._settings)
+        deadline = time.monotonic() + FINISH_SECONDS
+        finality = Finality.of_tables(settings)
+        while finality.over(now := time.time_ns() // 1_000) and time.monotonic() < deadline:
+            try:
+                moment = read.passed(now)
+            except BrokerUnavailableError:  # nobody knows whether everything has been read
+                return
+            if moment is not None:
+                with Turn(settings):
+                    finality.write(moment)
+                return
+            time.sleep(0.5)
+
+
+def processed_version(settings: Settings) -> int:
+    """The version of Silver that Gold has been written from. Raises TerminalError where it has never been written."""
+    version = lake.open_table(settings, GOLD_BARS_1M).transaction_version(app_id(settings))
+    if version is None:
+        raise TerminalError(
+            f"no gold stream has written {settings.lake}",
+            "one that has",
+            "run `lakehouse stream gold` or catch_up first",
+        )
+    return int(version)
+
+
+def _record(settings: Settings, run_id: str, started: dt.datetime) -> None:
+    """A row for the rebuild behind the newest batch of Gold: the same place in Silver, no trades, other versions.
+
+    It carries that batch's generation, so that the chain of batches stays whole, and a number below zero, which Spark
+    does not use.
+    """
+    newest = lake.sql(
+        settings,
+        "SELECT generation, source_end FROM t WHERE query = 'gold' ORDER BY committed_at DESC, batch_id DESC LIMIT 1",
+        t=OPS_BATCHES,
+    ).to_pylist()
+    if not newest:  # the first batch was cut before its row: it runs again, and writes it
+        return
+    end, committed = json.loads(newest[0]["source_end"]), dt.datetime.now(dt.UTC)
+    number = -((committed - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1))
+    result = BatchResult(end, end, rows_in=0, rows_out=0, versions=gold_versions(settings))
+    row = ledger_row("gold", newest[0]["generation"], number, run_id, (started, committed), result)
+    lake.append_rows(settings, OPS_BATCHES, [row])
+
+
+def _days(settings: Settings, first: dt.date, last: dt.date) -> list[tuple[dt.date, int]]:
+    """The days that Silver or Gold has rows of, with Silver's trades, from the Delta logs."""
+    trades = _rows_by_day(settings, "silver")
+    days = sorted(day for day in {*trades, *_rows_by_day(settings, "gold")} if first <= day <= last)
+    return [(day, trades.get(day, 0)) for day in days]
+
+
+def _rows_by_day(settings: Settings, layer: str) -> dict[dt.date, int]:
+    found: dict[dt.date, int] = {}
+    for table in lake.active_tables(settings):
+        if table.layer != layer or (layer == "silver" and table != SILVER_TRADES):
+            continue
+        files = pa.table(lake.open_table(settings, table).get_add_actions(flatten=True))
+        if not files.num_rows:
+            continue
+        sums = files.group_by(f"partition.{table.partition_by[0]}").aggregate([("num_records", "sum")])
+        days: list[Any] = pc.cast(sums.column(f"partition.{table.partition_by[0]}"), pa.date32()).to_pylist()
+        for day, rows in zip(days, sums.column("num_records_sum").to_pylist(), strict=True):
+            found[day] = found.get(day, 0) + int(rows or 0)
+    return found
+
+
+def _slices(day: dt.date, trades: int) -> list[TimeRange]:
+    wanted = -(-trades // SLICE_TRADES)
+    number = next((one for one in SLICES if one >= wanted), SLICES[-1])
+    start, length = dt.datetime.combine(day, dt.time(), dt.UTC), DAY / number
+    return [TimeRange(start + length * place, start + length * (place + 1)) for place in range(number)]

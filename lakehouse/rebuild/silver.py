@@ -1,0 +1,215 @@
+"""`lakehouse rebuild silver`: Silver computed anew from Bronze, in place of the Silver that is there.
+
+Guarantee: each table is replaced by one commit, so a reader has the old or the new whole of it. What is replaced is
+exactly what the Silver stream had read of Bronze; the stream goes on from its own checkpoint. Killed anywhere, the
+streams of Silver and Gold refuse to start until the next `lakehouse rebuild silver` has brought it to its end.
+Order: 1 the mark of an unfinished rebuild, 2 silver/quarantine, silver/feed_events, silver/trades, 3 silver/continuity,
+4 Gold of every day that the old or the new Silver has, and where its stream goes on, 5 ops/batches, 6 the mark goes.
+A rebuild that was cut is not continued but done again: what is written already is then found identical.
+Gap: between the commits of two tables a reader of both sees one new and one old; `lakehouse audit` and the checks of
+conservation do not: they go by the versions in ops/batches.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse import lake
+from lakehouse.errors import RetriableError, TerminalError
+from lakehouse.ledger import newest_batches, standalone_run_id
+from lakehouse.rebuild import books, gold
+from lakehouse.rebuild.contents import TABLES, Contents, contents, fingerprint
+from lakehouse.settings import Settings
+from lakehouse.streams import silver, unfinished
+from lakehouse.streams.batch import BatchResult
+from lakehouse.streams.checkpoints import Checkpoint
+from lakehouse.streams.continuity import write_anew
+from lakehouse.streams.gold import app_id as gold_app_id
+from lakehouse.streams.lease import Lease
+from lakehouse.streams.session import build_session
+from lakehouse.streams.unfinished import Unfinished
+from lakehouse.tables import (
+    BRONZE_MESSAGES,
+    GOLD_BARS_1M,
+    OPS_BATCHES,
+    SILVER_FEED_EVENTS,
+    SILVER_QUARANTINE,
+    SILVER_TRADES,
+    Table,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Say = Callable[[str], None]
+Day = dt.date
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """Rows of a table before and after; `changed` says whether its content differs."""
+
+    table_path: str
+    before: int
+    after: int
+    changed: bool
+
+
+@dataclass
+class SilverReport:
+    """What a rebuild found. Nothing was written where it is `identical`."""
+
+    bronze_version: int
+    tables: list[TableChange] = field(default_factory=list)
+    rules_before: dict[str, int] = field(default_factory=dict)
+    rules_after: dict[str, int] = field(default_factory=dict)
+    identical: bool = False
+
+
+def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | None = None) -> SilverReport:
+    """Replace Silver by what today's parser and rules make of Bronze; `say` is told what is being done.
+
+    Raises LeaseHeldError where a stream of Silver or Gold is live, TerminalError where Silver has read nothing yet,
+    RetriableError where it has read a version of Bronze in part; each before anything is written.
+    """
+    with Lease(settings, unfinished.LAYERS, f"rebuild:{os.getpid()}"):
+        lake.ensure_tables(settings)
+        cut = _cut(settings, say)
+        position = _position(settings)
+        spark = build_session(settings)
+        messages = lake.row_count(lake.open_table(settings, BRONZE_MESSAGES, position))
+        say(f"reading {messages:,} messages of bronze/messages up to version {position}, as far as Silver has")
+        with contents(spark, settings, position) as new:
+            report = SilverReport(position, _compare(spark, settings, new), _rules(settings), new.rules)
+            if not cut and not any(table.changed for table in report.tables):
+                report.identical = True
+                return report
+            _Rebuild(settings, spark, new, report, say, run_id or standalone_run_id(), cut).run()
+        return report
+
+
+def _cut(settings: Settings, say: Say) -> Unfinished | None:
+    """The rebuild that is to be finished, if one was cut. Where only its mark was left, that goes."""
+    cut = unfinished.unfinished(settings)
+    if cut is not None and books.is_booked(settings, cut.rebuild_id):
+        say(f"rebuild {cut.rebuild_id} was cut after its last table: it is finished")
+        unfinished.end(settings)
+        return None
+    if cut is not None:
+        say(f"rebuild {cut.rebuild_id} was cut: doing it again")
+    return cut
+
+
+def _position(settings: Settings) -> int:
+    """The version of Bronze up to which the Silver stream has read, whole."""
+    newest = newest_batches(settings).get("silver")
+    if newest is None:
+        raise TerminalError(
+            f"Silver in {settings.lake} has read nothing of {BRONZE_MESSAGES.path}",
+            "at least one batch of its stream",
+            "start `lakehouse stream silver`",
+        )
+    if not newest.whole or newest.source_version < _furthest(settings):
+        raise RetriableError(
+            f"the Silver stream stands at version {newest.source_version} of {BRONZE_MESSAGES.path}"
+            f"{'' if newest.whole else ', in the middle of it'}",
+            "the end of the newest version that it has ever read",
+            "say `lakehouse stream silver --trigger available-now`, then rebuild",
+        )
+    return newest.source_version
+
+
+def _furthest(settings: Settings) -> int:
+    """A stream that lost its checkpoint reads Bronze again: how far it had come before."""
+    ends = lake.sql(settings, "SELECT DISTINCT source_end FROM b WHERE query = 'silver'", b=OPS_BATCHES)
+    return max((int(json.loads(row["source_end"]).get("version", -1)) for row in ends.to_pylist()), default=-1)
+
+
+def _compare(spark: SparkSession, settings: Settings, new: Contents) -> list[TableChange]:
+    changes: list[TableChange] = []
+    for table in TABLES:
+        there = fingerprint(spark.read.format("delta").load(lake.table_uri(settings, table)), table)
+        to_be = new.fingerprint(table)
+        changes.append(TableChange(table.path, there.rows, to_be.rows, there != to_be))
+    return changes
+
+
+def _rules(settings: Settings) -> dict[str, int]:
+    rows = lake.sql(settings, "SELECT rule, count(*) AS n FROM q GROUP BY rule", q=SILVER_QUARANTINE).to_pylist()
+    return {row["rule"]: int(row["n"]) for row in rows}
+
+
+@dataclass
+class _Rebuild:
+    """The writing part, with the leases held and something to write."""
+
+    settings: Settings
+    spark: SparkSession
+    new: Contents
+    report: SilverReport
+    say: Say
+    run_id: str
+    cut: Unfinished | None
+
+    def run(self) -> None:
+        """See the order at the top. What a cut rebuild may have left undone is done whether or not a table differs."""
+        settings, started = self.settings, dt.datetime.now(dt.UTC)
+        old = lake.open_table(settings, SILVER_TRADES).version()
+        mark = self.cut or Unfinished(uuid.uuid4().hex[:12], old)
+        if self.cut is None:
+            unfinished.begin(settings, mark)
+        for change, table in zip(self.report.tables, TABLES, strict=True):
+            if change.changed:
+                self.say(f"writing {table.path}: {change.before:,} → {change.after:,} rows")
+                self._write(table, change.after)
+        version = lake.open_table(settings, SILVER_TRADES).version()
+        if self._touched(SILVER_TRADES, SILVER_FEED_EVENTS):
+            self.say("writing silver/continuity")
+            write_anew(settings, version, self.new.words())
+        results: dict[str, BatchResult] = {}
+        if self._touched(SILVER_TRADES):
+            self._gold(mark, version)
+            results["gold"] = books.gold_result(settings, version)
+        results["silver"] = books.silver_result(settings, self.report.bronze_version, self.new.places)
+        books.book(settings, mark.rebuild_id, self.run_id, started, results)
+        unfinished.end(settings)
+
+    def _touched(self, *tables: Table) -> bool:
+        paths = {table.path for table in tables}
+        return self.cut is not None or any(one.changed for one in self.report.tables if one.table_path in paths)
+
+    def _write(self, table: Table, count: int) -> None:
+        rows = self.new.laid_out(table, count)
+        if table is SILVER_TRADES:
+            silver.write_trades(rows, count, self.settings, mode="overwrite")
+            return
+        uri = lake.table_uri(self.settings, table)
+        rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by).save(uri)
+
+    def _gold(self, mark: Unfinished, version: int) -> None:
+        """Gold of the new Silver; its stream goes on behind `version`, with the commit that takes the mark away."""
+        days = _days(self.settings, mark.trades_version) | _days(self.settings, version)
+        if days:
+            self.say(f"computing Gold of {min(days)} to {max(days)}")
+            gold.rebuild_days(self.settings, min(days), max(days), self.run_id, silver_version=version)
+        # Also where no bar has changed: Gold is of this version from now on.
+        lake.append_rows(self.settings, GOLD_BARS_1M, [], (gold_app_id(self.settings), version))
+        checkpoint = Checkpoint(self.spark, f"{self.settings.checkpoints.rstrip('/')}/gold")
+        checkpoint.begin_behind(version, aside=f"before-{mark.rebuild_id}")
+
+
+def _days(settings: Settings, version: int) -> set[Day]:
+    """The event dates of silver/trades at a version, from its log: old data files need not be there any more."""
+    files = pa.table(lake.open_table(settings, SILVER_TRADES, version).get_add_actions(flatten=True))
+    if files.num_rows == 0:
+        return set()
+    name = f"partition.{SILVER_TRADES.partition_by[0]}"
+    return {Day.fromisoformat(str(day)) for day in files.column(name).unique().to_pylist()}

@@ -1,0 +1,176 @@
+"""Rows of Gold: which are there in a time, and one commit that makes them what they should be. No Spark.
+
+Guarantee: `sync` leaves exactly the rows that were computed, in one commit: new ones inserted, those whose content
+differs updated with the next revision, those that are no more deleted, and all others not touched.
+Gap: it compares with the rows that it is given as existing: nobody else may write the table meanwhile (`lease.Turn`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, Transaction
+
+from lakehouse import lake
+from lakehouse.errors import RetriableError
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_TRADES, Table
+from lakehouse.transforms.time_ranges import TimeRange
+
+#: What is not content: a bar that becomes final is the same bar.
+MAINTAINED = ("is_final", "revision", "updated_at", "bar_date")
+
+UTC_MICROS = pa.timestamp("us", tz="UTC")
+
+#: The first two columns of a table's key, and the start in microseconds since the epoch: a bar's place.
+Place = tuple[str, str, int]
+
+
+class StaleBatchError(RetriableError):
+    """Gold has been written from a newer Silver than this batch's."""
+
+
+@dataclass(frozen=True)
+class RowChanges:
+    """What one or more commits did to a table; `rows` is how many were computed."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    rows: int = 0
+
+    @property
+    def written(self) -> int:
+        return self.inserted + self.updated
+
+    @property
+    def any(self) -> bool:
+        return bool(self.inserted or self.updated or self.deleted)
+
+    def plus(self, other: RowChanges) -> RowChanges:
+        """Of both."""
+        return RowChanges(
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.deleted + other.deleted,
+            self.rows + other.rows,
+        )
+
+
+def rows_in(
+    settings: Settings, table: Table, ranges: Sequence[TimeRange], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows of a Gold table that start in one of the ranges. Other days' partitions are not opened."""
+    names = list(columns or table.column_names)
+    schema = pa.schema([lake.arrow_schema(table).field(name) for name in names])
+    if not ranges:
+        return schema.empty_table()
+    there = " OR ".join(
+        f"(bar_date BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
+        f"AND bar_start >= {_literal(one.start)} AND bar_start < {_literal(one.end)})"
+        for one in ranges
+    )
+    return lake.sql(settings, f"SELECT {', '.join(names)} FROM t WHERE {there}", t=table).cast(schema)
+
+
+def places_of(table: Table, rows: pa.Table) -> list[Place]:
+    """The place of each row."""
+    first, second, start = table.key
+    starts = rows.column(start).cast(UTC_MICROS).cast(pa.int64())
+    columns: list[list[Any]] = [column.to_pylist() for column in (rows.column(first), rows.column(second), starts)]
+    return list(zip(*columns, strict=True))
+
+
+def only(table: Table, rows: pa.Table, wanted: Collection[Place]) -> pa.Table:
+    """The rows at the wanted places."""
+    return rows.filter(pa.array([place in wanted for place in places_of(table, rows)], pa.bool_()))
+
+
+def sync(
+    settings: Settings, table: Table, existing: pa.Table, computed: pa.Table, of_silver: Transaction
+) -> RowChanges:
+    """Make the rows `existing` of a table, all of its columns, into `computed`, which lacks what MAINTAINED names.
+
+    `computed` has `is_final` where the table has it; a bar that is final stays so. `of_silver` is the version of Silver
+    that the rows are of. Raises StaleBatchError where the table has been written from a newer one.
+    deltalake commits a small Arrow table in a fiftieth of the time of Spark's MERGE (docs/adr/0002).
+    """
+    target = lake.open_table(settings, table)
+    newest = target.transaction_version(of_silver.app_id)
+    if newest is not None and newest > of_silver.version:
+        raise StaleBatchError(
+            f"{table.path} is already of version {newest} of {SILVER_TRADES.path}, this batch of {of_silver.version}",
+            "one stream at a time, with the newest checkpoint",
+            "stop the other one; this one can be started again",
+        )
+    now = dt.datetime.now(dt.UTC)
+    schema = lake.arrow_schema(table)
+    before = dict(zip(places_of(table, existing), existing.to_pylist(), strict=True))
+    content = [name for name in table.column_names if name not in MAINTAINED]
+    write: list[dict[str, Any]] = []
+    inserted = updated = 0
+    places = places_of(table, computed)
+    for place, row in zip(places, computed.to_pylist(), strict=True):
+        old = before.get(place)
+        if old is None:
+            inserted += 1
+            write.append({**row, "revision": 1, "updated_at": now})
+        elif any(old[name] != row[name] for name in content):
+            updated += 1
+            final = {"is_final": old["is_final"] or row["is_final"]} if "is_final" in row else {}
+            write.append({**row, **final, "revision": old["revision"] + 1, "updated_at": now})
+        elif row.get("is_final") and not old["is_final"]:
+            updated += 1
+            write.append({**old, "is_final": True})
+    gone = [before[place] for place in before.keys() - set(places)]
+    for row in write:
+        row["bar_date"] = row["bar_start"].astimezone(dt.UTC).date()
+    if write or gone:
+        source = pa.Table.from_pylist([*write, *gone], schema=schema)
+        flags = pa.array([False] * len(write) + [True] * len(gone), pa.bool_())
+        _merge(target, table, source.append_column("gone", flags), of_silver)
+    return RowChanges(inserted, updated, len(gone), computed.num_rows)
+
+
+def set_final(settings: Settings, table: Table, bars: Iterable[Place]) -> None:
+    """Flag bars as final, in one commit; neither their revision nor `updated_at` changes."""
+    rows = [{"venue": venue, "symbol": symbol, "bar_start": start} for venue, symbol, start in bars]
+    source = pa.Table.from_pylist(rows)
+    starts = source.column("bar_start").cast(UTC_MICROS)
+    source = source.set_column(2, "bar_start", starts).append_column("bar_date", starts.cast(pa.date32()))
+    target = lake.open_table(settings, table)
+    merger = target.merge(source, _same_row(table, source), source_alias="s", target_alias="t")
+    merger.when_matched_update({"is_final": "true"}, predicate="NOT t.is_final").execute()
+
+
+def _merge(target: Any, table: Table, source: pa.Table, of_silver: Transaction) -> None:
+    others = {name: f"s.{name}" for name in table.column_names if name not in (*table.key, "bar_date")}
+    merger = target.merge(
+        source,
+        _same_row(table, source),
+        source_alias="s",
+        target_alias="t",
+        commit_properties=CommitProperties(app_transactions=[of_silver]),
+    )
+    if any(source.column("gone").to_pylist()):
+        merger = merger.when_matched_delete(predicate="s.gone")
+    merger.when_matched_update(others, predicate="NOT s.gone").when_not_matched_insert(
+        {name: f"s.{name}" for name in table.column_names}, predicate="NOT s.gone"
+    ).execute()
+
+
+def _same_row(table: Table, source: pa.Table) -> str:
+    """The condition that joins source and target; the dates let Delta leave all other partitions alone."""
+    dates = ", ".join(f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").to_pylist()}))
+    same = " AND ".join(f"t.{name} = s.{name}" for name in (*table.key, "bar_date"))
+    return f"t.bar_date IN ({dates}) AND {same}"
+
+
+def _literal(at: dt.datetime) -> str:
+    """A constant of bar_start's own type, so that statistics of files can be compared with it."""
+    micros = (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""

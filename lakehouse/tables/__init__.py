@@ -1,0 +1,73 @@
+"""The table registry: every schema, key, partitioning and grain, declared once as frozen values without behaviour.
+
+`type` is a Spark SQL type; decimals and nullability are part of the contract. `lakehouse.lake` says which tables a
+lakehouse has by its settings, creates them from this registry and opens them.
+"""
+
+from __future__ import annotations
+
+from lakehouse.tables.gold import (
+    BAR_MINUTES,
+    BARS,
+    GOLD_BARS_1M,
+    GOLD_BARS_5M,
+    GOLD_INDICATORS_1M,
+    GOLD_MOVES,
+    GOLD_SPREADS_1M,
+    LOOKBACK_MINUTES,
+    SPANS,
+    SPREAD_VENUES,
+)
+from lakehouse.tables.model import DECIMAL, Column, Layer, Table
+from lakehouse.tables.ops import OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS
+from lakehouse.tables.raw import (
+    BRONZE_MESSAGES,
+    SILVER_CONTINUITY,
+    SILVER_FEED_EVENTS,
+    SILVER_QUARANTINE,
+    SILVER_TRADES,
+)
+
+__all__ = [
+    "BARS",
+    "BAR_MINUTES",
+    "BRONZE_MESSAGES",
+    "BY_PATH",
+    "DECIMAL",
+    "GOLD_BARS_1M",
+    "GOLD_BARS_5M",
+    "GOLD_INDICATORS_1M",
+    "GOLD_MOVES",
+    "GOLD_SPREADS_1M",
+    "LOOKBACK_MINUTES",
+    "OPS_BATCHES",
+    "OPS_CHECKS",
+    "OPS_REPLAYS",
+    "SILVER_CONTINUITY",
+    "SILVER_FEED_EVENTS",
+    "SILVER_QUARANTINE",
+    "SILVER_TRADES",
+    "SPANS",
+    "SPREAD_VENUES",
+    "TABLES",
+    "Column",
+    "Layer",
+    "Table",
+]
+
+#: Every table that there can be, in the order of a trade's way.
+TABLES: tuple[Table, ...] = (
+    BRONZE_MESSAGES,
+    SILVER_TRADES,
+    SILVER_QUARANTINE,
+    SILVER_FEED_EVENTS,
+    SILVER_CONTINUITY,
+    *BARS.values(),
+    GOLD_INDICATORS_1M,
+    GOLD_MOVES,
+    GOLD_SPREADS_1M,
+    OPS_BATCHES,
+    OPS_CHECKS,
+    OPS_REPLAYS,
+)
+BY_PATH: dict[str, Table] = {table.path: table for table in TABLES}

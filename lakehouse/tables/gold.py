@@ -1,0 +1,173 @@
+"""Gold: the market data. Every table is a pure function of silver/trades, but for `revision` and `updated_at`.
+
+All quotients are rounded once, half-up, to 18 decimals; sums are exact.
+"""
+
+from __future__ import annotations
+
+from lakehouse.tables.model import DECIMAL, Column, Table
+
+#: Name of a bar size → its length in minutes. Each is a multiple of the one before it: a longer bar is folded from
+#: shorter ones.
+BAR_MINUTES: dict[str, int] = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440}
+
+#: Venues with a price column in gold/spreads_1m.
+SPREAD_VENUES = ("binance", "kraken", "coinbase")
+
+#: Bars of the simple moving averages and rolling VWAPs in gold/indicators_1m.
+SPANS = (5, 20, 60)
+
+#: A bar's window of the indicators reaches back so many minutes at most, so that a late trade changes a bounded part.
+LOOKBACK_MINUTES = 240
+
+
+def _revision() -> tuple[Column, ...]:
+    return (
+        Column("revision", "bigint", "1 when first written, plus 1 whenever the content changed."),
+        Column("updated_at", "timestamp", "When this revision was written, UTC."),
+        Column("bar_date", "date", "UTC date of bar_start."),
+    )
+
+
+def _bars(name: str, minutes: int) -> Table:
+    return Table(
+        layer="gold",
+        name=name,
+        grain="One row per (venue, symbol, bar start).",
+        key=("venue", "symbol", "bar_start"),
+        partition_by=("bar_date",),
+        columns=(
+            Column("venue", "string", "Exchange."),
+            Column("symbol", "string", "Canonical symbol."),
+            Column("bar_start", "timestamp", f"Start of the {minutes}-minute bar, UTC, inclusive."),
+            Column("open", DECIMAL, "Price of the first trade by (ts_event, trade_id)."),
+            Column("high", DECIMAL, "Highest price."),
+            Column("low", DECIMAL, "Lowest price."),
+            Column("close", DECIMAL, "Price of the last trade by (ts_event, trade_id)."),
+            Column("volume", DECIMAL, "Base units traded."),
+            Column(
+                "quote_volume",
+                DECIMAL,
+                "Sum of price × size; each product half-up to 18 decimals, exact for the venues' own scales.",
+            ),
+            Column("vwap", DECIMAL, "quote_volume ÷ volume, half-up to 18 decimals."),
+            Column("trades", "bigint", "Number of trades."),
+            Column("buy_volume", DECIMAL, "Base units where the taker bought."),
+            Column("sell_volume", DECIMAL, "Base units where the taker sold."),
+            Column("pressure", DECIMAL, "(buy_volume − sell_volume) ÷ volume, half-up to 18 decimals; −1 to 1."),
+            Column("first_trade_id", "bigint", "Lowest trade id of the bar."),
+            Column("last_trade_id", "bigint", "Highest trade id of the bar."),
+            Column(
+                "complete",
+                "boolean",
+                "Proved by ids: every id from the one before first_trade_id to the one behind last_trade_id is in "
+                "silver/trades, so no trade of this bar can be missing. The newest bar is not, until the next trade.",
+            ),
+            Column(
+                "is_final",
+                "boolean",
+                "The bar is over: its symbol has traded past its end by the setting final_after_seconds, or the clock "
+                "is so far past it and everything received has been read. A trade that comes later still than that "
+                "changes the bar, with a new revision.",
+            ),
+            *_revision(),
+        ),
+    )
+
+
+#: Length in minutes → the table of these bars. Those of one and five minutes always are; the setting `bar_sizes` says
+#: which others are.
+BARS: dict[int, Table] = {minutes: _bars(f"bars_{name}", minutes) for name, minutes in BAR_MINUTES.items()}
+GOLD_BARS_1M = BARS[1]
+GOLD_BARS_5M = BARS[5]
+
+_WINDOW = (
+    "the last {span} bars up to this one; missing where {hours} hours up to this one do not hold so many"
+).format(span="{span}", hours=LOOKBACK_MINUTES // 60)
+
+GOLD_INDICATORS_1M = Table(
+    layer="gold",
+    name="indicators_1m",
+    grain="One row per (venue, symbol, one-minute bar start).",
+    key=("venue", "symbol", "bar_start"),
+    partition_by=("bar_date",),
+    columns=(
+        Column("venue", "string", "Exchange."),
+        Column("symbol", "string", "Canonical symbol."),
+        Column("bar_start", "timestamp", "Start of the one-minute bar, UTC, inclusive. Only minutes with trades."),
+        Column("close", DECIMAL, "The bar's close."),
+        *(
+            Column(f"sma_{span}", DECIMAL, f"Mean close of {_WINDOW.format(span=span)}.", nullable=True)
+            for span in SPANS
+        ),
+        *(
+            Column(f"vwap_{span}", DECIMAL, f"Quote volume ÷ volume of {_WINDOW.format(span=span)}.", nullable=True)
+            for span in SPANS
+        ),
+        Column(
+            "minutes_since_previous",
+            "int",
+            "Minutes from the start of the bar before to this one; 1 where no minute is without trades. Missing where "
+            f"the {LOOKBACK_MINUTES // 60} hours before hold no bar, as are both returns.",
+            nullable=True,
+        ),
+        Column("simple_return", DECIMAL, "close ÷ close of the bar before − 1.", nullable=True),
+        Column("log_return", DECIMAL, "Natural logarithm of close ÷ close of the bar before.", nullable=True),
+        *_revision(),
+    ),
+)
+
+GOLD_MOVES = Table(
+    layer="gold",
+    name="moves",
+    grain="One row per (venue, symbol, minute) whose price moved beyond the threshold from open to close.",
+    key=("venue", "symbol", "bar_start"),
+    partition_by=("bar_date",),
+    columns=(
+        Column("venue", "string", "Exchange."),
+        Column("symbol", "string", "Canonical symbol."),
+        Column("bar_start", "timestamp", "Start of the minute, UTC, inclusive."),
+        Column("direction", "string", "up or down."),
+        Column("from_price", DECIMAL, "Open of the minute."),
+        Column("to_price", DECIMAL, "Close of the minute."),
+        Column(
+            "change",
+            DECIMAL,
+            "to_price ÷ from_price − 1; its size is above the setting move_threshold. Missing from 10²⁰ on.",
+            nullable=True,
+        ),
+        Column("trades", "bigint", "Trades of the minute."),
+        Column("volume", DECIMAL, "Base units traded in the minute."),
+        *_revision(),
+    ),
+)
+
+GOLD_SPREADS_1M = Table(
+    layer="gold",
+    name="spreads_1m",
+    grain="One row per (base asset, quote currency, minute) in which at least one venue traded it.",
+    key=("base", "quote", "bar_start"),
+    partition_by=("bar_date",),
+    columns=(
+        Column("base", "string", "Base asset, such as BTC."),
+        Column("quote", "string", "Quote currency, such as USDT. USD and USDT are told apart: no price is converted."),
+        Column("bar_start", "timestamp", "Start of the minute, UTC, inclusive."),
+        *(
+            Column(
+                f"price_{venue}",
+                DECIMAL,
+                f"Close of the minute at {venue.capitalize()}; missing where it did not trade there.",
+                nullable=True,
+            )
+            for venue in SPREAD_VENUES
+        ),
+        Column("venues", "int", "Venues with a price in this minute."),
+        Column("lowest_venue", "string", "Venue of the lowest price; missing below two venues.", nullable=True),
+        Column("highest_venue", "string", "Venue of the highest price; missing below two venues.", nullable=True),
+        Column(
+            "spread", DECIMAL, "Highest minus lowest price, in quote units; missing below two venues.", nullable=True
+        ),
+        Column("spread_bps", DECIMAL, "spread ÷ lowest price × 10,000; missing below two venues.", nullable=True),
+        *_revision(),
+    ),
+)

@@ -1,0 +1,143 @@
+"""Which rows of gold/moves are alerts. Pure: rows, what was alerted before and the time in, alerts out.
+
+Known by its key (venue, symbol, minute), so that a row which a late trade or a rebuild writes again is no second alert.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+#: A move is alerted until its minute is so old.
+ALERT_FOR = dt.timedelta(hours=1)
+#: Keys are remembered a little longer than moves are alerted, so that a clock that is set back does not repeat them.
+REMEMBER_FOR = 2 * ALERT_FOR
+
+Key = tuple[str, str, dt.datetime]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A row of gold/moves. Times are UTC with their zone."""
+
+    venue: str
+    symbol: str
+    minute: dt.datetime
+    direction: str
+    from_price: Decimal
+    to_price: Decimal
+    change: Decimal
+    trades: int
+    updated_at: dt.datetime
+
+    @property
+    def key(self) -> Key:
+        return (self.venue, self.symbol, self.minute)
+
+    @property
+    def text(self) -> str:
+        """For people, one line."""
+        return (
+            f"{self.venue} {self.symbol} {self.direction} {self.change:+.2%} in {self.minute:%Y-%m-%d %H:%M} UTC: "
+            f"{_plain(self.from_price)} to {_plain(self.to_price)}, {self.trades} trades"
+        )
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of an alert; `sensors.alerts` says what its fields are."""
+        return {
+            "venue": self.venue,
+            "symbol": self.symbol,
+            "minute": self.minute.isoformat(),
+            "direction": self.direction,
+            "from_price": _plain(self.from_price),
+            "to_price": _plain(self.to_price),
+            "change": _plain(self.change),
+            "trades": self.trades,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What was alerted before. `seen` is the newest `updated_at` that a decision has been made about."""
+
+    seen: dt.datetime
+    logged: frozenset[Key] = field(default_factory=frozenset)
+    #: Logged, and the webhook has yet to take them.
+    unsent: frozenset[Key] = field(default_factory=frozenset)
+
+    def with_logged(self, move: Move, to_send: bool) -> Cursor:
+        """After its line was logged."""
+        return replace(
+            self, logged=self.logged | {move.key}, unsent=self.unsent | {move.key} if to_send else self.unsent
+        )
+
+    def with_sent(self, moves: Iterable[Move]) -> Cursor:
+        """After the webhook took them."""
+        return replace(self, unsent=self.unsent - {move.key for move in moves})
+
+    def dumps(self) -> str:
+        """As a sensor's cursor."""
+        keys = {name: [_key_text(key) for key in sorted(getattr(self, name))] for name in ("logged", "unsent")}
+        return json.dumps({"seen": self.seen.isoformat(), **keys})
+
+    @classmethod
+    def loads(cls, text: str) -> Cursor:
+        """The opposite of `dumps`. Raises ValueError or KeyError where it is nothing of the kind."""
+        raw = json.loads(text)
+        logged, unsent = (frozenset(map(_key, raw[name])) for name in ("logged", "unsent"))
+        return cls(dt.datetime.fromisoformat(raw["seen"]), logged, unsent)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Moves to log and moves to send, each in the order of their minutes; `cursor` is that from before both."""
+
+    to_log: tuple[Move, ...]
+    to_send: tuple[Move, ...]
+    too_old: int  #: new rows whose minute is too old for an alert
+    given_up: int  #: logged moves that the webhook did not take in time
+    cursor: Cursor
+
+
+def decide_alerts(rows: Iterable[Move], cursor: Cursor | None, now: dt.datetime) -> Decision:
+    """Which moves are to be alerted.
+
+    Without a cursor, at the first look at a lake, none is: what is there counts as known.
+    """
+    by_key = {move.key: move for move in rows}
+    moves = sorted(by_key.values(), key=lambda move: (move.minute, move.venue, move.symbol))
+    seen = max((move.updated_at for move in moves), default=now)
+    if cursor is None:
+        recent = frozenset(move.key for move in moves if now - move.minute <= REMEMBER_FOR)
+        return Decision((), (), len(moves), 0, Cursor(max(seen, now), recent))
+    young = [move for move in moves if now - move.minute <= ALERT_FOR]
+    to_log = tuple(move for move in young if move.key not in cursor.logged)
+    to_send = tuple(move for move in young if move.key not in cursor.logged or move.key in cursor.unsent)
+    old = [move for move in moves if now - move.minute > ALERT_FOR]
+    too_old = sum(move.updated_at > cursor.seen and move.key not in cursor.logged for move in old)
+    there = {move.key for move in young}
+    # A move that is no longer one, since late trades took it back, is not sent after all.
+    unsent = frozenset(key for key in cursor.unsent if key in there)
+    given_up = sum(now - key[2] > ALERT_FOR for key in cursor.unsent)
+    logged = frozenset(key for key in cursor.logged if now - key[2] <= REMEMBER_FOR)
+    kept = Cursor(max(cursor.seen, seen) if moves else cursor.seen, logged, unsent)
+    return Decision(to_log, to_send, too_old, given_up, kept)
+
+
+def _plain(number: Decimal) -> str:
+    """Without exponent and without zeros behind the last digit."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _key_text(key: Key) -> list[str]:
+    return [key[0], key[1], key[2].isoformat()]
+
+
+def _key(parts: list[str]) -> Key:
+    return (parts[0], parts[1], dt.datetime.fromisoformat(parts[2]))
