@@ -68,6 +68,7 @@ def materialize_days(shown: Page, path: str, first: str, last: str) -> None:
     """Press Materialize on the page of an asset that is partitioned by day, choose a range, and launch it."""
     shown.goto(f"/assets/{path}")
     shown.locator("button").filter(has_text="Materialize").first.click()
+    shown.get_by_role("button", name="Confirm").click()  # one query writes all tables of Gold
     days = shown.get_by_role("dialog").get_by_placeholder("No matching partitions")
     days.fill(f"[{first}...{last}]")
     days.press("Enter")
