@@ -210,6 +210,21 @@ def test_a_rebuild_mends_what_is_wrong_and_touches_nothing_else(lake: Settings) 
     assert len(gold(lake)["gold/bars_1m"]) == len(before["gold/bars_1m"]) + 2
 
 
+def test_a_rebuild_in_many_slices_leaves_bars_alone_that_lie_across_them(
+    lake: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars of a day whose symbols trade at noon, one in the evening only, and none in most of the slices."""
+    append_rows(lake, SILVER_TRADES, market(*SYMBOLS[0], 0, 10))
+    append_rows(lake, SILVER_TRADES, market(*SYMBOLS[1], 600, 10))
+    materialize(lake, ("gold",), timeout=120)
+    before = gold(lake)
+    monkeypatch.setattr("lakehouse.rebuild.gold.SLICE_TRADES", 6)
+    rebuilt = rebuild_days(lake, NOON.date(), NOON.date())
+    assert rebuilt.slices == 8
+    assert gold(lake) == before
+    assert not any(changes.any for changes in rebuilt.rows.values())
+
+
 def test_a_bar_is_final_when_its_symbol_has_traded_past_it(lake: Settings) -> None:
     append_rows(lake, SILVER_TRADES, market(*SYMBOLS[0], 0, 3))
     append_rows(lake, SILVER_TRADES, market(*SYMBOLS[1], 0, 1))

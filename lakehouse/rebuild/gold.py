@@ -92,6 +92,7 @@ class _Rebuild:
         self._settings = settings
         self._silver_version = silver_version
         self._completeness: Completeness | None = None
+        self._finality = Finality.of_tables(settings)
         self.version: int | None = None
         self.slices = 0
         self.changes: dict[str, RowChanges] = {}
@@ -105,7 +106,7 @@ class _Rebuild:
             self._completeness = self._completeness or Completeness.at(settings, self.version)
             self._completeness.read_up_to(settings, self.version)
             of_silver = Transaction(app_id(settings), self.version)
-            writer = GoldWriter(spark, settings, self._completeness, Finality.of_tables(settings), of_silver)
+            writer = GoldWriter(spark, settings, self._completeness, self._finality, of_silver)
             writer.slice(piece)
             if self._silver_version is None and any(changes.any for changes in writer.changes.values()):
                 _record(settings, run_id, started)

@@ -81,7 +81,9 @@ class Knowledge:
         if not self.guard.acquire(blocking=False):
             return
         try:
-            if self.finality.over(now) and turn.take(wait=False) and (moment := self._read.passed(now)) is not None:
+            if not self.finality.over(now) or (moment := self._read.passed(now)) is None:
+                return
+            if turn.take(wait=False):  # not before Kafka has answered: others wait for it
                 self.finality.write(moment)
         finally:
             turn.give()

@@ -85,12 +85,12 @@ class GoldWriter:
             length = minutes * MINUTE_US
             windows = {(venue, symbol, start - start % length) for venue, symbol, start in touched}
             windows |= {(*bar.key, bar.start) for bar in due if bar.minutes == minutes}
-            if not windows and time is None:
+            if time is not None:  # a bar without a minute in the slice may have some behind it: its own minutes tell
+                windows |= set(places_of(table, rows_in(self.settings, table, [time], table.key)))
+            if not windows:
                 continue
             ranges = ranges_around([start for _, _, start in windows], MINUTE * minutes, dt.timedelta(0))
-            there = rows_in(self.settings, table, ranges if time is None else [*ranges, time])
-            if time is None:
-                there = only(table, there, windows)
+            there = only(table, rows_in(self.settings, table, ranges), windows)
             shorter = next(one for one, shorter in reversed(sizes[:number]) if minutes % shorter == 0)
             parts = rows_in(self.settings, shorter, ranges)
             held = [(v, s, at - at % length) in windows for v, s, at in places_of(shorter, parts)]
