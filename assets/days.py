@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 
-import pyarrow as pa
 from dagster import DailyPartitionsDefinition
 
-from lakehouse.lake import open_table
+from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
@@ -31,27 +30,13 @@ def utc_today() -> dt.date:
     return dt.datetime.now(dt.UTC).date()
 
 
-def rows_by_day(settings: Settings, table: Table, since: float) -> tuple[dict[dt.date, int], set[dt.date]]:
-    """Rows of a Gold table by day, and the days for which a file was written at or after `since` (epoch seconds)."""
-    rows: dict[dt.date, int] = {}
-    written: set[dt.date] = set()
-    actions = pa.table(open_table(settings, table).get_add_actions(flatten=True))
-    if not actions.num_rows:
-        return rows, written
-    columns = (actions.column(name).to_pylist() for name in ("partition.bar_date", "num_records", "modification_time"))
-    for day, records, milliseconds in zip(*columns, strict=True):
-        rows[day] = rows.get(day, 0) + (records or 0)
-        if milliseconds >= since * 1000:
-            written.add(day)
-    return rows, written
-
-
 def written_days(settings: Settings, table: Table, since: float, today: dt.date) -> dict[dt.date, int]:
     """Days to tell of, in order, with the rows that the table holds for each.
 
     Those written since then, which covers late trades and the minutes around midnight, and today, which is as current
     as the table is. None that Dagster does not know as a partition; the newest `MOST_DAYS` of them.
     """
-    rows, written = rows_by_day(settings, table, since)
-    days = sorted(day for day in written | {today} if settings.first_day <= day <= today)
-    return {day: rows.get(day, 0) for day in days[-MOST_DAYS:]}
+    there = lake.days(settings, table)
+    written = {day for day, files in there.items() if files.written >= since}
+    told = sorted(day for day in written | {today} if settings.first_day <= day <= today)
+    return {day: there[day].rows if day in there else 0 for day in told[-MOST_DAYS:]}

@@ -6,9 +6,10 @@ identifiers. Gap: object-store credentials are taken from the environment by del
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, write_deltalake
@@ -119,6 +120,28 @@ def row_count(delta_table: DeltaTable) -> int:
     """Rows of a table, from the statistics in its log; nothing is scanned."""
     actions = pa.table(delta_table.get_add_actions(flatten=True))
     return sum(value or 0 for value in actions.column("num_records").to_pylist()) if actions.num_rows else 0
+
+
+class DayFiles(NamedTuple):
+    """A day of a table by its log: its rows, and when its newest file was written, in seconds since the epoch."""
+
+    rows: int
+    written: float
+
+
+def days(settings: Settings, table: Table, version: int | None = None) -> dict[dt.date, DayFiles]:
+    """The days of a table that is partitioned by day, at its newest or a given version, in order.
+
+    From its log: nothing is scanned, and the data files of an old version need not be there any more.
+    """
+    actions = pa.table(open_table(settings, table, version).get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return {}
+    day = f"partition.{table.partition_by[0]}"
+    found = actions.group_by(day).aggregate([("num_records", "sum"), ("modification_time", "max")])
+    columns = (found[day].cast(pa.date32()), found["num_records_sum"], found["modification_time_max"])
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    return {day: DayFiles(records or 0, written / 1000) for day, records, written in sorted(rows)}
 
 
 def sql(settings: Settings, query: str, **tables: DeltaTable | Table) -> pa.Table:

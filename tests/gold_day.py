@@ -37,7 +37,7 @@ from lakehouse.settings import BAR_SIZES, Settings, load_settings
 from lakehouse.streams.runner import materialize
 from lakehouse.tables import SILVER_TRADES, Table
 from tests.gold_market import DAY, Market
-from tests.gold_reference import assert_gold_equals_reference, gold_tables
+from tests.gold_verdict import assert_gold_equals_reference, gold_tables
 
 Say = Callable[[str], None]
 Counts = tuple[int, int, int]

@@ -18,7 +18,8 @@ from lakehouse.settings import BAR_SIZES, Settings
 from tests.conftest import SettingsFactory
 from tests.gold_day import DayRun, damage_table
 from tests.gold_market import DAY_US, HOUR_US, PAIRS, Market
-from tests.gold_reference import assert_gold_equals_reference, gold_tables, reference
+from tests.gold_reference import reference
+from tests.gold_verdict import assert_gold_equals_reference, gold_tables
 from tests.rows import utc
 
 if TYPE_CHECKING:

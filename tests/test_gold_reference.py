@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.tables import BARS, GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M
-from tests.gold_reference import logarithm, quotient, reference, table_differences
+from tests.gold_reference import logarithm, quotient, reference
+from tests.gold_verdict import table_differences
 from tests.rows import NOON_US
 from tests.truth import BAR_KEY, BAR_VALUES, fold_bars
 

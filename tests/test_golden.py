@@ -16,7 +16,8 @@ import pytest
 
 from lakehouse.settings import BAR_SIZES, Settings
 from lakehouse.tables import BARS, GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M, Column, Table
-from tests.gold_reference import DEFAULT_THRESHOLD, DERIVED, NOT_COMPARED, reference, rows_of, table_differences
+from tests.gold_reference import DEFAULT_THRESHOLD, reference
+from tests.gold_verdict import DERIVED, NOT_COMPARED, rows_of, table_differences
 from tests.test_recorded_to_silver import DATA, coinbase_truth, micros, replay
 
 if TYPE_CHECKING:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import datetime as dt
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from lakehouse.tables import (
 )
 from tests.conftest import SettingsFactory
 from tests.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row
+
+DAY_US = 86_400_000_000
 
 
 @pytest.fixture
@@ -192,3 +196,20 @@ def test_a_table_that_must_be_written_anew_is_told_in_one_line(settings_factory:
     DeltaTable.create(lake.table_uri(settings, GOLD_BARS_1M), schema=schema)
     with pytest.raises(TerminalError, match=r"gold/bars_1m of an older version \(no complete\).*move it and the gold"):
         lake.ensure_tables(settings)
+
+
+def test_the_days_of_a_table_at_any_version_come_from_its_log(settings: Settings) -> None:
+    noon, day = dt.datetime.fromtimestamp(NOON_US / 1_000_000, dt.UTC).date(), dt.timedelta(days=1)
+    assert lake.days(settings, SILVER_TRADES) == {}
+    began = time.time()
+    first = lake.append_rows(settings, SILVER_TRADES, [trade_row(1), trade_row(2), trade_row(3, NOON_US + DAY_US)])
+    lake.append_rows(settings, SILVER_TRADES, [trade_row(4, NOON_US - DAY_US), trade_row(5, NOON_US)])
+    there = lake.days(settings, SILVER_TRADES)
+    assert [(at, files.rows) for at, files in there.items()] == [(noon - day, 1), (noon, 3), (noon + day, 1)]
+    assert all(began - 1 <= files.written <= time.time() + 1 for files in there.values())
+    for file in Path(settings.lake, SILVER_TRADES.path).rglob("*.parquet"):
+        file.unlink()
+    assert {at: files.rows for at, files in lake.days(settings, SILVER_TRADES, first).items()} == {
+        noon: 2,
+        noon + day: 1,
+    }

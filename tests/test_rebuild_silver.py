@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import threading
 from collections.abc import Iterator
@@ -14,11 +13,8 @@ import pytest
 from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse import lake
-from lakehouse.audit.run import audit
 from lakehouse.cli.rebuild import silver_lines
 from lakehouse.errors import LeaseHeldError, RetriableError, TerminalError
-from lakehouse.ledger import newest_batches
-from lakehouse.quality.checks import checks_of_lake, run_checks
 from lakehouse.rebuild import books
 from lakehouse.rebuild import silver as rebuild
 from lakehouse.rebuild.silver import SilverReport, rebuild_silver
@@ -27,19 +23,16 @@ from lakehouse.streams import silver, unfinished
 from lakehouse.streams.lease import Lease
 from lakehouse.streams.runner import StreamRunner, materialize
 from lakehouse.tables import (
-    BRONZE_MESSAGES,
     BY_PATH,
     OPS_BATCHES,
     SILVER_CONTINUITY,
     SILVER_FEED_EVENTS,
-    SILVER_QUARANTINE,
     SILVER_TRADES,
-    Table,
 )
 from lakehouse.transforms import parse
 from tests.messages import NEW_YEAR, send, trade, trades
 from tests.rows import batch_row, empty_lake
-from tests.truth import assert_bars_equal_fold
+from tests.silver_judge import Row, assert_exact, assert_silver_is, rows
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
@@ -53,71 +46,13 @@ TABLES = (
     "gold/bars_1m",
     "ops/batches",
 )
-Row = dict[str, Any]
 
 
 # --------------------------------------------------------------------------------------- what the tables should hold
 
 
-def rows(settings: Settings, table: Table, columns: str = "*") -> list[Row]:
-    found: list[Row] = lake.sql(settings, f"SELECT {columns} FROM t", t=table).to_pylist()
-    return found
-
-
-def judged(settings: Settings, refused: str, rule: str) -> tuple[set[Any], dict[tuple[int, int], str]]:
-    """By the messages that Silver has read, in Kafka's order: its trades, and place → rule of what is in quarantine."""
-    kept: dict[tuple[str, str, int], tuple[Any, ...]] = {}
-    good: set[Any] = set()
-    quarantined: dict[tuple[int, int], str] = {}
-    bronze = lake.open_table(settings, BRONZE_MESSAGES, newest_batches(settings)["silver"].source_version)
-    messages = lake.sql(settings, f"SELECT * FROM t WHERE topic = '{settings.topic_trades}'", t=bronze).to_pylist()
-    for row in sorted(messages, key=lambda one: (one["partition"], one["offset"])):
-        place = row["partition"], row["offset"]
-        try:
-            value = json.loads(row["value_raw"])
-        except (TypeError, ValueError):
-            quarantined[place] = "no_value" if row["value_raw"] is None else "not_json"
-            continue
-        if value["native_symbol"] == refused:
-            quarantined[place] = rule
-            continue
-        key = value["venue"], value["symbol"], value["trade_id"]
-        content = float(value["price"]), value["side"], value["ts_event"]
-        if key not in kept:
-            kept[key] = content
-            good.add((*key, content[0], *place))
-        elif kept[key] != content:
-            quarantined[place] = "conflict"
-    return good, quarantined
-
-
 def assert_silver(settings: Settings, refused: str, rule: str = "bad_market") -> None:
-    good, quarantined = judged(settings, refused, rule)
-    columns = "venue, symbol, trade_id, price, kafka_partition, kafka_offset"
-    there = rows(settings, SILVER_TRADES, columns)
-    assert len(there) == len(good)
-    assert {(*list(row.values())[:3], float(row["price"]), *list(row.values())[4:]) for row in there} == good
-    found = {
-        (row["kafka_partition"], row["kafka_offset"]): row["rule"]
-        for row in rows(settings, SILVER_QUARANTINE)
-        if row["kafka_topic"] == settings.topic_trades
-    }
-    assert found == quarantined
-
-
-def assert_exact(settings: Settings) -> None:
-    report = audit(settings)
-    assert report.faults == []
-    assert [(one.query, one.generations, one.without_row) for one in report.books] == [
-        ("bronze", 1, 0), ("silver", 1, 0), ("gold", 1, 0),
-    ]  # fmt: skip
-    assert report.rows_not_yet == 0
-    # The hole of the test is old after two minutes, on a slow machine.
-    checks = [check for check in checks_of_lake(settings) if check.name not in ("quarantine_settled", "no_old_holes")]
-    wrong = [(check.table_path, result.detail) for check, result in run_checks(settings, checks) if not result.passed]
-    assert wrong == []
-    for minutes in (1, 5):
-        assert_bars_equal_fold(settings, minutes)
+    assert_silver_is(settings, lambda value, _: rule if value["native_symbol"] == refused else None)
 
 
 def versions(settings: Settings) -> dict[str, int]:

@@ -14,10 +14,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import Transaction
 
 from lakehouse import lake
@@ -81,7 +78,8 @@ def rebuild_days(
         for piece in _slices(day, trades):
             rebuild.slice(piece, run_id or standalone_run_id())
         say(f"{day}: {trades:,} trades")
-    rebuild.finish()
+    if silver_version is None:  # else Gold counts as behind Silver until the books are written: its stream does it then
+        rebuild.finish()
     return GoldRebuild(first_day, last_day, rebuild.slices, rebuild.version, rebuild.changes)
 
 
@@ -168,24 +166,10 @@ def _record(settings: Settings, run_id: str, started: dt.datetime) -> None:
 
 def _days(settings: Settings, first: dt.date, last: dt.date) -> list[tuple[dt.date, int]]:
     """The days that Silver or Gold has rows of, with Silver's trades, from the Delta logs."""
-    trades = _rows_by_day(settings, "silver")
-    days = sorted(day for day in {*trades, *_rows_by_day(settings, "gold")} if first <= day <= last)
-    return [(day, trades.get(day, 0)) for day in days]
-
-
-def _rows_by_day(settings: Settings, layer: str) -> dict[dt.date, int]:
-    found: dict[dt.date, int] = {}
-    for table in lake.active_tables(settings):
-        if table.layer != layer or (layer == "silver" and table != SILVER_TRADES):
-            continue
-        files = pa.table(lake.open_table(settings, table).get_add_actions(flatten=True))
-        if not files.num_rows:
-            continue
-        sums = files.group_by(f"partition.{table.partition_by[0]}").aggregate([("num_records", "sum")])
-        days: list[Any] = pc.cast(sums.column(f"partition.{table.partition_by[0]}"), pa.date32()).to_pylist()
-        for day, rows in zip(days, sums.column("num_records_sum").to_pylist(), strict=True):
-            found[day] = found.get(day, 0) + int(rows or 0)
-    return found
+    trades = lake.days(settings, SILVER_TRADES)
+    gold = [lake.days(settings, table) for table in lake.active_tables(settings) if table.layer == "gold"]
+    days = sorted(day for day in set(trades).union(*gold) if first <= day <= last)
+    return [(day, trades[day].rows if day in trades else 0) for day in days]
 
 
 def _slices(day: dt.date, trades: int) -> list[TimeRange]:

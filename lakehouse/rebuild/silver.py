@@ -20,8 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from lakehouse import lake
 from lakehouse.errors import RetriableError, TerminalError
 from lakehouse.ledger import newest_batches, standalone_run_id
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Say = Callable[[str], None]
-Day = dt.date
 
 
 @dataclass(frozen=True)
@@ -196,7 +193,8 @@ class _Rebuild:
 
     def _gold(self, mark: Unfinished, version: int) -> None:
         """Gold of the new Silver; its stream goes on behind `version`, with the commit that takes the mark away."""
-        days = _days(self.settings, mark.trades_version) | _days(self.settings, version)
+        both = (mark.trades_version, version)
+        days = {day for one in both for day in lake.days(self.settings, SILVER_TRADES, one)}
         if days:
             self.say(f"computing Gold of {min(days)} to {max(days)}")
             gold.rebuild_days(self.settings, min(days), max(days), self.run_id, silver_version=version)
@@ -204,12 +202,3 @@ class _Rebuild:
         lake.append_rows(self.settings, GOLD_BARS_1M, [], (gold_app_id(self.settings), version))
         checkpoint = Checkpoint(self.spark, f"{self.settings.checkpoints.rstrip('/')}/gold")
         checkpoint.begin_behind(version, aside=f"before-{mark.rebuild_id}")
-
-
-def _days(settings: Settings, version: int) -> set[Day]:
-    """The event dates of silver/trades at a version, from its log: old data files need not be there any more."""
-    files = pa.table(lake.open_table(settings, SILVER_TRADES, version).get_add_actions(flatten=True))
-    if files.num_rows == 0:
-        return set()
-    name = f"partition.{SILVER_TRADES.partition_by[0]}"
-    return {Day.fromisoformat(str(day)) for day in files.column(name).unique().to_pylist()}

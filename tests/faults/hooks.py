@@ -147,6 +147,60 @@ def gap_filled() -> None:
     before(KafkaSink, "event", lambda *arguments: arguments[1].event == "gap_repaired")
 
 
+def rebuild_marked() -> None:
+    """Rebuild of Silver: after the mark that keeps the streams out, before anything is written."""
+    from lakehouse.streams import unfinished
+
+    after(unfinished, "begin")
+
+
+def table_replaced(path: str) -> Hook:
+    """Rebuild of Silver: after one of its tables has been replaced."""
+
+    def install() -> None:
+        from lakehouse.rebuild.silver import _Rebuild
+        from lakehouse.tables import BY_PATH
+
+        after(_Rebuild, "_write", _is_for(BY_PATH[path]))
+
+    return install
+
+
+def ledger_replaced() -> None:
+    """Rebuild of Silver: after silver/continuity, before Gold."""
+    from lakehouse.rebuild import silver
+
+    after(silver, "write_anew")
+
+
+def first_day_rebuilt() -> None:
+    """Rebuild of Silver: after the first day of Gold, before the second."""
+    from lakehouse.rebuild.gold import _Rebuild
+
+    after(_Rebuild, "slice")
+
+
+def gold_set_aside() -> None:
+    """Rebuild of Silver: the checkpoint of Gold's stream is moved aside, and the new one is not there yet."""
+    from lakehouse.streams.checkpoints import BEGIN, Checkpoint
+
+    before(Checkpoint, "write", lambda *arguments: arguments[1] == BEGIN)
+
+
+def rebuild_written() -> None:
+    """Rebuild of Silver: after all tables, before its rows in ops/batches."""
+    from lakehouse.rebuild import books
+
+    before(books, "book")
+
+
+def rebuild_booked() -> None:
+    """Rebuild of Silver: after its rows in ops/batches, before the mark goes."""
+    from lakehouse.streams import unfinished
+
+    before(unfinished, "end")
+
+
 STREAM_POINTS: dict[str, Hook] = {
     "bronze.table": table_committed("bronze"),
     "bronze.batch": batch_recorded("bronze"),
@@ -162,4 +216,16 @@ STREAM_POINTS: dict[str, Hook] = {
     "gold.batch": batch_recorded("gold"),
 }
 INGEST_POINTS: dict[str, Hook] = {"ingest.acknowledged": trades_acknowledged, "ingest.repaired": gap_filled}
-POINTS = STREAM_POINTS | INGEST_POINTS
+REBUILD_POINTS: dict[str, Hook] = {
+    "rebuild.mark": rebuild_marked,
+    "rebuild.quarantine": table_replaced("silver/quarantine"),
+    "rebuild.feed_events": table_replaced("silver/feed_events"),
+    "rebuild.trades": table_replaced("silver/trades"),
+    "rebuild.continuity": ledger_replaced,
+    "rebuild.gold_tables": indicators_written,
+    "rebuild.gold_days": first_day_rebuilt,
+    "rebuild.gold_stream": gold_set_aside,
+    "rebuild.books": rebuild_written,
+    "rebuild.unmark": rebuild_booked,
+}
+POINTS = STREAM_POINTS | INGEST_POINTS | REBUILD_POINTS

@@ -55,6 +55,34 @@ def acknowledged_by_one() -> None:
     _configure({"enable.idempotence": False, "acks": 1})
 
 
+def no_rebuild_mark() -> None:
+    """A rebuild of Silver does not say that it has begun."""
+    from lakehouse.streams import unfinished
+
+    _replace(unfinished, "begin", lambda *_: None)
+
+
+def halved_tables() -> None:
+    """A rebuild of Silver empties a table before it writes it: two commits, and in between nothing is there."""
+    from lakehouse import lake
+    from lakehouse.rebuild.silver import _Rebuild
+
+    write = _Rebuild._write
+
+    def emptied_and_written(self: Any, table: Any, count: int) -> None:
+        lake.open_table(self.settings, table).delete()
+        write(self, table, count)
+
+    _replace(_Rebuild, "_write", emptied_and_written)
+
+
+def old_gold_stream() -> None:
+    """After a rebuild of Silver Gold's stream goes on from its old checkpoint."""
+    from lakehouse.streams.checkpoints import Checkpoint
+
+    _replace(Checkpoint, "begin_behind", lambda *_, **__: None)
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "no-dedup": no_dedup,
     "no-repair": no_repair,
@@ -62,6 +90,9 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "no-idempotent-batches": no_idempotent_batches,
     "no-idempotent-producer": no_idempotent_producer,
     "acknowledged-by-one": acknowledged_by_one,
+    "no-rebuild-mark": no_rebuild_mark,
+    "halved-tables": halved_tables,
+    "old-gold-stream": old_gold_stream,
 }
 
 

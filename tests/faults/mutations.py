@@ -83,12 +83,16 @@ CLUSTER = (
     *("pytest", "-q", "-p", "tests.faults.mutants", "-p", "no:cacheprovider"),
     *("tests/test_broker_cluster.py", "-k", "acknowledged_means_kept"),
 )
+REBUILD = ("tests.faults.rebuild_killed", "--random", "0", "--only")
 CASES = (
     Case("no-dedup", storm, r"more than once in Silver"),
     Case("no-repair", storm, r"recorded, not in Silver"),
     Case("no-marks", storm, r"recorded, not in Silver"),
     Case("no-idempotent-batches", command("tests.faults.kill_points", "--only", "bronze"), r"messages twice in Bronze"),
     Case("acknowledged-by-one", command(*CLUSTER), r"AssertionError"),
+    Case("no-rebuild-mark", command(*REBUILD, "mark"), r"did its work over a rebuild that was cut"),
+    Case("halved-tables", command(*REBUILD, "mark"), r"neither the old content nor the new"),
+    Case("old-gold-stream", command(*REBUILD, "mark"), r"the gold stream ended"),
 )
 
 
