@@ -46,6 +46,10 @@ test: check $(VENV)/.jars ## check, then every test; make test ARGS="-k bars"
 test-faults: $(VENV)/.test $(VENV)/.jars ## kills and faults by seed, then the comparison with the truth; hours; make test-faults ARGS="--seeds 1-3"
 	@exec $(BIN)/python -m tests.faults $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.bench $(VENV)/.jars ## us beside the usual ways on one topic; make bench ARGS="--trades 200000 --runs 1"
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: docker-test
 docker-test: ## build the container image and try it, demo included; see docs/docker.md
 	@exec docker/test.sh
@@ -59,6 +63,8 @@ format: $(VENV)/.test ## rewrite the code as `make check` wants it
 lock: $(BIN)/uv ## resolve the Python dependencies anew; the demo's versions follow the developers'
 	$(LOCK) pyproject.toml --group dev --extra postgres --upgrade --output-file requirements-dev.lock
 	$(LOCK) pyproject.toml --extra postgres --constraint requirements-dev.lock --output-file requirements.lock
+	$(LOCK) pyproject.toml --group bench --constraint requirements-dev.lock --upgrade --output-file requirements-bench.lock
+	$(LOCK) --group bench-quix --upgrade --output-file requirements-bench-quix.lock
 
 .PHONY: clean
 clean: ## remove the virtual environment and caches; data under .lakehouse stays (see `lakehouse reset`)
@@ -90,6 +96,13 @@ $(VENV)/.demo: requirements.lock pyproject.toml | $(BIN)/uv
 
 $(VENV)/.test: requirements-dev.lock $(VENV)/.demo
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Quix Streams wants older versions of what we use, so it gets an environment of its own.
+$(VENV)/.bench: requirements-bench.lock requirements-bench-quix.lock $(VENV)/.demo
+	@$(INSTALL) --require-hashes -r requirements-bench.lock
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/quix
+	@$(BIN)/uv pip install --quiet --python $(VENV)/quix/bin/python --compile-bytecode --require-hashes -r requirements-bench-quix.lock
 	@touch $@
 
 $(VENV)/.jars: lakehouse/jars.lock $(VENV)/.demo

@@ -1,0 +1,5 @@
+"""One module a peer: a script that takes the topic from its first message to its last and ends.
+
+Each gets `--bootstrap`, `--topic`, `--messages` (how many the topic holds) and `--out` (an empty folder for its
+tables). None imports anything of `benchmarks` that costs time at its start.
+"""

@@ -1,0 +1,12 @@
+"""Ours: Bronze, Silver and Gold with every guarantee, from an empty lake to the newest message.
+
+What `lakehouse stream all --trigger available-now` does. Settings come by LAKEHOUSE_* variables, as anywhere.
+"""
+
+from __future__ import annotations
+
+from lakehouse.settings import load_settings
+from lakehouse.streams.runner import materialize
+
+if __name__ == "__main__":
+    materialize(load_settings())

@@ -1,0 +1,78 @@
+"""Quix Streams: 1-minute OHLCV per symbol with the library's own idiom, Kafka to Kafka.
+
+It runs in an environment of its own (it wants older versions than ours) and reads a bounded part of the topic. No
+Bronze, no Silver, no deduplication; the key is the symbol, so the venues share a bar. At least once, its default.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from quixstreams import Application
+
+from benchmarks.peers.task import Task, task
+
+#: The library's own line for every processed message would be most of the work.
+LOG_LEVEL = logging.WARNING
+
+
+def first(trade: dict[str, Any]) -> dict[str, Any]:
+    """The bar of one trade."""
+    price, size = float(trade["price"]), float(trade["size"])
+    return {"open": price, "high": price, "low": price, "close": price, "volume": size, "trades": 1}
+
+
+def add(bar: dict[str, Any], trade: dict[str, Any]) -> dict[str, Any]:
+    """The bar with one more trade."""
+    price = float(trade["price"])
+    return {
+        "open": bar["open"],
+        "high": max(bar["high"], price),
+        "low": min(bar["low"], price),
+        "close": price,
+        "volume": bar["volume"] + float(trade["size"]),
+        "trades": bar["trades"] + 1,
+    }
+
+
+def event_time(value: Any, _headers: Any, _timestamp: float, _type: Any) -> int:
+    """Milliseconds of the trade itself, not of its message."""
+    return int(value["ts_event"]) // 1000
+
+
+class Bounded:
+    """Stops the application after so many messages; the library itself can only count outputs."""
+
+    def __init__(self, messages: int) -> None:
+        self._left = messages
+        self.app: Application | None = None
+
+    def __call__(self, _topic: str, _partition: int, _offset: int) -> None:
+        self._left -= 1
+        if self._left == 0 and self.app is not None:
+            self.app.stop()
+
+
+def run(wanted: Task) -> None:
+    """Ends by itself after `wanted.messages` messages. `wanted.step` is the topic of the bars."""
+    bounded = Bounded(wanted.messages)
+    app = bounded.app = Application(
+        broker_address=wanted.bootstrap,
+        consumer_group=wanted.step,
+        auto_offset_reset="earliest",
+        state_dir=str(wanted.out / "state"),
+        on_message_processed=bounded,
+        loglevel=LOG_LEVEL,
+    )
+    trades = app.topic(wanted.topic, value_deserializer="json", timestamp_extractor=event_time)
+    bars = app.topic(wanted.step, value_serializer="json")
+    frame = app.dataframe(trades)
+    frame = frame.tumbling_window(timedelta(minutes=1)).reduce(reducer=add, initializer=first).final()
+    frame.to_topic(bars)
+    app.run()
+
+
+if __name__ == "__main__":
+    run(task())

@@ -1,0 +1,23 @@
+"""Floor: Spark from Kafka to nothing. No Spark stream over this topic can be faster; its JVM's start is included."""
+
+from __future__ import annotations
+
+from benchmarks.peers.spark_scripts import bronze
+from benchmarks.peers.spark_session import quickstart_session
+from benchmarks.peers.task import Task, task
+
+
+def run(wanted: Task) -> None:
+    """Every message becomes a row, every row is dropped."""
+    (
+        bronze(quickstart_session("noop"), wanted)
+        .writeStream.format("noop")
+        .option("checkpointLocation", str(wanted.out / "checkpoint"))
+        .trigger(availableNow=True)
+        .start()
+        .awaitTermination()
+    )
+
+
+if __name__ == "__main__":
+    run(task())

@@ -1,0 +1,28 @@
+"""The session of the Spark peers: Delta's quickstart, on this machine. Everything else is Spark's default."""
+
+from __future__ import annotations
+
+import os
+
+from pyspark.sql import SparkSession
+
+
+def quickstart_session(name: str) -> SparkSession:
+    """A local session with Delta and Kafka on the class path. The jars' list and Java come from the environment."""
+    session = (
+        SparkSession.Builder()
+        .appName(name)
+        .master(os.environ["BENCH_SPARK_MASTER"])
+        .config("spark.jars", os.environ["BENCH_SPARK_JARS"])
+        .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+        .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+        # Servers of this project listen on loopback only.
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        # Hive's files, which a session in a shared folder would leave there.
+        .config("spark.sql.warehouse.dir", os.environ["BENCH_SCRATCH"])
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("ERROR")
+    return session
