@@ -178,15 +178,13 @@ def materialize(
 
 @contextlib.contextmanager
 def _followers(settings: Settings, layers: tuple[str, ...], run_id: str) -> Iterator[dict[str, StreamRunner]]:
-    """The layers behind the first, already at work on what it writes; so a catch-up uses more than one core.
+    """The layers behind the first, already at work on what it writes; so a long catch-up uses more than one core.
 
     A layer that somebody else holds, or that cannot start, is left out: what is wrong shows when its turn comes.
     """
     running: dict[str, StreamRunner] = {}
     try:
-        if len(layers) > 1:
-            prepare(settings, layers)
-        for layer in layers[1:]:
+        for layer in layers[1:] if _is_long(settings, layers[0]) else ():
             follower = StreamRunner(settings, (layer,), run_id, FOLLOWER_TRIGGER)
             with contextlib.suppress(LakehouseError):
                 follower.start()
@@ -195,6 +193,13 @@ def _followers(settings: Settings, layers: tuple[str, ...], run_id: str) -> Iter
     finally:
         for follower in running.values():
             follower.stop()
+
+
+def _is_long(settings: Settings, layer: str) -> bool:
+    """Whether a layer is more than one batch behind, of messages: below that, starting more at once costs more."""
+    prepare(settings, (layer,))
+    behind = max(table.lag or 0 for table in layer_progress(settings, layer, LayerCounter()).values())
+    return layer == "bronze" and behind > settings.max_offsets_per_trigger
 
 
 def _bring_up_to_date(
