@@ -217,10 +217,11 @@ def test_the_ledger_is_right_whatever_is_lost(spark: SparkSession, kafka_setting
     assert {key: list(ranges) for key, ranges in Presence.at(settings, version).items()} == direct
 
 
+@pytest.mark.parametrize("moment", ["before", "within"])
 def test_a_second_writer_of_the_same_table_gives_way(
-    spark: SparkSession, kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """Somebody without our lease commits between our look at the table and our append: the batch fails, not doubles."""
+    """Somebody without our lease commits between our ledger, or our look at the table, and our append."""
     settings = kafka_settings
     send(settings, settings.topic_trades, numbered(1, 2))
     materialize(settings, TO_SILVER)
@@ -228,19 +229,18 @@ def test_a_second_writer_of_the_same_table_gives_way(
     materialize(settings, ("bronze",))
     real = lake.open_table
     rival = real(settings, SILVER_TRADES).to_pyarrow_table().slice(0, 1)
+    name = {"before": "append_trades", "within": "write_deltalake"}[moment]
+    plain = getattr(silver, name)
 
-    def append_as_rival(self: Any, *arguments: Any) -> Any:
+    def append_as_rival(*arguments: Any, **options: Any) -> Any:
         shot.undo()
         number = (real(settings, SILVER_TRADES).transaction_version(silver.APPENDS) or 0) + 1
         row = rival.set_column(rival.schema.get_field_index("trade_id"), "trade_id", [[3]])
         lake.append_rows(settings, SILVER_TRADES, row.to_pylist(), (silver.APPENDS, number))
-        return plain_append(self, *arguments)
+        return plain(*arguments, **options)
 
     shot = pytest.MonkeyPatch()
-    from pyspark.sql.readwriter import DataFrameWriter
-
-    plain_append = DataFrameWriter.save
-    shot.setattr(DataFrameWriter, "save", append_as_rival)
+    shot.setattr(silver, name, append_as_rival)
     with pytest.raises(StreamFailedError, match="another stream writes the same table"):
         materialize(settings, ("silver",))
     shot.undo()

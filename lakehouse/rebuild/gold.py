@@ -28,7 +28,6 @@ from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges
 from lakehouse.streams.gold_write import GoldWriter
 from lakehouse.streams.lease import Turn
-from lakehouse.streams.session import build_session
 from lakehouse.streams.unfinished import require_finished
 from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
 from lakehouse.transforms.time_ranges import TimeRange
@@ -97,14 +96,14 @@ class _Rebuild:
 
     def slice(self, piece: TimeRange, run_id: str) -> None:
         """One slice in one turn."""
-        settings, spark = self._settings, build_session(self._settings)
+        settings = self._settings
         with Turn(settings):
             started = dt.datetime.now(dt.UTC)
             self.version = processed_version(settings) if self._silver_version is None else self._silver_version
             self._completeness = self._completeness or Completeness.at(settings, self.version)
             self._completeness.read_up_to(settings, self.version)
             of_silver = Transaction(app_id(settings), self.version)
-            writer = GoldWriter(spark, settings, self._completeness, self._finality, of_silver)
+            writer = GoldWriter(settings, self._completeness, self._finality, of_silver)
             writer.slice(piece)
             if self._silver_version is None and any(changes.any for changes in writer.changes.values()):
                 _record(settings, run_id, started)

@@ -186,7 +186,7 @@ class _Rebuild:
     def _write(self, table: Table, count: int) -> None:
         rows = self.new.laid_out(table, count)
         if table is SILVER_TRADES:
-            silver.write_trades(rows, count, self.settings, mode="overwrite")
+            silver.write_trades(rows, count, self.settings)
             return
         uri = lake.table_uri(self.settings, table)
         rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by).save(uri)

@@ -12,7 +12,10 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse import lake
@@ -60,6 +63,17 @@ def fresh(trades: DataFrame, seen: Sequence[tuple[Key, IdRange]]) -> DataFrame:
         & rows["trade_id"].between(ranges["seen_first"], ranges["seen_last"])
     )
     return rows.join(F.broadcast(ranges), is_seen, "left_anti")
+
+
+def same_as_kept(trades: pa.Table, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which rows have the content, as `conflicts` compares it, of the row of the same key at the place `kept`."""
+    same = np.ones(trades.num_rows, np.bool_)
+    for name in ("price", "size", "side"):
+        values = trades.column(name)
+        same &= pc.equal(values, values.take(kept)).to_numpy()
+    times = trades.column("ts_event").cast(pa.int64()).to_numpy()
+    found: npt.NDArray[np.bool_] = same & (np.abs(times - times[kept]) < SAME_TIME_MICROS)
+    return found
 
 
 def repeats(trades: DataFrame, inserted: DataFrame) -> DataFrame:

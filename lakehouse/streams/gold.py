@@ -22,12 +22,13 @@ from deltalake import Transaction
 from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchContext, BatchResult
+from lakehouse.streams.batch_files import files_of
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.gold_bars import Touched
 from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges, StaleBatchError
-from lakehouse.streams.gold_write import GoldWriter
+from lakehouse.streams.gold_write import GoldWriter, Since
 from lakehouse.streams.lease import Turn
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Knowledge", "StaleBatchError", "app_id", "gold_versions", "read", "write_batch"]
 
-MAX_BYTES_PER_TRIGGER = "256m"
+MAX_BYTES_PER_TRIGGER = "64m"
 
 
 def app_id(settings: Settings) -> str:
@@ -107,7 +108,7 @@ def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowled
     end = delta_position(context.checkpoint.offset(batch_id))
     with knowledge.guard:
         completeness, finality = knowledge.after(start["version"]), knowledge.finality
-        touched = Touched(trades)
+        touched = Touched(settings, files_of(trades, lake.table_uri(settings, SILVER_TRADES)))
         for key, newest in touched.newest.items():
             finality.saw(key, newest)
         if not end["complete"]:  # the bars are read at all of that version, of which this batch has only a part
@@ -115,8 +116,10 @@ def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowled
         elif end["version"] > completeness.version:
             completeness.add(touched.ids(), end["version"])
         of_silver = Transaction(knowledge.app_id, end["version"])
-        writer = GoldWriter(trades.sparkSession, settings, completeness, finality, of_silver)
-        writer.minutes(touched.minutes, completeness.take_due())
+        writer = GoldWriter(settings, completeness, finality, of_silver)
+        whole = start["complete"] and end["complete"]
+        since = Since(start["version"], touched.parts) if whole else None
+        writer.minutes(touched.minutes, completeness.take_due(), since)
         finality.write()
     return BatchResult(
         source_start=start,

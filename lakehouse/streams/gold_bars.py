@@ -1,54 +1,49 @@
-"""One-minute bars from Silver, at one of its versions: the only part of Gold that reads trades."""
+"""One-minute bars from Silver, at one of its versions: the only part of Gold that reads trades. No Spark.
+
+Guarantee: a bar is the fold over all trades of its minute that silver/trades holds at a version. Where a batch is known
+to hold all rows between two versions, they are not read a second time: its own parts of bars are joined with those of
+what Silver held before it, for which Delta's statistics open no file where a minute is new.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse import lake
 from lakehouse.id_ranges import IdRange
 from lakehouse.presence import Key
 from lakehouse.settings import Settings
+from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
-from lakehouse.streams.gold_rows import UTC_MICROS, Place
+from lakehouse.streams.gold_rows import Place, literal
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.bars import bars_from_trades, window_start
-from lakehouse.transforms.islands import islands
-from lakehouse.transforms.time_ranges import TimeRange, in_ranges, time_ranges
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, finished, fold, joined
+from lakehouse.transforms.time_ranges import TimeRange, time_ranges
 
 MINUTE = dt.timedelta(minutes=1)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+#: Parts of bars are joined when there are so many: few enough for memory, enough to be worth it.
+_JOIN_ROWS = 200_000
 
 
 class Touched:
     """What a batch of trades touches: minutes with the ids that they get, and the newest trade of each symbol."""
 
-    def __init__(self, trades: DataFrame) -> None:
-        from pyspark.sql import functions as F  # noqa: N812
-
-        rows = (
-            trades.groupBy("venue", "symbol", window_start(F.col("ts_event"), 1).alias("minute"))
-            .agg(
-                F.min("trade_id").alias("lowest"),
-                F.max("trade_id").alias("highest"),
-                F.count("*").alias("ids"),
-                F.unix_micros(F.max("ts_event")).alias("newest"),
-            )
-            .withColumn("minute", F.unix_micros("minute"))
-            .toArrow()
-        )
-        names = ("venue", "symbol", "minute", "lowest", "highest", "ids", "newest")
-        self._trades = trades
+    def __init__(self, settings: Settings, files: Sequence[str]) -> None:
+        """`files` are those of silver/trades that the batch holds."""
+        self._settings, self._files = settings, files
+        #: Its parts of bars.
+        self.parts = _all_parts(self._chunks(TRADE_COLUMNS))
+        names = ("venue", "symbol", "bar_start", "first_trade_id", "last_trade_id", "trades", "close_ts")
         self.minutes: dict[Place, IdGroup] = {}
         self.newest: dict[Key, int] = {}  #: microseconds since the epoch
         for venue, symbol, start, lowest, highest, ids, newest in zip(
-            *(rows.column(name).to_pylist() for name in names), strict=True
+            *(self.parts.column(name).to_pylist() for name in names), strict=True
         ):
             self.minutes[venue, symbol, start] = IdGroup(lowest, highest, ids)
             self.newest[venue, symbol] = max(newest, self.newest.get((venue, symbol), newest))
@@ -59,26 +54,38 @@ class Touched:
         return sum(group.ids for group in self.minutes.values())
 
     def ids(self) -> dict[Key, list[IdRange]]:
-        """Their ids as ranges. Counts tell them where a batch left none out; the others cost a job of Spark."""
-        from pyspark.sql import functions as F  # noqa: N812
-
+        """Their ids as ranges. Counts tell them where a batch left none out; else the batch's ids are read again."""
         groups: dict[Key, list[IdGroup]] = {}
         for (venue, symbol, _), group in self.minutes.items():
             groups.setdefault((venue, symbol), []).append(group)
         found: dict[Key, list[IdRange]] = {}
-        unsure: list[Key] = []
+        unsure: set[Key] = set()
         for key, of_key in groups.items():
             ranges = ranges_of(of_key)
             if ranges is None:
-                unsure.append(key)
+                unsure.add(key)
             else:
                 found[key] = ranges
-        if unsure:
-            names = ["|".join(key) for key in unsure]
-            rows = islands(self._trades.where(F.concat_ws("|", "venue", "symbol").isin(names)))
-            for row in rows.select("venue", "symbol", "first_id", "last_id").collect():
-                found.setdefault((row["venue"], row["symbol"]), []).append((row["first_id"], row["last_id"]))
+        return found | self._ids_of(unsure) if unsure else found
+
+    def _ids_of(self, keys: Collection[Key]) -> dict[Key, list[IdRange]]:
+        ids: dict[Key, list[np.ndarray[tuple[int], np.dtype[np.int64]]]] = {key: [] for key in keys}
+        for chunk in self._chunks(("venue", "symbol", "trade_id")):
+            groups = chunk.group_by(["venue", "symbol"]).aggregate([("trade_id", "list")])
+            columns = (groups.column(name).combine_chunks() for name in ("venue", "symbol", "trade_id_list"))
+            for venue, symbol, values in zip(*columns, strict=True):
+                if (key := (venue.as_py(), symbol.as_py())) in ids:
+                    ids[key].append(values.values.to_numpy())
+        found: dict[Key, list[IdRange]] = {}
+        for key, pieces in ids.items():
+            ordered = np.unique(np.concatenate(pieces))
+            ends = np.flatnonzero(np.diff(ordered) > 1)
+            firsts, lasts = ordered[np.r_[0, ends + 1]], ordered[np.r_[ends, len(ordered) - 1]]
+            found[key] = list(zip(firsts.tolist(), lasts.tolist(), strict=True))
         return found
+
+    def _chunks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        return batch_files.read_chunks(self._settings, SILVER_TRADES, self._files, columns)
 
 
 def ranges_around(starts: Collection[int], length: dt.timedelta, slack: dt.timedelta) -> list[TimeRange]:
@@ -87,31 +94,46 @@ def ranges_around(starts: Collection[int], length: dt.timedelta, slack: dt.timed
 
 
 def minute_bars(
-    spark: SparkSession,
     settings: Settings,
     version: int,
     ranges: Sequence[TimeRange],
     places: Collection[Place] | None = None,
+    more: pa.Table | None = None,
 ) -> pa.Table:
-    """The one-minute bars of Silver at a version, of the trades in some ranges; of some places only, where given.
+    """The one-minute bars of the trades, in some ranges, of Silver at a version; of some places only, where given.
 
-    BAR_KEY and BAR_VALUES.
+    `more` are parts of bars of trades that came after that version. BAR_KEY and BAR_VALUES.
     """
-    from pyspark.sql import functions as F  # noqa: N812
-
-    silver = spark.read.format("delta").option("versionAsOf", version).load(lake.table_uri(settings, SILVER_TRADES))
-    trades = silver.where(in_ranges(ranges))
+    parts = _all_parts(_trades_in(settings, version, ranges))
+    parts = joined([parts, more]) if more is not None else parts
     if places is not None:
-        ordered = sorted(places)
-        wanted = pa.table(
-            {
-                "venue": [place[0] for place in ordered],
-                "symbol": [place[1] for place in ordered],
-                "minute": pa.array([place[2] for place in ordered], pa.int64()).cast(UTC_MICROS),
-            }
-        )
-        trades = trades.withColumn("minute", window_start(F.col("ts_event"), 1)).join(
-            F.broadcast(spark.createDataFrame(wanted)), ["venue", "symbol", "minute"], "left_semi"
-        )
-    bars: pa.Table = bars_from_trades(trades).toArrow()
-    return bars
+        keys = zip(*(parts.column(name).to_pylist() for name in ("venue", "symbol", "bar_start")), strict=True)
+        parts = parts.filter(pa.array([key in places for key in keys], pa.bool_()))
+    return finished(parts)
+
+
+def _trades_in(settings: Settings, version: int, ranges: Sequence[TimeRange]) -> Iterator[pa.Table]:
+    if version < 0 or not ranges:
+        return
+    times = " OR ".join(
+        f"(event_date BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
+        f"AND ts_event >= {literal(one.start)} AND ts_event < {literal(one.end)})"
+        for one in ranges
+    )
+    query = f"SELECT {', '.join(TRADE_COLUMNS)} FROM t WHERE {times}"
+    schema = pa.schema([lake.arrow_schema(SILVER_TRADES).field(name) for name in TRADE_COLUMNS])
+    for batch in lake.sql_batches(settings, query, t=lake.open_table(settings, SILVER_TRADES, version)):
+        yield pa.table(batch).cast(schema)
+
+
+def _all_parts(chunks: Iterable[pa.Table]) -> pa.Table:
+    """One part for each bar of all the chunks."""
+    parts: list[pa.Table] = [PARTS.empty_table()]
+    rows = 0
+    for chunk in chunks:
+        parts.append(fold(chunk))
+        rows += parts[-1].num_rows
+        if rows > _JOIN_ROWS:
+            parts = [joined(parts)]
+            rows = 0
+    return joined(parts)

@@ -71,7 +71,7 @@ def rows_in(
         return schema.empty_table()
     there = " OR ".join(
         f"(bar_date BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
-        f"AND bar_start >= {_literal(one.start)} AND bar_start < {_literal(one.end)})"
+        f"AND bar_start >= {literal(one.start)} AND bar_start < {literal(one.end)})"
         for one in ranges
     )
     return lake.sql(settings, f"SELECT {', '.join(names)} FROM t WHERE {there}", t=table).cast(schema)
@@ -170,7 +170,7 @@ def _same_row(table: Table, source: pa.Table) -> str:
     return f"t.bar_date IN ({dates}) AND {same}"
 
 
-def _literal(at: dt.datetime) -> str:
-    """A constant of bar_start's own type, so that statistics of files can be compared with it."""
+def literal(at: dt.datetime) -> str:
+    """A constant of the type of the timestamps, so that statistics of files can be compared with it."""
     micros = (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
     return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""

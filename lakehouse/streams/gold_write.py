@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from deltalake import Transaction
@@ -36,33 +35,37 @@ from lakehouse.transforms.moves import moves
 from lakehouse.transforms.spreads import spreads
 from lakehouse.transforms.time_ranges import TimeRange
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 LOOKBACK = dt.timedelta(minutes=LOOKBACK_MINUTES)
 
 #: What indicators, moves and spreads need of a one-minute bar.
 _OF_MINUTES = ("venue", "symbol", "bar_start", "open", "close", "volume", "quote_volume", "trades")
 
 
+@dataclass(frozen=True)
+class Since:
+    """All trades that silver/trades has got since a version of it, as parts of bars."""
+
+    version: int
+    parts: pa.Table
+
+
 @dataclass
 class GoldWriter:
     """One writing of Gold. `of_silver` is the version of Silver, under Gold's application id of it."""
 
-    spark: SparkSession
     settings: Settings
     completeness: Completeness
     finality: Finality
     of_silver: Transaction
     changes: dict[str, RowChanges] = field(default_factory=dict)
 
-    def minutes(self, places: Collection[Place], due: Collection[Bar] = ()) -> None:
+    def minutes(self, places: Collection[Place], due: Collection[Bar] = (), since: Since | None = None) -> None:
         """The bars of some minutes, those that have become complete, and what depends on them."""
         wanted = {*places, *((*bar.key, bar.start) for bar in due if bar.minutes == 1)}
         if wanted:
             ranges = ranges_around([start for _, _, start in wanted], MINUTE, dt.timedelta(0))
             there = only(GOLD_BARS_1M, rows_in(self.settings, GOLD_BARS_1M, ranges), wanted)
-            self._bars_1m(there, ranges, wanted)
+            self._bars_1m(there, ranges, wanted, since)
         self._longer(wanted, due)
         self._dependants(wanted)
 
@@ -73,8 +76,15 @@ class GoldWriter:
         self._longer(wanted, (), time)
         self._dependants(wanted, time)
 
-    def _bars_1m(self, there: pa.Table, ranges: Sequence[TimeRange], places: Collection[Place] | None) -> set[Place]:
-        bars = minute_bars(self.spark, self.settings, int(self.of_silver.version), ranges, places)
+    def _bars_1m(
+        self,
+        there: pa.Table,
+        ranges: Sequence[TimeRange],
+        places: Collection[Place] | None,
+        since: Since | None = None,
+    ) -> set[Place]:
+        version, more = (int(self.of_silver.version), None) if since is None else (since.version, since.parts)
+        bars = minute_bars(self.settings, version, ranges, places, more)
         self._sync(GOLD_BARS_1M, there, self._flagged(bars, 1))
         return set(places_of(GOLD_BARS_1M, bars))
 

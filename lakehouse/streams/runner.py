@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,10 @@ WAIT_POLL_SECONDS = 1.0
 BATCH_GRACE_SECONDS = 5.0
 
 
+#: A layer that follows another in a catch-up looks for news as soon as it has nothing to do.
+FOLLOWER_TRIGGER = "0 seconds"
+
+
 class StreamFailedError(RetriableError):
     """A streaming query ended by itself; its checkpoint and tables are whole, and it can be started again."""
 
@@ -46,13 +51,21 @@ class StreamFailedError(RetriableError):
 class StreamRunner:
     """One Spark application with the queries of some layers, from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, layers: tuple[str, ...] = LAYERS, run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        layers: tuple[str, ...] = LAYERS,
+        run_id: str | None = None,
+        trigger: str | None = None,
+    ) -> None:
+        """`trigger` is that of the settings where None is given."""
         self.settings = settings
+        self._trigger = trigger or settings.trigger
         self.layers = require_layers(layers)
         self.run_id = run_id or standalone_run_id()
         self._lease = Lease(settings, self.layers, self.run_id)
         self._queries: dict[str, Started] = {}
-        self._counters = {layer: LayerCounter() for layer in self.layers}
+        self.counters = {layer: LayerCounter() for layer in self.layers}
         self._guard = threading.Lock()
 
     def start(self) -> None:
@@ -67,9 +80,7 @@ class StreamRunner:
             require_finished(self.settings, self.layers)
             spark = build_session(self.settings)
             for layer in self.layers:
-                self._queries[layer] = start_query(
-                    spark, self.settings, layer, self.run_id, self._count, self.settings.trigger
-                )
+                self._queries[layer] = start_query(spark, self.settings, layer, self.run_id, self._count, self._trigger)
         except BaseException:
             self.stop()
             raise
@@ -92,13 +103,16 @@ class StreamRunner:
         result: dict[str, TableProgress] = {}
         with self._guard:
             for layer in self.layers:
-                result |= layer_progress(self.settings, layer, self._counters[layer])
+                result |= layer_progress(self.settings, layer, self.counters[layer])
         return result
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """Stop the queries within one deadline and give the lease back. A batch that is cut runs again later."""
+    def stop(self, timeout: float = 30.0, grace: float = BATCH_GRACE_SECONDS) -> None:
+        """Stop the queries within one deadline and give the lease back.
+
+        Running batches have `grace` seconds to end; one that is cut runs again later.
+        """
         deadline = time.monotonic() + timeout
-        grace = min(BATCH_GRACE_SECONDS, timeout / 2)
+        grace = min(grace, timeout / 2)
         stoppers = [
             threading.Thread(target=_stop_between_batches, args=(one.query, grace), name=f"stop-{layer}", daemon=True)
             for layer, one in self._queries.items()
@@ -113,7 +127,7 @@ class StreamRunner:
 
     def _count(self, report: BatchReport) -> None:
         with self._guard:
-            self._counters[report.query].count(report)
+            self.counters[report.query].count(report)
 
     def __enter__(self) -> StreamRunner:
         self.start()
@@ -145,38 +159,71 @@ def materialize(
 ) -> dict[str, TableProgress]:
     """Bring the layers' tables to the newest data of this moment, then return how far they are.
 
-    Runs the same queries with `available-now`, one layer after the other, where nobody holds the lease; else waits
-    until the live stream has passed that point. Raises StreamFailedError where a query fails or `timeout` seconds pass,
-    TerminalError where a rebuild of Silver was cut.
+    Runs the same queries with `available-now` where nobody holds the lease, each layer to its end before the next one
+    ends; else waits until the live stream has passed that point. Raises StreamFailedError where a query fails or
+    `timeout` seconds pass, TerminalError where a rebuild of Silver was cut.
     """
     layers = require_layers(layers)
     run_id = run_id or standalone_run_id()
     result: dict[str, TableProgress] = {}
-    for layer in layers:
-        prepare(settings, (layer,))
-        deadline = time.monotonic() + timeout
-        while True:
-            lease = Lease(settings, (layer,), run_id)
-            try:
-                lease.acquire()
-            except LeaseHeldError:
-                if _wait_for_live_stream(settings, layer, deadline):
-                    result |= layer_progress(settings, layer, LayerCounter())
-                    break
-                continue
-            try:
-                result |= _catch_up(settings, layer, run_id)
-            finally:
-                lease.release()
-            break
+    with _followers(settings, layers, run_id) as followers:
+        for layer in layers:
+            counter = LayerCounter()
+            if layer in followers:
+                counter = followers[layer].counters[layer]
+                followers.pop(layer).stop(timeout, grace=timeout)
+            result |= _bring_up_to_date(settings, layer, run_id, counter, time.monotonic() + timeout)
     return result
 
 
-def _catch_up(settings: Settings, layer: str, run_id: str) -> dict[str, TableProgress]:
+@contextlib.contextmanager
+def _followers(settings: Settings, layers: tuple[str, ...], run_id: str) -> Iterator[dict[str, StreamRunner]]:
+    """The layers behind the first, already at work on what it writes; so a long catch-up uses more than one core.
+
+    A layer that somebody else holds, or that cannot start, is left out: what is wrong shows when its turn comes.
+    """
+    running: dict[str, StreamRunner] = {}
+    try:
+        for layer in layers[1:] if _is_long(settings, layers[0]) else ():
+            follower = StreamRunner(settings, (layer,), run_id, FOLLOWER_TRIGGER)
+            with contextlib.suppress(LakehouseError):
+                follower.start()
+                running[layer] = follower
+        yield running
+    finally:
+        for follower in running.values():
+            follower.stop()
+
+
+def _is_long(settings: Settings, layer: str) -> bool:
+    """Whether a layer is more than one batch behind, of messages: below that, starting more at once costs more."""
+    prepare(settings, (layer,))
+    behind = max(table.lag or 0 for table in layer_progress(settings, layer, LayerCounter()).values())
+    return layer == "bronze" and behind > settings.max_offsets_per_trigger
+
+
+def _bring_up_to_date(
+    settings: Settings, layer: str, run_id: str, counter: LayerCounter, deadline: float
+) -> dict[str, TableProgress]:
+    prepare(settings, (layer,))
+    while True:
+        lease = Lease(settings, (layer,), run_id)
+        try:
+            lease.acquire()
+        except LeaseHeldError:
+            if _wait_for_live_stream(settings, layer, deadline):
+                return layer_progress(settings, layer, counter)
+            continue
+        try:
+            return _catch_up(settings, layer, run_id, counter)
+        finally:
+            lease.release()
+
+
+def _catch_up(settings: Settings, layer: str, run_id: str, counter: LayerCounter) -> dict[str, TableProgress]:
     from pyspark.errors import StreamingQueryException
 
     require_finished(settings, (layer,))
-    counter = LayerCounter()
     started = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW)
     query = started.query
     try:

@@ -6,23 +6,28 @@ Insert-only keeps the table a stream for Gold. Every message ends in exactly one
 a row in quarantine; the same id with other content goes to quarantine, the first one stays.
 Two writers at once cannot double anything either: all appends share one Delta transaction id, so the second of two that
 know the same state of the table fails, and starts again with the ledger of the first.
+Spark says what a batch holds; its trades are handled as Arrow in this process (docs/adr/0008). Messages that are no
+plain trades, and repeats that may conflict, are few, and Spark judges them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
 from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse import lake
 from lakehouse.errors import RetriableError
-from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.presence import Key
 from lakehouse.settings import Settings
-from lakehouse.streams import dedup
+from lakehouse.streams import batch_files, dedup
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, Place, rows_by_place
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.continuity import Ledger
@@ -35,17 +40,14 @@ from lakehouse.tables import (
     SILVER_TRADES,
     Table,
 )
-from lakehouse.transforms import parse
-from lakehouse.transforms.islands import islands
+from lakehouse.transforms import parse, wire
+from lakehouse.transforms.arrivals import Arrivals, Island
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 #: A batch reads whole versions of Bronze up to this size, so that a catch-up neither starves nor swamps the driver.
 MAX_BYTES_PER_TRIGGER = "64m"
-
-#: Below this a batch becomes one file a day; above, Spark's partitions are written side by side.
-SMALL_BATCH_ROWS = 200_000
 
 #: Delta's application id of every commit of rows to silver/trades, by whomever.
 APPENDS = "lakehouse/silver/trades"
@@ -53,28 +55,26 @@ APPENDS = "lakehouse/silver/trades"
 #: Feed events that tell of missing ids.
 CLAIM, GONE = "gap_opened", "gap_unavailable"
 
+#: What a batch needs of bronze/messages.
+_COLUMNS = (*wire.COLUMNS, "key", "ingest_date")
+
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+
 
 class OtherWriterError(RetriableError):
     """silver/trades has changed under the feet of its single writer."""
 
 
 @dataclass(frozen=True)
-class _Contents:
-    """What a parsed batch holds, from one pass over it."""
+class _Batch:
+    """What a batch holds: all its good trades, and the other messages, parsed, with their number by kind and place."""
 
-    islands: tuple[Row, ...]
-    others: tuple[Row, ...]  #: kind, kafka_topic, kafka_partition, rows of what is no trade
-
-    @property
-    def trades(self) -> int:
-        return sum(row["rows"] for row in self.islands)
-
-    @property
-    def has_repeats(self) -> bool:
-        return any(row["rows"] > row["ids"] for row in self.islands)
+    trades: pa.Table
+    parsed: DataFrame | None
+    others: dict[tuple[str, Place], int]
 
     def of_kind(self, kind: str) -> dict[Place, int]:
-        return {(row["kafka_topic"], row["kafka_partition"]): row["rows"] for row in self.others if row["kind"] == kind}
+        return {place: rows for (of, place), rows in self.others.items() if of == kind}
 
 
 @dataclass
@@ -83,7 +83,7 @@ class _Outcome:
 
     inserted: dict[Place, int] = field(default_factory=dict)
     conflicts: dict[Place, int] = field(default_factory=dict)
-    arrived: tuple[Row, ...] = ()
+    arrived: Sequence[Island] = ()
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
@@ -96,103 +96,101 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
 
 
 def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
-    """1 parse, 2 new trades appended, 3 repeats compared, 4 quarantine and feed events, 5 the ledger."""
-    from pyspark import StorageLevel
-
+    """1 read and parse, 2 new trades appended, 3 repeats compared, 4 quarantine and feed events, 5 the ledger."""
     settings = context.settings
-    parsed = parse.parse_messages(messages, settings).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        contents = _contents(parsed)
+    with _taken(messages, settings) as batch:
         pending = batch_id == context.pending_batch
-        outcome = _take_trades(parsed, contents, pending, settings, ledger) if contents.trades else _Outcome()
-        if contents.of_kind("quarantine"):
-            merge_by_offset(parse.quarantine(parsed, settings), SILVER_QUARANTINE, settings)
+        outcome = _take_trades(batch.trades, messages, pending, settings, ledger)
         news = _news(outcome.arrived)
-        if contents.of_kind("feed_event"):
-            events = parse.feed_events(parsed)
+        if batch.parsed is not None and batch.of_kind("quarantine"):
+            merge_by_offset(parse.quarantine(batch.parsed, settings), SILVER_QUARANTINE, settings)
+        if batch.parsed is not None and batch.of_kind("feed_event"):
+            events = parse.feed_events(batch.parsed)
             merge_by_offset(events, SILVER_FEED_EVENTS, settings)
             add_words(news, events)
         ledger.take(news, lake.open_table(settings, SILVER_TRADES).version())
-    finally:
-        parsed.unpersist()
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     return BatchResult.of_partitions(
-        _ends(contents, outcome),
+        _ends(batch, outcome),
         source_start=delta_position(context.checkpoint.offset(batch_id - 1)),
         source_end=delta_position(context.checkpoint.offset(batch_id)),
         versions={table.path: lake.open_table(settings, table).version() for table in tables},
     )
 
 
-def _contents(parsed: DataFrame) -> _Contents:
-    """One job for both: islands of the trades, counts of the rest."""
-    others = (
-        parsed.where(F.col("kind") != "trade")
-        .groupBy("kind", F.col("topic").alias("kafka_topic"), F.col("partition").alias("kafka_partition"))
-        .agg(F.count("*").alias("rows"))
-    )
-    rows = (
-        islands(parse.trades(parsed))
-        .withColumn("kind", F.lit("trade"))
-        .unionByName(others, allowMissingColumns=True)
-        .collect()
-    )
-    return _Contents(
-        tuple(row for row in rows if row["kind"] == "trade"), tuple(row for row in rows if row["kind"] != "trade")
-    )
-
-
-def _take_trades(parsed: DataFrame, contents: _Contents, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
-    """Append what is new, quarantine what conflicts."""
-    trades = parse.trades(parsed)
-    seen = _seen(contents.islands, ledger)
-    expected = _new_ids(contents.islands, ledger)
-    plain = not seen and not contents.has_repeats
-    rows = trades if plain else dedup.fresh(trades, seen).persist()
+@contextmanager
+def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
+    """Read a batch; what Spark keeps of it goes with the block."""
+    trades: list[pa.Table] = [lake.arrow_schema(SILVER_TRADES).empty_table()]
+    rest: list[pa.Table] = []
+    files = batch_files.files_of(messages, lake.table_uri(settings, BRONZE_MESSAGES))
+    for chunk in batch_files.read_chunks(settings, BRONZE_MESSAGES, files, _COLUMNS):
+        if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
+            rest.append(chunk)
+            continue
+        found = wire.recognise(chunk.select(wire.COLUMNS), settings)
+        trades.append(found.trades.cast(trades[0].schema))
+        if found.left.any():
+            rest.append(chunk.filter(pa.array(found.left)))
+    if not rest:
+        yield _Batch(pa.concat_tables(trades), None, {})
+        return
+    parsed = parse.parse_messages(messages.sparkSession.createDataFrame(pa.concat_tables(rest)), settings).persist()
     try:
-        # Without repeats of earlier batches the islands of the whole batch are those of its new rows.
-        arrived = contents.islands if not seen else tuple(islands(rows).collect()) if expected else ()
-        if expected:
-            write_trades(rows.coalesce(1) if contents.trades <= SMALL_BATCH_ROWS else rows, expected, settings)
-        outcome = _Outcome(arrived=arrived)
-        for row in arrived:
-            place = row["kafka_topic"], row["kafka_partition"]
-            outcome.inserted[place] = outcome.inserted.get(place, 0) + row["ids"]
-        if contents.trades > expected:
-            outcome.conflicts = _quarantine_conflicts(dedup.repeats(trades, rows), parsed, settings)
+        counts = parsed.groupBy("kind", "topic", "partition").agg(F.count("*").alias("rows")).collect()
+        others = {(row["kind"], (row["topic"], row["partition"])): row["rows"] for row in counts}
+        if any(kind == "trade" for kind, _ in others):  # good, though written in another way than ours
+            trades.append(parse.trades(parsed).toArrow().select(SILVER_TRADES.column_names).cast(trades[0].schema))
+        yield _Batch(pa.concat_tables(trades), parsed, others)
     finally:
-        if not plain:
-            rows.unpersist()
+        parsed.unpersist()
+
+
+def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
+    """Append what is new, quarantine what conflicts."""
+    if not trades.num_rows:
+        return _Outcome()
+    arrivals = Arrivals(trades)
+    seen = arrivals.within(lambda key, first, last: ledger.present(key).within(first, last))
+    new = arrivals.first & ~seen
+    fresh = trades if new.all() else trades.filter(pa.array(new))
+    outcome = _Outcome()
+    if fresh.num_rows:
+        append_trades(fresh, settings, ledger.trades_version)
+        outcome.arrived = (arrivals if fresh is trades else Arrivals(fresh)).islands()
+    for island in outcome.arrived:
+        outcome.inserted[island.place] = outcome.inserted.get(island.place, 0) + island.ids
+    if fresh is not trades:
+        doubtful = trades.filter(pa.array(~new & (seen | ~dedup.same_as_kept(trades, arrivals.kept()))))
+        if doubtful.num_rows:
+            outcome.conflicts = _quarantine_conflicts(doubtful, messages, settings)
     if pending:  # an earlier process may have got anywhere with it: what counts is what the table holds of it
-        outcome.inserted = dedup.inserted_by_partition(trades, settings)
+        outcome.inserted = dedup.inserted_by_partition(messages.sparkSession.createDataFrame(trades), settings)
     return outcome
 
 
-def _seen(found: Sequence[Row], ledger: Ledger) -> list[tuple[Key, IdRange]]:
-    """The parts of a batch's islands that are in the table already."""
-    parts = {
-        (row["venue"], row["symbol"], ids)
-        for row in found
-        for ids in ledger.present((row["venue"], row["symbol"])).within(row["first_id"], row["last_id"])
-    }
-    return [((venue, symbol), ids) for venue, symbol, ids in sorted(parts)]
+def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
+    """One commit to silver/trades of rows that its version `known`, the ledger's, does not have.
+
+    Raises OtherWriterError where somebody else has appended rows since, or does in the same moment.
+    """
+    table = lake.open_table(settings, SILVER_TRADES)
+    number = table.transaction_version(APPENDS) or 0
+    if table.version() != known and number != _appends_at(settings, known):
+        raise _other_writer("somebody else's rows since its ledger was written", rows.num_rows)
+    properties = CommitProperties(app_transactions=[Transaction(APPENDS, number + 1)], max_commit_retries=0)
+    try:
+        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER)
+    except CommitFailedError:
+        raise _other_writer("somebody else's commit in the place of this batch's", rows.num_rows) from None
 
 
-def _new_ids(found: Sequence[Row], ledger: Ledger) -> int:
-    """How many ids of a batch's islands are not in the table."""
-    ids: dict[Key, IdRanges] = {}
-    for row in found:
-        ids.setdefault((row["venue"], row["symbol"]), IdRanges()).add(row["first_id"], row["last_id"])
-    return sum(
-        last - first + 1
-        for key, ranges in ids.items()
-        for start, end in ranges
-        for first, last in ledger.present(key).missing(start, end)
-    )
+def _appends_at(settings: Settings, version: int) -> int:
+    return 0 if version < 0 else lake.open_table(settings, SILVER_TRADES, version).transaction_version(APPENDS) or 0
 
 
-def write_trades(rows: DataFrame, expected: int, settings: Settings, mode: str = "append") -> None:
-    """One commit to silver/trades with exactly `expected` rows; `mode` is append, or overwrite for a new whole.
+def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
+    """A new whole of silver/trades, of exactly `expected` rows, in one commit by Spark.
 
     Raises OtherWriterError where somebody else has written meanwhile.
     """
@@ -200,7 +198,7 @@ def write_trades(rows: DataFrame, expected: int, settings: Settings, mode: str =
     number = (before.transaction_version(APPENDS) or 0) + 1
     (
         rows.write.format("delta")
-        .mode(mode)
+        .mode("overwrite")
         .option("txnAppId", APPENDS)
         .option("txnVersion", number)
         .partitionBy(*SILVER_TRADES.partition_by)
@@ -211,30 +209,37 @@ def write_trades(rows: DataFrame, expected: int, settings: Settings, mode: str =
     metrics = after.history(1)[0].get("operationMetrics", {}) if after.version() > before.version() else {}
     added = int(metrics.get("numOutputRows", 0))
     if added != expected or after.version() != before.version() + 1:
-        raise OtherWriterError(
-            f"{SILVER_TRADES.path} took {added:,} rows of this batch, in {after.version() - before.version()} commits",
-            f"{expected:,} in one; another stream writes the same table",
-            "stop one of them; this one can be started again",
-        )
+        raise _other_writer(f"{added:,} rows of this batch, in {after.version() - before.version()} commits", expected)
 
 
-def _quarantine_conflicts(repeated: DataFrame, parsed: DataFrame, settings: Settings) -> dict[Place, int]:
+def _other_writer(found: str, expected: int) -> OtherWriterError:
+    return OtherWriterError(
+        f"{SILVER_TRADES.path} took {found}",
+        f"{expected:,} rows in one commit; another stream writes the same table",
+        "stop one of them; this one can be started again",
+    )
+
+
+def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Settings) -> dict[Place, int]:
     """Put the repeats with other content into quarantine and count them."""
+    repeated = messages.sparkSession.createDataFrame(doubtful)
     found = dedup.conflicts(repeated, dedup.near(repeated, settings)).persist()
     try:
         counts = dedup.by_partition(found)
-        if counts:
-            merge_by_offset(parse.quarantined(parsed, found), SILVER_QUARANTINE, settings)
+        if counts:  # their raw messages are read again: conflicts are seldom
+            merge_by_offset(
+                parse.quarantined(parse.parse_messages(messages, settings), found), SILVER_QUARANTINE, settings
+            )
         return counts
     finally:
         found.unpersist()
 
 
-def _news(arrived: Sequence[Row]) -> dict[Key, News]:
+def _news(arrived: Sequence[Island]) -> dict[Key, News]:
     news: dict[Key, News] = {}
-    for row in arrived:
-        arrival = Arrival(row["first_id"], row["last_id"], row["ts_first"], row["ts_last"], row["repaired"])
-        news.setdefault((row["venue"], row["symbol"]), News()).arrived.append(arrival)
+    for island in arrived:
+        arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)
+        news.setdefault(island.key, News()).arrived.append(arrival)
     return news
 
 
@@ -248,12 +253,13 @@ def add_words(news: dict[Key, News], events: DataFrame) -> None:
         (item.claimed if row["event"] == CLAIM else item.gone).append((row["first_id"], row["last_id"]))
 
 
-def _ends(contents: _Contents, outcome: _Outcome) -> dict[Place, PartitionRows]:
+def _ends(batch: _Batch, outcome: _Outcome) -> dict[Place, PartitionRows]:
     """Every message of the batch, by Kafka topic and partition and by where it ended."""
-    trades: Counter[Place] = Counter()
-    for row in contents.islands:
-        trades[row["kafka_topic"], row["kafka_partition"]] += row["rows"]
-    quarantined, events = contents.of_kind("quarantine"), contents.of_kind("feed_event")
+    by_place = batch.trades.group_by(["kafka_topic", "kafka_partition"]).aggregate([("trade_id", "count")])
+    trades = Counter(
+        {(row["kafka_topic"], row["kafka_partition"]): row["trade_id_count"] for row in by_place.to_pylist()}
+    )
+    quarantined, events = batch.of_kind("quarantine"), batch.of_kind("feed_event")
     return rows_by_place(trades, outcome.inserted, outcome.conflicts, quarantined, events)
 
 

@@ -1,19 +1,25 @@
-"""Trades → one-minute bars. Pure DataFrame → DataFrame, the same for stream and rebuild; `longer` has longer bars.
+"""Trades → one-minute bars. Pure, Arrow to Arrow, the same for stream and rebuild; `longer` has longer bars.
 
 A bar is a fold over the trades of one (venue, symbol, minute), ordered by (ts_event, trade_id); `lakehouse.tables` says
 what each column means. All figures are exact decimals: a product price × size is rounded half-up to 18 decimals once a
 trade, which changes nothing for the venues' own scales (10 + 8 decimals at most, exchanges' documents), and the two
 quotients once a bar. `complete` is not made here: it depends on trades outside the bar (`streams/gold_complete.py`).
+
+Parts of a bar: trades may come in chunks. `fold` makes parts of bars of each chunk, `joined` makes one of the parts of
+each bar, in whatever order they come, and `finished` makes bars of them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Any
 
-from pyspark.sql import functions as F  # noqa: N812
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+from lakehouse.errors import TerminalError
+from lakehouse.transforms.exact import MINUTE_US, half_up_quotient, table_of, values_of
 
 BAR_KEY = ("venue", "symbol", "bar_start")
 
@@ -34,58 +40,138 @@ BAR_VALUES = (
     "last_trade_id",
 )
 
+#: What is read of a trade.
+TRADE_COLUMNS = ("venue", "symbol", "trade_id", "price", "size", "side", "ts_event")
 
-def window_start(timestamp: Column, minutes: int) -> Column:
-    """The start of the `minutes`-long window, aligned to the epoch, that holds a timestamp."""
-    return F.window(timestamp, f"{minutes} minutes").getField("start")
+_MICROS = pa.timestamp("us", tz="UTC")
+_FIGURE = pa.decimal128(38, 18)
+#: Sums have room for any number of rows, and a product for all of its 36 decimals.
+_WIDE: Any = pa.decimal256(76, 18)
+_FACTORS: Any = pa.decimal256(37, 18), pa.decimal256(38, 18)
+
+_SUMS = ("volume", "quote_volume", "buy_volume", "trades")
+
+#: Parts of bars. `open` is the price of the trade (open_ts, open_id), `close` that of (close_ts, close_id).
+PARTS = pa.schema(
+    [
+        ("venue", pa.string()),
+        ("symbol", pa.string()),
+        ("bar_start", pa.int64()),  # µs since the epoch, UTC
+        *((name, _FIGURE) for name in ("open", "high", "low", "close")),
+        *((name, pa.int64()) for name in ("open_ts", "open_id", "close_ts", "close_id")),
+        *((name, _WIDE) for name in ("volume", "quote_volume", "buy_volume")),
+        *((name, pa.int64()) for name in ("trades", "first_trade_id", "last_trade_id")),
+    ]
+)
 
 
-def notional(price: Column, size: Column) -> Column:
-    """price × size as DECIMAL(38,18), half-up.
+def fold(trades: pa.Table) -> pa.Table:
+    """Parts of bars (PARTS) of some trades (TRADE_COLUMNS of silver/trades), one a bar."""
+    times = trades.column("ts_event").cast(_MICROS).cast(pa.int64())
+    stamps = times.to_numpy()
+    price, size = trades.column("price"), trades.column("size")
+    nothing = pa.scalar(0).cast(_FIGURE)
+    columns = {
+        "venue": trades.column("venue"),
+        "symbol": trades.column("symbol"),
+        "bar_start": pa.array(stamps - stamps % MINUTE_US),
+        **dict.fromkeys(("open", "high", "low", "close"), price),
+        **dict.fromkeys(("open_ts", "close_ts"), times),
+        **dict.fromkeys(("open_id", "close_id", "first_trade_id", "last_trade_id"), trades.column("trade_id")),
+        "volume": size.cast(_WIDE),
+        "quote_volume": notional(price, size),
+        "buy_volume": pc.if_else(pc.equal(trades.column("side"), pa.scalar("buy")), size, nothing).cast(_WIDE),
+        "trades": pa.array(np.ones(trades.num_rows, np.int64)),
+    }
+    return joined([pa.table({field.name: columns[field.name] for field in PARTS}, schema=PARTS)])
 
-    DECIMAL(38,18) × DECIMAL(38,18) needs 36 decimals and overflows Spark's 38 digits, so each factor is split at the
-    point and the four partial products are exact; only the product of the two fractions is rounded. Silver's rules
-    bound the whole parts (12 and 15 digits).
-    """
-    price_whole, size_whole = F.floor(price).cast("decimal(12,0)"), F.floor(size).cast("decimal(15,0)")
-    price_part = (price - price_whole).cast("decimal(18,18)")
-    size_part = (size - size_whole).cast("decimal(18,18)")
-    whole = (price_whole * size_whole).cast("decimal(38,18)")
-    mixed = (price_whole * size_part).cast("decimal(38,18)") + (size_whole * price_part).cast("decimal(38,18)")
-    parts = (price_part * size_part).cast("decimal(38,18)")
-    return (whole + mixed.cast("decimal(38,18)") + parts).cast("decimal(38,18)")
+
+def notional(price: Any, size: Any) -> Any:
+    """price × size, half-up to 18 decimals. Silver's rules bound prices by 10¹² and sizes by 10¹⁵."""
+    # 37 + 38 digits and one more are the 76 that Arrow's widest decimal has.
+    product = pc.multiply(price.cast(_FACTORS[0]), size.cast(_FACTORS[1]))
+    return pc.round(product, 18, "half_towards_infinity").cast(_WIDE)
 
 
-def bars_from_trades(trades: DataFrame) -> DataFrame:
-    """One-minute bars of Silver trades: BAR_KEY and BAR_VALUES."""
-    order = F.struct("ts_event", "trade_id")
-    nothing = F.lit(0).cast("decimal(38,18)")
-    totals = (
-        trades.withColumn("bar_start", window_start(F.col("ts_event"), 1))
-        .groupBy(*BAR_KEY)
-        .agg(
-            F.min_by("price", order).alias("open"),
-            F.max("price").alias("high"),
-            F.min("price").alias("low"),
-            F.max_by("price", order).alias("close"),
-            F.sum("size").cast("decimal(38,18)").alias("volume"),
-            F.sum(notional(F.col("price"), F.col("size"))).cast("decimal(38,18)").alias("quote_volume"),
-            F.count("*").alias("trades"),
-            F.sum(F.when(F.col("side") == "buy", F.col("size")).otherwise(nothing))
-            .cast("decimal(38,18)")
-            .alias("buy_volume"),
-            F.sum(F.when(F.col("side") == "sell", F.col("size")).otherwise(nothing))
-            .cast("decimal(38,18)")
-            .alias("sell_volume"),
-            F.min("trade_id").alias("first_trade_id"),
-            F.max("trade_id").alias("last_trade_id"),
-        )
+def joined(parts: Iterable[pa.Table]) -> pa.Table:
+    """One part for each bar, of parts (PARTS) in any order; sorted by BAR_KEY."""
+    rows = pa.concat_tables(parts).combine_chunks()
+    if not rows.num_rows:
+        return rows
+    by_open = _ordered(rows, "open_ts", "open_id")
+    by_close = _ordered(rows, "close_ts", "close_id")
+    # In one thread a group sees its rows in their order. Its keys come in the order of their first rows.
+    opens = _grouped(rows.take(by_open).append_column("row", pa.array(by_open)), [("row", "first")])
+    closes = _grouped(rows.take(by_close).append_column("row", pa.array(by_close)), [("row", "last")])
+    sums = _grouped(
+        rows,
+        [
+            *((name, "sum") for name in _SUMS),
+            ("high", "max"),
+            ("low", "min"),
+            ("first_trade_id", "min"),
+            ("last_trade_id", "max"),
+        ],
     )
-    return _with_quotients(totals)
+    at_open = rows.select(["open", "open_ts", "open_id"]).take(opens.column("row_first"))
+    at_close = rows.select(["close", "close_ts", "close_id"]).take(closes.column("row_last"))
+    columns = {
+        **{name: sums.column(name) for name in BAR_KEY},
+        **{name: at_open.column(name) for name in at_open.column_names},
+        **{name: at_close.column(name) for name in at_close.column_names},
+        **{name: sums.column(f"{name}_sum") for name in _SUMS},
+        "high": sums.column("high_max"),
+        "low": sums.column("low_min"),
+        "first_trade_id": sums.column("first_trade_id_min"),
+        "last_trade_id": sums.column("last_trade_id_max"),
+    }
+    return pa.table({field.name: columns[field.name].cast(field.type) for field in PARTS}, schema=PARTS)
 
 
-def _with_quotients(totals: DataFrame) -> DataFrame:
-    vwap = (F.col("quote_volume") / F.col("volume")).cast("decimal(38,18)")
-    balance = (F.col("buy_volume") - F.col("sell_volume")).cast("decimal(38,18)")
-    pressure = (balance / F.col("volume")).cast("decimal(38,18)")
-    return totals.withColumns({"vwap": vwap, "pressure": pressure}).select(*BAR_KEY, *BAR_VALUES)
+def _ordered(rows: pa.Table, time: str, trade_id: str) -> Any:
+    return np.lexsort((rows.column(trade_id).to_numpy(), rows.column(time).to_numpy()))
+
+
+def _grouped(rows: pa.Table, wanted: list[Any]) -> pa.Table:
+    groups = rows.group_by(list(BAR_KEY), use_threads=False).aggregate(wanted)
+    return groups.sort_by([(name, "ascending") for name in BAR_KEY])
+
+
+def finished(parts: pa.Table) -> pa.Table:
+    """Bars (BAR_KEY and BAR_VALUES) of parts of which there is one a bar, sorted by BAR_KEY.
+
+    Raises TerminalError where a sum does not fit DECIMAL(38,18).
+    """
+    sums = {}
+    for name in ("volume", "quote_volume", "buy_volume"):
+        try:
+            sums[name] = parts.column(name).cast(_FIGURE)
+        except pa.ArrowInvalid:
+            raise TerminalError(
+                f"{name} of a minute would be {pc.max(parts.column(name)).as_py():.3e}",
+                "a figure that fits decimal(38,18)",
+                "look at the prices and sizes it is of",
+            ) from None
+    known = pa.table(sums)
+    figures = zip(*(values_of(known, name) for name in ("volume", "quote_volume", "buy_volume")), strict=True)
+    rows = [
+        {
+            "sell_volume": volume - buy,
+            "vwap": half_up_quotient(quote_volume, volume),
+            "pressure": half_up_quotient(2 * buy - volume, volume),
+        }
+        for volume, quote_volume, buy in figures
+    ]
+    made = table_of(pa.schema([pa.field(name, _FIGURE, False) for name in ("sell_volume", "vwap", "pressure")]), rows)
+    columns = {
+        **{name: parts.column(name) for name in parts.column_names},
+        **sums,
+        **{name: made.column(name) for name in made.column_names},
+        "bar_start": parts.column("bar_start").cast(_MICROS),
+    }
+    return pa.table({name: columns[name] for name in (*BAR_KEY, *BAR_VALUES)})
+
+
+def bars_from_trades(trades: pa.Table) -> pa.Table:
+    """One-minute bars of trades (TRADE_COLUMNS of silver/trades): BAR_KEY and BAR_VALUES."""
+    return finished(fold(trades))

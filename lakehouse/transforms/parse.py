@@ -34,16 +34,17 @@ REJECTED_FIELDS = ("venue", "reason", "detail", "raw", "ts_ingest")
 
 # \z and not $, which would let a line feed follow.
 _INTEGER = r"^[0-9]{1,18}\z"
-_DECIMAL = r"^[0-9]{1,20}(\.[0-9]{1,18})?\z"
+DECIMAL_FORM = r"[0-9]{1,20}(\.[0-9]{1,18})?"
+_DECIMAL = rf"^{DECIMAL_FORM}\z"
 
 #: Whole parts that keep every bar's sums within DECIMAL(38,18): 10^12 quote units a coin, 10^15 coins, 10^15 a trade.
-_MAX_PRICE, _MAX_SIZE, _MAX_NOTIONAL = 10**12, 10**15, 10**15
+MAX_PRICE, MAX_SIZE, MAX_NOTIONAL = 10**12, 10**15, 10**15
 
 #: The form of all fields of a good trade at once, each with a U+001F behind it, in the order of TRADE_FIELDS: one
 #: regular expression a row instead of ten. `_trade_rules` says the same rule by rule, for the few that do not match.
-#: More than 0, below 10^whole, and 20 digits before the point at most, leading zeros included, as _DECIMAL has it.
+#: More than 0, below 10^whole, and 20 digits before the point at most, leading zeros included, as DECIMAL_FORM has it.
 _POSITIVE = "(?=[0-9.]*[1-9])0{{0,{zeros}}}[0-9]{{1,{whole}}}([.][0-9]{{1,18}})?"
-_GOOD_FORM = {
+GOOD_FORM = {
     "venue": "[a-z0-9_-]{1,40}",
     "symbol": "[A-Z0-9]{1,20}/[A-Z0-9]{1,20}",
     "native_symbol": "[^\\x1f]+",
@@ -55,9 +56,9 @@ _GOOD_FORM = {
     "ts_ingest": "[0-9]{1,18}",
     "source": "(live|snapshot|repair)",
 }
-_GOOD_TRADE = "^" + "".join(f"{_GOOD_FORM[name]}\\x1f" for name in TRADE_FIELDS) + "\\z"
+_GOOD_TRADE = "^" + "".join(f"{GOOD_FORM[name]}\\x1f" for name in TRADE_FIELDS) + "\\z"
 
-_EARLIEST_MICROS = 1_230_768_000_000_000  # 2009-01-01, before the first exchange of crypto assets
+EARLIEST_MICROS = 1_230_768_000_000_000  # 2009-01-01, before the first exchange of crypto assets
 
 
 def parse_messages(messages: DataFrame, settings: Settings) -> DataFrame:
@@ -177,12 +178,12 @@ def _is_good_trade(settings: Settings) -> Column:
     first = F.least(_whole("ts_event"), _whole("ts_ingest"))
     last = F.greatest(_whole("ts_event"), _whole("ts_ingest"))
     notional = F.expr("try_cast(m.price as double)") * F.expr("try_cast(m.size as double)")
-    in_range = (first >= _EARLIEST_MICROS) & (last <= _latest(settings)) & (notional < float(_MAX_NOTIONAL))
+    in_range = (first >= EARLIEST_MICROS) & (last <= _latest(settings)) & (notional < float(MAX_NOTIONAL))
     return F.coalesce(line.rlike(_GOOD_TRADE) & in_range, F.lit(False))
 
 
 def _has_form(name: str) -> Column:
-    return F.col(f"m.{name}").rlike(f"^{_GOOD_FORM[name]}\\z")
+    return F.col(f"m.{name}").rlike(f"^{GOOD_FORM[name]}\\z")
 
 
 def _whole(name: str) -> Column:
@@ -256,11 +257,11 @@ def _trade_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
         ("bad_size", size.isNotNull(), _found("size", decimal)),
         ("price_not_positive", price > 0, _found("price", "more than 0")),
         ("size_not_positive", size > 0, _found("size", "more than 0")),
-        ("price_out_of_range", price < _MAX_PRICE, _found("price", "less than 10^12")),
-        ("size_out_of_range", size < _MAX_SIZE, _found("size", "less than 10^15")),
+        ("price_out_of_range", price < MAX_PRICE, _found("price", "less than 10^12")),
+        ("size_out_of_range", size < MAX_SIZE, _found("size", "less than 10^15")),
         (
             "notional_out_of_range",
-            price.cast("double") * size.cast("double") < float(_MAX_NOTIONAL),
+            price.cast("double") * size.cast("double") < float(MAX_NOTIONAL),
             _found("size", "price × size less than 10^15"),
         ),
         ("bad_side", F.col("m.side").isin("buy", "sell"), _found("side", "buy or sell")),
@@ -269,10 +270,10 @@ def _trade_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
             F.col("m.source").isin("live", "snapshot", "repair"),
             _found("source", "live, snapshot, repair"),
         ),
-        ("bad_event_time", _micros("ts_event") >= _EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
+        ("bad_event_time", _micros("ts_event") >= EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
         (
             "bad_ingest_time",
-            _micros("ts_ingest") >= _EARLIEST_MICROS,
+            _micros("ts_ingest") >= EARLIEST_MICROS,
             _found("ts_ingest", "microseconds since the epoch"),
         ),
         (
@@ -287,7 +288,7 @@ def _event_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
     return [
         *_shape_rules(("venue", "event", "ts_event", "connection_id")),
         _venue_rule(),
-        ("bad_event_time", _micros("ts_event") >= _EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
+        ("bad_event_time", _micros("ts_event") >= EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
         (
             "event_in_the_future",
             _micros("ts_event") <= _latest(settings),

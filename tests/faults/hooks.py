@@ -90,7 +90,7 @@ def trades_appended() -> None:
     """Silver: after the append of the trades, before conflicts, quarantine, feed events and ledger."""
     from lakehouse.streams import silver
 
-    after(silver, "write_trades")
+    after(silver, "append_trades")
 
 
 def quarantine_merged() -> None:
