@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -29,7 +31,7 @@ from lakehouse.tables import (
     SILVER_FEED_EVENTS,
     SILVER_TRADES,
 )
-from lakehouse.transforms import parse
+from lakehouse.transforms import parse, wire
 from tests.messages import NEW_YEAR, send, trade, trades
 from tests.rows import batch_row, empty_lake
 from tests.silver_judge import Row, assert_exact, assert_silver_is, rows
@@ -73,7 +75,12 @@ def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
     def rules(settings: Settings) -> list[tuple[str, Column, Column]]:
         return [*trade_rules(settings), (rule, F.col("m.native_symbol") != refused, F.lit("found another market"))]
 
+    def leave_all(messages: pa.Table, _: Settings) -> wire.Recognised:
+        """A recogniser takes nothing that the new rules might refuse."""
+        return wire.Recognised(lake.arrow_schema(SILVER_TRADES).empty_table(), np.ones(messages.num_rows, np.bool_))
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "recognise", leave_all)
         patch.setattr(parse, "_is_good_trade", is_good)
         patch.setattr(parse, "_trade_rules", rules)
         yield
