@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from lakehouse.transforms.columns import Integers, Mask, coded, differs, integers
+
 Key = tuple[str, str]
-Mask = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
 
 
 class Island(NamedTuple):
@@ -53,19 +52,19 @@ class Arrivals:
 
     def __init__(self, trades: pa.Table) -> None:
         self.trades = trades
-        venues, venue = _coded(trades, "venue")
-        symbols, symbol = _coded(trades, "symbol")
-        topics, topic = _coded(trades, "kafka_topic")
+        venues, venue = coded(trades.column("venue"))
+        symbols, symbol = coded(trades.column("symbol"))
+        topics, topic = coded(trades.column("kafka_topic"))
         self._names = venues, symbols, topics
         self._key: Integers = venue.astype(np.int64) * max(1, len(symbols)) + symbol
         self._topic = topic
-        self._id = _integers(trades, "trade_id")
-        self._partition = _integers(trades, "kafka_partition")
-        offset = _integers(trades, "kafka_offset")
+        self._id = integers(trades.column("trade_id"))
+        self._partition = integers(trades.column("kafka_partition"))
+        offset = integers(trades.column("kafka_offset"))
         #: Rows by key, id and Kafka's order: of a key's repeats the first is the one that is kept.
         self._order = np.lexsort((offset, self._partition, topic, self._id, self._key))
         key, ids = self._key[self._order], self._id[self._order]
-        new_key, new_id = _differs(key), _differs(ids)
+        new_key, new_id = differs(key), differs(ids)
         self._is_first = new_key | new_id
         self._starts = new_key | (np.diff(ids, prepend=ids[:1]) > 1)
         self._place_of_first = self._order[np.flatnonzero(self._is_first)]
@@ -139,7 +138,7 @@ class Arrivals:
         ]
 
     def _repairs(self) -> Mask:
-        sources, source = _coded(self.trades, "source")
+        sources, source = coded(self.trades.column("source"))
         found: Mask = source == (sources.index("repair") if "repair" in sources else -1)
         return found
 
@@ -147,7 +146,7 @@ class Arrivals:
         """Each key, and where its rows begin and end in the order."""
         venues, symbols, _ = self._names
         key = self._key[self._order]
-        starts = np.flatnonzero(_differs(key))
+        starts = np.flatnonzero(differs(key))
         for start, end in zip(starts, [*starts[1:], len(key)], strict=True):
             code = int(key[start])
             yield (venues[code // len(symbols)], symbols[code % len(symbols)]), int(start), int(end)
@@ -156,22 +155,3 @@ class Arrivals:
         result = np.empty(len(in_order), np.bool_)
         result[self._order] = in_order
         return result
-
-
-def _coded(trades: pa.Table, name: str) -> tuple[list[str], Any]:
-    """The different values of a column, and of each row which of them it has."""
-    coded = trades.column(name).combine_chunks().dictionary_encode()
-    names: list[Any] = coded.dictionary.to_pylist()
-    return names, coded.indices.to_numpy(zero_copy_only=False)
-
-
-def _integers(trades: pa.Table, name: str) -> Integers:
-    values: Integers = trades.column(name).to_numpy().astype(np.int64, copy=False)
-    return values
-
-
-def _differs(values: Integers) -> Mask:
-    """Whether each value differs from the one before it; the first does."""
-    found = np.ones(len(values), np.bool_)
-    found[1:] = values[1:] != values[:-1]
-    return found

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.errors import TerminalError
+from lakehouse.transforms.columns import coded, differs, integers
 from lakehouse.transforms.exact import MINUTE_US, half_up_quotient, table_of, values_of
 
 BAR_KEY = ("venue", "symbol", "bar_start")
@@ -45,9 +46,13 @@ TRADE_COLUMNS = ("venue", "symbol", "trade_id", "price", "size", "side", "ts_eve
 
 _MICROS = pa.timestamp("us", tz="UTC")
 _FIGURE = pa.decimal128(38, 18)
-#: Sums have room for any number of rows, and a product for all of its 36 decimals.
+#: Sums of parts have room for any number of rows, and a product for all of its 36 decimals.
 _WIDE: Any = pa.decimal256(76, 18)
 _FACTORS: Any = pa.decimal256(37, 18), pa.decimal256(38, 18)
+
+#: Trades that are folded at once. Silver's rules bound each size and notional by 10¹⁵, so sums of so many stay below
+#: the 10²⁰ of DECIMAL(38,18), beyond which Arrow's sums would wrap.
+FOLD_ROWS = 65_536
 
 _SUMS = ("volume", "quote_volume", "buy_volume", "trades")
 
@@ -66,31 +71,65 @@ PARTS = pa.schema(
 
 
 def fold(trades: pa.Table) -> pa.Table:
-    """Parts of bars (PARTS) of some trades (TRADE_COLUMNS of silver/trades), one a bar."""
-    times = trades.column("ts_event").cast(_MICROS).cast(pa.int64())
-    stamps = times.to_numpy()
-    price, size = trades.column("price"), trades.column("size")
-    nothing = pa.scalar(0).cast(_FIGURE)
+    """Parts of bars (PARTS) of some trades (TRADE_COLUMNS of silver/trades)."""
+    starts = range(0, trades.num_rows, FOLD_ROWS)
+    parts = [_fold(trades.slice(start, FOLD_ROWS).combine_chunks()) for start in starts]
+    return pa.concat_tables([PARTS.empty_table(), *parts])
+
+
+def _fold(trades: pa.Table) -> pa.Table:
+    """One part a bar."""
+    venues, venue = coded(trades.column("venue"))
+    symbols, symbol = coded(trades.column("symbol"))
+    times = integers(trades.column("ts_event").cast(_MICROS))
+    ids = integers(trades.column("trade_id"))
+    minute = times // MINUTE_US
+    earliest, minutes = minute.min(), np.ptp(minute) + 1
+    bar = (venue.astype(np.int64) * len(symbols) + symbol) * minutes + (minute - earliest)
+    order = np.lexsort((ids, times, bar))
+    starts = np.flatnonzero(differs(bar[order]))
+    opens, closes = order[starts], order[np.append(starts[1:], len(order)) - 1]
+    price, size = trades.column("price").take(order), trades.column("size").take(order)
+    is_buy = pc.equal(trades.column("side").take(order), pa.scalar("buy"))
+    figures = pa.table(
+        {
+            "bar": bar[order],
+            "price": price,
+            "volume": size,
+            "quote_volume": notional(price, size),
+            "buy_volume": pc.if_else(is_buy, size, pa.scalar(0).cast(_FIGURE)),
+        }
+    )
+    # In one thread the groups come in the order of their first rows, which is that of `starts`.
+    folded = figures.group_by("bar", use_threads=False).aggregate(
+        [("price", "max"), ("price", "min"), *((name, "sum") for name in _SUMS if name != "trades")]
+    )
+    prices = trades.column("price")
     columns = {
-        "venue": trades.column("venue"),
-        "symbol": trades.column("symbol"),
-        "bar_start": pa.array(stamps - stamps % MINUTE_US),
-        **dict.fromkeys(("open", "high", "low", "close"), price),
-        **dict.fromkeys(("open_ts", "close_ts"), times),
-        **dict.fromkeys(("open_id", "close_id", "first_trade_id", "last_trade_id"), trades.column("trade_id")),
-        "volume": size.cast(_WIDE),
-        "quote_volume": notional(price, size),
-        "buy_volume": pc.if_else(pc.equal(trades.column("side"), pa.scalar("buy")), size, nothing).cast(_WIDE),
-        "trades": pa.array(np.ones(trades.num_rows, np.int64)),
+        "venue": pa.array(venues).take(venue[opens]),
+        "symbol": pa.array(symbols).take(symbol[opens]),
+        "bar_start": minute[opens] * MINUTE_US,
+        "open": prices.take(opens),
+        "high": folded.column("price_max"),
+        "low": folded.column("price_min"),
+        "close": prices.take(closes),
+        "open_ts": times[opens],
+        "open_id": ids[opens],
+        "close_ts": times[closes],
+        "close_id": ids[closes],
+        **{name: folded.column(f"{name}_sum").cast(_WIDE) for name in _SUMS if name != "trades"},
+        "trades": np.diff(starts, append=len(order)),
+        "first_trade_id": np.minimum.reduceat(ids[order], starts),
+        "last_trade_id": np.maximum.reduceat(ids[order], starts),
     }
-    return joined([pa.table({field.name: columns[field.name] for field in PARTS}, schema=PARTS)])
+    return pa.table({field.name: columns[field.name] for field in PARTS}, schema=PARTS)
 
 
 def notional(price: Any, size: Any) -> Any:
     """price × size, half-up to 18 decimals. Silver's rules bound prices by 10¹² and sizes by 10¹⁵."""
     # 37 + 38 digits and one more are the 76 that Arrow's widest decimal has.
     product = pc.multiply(price.cast(_FACTORS[0]), size.cast(_FACTORS[1]))
-    return pc.round(product, 18, "half_towards_infinity").cast(_WIDE)
+    return pc.round(product, 18, "half_towards_infinity").cast(_FIGURE)
 
 
 def joined(parts: Iterable[pa.Table]) -> pa.Table:
@@ -100,9 +139,10 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
         return rows
     by_open = _ordered(rows, "open_ts", "open_id")
     by_close = _ordered(rows, "close_ts", "close_id")
-    # In one thread a group sees its rows in their order. Its keys come in the order of their first rows.
-    opens = _grouped(rows.take(by_open).append_column("row", pa.array(by_open)), [("row", "first")])
-    closes = _grouped(rows.take(by_close).append_column("row", pa.array(by_close)), [("row", "last")])
+    keys = rows.select(BAR_KEY)
+    # In one thread a group sees its rows in their order.
+    opens = _grouped(keys.take(by_open).append_column("row", pa.array(by_open)), [("row", "first")])
+    closes = _grouped(keys.take(by_close).append_column("row", pa.array(by_close)), [("row", "last")])
     sums = _grouped(
         rows,
         [
@@ -174,4 +214,4 @@ def finished(parts: pa.Table) -> pa.Table:
 
 def bars_from_trades(trades: pa.Table) -> pa.Table:
     """One-minute bars of trades (TRADE_COLUMNS of silver/trades): BAR_KEY and BAR_VALUES."""
-    return finished(fold(trades))
+    return finished(joined([fold(trades)]))
