@@ -29,7 +29,7 @@ from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_TRAD
 
 #: Seconds a broker has to answer; a local one needs 0.05.
 BROKER_TIMEOUT_SECONDS = 2.0
-#: Seconds that trades/s looks back on: a few of the streams' 5-second triggers, so that it does not flicker.
+#: Seconds that trades/s looks back on: a few of the streams' batches, so that it does not flicker.
 RATE_WINDOW_SECONDS = 30.0
 LATEST_BARS = 5
 

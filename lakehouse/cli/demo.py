@@ -24,7 +24,7 @@ Minutes = Annotated[
     typer.Option(min=0.01, help="Stop after so many minutes, drained and checked. Default: run until Ctrl-C."),
 ]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of Dagster's UI. Default: 3000.")]
-Trigger = Annotated[str | None, typer.Option(help="Interval of the streams, such as '5 seconds'.")]
+Trigger = Annotated[str | None, typer.Option(help="Interval of Bronze's batches, such as '2 seconds'.")]
 
 
 def register(app: typer.Typer) -> None:

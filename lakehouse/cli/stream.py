@@ -34,7 +34,7 @@ def stream(
     starting_offsets: Annotated[
         str | None, typer.Option(help="earliest, latest or Kafka's JSON; only for a first start.")
     ] = None,
-    trigger: Annotated[str | None, typer.Option(help="available-now, or an interval such as '5 seconds'.")] = None,
+    trigger: Annotated[str | None, typer.Option(help="available-now, or an interval such as '2 seconds'.")] = None,
     home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
 ) -> None:
     """Kafka → Delta until Ctrl-C, or up to the newest data with `--trigger available-now`."""

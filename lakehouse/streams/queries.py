@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LAYERS = ("bronze", "silver", "gold")
 AVAILABLE_NOW = "available-now"
 
+#: Silver and Gold follow: they take what is new as soon as they see it, and look for it as often as the session says.
+FOLLOW = "0 seconds"
+
 
 class BatchFailed(Exception):  # noqa: N818
     """A batch did not end well; Spark stops the query and hands the message on."""
@@ -52,7 +55,7 @@ class Started:
 def start_query(
     spark: SparkSession, settings: Settings, layer: str, run_id: str, listener: Listener, trigger: str
 ) -> Started:
-    """Start a layer's query. `trigger` is `available-now` (read all, then end) or an interval (`5 seconds`)."""
+    """Start a layer's query. `trigger` is `available-now` (read all, then end) or Bronze's interval (`2 seconds`)."""
     checkpoint = Checkpoint(spark, f"{settings.checkpoints.rstrip('/')}/{layer}")
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
@@ -71,7 +74,7 @@ def start_query(
     writer = source.writeStream.queryName(layer).option("checkpointLocation", checkpoint.uri).foreachBatch(process)
     if trigger == AVAILABLE_NOW:
         return Started(writer.trigger(availableNow=True).start(), idle)
-    return Started(writer.trigger(processingTime=trigger).start(), idle)
+    return Started(writer.trigger(processingTime=trigger if layer == "bronze" else FOLLOW).start(), idle)
 
 
 def _parts(

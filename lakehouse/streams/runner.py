@@ -26,7 +26,7 @@ from lakehouse.streams.progress import (
     layer_progress,
     newest_position,
 )
-from lakehouse.streams.queries import AVAILABLE_NOW, LAYERS, Started, require_layers, start_query
+from lakehouse.streams.queries import AVAILABLE_NOW, FOLLOW, LAYERS, Started, require_layers, start_query
 from lakehouse.streams.session import build_session
 from lakehouse.streams.unfinished import require_finished
 
@@ -38,10 +38,6 @@ WAIT_POLL_SECONDS = 1.0
 
 #: How long a stop waits for a running batch, in seconds: most end by then, and what is cut only has to run again.
 BATCH_GRACE_SECONDS = 5.0
-
-
-#: A layer that follows another in a catch-up looks for news as soon as it has nothing to do.
-FOLLOWER_TRIGGER = "0 seconds"
 
 
 class StreamFailedError(RetriableError):
@@ -185,7 +181,7 @@ def _followers(settings: Settings, layers: tuple[str, ...], run_id: str) -> Iter
     running: dict[str, StreamRunner] = {}
     try:
         for layer in layers[1:] if _is_long(settings, layers[0]) else ():
-            follower = StreamRunner(settings, (layer,), run_id, FOLLOWER_TRIGGER)
+            follower = StreamRunner(settings, (layer,), run_id, FOLLOW)
             with contextlib.suppress(LakehouseError):
                 follower.start()
                 running[layer] = follower

@@ -35,6 +35,8 @@ SESSION_CONF = {
     "spark.sql.streaming.numRecentProgressUpdates": "10",
     "spark.sql.streaming.minBatchesToRetain": "20",
     "spark.ui.showConsoleProgress": "false",
+    # How long Silver and Gold wait before they look for news again; each look lists the log of a Delta table.
+    "spark.sql.streaming.pollingDelay": "250ms",
 }
 
 #: Only for a master inside this process: loopback, and a heap that gives memory back to a laptop.
