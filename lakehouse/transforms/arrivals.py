@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ class Arrivals:
                 "repaired": (self._is_first & self._repairs()[order]).astype(np.int64),
             }
         )
-        # In one thread the rows keep their order, so that the first of a group has the lowest id.
+        # In one thread a group sees its rows in their order, so that the first has the lowest id.
         groups = rows.group_by(["run", "topic", "partition"], use_threads=False).aggregate(
             [
                 ("key", "first"),
@@ -134,7 +135,7 @@ class Arrivals:
                 row["ts_first"],
                 row["ts_last"],
             )
-            for row in groups.to_pylist()
+            for row in groups.sort_by([("run", "ascending"), ("id_first", "ascending")]).to_pylist()
         ]
 
     def _repairs(self) -> Mask:
@@ -147,7 +148,7 @@ class Arrivals:
         venues, symbols, _ = self._names
         key = self._key[self._order]
         starts = np.flatnonzero(differs(key))
-        for start, end in zip(starts, [*starts[1:], len(key)], strict=True):
+        for start, end in pairwise([*starts, len(key)]):
             code = int(key[start])
             yield (venues[code // len(symbols)], symbols[code % len(symbols)]), int(start), int(end)
 

@@ -71,10 +71,10 @@ PARTS = pa.schema(
 
 
 def fold(trades: pa.Table) -> pa.Table:
-    """Parts of bars (PARTS) of some trades (TRADE_COLUMNS of silver/trades)."""
+    """Parts of bars (PARTS) of some trades (TRADE_COLUMNS of silver/trades), one a bar, sorted by BAR_KEY."""
     starts = range(0, trades.num_rows, FOLD_ROWS)
     parts = [_fold(trades.slice(start, FOLD_ROWS).combine_chunks()) for start in starts]
-    return pa.concat_tables([PARTS.empty_table(), *parts])
+    return parts[0] if len(parts) == 1 else joined([PARTS.empty_table(), *parts])
 
 
 def _fold(trades: pa.Table) -> pa.Table:
@@ -214,4 +214,4 @@ def finished(parts: pa.Table) -> pa.Table:
 
 def bars_from_trades(trades: pa.Table) -> pa.Table:
     """One-minute bars of trades (TRADE_COLUMNS of silver/trades): BAR_KEY and BAR_VALUES."""
-    return finished(joined([fold(trades)]))
+    return finished(fold(trades))

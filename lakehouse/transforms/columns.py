@@ -13,10 +13,14 @@ Mask = npt.NDArray[np.bool_]
 
 
 def coded(column: Any) -> tuple[list[Any], Any]:
-    """The different values of a column without nulls, and of each row which of them it has."""
+    """The different values of a column without nulls, ascending, and of each row which of them it has."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    names = whole.dictionary_encode()
-    return names.dictionary.to_pylist(), names.indices.to_numpy(zero_copy_only=False)
+    encoded = whole.dictionary_encode()
+    names: list[Any] = encoded.dictionary.to_pylist()
+    places = np.array(sorted(range(len(names)), key=lambda place: names[place]), np.int64)
+    ranks = np.empty(len(names), np.int64)
+    ranks[places] = np.arange(len(names))
+    return [names[place] for place in places], ranks[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
 def integers(column: Any) -> Integers:
