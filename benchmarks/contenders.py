@@ -137,7 +137,13 @@ def _topic(job: Job) -> Counts:
     topic = _bars_topic(job)
     ends = end_offsets(job.settings.bootstrap(), [topic])[topic]
     left = sum(ends.values())
-    consumer = Consumer({"bootstrap.servers": job.settings.bootstrap(), "group.id": f"count-{uuid.uuid4().hex}"})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": job.settings.bootstrap(),
+            "group.id": f"count-{uuid.uuid4().hex}",
+            "auto.offset.reset": "earliest",
+        }
+    )
     # By assignment: a group would take seconds to form, and then a silent topic and a slow one look the same.
     consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
     trades, deadline = 0, time.monotonic() + COUNT_SECONDS

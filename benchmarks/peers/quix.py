@@ -11,11 +11,15 @@ from datetime import timedelta
 from typing import Any
 
 from quixstreams import Application
+from quixstreams.models import TopicConfig
 
 from benchmarks.peers.task import Task, task
 
 #: The library's own line for every processed message would be most of the work.
 LOG_LEVEL = logging.WARNING
+
+#: A bar's message has the time of its window, long ago: the broker's retention of 7 days would remove it at once.
+KEEP = TopicConfig(num_partitions=1, replication_factor=1, extra_config={"retention.ms": "-1"})
 
 
 def first(trade: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +71,7 @@ def run(wanted: Task) -> None:
         loglevel=LOG_LEVEL,
     )
     trades = app.topic(wanted.topic, value_deserializer="json", timestamp_extractor=event_time)
-    bars = app.topic(wanted.step, value_serializer="json")
+    bars = app.topic(wanted.step, value_serializer="json", config=KEEP)
     frame = app.dataframe(trades)
     frame = frame.tumbling_window(timedelta(minutes=1)).reduce(reducer=add, initializer=first).final()
     frame.to_topic(bars)

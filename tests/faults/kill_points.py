@@ -91,8 +91,8 @@ class Rounds:
         return sorted(rows, key=lambda row: row[:3])
 
 
-def die_at(point: str, settings: Settings, *command: str) -> None:
-    """Run `lakehouse COMMAND…` with the point's hook until it dies there. AssertionError where it does not."""
+def die_at(point: str, settings: Settings, *command: str, seconds: float = CHILD_SECONDS) -> None:
+    """Run `lakehouse COMMAND…` with the point's hook until it dies there. AssertionError where it does not in time."""
     log = settings.home / f"{point}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
@@ -104,11 +104,11 @@ def die_at(point: str, settings: Settings, *command: str) -> None:
             stderr=subprocess.STDOUT,
         )
         try:
-            code = child.wait(CHILD_SECONDS)
+            code = child.wait(seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-            raise AssertionError(f"{point}: not reached within {CHILD_SECONDS:g} s; see {log}") from None
+            raise AssertionError(f"{point}: not reached within {seconds:g} s; see {log}") from None
     words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
     assert code == -signal.SIGKILL, f"{point}: ended with {code} instead of dying in its hook: {' / '.join(words)}"
 

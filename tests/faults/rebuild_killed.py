@@ -35,7 +35,7 @@ from lakehouse.streams.unfinished import unfinished
 from tests.demo_tools import assert_one_line, lakehouse
 from tests.faults import mutants
 from tests.faults.hooks import REBUILD_POINTS
-from tests.faults.kill_points import CHILD_SECONDS, die_at
+from tests.faults.kill_points import die_at
 from tests.faults.rebuild_lake import (
     DAYS,
     LENIENT,
@@ -48,10 +48,8 @@ from tests.faults.rebuild_lake import (
 )
 from tests.faults.system import alive, child_variables, java_below, wait_for
 
-#: Seconds for a start of Kafka on a machine that has other work, too.
-BROKER_SECONDS = 180.0
-#: Seconds for a command that has nothing to do but refuse.
-REFUSAL_SECONDS = 60.0
+#: Seconds, on a machine that has other work too: for a start of Kafka, for a rebuild, for a command that only refuses.
+BROKER_SECONDS, REBUILD_SECONDS, REFUSAL_SECONDS = 180.0, 600.0, 120.0
 #: Seconds for an orphaned JVM to see that its process is gone.
 ORPHAN_SECONDS = 30.0
 
@@ -91,7 +89,11 @@ class RebuildUnderFire:
 
     def at_point(self, point: str) -> None:
         """Killed exactly after or before a step."""
-        self._killed(point, lambda settings: die_at(point, settings, *REBUILD, "--home", str(settings.home)))
+
+        def kill(settings: Settings) -> None:
+            die_at(point, settings, *REBUILD, "--home", str(settings.home), seconds=REBUILD_SECONDS)
+
+        self._killed(point, kill)
 
     def at_random(self, rng: random.Random) -> None:
         """Killed at some moment of the writing, alone or with its JVM."""
@@ -156,10 +158,12 @@ def _run_rebuild(settings: Settings, kill_after: float | None, with_jvm: bool = 
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_for("the rebuild's writing", lambda: b"writing " in log.read_bytes(), CHILD_SECONDS, lambda: _lives(child))
+        wait_for(
+            "the rebuild's writing", lambda: b"writing " in log.read_bytes(), REBUILD_SECONDS, lambda: _lives(child)
+        )
         began = time.monotonic()
         if kill_after is None:
-            assert child.wait(CHILD_SECONDS) == 0, log.read_text(encoding="utf-8")[-500:]
+            assert child.wait(REBUILD_SECONDS) == 0, log.read_text(encoding="utf-8")[-500:]
             return time.monotonic() - began
         time.sleep(kill_after)
         jvm = java_below(alive(child.pid)) if with_jvm else None
@@ -192,7 +196,7 @@ def _end(settings: Settings) -> None:
         env=child_variables(settings.environment(), settings.home),
         capture_output=True,
         text=True,
-        timeout=CHILD_SECONDS,
+        timeout=REBUILD_SECONDS,
         check=False,
     )
     assert done.returncode == 0, f"the next rebuild ended with {done.returncode}: {done.stderr.strip()[-500:]}"
