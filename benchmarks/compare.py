@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -62,7 +63,7 @@ def one(peer: Peer, number: int, settings: Settings, messages: int, options: arg
     part = min(messages, options.quix_trades) if peer.bounded else messages
     out = settings.home / f"{peer.name}-{number}"
     out.mkdir()
-    job = Job(settings, part, out, options.loop_batch)
+    job = Job(settings, part, out, folder, options.loop_batch)
     costs = contenders.run_peer(peer, job)
     failed = costs[-1].exit_code != 0
     counts = (None, None) if failed else peer.count(job)
@@ -77,9 +78,7 @@ def one(peer: Peer, number: int, settings: Settings, messages: int, options: arg
         *counts,
         error=f"exit code {costs[-1].exit_code}: {contenders.last_words(job)}" if failed else "",
     )
-    contenders.clear(job)
-    for log in settings.home.glob(f"{out.name}*.log"):
-        log.replace(folder / log.name)
+    shutil.rmtree(out, ignore_errors=True)
     steps = " + ".join(f"{cost.seconds:.1f}" for cost in costs)
     print(
         f"[{time.strftime('%H:%M:%S')}] round {number} {peer.name:9} {run.rate:>9,.0f} trades/s  {steps} s  "

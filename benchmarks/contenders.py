@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 import uuid
@@ -40,7 +39,8 @@ class Job:
     settings: Settings
     messages: int
     out: Path  #: empty
-    loop_batch: int
+    logs: Path  #: folder of what the processes say, and of what each has cost
+    loop_batch: int = 200_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Peer:
 
 
 def run_peer(peer: Peer, job: Job) -> list[Cost]:
-    """The cost of each process. Stops behind the first that fails; its words are in `out`.log."""
+    """The cost of each process. Stops behind the first that fails; its words are in `logs`."""
     costs = []
     for module, step in peer.processes:
         python = str(QUIX_PYTHON) if module == "quix" else sys.executable
@@ -64,7 +64,7 @@ def run_peer(peer: Peer, job: Job) -> list[Cost]:
             command += ["--bootstrap", job.settings.bootstrap(), "--topic", job.settings.topic_trades]
             command += ["--messages", str(job.messages), "--out", str(job.out)]
             command += ["--step", step or _bars_topic(job), "--batch", str(job.loop_batch)]
-        log = job.out.with_name(f"{job.out.name}{'-' if step else ''}{step}.log")
+        log = job.logs / f"{job.out.name}{'-' if step else ''}{step}.log"
         costs.append(measured(command, log, environment(peer, job), TIMEOUT_SECONDS))
         if costs[-1].exit_code != 0:
             break
@@ -73,7 +73,7 @@ def run_peer(peer: Peer, job: Job) -> list[Cost]:
 
 def last_words(job: Job) -> str:
     """The last line that a failed peer has said."""
-    logs = sorted(job.out.parent.glob(f"{job.out.name}*.log"), key=lambda log: log.stat().st_mtime)
+    logs = sorted(job.logs.glob(f"{job.out.name}*.log"), key=lambda log: log.stat().st_mtime)
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").strip().splitlines() if logs else []
     telling = [line for line in lines if "OutOfMemoryError" in line or "Error:" in line or "Exception:" in line]
     return (telling or lines or ["it said nothing"])[-1].strip()[:300]
@@ -159,11 +159,6 @@ def _topic(job: Job) -> Counts:
     if left > 0:
         raise TimeoutError(f"{left} bars of {topic} could not be read within {COUNT_SECONDS:g} s")
     return None, trades
-
-
-def clear(job: Job) -> None:
-    """Nothing of a run stays but its log."""
-    shutil.rmtree(job.out, ignore_errors=True)
 
 
 PEERS = {

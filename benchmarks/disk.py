@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
         return _report(load_settings(home=options.home), options)
     with bench_home() as settings:
         messages, _ = fill(settings, Tape(options.seed, options.symbols).take(options.trades))
-        job = Job(settings, messages, settings.home / "ours", 0)
+        job = Job(settings, messages, settings.home / "ours", settings.home)
         job.out.mkdir()
         (cost,) = contenders.run_peer(PEERS["ours"], job)
         if cost.exit_code != 0:

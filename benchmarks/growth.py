@@ -76,7 +76,7 @@ def measure(case: Case, per_day: int, seed: int) -> dict[str, Any]:
     """The increment of one case, on a lake of its own."""
     with bench_home() as settings:
         tape = Tape(seed, case.symbols, start=START - dt.timedelta(days=case.history))
-        job = Job(settings, 0, settings.home / "ours", 0)
+        job = Job(settings, 0, settings.home / "ours", settings.home)
         job.out.mkdir()
         before = per_day * case.history
         fill(settings, tape.take(before, case.history * DAY_US))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRange, IdRanges
@@ -41,7 +42,7 @@ def batches(draw: st.DrawFn) -> list[Row]:
             "kafka_partition": st.integers(0, 2),
             "kafka_offset": st.integers(0, 40) | st.integers(10**12, 10**12 + 3),
             "source": st.sampled_from(["live", "snapshot", "repair"]),
-            "ts_event": st.integers(NOON_US, NOON_US + 3_000).map(utc),
+            "ts_event": st.sampled_from([0, 999, 1_000, 1_999, 2_000]).map(lambda by: utc(NOON_US + by)),
             "price": st.sampled_from([Decimal(1), Decimal("1.000000000000000001")]),
             "side": st.sampled_from(["buy", "sell"]),
         }
@@ -65,6 +66,7 @@ def arrivals(rows: list[Row], cut: int = 0) -> Arrivals:
 
 
 @given(batches(), st.integers(0, 30))
+@hypothesis_settings(deadline=None)
 def test_first_and_kept(rows: list[Row], cut: int) -> None:
     kept = []
     for row in rows:
@@ -79,6 +81,7 @@ def test_first_and_kept(rows: list[Row], cut: int) -> None:
     batches(),
     st.dictionaries(st.tuples(st.sampled_from(VENUES), st.sampled_from(SYMBOLS)), st.sets(st.integers(1, 14))),
 )
+@hypothesis_settings(deadline=None)
 def test_within(rows: list[Row], known: dict[Key, set[int]]) -> None:
     ledger = {of: IdRanges((number, number) for number in ids) for of, ids in known.items()}
     asked: list[Key] = []
@@ -156,6 +159,7 @@ def assert_islands(rows: list[Row], found: list[Island]) -> None:
 
 
 @given(batches(), st.integers(0, 30))
+@hypothesis_settings(deadline=None)
 def test_islands(rows: list[Row], cut: int) -> None:
     assert_islands(rows, arrivals(rows, cut).islands())
 
@@ -200,6 +204,7 @@ def test_islands_by_hand() -> None:
 
 
 @given(batches())
+@hypothesis_settings(deadline=None)
 def test_repeats_of_other_content(rows: list[Row]) -> None:
     found = arrivals(rows)
     kept = found.kept()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import permutations
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lakehouse.errors import TerminalError
@@ -68,6 +70,7 @@ def one(number: int = 1, **changes: Any) -> TrueTrade:
 
 
 @given(TRADES, st.data())
+@hypothesis_settings(deadline=None)
 def test_any_chunks_in_any_order_and_nesting_are_the_fold(trades: list[TrueTrade], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(trades))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(trades)), max_size=5)))
@@ -95,6 +98,7 @@ def test_more_trades_than_arrow_takes_at_a_time() -> None:
 
 
 @given(TRADES)
+@hypothesis_settings(deadline=None)
 def test_parts_are_a_row_a_bar_of_one_schema(trades: list[TrueTrade]) -> None:
     parts = fold(table(trades))
     assert parts.schema == PARTS
@@ -129,7 +133,8 @@ def test_extremes_and_one_sided_minutes(amounts: tuple[Decimal, Decimal], sides:
 def test_of_the_same_time_the_lower_id_opens_and_the_higher_closes() -> None:
     at = [one(number, price=Decimal(number)) for number in (7, 3, 9, 5)]
     later = one(1, price=Decimal(50), ts_event=NEW_YEAR + 1)  # a lower id, and still behind them
-    for chunks in ([at], [at[:2], at[2:]], [[trade] for trade in at]):
+    for first, second, *others in permutations(at):  # one part may begin before the other and end behind it
+        chunks = [[first, second], others]
         bar = finished(joined(fold(table(chunk)) for chunk in chunks)).to_pylist()[0]
         assert (bar["open"], bar["close"], bar["first_trade_id"], bar["last_trade_id"]) == (3, 9, 3, 9)
     bar = finished(joined([fold(table([later])), fold(table(at))])).to_pylist()[0]
@@ -152,6 +157,7 @@ def parts_with(count: int, names: Sequence[str]) -> pa.Table:
 
 
 @given(st.integers(1, 10**38), st.integers(1, 4))
+@hypothesis_settings(deadline=None)
 @example(10**38 - 1, 1)
 @example(10**38 // 4 - 1, 4)
 def test_a_sum_that_fits_is_exact(count: int, times: int) -> None:
@@ -163,6 +169,7 @@ def test_a_sum_that_fits_is_exact(count: int, times: int) -> None:
 
 @pytest.mark.parametrize("name", SUMS)
 @given(st.integers(10**38, 2**131), st.integers(1, 4))
+@hypothesis_settings(deadline=None)
 @example(2**128, 4)
 @example(2**128 + 16, 4)  # in 128 bits each part would be 4 units, and so would the bar
 @example(2**127, 2)

@@ -112,7 +112,7 @@ def test_a_stuck_command_is_ended(tmp_path: Path) -> None:
 def test_the_loop_takes_a_whole_topic_and_its_result_is_counted(kafka_settings: Settings, tmp_path: Path) -> None:
     tape = Tape(1, symbols=2, duplicates=0.01)
     messages, _ = fill(kafka_settings, tape.take(2_000))
-    job = Job(kafka_settings, messages, tmp_path / "loop", loop_batch=500)
+    job = Job(kafka_settings, messages, tmp_path / "loop", tmp_path, loop_batch=500)
     job.out.mkdir()
     (cost,) = run_peer(PEERS["loop"], job)
     assert cost.exit_code == 0, (tmp_path / "loop.log").read_text(encoding="utf-8")

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lakehouse import lake
 from lakehouse.errors import LeaseHeldError
 from lakehouse.lake import sql
 from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings
 from lakehouse.simulator.record import TrueTrade
-from lakehouse.streams.runner import StreamFailedError, StreamRunner, materialize
+from lakehouse.streams.lease import Lease
+from lakehouse.streams.runner import StreamFailedError, StreamRunner, materialize, prepare
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,
@@ -224,3 +226,52 @@ def test_batches_name_their_kafka_offsets(spark: SparkSession, kafka_settings: S
     assert spans[0][1] == spans[1][0]
     assert sum(spans[1][1][settings.topic_trades].values()) == 50
     assert set(spans[0][0][settings.topic_trades].values()) == {0}
+
+
+def test_a_long_catch_up_works_on_its_layers_at_once(spark: SparkSession, kafka_settings: Settings) -> None:
+    settings = kafka_settings.model_copy(update={"max_offsets_per_trigger": 100})
+    good = trades(1_000, seed=15)
+    sent = [*good[:500], *good[300:700], b"junk", *good[500:], *good[:50]]
+    send(settings, settings.topic_trades, sent)
+    send(settings, settings.topic_feed_events, [EVENT, trade(trade_id=5_000)])  # no event; a trade elsewhere is none
+    send(settings, settings.topic_rejected, [trade(trade_id=5_001)])
+
+    progress = materialize(settings)
+
+    assert_tables_hold(settings, good)
+    assert count(settings, SILVER_QUARANTINE) == 3
+    rows = {layer: batches(settings, layer) for layer in ("bronze", "silver", "gold")}
+    assert len(rows["bronze"]) >= 10
+    # Alone, each would have taken all of Bronze, which is far below its 64 MB, in one batch.
+    assert len(rows["silver"]) > 1
+    assert len(rows["gold"]) > 1
+    assert rows["silver"][0]["committed_at"] < rows["bronze"][-1]["committed_at"]
+    assert sum(row["rows_in"] for row in rows["silver"]) == len(sent) + 3
+    assert sum(row["rows_out"] for row in rows["silver"]) == sum(row["rows_in"] for row in rows["gold"]) == 1_000
+    assert {path: table.lag for path, table in progress.items()} == dict.fromkeys(progress, 0)
+    assert progress["silver/trades"].rows_added == 1_000
+
+
+def test_a_follower_that_breaks_is_one_clear_error_and_heals(spark: SparkSession, kafka_settings: Settings) -> None:
+    """Silver cannot write what it quarantines: neither beside Bronze nor when its turn comes."""
+    settings = kafka_settings.model_copy(update={"max_offsets_per_trigger": 100})
+    good = trades(600, seed=16)
+    prepare(settings, ("bronze",))
+    lake.open_table(settings, SILVER_QUARANTINE).alter.add_constraint({"nothing": "rule = 'nothing'"})
+    send(settings, settings.topic_trades, [b"junk", *good])
+
+    with pytest.raises(StreamFailedError, match=r"the silver stream ended: .*nothing") as failure:
+        materialize(settings)
+
+    assert "\n" not in str(failure.value)
+    assert count(settings, BRONZE_MESSAGES) == 601
+    for layer in ("bronze", "silver", "gold"):  # nobody is left who works on them
+        lease = Lease(settings, (layer,), "test")
+        lease.acquire()
+        lease.release()
+    lake.open_table(settings, SILVER_QUARANTINE).alter.drop_constraint("nothing")
+
+    materialize(settings)
+
+    assert_tables_hold(settings, good)
+    assert count(settings, SILVER_QUARANTINE) == 1

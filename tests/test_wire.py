@@ -98,6 +98,7 @@ GOOD = {
     "last time": literal(ts_event=str(LATEST_US), ts_ingest=str(LATEST_US)),
     "20 digits, 18 decimals": literal(price='"00000000123456789012.123456789012345678"', size='"0.000000000000000001"'),
     "highest price": literal(price='"999999999999.999999999999999999"', size='"0.000000000000000001"'),
+    "large notional": literal(price='"999999999999"', size='"999.999"'),
     "largest size": literal(price='"0.000000000000000001"', size='"999999999999999.999999999999999999"'),
     "control characters": literal(native_symbol='"\\n\\u0000"'),
     "beyond the plane": literal(native_symbol='"\\ud83d\\ude00"'),
@@ -197,6 +198,7 @@ GOOD_TRADES = st.builds(
 
 
 @given(st.lists(GOOD_TRADES, min_size=1, max_size=5))
+@hypothesis_settings(deadline=None)
 def test_all_that_ingest_writes_is_recognised(trades: list[Trade]) -> None:
     for one in trades:
         price, size = Decimal(one.price), Decimal(one.size)
