@@ -86,6 +86,6 @@ def assert_exact(settings: Settings) -> None:
     # The hole of the test is old after two minutes, on a slow machine.
     checks = [check for check in checks_of_lake(settings) if check.name not in ("quarantine_settled", "no_old_holes")]
     wrong = [(check.table_path, result.detail) for check, result in run_checks(settings, checks) if not result.passed]
-    assert wrong == []
+    assert wrong == [], wrong
     for minutes in (1, 5):
         assert_bars_equal_fold(settings, minutes)

@@ -85,6 +85,19 @@ def test_any_chunks_in_any_order_and_nesting_are_the_fold(trades: list[TrueTrade
     assert bars.to_pylist() == expected(trades)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_many_bars_of_few_trades_keep_their_own_figures(seed: int) -> None:
+    """Arrow gives groups in an order of its own: what comes from elsewhere must be put beside the right one."""
+    rng = Random(seed)
+    trades = [
+        one(number, venue=rng.choice(["binance", "kraken"]), symbol=rng.choice(["A/B", "C/D", "E/F"]),
+            price=Decimal(rng.randrange(1, 10**24)).scaleb(-18), size=Decimal(rng.randrange(1, 10**20)).scaleb(-18),
+            side=rng.choice(["buy", "sell"]), ts_event=NEW_YEAR + rng.randrange(10_000) * MINUTE)
+        for number in range(rng.choice([65, 300, 3_000]))
+    ]  # fmt: skip
+    assert finished(fold(table(trades))).to_pylist() == expected(trades)
+
+
 def test_more_trades_than_arrow_takes_at_a_time() -> None:
     rng = Random(4)
     trades = [

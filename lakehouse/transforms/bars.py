@@ -100,9 +100,11 @@ def _fold(trades: pa.Table) -> pa.Table:
             "buy_volume": pc.if_else(is_buy, size, pa.scalar(0).cast(_FIGURE)),
         }
     )
-    # In one thread the groups come in the order of their first rows, which is that of `starts`.
-    folded = figures.group_by("bar", use_threads=False).aggregate(
-        [("price", "max"), ("price", "min"), *((name, "sum") for name in _SUMS if name != "trades")]
+    # Groups come in no order that Arrow promises; sorted they are in that of `starts`.
+    folded = (
+        figures.group_by("bar")
+        .aggregate([("price", "max"), ("price", "min"), *((name, "sum") for name in _SUMS if name != "trades")])
+        .sort_by("bar")
     )
     prices = trades.column("price")
     columns = {
