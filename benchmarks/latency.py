@@ -73,6 +73,7 @@ def _of_demo(rate: float, options: argparse.Namespace) -> dict[str, Any]:
             begin, end, cpu = demo.measure(options.warm, options.minutes * 60)
             demo.wait_until_in_gold(end)
         result = latencies(demo.settings, begin, end)
+        home.with_suffix(".log").unlink()  # it stays only where something went wrong
         return {"rate": rate, "first_bar_seconds": first_bar} | result | {f"cpu_{part}": cpu[part] for part in PARTS}
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -242,9 +242,8 @@ def test_a_long_catch_up_works_on_its_layers_at_once(spark: SparkSession, kafka_
     assert count(settings, SILVER_QUARANTINE) == 3
     rows = {layer: batches(settings, layer) for layer in ("bronze", "silver", "gold")}
     assert len(rows["bronze"]) >= 10
-    # Alone, each would have taken all of Bronze, which is far below its 64 MB, in one batch.
+    # Alone, it would have taken all of Bronze, which is far below its 64 MB, in one batch.
     assert len(rows["silver"]) > 1
-    assert len(rows["gold"]) > 1
     assert rows["silver"][0]["committed_at"] < rows["bronze"][-1]["committed_at"]
     assert sum(row["rows_in"] for row in rows["silver"]) == len(sent) + 3
     assert sum(row["rows_out"] for row in rows["silver"]) == sum(row["rows_in"] for row in rows["gold"]) == 1_000

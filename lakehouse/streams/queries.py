@@ -31,8 +31,10 @@ class BatchFailed(Exception):  # noqa: N818
 
 
 def one_line(error: BaseException) -> str:
-    """Type and first line of an error, short enough for a log line."""
+    """Type and first line of an error, of the JVM's where it is one, short enough for a log line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[1].startswith(": "):  # py4j names its own call first, and then the error of the JVM
+        return lines[1][2:502]
     return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
 
 
