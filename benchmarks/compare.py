@@ -20,9 +20,9 @@ from benchmarks.home import RESULTS, ROOT, bench_home, fill
 from benchmarks.machine import machine, machine_line
 from lakehouse.settings import Settings
 
-#: One call and one poll of the broker per message: at thousands a second the whole topic would take most of an hour.
+#: At thousands of messages a second the whole topic would take tens of minutes in each round.
 QUIX_MESSAGES = 200_000
-#: The best of 100,000, 200,000 and 500,000; docs/performance.md.
+#: Not tuned yet: it is to be the best of 100,000, 200,000 and 500,000 on a topic of millions, on a quiet machine.
 LOOP_BATCH = 200_000
 
 

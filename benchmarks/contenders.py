@@ -26,7 +26,7 @@ from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 #: Rows of Silver and sum of the trades of all 1-minute bars; None where a peer has none.
 Counts = tuple[int | None, int | None]
 
-#: Seconds until a peer is taken for stuck. Five million trades take the slowest less than half of it.
+#: Seconds until a peer is taken for stuck.
 TIMEOUT_SECONDS = 3600.0
 #: Seconds to read the bars that Quix has written; there are some ten thousands at most.
 COUNT_SECONDS = 120.0

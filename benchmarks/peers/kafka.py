@@ -12,7 +12,7 @@ from benchmarks.peers.task import Task
 
 #: Seconds without a message after which the topic is taken for shorter than it should be.
 SILENT_SECONDS = 30.0
-#: Messages of one call; more makes no difference.
+#: Messages of one call.
 CALL = 50_000
 
 
