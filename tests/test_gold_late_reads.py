@@ -72,6 +72,7 @@ def reads_of_a_late_trade(settings: Settings, days: int) -> dict[str, Reads]:
 
 
 @pytest.mark.spark
+@pytest.mark.timeout(600)  # two lakes, one of 24 days
 def test_a_late_trade_reads_the_same_whatever_the_history(
     spark: SparkSession, settings_factory: SettingsFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
