@@ -103,7 +103,7 @@ def _compute(messages: DataFrame, settings: Settings, stack: contextlib.ExitStac
     """As a batch of the stream: 1 parse, 2 each trade's first, 3 repeats compared, 4 quarantine and feed events."""
     parsed = parse.parse_messages(messages, settings)
     trades = _kept(parse.trades(parsed), stack)
-    fresh = _kept(dedup.fresh(trades, ()), stack)
+    fresh = _kept(parse.first_of_key(trades), stack)
     refused = _kept(parse.quarantine(parsed, settings), stack)
     events = _kept(parse.feed_events(parsed), stack)
     good, added = dedup.by_partition(trades), dedup.by_partition(fresh)

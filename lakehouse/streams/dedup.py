@@ -1,15 +1,15 @@
-"""Which trades of a batch are new, which are repeats, and which repeat an id with other content.
+"""Which trades of a batch are repeats, and which repeat an id with other content.
 
-A trade is new if the ledger does not hold its id: an exact answer for ever, at the cost of the batch. Repeats are
-compared with what stands in silver/trades; that reads only the files around the repeats' own times, because a repeat
-whose time differs is not the same trade. The verdicts do not depend on what else is in a batch, so that a rebuild,
-which is one batch of everything, comes to the same.
+Which are new, `transforms/arrivals.py` and the ledger tell. Repeats are compared with what stands in silver/trades;
+that reads only the files around the repeats' own times, because a repeat whose time differs is not the same trade. The
+verdicts do not depend on what else is in a batch, so that a rebuild, which is one batch of everything, comes to the
+same.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,16 +19,13 @@ import pyarrow.compute as pc
 from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse import lake
-from lakehouse.presence import Key
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms import parse
 from lakehouse.transforms.time_ranges import in_ranges, time_ranges
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from lakehouse.id_ranges import IdRange
 
 POSITION = ("kafka_topic", "kafka_partition", "kafka_offset")
 
@@ -39,30 +36,6 @@ SAME_TIME_MICROS = 1000
 #: Repeats are looked for in windows of so many minutes.
 WINDOW_MINUTES = 5
 _WINDOW_MICROS = WINDOW_MINUTES * 60_000_000
-
-
-def fresh(trades: DataFrame, seen: Sequence[tuple[Key, IdRange]]) -> DataFrame:
-    """The rows to insert: each key's first by Kafka position, without the id ranges of `seen`."""
-    rows = parse.first_of_key(trades)
-    if not seen:
-        return rows
-    # As an Arrow table: rows of Python objects would need a Python worker process beside the JVM.
-    ranges = trades.sparkSession.createDataFrame(
-        pa.table(
-            {
-                "venue": [venue for (venue, _), _ in seen],
-                "symbol": [symbol for (_, symbol), _ in seen],
-                "seen_first": pa.array([first for _, (first, _) in seen], pa.int64()),
-                "seen_last": pa.array([last for _, (_, last) in seen], pa.int64()),
-            }
-        )
-    )
-    is_seen = (
-        (rows["venue"] == ranges["venue"])
-        & (rows["symbol"] == ranges["symbol"])
-        & rows["trade_id"].between(ranges["seen_first"], ranges["seen_last"])
-    )
-    return rows.join(F.broadcast(ranges), is_seen, "left_anti")
 
 
 def same_as_kept(trades: pa.Table, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -25,6 +25,7 @@ from lakehouse.streams.progress import (
     last_position,
     layer_progress,
     newest_position,
+    source_lag,
 )
 from lakehouse.streams.queries import AVAILABLE_NOW, FOLLOW, LAYERS, Started, require_layers, start_query
 from lakehouse.streams.session import build_session
@@ -180,7 +181,7 @@ def _followers(settings: Settings, layers: tuple[str, ...], run_id: str) -> Iter
     """
     running: dict[str, StreamRunner] = {}
     try:
-        for layer in layers[1:] if _is_long(settings, layers[0]) else ():
+        for layer in layers[1:] if _is_long(settings, layers) else ():
             follower = StreamRunner(settings, (layer,), run_id, FOLLOW)
             with contextlib.suppress(LakehouseError):
                 follower.start()
@@ -191,11 +192,12 @@ def _followers(settings: Settings, layers: tuple[str, ...], run_id: str) -> Iter
             follower.stop()
 
 
-def _is_long(settings: Settings, layer: str) -> bool:
-    """Whether a layer is more than one batch behind, of messages: below that, starting more at once costs more."""
-    prepare(settings, (layer,))
-    behind = max(table.lag or 0 for table in layer_progress(settings, layer, LayerCounter()).values())
-    return layer == "bronze" and behind > settings.max_offsets_per_trigger
+def _is_long(settings: Settings, layers: tuple[str, ...]) -> bool:
+    """Whether Bronze is more than a batch behind, with layers to follow it: below that, a start at once costs more."""
+    if layers[0] != "bronze" or len(layers) == 1:
+        return False
+    prepare(settings, ("bronze",))
+    return (source_lag(settings, "bronze") or 0) > settings.max_offsets_per_trigger
 
 
 def _bring_up_to_date(

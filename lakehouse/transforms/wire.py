@@ -22,8 +22,7 @@ from lakehouse.exchanges.model import Side, Source
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms import parse
-
-Mask = npt.NDArray[np.bool_]
+from lakehouse.transforms.columns import Mask, coded
 
 #: Columns of bronze/messages that a trade is made of.
 COLUMNS = ("topic", "partition", "offset", "ts_kafka", "value_raw")
@@ -137,10 +136,9 @@ def _columns(rows: Sequence[_Wire], ts_kafka: Any, settings: Settings) -> tuple[
 
 def _has_form(values: Any, form: str) -> Mask:
     """Names are few: each different one is looked at once."""
-    names = values.dictionary_encode()
-    fits = np.array([re.fullmatch(form, name) is not None for name in names.dictionary.to_pylist()], np.bool_)
-    found: Mask = fits[_numpy(names.indices)] if len(fits) else np.zeros(0, np.bool_)
-    return found
+    names, codes = coded(values)
+    fits: Mask = np.array([re.fullmatch(form, name) is not None for name in names], np.bool_)[codes]
+    return fits
 
 
 def _in_range(trades: pa.Table, left: Mask, places: npt.NDArray[np.int64]) -> Recognised:
