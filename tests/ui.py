@@ -69,9 +69,11 @@ def materialize_days(shown: Page, path: str, first: str, last: str) -> None:
     shown.goto(f"/assets/{path}")
     shown.locator("button").filter(has_text="Materialize").first.click()
     shown.get_by_role("button", name="Confirm").click()  # one query writes all tables of Gold
-    days = shown.get_by_role("dialog").get_by_placeholder("No matching partitions")
-    days.fill(f"[{first}...{last}]")
+    days = shown.get_by_role("dialog").get_by_role("textbox")  # its placeholder changes with what is chosen
+    chosen = f"[{first}...{last}]"
+    days.fill(chosen)
     days.press("Enter")
+    expect(days).to_have_value(chosen)
     shown.get_by_role("button", name="Launch backfill").click()
     expect(shown.get_by_text("Created backfill").first).to_be_visible()
 
