@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lakehouse import lake
 from lakehouse.presence import Key
 from lakehouse.settings import Settings, load_settings
-from lakehouse.streams import batch_files
+from lakehouse.streams import batch_files, batch_plan
 from lakehouse.streams.gold_bars import Touched
 from lakehouse.streams.gold_complete import IdGroup
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES, Table
@@ -95,7 +95,7 @@ def test_a_large_file_comes_in_chunks(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_the_same_object_has_the_same_path(uri: str, path: str) -> None:
-    assert batch_files._path(uri) == path
+    assert batch_plan._path(uri) == path
 
 
 # ---------------------------------------------------------------------------------------------------- touched

@@ -81,7 +81,7 @@ def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | 
         lake.ensure_tables(settings)
         cut = _cut(settings, say)
         position = _position(settings)
-        spark = build_session(settings)
+        spark = build_session(settings, bulk=True)
         messages = lake.row_count(lake.open_table(settings, BRONZE_MESSAGES, position))
         say(f"reading {messages:,} messages of bronze/messages up to version {position}, as far as Silver has")
         with contents(spark, settings, position) as new:

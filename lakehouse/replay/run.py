@@ -103,7 +103,7 @@ def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Ou
             report.rules[name] = RuleReport(name, count)
     for rows in open_messages(settings, rule, () if rule else LEFT_ALONE):
         settled: list[tuple[int, Verdict]] = []
-        for number, verdict in enumerate(judge(rows, settings, lambda: build_session(settings))):
+        for number, verdict in enumerate(judge(rows, settings, lambda: build_session(settings, bulk=True))):
             if limit is not None and report.settled >= limit:
                 break
             taken = verdict if outbox is None or outbox.takes(verdict) else BAD

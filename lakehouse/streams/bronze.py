@@ -1,29 +1,41 @@
 """Kafka → bronze/messages: every message, as received.
 
 Guarantee: exactly once. Spark's checkpoint says which offsets a batch holds; Delta's transaction id skips a batch that
-the table has already taken. `failOnDataLoss` stays true: messages that expired unread stop the stream instead of
-vanishing. A lost checkpoint is rebuilt from the offsets in the table itself.
+the table has already taken. The messages themselves are read here, past the JVM (docs/adr/0009), and each offset has to
+be there. `failOnDataLoss` stays true: messages that expired unread stop the stream instead of vanishing. A lost
+checkpoint is rebuilt from the offsets in the table itself.
 Gap: messages that Kafka's retention removed before we read them cannot come back; the stream says so and stops.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE, Message
+from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
 from lakehouse import lake
+from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader
 from lakehouse.broker.topics import end_offsets
+from lakehouse.errors import RetriableError
 from lakehouse.lag import Offsets
 from lakehouse.settings import Settings
+from lakehouse.streams import batch_plan
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, committed_batch
-from lakehouse.streams.checkpoints import kafka_rows, kafka_rows_by_partition
+from lakehouse.streams.checkpoints import kafka_rows_by_partition
 from lakehouse.tables import BRONZE_MESSAGES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-#: Below this a batch becomes one file a topic; above, Kafka's partitions are written side by side.
-SMALL_BATCH_ROWS = 200_000
+#: Kafka's own number of a timestamp's type, by confluent-kafka's.
+_TS_TYPES = {TIMESTAMP_NOT_AVAILABLE: -1, TIMESTAMP_CREATE_TIME: 0, TIMESTAMP_LOG_APPEND_TIME: 1}
+
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
@@ -73,36 +85,14 @@ def starting_after_table(settings: Settings) -> str | None:
 
 def write_batch(messages: DataFrame, batch_id: int, context: BatchContext) -> BatchResult:
     """Append one batch of messages."""
-    from pyspark.sql import functions as F  # noqa: N812
-
     settings = context.settings
-    app_id = context.app_id(BRONZE_MESSAGES)
     end: Offsets = context.checkpoint.offset(batch_id) or {}
-    before: Offsets | None = context.checkpoint.offset(batch_id - 1)
-    rows = messages.select(
-        "topic",
-        "partition",
-        "offset",
-        F.col("timestamp").alias("ts_kafka"),
-        F.col("timestampType").alias("ts_type"),
-        "key",
-        F.col("value").alias("value_raw"),
-        F.to_date("timestamp").alias("ingest_date"),
-    )
-    start = before if before is not None else _first_offsets(messages, end)
-    expected = kafka_rows(start, end)
-    if expected <= SMALL_BATCH_ROWS:
-        rows = rows.coalesce(1)
+    ranges = batch_plan.offsets_of(messages)
+    start = starts_of(ranges, end)
+    app_id = context.app_id(BRONZE_MESSAGES)
     taken = committed_batch(settings, BRONZE_MESSAGES, app_id)
-    if expected and (taken is None or taken < batch_id):
-        (
-            rows.write.format("delta")
-            .mode("append")
-            .option("txnAppId", app_id)
-            .option("txnVersion", batch_id)
-            .partitionBy(*BRONZE_MESSAGES.partition_by)
-            .save(lake.table_uri(settings, BRONZE_MESSAGES))
-        )
+    if ranges and (taken is None or taken < batch_id):
+        _append(ranges, settings, Transaction(app_id, batch_id))
     places = {
         (topic, int(partition)): PartitionRows(rows, rows)
         for topic, partitions in kafka_rows_by_partition(start, end).items()
@@ -113,10 +103,63 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext) -> Ba
     return BatchResult.of_partitions(places, start, end, {BRONZE_MESSAGES.path: version})
 
 
-def _first_offsets(messages: DataFrame, end: Offsets) -> Offsets:
-    """Where the first batch of a checkpoint begins; Spark writes down only where it ends."""
-    rows = messages.groupBy("topic", "partition").agg({"offset": "min"}).collect()
-    first: Offsets = {topic: dict(partitions) for topic, partitions in end.items()}
-    for topic, partition, offset in rows:
-        first[topic][str(partition)] = offset
-    return first
+def starts_of(ranges: Sequence[OffsetRange], end: Offsets) -> Offsets:
+    """Where a batch begins in every partition; where it holds none of its messages, that is where it ends."""
+    starts: Offsets = {topic: dict(partitions) for topic, partitions in end.items()}
+    for one in ranges:
+        starts[one.topic][str(one.partition)] = one.first
+    return starts
+
+
+def _append(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transaction) -> None:
+    """One commit of these messages, written while they are read.
+
+    Raises what the reader raises, and RetriableError where another writer was faster; nothing is committed then.
+    """
+    failure: list[BaseException] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            with OffsetRangeReader(settings.bootstrap()) as reader:
+                for place, messages in reader.read(ranges):
+                    yield rows_of(place, messages)
+        except BaseException as error:  # on its way through Rust it would become a line of text
+            failure.append(error)
+            raise
+
+    table = lake.open_table(settings, BRONZE_MESSAGES)
+    rows = pa.RecordBatchReader.from_batches(lake.arrow_schema(BRONZE_MESSAGES), batches())
+    properties = CommitProperties(app_transactions=[transaction], max_commit_retries=0)
+    try:
+        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER)
+    except Exception as error:
+        if failure:
+            raise failure[0] from None
+        if isinstance(error, CommitFailedError):
+            raise RetriableError(
+                f"{BRONZE_MESSAGES.path} took somebody else's commit in the place of this batch's ({error})",
+                "one writer",
+                "stop the other one; this one can be started again",
+            ) from None
+        raise
+
+
+def rows_of(place: tuple[str, int], messages: Sequence[Message]) -> pa.RecordBatch:
+    """Messages of one topic and partition as rows of bronze/messages. Kafka's milliseconds become microseconds."""
+    topic, partition = place
+    times = [message.timestamp() for message in messages]
+    at = pa.array([ms for _, ms in times], pa.timestamp("ms", tz="UTC"))
+    count = len(messages)
+    return pa.RecordBatch.from_pydict(
+        {
+            "topic": pa.repeat(pa.scalar(topic, pa.string()), count),
+            "partition": pa.repeat(pa.scalar(partition, pa.int32()), count),
+            "offset": pa.array([message.offset() for message in messages], pa.int64()),
+            "ts_kafka": at.cast(pa.timestamp("us", tz="UTC")),
+            "ts_type": pa.array([_TS_TYPES[kind] for kind, _ in times], pa.int32()),
+            "key": pa.array([message.key() for message in messages], pa.binary()),
+            "value_raw": pa.array([message.value() for message in messages], pa.binary()),
+            "ingest_date": at.cast(pa.date32()),
+        },
+        schema=lake.arrow_schema(BRONZE_MESSAGES),
+    )

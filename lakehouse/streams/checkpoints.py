@@ -140,8 +140,3 @@ def kafka_rows_by_partition(start: Offsets, end: Offsets) -> Offsets:
         topic: {number: last - start.get(topic, {}).get(number, last) for number, last in partitions.items()}
         for topic, partitions in end.items()
     }
-
-
-def kafka_rows(start: Offsets, end: Offsets) -> int:
-    """Messages between two Kafka positions, in all."""
-    return sum(sum(partitions.values()) for partitions in kafka_rows_by_partition(start, end).values())

@@ -9,7 +9,7 @@ same.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,8 @@ from pyspark.sql import functions as F  # noqa: N812
 from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.time_ranges import in_ranges, time_ranges
+from lakehouse.transforms.columns import integers
+from lakehouse.transforms.time_ranges import in_ranges, sql_in_ranges, time_ranges
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -36,17 +37,69 @@ SAME_TIME_MICROS = 1000
 #: Repeats are looked for in windows of so many minutes.
 WINDOW_MINUTES = 5
 _WINDOW_MICROS = WINDOW_MINUTES * 60_000_000
+_WINDOW = dt.timedelta(minutes=WINDOW_MINUTES)
+_SLACK = dt.timedelta(microseconds=SAME_TIME_MICROS)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+#: What makes a repeat the same trade; the time is the last, as it is compared in another way.
+_CONTENT = ("price", "size", "side", "ts_event")
+
+#: Rows of silver/trades that repeats are compared with at a time.
+_JOIN_ROWS = 65_536
 
 
 def same_as_kept(trades: pa.Table, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which rows have the content, as `conflicts` compares it, of the row of the same key at the place `kept`."""
     same = np.ones(trades.num_rows, np.bool_)
-    for name in ("price", "size", "side"):
+    for name in _CONTENT[:-1]:
         values = trades.column(name)
         same &= pc.equal(values, values.take(kept)).to_numpy()
     times = trades.column("ts_event").cast(pa.int64()).to_numpy()
     found: npt.NDArray[np.bool_] = same & (np.abs(times - times[kept]) < SAME_TIME_MICROS)
     return found
+
+
+def unlike_silver(repeated: pa.Table, settings: Settings) -> npt.NDArray[np.bool_]:
+    """Which rows do not have the content, as `conflicts` compares it, of their id's row in silver/trades.
+
+    Most repeats have it: so Spark is asked about few, or none. Reads what `near` reads.
+    """
+    names = (*SILVER_TRADES.key, *_CONTENT)
+    rows = repeated.select(names).append_column("row", pa.array(np.arange(repeated.num_rows)))
+    unlike = np.ones(repeated.num_rows, np.bool_)
+    windows = np.unique(rows.column("ts_event").cast(pa.int64()).to_numpy() // _WINDOW_MICROS) * _WINDOW_MICROS
+    starts = (_EPOCH + dt.timedelta(microseconds=start) for start in windows.tolist())
+    times = sql_in_ranges(time_ranges(starts, _WINDOW, _SLACK))
+    query = f"SELECT {', '.join(names)} FROM t WHERE {times}"
+    for some in _chunks(lake.sql_batches(settings, query, t=SILVER_TRADES)):
+        its = some.rename_columns([name if name in SILVER_TRADES.key else f"its_{name}" for name in names])
+        pairs = rows.join(its, list(SILVER_TRADES.key), join_type="inner")
+        same = np.ones(pairs.num_rows, np.bool_)
+        for name in _CONTENT[:-1]:
+            same &= pc.equal(pairs.column(name), pairs.column(f"its_{name}")).to_numpy()
+        distance = integers(pairs.column("ts_event")) - integers(pairs.column("its_ts_event"))
+        unlike[pairs.column("row").to_numpy()[same & (np.abs(distance) < SAME_TIME_MICROS)]] = False
+    return unlike
+
+
+def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Record batches in pieces of some size, in the types of silver/trades."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        waiting.append(batch)
+        rows += batch.num_rows
+        if rows >= _JOIN_ROWS:
+            yield _typed(waiting)
+            waiting, rows = [], 0
+    if rows:
+        yield _typed(waiting)
+
+
+def _typed(batches: list[pa.RecordBatch]) -> pa.Table:
+    table = pa.Table.from_batches(batches)
+    schema = lake.arrow_schema(SILVER_TRADES)
+    return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
 
 
 def repeats(trades: DataFrame, inserted: DataFrame) -> DataFrame:
@@ -60,9 +113,7 @@ def conflicts(repeated: DataFrame, kept: DataFrame) -> DataFrame:
     `kept` holds at least the trades of silver/trades that are `near` the repeats. Price, size and side are compared by
     value; the time within a millisecond.
     """
-    there = kept.select(
-        *SILVER_TRADES.key, *(F.col(name).alias(f"its_{name}") for name in ("price", "size", "side", "ts_event"))
-    )
+    there = kept.select(*SILVER_TRADES.key, *(F.col(name).alias(f"its_{name}") for name in _CONTENT))
     distance = F.abs(F.unix_micros("ts_event") - F.unix_micros("its_ts_event"))
     same = (
         (F.col("price") == F.col("its_price"))
@@ -106,8 +157,7 @@ def near(trades: DataFrame, settings: Settings) -> DataFrame:
     """The rows of silver/trades around the times of some trades."""
     window = F.window("ts_event", f"{WINDOW_MINUTES} minutes").getField("start")
     starts: Iterable[dt.datetime] = {row["w"] for row in trades.select(window.alias("w")).distinct().collect()}
-    slack = dt.timedelta(microseconds=SAME_TIME_MICROS)
-    ranges = time_ranges(starts, dt.timedelta(minutes=WINDOW_MINUTES), slack)
+    ranges = time_ranges(starts, _WINDOW, _SLACK)
     silver = trades.sparkSession.read.format("delta").load(lake.table_uri(settings, SILVER_TRADES))
     return silver.where(in_ranges(ranges))
 

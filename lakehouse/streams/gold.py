@@ -22,7 +22,7 @@ from deltalake import Transaction
 from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchContext, BatchResult
-from lakehouse.streams.batch_files import files_of
+from lakehouse.streams.batch_plan import files_of
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.gold_bars import Touched
 from lakehouse.streams.gold_complete import Completeness

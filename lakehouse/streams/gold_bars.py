@@ -19,10 +19,10 @@ from lakehouse.presence import Key
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
-from lakehouse.streams.gold_rows import Place, literal
+from lakehouse.streams.gold_rows import Place
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, finished, fold, joined
-from lakehouse.transforms.time_ranges import TimeRange, time_ranges
+from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges, time_ranges
 
 MINUTE = dt.timedelta(minutes=1)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -115,12 +115,7 @@ def minute_bars(
 def _trades_in(settings: Settings, version: int, ranges: Sequence[TimeRange]) -> Iterator[pa.Table]:
     if version < 0 or not ranges:
         return
-    times = " OR ".join(
-        f"(event_date BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
-        f"AND ts_event >= {literal(one.start)} AND ts_event < {literal(one.end)})"
-        for one in ranges
-    )
-    query = f"SELECT {', '.join(TRADE_COLUMNS)} FROM t WHERE {times}"
+    query = f"SELECT {', '.join(TRADE_COLUMNS)} FROM t WHERE {sql_in_ranges(ranges)}"
     schema = pa.schema([lake.arrow_schema(SILVER_TRADES).field(name) for name in TRADE_COLUMNS])
     for batch in lake.sql_batches(settings, query, t=lake.open_table(settings, SILVER_TRADES, version)):
         yield pa.table(batch).cast(schema)

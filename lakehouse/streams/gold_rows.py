@@ -8,18 +8,19 @@ Gap: it compares with the rows that it is given as existing: nobody else may wri
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, Transaction
+import pyarrow.compute as pc
+from deltalake import CommitProperties, Transaction, write_deltalake
 
 from lakehouse import lake
 from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
-from lakehouse.transforms.time_ranges import TimeRange
+from lakehouse.transforms.time_ranges import TimeRange, literal
 
 #: What is not content: a bar that becomes final is the same bar.
 MAINTAINED = ("is_final", "revision", "updated_at", "bar_date")
@@ -110,30 +111,47 @@ def sync(
     now = dt.datetime.now(dt.UTC)
     schema = lake.arrow_schema(table)
     before = dict(zip(places_of(table, existing), existing.to_pylist(), strict=True))
-    content = [name for name in table.column_names if name not in MAINTAINED]
-    write: list[dict[str, Any]] = []
-    inserted = updated = 0
     places = places_of(table, computed)
-    for place, row in zip(places, computed.to_pylist(), strict=True):
-        old = before.get(place)
-        if old is None:
-            inserted += 1
-            write.append({**row, "revision": 1, "updated_at": now})
-        elif any(old[name] != row[name] for name in content):
-            updated += 1
-            final = {"is_final": old["is_final"] or row["is_final"]} if "is_final" in row else {}
-            write.append({**row, **final, "revision": old["revision"] + 1, "updated_at": now})
-        elif row.get("is_final") and not old["is_final"]:
-            updated += 1
-            write.append({**old, "is_final": True})
+    is_new = pa.array([place not in before for place in places], pa.bool_())
+    inserted = _first_rows(computed.filter(is_new), schema, now)
+    changed = _changed(table, before, computed.filter(pc.invert(is_new)), now)
     gone = [before[place] for place in before.keys() - set(places)]
-    for row in write:
-        row["bar_date"] = row["bar_start"].astimezone(dt.UTC).date()
-    if write or gone:
-        source = pa.Table.from_pylist([*write, *gone], schema=schema)
-        flags = pa.array([False] * len(write) + [True] * len(gone), pa.bool_())
+    if changed or gone:
+        source = pa.concat_tables([inserted, pa.Table.from_pylist([*changed, *gone], schema=schema)])
+        kept = inserted.num_rows + len(changed)
+        flags = pa.array([False] * kept + [True] * len(gone), pa.bool_())
         _merge(target, table, source.append_column("gone", flags), of_silver)
-    return RowChanges(inserted, updated, len(gone), computed.num_rows)
+    elif inserted.num_rows:
+        write_deltalake(target, inserted, mode="append", commit_properties=_properties(of_silver))
+    return RowChanges(inserted.num_rows, len(changed), len(gone), computed.num_rows)
+
+
+def _first_rows(computed: pa.Table, schema: pa.Schema, now: dt.datetime) -> pa.Table:
+    """Rows that the table does not have, as it gets them."""
+    count = computed.num_rows
+    added = {
+        "revision": pa.repeat(pa.scalar(1, schema.field("revision").type), count),
+        "updated_at": pa.repeat(pa.scalar(now, schema.field("updated_at").type), count),
+        "bar_date": computed.column("bar_start").cast(UTC_MICROS).cast(pa.date32()),
+    }
+    columns = {name: added[name] if name in added else computed.column(name) for name in schema.names}
+    return pa.table(columns).cast(schema)
+
+
+def _changed(
+    table: Table, before: Mapping[Place, dict[str, Any]], computed: pa.Table, now: dt.datetime
+) -> list[dict[str, Any]]:
+    """Of rows that the table has, those that are to be written: with other content, or final now."""
+    content = [name for name in table.column_names if name not in MAINTAINED]
+    found: list[dict[str, Any]] = []
+    for place, row in zip(places_of(table, computed), computed.to_pylist(), strict=True):
+        old = before[place]
+        if any(old[name] != row[name] for name in content):
+            final = {"is_final": old["is_final"] or row["is_final"]} if "is_final" in row else {}
+            found.append({**old, **row, **final, "revision": old["revision"] + 1, "updated_at": now})
+        elif row.get("is_final") and not old["is_final"]:
+            found.append({**old, "is_final": True})
+    return found
 
 
 def set_final(settings: Settings, table: Table, bars: Iterable[Place]) -> None:
@@ -154,7 +172,7 @@ def _merge(target: Any, table: Table, source: pa.Table, of_silver: Transaction) 
         _same_row(table, source),
         source_alias="s",
         target_alias="t",
-        commit_properties=CommitProperties(app_transactions=[of_silver]),
+        commit_properties=_properties(of_silver),
     )
     if any(source.column("gone").to_pylist()):
         merger = merger.when_matched_delete(predicate="s.gone")
@@ -163,14 +181,12 @@ def _merge(target: Any, table: Table, source: pa.Table, of_silver: Transaction) 
     ).execute()
 
 
+def _properties(of_silver: Transaction) -> CommitProperties:
+    return CommitProperties(app_transactions=[of_silver])
+
+
 def _same_row(table: Table, source: pa.Table) -> str:
     """The condition that joins source and target; the dates let Delta leave all other partitions alone."""
     dates = ", ".join(f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").to_pylist()}))
     same = " AND ".join(f"t.{name} = s.{name}" for name in (*table.key, "bar_date"))
     return f"t.bar_date IN ({dates}) AND {same}"
-
-
-def literal(at: dt.datetime) -> str:
-    """A constant of the type of the timestamps, so that statistics of files can be compared with it."""
-    micros = (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
-    return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -163,33 +162,49 @@ def materialize(
     layers = require_layers(layers)
     run_id = run_id or standalone_run_id()
     result: dict[str, TableProgress] = {}
-    with _followers(settings, layers, run_id) as followers:
+    with _Followers(settings, layers[1:] if _is_long(settings, layers) else (), run_id) as followers:
         for layer in layers:
-            counter = LayerCounter()
-            if layer in followers:
-                counter = followers[layer].counters[layer]
-                followers.pop(layer).stop(timeout, grace=timeout)
+            counter = followers.end(layer, timeout)
             result |= _bring_up_to_date(settings, layer, run_id, counter, time.monotonic() + timeout)
     return result
 
 
-@contextlib.contextmanager
-def _followers(settings: Settings, layers: tuple[str, ...], run_id: str) -> Iterator[dict[str, StreamRunner]]:
+class _Followers:
     """The layers behind the first, already at work on what it writes; so a long catch-up uses more than one core.
 
-    A layer that somebody else holds, or that cannot start, is left out: what is wrong shows when its turn comes.
+    They start beside the first one's first batch. One that somebody else holds, or that cannot start, is left out: what
+    is wrong shows when its turn comes.
     """
-    running: dict[str, StreamRunner] = {}
-    try:
-        for layer in layers[1:] if _is_long(settings, layers) else ():
-            follower = StreamRunner(settings, (layer,), run_id, FOLLOW)
-            with contextlib.suppress(LakehouseError):
-                follower.start()
-                running[layer] = follower
-        yield running
-    finally:
-        for follower in running.values():
-            follower.stop()
+
+    def __init__(self, settings: Settings, layers: tuple[str, ...], run_id: str) -> None:
+        self._runners = {layer: StreamRunner(settings, (layer,), run_id, FOLLOW) for layer in layers}
+        self._starters = {
+            layer: threading.Thread(target=self._start, args=(layer,), name=f"follow-{layer}") for layer in layers
+        }
+
+    def _start(self, layer: str) -> None:
+        with contextlib.suppress(Exception):
+            self._runners[layer].start()
+
+    def end(self, layer: str, timeout: float) -> LayerCounter:
+        """End a follower when its batch is done; what it has counted, nothing where there was none."""
+        if layer not in self._runners:
+            return LayerCounter()
+        self._starters.pop(layer).join()
+        runner = self._runners.pop(layer)
+        runner.stop(timeout, grace=timeout)
+        return runner.counters[layer]
+
+    def __enter__(self) -> _Followers:
+        for starter in self._starters.values():
+            starter.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for layer in tuple(self._runners):
+            self.end(layer, timeout=30.0)
 
 
 def _is_long(settings: Settings, layers: tuple[str, ...]) -> bool:

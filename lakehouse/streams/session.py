@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.jars import spark_jars
 from lakehouse.java import find_java
 from lakehouse.settings import Settings
+from lakehouse.streams import class_archive
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,38 +42,63 @@ SESSION_CONF = {
     "spark.sql.streaming.pollingDelay": "250ms",
 }
 
+#: Of a session that says what batches hold and works on few rows: to generate and compile code for them costs more than
+#: it saves. With the two of `QUICK_JAVA` a start takes a third of its time (docs/adr/0009).
+QUICK_CONF = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+QUICK_JAVA = ("-XX:TieredStopAtLevel=1",)
+
+#: Of a session that works on many rows. Without it a generated method beyond 8,000 bytes is interpreted for ever.
+BULK_JAVA = ("-XX:-DontCompileHugeMethods",)
+
 #: Only for a master inside this process: loopback, and a heap that gives memory back to a laptop.
-LOCAL_CONF = {
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.extraJavaOptions": (
-        "-XX:+UseG1GC -XX:G1PeriodicGCInterval=60000 -XX:ReservedCodeCacheSize=256m -Xss4m "
-        # Without it a generated method beyond 8,000 bytes is interpreted for ever.
-        "-XX:-DontCompileHugeMethods"
-    ),
-}
+LOCAL_CONF = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+LOCAL_JAVA = ("-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000", "-XX:ReservedCodeCacheSize=256m", "-Xss4m")
 
 
-def build_session(settings: Settings) -> SparkSession:
+#: Layers start side by side.
+_ONE_START = threading.Lock()
+
+
+def build_session(settings: Settings, bulk: bool = False, java_options: tuple[str, ...] = ()) -> SparkSession:
     """The SparkSession of this process, made on the first call and shared after it.
 
+    `bulk` where Spark itself works on many rows, as a rebuild of Silver does; a stream's rows are not Spark's.
     Raises MissingDependencyError where Java or the jars are not to be had.
     """
     from pyspark.sql import SparkSession
 
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        return active
-    os.environ["JAVA_HOME"] = str(find_java(for_spark=True).parent.parent)
+    with _ONE_START:
+        active = SparkSession.getActiveSession()
+        return active if active is not None else _start(settings, bulk, java_options)
+
+
+def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    java = find_java(for_spark=True)
+    os.environ["JAVA_HOME"] = str(java.parent.parent)
     builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)
     conf = {
         **SESSION_CONF,
-        **(LOCAL_CONF if settings.spark_master.startswith("local") else {}),
+        **({} if bulk else QUICK_CONF),
         "spark.driver.memory": settings.spark_driver_memory,
-        "spark.jars": ",".join(str(jar) for jar in spark_jars()),
+        **_places(settings, java, (BULK_JAVA if bulk else QUICK_JAVA) + java_options),
     }
     for name, value in conf.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def _places(settings: Settings, java: Path, options: tuple[str, ...]) -> dict[str, str]:
+    """What depends on where the driver runs. A cluster gets the jars sent and keeps its own Java options."""
+    jars = [str(jar) for jar in spark_jars()]
+    if not settings.spark_master.startswith("local"):
+        return {"spark.jars": ",".join(jars)}
+    options = LOCAL_JAVA + class_archive.java_options(java) + options
+    # On the class path, unlike `spark.jars`, they can come from the archive of classes.
+    return LOCAL_CONF | {
+        "spark.driver.extraClassPath": os.pathsep.join(jars),
+        "spark.driver.extraJavaOptions": " ".join(options),
+    }

@@ -27,7 +27,7 @@ from lakehouse import lake
 from lakehouse.errors import RetriableError
 from lakehouse.presence import Key
 from lakehouse.settings import Settings
-from lakehouse.streams import batch_files, dedup
+from lakehouse.streams import batch_files, batch_plan, dedup
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, Place, rows_by_place
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.continuity import Ledger
@@ -123,7 +123,7 @@ def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
     """Read a batch; what Spark keeps of it goes with the block."""
     trades: list[pa.Table] = [lake.arrow_schema(SILVER_TRADES).empty_table()]
     rest: list[pa.Table] = []
-    files = batch_files.files_of(messages, lake.table_uri(settings, BRONZE_MESSAGES))
+    files = batch_plan.files_of(messages, lake.table_uri(settings, BRONZE_MESSAGES))
     for chunk in batch_files.read_chunks(settings, BRONZE_MESSAGES, files, _COLUMNS):
         if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
             rest.append(chunk)
@@ -161,9 +161,11 @@ def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings:
     for island in outcome.arrived:
         outcome.inserted[island.place] = outcome.inserted.get(island.place, 0) + island.ids
     if fresh is not trades:
-        doubtful = trades.filter(pa.array(~new & (seen | ~dedup.same_as_kept(trades, arrivals.kept()))))
-        if doubtful.num_rows:
-            outcome.conflicts = _quarantine_conflicts(doubtful, messages, settings)
+        doubtful = ~new & ~seen & ~dedup.same_as_kept(trades, arrivals.kept())
+        if seen.any():
+            doubtful[seen] = dedup.unlike_silver(trades.filter(pa.array(seen)), settings)
+        if doubtful.any():
+            outcome.conflicts = _quarantine_conflicts(trades.filter(pa.array(doubtful)), messages, settings)
     if pending:  # an earlier process may have got anywhere with it: what counts is what the table holds of it
         outcome.inserted = dedup.inserted_by_partition(messages.sparkSession.createDataFrame(trades), settings)
     return outcome

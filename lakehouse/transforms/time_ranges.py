@@ -1,4 +1,7 @@
-"""Few time ranges for many windows: a filter that lets Delta skip the files of all other times."""
+"""Few time ranges for many windows: a filter that lets Delta skip the files of all other times.
+
+For Spark and, in SQL, for DataFusion.
+"""
 
 from __future__ import annotations
 
@@ -57,3 +60,21 @@ def in_ranges(ranges: Sequence[TimeRange]) -> Column:
             & (F.col("ts_event") < F.lit(one.end))
         )
     return condition
+
+
+def sql_in_ranges(ranges: Sequence[TimeRange]) -> str:
+    """The same condition in SQL; false for no range."""
+    return (
+        " OR ".join(
+            f"(event_date BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
+            f"AND ts_event >= {literal(one.start)} AND ts_event < {literal(one.end)})"
+            for one in ranges
+        )
+        or "false"
+    )
+
+
+def literal(at: dt.datetime) -> str:
+    """A constant of the type of the timestamps, so that statistics of files can be compared with it."""
+    micros = (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""

@@ -1,0 +1,149 @@
+"""Reads ranges of offsets from Kafka, each message of them once and in order, or says which is missing.
+
+Guarantee: what is handed over is exactly the ranges asked for: offset after offset of every partition. A message that
+is not there any more (retention, DeleteRecords, compaction) is an error and never skipped; so is a range that does not
+come. Checksums are verified. Gap: a topic that is written in transactions has offsets without a message; ours are not.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from lakehouse.broker.topics import librdkafka_log
+from lakehouse.errors import BrokerUnavailableError, TerminalError
+
+#: Messages handed over at a time: a few MB of Python objects, however long the ranges.
+CHUNK_MESSAGES = 10_000
+
+#: Seconds without any message of a range that Kafka says it has.
+SILENT_SECONDS = 60.0
+
+#: Errors of a partition that stay: the offset asked for is not in the log (any more).
+_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+
+
+class OffsetRange(NamedTuple):
+    """Messages of one partition, from an offset up to, not including, another."""
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+
+
+class MessagesLostError(TerminalError):
+    """Kafka no longer has messages that were not read yet."""
+
+
+class OffsetRangeReader:
+    """A consumer without a group of its own that keeps its connections between ranges. A context manager."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"ranges-{uuid.uuid4().hex}",  # asked for by librdkafka; nothing is ever committed
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "check.crcs": True,
+                "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 5,  # a full local queue is emptied in less than the default's second
+            },
+            logger=librdkafka_log,
+        )
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._consumer.close()
+
+    def __enter__(self) -> OffsetRangeReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[tuple[tuple[str, int], list[Message]]]:
+        """Runs of messages of one (topic, partition), in the order of its offsets, until all ranges have been read.
+
+        Raises MessagesLostError where Kafka no longer has one of them, BrokerUnavailableError where none comes for
+        `SILENT_SECONDS`.
+        """
+        ends = {(one.topic, one.partition): one.end for one in ranges if one.first < one.end}
+        expected = {(one.topic, one.partition): one.first for one in ranges if one.first < one.end}
+        self._consumer.assign([TopicPartition(topic, at, first) for (topic, at), first in expected.items()])
+        heard, reason = time.monotonic(), "no message came"
+        try:
+            while expected:
+                for place, messages in _by_place(self._consumer.consume(CHUNK_MESSAGES, 0.2)).items():
+                    reason = _newest_error(messages, expected.get(place)) or reason
+                    if place not in expected:  # read to its end already; the rest is another batch's
+                        continue
+                    run = _in_order(place, messages, expected[place], ends[place])
+                    if not run:
+                        continue
+                    heard = time.monotonic()
+                    expected[place] += len(run)
+                    if expected[place] == ends[place]:
+                        del expected[place]
+                        self._consumer.incremental_unassign([TopicPartition(*place)])
+                    yield place, run
+                if time.monotonic() - heard > SILENT_SECONDS:
+                    (topic, at), first = next(iter(expected.items()))
+                    raise BrokerUnavailableError(
+                        f"offset {first} of {topic}/{at} did not come from Kafka at {self._bootstrap} within "
+                        f"{SILENT_SECONDS:g} s ({reason})",
+                        remedy="try again",
+                    )
+        finally:
+            self._consumer.unassign()
+
+
+def _newest_error(messages: list[Message], first: int | None) -> str | None:
+    """The newest error among a place's messages, None where there is none. librdkafka tries again by itself.
+
+    Raises MessagesLostError where Kafka does not have the offset `first`, which is still to come.
+    """
+    reason = None
+    for message in messages:
+        error = message.error()
+        if error is None:
+            continue
+        if first is not None and error.code() in _LOST:
+            raise _lost((str(message.topic()), int(message.partition() or 0)), first, f"none ({error.str()})")
+        reason = error.str()
+    return reason
+
+
+def _by_place(messages: list[Message]) -> dict[tuple[str, int], list[Message]]:
+    places: dict[Any, list[Message]] = {}
+    for message in messages:
+        places.setdefault((message.topic(), message.partition()), []).append(message)
+    return places
+
+
+def _in_order(place: tuple[str, int], messages: list[Message], first: int, end: int) -> list[Message]:
+    """The messages of a run that belong to a range. Raises MessagesLostError where an offset is left out."""
+    run = [message for message in messages if message.error() is None and message.offset() < end]  # type: ignore[operator]
+    for expected, message in enumerate(run, first):
+        if message.offset() != expected:
+            raise _lost(place, expected, str(message.offset()))
+    return run
+
+
+def _lost(place: tuple[str, int], expected: int, found: str) -> MessagesLostError:
+    topic, partition = place
+    return MessagesLostError(
+        f"offset {found} in {topic}/{partition} of Kafka",
+        f"offset {expected}, which was not read yet and is gone (retention, deletion or compaction)",
+        "restore the topic, or start a new lakehouse and mend it from the venues; nothing has been skipped",
+    )
