@@ -6,9 +6,14 @@ identifiers. Gap: object-store credentials are taken from the environment by del
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import os
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -32,6 +37,10 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
 #: Delta table properties of every table. A log checkpoint costs a small batch 4 s (shared measurements), so it is made
 #: every 100 commits instead of every 10.
 PROPERTIES = {"delta.checkpointInterval": "100"}
+
+
+#: Tables that a thread keeps open: more than a lakehouse has.
+MOST_OPENED = 32
 
 
 def bar_tables(settings: Settings) -> tuple[tuple[Table, int], ...]:
@@ -106,14 +115,53 @@ def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
 
 
 def open_table(settings: Settings, table: Table, version: int | None = None) -> DeltaTable:
-    """The table at its newest, or a given, version. Raises TerminalError where there is none."""
+    """The table at its newest, or a given, version. Raises TerminalError where there is none.
+
+    A table at its newest version is the same object in all of a thread, and moves on with every call: who needs what it
+    is now notes its version.
+    """
     uri = table_uri(settings, table)
     try:
-        return DeltaTable(uri, version=version)
+        return _newest(uri) if version is None else DeltaTable(uri, version=version)
     except TableNotFoundError:
         raise TerminalError(
             f"no table {table.path} in {settings.lake}", "a lake that a stream has written", "start `lakehouse stream`"
         ) from None
+
+
+class _Opened(threading.local):
+    """Newest tables of one thread by their place, with what tells that the place has got another table."""
+
+    def __init__(self) -> None:
+        self.tables: OrderedDict[str, tuple[DeltaTable, object]] = OrderedDict()
+
+
+_opened = _Opened()
+
+
+def _newest(uri: str) -> DeltaTable:
+    """To read a log anew takes ten times as long as to read on, and a batch looks at a dozen tables."""
+    first = _first_commit(uri)
+    table, known = _opened.tables.pop(uri, (None, None))
+    if table is None or known != first:
+        table = DeltaTable(uri)
+    else:
+        table.update_incremental()
+    _opened.tables[uri] = table, first
+    if len(_opened.tables) > MOST_OPENED:
+        _opened.tables.popitem(last=False)
+    return table
+
+
+def _first_commit(uri: str) -> object:
+    """What a table that was made anew at the same place does not share with the old one; None where nobody can tell.
+
+    On an object store nobody can: there a live process must not outlive its tables.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        file = os.stat(Path(uri.removeprefix("file://")) / "_delta_log" / f"{0:020}.json")
+        return file.st_ino, file.st_mtime_ns
+    return None
 
 
 def row_count(delta_table: DeltaTable) -> int:

@@ -196,8 +196,8 @@ def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
 
     Raises OtherWriterError where somebody else has written meanwhile.
     """
-    before = lake.open_table(settings, SILVER_TRADES)
-    number = (before.transaction_version(APPENDS) or 0) + 1
+    there = lake.open_table(settings, SILVER_TRADES)
+    before, number = there.version(), (there.transaction_version(APPENDS) or 0) + 1
     (
         rows.write.format("delta")
         .mode("overwrite")
@@ -208,10 +208,10 @@ def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
     )
     after = lake.open_table(settings, SILVER_TRADES)
     # A commit with a transaction version that the table has seen is skipped by Delta without a word.
-    metrics = after.history(1)[0].get("operationMetrics", {}) if after.version() > before.version() else {}
+    metrics = after.history(1)[0].get("operationMetrics", {}) if after.version() > before else {}
     added = int(metrics.get("numOutputRows", 0))
-    if added != expected or after.version() != before.version() + 1:
-        raise _other_writer(f"{added:,} rows of this batch, in {after.version() - before.version()} commits", expected)
+    if added != expected or after.version() != before + 1:
+        raise _other_writer(f"{added:,} rows of this batch, in {after.version() - before} commits", expected)
 
 
 def _other_writer(found: str, expected: int) -> OtherWriterError:
