@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 import re
 import threading
 from collections import OrderedDict
@@ -159,7 +158,7 @@ def _first_commit(uri: str) -> object:
     On an object store nobody can: there a live process must not outlive its tables.
     """
     with contextlib.suppress(OSError, ValueError):
-        file = os.stat(Path(uri.removeprefix("file://")) / "_delta_log" / f"{0:020}.json")
+        file = (Path(uri.removeprefix("file://")) / "_delta_log" / f"{0:020}.json").stat()
         return file.st_ino, file.st_mtime_ns
     return None
 

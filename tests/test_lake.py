@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, Schema
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from lakehouse import lake
@@ -213,3 +214,53 @@ def test_the_days_of_a_table_at_any_version_come_from_its_log(settings: Settings
         noon: 2,
         noon + day: 1,
     }
+
+
+# ---------------------------------------------------------------------------------------------------- kept open
+
+
+def test_a_table_that_is_kept_open_follows_other_writers(settings: Settings) -> None:
+    opened = lake.open_table(settings, SILVER_TRADES)
+    other = DeltaTable(lake.table_uri(settings, SILVER_TRADES))
+    for number in range(1, 4):
+        rows = pa.Table.from_pylist([trade_row(number)], schema=lake.arrow_schema(SILVER_TRADES))
+        properties = CommitProperties(app_transactions=[Transaction("somebody", number)])
+        write_deltalake(other, rows, mode="append", commit_properties=properties)
+        again = lake.open_table(settings, SILVER_TRADES)
+        assert again is opened
+        assert (again.version(), again.transaction_version("somebody")) == (number, number)
+        assert count(settings, SILVER_TRADES) == number
+    other.delete()
+    assert count(settings, SILVER_TRADES) == 0
+    assert lake.row_count(lake.open_table(settings, SILVER_TRADES, 3)) == 3
+
+
+def test_a_table_made_anew_at_the_same_place_is_another_one(settings: Settings) -> None:
+    lake.append_rows(settings, SILVER_TRADES, [trade_row(1)])
+    old = lake.open_table(settings, SILVER_TRADES).metadata().id
+    shutil.rmtree(lake.table_uri(settings, SILVER_TRADES))
+    with pytest.raises(TerminalError, match="no table silver/trades"):
+        lake.open_table(settings, SILVER_TRADES)
+    lake.ensure_tables(settings)
+    assert lake.open_table(settings, SILVER_TRADES).metadata().id != old
+    shutil.rmtree(lake.table_uri(settings, SILVER_TRADES))
+    lake.ensure_tables(settings)
+    lake.append_rows(settings, SILVER_TRADES, [trade_row(number) for number in range(2, 7)])
+    assert count(settings, SILVER_TRADES) == 5
+
+
+def test_threads_do_not_move_each_others_tables(settings: Settings) -> None:
+    opened = lake.open_table(settings, SILVER_TRADES)
+    thread = threading.Thread(target=lambda: lake.append_rows(settings, SILVER_TRADES, [trade_row(1)]))
+    thread.start()
+    thread.join()
+    assert opened.version() == 0
+    assert lake.open_table(settings, SILVER_TRADES).version() == 1
+
+
+def test_many_lakes_in_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lake, "MOST_OPENED", 2)
+    lakes = [empty_lake(tmp_path / str(number)) for number in range(3)]
+    for number, one in enumerate(lakes * 2):
+        lake.append_rows(one, SILVER_TRADES, [trade_row(number)])
+    assert [count(one, SILVER_TRADES) for one in lakes] == [2, 2, 2]
