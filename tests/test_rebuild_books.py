@@ -142,9 +142,10 @@ def test_the_ledger_anew_is_the_one_that_grew_with_the_trades(tmp_path: Path) ->
 
 def test_the_mark_keeps_silver_and_gold_out_and_changes_no_row(audited: AuditLake) -> None:
     settings = audited.settings
-    before = lake.open_table(settings, SILVER_TRADES)
+    there = lake.open_table(settings, SILVER_TRADES)
+    before, table_id, files = there.version(), there.metadata().id, there.file_uris()
     assert unfinished.unfinished(settings) is None
-    mark = Unfinished("7", before.version())
+    mark = Unfinished("7", before)
     unfinished.begin(settings, mark)
     assert unfinished.unfinished(settings) == mark
     for layers in (("silver",), ("gold",), ("bronze", "silver", "gold")):
@@ -156,8 +157,8 @@ def test_the_mark_keeps_silver_and_gold_out_and_changes_no_row(audited: AuditLak
     assert unfinished.unfinished(settings) is None
     unfinished.require_finished(settings, ("silver", "gold"))
     after = lake.open_table(settings, SILVER_TRADES)
-    assert (after.version(), after.metadata().id) == (before.version() + 2, before.metadata().id)
-    assert after.file_uris() == before.file_uris()
+    assert (after.version(), after.metadata().id) == (before + 2, table_id)
+    assert after.file_uris() == files
     assert after.metadata().configuration["delta.checkpointInterval"] == "100"
     audited.batch(messages(trade(5), partition=1))
     assert generations(audited)[1] == ("silver", 2, 1)

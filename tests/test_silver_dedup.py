@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,10 +235,15 @@ def test_a_second_writer_of_the_same_table_gives_way(
 
     def append_as_rival(*arguments: Any, **options: Any) -> Any:
         shot.undo()
+        other = threading.Thread(target=append_one)  # a table that a thread has open is its own
+        other.start()
+        other.join()
+        return plain(*arguments, **options)
+
+    def append_one() -> None:
         number = (real(settings, SILVER_TRADES).transaction_version(silver.APPENDS) or 0) + 1
         row = rival.set_column(rival.schema.get_field_index("trade_id"), "trade_id", [[3]])
         lake.append_rows(settings, SILVER_TRADES, row.to_pylist(), (silver.APPENDS, number))
-        return plain(*arguments, **options)
 
     shot = pytest.MonkeyPatch()
     shot.setattr(silver, name, append_as_rival)

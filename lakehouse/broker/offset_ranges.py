@@ -84,19 +84,21 @@ class OffsetRangeReader:
         heard, reason = time.monotonic(), "no message came"
         try:
             while expected:
-                for place, messages in _by_place(self._consumer.consume(CHUNK_MESSAGES, 0.2)).items():
+                # `consume` waits until it has so many: more than there are would cost its whole timeout.
+                left = sum(ends[place] - first for place, first in expected.items())
+                for place, messages in _by_place(self._consumer.consume(min(left, CHUNK_MESSAGES), 0.2)).items():
                     reason = _newest_error(messages, expected.get(place)) or reason
                     if place not in expected:  # read to its end already; the rest is another batch's
                         continue
                     run = _in_order(place, messages, expected[place], ends[place])
                     if not run:
                         continue
-                    heard = time.monotonic()
                     expected[place] += len(run)
                     if expected[place] == ends[place]:
                         del expected[place]
                         self._consumer.incremental_unassign([TopicPartition(*place)])
                     yield place, run
+                    heard = time.monotonic()  # whoever takes them may be slow
                 if time.monotonic() - heard > SILENT_SECONDS:
                     (topic, at), first = next(iter(expected.items()))
                     raise BrokerUnavailableError(

@@ -7,10 +7,14 @@ AttributeError, and the test that expects a SIGKILL fails.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader
 
 Hook = Callable[[], None]
 
@@ -84,6 +88,19 @@ def batch_recorded(query: str) -> Hook:
         after(lake, "append_rows", _is_row_of(query))
 
     return install
+
+
+def messages_half_read() -> None:
+    """Bronze: after some of a batch's messages have been read and written, before the rest and the commit."""
+    from lakehouse.broker.offset_ranges import OffsetRangeReader
+
+    original = OffsetRangeReader.read
+
+    def read(reader: OffsetRangeReader, ranges: Sequence[OffsetRange]) -> Iterator[Any]:
+        yield from itertools.islice(original(reader, ranges), 1)
+        die()
+
+    OffsetRangeReader.read = read  # type: ignore[method-assign, assignment]
 
 
 def trades_appended() -> None:
@@ -202,6 +219,7 @@ def rebuild_booked() -> None:
 
 
 STREAM_POINTS: dict[str, Hook] = {
+    "bronze.reading": messages_half_read,
     "bronze.table": table_committed("bronze"),
     "bronze.batch": batch_recorded("bronze"),
     "silver.trades": trades_appended,

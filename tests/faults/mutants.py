@@ -17,11 +17,12 @@ VARIABLE = "FAULTS_MUTANT"
 
 def no_dedup() -> None:
     """Silver appends whatever comes."""
-    from lakehouse.streams import dedup, silver
+    import numpy as np
 
-    _replace(silver, "_seen", lambda *_: [])
-    _replace(silver, "_new_ids", lambda found, *_: sum(row["rows"] for row in found))
-    _replace(dedup, "fresh", lambda trades, *_: trades)
+    from lakehouse.transforms.arrivals import Arrivals
+
+    _replace(Arrivals, "within", lambda arrivals, _: np.zeros(arrivals.trades.num_rows, np.bool_))
+    _replace(Arrivals, "first", property(lambda arrivals: np.ones(arrivals.trades.num_rows, np.bool_)))
 
 
 def no_repair() -> None:
