@@ -209,7 +209,7 @@ class _Followers:
 
 def _is_long(settings: Settings, layers: tuple[str, ...]) -> bool:
     """Whether Bronze is more than a batch behind, with layers to follow it: below that, a start at once costs more."""
-    if layers[0] != "bronze" or len(layers) == 1:
+    if layers[:1] != ("bronze",) or len(layers) == 1:
         return False
     prepare(settings, ("bronze",))
     return (source_lag(settings, "bronze") or 0) > settings.max_offsets_per_trigger
