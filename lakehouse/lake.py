@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from lakehouse.errors import TerminalError
@@ -37,6 +37,8 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
 #: every 100 commits instead of every 10.
 PROPERTIES = {"delta.checkpointInterval": "100"}
 
+#: How files with many rows are written.
+WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 #: Tables that a thread keeps open: more than a lakehouse has.
 MOST_OPENED = 32

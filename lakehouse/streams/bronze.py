@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE, Message
-from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from lakehouse import lake
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Kafka's own number of a timestamp's type, by confluent-kafka's.
 _TS_TYPES = {TIMESTAMP_NOT_AVAILABLE: -1, TIMESTAMP_CREATE_TIME: 0, TIMESTAMP_LOG_APPEND_TIME: 1}
-
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
@@ -131,7 +129,7 @@ def _append(ranges: Sequence[OffsetRange], settings: Settings, transaction: Tran
     rows = pa.RecordBatchReader.from_batches(lake.arrow_schema(BRONZE_MESSAGES), batches())
     properties = CommitProperties(app_transactions=[transaction], max_commit_retries=0)
     try:
-        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER)
+        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=lake.WRITER)
     except Exception as error:
         if failure:
             raise failure[0] from None

@@ -20,7 +20,7 @@ from lakehouse import lake
 from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
-from lakehouse.transforms.time_ranges import TimeRange, literal
+from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges
 
 #: What is not content: a bar that becomes final is the same bar.
 MAINTAINED = ("is_final", "revision", "updated_at", "bar_date")
@@ -70,11 +70,7 @@ def rows_in(
     schema = pa.schema([lake.arrow_schema(table).field(name) for name in names])
     if not ranges:
         return schema.empty_table()
-    there = " OR ".join(
-        f"(bar_date BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
-        f"AND bar_start >= {literal(one.start)} AND bar_start < {literal(one.end)})"
-        for one in ranges
-    )
+    there = sql_in_ranges(ranges, "bar_date", "bar_start")
     return lake.sql(settings, f"SELECT {', '.join(names)} FROM t WHERE {there}", t=table).cast(schema)
 
 

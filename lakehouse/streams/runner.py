@@ -183,7 +183,7 @@ class _Followers:
         }
 
     def _start(self, layer: str) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(LakehouseError):
             self._runners[layer].start()
 
     def end(self, layer: str, timeout: float) -> LayerCounter:

@@ -100,5 +100,6 @@ def _places(settings: Settings, java: Path, options: tuple[str, ...]) -> dict[st
     # On the class path, unlike `spark.jars`, they can come from the archive of classes.
     return LOCAL_CONF | {
         "spark.driver.extraClassPath": os.pathsep.join(jars),
-        "spark.driver.extraJavaOptions": " ".join(options),
+        # Quoted as Spark's launcher reads them: a folder may have spaces in its name.
+        "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in options),
     }

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -57,8 +57,6 @@ CLAIM, GONE = "gap_opened", "gap_unavailable"
 
 #: What a batch needs of bronze/messages.
 _COLUMNS = (*wire.COLUMNS, "key", "ingest_date")
-
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
 class OtherWriterError(RetriableError):
@@ -182,7 +180,7 @@ def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
         raise _other_writer("somebody else's rows since its ledger was written", rows.num_rows)
     properties = CommitProperties(app_transactions=[Transaction(APPENDS, number + 1)], max_commit_retries=0)
     try:
-        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER)
+        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=lake.WRITER)
     except CommitFailedError:
         raise _other_writer("somebody else's commit in the place of this batch's", rows.num_rows) from None
 

@@ -93,7 +93,7 @@ def _array(field: pa.Field[Any], values: list[Any]) -> pa.Array[Any]:
     if field.type == pa.decimal128(38, SCALE):
         if field.nullable:
             values = [value if value is None or abs(value) < LIMIT else None for value in values]
-        if all(value is None or abs(value) < LIMIT for value in values):
+        if field.nullable or all(abs(value) < LIMIT for value in values):
             return _decimals(values)
         values = [None if value is None else Decimal(value).scaleb(-SCALE, _EXACT) for value in values]
     try:

@@ -62,19 +62,19 @@ def in_ranges(ranges: Sequence[TimeRange]) -> Column:
     return condition
 
 
-def sql_in_ranges(ranges: Sequence[TimeRange]) -> str:
-    """The same condition in SQL; false for no range."""
+def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: str = "ts_event") -> str:
+    """The same condition in SQL, of a table with these columns; false for no range."""
     return (
         " OR ".join(
-            f"(event_date BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
-            f"AND ts_event >= {literal(one.start)} AND ts_event < {literal(one.end)})"
+            f"({day} BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
+            f"AND {time} >= {_literal(one.start)} AND {time} < {_literal(one.end)})"
             for one in ranges
         )
         or "false"
     )
 
 
-def literal(at: dt.datetime) -> str:
+def _literal(at: dt.datetime) -> str:
     """A constant of the type of the timestamps, so that statistics of files can be compared with it."""
     micros = (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
     return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""
