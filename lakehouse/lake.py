@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    QueryBuilder,
+    Schema,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from lakehouse.errors import TerminalError
@@ -37,8 +46,18 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
 #: every 100 commits instead of every 10.
 PROPERTIES = {"delta.checkpointInterval": "100"}
 
-#: How files with many rows are written.
-WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+_NO_DICTIONARY = ColumnProperties(dictionary_enabled=False)
+
+#: How files with many rows are written. What is different in nearly every row is not collected in a dictionary first:
+#: a quarter of the time of silver/trades, and a tenth of its size. Nobody asks for the smallest raw message.
+WRITER = WriterProperties(
+    compression="ZSTD",
+    compression_level=1,
+    column_properties={
+        **dict.fromkeys(("offset", "kafka_offset", "trade_id", "ts_event", "ts_ingest"), _NO_DICTIONARY),
+        "value_raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
+    },
+)
 
 #: Tables that a thread keeps open: more than a lakehouse has.
 MOST_OPENED = 32

@@ -50,8 +50,10 @@ def bronze(values: list[bytes | None], schema: pa.Schema = SCHEMA) -> pa.Table:
 
 
 def recognised(values: list[bytes | None]) -> dict[int, Row]:
-    """Offset → trade."""
-    found = wire.recognise(bronze(values), SETTINGS)
+    """Offset → trade; from chunks of 40 messages, since a chunk with many bad ones is left to Spark."""
+    messages = bronze(values)
+    whole = pa.concat_tables([messages.slice(start, 40) for start in range(0, len(values) or 1, 40)])
+    found = wire.recognise(whole, SETTINGS)
     trades = {row["kafka_offset"]: row for row in found.trades.to_pylist()}
     assert found.trades.schema.names == list(SILVER_TRADES.column_names)
     assert list(trades) == [place for place, left in enumerate(found.left) if not left]
@@ -104,8 +106,8 @@ GOOD = {
     "beyond the plane": literal(native_symbol='"\\ud83d\\ude00"'),
     "other order": json.dumps(dict(reversed(trade().items()))).encode(),
     "escaped name of a field": literal().replace(b'"venue"', b'"\\u0076enue"'),
-    "twice: the later one": literal(price='"5"')[:-1] + b',"price":"6"}',
-    "white space behind": literal() + b" \r\n\t",
+    "raw is null": literal(raw="null"),
+    "no raw": literal().replace(b',"raw":', b"}")[: literal().index(b',"raw":') + 1],
 }  # fmt: skip
 
 #: Of which some are good in Spark's eyes, and it is Spark that says so.
@@ -143,6 +145,21 @@ LEFT = {
     "raw control character": literal(raw='"\n"'),
     "behind the end": literal() + b" x",
     "another field": literal(extra="1"),
+    "two": literal() + literal(),
+    "two and a line": literal() + b"\n" + literal(),
+    "cut behind a NUL": literal() + b"\0" + literal(),
+    "NUL in a text": literal(native_symbol='"x"').replace(b'"x"', b'"\0"'),
+    "cut": literal()[:-1],
+    "cut in a text": literal()[:-5],
+    "begun within": literal()[1:],
+    "text for an object": literal(raw='{"a": "b"}'),
+    "twice": literal(price='"5"')[:-1] + b',"price":"6"}',
+    "twice, first null": literal(price="null")[:-1] + b',"price":"6"}',
+    "white space behind": literal() + b" \r\n\t",
+    "white space before": b" " + literal(),
+    "a mark of the order of bytes": b"\xef\xbb\xbf" + literal(),
+    "a comment": literal()[:-1] + b"/* */}",
+    "a comma too many": literal()[:-1] + b",}",
     # Spark refuses these as JSON, whatever field they are in.
     "number of 1,001 digits": literal(extra="9" * 1_001),
     "raw of 1,001 digits": literal(raw="9" * 1_001),
@@ -165,6 +182,21 @@ def test_good_at_the_edge(name: str) -> None:
 @pytest.mark.parametrize("name", LEFT)
 def test_left(name: str) -> None:
     assert list(recognised([literal(), LEFT[name], literal()])) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [literal() + literal(), b" "],
+        [literal() + literal(), b"{}"],
+        [literal()[:-1], b"{}}"],
+        [literal()[:40], literal()[40:]],
+        [literal() + literal()[:40], literal()[40:]],
+        [literal(raw='"{')[:-1], b'{"}'],
+    ],
+)
+def test_messages_are_no_trades_together(values: list[bytes]) -> None:
+    assert list(recognised([literal(), *values, literal()])) == [0, len(values) + 1]
 
 
 @pytest.mark.parametrize("values", [[], [None], [b"junk", None], [literal(price='"0"')]])
@@ -211,6 +243,27 @@ def test_all_that_ingest_writes_is_recognised(trades: list[Trade]) -> None:
         ]  # fmt: skip
         assert (row["price"], row["size"]) == (Decimal(one.price), Decimal(one.size))
         assert (row["ts_event"], row["ts_ingest"]) == (utc(one.ts_event), utc(one.ts_ingest))
+
+
+def test_a_chunk_of_bad_messages_costs_little_and_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given up may hold good ones: they are left, and never lost."""
+    reads: list[int] = []
+    parsed = wire._parsed
+
+    def counted(values: Any) -> pa.Table | None:
+        reads.append(len(values))
+        return parsed(values)
+
+    monkeypatch.setattr(wire, "_parsed", counted)
+    monkeypatch.setattr(wire, "MOST_REFUSED", 200)
+    good, bad = literal(), literal(extra="1")
+    found = wire.recognise(bronze([good, bad, good, good] * 1_000), SETTINGS)
+    assert wire.MOST_REFUSED < len(reads) < 2 * wire.MOST_REFUSED + 2
+    assert 0 < found.trades.num_rows == (~found.left).sum() < 3_000
+    assert found.left[1::4].all()
+    reads.clear()
+    found = wire.recognise(pa.concat_tables([bronze([bad] * 4_000), bronze([good] * 4_000)]), SETTINGS)
+    assert found.left.tolist() == [True] * 4_000 + [False] * 4_000
 
 
 def test_a_chunk_of_several_arrays() -> None:

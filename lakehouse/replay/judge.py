@@ -101,11 +101,12 @@ def judge_rejected(value: bytes | None, settings: Settings) -> Verdict:
 
 def _judge_messages(rows: pa.Table, settings: Settings, spark: SparkSession) -> list[Verdict]:
     """The verdicts on messages of the trades and the feed events topic; a good one is produced as it was."""
+    from lakehouse.streams.session import frame_of
     from lakehouse.transforms.parse import parse_messages
 
     messages = rows.select(list(_AS_MESSAGES)).rename_columns(list(_AS_MESSAGES.values()))
     numbered = messages.append_column("number", pa.array(range(rows.num_rows), pa.int64()))
-    parsed = parse_messages(spark.createDataFrame(numbered), settings)
+    parsed = parse_messages(frame_of(spark, numbered), settings)
     kinds: dict[int, str] = {row["number"]: row["kind"] for row in parsed.select("number", "kind").collect()}
     return [_again(row, kinds[number], settings) for number, row in enumerate(rows.to_pylist())]
 

@@ -13,7 +13,8 @@ from lakehouse.settings import Settings
 from lakehouse.streams import class_archive
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
 #: Exactness and bounds that hold wherever Spark runs; a cluster's own settings stay as they are.
 SESSION_CONF = {
@@ -70,6 +71,15 @@ def build_session(settings: Settings, bulk: bool = False, java_options: tuple[st
     with _ONE_START:
         active = SparkSession.getActiveSession()
         return active if active is not None else _start(settings, bulk, java_options)
+
+
+def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
+    """A DataFrame of an Arrow table, with all of its rows.
+
+    Spark 4.2 stops at a run of empty record batches and says nothing of the rows behind it; a table of chunks has such
+    wherever one of its columns has two empty chunks. So a table is handed over in one piece.
+    """
+    return spark.createDataFrame(rows.combine_chunks())
 
 
 def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> SparkSession:

@@ -32,6 +32,7 @@ from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, Pl
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.continuity import Ledger
 from lakehouse.streams.segments import Arrival, News
+from lakehouse.streams.session import frame_of
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
@@ -133,7 +134,7 @@ def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
     if not rest:
         yield _Batch(pa.concat_tables(trades), None, {})
         return
-    parsed = parse.parse_messages(messages.sparkSession.createDataFrame(pa.concat_tables(rest)), settings).persist()
+    parsed = parse.parse_messages(frame_of(messages.sparkSession, pa.concat_tables(rest)), settings).persist()
     try:
         counts = parsed.groupBy("kind", "topic", "partition").agg(F.count("*").alias("rows")).collect()
         others = {(row["kind"], (row["topic"], row["partition"])): row["rows"] for row in counts}
@@ -165,7 +166,7 @@ def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings:
         if doubtful.any():
             outcome.conflicts = _quarantine_conflicts(trades.filter(pa.array(doubtful)), messages, settings)
     if pending:  # an earlier process may have got anywhere with it: what counts is what the table holds of it
-        outcome.inserted = dedup.inserted_by_partition(messages.sparkSession.createDataFrame(trades), settings)
+        outcome.inserted = dedup.inserted_by_partition(frame_of(messages.sparkSession, trades), settings)
     return outcome
 
 
@@ -222,7 +223,7 @@ def _other_writer(found: str, expected: int) -> OtherWriterError:
 
 def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Settings) -> dict[Place, int]:
     """Put the repeats with other content into quarantine and count them."""
-    repeated = messages.sparkSession.createDataFrame(doubtful)
+    repeated = frame_of(messages.sparkSession, doubtful)
     found = dedup.conflicts(repeated, dedup.near(repeated, settings)).persist()
     try:
         counts = dedup.by_partition(found)

@@ -8,28 +8,26 @@ costs a tenth of one there. A test holds them against each other, on fuzzed mess
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.json as pa_json
 
 from lakehouse.exchanges.model import Side, Source
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms import parse
-from lakehouse.transforms.columns import Mask, coded
+from lakehouse.transforms.columns import Integers, Mask, coded
 
 #: Columns of bronze/messages that a trade is made of.
 COLUMNS = ("topic", "partition", "offset", "ts_kafka", "value_raw")
 
 _MICROS = pa.timestamp("us", tz="UTC")
 _AMOUNT = pa.decimal128(38, 18)
-_Number = Annotated[int, msgspec.Meta(ge=1, lt=10**18)]
 
 
 #: Notionals that are below the bound for sure: Arrow's cast of a decimal to a double can be off in the last place, and
@@ -37,26 +35,33 @@ _Number = Annotated[int, msgspec.Meta(ge=1, lt=10**18)]
 _SURE_NOTIONAL = float(parse.MAX_NOTIONAL) * (1 - 1e-12)
 
 
-class _Wire(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """`exchanges.model.Trade` and no other field: no two readers of JSON agree on all that they only skip.
+#: `exchanges.model.Trade` and no other field: no two readers of JSON agree on all that they only skip.
+#: Jackson, for one, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
+_TEXT, _WHOLE = pa.string(), pa.int64()
+_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("venue", _TEXT),
+    ("symbol", _TEXT),
+    ("native_symbol", _TEXT),
+    ("trade_id", _WHOLE),
+    ("price", _TEXT),
+    ("size", _TEXT),
+    ("side", _TEXT),
+    ("ts_event", _WHOLE),
+    ("ts_ingest", _WHOLE),
+    ("source", _TEXT),
+    ("raw", _TEXT),
+]
+_SCHEMA = pa.schema(_FIELDS)
+#: Pieces of a chunk that may be refused before what remains is left to Spark: at most half a second.
+MOST_REFUSED = 1_000
 
-    Jackson, for one, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
-    """
-
-    venue: str
-    symbol: str
-    native_symbol: str
-    trade_id: _Number
-    price: str
-    size: str
-    side: Side
-    ts_event: _Number
-    ts_ingest: _Number
-    source: Source
-    raw: str = ""
-
-
-_decode = msgspec.json.Decoder(_Wire).decode
+#: One thread: two cost a third more CPU, and a catch-up uses all of it.
+_READ = pa_json.ReadOptions(use_threads=False)
+_PARSE = pa_json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error")
+_CHOICES: dict[str, frozenset[str]] = {"side": frozenset(get_args(Side)), "source": frozenset(get_args(Source))}
+_NEEDED = [name for name in _SCHEMA.names if name != "raw"]
+_NUMBERS = ("trade_id", "ts_event", "ts_ingest")
+_BELOW = 10**18
 
 
 class Recognised(NamedTuple):
@@ -68,80 +73,117 @@ class Recognised(NamedTuple):
 
 def recognise(messages: pa.Table, settings: Settings) -> Recognised:
     """The good trades of a chunk of messages of the trades' topic; the columns of `messages` are COLUMNS."""
-    rows, places = _decoded(messages.column("value_raw").to_pylist())
-    chunk = messages.take(places) if len(rows) < messages.num_rows else messages
-    columns, good = _columns(rows, chunk.column("ts_kafka"), settings)
+    rows, places = _decoded(messages.column("value_raw"))
+    chunk = messages.take(places) if rows.num_rows < messages.num_rows else messages
+    good = _good(rows, chunk.column("ts_kafka"), settings)
     left = np.ones(messages.num_rows, np.bool_)
     left[places[good]] = False
-    kept = pa.array(good)
-    event = columns["ts_event"].cast(_MICROS)
-    columns |= {
-        "price": columns["price"].filter(kept).cast(_AMOUNT),
-        "size": columns["size"].filter(kept).cast(_AMOUNT),
-    }
+    if not good.all():
+        rows, chunk = rows.filter(pa.array(good)), chunk.filter(pa.array(good))
+    event = rows["ts_event"].cast(_MICROS)
     data: dict[str, Any] = {
-        **{name: values if name in ("price", "size") else values.filter(kept) for name, values in columns.items()},
-        "kafka_topic": chunk.column("topic").filter(kept),
-        "kafka_partition": chunk.column("partition").filter(kept),
-        "kafka_offset": chunk.column("offset").filter(kept),
-        "ts_kafka": chunk.column("ts_kafka").filter(kept),
-        SILVER_TRADES.partition_by[0]: event.filter(kept).cast(pa.date32()),
+        **{name: rows[name] for name in _NEEDED},
+        "price": rows["price"].cast(_AMOUNT),
+        "size": rows["size"].cast(_AMOUNT),
+        "ts_event": event,
+        "ts_ingest": rows["ts_ingest"].cast(_MICROS),
+        "kafka_topic": chunk.column("topic"),
+        "kafka_partition": chunk.column("partition"),
+        "kafka_offset": chunk.column("offset"),
+        "ts_kafka": chunk.column("ts_kafka"),
+        SILVER_TRADES.partition_by[0]: event.cast(pa.date32()),
     }
-    data["ts_event"] = data["ts_event"].cast(_MICROS)
-    data["ts_ingest"] = data["ts_ingest"].cast(_MICROS)
     return _in_range(pa.table({name: data[name] for name in SILVER_TRADES.column_names}), left, places[good])
 
 
-def _decoded(values: Sequence[bytes | None]) -> tuple[list[_Wire], npt.NDArray[np.int64]]:
+def _decoded(values: Any) -> tuple[pa.Table, Integers]:
     """The messages that have the form, and their places."""
-    try:
-        return [_decode(value) for value in values], np.arange(len(values))  # type: ignore[arg-type]
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
-        pass  # at least one has not: seldom
-    rows: list[_Wire] = []
-    places: list[int] = []
-    for place, value in enumerate(values):
-        try:
-            rows.append(_decode(value))  # type: ignore[arg-type]
-        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+    rows: list[pa.Table] = [_SCHEMA.empty_table().select(_NEEDED)]
+    places: list[Integers] = [np.empty(0, np.int64)]
+    start = 0
+    for chunk in values.chunks:
+        for place, found in _pieces(chunk):
+            rows.append(found)
+            places.append(np.arange(start + place, start + place + len(found)))
+        start += len(chunk)
+    return pa.concat_tables(rows), np.concatenate(places)
+
+
+def _pieces(values: Any) -> Iterator[tuple[int, pa.Table]]:
+    """Where pieces of an array begin that have the form as a whole, and their rows, in order.
+
+    One message without it spoils its piece, and is found by halving. Where there are many, that ends, and their
+    neighbours are left with them: to refuse a piece costs as much as Spark's verdict on some fifty messages.
+    """
+    waiting, refused = [(0, values)], 0
+    while waiting:
+        place, piece = waiting.pop()
+        found = _parsed(piece)
+        if found is not None:
+            yield place, found
             continue
-        places.append(place)
-    return rows, np.array(places, np.int64)
+        refused += 1
+        if len(piece) > 1 and refused < MOST_REFUSED:
+            half = len(piece) // 2
+            waiting += [(place + half, piece[half:]), (place, piece[:half])]
 
 
-def _columns(rows: Sequence[_Wire], ts_kafka: Any, settings: Settings) -> tuple[dict[str, Any], Mask]:
-    """The fields as arrays, price and size still text; and which rows have all forms and times right."""
-    columns: dict[str, Any] = {
-        "venue": pa.array([row.venue for row in rows], pa.string()),
-        "symbol": pa.array([row.symbol for row in rows], pa.string()),
-        "trade_id": pa.array([row.trade_id for row in rows], pa.int64()),
-        "native_symbol": pa.array([row.native_symbol for row in rows], pa.string()),
-        "price": pa.array([row.price for row in rows], pa.string()),
-        "size": pa.array([row.size for row in rows], pa.string()),
-        "side": pa.array([row.side for row in rows], pa.string()),
-        "ts_event": pa.array([row.ts_event for row in rows], pa.int64()),
-        "ts_ingest": pa.array([row.ts_ingest for row in rows], pa.int64()),
-        "source": pa.array([row.source for row in rows], pa.string()),
-    }
+def _parsed(values: Any) -> pa.Table | None:
+    """A row for each message, None where one of them has not the form.
+
+    Arrow reads objects from a stream of bytes and neither minds how many are in a line nor what follows a NUL. So none
+    may have a control character (JSON writes those of a text as escapes), and each has to begin an object: then each
+    is one at least, and as many rows as messages are one of each.
+    """
+    if values.null_count or not len(values) or not _begin_objects(values):
+        return None
+    try:
+        lines: Any = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values), b"\n")
+        source: Any = pa.BufferReader(lines[0].as_buffer())
+        rows = pa_json.read_json(source, read_options=_READ, parse_options=_PARSE)
+        rows.validate(full=True)  # that texts are UTF-8
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowCapacityError):
+        return None
+    rows = rows.select(_NEEDED)
+    return rows if len(rows) == len(values) and not any(column.null_count for column in rows.columns) else None
+
+
+def _begin_objects(values: Any) -> bool:
+    """Whether each value begins with a brace, and none has a control character."""
+    _, offsets, data = values.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    if not np.diff(bounds).all():
+        return False
+    text = np.frombuffer(data, np.uint8)
+    return bool(text[bounds[0] : bounds[-1]].min() >= ord(" ") and (text[bounds[:-1]] == ord("{")).all())
+
+
+def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
+    """Which rows, price and size still text, have all forms and times right."""
     good = np.ones(len(rows), np.bool_)
     for name in ("venue", "symbol", "native_symbol"):
-        good &= _has_form(columns[name], parse.GOOD_FORM[name])
+        good &= _all_of(rows[name], re.compile(parse.GOOD_FORM[name]).fullmatch)
+    for name, choices in _CHOICES.items():
+        good &= _all_of(rows[name], choices.__contains__)
     for name in ("price", "size"):
-        good &= _numpy(pc.match_substring_regex(columns[name], f"^{parse.DECIMAL_FORM}$"))
-    event, ingest = _numpy(columns["ts_event"]), _numpy(columns["ts_ingest"])
+        good &= _numpy(pc.match_substring_regex(rows[name], f"^{parse.DECIMAL_FORM}$"))
+    numbers = {name: _numpy(rows[name]) for name in _NUMBERS}
+    for values in numbers.values():
+        good &= (values >= 1) & (values < _BELOW)
+    event, ingest = numbers["ts_event"], numbers["ts_ingest"]
     latest = _numpy(ts_kafka.cast(pa.int64())) + settings.future_tolerance_seconds * 1_000_000
     good &= (np.minimum(event, ingest) >= parse.EARLIEST_MICROS) & (np.maximum(event, ingest) <= latest)
-    return columns, good
+    return good
 
 
-def _has_form(values: Any, form: str) -> Mask:
-    """Names are few: each different one is looked at once."""
-    names, codes = coded(values)
-    fits: Mask = np.array([re.fullmatch(form, name) is not None for name in names], np.bool_)[codes]
-    return fits
+def _all_of(words: Any, fits: Callable[[str], object]) -> Mask:
+    """Which words fit. They are few: each different one is looked at once."""
+    different, codes = coded(words)
+    found: Mask = np.array([bool(fits(word)) for word in different], np.bool_)[codes]
+    return found
 
 
-def _in_range(trades: pa.Table, left: Mask, places: npt.NDArray[np.int64]) -> Recognised:
+def _in_range(trades: pa.Table, left: Mask, places: Integers) -> Recognised:
     """Without those whose price, size or their product is out of range."""
     nothing = pa.scalar(Decimal(0), _AMOUNT)
     price, size = trades.column("price"), trades.column("size")
