@@ -42,6 +42,8 @@ COORDINATES: dict[JarSet, tuple[tuple[str, ...], ...]] = {
             # 4.4.1 does not resolve, nor does a token provider newer than 4.0.0; both run with Spark 4.2.0.
             "io.delta:delta-spark_4.2_2.13:4.4.0",
             "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.0.0",
+            # Hadoop without its native library starts `chmod` for every file that it makes (docs/adr/0010).
+            "com.globalmentor:hadoop-bare-naked-local-fs:0.1.0",
         ),
     ),
     "broker": (

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.fs as pa_fs
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -27,6 +30,7 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
 
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings
@@ -42,9 +46,18 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
 
-#: Delta table properties of every table. A log checkpoint costs a small batch 4 s (shared measurements), so it is made
-#: every 100 commits instead of every 10.
-PROPERTIES = {"delta.checkpointInterval": "100"}
+#: Delta table properties of every table. Every commit and every look at a table lists its log, so a log is kept short:
+#: `streams/log_retention.py` removes what nobody needs any more, and nobody else does. A log checkpoint is a small
+#: file from deltalake; from Spark it costs a small batch 4 s (shared measurements), so there is one in 50 commits.
+PROPERTIES = {
+    "delta.checkpointInterval": "50",
+    "delta.logRetentionDuration": "interval 5 minutes",
+    "delta.enableExpiredLogCleanup": "false",
+}
+
+#: Seconds for which a thread trusts that a table without a next commit file is at its newest version. A commit file is
+#: there for far longer (`delta.logRetentionDuration`), so within this time it cannot have come and gone.
+TRUSTED_SECONDS = 60.0
 
 _NO_DICTIONARY = ColumnProperties(dictionary_enabled=False)
 
@@ -58,6 +71,8 @@ WRITER = WriterProperties(
         "value_raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
     },
 )
+
+LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 
 #: Tables that a thread keeps open: more than a lakehouse has.
 MOST_OPENED = 32
@@ -114,10 +129,12 @@ def ensure_tables(settings: Settings) -> None:
 
 
 def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
-    """Add the columns that an older version of ours did not have and that may be null.
+    """Add the columns that an older version of ours did not have and that may be null, and set today's properties.
 
     Raises TerminalError where that is not enough: the table needs to be written anew.
     """
+    if PROPERTIES.items() - there.metadata().configuration.items():
+        there.alter.set_table_properties(PROPERTIES)
     fields = {field.name: field for field in there.schema().fields}
     missing = [column for column in table.columns if column.name not in fields]
     if not missing and len(fields) == len(table.columns):
@@ -149,11 +166,19 @@ def open_table(settings: Settings, table: Table, version: int | None = None) -> 
         ) from None
 
 
+class _Kept(NamedTuple):
+    """A table that is kept open, what tells that its place has got another table, and when its log was last listed."""
+
+    table: DeltaTable
+    first: object
+    listed: float
+
+
 class _Opened(threading.local):
-    """Newest tables of one thread by their place, with what tells that the place has got another table."""
+    """Newest tables of one thread by their place."""
 
     def __init__(self) -> None:
-        self.tables: OrderedDict[str, tuple[DeltaTable, object]] = OrderedDict()
+        self.tables: OrderedDict[str, _Kept] = OrderedDict()
 
 
 _opened = _Opened()
@@ -161,27 +186,47 @@ _opened = _Opened()
 
 def _newest(uri: str) -> DeltaTable:
     """To read a log anew takes ten times as long as to read on, and a batch looks at a dozen tables."""
-    first = _first_commit(uri)
-    table, known = _opened.tables.pop(uri, (None, None))
-    if table is None or known != first:
-        table = DeltaTable(uri)
-    else:
-        table.update_incremental()
-    _opened.tables[uri] = table, first
+    log = Path(uri.removeprefix("file://")) / "_delta_log"
+    first = _first_commit(log)
+    kept = _opened.tables.pop(uri, None)
+    now = time.monotonic()
+    if kept is None or kept.first != first:
+        kept = _Kept(DeltaTable(uri), first, now)
+    elif now - kept.listed > TRUSTED_SECONDS or _may_have(log, kept.table.version() + 1):
+        kept.table.update_incremental()
+        kept = kept._replace(listed=now)
+    _opened.tables[uri] = kept
     if len(_opened.tables) > MOST_OPENED:
         _opened.tables.popitem(last=False)
-    return table
+    return kept.table
 
 
-def _first_commit(uri: str) -> object:
+def _may_have(log: Path, version: int) -> bool:
+    """Whether a log may have a commit. On an object store, where to look costs as much as to list, it always may."""
+    return not log.is_dir() or (log / f"{version:020}.json").exists()
+
+
+def _first_commit(log: Path) -> object:
     """What a table that was made anew at the same place does not share with the old one; None where nobody can tell.
 
     On an object store nobody can: there a live process must not outlive its tables.
     """
     with contextlib.suppress(OSError, ValueError):
-        file = (Path(uri.removeprefix("file://")) / "_delta_log" / f"{0:020}.json").stat()
+        file = (log / f"{0:020}.json").stat()
         return file.st_ino, file.st_mtime_ns
     return None
+
+
+def checkpoint_version(delta_table: DeltaTable) -> int:
+    """The version of the newest checkpoint of a table's log, -1 where there is none.
+
+    Source: Delta protocol, "Last Checkpoint File"; a hint, which may be older than the newest but never newer.
+    """
+    try:
+        text = pa_fs.PyFileSystem(DeltaStorageHandler(delta_table.table_uri)).open_input_file(LAST_CHECKPOINT).read()
+    except FileNotFoundError:
+        return -1
+    return int(json.loads(text)["version"])
 
 
 def row_count(delta_table: DeltaTable) -> int:

@@ -6,6 +6,7 @@ the newest entry, so only those are read. Statistics only ever narrow the search
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 from dataclasses import dataclass
@@ -84,9 +85,14 @@ def standalone_run_id() -> str:
 
 def newest_batches(settings: Settings) -> dict[str, Batch]:
     """Query name → its newest batch by commit time. A query that has committed none is absent."""
+    return {query: batches[0] for query, batches in recent_batches(settings, 1).items()}
+
+
+def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
+    """Query name → its newest batches by commit time, at most so many, the newest first."""
     table = open_table(settings, OPS_BATCHES)
-    floors = _batch_floors(table)
-    # A batch was committed at its query's floor or later, so the newest is among the rows from there on.
+    floors = _batch_floors(table, count)
+    # So many batches were committed at their query's floor or later, so the newest are among the rows from there on.
     bounds = " OR ".join(
         f"(query = '{query}'" + (f" AND committed_at >= {_literal(floors[query])})" if query in floors else ")")
         for query in QUERIES
@@ -97,11 +103,14 @@ def newest_batches(settings: Settings) -> dict[str, Batch]:
         SELECT query, batch_id, committed_at, source_end, versions FROM (
             SELECT *, row_number() OVER (PARTITION BY query ORDER BY committed_at DESC, batch_id DESC) AS place
             FROM batches WHERE {bounds}
-        ) WHERE place = 1
+        ) WHERE place <= {count} ORDER BY place
         """,
         batches=table,
     ).to_pylist()
-    return {row["query"]: _batch(row) for row in rows}
+    found: dict[str, list[Batch]] = {}
+    for row in rows:
+        found.setdefault(row["query"], []).append(_batch(row))
+    return found
 
 
 def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
@@ -168,21 +177,18 @@ def _verdicts(settings: Settings, table: DeltaTable, floor: datetime | None) -> 
     return [Verdict(**row) for row in rows]
 
 
-def _batch_floors(table: DeltaTable) -> dict[str, datetime]:
-    """Query name → a time at or after which it has certainly committed a batch."""
+def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
+    """Query name → a time at or after which it has certainly committed so many batches."""
     files = _files(table, "min.query", "max.query", "min.committed_at")
     if files is None:
         return {}
     # Only a file of one query says anything about that query's times; a compacted file may mix them.
     alone = files.filter(pc.equal(files["min.query"], files["max.query"]))
-    newest = alone.group_by("min.query").aggregate([("min.committed_at", "max")])
-    return {
-        query: floor
-        for query, floor in zip(
-            newest["min.query"].to_pylist(), newest["min.committed_at_max"].to_pylist(), strict=True
-        )
-        if query is not None and floor is not None
-    }
+    times: dict[str, list[datetime]] = {}
+    for query, at in zip(alone["min.query"].to_pylist(), alone["min.committed_at"].to_pylist(), strict=True):
+        if query is not None and at is not None:
+            times.setdefault(query, []).append(at)
+    return {query: heapq.nlargest(count, found)[-1] for query, found in times.items() if len(found) >= count}
 
 
 def _check_floor(table: DeltaTable) -> datetime | None:

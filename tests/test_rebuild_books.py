@@ -159,6 +159,6 @@ def test_the_mark_keeps_silver_and_gold_out_and_changes_no_row(audited: AuditLak
     after = lake.open_table(settings, SILVER_TRADES)
     assert (after.version(), after.metadata().id) == (before + 2, table_id)
     assert after.file_uris() == files
-    assert after.metadata().configuration["delta.checkpointInterval"] == "100"
+    assert after.metadata().configuration["delta.checkpointInterval"] == lake.PROPERTIES["delta.checkpointInterval"]
     audited.batch(messages(trade(5), partition=1))
     assert generations(audited)[1] == ("silver", 2, 1)

@@ -17,6 +17,7 @@ from lakehouse.ledger import standalone_run_id
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
 from lakehouse.streams.lease import Lease
+from lakehouse.streams.log_retention import LogRetention
 from lakehouse.streams.progress import (
     LayerCounter,
     TableProgress,
@@ -62,6 +63,7 @@ class StreamRunner:
         self._lease = Lease(settings, self.layers, self.run_id)
         self._queries: dict[str, Started] = {}
         self.counters = {layer: LayerCounter() for layer in self.layers}
+        self._logs = LogRetention(settings, self.layers)
         self._guard = threading.Lock()
 
     def start(self) -> None:
@@ -88,6 +90,8 @@ class StreamRunner:
                 raise stream_failure(layer, started.query)
             with contextlib.suppress(LakehouseError, DeltaError):  # it is due again at the next look
                 started.idle()
+        with contextlib.suppress(LakehouseError, DeltaError, OSError, ValueError):
+            self._logs.idle()
 
     def finished(self) -> bool:
         """True where every query has ended without an error (trigger `available-now`)."""

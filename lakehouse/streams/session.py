@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lakehouse.jars import spark_jars
 from lakehouse.java import find_java
@@ -50,6 +51,16 @@ QUICK_JAVA = ("-XX:TieredStopAtLevel=1",)
 
 #: Of a session that works on many rows. Without it a generated method beyond 8,000 bytes is interpreted for ever.
 BULK_JAVA = ("-XX:-DontCompileHugeMethods",)
+
+#: Where checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for each file that it
+#: makes, eight in a batch; this file system asks Java. Spark's usual manager of checkpoints has a second class of file
+#: systems, which the library has not (docs/adr/0010).
+LOCAL_FILES_CONF = {
+    "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+}
 
 #: Only for a master inside this process: loopback, and a heap that gives memory back to a laptop.
 LOCAL_CONF = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
@@ -108,8 +119,13 @@ def _places(settings: Settings, java: Path, options: tuple[str, ...]) -> dict[st
         return {"spark.jars": ",".join(jars)}
     options = LOCAL_JAVA + class_archive.java_options(java) + options
     # On the class path, unlike `spark.jars`, they can come from the archive of classes.
-    return LOCAL_CONF | {
-        "spark.driver.extraClassPath": os.pathsep.join(jars),
-        # Quoted as Spark's launcher reads them: a folder may have spaces in its name.
-        "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in options),
-    }
+    files = LOCAL_FILES_CONF if urlsplit(settings.checkpoints).scheme in ("", "file") else {}
+    return (
+        LOCAL_CONF
+        | files
+        | {
+            "spark.driver.extraClassPath": os.pathsep.join(jars),
+            # Quoted as Spark's launcher reads them: a folder may have spaces in its name.
+            "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in options),
+        }
+    )

@@ -1,0 +1,137 @@
+"""Logs stay short, and no version goes that a stream, or the audit of a recent batch, may still ask for."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from lakehouse import lake
+from lakehouse.settings import Settings
+from lakehouse.streams import log_retention
+from lakehouse.streams.log_retention import LogRetention
+from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES, Table
+from tests.rows import NOON_US, batch_row, empty_lake
+
+LAYERS = ("bronze", "silver", "gold")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A lake whose commits may go at once, with a checkpoint in five of them; two batches of each query are recent."""
+    short = {"delta.checkpointInterval": "5", "delta.logRetentionDuration": "interval 0 seconds"}
+    monkeypatch.setattr(lake, "PROPERTIES", lake.PROPERTIES | short)
+    monkeypatch.setattr(log_retention, "KEPT_BATCHES", 2)
+    return empty_lake(tmp_path)
+
+
+def commit(settings: Settings, table: Table, count: int) -> None:
+    for number in range(count):
+        lake.open_table(settings, table).alter.set_table_name(f"{table.path} {number}")
+
+
+def record(settings: Settings, query: str, batch_id: int, source: int, **versions: int) -> None:
+    """A row of ops/batches: a query has read its source up to a version and left these versions of tables."""
+    by_path = {"bronze": BRONZE_MESSAGES.path, "silver": SILVER_TRADES.path, "gold": GOLD_BARS_1M.path}
+    row = batch_row(
+        query,
+        batch_id,
+        NOON_US + batch_id * 1_000_000,
+        source_end=json.dumps({"version": source, "complete": True} if query != "bronze" else {}),
+        versions=json.dumps({by_path[layer]: version for layer, version in versions.items()}),
+    )
+    lake.append_rows(settings, OPS_BATCHES, [row])
+
+
+def commits(settings: Settings, table: Table) -> list[int]:
+    log = Path(lake.table_uri(settings, table)) / "_delta_log"
+    return sorted(int(file.stem) for file in log.glob("*.json"))
+
+
+def readable(settings: Settings, table: Table, version: int) -> bool:
+    try:
+        return DeltaTable(lake.table_uri(settings, table), version=version).version() == version
+    except Exception:
+        return False
+
+
+def run(settings: Settings, layers: tuple[str, ...] = LAYERS) -> None:
+    time.sleep(0.01)  # a file of this very millisecond is not older than 0 seconds
+    LogRetention(settings, layers).clean()
+
+
+def test_what_a_checkpoint_stands_for_goes(settings: Settings) -> None:
+    commit(settings, BRONZE_MESSAGES, 23)
+    for batch in range(3):
+        record(settings, "bronze", batch, 0, bronze=20 + batch)
+        record(settings, "silver", batch, 20 + batch, silver=0)
+    run(settings)
+    assert commits(settings, BRONZE_MESSAGES) == [19, 20, 21, 22, 23]
+    assert all(readable(settings, BRONZE_MESSAGES, version) for version in range(20, 24))
+    commit(settings, BRONZE_MESSAGES, 1)
+    assert lake.open_table(settings, BRONZE_MESSAGES).version() == 24
+
+
+def test_a_version_that_a_recent_batch_names_stays(settings: Settings) -> None:
+    """Of a source, of what the batch wrote, and of a batch that is not the newest."""
+    for table in (BRONZE_MESSAGES, SILVER_TRADES, GOLD_BARS_1M):
+        commit(settings, table, 23)
+    for batch in range(2):
+        record(settings, "bronze", batch, 0, bronze=23)
+        record(settings, "silver", batch, 17 + batch, silver=17 + batch)
+        record(settings, "gold", batch, 17 + batch, gold=17 + batch)
+    run(settings)
+    for table in (BRONZE_MESSAGES, SILVER_TRADES, GOLD_BARS_1M):
+        assert commits(settings, table) == list(range(24)), table.path
+    for batch in (2, 3):
+        record(settings, "silver", batch, 23, silver=20 + batch)
+        record(settings, "gold", batch, 22, gold=18)
+    run(settings)
+    assert commits(settings, BRONZE_MESSAGES)[0] == commits(settings, SILVER_TRADES)[0] == 19
+    assert commits(settings, GOLD_BARS_1M) == list(range(24))
+
+
+def test_nothing_goes_while_a_stream_is_behind(settings: Settings) -> None:
+    """Not even of other tables: an older batch of Gold belongs to older versions of all of them."""
+    for table in (BRONZE_MESSAGES, SILVER_TRADES):
+        commit(settings, table, 23)
+    for batch in range(2):
+        record(settings, "bronze", batch, 0, bronze=23)
+        record(settings, "silver", batch, 23, silver=22 + batch)
+    record(settings, "gold", 0, 12, gold=0)
+    run(settings)
+    assert commits(settings, BRONZE_MESSAGES) == commits(settings, SILVER_TRADES) == list(range(24))
+    record(settings, "gold", 1, 22, gold=0)
+    record(settings, "gold", 2, 23, gold=0)
+    run(settings)
+    assert commits(settings, BRONZE_MESSAGES)[0] == commits(settings, SILVER_TRADES)[0] == 19
+
+
+def test_a_run_cleans_the_tables_of_its_layers(settings: Settings) -> None:
+    for table in (BRONZE_MESSAGES, SILVER_TRADES, OPS_BATCHES):
+        commit(settings, table, 23)
+    run(settings, ("silver",))
+    assert [len(commits(settings, table)) for table in (BRONZE_MESSAGES, SILVER_TRADES, OPS_BATCHES)] == [24, 5, 24]
+    run(settings, ("gold",))
+    assert [len(commits(settings, table)) for table in (BRONZE_MESSAGES, OPS_BATCHES)] == [24, 5]
+
+
+def test_the_log_of_the_last_minutes_stays(settings: Settings) -> None:
+    commit(settings, BRONZE_MESSAGES, 23)
+    lake.open_table(settings, BRONZE_MESSAGES).alter.set_table_properties(
+        {"delta.logRetentionDuration": "interval 5 minutes"}
+    )
+    run(settings)
+    assert commits(settings, BRONZE_MESSAGES) == list(range(25))
+
+
+def test_it_is_done_when_it_is_due(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(settings, BRONZE_MESSAGES, 23)
+    LogRetention(settings, LAYERS).idle()
+    assert len(commits(settings, BRONZE_MESSAGES)) == 24
+    monkeypatch.setattr(log_retention, "EVERY_SECONDS", 0.0)
+    LogRetention(settings, LAYERS).idle()
+    assert len(commits(settings, BRONZE_MESSAGES)) == 5
