@@ -50,6 +50,10 @@ test-faults: $(VENV)/.test $(VENV)/.classes ## kills and faults by seed, then th
 bench: $(VENV)/.bench $(VENV)/.classes ## us beside the usual ways on one topic; make bench ARGS="--trades 200000 --runs 1"
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.bench $(VENV)/.classes ## half an hour at 10,000 trades/s: lag, memory, audit; make soak ARGS="--minutes 120 --rate 1000"
+	@exec $(BIN)/python -m benchmarks soak $(ARGS)
+
 .PHONY: docker-test
 docker-test: ## build the container image and try it, demo included; see docs/docker.md
 	@exec docker/test.sh

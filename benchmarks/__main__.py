@@ -12,6 +12,7 @@ SCENARIOS = {
     "growth": "benchmarks.growth",
     "latency": "benchmarks.latency",
     "disk": "benchmarks.disk",
+    "soak": "benchmarks.soak",
 }
 
 
