@@ -134,7 +134,8 @@ def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
     Raises TerminalError where that is not enough: the table needs to be written anew.
     """
     if PROPERTIES.items() - there.metadata().configuration.items():
-        there.alter.set_table_properties(PROPERTIES)
+        with contextlib.suppress(CommitFailedError):  # somebody else commits in this moment: at the next start
+            there.alter.set_table_properties(PROPERTIES)
     fields = {field.name: field for field in there.schema().fields}
     missing = [column for column in table.columns if column.name not in fields]
     if not missing and len(fields) == len(table.columns):

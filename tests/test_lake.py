@@ -47,6 +47,44 @@ def test_creating_twice_changes_nothing(settings: Settings) -> None:
     assert count(settings, SILVER_TRADES) == 1
 
 
+def test_a_table_of_before_gets_the_properties_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And keeps others, and its rows."""
+    now = lake.PROPERTIES
+    monkeypatch.setattr(lake, "PROPERTIES", {"delta.checkpointInterval": "100", "delta.appendOnly": "true"})
+    settings = empty_lake(tmp_path)
+    lake.append_rows(settings, SILVER_TRADES, [trade_row(1)])
+    monkeypatch.setattr(lake, "PROPERTIES", now)
+    lake.ensure_tables(settings)
+    lake.ensure_tables(settings)
+    table = lake.open_table(settings, SILVER_TRADES)
+    assert table.metadata().configuration == {**now, "delta.appendOnly": "true"}
+    assert (table.version(), count(settings, SILVER_TRADES)) == (2, 1)
+
+
+def test_a_look_sees_what_another_process_has_committed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next commit's file; where it has come and gone, after a time."""
+    kept = lake.open_table(settings, SILVER_TRADES)
+    known = kept.version()
+    write_deltalake(
+        lake.table_uri(settings, SILVER_TRADES),
+        pa.Table.from_pylist([trade_row(1)], schema=lake.arrow_schema(SILVER_TRADES)),
+        mode="append",
+    )
+    assert lake.open_table(settings, SILVER_TRADES).version() == known + 1
+    listed: list[int] = []
+    original = DeltaTable.update_incremental
+    monkeypatch.setattr(
+        DeltaTable,
+        "update_incremental",
+        lambda self: (listed.append(1), original(self))[1],  # type: ignore[func-returns-value]
+    )
+    lake.open_table(settings, SILVER_TRADES)
+    assert not listed
+    monkeypatch.setattr(lake, "TRUSTED_SECONDS", 0.0)
+    lake.open_table(settings, SILVER_TRADES)
+    assert listed
+
+
 def test_creating_from_several_threads_at_once(tmp_path: Path) -> None:
     settings, errors = load_settings(home=tmp_path), []
 

@@ -24,11 +24,12 @@ from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.batch_plan import files_of
 from lakehouse.streams.checkpoints import delta_position
-from lakehouse.streams.gold_bars import Touched
+from lakehouse.streams.compaction import compact
+from lakehouse.streams.gold_bars import KeptParts, Since, Touched
 from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges, StaleBatchError
-from lakehouse.streams.gold_write import GoldWriter, Since
+from lakehouse.streams.gold_write import GoldWriter
 from lakehouse.streams.lease import Turn
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 
@@ -58,6 +59,7 @@ class Knowledge:
         self._settings = settings
         self._completeness: Completeness | None = None
         self._read = ReadThrough(settings)
+        self.kept = KeptParts()
         self.guard = threading.Lock()
 
     def after(self, version: int) -> Completeness:
@@ -116,11 +118,14 @@ def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowled
         elif end["version"] > completeness.version:
             completeness.add(touched.ids(), end["version"])
         of_silver = Transaction(knowledge.app_id, end["version"])
-        writer = GoldWriter(settings, completeness, finality, of_silver)
+        writer = GoldWriter(settings, completeness, finality, of_silver, knowledge.kept)
         whole = start["complete"] and end["complete"]
         since = Since(start["version"], touched.parts) if whole else None
         writer.minutes(touched.minutes, completeness.take_due(), since)
         finality.write()
+        for table in lake.active_tables(settings):
+            if table.layer == "gold":
+                compact(settings, table)
     return BatchResult(
         source_start=start,
         source_end=end,

@@ -2,13 +2,15 @@
 
 Guarantee: a bar is the fold over all trades of its minute that silver/trades holds at a version. Where a batch is known
 to hold all rows between two versions, they are not read a second time: its own parts of bars are joined with those of
-what Silver held before it, for which Delta's statistics open no file where a minute is new.
+what Silver held before it. These the stream still has from the batch before, or it reads them; Delta's statistics open
+no file where a minute is new.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -21,14 +23,27 @@ from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
 from lakehouse.streams.gold_rows import Place
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, finished, fold, joined
+from lakehouse.transforms.bars import BAR_KEY, PARTS, TRADE_COLUMNS, fold, joined
+from lakehouse.transforms.columns import integers
+from lakehouse.transforms.exact import MINUTE_US
 from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges, time_ranges
 
 MINUTE = dt.timedelta(minutes=1)
+
+#: Minutes whose bars' parts a stream keeps: in most batches trades are of the newest two.
+KEPT_MINUTES = 3
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 #: Parts of bars are joined when there are so many: few enough for memory, enough to be worth it.
 _JOIN_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class Since:
+    """All trades that silver/trades has got since a version of it, as parts of bars."""
+
+    version: int
+    parts: pa.Table
 
 
 class Touched:
@@ -93,23 +108,52 @@ def ranges_around(starts: Collection[int], length: dt.timedelta, slack: dt.timed
     return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in set(starts)), length, slack)
 
 
-def minute_bars(
-    settings: Settings,
-    version: int,
-    ranges: Sequence[TimeRange],
-    places: Collection[Place] | None = None,
-    more: pa.Table | None = None,
+def minute_parts(
+    settings: Settings, version: int, ranges: Sequence[TimeRange], places: Collection[Place] | None = None
 ) -> pa.Table:
-    """The one-minute bars of the trades, in some ranges, of Silver at a version; of some places only, where given.
-
-    `more` are parts of bars of trades that came after that version. BAR_KEY and BAR_VALUES.
-    """
+    """Parts of one-minute bars: of the trades, in some ranges, of Silver at a version; of some places, where given."""
     parts = _all_parts(_trades_in(settings, version, ranges))
-    parts = joined([parts, more]) if more is not None else parts
-    if places is not None:
-        keys = zip(*(parts.column(name).to_pylist() for name in ("venue", "symbol", "bar_start")), strict=True)
-        parts = parts.filter(pa.array([key in places for key in keys], pa.bool_()))
-    return finished(parts)
+    return parts if places is None else _of_places(parts, places)
+
+
+class KeptParts:
+    """Parts of a stream's newest bars, so that a minute's trades are not read again with each of its batches.
+
+    Guarantee: it knows of what version of Silver they are, and answers for that one only. Whatever comes between two
+    batches (a batch that fails, or ends inside a version) lets it forget, and Silver is read.
+    """
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+        self._parts = PARTS.empty_table()
+
+    def after(self, settings: Settings, since: Since, version: int, places: Collection[Place]) -> pa.Table:
+        """Parts of the bars of some places at a version of Silver; `since` holds all that came up to it."""
+        if self._version != since.version:
+            self._parts = PARTS.empty_table()
+        known = _of_places(self._parts, places)
+        unknown = set(places).difference(_places_of(known))
+        ranges = ranges_around([start for _, _, start in unknown], MINUTE, dt.timedelta(0))
+        read = minute_parts(settings, since.version, ranges, unknown)
+        parts = _of_places(joined([known, read, since.parts]), places)
+        others = [place not in places for place in _places_of(self._parts)]
+        self._parts = _newest(pa.concat_tables([self._parts.filter(pa.array(others, pa.bool_())), parts]))
+        self._version = version
+        return parts
+
+
+def _places_of(parts: pa.Table) -> list[Place]:
+    return list(zip(*(parts.column(name).to_pylist() for name in BAR_KEY), strict=True))
+
+
+def _of_places(parts: pa.Table, places: Collection[Place]) -> pa.Table:
+    return parts.filter(pa.array([place in places for place in _places_of(parts)], pa.bool_()))
+
+
+def _newest(parts: pa.Table) -> pa.Table:
+    """Those of the last minutes that there are."""
+    starts = integers(parts.column("bar_start"))
+    return parts.filter(pa.array(starts > starts.max() - KEPT_MINUTES * MINUTE_US)) if len(starts) else parts
 
 
 def _trades_in(settings: Settings, version: int, ranges: Sequence[TimeRange]) -> Iterator[pa.Table]:

@@ -182,7 +182,9 @@ def _properties(of_silver: Transaction) -> CommitProperties:
 
 
 def _same_row(table: Table, source: pa.Table) -> str:
-    """The condition that joins source and target; the dates let Delta leave all other partitions alone."""
+    """The condition that joins source and target; days and times let Delta leave all other files alone."""
     dates = ", ".join(f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").to_pylist()}))
+    starts: Any = pc.min_max(source.column("bar_start").cast(UTC_MICROS)).as_py()
+    first, last = (f"TIMESTAMP '{starts[end].isoformat()}'" for end in ("min", "max"))
     same = " AND ".join(f"t.{name} = s.{name}" for name in (*table.key, "bar_date"))
-    return f"t.bar_date IN ({dates}) AND {same}"
+    return f"t.bar_date IN ({dates}) AND t.bar_start >= {first} AND t.bar_start <= {last} AND {same}"

@@ -17,7 +17,7 @@ from deltalake import Transaction
 
 from lakehouse import lake
 from lakehouse.settings import Settings
-from lakehouse.streams.gold_bars import MINUTE, minute_bars, ranges_around
+from lakehouse.streams.gold_bars import MINUTE, KeptParts, Since, minute_parts, ranges_around
 from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness
 from lakehouse.streams.gold_final import Finality
 from lakehouse.streams.gold_rows import Place, RowChanges, only, places_of, rows_in, sync
@@ -29,6 +29,7 @@ from lakehouse.tables import (
     LOOKBACK_MINUTES,
     Table,
 )
+from lakehouse.transforms.bars import finished
 from lakehouse.transforms.indicators import affected, indicators
 from lakehouse.transforms.longer import longer_bars
 from lakehouse.transforms.moves import moves
@@ -41,22 +42,18 @@ LOOKBACK = dt.timedelta(minutes=LOOKBACK_MINUTES)
 _OF_MINUTES = ("venue", "symbol", "bar_start", "open", "close", "volume", "quote_volume", "trades")
 
 
-@dataclass(frozen=True)
-class Since:
-    """All trades that silver/trades has got since a version of it, as parts of bars."""
-
-    version: int
-    parts: pa.Table
-
-
 @dataclass
 class GoldWriter:
-    """One writing of Gold. `of_silver` is the version of Silver, under Gold's application id of it."""
+    """One writing of Gold. `of_silver` is the version of Silver, under Gold's application id of it.
+
+    `kept` is what the writing before it, of a stream, has left.
+    """
 
     settings: Settings
     completeness: Completeness
     finality: Finality
     of_silver: Transaction
+    kept: KeptParts = field(default_factory=KeptParts)
     changes: dict[str, RowChanges] = field(default_factory=dict)
 
     def minutes(self, places: Collection[Place], due: Collection[Bar] = (), since: Since | None = None) -> None:
@@ -83,8 +80,12 @@ class GoldWriter:
         places: Collection[Place] | None,
         since: Since | None = None,
     ) -> set[Place]:
-        version, more = (int(self.of_silver.version), None) if since is None else (since.version, since.parts)
-        bars = minute_bars(self.settings, version, ranges, places, more)
+        version = int(self.of_silver.version)
+        if since is None or places is None:
+            parts = minute_parts(self.settings, version, ranges, places)
+        else:
+            parts = self.kept.after(self.settings, since, version, places)
+        bars = finished(parts)
         self._sync(GOLD_BARS_1M, there, self._flagged(bars, 1))
         return set(places_of(GOLD_BARS_1M, bars))
 
