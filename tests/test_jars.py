@@ -70,7 +70,7 @@ def test_the_committed_lock_holds_what_the_coordinates_name() -> None:
         names = {f"{jar.group}:{jar.artifact}:{jar.version}" for jar in locked if jar.jar_set == jar_set}
         for group in groups:
             assert names.issuperset(group)
-    assert len([jar for jar in locked if jar.jar_set == "spark"]) == 12
+    assert len([jar for jar in locked if jar.jar_set == "spark"]) == 13
     kafka = {jar.version for jar in locked if jar.jar_set == "broker" and jar.group == "org.apache.kafka"}
     assert kafka == {"4.3.1"}, "the broker's parts and its client library are of one version"
     assert "://" not in jars.LOCK.read_text(), "the lock names no host"
@@ -87,7 +87,7 @@ def test_cached_jars_need_no_jgo_and_no_time() -> None:
     jars.broker_jars()  # Fetches them where this machine never had them.
     code = (
         "import sys, time; from lakehouse import jars; begin = time.perf_counter()\n"
-        "assert len(jars.spark_jars()) == 12 and len(jars.broker_jars()) == 92\n"
+        "assert len(jars.spark_jars()) == 13 and len(jars.broker_jars()) == 92\n"
         "assert 'jgo' not in sys.modules; print(time.perf_counter() - begin)"
     )
     jars.spark_jars()
