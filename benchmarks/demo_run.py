@@ -20,6 +20,7 @@ from benchmarks.visible import History
 from lakehouse import lake
 from lakehouse.control_room import folder
 from lakehouse.control_room.ending import SHUTDOWN_SECONDS
+from lakehouse.control_room.memory import measure
 from lakehouse.control_room.processes import end_processes, marked_processes
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import row_count
@@ -34,6 +35,8 @@ DRAIN_SECONDS = 180.0
 #: Seconds between two looks at the processes: what a process does after its last look is not counted.
 LOOK_SECONDS = 1.0
 
+#: Parts of a demo whose CPU and memory are told apart.
+PARTS = ("ingest", "streams", "broker", "dagster", "simulator")
 #: Words of a command line → part; the first that fits.
 WORDS = (
     ("simulate", "simulator"),
@@ -113,10 +116,18 @@ class DemoRun:
             self._look()
             latest = self._cpu(latest)
         passed = time.monotonic() - clock
-        used = dict.fromkeys(("ingest", "streams", "broker", "dagster", "simulator"), 0.0)
+        used = dict.fromkeys(PARTS, 0.0)
         for (pid, part), total in latest.items():
             used[part] += total - before.get((pid, part), 0.0)
         return begin, dt.datetime.now(dt.UTC), {part: total / passed for part, total in used.items()}
+
+    def pss(self) -> dict[str, int]:
+        """Bytes of memory of each part, now; shared pages are split among the processes that share them."""
+        held = dict.fromkeys(PARTS, 0)
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                held[_part_of(process)] += measure([process]).pss
+        return held
 
     def wait_until_in_gold(self, moment: dt.datetime) -> None:
         """Until Gold has what Silver had at `moment` and somewhat later. Raises TimeoutError."""
@@ -144,11 +155,14 @@ class DemoRun:
     def _cpu(self, seen: dict[tuple[int, str], float]) -> dict[tuple[int, str], float]:
         """Process id and part → CPU seconds so far; a process that has ended keeps its last figure."""
         result = dict(seen)
-        for process in (*marked_processes(self._home), psutil.Process(self._process.pid if self._process else None)):
+        for process in self._processes():
             with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
                 result[process.pid, _part_of(process)] = times.user + times.system
         return result
+
+    def _processes(self) -> list[psutil.Process]:
+        return [*marked_processes(self._home), *([psutil.Process(self._process.pid)] if self._process else [])]
 
 
 def _part_of(process: psutil.Process) -> str:

@@ -27,8 +27,6 @@ from benchmarks.demo_run import DemoRun
 from benchmarks.home import RESULTS, ROOT
 from benchmarks.latency import latencies
 from benchmarks.machine import machine, machine_line
-from lakehouse.control_room.memory import measure
-from lakehouse.settings import Settings
 from lakehouse.streams.progress import source_lag
 from lakehouse.streams.queries import LAYERS
 
@@ -42,7 +40,7 @@ HEADERS = (
     "Lag in the tables, median / most",
     "Event → bar, p50 / p99 s",
     "Memory (PSS), begin / end GB",
-    "Slope of it, MB a minute",
+    "Slope of it (of the streams' part), MB a minute",
     "CPU, cores",
     "Audit",
 )
@@ -78,7 +76,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     over = threading.Event()
     with DemoRun(home, options.rate) as demo:
         demo.wait_for_bars()
-        sampler = threading.Thread(target=_sample, args=(demo.settings, options.warm, over, samples), daemon=True)
+        sampler = threading.Thread(target=_sample, args=(demo, options.warm, over, samples), daemon=True)
         sampler.start()
         begin, end, cpu = demo.measure(options.warm, options.minutes * 60)
         over.set()
@@ -97,13 +95,18 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _sample(settings: Settings, warm: float, over: threading.Event, samples: list[Sample]) -> None:
-    begun = time.monotonic()
+def _sample(demo: DemoRun, warm: float, over: threading.Event, samples: list[Sample]) -> None:
+    settings, begun = demo.settings, time.monotonic()
     over.wait(warm)
     while not over.wait(EVERY_SECONDS):
-        memory = measure(settings.home)
-        lags = {layer: float(source_lag(settings, layer) or 0) for layer in LAYERS}
-        samples.append({"second": time.monotonic() - begun, "rss": memory.rss, "pss": memory.pss, **lags})
+        held = demo.pss()
+        lags = {layer: source_lag(settings, layer) for layer in LAYERS}
+        known = {layer: float(lag) for layer, lag in lags.items() if lag is not None}
+        if len(known) < len(lags):  # Kafka has not answered; a lag of 0 would be a lie
+            print("no lag to be had", flush=True)
+            continue
+        parts = {f"pss_{part}": float(pss) for part, pss in held.items()}
+        samples.append({"second": time.monotonic() - begun, "pss": sum(held.values()), **parts, **known})
         print({name: round(value) for name, value in samples[-1].items()}, flush=True)
 
 
@@ -118,7 +121,6 @@ def _audit(home: Path, record: bool) -> subprocess.CompletedProcess[str]:
 def _line(record: dict[str, Any]) -> tuple[str, ...]:
     samples: list[Sample] = record["samples"]
     tables = [sample["silver"] + sample["gold"] for sample in samples]
-    slope, _ = linear_regression([one["second"] / 60 for one in samples], [one["pss"] / 1e6 for one in samples])
     tenth = max(1, len(samples) // 10)
     return (
         f"{record['rate']:,.0f} / {record['per_second']:,.0f}",
@@ -127,7 +129,7 @@ def _line(record: dict[str, Any]) -> tuple[str, ...]:
         _most(tables),
         f"{record['bar_p50']:.1f} / {record['bar_p99']:.1f}",
         f"{_mean(samples[:tenth]):.2f} / {_mean(samples[-tenth:]):.2f}",
-        f"{slope:+.1f}",
+        f"{_slope(samples, 'pss'):+.1f} ({_slope(samples, 'pss_streams'):+.1f})",
         f"{record['cpu']:.2f}",
         "exact" if record["audit"] == 0 else f"exit code {record['audit']}",
     )
@@ -135,6 +137,11 @@ def _line(record: dict[str, Any]) -> tuple[str, ...]:
 
 def _most(values: Sequence[float]) -> str:
     return f"{median(values):,.0f} / {max(values):,.0f}"
+
+
+def _slope(samples: Sequence[Sample], name: str) -> float:
+    """Of bytes over seconds, by least squares; in MB a minute."""
+    return linear_regression([one["second"] / 60 for one in samples], [one[name] / 1e6 for one in samples]).slope
 
 
 def _mean(samples: Sequence[Sample]) -> float:

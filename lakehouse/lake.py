@@ -218,16 +218,21 @@ def _first_commit(log: Path) -> object:
     return None
 
 
+def files_of(uri: str) -> pa_fs.FileSystem:
+    """The folder of a table, wherever it is, as a file system of Arrow's; paths are relative to it."""
+    return pa_fs.PyFileSystem(DeltaStorageHandler(uri))
+
+
 def checkpoint_version(delta_table: DeltaTable) -> int:
     """The version of the newest checkpoint of a table's log, -1 where there is none.
 
     Source: Delta protocol, "Last Checkpoint File"; a hint, which may be older than the newest but never newer.
     """
     try:
-        text = pa_fs.PyFileSystem(DeltaStorageHandler(delta_table.table_uri)).open_input_file(LAST_CHECKPOINT).read()
+        with files_of(delta_table.table_uri).open_input_file(LAST_CHECKPOINT) as file:
+            return int(json.loads(file.read())["version"])
     except FileNotFoundError:
         return -1
-    return int(json.loads(text)["version"])
 
 
 def row_count(delta_table: DeltaTable) -> int:
@@ -237,8 +242,9 @@ def row_count(delta_table: DeltaTable) -> int:
 
 
 class DayFiles(NamedTuple):
-    """A day of a table by its log: its rows, and when its newest file was written, in seconds since the epoch."""
+    """A day of a table by its log: its files and rows, and when the newest was written, in seconds since the epoch."""
 
+    files: int
     rows: int
     written: float
 
@@ -252,10 +258,11 @@ def days(settings: Settings, table: Table, version: int | None = None) -> dict[d
     if not actions.num_rows:
         return {}
     day = f"partition.{table.partition_by[0]}"
-    found = actions.group_by(day).aggregate([("num_records", "sum"), ("modification_time", "max")])
-    columns = (found[day].cast(pa.date32()), found["num_records_sum"], found["modification_time_max"])
+    found = actions.group_by(day).aggregate([("path", "count"), ("num_records", "sum"), ("modification_time", "max")])
+    names = ("path_count", "num_records_sum", "modification_time_max")
+    columns = (found[day].cast(pa.date32()), *(found[name] for name in names))
     rows = zip(*(column.to_pylist() for column in columns), strict=True)
-    return {day: DayFiles(records or 0, written / 1000) for day, records, written in sorted(rows)}
+    return {day: DayFiles(files, records or 0, written / 1000) for day, files, records, written in sorted(rows)}
 
 
 def sql(settings: Settings, query: str, **tables: DeltaTable | Table) -> pa.Table:

@@ -6,7 +6,6 @@ the newest entry, so only those are read. Statistics only ever narrow the search
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 from dataclasses import dataclass
@@ -183,12 +182,13 @@ def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
     if files is None:
         return {}
     # Only a file of one query says anything about that query's times; a compacted file may mix them.
-    alone = files.filter(pc.equal(files["min.query"], files["max.query"]))
-    times: dict[str, list[datetime]] = {}
-    for query, at in zip(alone["min.query"].to_pylist(), alone["min.committed_at"].to_pylist(), strict=True):
-        if query is not None and at is not None:
-            times.setdefault(query, []).append(at)
-    return {query: heapq.nlargest(count, found)[-1] for query, found in times.items() if len(found) >= count}
+    alone = files.filter((pc.field("min.query") == pc.field("max.query")) & pc.field("min.committed_at").is_valid())
+    floors = {}
+    for query in QUERIES:
+        times = alone.filter(pc.field("min.query") == query)["min.committed_at"]
+        if len(times) >= count:
+            floors[query] = pc.min(times.take(pc.top_k_unstable(times, count))).as_py()
+    return floors
 
 
 def _check_floor(table: DeltaTable) -> datetime | None:

@@ -26,11 +26,11 @@ def settings(tmp_path: Path) -> Settings:
     return empty_lake(tmp_path)
 
 
-def row(at: int, low: int = 1) -> dict[str, Any]:
+def row(at: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for column in TABLE.columns:
         if column.type.startswith("decimal"):
-            values[column.name] = Decimal(low)
+            values[column.name] = Decimal(1)
         elif column.type == "string":
             values[column.name] = "BTC"
         else:

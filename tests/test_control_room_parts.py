@@ -165,11 +165,11 @@ def test_children_die_with_a_killed_control_room(tmp_path: Path) -> None:
 
 
 def test_memory_counts_the_children(tmp_path: Path) -> None:
-    alone = measure(tmp_path)
+    alone = measure((psutil.Process(), *marked_processes(tmp_path)))
     child = Child(spec(tmp_path, "block = b'x' * 50_000_000; print('ready', flush=True); import time; time.sleep(60)"))
     try:
         wait_for_line(child, "ready")
-        both = measure(tmp_path)
+        both = measure((psutil.Process(), *marked_processes(tmp_path)))
     finally:
         end_processes(marked_processes(tmp_path), time.monotonic() + 5)
         child.wait(5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -40,8 +39,8 @@ def record(settings: Settings, query: str, batch_id: int, source: int, **version
         query,
         batch_id,
         NOON_US + batch_id * 1_000_000,
-        source_end=json.dumps({"version": source, "complete": True} if query != "bronze" else {}),
-        versions=json.dumps({by_path[layer]: version for layer, version in versions.items()}),
+        source_end={"version": source, "complete": True} if query != "bronze" else {},
+        versions={by_path[layer]: version for layer, version in versions.items()},
     )
     lake.append_rows(settings, OPS_BATCHES, [row])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,17 +21,17 @@ SAMPLE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes over all processes of a lakehouse, the control room included. `pss` is 0 where the system has none."""
+    """Bytes over some processes. `pss` is 0 where the system has none."""
 
     rss: int = 0
     pss: int = 0
     processes: int = 0
 
 
-def measure(home: Path) -> Memory:
+def measure(processes: Iterable[psutil.Process]) -> Memory:
     """Now. Processes that end meanwhile are left out."""
     rss = pss = count = 0
-    for process in (psutil.Process(), *marked_processes(home)):
+    for process in processes:
         with contextlib.suppress(psutil.Error, OSError):
             if _is_being_spawned(process):
                 continue
@@ -61,7 +62,10 @@ def _pss(pid: int) -> int:
 
 
 class MemoryMeter:
-    """Samples every few seconds in a thread of its own; the peaks of RSS and PSS are kept each by itself."""
+    """Samples the control room and all processes of its lakehouse every few seconds, in a thread of its own.
+
+    The peaks of RSS and PSS are kept each by itself.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -80,6 +84,6 @@ class MemoryMeter:
 
     def _run(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
-            self.current = now = measure(self._home)
+            self.current = now = measure((psutil.Process(), *marked_processes(self._home)))
             peak = self.peak
             self.peak = Memory(max(peak.rss, now.rss), max(peak.pss, now.pss), max(peak.processes, now.processes))

@@ -12,9 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
-from deltalake.fs import DeltaStorageHandler
 
 from lakehouse import lake
 from lakehouse.settings import Settings
@@ -29,7 +27,7 @@ def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns:
     schema = lake.arrow_schema(table)
     wanted = pa.schema([schema.field(name) for name in columns])
     stored = [name for name in columns if name not in table.partition_by]
-    files = pa_fs.PyFileSystem(DeltaStorageHandler(lake.table_uri(settings, table)))
+    files = lake.files_of(lake.table_uri(settings, table))
     for path in paths:
         values = _partition_values(path, table)
         with files.open_input_file(path) as source:

@@ -8,10 +8,6 @@ between two of its own commits, so that it meets no other writer.
 
 from __future__ import annotations
 
-from collections import Counter
-
-import pyarrow as pa
-
 from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
@@ -22,12 +18,7 @@ MOST_FILES = 12
 
 def compact(settings: Settings, table: Table) -> None:
     """Join the files of the days that have more than MOST_FILES."""
-    day = table.partition_by[0]
-    there = lake.open_table(settings, table)
-    actions = pa.table(there.get_add_actions(flatten=True))
-    if actions.num_rows <= MOST_FILES:
-        return
-    files = Counter(str(value) for value in actions.column(f"partition.{day}").to_pylist())
-    for value, count in files.items():
-        if count > MOST_FILES:
-            there.optimize.compact([(day, "=", value)], writer_properties=lake.WRITER)
+    for day, there in lake.days(settings, table).items():
+        if there.files > MOST_FILES:
+            which = [(table.partition_by[0], "=", str(day))]
+            lake.open_table(settings, table).optimize.compact(which, writer_properties=lake.WRITER)

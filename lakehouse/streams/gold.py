@@ -31,7 +31,7 @@ from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges, StaleBatchError
 from lakehouse.streams.gold_write import GoldWriter
 from lakehouse.streams.lease import Turn
-from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
+from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -48,8 +48,11 @@ def app_id(settings: Settings) -> str:
 
 def gold_versions(settings: Settings) -> dict[str, int]:
     """Table path → version, of every table of Gold."""
-    tables = [table for table in lake.active_tables(settings) if table.layer == "gold"]
-    return {table.path: lake.open_table(settings, table).version() for table in tables}
+    return {table.path: lake.open_table(settings, table).version() for table in _tables(settings)}
+
+
+def _tables(settings: Settings) -> list[Table]:
+    return [table for table in lake.active_tables(settings) if table.layer == "gold"]
 
 
 class Knowledge:
@@ -123,9 +126,8 @@ def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowled
         since = Since(start["version"], touched.parts) if whole else None
         writer.minutes(touched.minutes, completeness.take_due(), since)
         finality.write()
-        for table in lake.active_tables(settings):
-            if table.layer == "gold":
-                compact(settings, table)
+        for table in _tables(settings):
+            compact(settings, table)
     return BatchResult(
         source_start=start,
         source_end=end,

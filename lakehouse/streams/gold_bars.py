@@ -21,9 +21,9 @@ from lakehouse.presence import Key
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
-from lakehouse.streams.gold_rows import Place
-from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.bars import BAR_KEY, PARTS, TRADE_COLUMNS, fold, joined
+from lakehouse.streams.gold_rows import Place, only, places_of
+from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
+from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, fold, joined
 from lakehouse.transforms.columns import integers
 from lakehouse.transforms.exact import MINUTE_US
 from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges, time_ranges
@@ -113,7 +113,7 @@ def minute_parts(
 ) -> pa.Table:
     """Parts of one-minute bars: of the trades, in some ranges, of Silver at a version; of some places, where given."""
     parts = _all_parts(_trades_in(settings, version, ranges))
-    return parts if places is None else _of_places(parts, places)
+    return parts if places is None else only(GOLD_BARS_1M, parts, places)
 
 
 class KeptParts:
@@ -131,23 +131,15 @@ class KeptParts:
         """Parts of the bars of some places at a version of Silver; `since` holds all that came up to it."""
         if self._version != since.version:
             self._parts = PARTS.empty_table()
-        known = _of_places(self._parts, places)
-        unknown = set(places).difference(_places_of(known))
+        known = only(GOLD_BARS_1M, self._parts, places)
+        unknown = set(places).difference(places_of(GOLD_BARS_1M, known))
         ranges = ranges_around([start for _, _, start in unknown], MINUTE, dt.timedelta(0))
         read = minute_parts(settings, since.version, ranges, unknown)
-        parts = _of_places(joined([known, read, since.parts]), places)
-        others = [place not in places for place in _places_of(self._parts)]
+        parts = only(GOLD_BARS_1M, joined([known, read, since.parts]), places)
+        others = [place not in places for place in places_of(GOLD_BARS_1M, self._parts)]
         self._parts = _newest(pa.concat_tables([self._parts.filter(pa.array(others, pa.bool_())), parts]))
         self._version = version
         return parts
-
-
-def _places_of(parts: pa.Table) -> list[Place]:
-    return list(zip(*(parts.column(name).to_pylist() for name in BAR_KEY), strict=True))
-
-
-def _of_places(parts: pa.Table, places: Collection[Place]) -> pa.Table:
-    return parts.filter(pa.array([place in places for place in _places_of(parts)], pa.bool_()))
 
 
 def _newest(parts: pa.Table) -> pa.Table:

@@ -20,7 +20,7 @@ from lakehouse import lake
 from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
-from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges
+from lakehouse.transforms.time_ranges import TimeRange, literal, sql_in_ranges
 
 #: What is not content: a bar that becomes final is the same bar.
 MAINTAINED = ("is_final", "revision", "updated_at", "bar_date")
@@ -185,6 +185,6 @@ def _same_row(table: Table, source: pa.Table) -> str:
     """The condition that joins source and target; days and times let Delta leave all other files alone."""
     dates = ", ".join(f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").to_pylist()}))
     starts: Any = pc.min_max(source.column("bar_start").cast(UTC_MICROS)).as_py()
-    first, last = (f"TIMESTAMP '{starts[end].isoformat()}'" for end in ("min", "max"))
+    first, last = (literal(starts[end]) for end in ("min", "max"))
     same = " AND ".join(f"t.{name} = s.{name}" for name in (*table.key, "bar_date"))
     return f"t.bar_date IN ({dates}) AND t.bar_start >= {first} AND t.bar_start <= {last} AND {same}"

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from lakehouse import lake
-from lakehouse.ledger import Batch, recent_batches
+from lakehouse.ledger import QUERIES, Batch, recent_batches
 from lakehouse.settings import Settings
-from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
+from lakehouse.streams.progress import READS
 
 #: Seconds between two looks.
 EVERY_SECONDS = 60.0
 
 #: Batches of each query whose versions of all tables stay readable.
 KEPT_BATCHES = 15
-
-#: The table whose commits a query reads.
-_SOURCES = {"silver": BRONZE_MESSAGES, "gold": SILVER_TRADES}
-_WRITERS = {BRONZE_MESSAGES.path: "bronze", SILVER_TRADES.path: "silver"}
 
 
 class LogRetention:
@@ -59,10 +56,10 @@ class LogRetention:
 
 def _is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
     """Whether a query has yet to read more of its source than the recent batches of the query that writes it."""
-    for query, source in _SOURCES.items():
-        written = recent.get(_WRITERS[source.path], ())
+    for writer, query in pairwise(QUERIES):
+        written = recent.get(writer, ())
         if query in recent and len(written) == KEPT_BATCHES:
-            oldest = written[-1].version_of(source.path)
+            oldest = written[-1].version_of(READS[query].path)
             if recent[query][0].source_version < oldest:
                 return True
     return False
@@ -74,8 +71,8 @@ def _needed(recent: Mapping[str, Sequence[Batch]]) -> dict[str, int]:
     for query, batches in recent.items():
         for batch in batches:
             versions += batch.versions.items()
-            if query in _SOURCES:
-                versions.append((_SOURCES[query].path, batch.source_version))
+            if query in READS:
+                versions.append((READS[query].path, batch.source_version))
     needed: dict[str, int] = {}
     for path, version in versions:
         needed[path] = min(version, needed.get(path, version))

@@ -53,8 +53,8 @@ QUICK_JAVA = ("-XX:TieredStopAtLevel=1",)
 BULK_JAVA = ("-XX:-DontCompileHugeMethods",)
 
 #: Where checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for each file that it
-#: makes, eight in a batch; this file system asks Java. Spark's usual manager of checkpoints has a second class of file
-#: systems, which the library has not (docs/adr/0010).
+#: makes; this file system asks Java. It is one for Hadoop's FileSystem alone, and Spark's usual manager of checkpoints
+#: goes by FileContext, so that it would not be used (docs/adr/0010).
 LOCAL_FILES_CONF = {
     "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
     "spark.sql.streaming.checkpointFileManagerClass": (
@@ -65,7 +65,6 @@ LOCAL_FILES_CONF = {
 #: Only for a master inside this process: loopback, and a heap that gives memory back to a laptop.
 LOCAL_CONF = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 LOCAL_JAVA = ("-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000", "-XX:ReservedCodeCacheSize=256m", "-Xss4m")
-
 
 #: Layers start side by side.
 _ONE_START = threading.Lock()
@@ -118,14 +117,12 @@ def _places(settings: Settings, java: Path, options: tuple[str, ...]) -> dict[st
     if not settings.spark_master.startswith("local"):
         return {"spark.jars": ",".join(jars)}
     options = LOCAL_JAVA + class_archive.java_options(java) + options
-    # On the class path, unlike `spark.jars`, they can come from the archive of classes.
     files = LOCAL_FILES_CONF if urlsplit(settings.checkpoints).scheme in ("", "file") else {}
-    return (
-        LOCAL_CONF
-        | files
-        | {
-            "spark.driver.extraClassPath": os.pathsep.join(jars),
-            # Quoted as Spark's launcher reads them: a folder may have spaces in its name.
-            "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in options),
-        }
-    )
+    return {
+        **LOCAL_CONF,
+        **files,
+        # On the class path, unlike `spark.jars`, they can come from the archive of classes.
+        "spark.driver.extraClassPath": os.pathsep.join(jars),
+        # Quoted as Spark's launcher reads them: a folder may have spaces in its name.
+        "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in options),
+    }

@@ -67,14 +67,14 @@ def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: st
     return (
         " OR ".join(
             f"({day} BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
-            f"AND {time} >= {_literal(one.start)} AND {time} < {_literal(one.end)})"
+            f"AND {time} >= {literal(one.start)} AND {time} < {literal(one.end)})"
             for one in ranges
         )
         or "false"
     )
 
 
-def _literal(at: dt.datetime) -> str:
+def literal(at: dt.datetime) -> str:
     """A constant of the type of the timestamps, so that statistics of files can be compared with it."""
     micros = (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
     return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""

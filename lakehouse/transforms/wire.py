@@ -29,15 +29,14 @@ COLUMNS = ("topic", "partition", "offset", "ts_kafka", "value_raw")
 _MICROS = pa.timestamp("us", tz="UTC")
 _AMOUNT = pa.decimal128(38, 18)
 
-
 #: Notionals that are below the bound for sure: Arrow's cast of a decimal to a double can be off in the last place, and
 #: the rule goes by the right one. What is nearer to the bound is left.
 _SURE_NOTIONAL = float(parse.MAX_NOTIONAL) * (1 - 1e-12)
 
+_TEXT, _WHOLE = pa.string(), pa.int64()
 
 #: `exchanges.model.Trade` and no other field: no two readers of JSON agree on all that they only skip.
 #: Jackson, for one, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
-_TEXT, _WHOLE = pa.string(), pa.int64()
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("venue", _TEXT),
     ("symbol", _TEXT),
@@ -52,6 +51,7 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     ("raw", _TEXT),
 ]
 _SCHEMA = pa.schema(_FIELDS)
+
 #: Pieces of a chunk that may be refused before what remains is left to Spark: at most half a second.
 MOST_REFUSED = 1_000
 
