@@ -12,6 +12,7 @@ from lakehouse.jars import spark_jars
 from lakehouse.java import find_java
 from lakehouse.settings import Settings
 from lakehouse.streams import class_archive
+from lakehouse.streams.native_memory import limit_heaps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,6 +96,7 @@ def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
 def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> SparkSession:
     from pyspark.sql import SparkSession
 
+    limit_heaps()
     java = find_java(for_spark=True)
     os.environ["JAVA_HOME"] = str(java.parent.parent)
     builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)
