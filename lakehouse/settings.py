@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     spark_master: str = "local[2]"
     spark_driver_memory: str = "1g"
     trigger: str = Field(
-        "2 seconds", description="Interval of Bronze's batches, which Silver and Gold follow, or `available-now`."
+        "3 seconds", description="Interval of Bronze's batches, which Silver and Gold follow, or `available-now`."
     )
     starting_offsets: str = Field("earliest", description="Kafka offsets of a stream without a checkpoint.")
     max_offsets_per_trigger: int = Field(500_000, ge=1, description="Kafka messages one Bronze batch takes at most.")

@@ -22,9 +22,9 @@ from lakehouse.errors import LakehouseError, RetriableError, TerminalError
 from lakehouse.exchanges.model import FeedEvent, Rejected, Trade, encode
 from lakehouse.ingest.metrics import SymbolCounters
 
-#: Milliseconds a message waits for company. Trades come in bursts: 20 ms fill a batch in a burst and do not show in a
+#: Milliseconds a message waits for company. Trades come in bursts: 50 ms fill a batch in a burst and do not show in a
 #: latency that a venue's network dominates.
-LINGER_MS = 20
+LINGER_MS = 50
 #: Messages and KiB of the local queue: five seconds at 20,000 trades/s of about 700 bytes. What does not fit waits in
 #: the socket.
 QUEUE_MESSAGES = 100_000
