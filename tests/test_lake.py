@@ -273,6 +273,26 @@ def test_a_table_that_is_kept_open_follows_other_writers(settings: Settings) -> 
     assert lake.row_count(lake.open_table(settings, SILVER_TRADES, 3)) == 3
 
 
+def test_a_table_that_has_moved_far_is_opened_anew(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever moved it: this thread's own commits, or somebody else's."""
+    monkeypatch.setattr(lake, "MOST_MOVES", 3)
+    other = DeltaTable(lake.table_uri(settings, SILVER_TRADES))
+    for own in (True, False):
+        opened = lake.open_table(settings, SILVER_TRADES)
+        for number in range(3):
+            assert lake.open_table(settings, SILVER_TRADES) is opened
+            if own:
+                lake.append_rows(settings, SILVER_TRADES, [trade_row(number)])
+            else:
+                other.update_incremental()
+                rows = pa.Table.from_pylist([trade_row(number)], schema=lake.arrow_schema(SILVER_TRADES))
+                write_deltalake(other, rows, mode="append")
+        if not own:
+            assert lake.open_table(settings, SILVER_TRADES) is opened
+        assert lake.open_table(settings, SILVER_TRADES) is not opened
+        assert opened.version() == lake.open_table(settings, SILVER_TRADES).version()
+
+
 def test_a_table_made_anew_at_the_same_place_is_another_one(settings: Settings) -> None:
     lake.append_rows(settings, SILVER_TRADES, [trade_row(1)])
     old = lake.open_table(settings, SILVER_TRADES).metadata().id
