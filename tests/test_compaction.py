@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from deltalake import Transaction
 
 from lakehouse import lake
+from lakehouse.ledger import QUERIES, newest_batches, recent_batches
 from lakehouse.settings import Settings
 from lakehouse.streams.compaction import MOST_FILES, compact
 from lakehouse.streams.gold_rows import sync
 from lakehouse.tables import GOLD_SPREADS_1M as TABLE
-from tests.rows import NOON_US, empty_lake, utc
+from lakehouse.tables import OPS_BATCHES
+from tests.rows import NOON_US, batch_row, empty_lake, utc
 
 MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
 
@@ -36,6 +39,40 @@ def row(at: int) -> dict[str, Any]:
         else:
             values[column.name] = 1
     return values | {"bar_start": utc(at), "updated_at": utc(at), "bar_date": utc(at).date()}
+
+
+def test_a_day_of_an_ops_table_is_joined_while_others_append(settings: Settings) -> None:
+    """Three writers and the joining at once: every row is there once, and the newest are found."""
+    failures: list[BaseException] = []
+
+    def append(query: str) -> None:
+        try:
+            for number in range(25):
+                lake.append_rows(settings, OPS_BATCHES, [batch_row(query, number, NOON_US + number)], (query, number))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=append, args=(query,)) for query in QUERIES]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        compact(settings, OPS_BATCHES, 5)
+    for thread in threads:
+        thread.join()
+    assert not failures
+    done = [entry["operation"] for entry in lake.open_table(settings, OPS_BATCHES).history()]
+    assert done.count("OPTIMIZE") > 1
+    compact(settings, OPS_BATCHES, 1)
+    assert len(lake.open_table(settings, OPS_BATCHES).file_uris()) == 1
+    rows = lake.sql(settings, "SELECT query, batch_id FROM t ORDER BY query, batch_id", t=OPS_BATCHES).to_pylist()
+    assert rows == [{"query": query, "batch_id": number} for query in sorted(QUERIES) for number in range(25)]
+    recent = recent_batches(settings, 3)
+    assert {query: [one.batch_id for one in found] for query, found in recent.items()} == dict.fromkeys(
+        QUERIES, [24, 23, 22]
+    )
+    lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 25, NOON_US + 25)])
+    assert newest_batches(settings)["gold"].batch_id == 25
+    assert newest_batches(settings)["silver"].batch_id == 24
 
 
 def files(settings: Settings) -> list[str]:

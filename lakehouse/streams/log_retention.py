@@ -17,22 +17,31 @@ from itertools import pairwise
 from lakehouse import lake
 from lakehouse.ledger import QUERIES, Batch, recent_batches
 from lakehouse.settings import Settings
+from lakehouse.streams.compaction import compact
 from lakehouse.streams.progress import READS
 
 #: Seconds between two looks.
 EVERY_SECONDS = 60.0
+
+#: Files of a day of an ops table. `ledger` finds the newest batches by files of one query each, and a joined one is of
+#: all; so they are joined seldom.
+MOST_OPS_FILES = 300
 
 #: Batches of each query whose versions of all tables stay readable.
 KEPT_BATCHES = 15
 
 
 class LogRetention:
-    """Keeps the logs of the tables of some layers short; those of the ops tables go with Gold."""
+    """Keeps the logs of the tables of some layers short, and the days of the ops tables in few files.
+
+    The ops tables go with Gold.
+    """
 
     def __init__(self, settings: Settings, layers: Sequence[str]) -> None:
         self._settings = settings
         kept = {*layers, *(("ops",) if "gold" in layers else ())}
         self._tables = [table for table in lake.active_tables(settings) if table.layer in kept]
+        self._ops = [table for table in self._tables if table.layer == "ops" and table.partition_by]
         self._due = time.monotonic() + EVERY_SECONDS
 
     def idle(self) -> None:
@@ -40,6 +49,8 @@ class LogRetention:
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + EVERY_SECONDS
             self.clean()
+            for table in self._ops:
+                compact(self._settings, table, MOST_OPS_FILES)
 
     def clean(self) -> None:
         """Remove commits older than `delta.logRetentionDuration` that a log checkpoint stands for and nobody needs."""
