@@ -191,7 +191,7 @@ def test_a_sum_that_fits_is_exact(count: int, times: int) -> None:
 def test_a_sum_that_does_not_fit_is_an_error_and_never_wraps(name: str, total: int, times: int) -> None:
     parts = joined([parts_with(-(-total // times), [name])] * times)
     assert parts.column(name).to_pylist() == [Decimal(f"{-(-total // times) * times}E-18")]
-    with pytest.raises(TerminalError, match=rf"{name} of a minute would be .*a figure that fits decimal\(38,18\)"):
+    with pytest.raises(TerminalError, match=rf"{name} of a bar would be .*a figure that fits decimal\(38,18\)"):
         finished(parts)
 
 
@@ -199,5 +199,5 @@ def test_sums_of_trades_that_do_not_fit() -> None:
     widest = [one(number, price=UNIT, size=WIDEST_SIZE) for number in range(1_000)]
     part = fold(table(widest))
     assert finished(joined([part] * 100)).column("trades").to_pylist() == [100_000]
-    with pytest.raises(TerminalError, match=r"volume of a minute would be 1\.010e\+20"):
+    with pytest.raises(TerminalError, match=r"volume of a bar would be 1\.010e\+20"):
         finished(joined([part] * 101))

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from lakehouse.lake import arrow_schema
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M
-from lakehouse.transforms.indicators import BarPlace, affected, half_up_ln, indicators
+from lakehouse.transforms import logarithm
+from lakehouse.transforms.indicators import BarPlace, affected, indicators
+from lakehouse.transforms.logarithm import half_up_ln, half_up_lns
 
 MINUTE = 60_000_000
 #: 2026-01-01 00:00 UTC.
@@ -275,6 +277,50 @@ def test_logarithms_of_anything(close: int, before: int) -> None:
 def test_logarithms_of_nearly_one(before: int, change: int) -> None:
     close = max(1, before + change)
     assert Decimal(f"{half_up_ln(close, before)}E-18") == half_up(ln_by_series(Fraction(close, before)))
+
+
+PRICES = st.integers(1, 10**38 - 1)
+CHANGES = st.one_of(st.integers(-1000, 1000), st.integers(-(10**18), 10**18), st.just(0))
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.tuples(PRICES, PRICES), st.tuples(PRICES, CHANGES)), max_size=20))
+def test_many_logarithms_are_each_as_by_itself(pairs: list[tuple[int, int]]) -> None:
+    """Of anything, and of prices near each other. Below 1 the second number is a change, above it a price or one."""
+    befores = [before for before, _ in pairs]
+    closes = [other if other > 10**18 else min(max(1, before + other), 10**38 - 1) for before, other in pairs]
+    assert half_up_lns(closes, befores) == [half_up_ln(*pair) for pair in zip(closes, befores, strict=True)]
+
+
+def test_logarithms_of_usual_returns_need_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in some hundred is too near to a border to be certain in a long double."""
+    if not logarithm._LONG_ENOUGH:
+        pytest.skip("no long doubles here")
+    luck, alone = random.Random(1), list[int]()
+    befores = [luck.randrange(10**16, 10**23) for _ in range(20_000)]
+    closes = [before + int(before * luck.gauss(0, 0.001)) for before in befores]
+    expected = [half_up_ln(*pair) for pair in zip(closes, befores, strict=True)]
+
+    def counted(numerator: int, denominator: int) -> int:
+        alone.append(numerator)
+        return half_up_ln(numerator, denominator)
+
+    monkeypatch.setattr(logarithm, "half_up_ln", counted)
+    assert half_up_lns(closes, befores) == expected
+    assert len(alone) < 400
+
+
+def test_a_logarithm_next_to_a_tie_is_left_to_digits() -> None:
+    """Half a unit above 1, and a little more or less, which no long double tells."""
+    one = 10**37
+    for beyond in range(-3, 4):
+        close = one + 5 * 10**18 + beyond
+        assert half_up_lns([close], [one]) == [half_up_ln(close, one)]
+
+
+def test_without_long_doubles_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logarithm, "_LONG_ENOUGH", False)
+    assert half_up_lns([2, 3], [3, 3]) == [half_up_ln(2, 3), 0]
 
 
 # ---------------------------------------------------------------------------------------------------- properties

@@ -202,7 +202,9 @@ def test_chunks_extra_columns_and_other_string_types_change_nothing() -> None:
 
 def test_a_sum_that_does_not_fit_is_an_error_and_not_cut() -> None:
     huge = "99999999999999999999.999999999999999999"
-    with pytest.raises(TerminalError, match=r"^quote_volume would be 2\.000e\+20; expected a figure that fits decimal"):
+    with pytest.raises(
+        TerminalError, match=r"^quote_volume of a bar would be 2\.000e\+20; expected a figure that fits decimal"
+    ):
         longer_bars(table([bar(0, quote_volume=huge), bar(1, quote_volume=huge)]), 5)
     assert rows(longer_bars(table([bar(0, quote_volume=huge)]), 5))[0]["quote_volume"] == Decimal(huge)
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from lakehouse.errors import TerminalError
 from lakehouse.transforms.columns import coded, differs, integers
-from lakehouse.transforms.exact import MINUTE_US, half_up_quotient, table_of, values_of
+from lakehouse.transforms.exact import MINUTE_US, half_up_quotient, table_of_columns, values_of
 
 BAR_KEY = ("venue", "symbol", "bar_start")
 
@@ -142,10 +142,9 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
     by_open = _ordered(rows, "open_ts", "open_id")
     by_close = _ordered(rows, "close_ts", "close_id")
     keys = rows.select(BAR_KEY)
-    # In one thread a group sees its rows in their order.
-    opens = _grouped(keys.take(by_open).append_column("row", pa.array(by_open)), [("row", "first")])
-    closes = _grouped(keys.take(by_close).append_column("row", pa.array(by_close)), [("row", "last")])
-    sums = _grouped(
+    opens = grouped(keys.take(by_open).append_column("row", pa.array(by_open)), [("row", "first")])
+    closes = grouped(keys.take(by_close).append_column("row", pa.array(by_close)), [("row", "last")])
+    sums = grouped(
         rows,
         [
             *((name, "sum") for name in _SUMS),
@@ -174,13 +173,19 @@ def _ordered(rows: pa.Table, time: str, trade_id: str) -> Any:
     return np.lexsort((rows.column(trade_id).to_numpy(), rows.column(time).to_numpy()))
 
 
-def _grouped(rows: pa.Table, wanted: list[Any]) -> pa.Table:
+def wide(figures: Any) -> Any:
+    """A column of decimals with room for the sum of any number of them."""
+    return figures.cast(_WIDE)
+
+
+def grouped(rows: pa.Table, wanted: list[Any]) -> pa.Table:
+    """Aggregates (Arrow's, by column) of the rows of each BAR_KEY, sorted by it; a group sees its rows in order."""
     groups = rows.group_by(list(BAR_KEY), use_threads=False).aggregate(wanted)
     return groups.sort_by([(name, "ascending") for name in BAR_KEY])
 
 
 def finished(parts: pa.Table) -> pa.Table:
-    """Bars (BAR_KEY and BAR_VALUES) of parts of which there is one a bar, sorted by BAR_KEY.
+    """Bars (BAR_KEY and BAR_VALUES) of parts, or of other folds, of which there is one a bar, sorted by BAR_KEY.
 
     Raises TerminalError where a sum does not fit DECIMAL(38,18).
     """
@@ -190,21 +195,18 @@ def finished(parts: pa.Table) -> pa.Table:
             sums[name] = parts.column(name).cast(_FIGURE)
         except pa.ArrowInvalid:
             raise TerminalError(
-                f"{name} of a minute would be {pc.max(parts.column(name)).as_py():.3e}",
+                f"{name} of a bar would be {pc.max(parts.column(name)).as_py():.3e}",
                 "a figure that fits decimal(38,18)",
                 "look at the prices and sizes it is of",
             ) from None
     known = pa.table(sums)
-    figures = zip(*(values_of(known, name) for name in ("volume", "quote_volume", "buy_volume")), strict=True)
-    rows = [
-        {
-            "sell_volume": volume - buy,
-            "vwap": half_up_quotient(quote_volume, volume),
-            "pressure": half_up_quotient(2 * buy - volume, volume),
-        }
-        for volume, quote_volume, buy in figures
-    ]
-    made = table_of(pa.schema([pa.field(name, _FIGURE, False) for name in ("sell_volume", "vwap", "pressure")]), rows)
+    volumes, quote_volumes, buys = (values_of(known, name) for name in ("volume", "quote_volume", "buy_volume"))
+    figures = {
+        "sell_volume": [volume - buy for volume, buy in zip(volumes, buys, strict=True)],
+        "vwap": [half_up_quotient(quote, volume) for quote, volume in zip(quote_volumes, volumes, strict=True)],
+        "pressure": [half_up_quotient(2 * buy - volume, volume) for volume, buy in zip(volumes, buys, strict=True)],
+    }
+    made = table_of_columns(pa.schema([pa.field(name, _FIGURE, False) for name in figures]), figures)
     columns = {
         **{name: parts.column(name) for name in parts.column_names},
         **sums,

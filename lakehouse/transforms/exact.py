@@ -81,11 +81,16 @@ def content_schema(table: Table) -> pa.Schema:
 
 
 def table_of(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table. Decimals are given in units of 10⁻¹⁸, timestamps in µs since the epoch, UTC.
+    """Rows as an Arrow table, as `table_of_columns` makes it."""
+    return table_of_columns(schema, {name: [row[name] for row in rows] for name in schema.names})
+
+
+def table_of_columns(schema: pa.Schema, columns: Mapping[str, list[Any]]) -> pa.Table:
+    """Columns as an Arrow table. Decimals are given in units of 10⁻¹⁸, timestamps in µs since the epoch, UTC.
 
     A figure that does not fit its column is null where that may be. Raises TerminalError where it may not.
     """
-    arrays = [_array(field, [row[field.name] for row in rows]) for field in schema]
+    arrays = [_array(field, columns[field.name]) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -21,27 +21,24 @@ Prices and volumes are positive: Silver's rules see to that. Each (venue, symbol
 
 from __future__ import annotations
 
-import decimal
 import itertools
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from lakehouse.tables import GOLD_INDICATORS_1M, LOOKBACK_MINUTES, SPANS
-from lakehouse.transforms.exact import MINUTE_US, ONE, SCALE, content_schema, half_up_quotient, table_of, values_of
+from lakehouse import lake
+from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M, LOOKBACK_MINUTES, SPANS
+from lakehouse.transforms.exact import MINUTE_US, ONE, content_schema, half_up_quotient, table_of, values_of
+from lakehouse.transforms.logarithm import half_up_lns
 
 #: A bar's place: venue, symbol, bar_start in microseconds since the epoch, UTC.
 BarPlace = tuple[str, str, int]
 
 _READ = ("venue", "symbol", "bar_start", "close", "volume", "quote_volume")
+_TYPES = {column.name: lake.arrow_type(column.type) for column in GOLD_BARS_1M.columns}
 _LOOKBACK_US = LOOKBACK_MINUTES * MINUTE_US
-
-#: Digits that a logarithm is tried with first, and that are added until its 18th decimal is certain. 40 leave 1 in
-#: 10¹⁹ uncertain.
-_LN_DIGITS = 40
 
 
 class _Series(NamedTuple):
@@ -66,12 +63,21 @@ def indicators(bars: pa.Table, wanted: Collection[BarPlace] | None = None) -> pa
     all bars of the LOOKBACK_MINUTES up to it must be there.
     """
     chosen = None if wanted is None else frozenset(wanted)
-    rows = [
-        _row(series, place)
-        for series in _all_series(bars)
-        for place, start in enumerate(series.starts)
-        if chosen is None or (series.venue, series.symbol, start) in chosen
-    ]
+    rows: list[dict[str, Any]] = []
+    returns: list[dict[str, Any]] = []  # of rows that have one, with the close before
+    befores: list[int] = []
+    for series in _all_series(bars):
+        for place, start in enumerate(series.starts):
+            if chosen is not None and (series.venue, series.symbol, start) not in chosen:
+                continue
+            row, before = _row(series, place)
+            rows.append(row)
+            if before is not None:
+                returns.append(row)
+                befores.append(before)
+    logarithms = half_up_lns([row["close"] for row in returns], befores)
+    for row, logarithm in zip(returns, logarithms, strict=True):
+        row["log_return"] = logarithm
     return table_of(content_schema(GOLD_INDICATORS_1M), rows)
 
 
@@ -103,15 +109,18 @@ def affected(bars: pa.Table, touched: Collection[BarPlace]) -> set[BarPlace]:
 
 
 def _all_series(bars: pa.Table) -> Iterator[_Series]:
-    in_order = sorted(zip(*(values_of(bars, name) for name in _READ), strict=True))
-    for (venue, symbol), rows in itertools.groupby(in_order, key=lambda row: row[:2]):
+    # Text in one type: Arrow does not sort views of it, which a file of another writer may hold.
+    read = pa.table({name: bars.column(name).cast(_TYPES[name]) for name in _READ})
+    in_order = read.sort_by([(name, "ascending") for name in GOLD_BARS_1M.key])
+    all_rows = zip(*(values_of(in_order, name) for name in _READ), strict=True)
+    for (venue, symbol), rows in itertools.groupby(all_rows, key=lambda row: row[:2]):
         _, _, starts, closes, volumes, quotes = zip(*rows, strict=True)
         sums = (tuple(itertools.accumulate(values, initial=0)) for values in (closes, volumes, quotes))
         yield _Series(venue, symbol, starts, closes, *sums)
 
 
-def _row(series: _Series, place: int) -> dict[str, Any]:
-    """The indicators of the series' bar number `place`."""
+def _row(series: _Series, place: int) -> tuple[dict[str, Any], int | None]:
+    """The indicators of the series' bar number `place` but its logarithm, and the close before, where that counts."""
     start, close = series.starts[place], series.closes[place]
     row: dict[str, Any] = {"venue": series.venue, "symbol": series.symbol, "bar_start": start, "close": close}
     oldest = start - _LOOKBACK_US
@@ -125,33 +134,10 @@ def _row(series: _Series, place: int) -> dict[str, Any]:
             row[f"sma_{span}"] = half_up_quotient(closes, span * ONE)
             row[f"vwap_{span}"] = half_up_quotient(quote_volume, volume)
     row |= {"minutes_since_previous": None, "simple_return": None, "log_return": None}
-    if place > 0 and series.starts[place - 1] > oldest:
-        before = series.closes[place - 1]
-        row["minutes_since_previous"] = (start - series.starts[place - 1]) // MINUTE_US
-        # The quotient less 1 as one quotient, so that it is rounded once.
-        row["simple_return"] = half_up_quotient(close - before, before)
-        row["log_return"] = half_up_ln(close, before)
-    return row
-
-
-def half_up_ln(numerator: int, denominator: int) -> int:
-    """Natural logarithm of the quotient of two positive whole numbers below 10³⁸, in units of 10⁻¹⁸, half-up.
-
-    It ends: but for ln 1 = 0, the logarithm of a fraction is irrational and so never on the border between two units.
-    """
-    if numerator == denominator:
-        return 0
-    for digits in itertools.count(_LN_DIGITS, _LN_DIGITS):
-        context = decimal.Context(prec=digits)
-        value = context.ln(context.divide(Decimal(numerator), Decimal(denominator)))
-        # Both steps are right to half a unit in the last of `digits`; the quotient's error becomes one of 5·10^−digits,
-        # the logarithm, below 100 (ln 10³⁸ is 87.5), adds its own, 500·10^−digits at most.
-        error = Decimal(1).scaleb(3 - digits)
-        wide = decimal.Context(prec=4 * digits, rounding=decimal.ROUND_HALF_UP)
-        low, high = (
-            wide.scaleb(wide.quantize(bound, Decimal(1).scaleb(-SCALE)), SCALE)
-            for bound in (wide.subtract(value, error), wide.add(value, error))
-        )
-        if low == high:
-            return int(low)
-    raise AssertionError("unreachable")
+    if place == 0 or series.starts[place - 1] <= oldest:
+        return row, None
+    before = series.closes[place - 1]
+    row["minutes_since_previous"] = (start - series.starts[place - 1]) // MINUTE_US
+    # The quotient less 1 as one quotient, so that it is rounded once.
+    row["simple_return"] = half_up_quotient(close - before, before)
+    return row, before

@@ -17,49 +17,59 @@ The shorter bars of a window must be given all: which are missing cannot be seen
 
 from __future__ import annotations
 
-import itertools
-from typing import Any
-
 import pyarrow as pa
 
 from lakehouse import lake
 from lakehouse.tables import BARS
-from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES
-from lakehouse.transforms.exact import MINUTE_US, half_up_quotient, table_of, values_of
+from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, finished, grouped, wide
+from lakehouse.transforms.columns import integers
+from lakehouse.transforms.exact import MINUTE_US
 
-#: What is read: all but the quotients.
-_READ = (*BAR_KEY, *(name for name in BAR_VALUES if name not in ("vwap", "pressure")))
-_SUMS = ("volume", "quote_volume", "trades", "buy_volume", "sell_volume")
+_SUMS = ("volume", "quote_volume", "buy_volume")
+
+#: What is read beside the key: neither quotients nor what follows from the rest.
+_READ = ("open", "high", "low", "close", *_SUMS, "trades", "first_trade_id", "last_trade_id")
 
 
 def longer_bars(bars: pa.Table, minutes: int) -> pa.Table:
     """Bars of `minutes`, a length of the registry, from shorter bars in any order; each (key) once.
 
-    Columns BAR_KEY and BAR_VALUES, sorted by BAR_KEY.
+    Columns BAR_KEY and BAR_VALUES, sorted by BAR_KEY. Raises TerminalError where a sum does not fit DECIMAL(38,18).
     """
     all_fields = lake.arrow_schema(BARS[minutes])
-    schema = pa.schema([all_fields.field(name) for name in (*BAR_KEY, *BAR_VALUES)])
-    length = minutes * MINUTE_US
-    in_order = sorted(zip(*(values_of(bars, name) for name in _READ), strict=True))
-    windows = itertools.groupby(in_order, key=lambda row: (row[0], row[1], row[2] - row[2] % length))
-    folded = []
-    for key, rows in windows:
-        shorter = dict(zip(_READ, zip(*rows, strict=True), strict=True))
-        folded.append(dict(zip(BAR_KEY, key, strict=True)) | _fold(shorter))
-    return table_of(schema, folded)
-
-
-def _fold(shorter: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """The values of one bar from the columns of its shorter bars, which are in order; decimals in units of 10⁻¹⁸."""
-    sums = {name: sum(shorter[name]) for name in _SUMS}
-    return {
-        "open": shorter["open"][0],
-        "high": max(shorter["high"]),
-        "low": min(shorter["low"]),
-        "close": shorter["close"][-1],
-        **sums,
-        "vwap": half_up_quotient(sums["quote_volume"], sums["volume"]),
-        "pressure": half_up_quotient(sums["buy_volume"] - sums["sell_volume"], sums["volume"]),
-        "first_trade_id": min(shorter["first_trade_id"]),
-        "last_trade_id": max(shorter["last_trade_id"]),
+    bars = pa.table({name: bars.column(name).cast(all_fields.field(name).type) for name in (*BAR_KEY, *_READ)})
+    rows = bars.sort_by([(name, "ascending") for name in BAR_KEY]).combine_chunks()
+    starts, length = integers(rows.column("bar_start")), minutes * MINUTE_US
+    columns = {
+        "venue": rows.column("venue"),
+        "symbol": rows.column("symbol"),
+        "bar_start": pa.array(starts - starts % length),
+        "row": pa.array(range(rows.num_rows), pa.int64()),
+        **{name: rows.column(name) for name in ("high", "low", "trades", "first_trade_id", "last_trade_id")},
+        **{name: wide(rows.column(name)) for name in _SUMS},
     }
+    windows = grouped(
+        pa.table(columns),
+        [
+            ("row", "min"),
+            ("row", "max"),
+            ("high", "max"),
+            ("low", "min"),
+            ("trades", "sum"),
+            ("first_trade_id", "min"),
+            ("last_trade_id", "max"),
+            *((name, "sum") for name in _SUMS),
+        ],
+    )
+    folded = {
+        **{name: windows.column(name) for name in BAR_KEY},
+        "open": rows.column("open").take(windows.column("row_min")),
+        "high": windows.column("high_max"),
+        "low": windows.column("low_min"),
+        "close": rows.column("close").take(windows.column("row_max")),
+        **{name: windows.column(f"{name}_sum") for name in (*_SUMS, "trades")},
+        "first_trade_id": windows.column("first_trade_id_min"),
+        "last_trade_id": windows.column("last_trade_id_max"),
+    }
+    schema = pa.schema([all_fields.field(name) for name in (*BAR_KEY, *BAR_VALUES)])
+    return finished(pa.table(folded)).cast(schema)

@@ -45,7 +45,8 @@ def moves(bars: pa.Table, threshold: Decimal) -> pa.Table:
             "trades": trades,
             "volume": volume,
         }
-        for venue, symbol, start, opened, closed, trades, volume in sorted(zip(*columns, strict=True))
+        for venue, symbol, start, opened, closed, trades, volume in zip(*columns, strict=True)
         if abs(closed - opened) * whole > part * opened
     ]
+    rows.sort(key=lambda row: [row[name] for name in GOLD_MOVES.key])
     return table_of(content_schema(GOLD_MOVES), rows)
