@@ -10,8 +10,8 @@ from deltalake import DeltaTable
 
 from lakehouse import lake
 from lakehouse.settings import Settings
-from lakehouse.streams import log_retention
-from lakehouse.streams.log_retention import LogRetention
+from lakehouse.streams import log_retention, upkeep
+from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES, Table
 from tests.rows import NOON_US, batch_row, empty_lake
 
@@ -59,7 +59,7 @@ def readable(settings: Settings, table: Table, version: int) -> bool:
 
 def run(settings: Settings, layers: tuple[str, ...] = LAYERS) -> None:
     time.sleep(0.01)  # a file of this very millisecond is not older than 0 seconds
-    LogRetention(settings, layers).clean()
+    Upkeep(settings, layers).do()
 
 
 def test_what_a_checkpoint_stands_for_goes(settings: Settings) -> None:
@@ -129,8 +129,8 @@ def test_the_log_of_the_last_minutes_stays(settings: Settings) -> None:
 
 def test_it_is_done_when_it_is_due(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(settings, BRONZE_MESSAGES, 23)
-    LogRetention(settings, LAYERS).idle()
+    Upkeep(settings, LAYERS).idle()
     assert len(commits(settings, BRONZE_MESSAGES)) == 24
-    monkeypatch.setattr(log_retention, "EVERY_SECONDS", 0.0)
-    LogRetention(settings, LAYERS).idle()
+    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0.0)
+    Upkeep(settings, LAYERS).idle()
     assert len(commits(settings, BRONZE_MESSAGES)) == 5

@@ -10,62 +10,31 @@ is what the audit compares. While a stream is far behind its source, nothing is 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from lakehouse import lake
-from lakehouse.ledger import QUERIES, Batch, recent_batches
+from lakehouse.ledger import QUERIES, Batch
 from lakehouse.settings import Settings
-from lakehouse.streams.compaction import compact
 from lakehouse.streams.progress import READS
-
-#: Seconds between two looks.
-EVERY_SECONDS = 60.0
-
-#: Files of a day of an ops table. `ledger` finds the newest batches by files of one query each, and a joined one is of
-#: all; so they are joined seldom.
-MOST_OPS_FILES = 300
+from lakehouse.tables import Table
 
 #: Batches of each query whose versions of all tables stay readable.
 KEPT_BATCHES = 15
 
 
-class LogRetention:
-    """Keeps the logs of the tables of some layers short, and the days of the ops tables in few files.
+def clean_log(settings: Settings, table: Table, needed: int | None) -> None:
+    """Remove commits older than `delta.logRetentionDuration` that a log checkpoint stands for and nobody needs.
 
-    The ops tables go with Gold.
+    `needed` is the lowest version that has to stay readable, None where it is the newest.
     """
-
-    def __init__(self, settings: Settings, layers: Sequence[str]) -> None:
-        self._settings = settings
-        kept = {*layers, *(("ops",) if "gold" in layers else ())}
-        self._tables = [table for table in lake.active_tables(settings) if table.layer in kept]
-        self._ops = [table for table in self._tables if table.layer == "ops" and table.partition_by]
-        self._due = time.monotonic() + EVERY_SECONDS
-
-    def idle(self) -> None:
-        """To be called now and then."""
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + EVERY_SECONDS
-            self.clean()
-            for table in self._ops:
-                compact(self._settings, table, MOST_OPS_FILES)
-
-    def clean(self) -> None:
-        """Remove commits older than `delta.logRetentionDuration` that a log checkpoint stands for and nobody needs."""
-        recent = recent_batches(self._settings, KEPT_BATCHES)
-        if _is_behind(recent):
-            return
-        needed = _needed(recent)
-        for table in self._tables:
-            there = lake.open_table(self._settings, table)
-            # Only what lies before a checkpoint goes, and the newest one lies before all that is needed.
-            if lake.checkpoint_version(there) <= needed.get(table.path, there.version()):
-                there.cleanup_metadata()
+    there = lake.open_table(settings, table)
+    # Only what lies before a checkpoint goes, and the newest one lies before all that is needed.
+    if lake.checkpoint_version(there) <= (there.version() if needed is None else needed):
+        there.cleanup_metadata()
 
 
-def _is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
+def is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
     """Whether a query has yet to read more of its source than the recent batches of the query that writes it."""
     for writer, query in pairwise(QUERIES):
         written = recent.get(writer, ())
@@ -76,7 +45,7 @@ def _is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
     return False
 
 
-def _needed(recent: Mapping[str, Sequence[Batch]]) -> dict[str, int]:
+def needed_versions(recent: Mapping[str, Sequence[Batch]]) -> dict[str, int]:
     """Table path → the lowest version that has to stay readable."""
     versions: list[tuple[str, int]] = []
     for query, batches in recent.items():

@@ -17,7 +17,6 @@ from lakehouse.ledger import standalone_run_id
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
 from lakehouse.streams.lease import Lease
-from lakehouse.streams.log_retention import LogRetention
 from lakehouse.streams.progress import (
     LayerCounter,
     TableProgress,
@@ -30,6 +29,7 @@ from lakehouse.streams.progress import (
 from lakehouse.streams.queries import AVAILABLE_NOW, FOLLOW, LAYERS, Started, require_layers, start_query
 from lakehouse.streams.session import build_session
 from lakehouse.streams.unfinished import require_finished
+from lakehouse.streams.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
@@ -63,7 +63,7 @@ class StreamRunner:
         self._lease = Lease(settings, self.layers, self.run_id)
         self._queries: dict[str, Started] = {}
         self.counters = {layer: LayerCounter() for layer in self.layers}
-        self._logs = LogRetention(settings, self.layers)
+        self._upkeep = Upkeep(settings, self.layers)
         self._guard = threading.Lock()
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class StreamRunner:
             with contextlib.suppress(LakehouseError, DeltaError):  # it is due again at the next look
                 started.idle()
         with contextlib.suppress(LakehouseError, DeltaError, OSError, ValueError):
-            self._logs.idle()
+            self._upkeep.idle()
 
     def finished(self) -> bool:
         """True where every query has ended without an error (trigger `available-now`)."""

@@ -1,0 +1,93 @@
+"""Files that a table no longer has go from the disk, unless a recent batch, a stream or a query may still read them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse import lake
+from lakehouse.settings import Settings
+from lakehouse.streams import upkeep
+from lakehouse.streams.compaction import compact
+from lakehouse.streams.upkeep import Upkeep
+from lakehouse.tables import GOLD_SPREADS_1M, OPS_BATCHES, SILVER_TRADES, Table
+from tests.rows import NOON_US, batch_row, empty_lake, trade_row, utc
+
+LAYERS = ("bronze", "silver", "gold")
+NOW_US = round(dt.datetime.now(dt.UTC).timestamp() * 1_000_000)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A lake where a file may go in the hour in which its table has lost it."""
+    monkeypatch.setattr(upkeep, "KEPT_HOURS", 0)
+    return empty_lake(tmp_path)
+
+
+def spread_row(minute: int) -> dict[str, Any]:
+    at = utc(NOON_US + minute * 60_000_000)
+    names = {"base": "BTC", "quote": "USDT", "bar_start": at, "venues": 0, "revision": 1}
+    return dict.fromkeys(GOLD_SPREADS_1M.column_names) | names | {"updated_at": at, "bar_date": at.date()}
+
+
+def on_disk(settings: Settings, table: Table) -> int:
+    return len([file for file in Path(lake.table_uri(settings, table)).rglob("*.parquet") if "_delta" not in str(file)])
+
+
+def joined(settings: Settings, table: Table, rows: list[dict[str, Any]]) -> None:
+    """A file for each row, and then one for all: so many files that the table no longer has."""
+    for row in rows:
+        lake.append_rows(settings, table, [row])
+    compact(settings, table, 1)
+    assert len(lake.open_table(settings, table).file_uris()) == 1
+    assert on_disk(settings, table) == len(rows) + 1
+
+
+def test_files_that_nobody_reads_go(settings: Settings) -> None:
+    joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
+    before = lake.sql(settings, "SELECT * FROM t ORDER BY bar_start", t=GOLD_SPREADS_1M)
+    Upkeep(settings, LAYERS).do()
+    assert on_disk(settings, GOLD_SPREADS_1M) == 1
+    assert lake.sql(settings, "SELECT * FROM t ORDER BY bar_start", t=GOLD_SPREADS_1M).equals(before)
+
+
+def test_files_of_the_last_hour_stay(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "KEPT_HOURS", 1)
+    joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
+    Upkeep(settings, LAYERS).do()
+    assert on_disk(settings, GOLD_SPREADS_1M) == 4
+
+
+def test_files_since_a_recent_batch_stay(settings: Settings) -> None:
+    """However long ago it was: in a quiet market the newest batch of Gold may be of yesterday."""
+    joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
+    lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0, NOW_US - 86_400_000_000)])
+    lake.append_rows(settings, OPS_BATCHES, [batch_row("bronze", 0, NOW_US)])
+    Upkeep(settings, LAYERS).do()
+    assert on_disk(settings, GOLD_SPREADS_1M) == 4
+
+
+def test_what_streams_read_stays(settings: Settings) -> None:
+    joined(settings, SILVER_TRADES, [trade_row(number) for number in range(1, 4)])
+    Upkeep(settings, LAYERS).do()
+    assert on_disk(settings, SILVER_TRADES) == 4
+
+
+def test_it_is_done_once_an_hour(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Upkeep(settings, LAYERS)
+    ours.do()
+    joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
+    ours.do()
+    assert on_disk(settings, GOLD_SPREADS_1M) == 4
+    monkeypatch.setattr(upkeep, "VACUUM_SECONDS", 0.0)
+    Upkeep(settings, LAYERS).do()
+    assert on_disk(settings, GOLD_SPREADS_1M) == 1
+
+
+def test_a_run_does_it_for_the_tables_of_its_layers(settings: Settings) -> None:
+    joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
+    Upkeep(settings, ("bronze", "silver")).do()
+    assert on_disk(settings, GOLD_SPREADS_1M) == 4
