@@ -34,7 +34,7 @@ def half_up_lns(numerators: Sequence[int], denominators: Sequence[int]) -> list[
     """`half_up_ln` of each pair of positive whole numbers below 10³⁸.
 
     Prices that follow each other are near each other, and most of their logarithms are certain in long doubles, at a
-    hundredth of the cost. Each of the others is computed by itself.
+    twentieth of the cost. Each of the others is computed by itself.
     """
     if not _LONG_ENOUGH or not numerators:
         return [half_up_ln(top, bottom) for top, bottom in zip(numerators, denominators, strict=True)]
