@@ -1,8 +1,8 @@
 """Keeps the C library from holding a heap for each thread that ever allocated memory.
 
 glibc gives threads heaps of their own, up to eight for each core, and each keeps what its largest batch once needed. A
-stream has some dozens of threads, most of them Rust's, and one or two at work: at 10,000 trades/s they held 1.3–1.7 GB
-where two heaps hold 0.5–0.7 GB, at the same speed (docs/performance.md).
+stream has some dozens of threads, most of them Rust's, and one or two at work (docs/adr/0010).
+Gap: heaps that there are before the call stay, with all that they hold.
 """
 
 from __future__ import annotations
