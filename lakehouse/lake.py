@@ -49,7 +49,8 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
 #: Delta table properties of every table. Every commit and every look at a table lists its log, so a log is kept short:
 #: `streams/upkeep.py` removes what nobody needs any more, and nobody else does. A log checkpoint is a small
 #: file from deltalake; from Spark it costs a small batch 4 s (shared measurements), so there is one in 50 commits. It
-#: names the files that a table no longer has for a quarter of a day; `streams/upkeep.py` has deleted them by then.
+#: names the files that a table no longer has for a quarter of a day. By then `streams/upkeep.py` has deleted them; but
+#: where a query stayed behind for longer, they stay on the disk.
 PROPERTIES = {
     "delta.checkpointInterval": "50",
     "delta.logRetentionDuration": "interval 5 minutes",

@@ -18,7 +18,6 @@ from lakehouse.streams import log_retention
 from lakehouse.streams.compaction import compact
 from lakehouse.streams.log_retention import clean_log, is_behind, needed_versions
 from lakehouse.streams.progress import READS
-from lakehouse.tables import Table
 
 #: Seconds between two looks at logs and files, and between two looks for files that can go.
 EVERY_SECONDS = 60.0
@@ -69,8 +68,5 @@ class Upkeep:
         hours = max(KEPT_HOURS, math.ceil((now - oldest) / dt.timedelta(hours=1)))
         for table in self._tables:
             if table not in READS.values():
-                _vacuum(self._settings, table, hours)
-
-
-def _vacuum(settings: Settings, table: Table, hours: int) -> None:
-    lake.open_table(settings, table).vacuum(hours, dry_run=False, enforce_retention_duration=False)
+                there = lake.open_table(self._settings, table)
+                there.vacuum(hours, dry_run=False, enforce_retention_duration=False)

@@ -142,9 +142,9 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
     by_open = _ordered(rows, "open_ts", "open_id")
     by_close = _ordered(rows, "close_ts", "close_id")
     keys = rows.select(BAR_KEY)
-    opens = grouped(keys.take(by_open).append_column("row", pa.array(by_open)), [("row", "first")])
-    closes = grouped(keys.take(by_close).append_column("row", pa.array(by_close)), [("row", "last")])
-    sums = grouped(
+    opens = _grouped(keys.take(by_open).append_column("row", pa.array(by_open)), [("row", "first")])
+    closes = _grouped(keys.take(by_close).append_column("row", pa.array(by_close)), [("row", "last")])
+    sums = _grouped(
         rows,
         [
             *((name, "sum") for name in _SUMS),
@@ -173,19 +173,14 @@ def _ordered(rows: pa.Table, time: str, trade_id: str) -> Any:
     return np.lexsort((rows.column(trade_id).to_numpy(), rows.column(time).to_numpy()))
 
 
-def wide(figures: Any) -> Any:
-    """A column of decimals with room for the sum of any number of them."""
-    return figures.cast(_WIDE)
-
-
-def grouped(rows: pa.Table, wanted: list[Any]) -> pa.Table:
+def _grouped(rows: pa.Table, wanted: list[Any]) -> pa.Table:
     """Aggregates (Arrow's, by column) of the rows of each BAR_KEY, sorted by it; a group sees its rows in order."""
     groups = rows.group_by(list(BAR_KEY), use_threads=False).aggregate(wanted)
     return groups.sort_by([(name, "ascending") for name in BAR_KEY])
 
 
 def finished(parts: pa.Table) -> pa.Table:
-    """Bars (BAR_KEY and BAR_VALUES) of parts, or of other folds, of which there is one a bar, sorted by BAR_KEY.
+    """Bars (BAR_KEY and BAR_VALUES) of parts of which there is one a bar, sorted by BAR_KEY.
 
     Raises TerminalError where a sum does not fit DECIMAL(38,18).
     """

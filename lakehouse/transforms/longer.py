@@ -21,14 +21,9 @@ import pyarrow as pa
 
 from lakehouse import lake
 from lakehouse.tables import BARS
-from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, finished, grouped, wide
+from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, PARTS, finished, joined
 from lakehouse.transforms.columns import integers
 from lakehouse.transforms.exact import MINUTE_US
-
-_SUMS = ("volume", "quote_volume", "buy_volume")
-
-#: What is read beside the key: neither quotients nor what follows from the rest.
-_READ = ("open", "high", "low", "close", *_SUMS, "trades", "first_trade_id", "last_trade_id")
 
 
 def longer_bars(bars: pa.Table, minutes: int) -> pa.Table:
@@ -36,40 +31,16 @@ def longer_bars(bars: pa.Table, minutes: int) -> pa.Table:
 
     Columns BAR_KEY and BAR_VALUES, sorted by BAR_KEY. Raises TerminalError where a sum does not fit DECIMAL(38,18).
     """
-    all_fields = lake.arrow_schema(BARS[minutes])
-    bars = pa.table({name: bars.column(name).cast(all_fields.field(name).type) for name in (*BAR_KEY, *_READ)})
-    rows = bars.sort_by([(name, "ascending") for name in BAR_KEY]).combine_chunks()
-    starts, length = integers(rows.column("bar_start")), minutes * MINUTE_US
-    columns = {
-        "venue": rows.column("venue"),
-        "symbol": rows.column("symbol"),
-        "bar_start": pa.array(starts - starts % length),
-        "row": pa.array(range(rows.num_rows), pa.int64()),
-        **{name: rows.column(name) for name in ("high", "low", "trades", "first_trade_id", "last_trade_id")},
-        **{name: wide(rows.column(name)) for name in _SUMS},
+    fields = lake.arrow_schema(BARS[minutes])
+    starts = integers(bars.column("bar_start").cast(fields.field("bar_start").type))
+    # Each shorter bar is a part of the longer one, opened and closed at its own start.
+    made = {
+        "bar_start": starts - starts % (minutes * MINUTE_US),
+        "open_ts": starts,
+        "open_id": bars.column("first_trade_id"),
+        "close_ts": starts,
+        "close_id": bars.column("last_trade_id"),
     }
-    windows = grouped(
-        pa.table(columns),
-        [
-            ("row", "min"),
-            ("row", "max"),
-            ("high", "max"),
-            ("low", "min"),
-            ("trades", "sum"),
-            ("first_trade_id", "min"),
-            ("last_trade_id", "max"),
-            *((name, "sum") for name in _SUMS),
-        ],
-    )
-    folded = {
-        **{name: windows.column(name) for name in BAR_KEY},
-        "open": rows.column("open").take(windows.column("row_min")),
-        "high": windows.column("high_max"),
-        "low": windows.column("low_min"),
-        "close": rows.column("close").take(windows.column("row_max")),
-        **{name: windows.column(f"{name}_sum") for name in (*_SUMS, "trades")},
-        "first_trade_id": windows.column("first_trade_id_min"),
-        "last_trade_id": windows.column("last_trade_id_max"),
-    }
-    schema = pa.schema([all_fields.field(name) for name in (*BAR_KEY, *BAR_VALUES)])
-    return finished(pa.table(folded)).cast(schema)
+    parts = pa.table({name: made[name] if name in made else bars.column(name) for name in PARTS.names})
+    schema = pa.schema([fields.field(name) for name in (*BAR_KEY, *BAR_VALUES)])
+    return finished(joined([parts.cast(PARTS)])).cast(schema)
