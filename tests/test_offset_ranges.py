@@ -51,8 +51,9 @@ def delete_before(settings: Settings, topic: str, partition: int, offset: int) -
 def read(settings: Settings, *ranges: OffsetRange) -> dict[tuple[str, int], list[str]]:
     found: dict[tuple[str, int], list[str]] = {}
     with OffsetRangeReader(settings.bootstrap()) as reader:
-        for place, messages in reader.read(ranges):
-            found.setdefault(place, []).extend(str(message.value(), "ascii") for message in messages)  # type: ignore[arg-type]
+        for run in reader.read(ranges):
+            values = [str(message.value(), "ascii") for message in run.messages]  # type: ignore[arg-type]
+            found.setdefault((run.topic, run.partition), []).extend(values)
     return found
 
 
@@ -68,8 +69,9 @@ def test_ranges_are_read_whole_and_no_further(kafka_settings: Settings, topic: s
 def test_one_reader_reads_any_ranges_one_after_the_other(kafka_settings: Settings, topic: str) -> None:
     with OffsetRangeReader(kafka_settings.bootstrap()) as reader:
         for first, end in ((0, 10), (10, 2_000), (5, 6), (COUNT - 1, COUNT)):
-            runs = [run for _, run in reader.read([OffsetRange(topic, 1, first, end)])]
-            assert [message.offset() for run in runs for message in run] == list(range(first, end))
+            runs = list(reader.read([OffsetRange(topic, 1, first, end)]))
+            assert [message.offset() for run in runs for message in run.messages] == list(range(first, end))
+            assert [run.first for run in runs] == [run.messages[0].offset() for run in runs]
 
 
 def test_messages_that_are_gone_are_an_error(kafka_settings: Settings, topic: str) -> None:

@@ -16,6 +16,7 @@ from lakehouse.holes import open_holes
 from lakehouse.presence import Presence
 from lakehouse.settings import Settings
 from lakehouse.streams import silver
+from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.runner import StreamFailedError, materialize
 from lakehouse.tables import OPS_BATCHES, SILVER_CONTINUITY, SILVER_QUARANTINE, SILVER_TRADES
 from tests.messages import NEW_YEAR, send, trade, trades
@@ -230,8 +231,9 @@ def test_a_second_writer_of_the_same_table_gives_way(
     materialize(settings, ("bronze",))
     real = lake.open_table
     rival = real(settings, SILVER_TRADES).to_pyarrow_table().slice(0, 1)
-    name = {"before": "append_trades", "within": "write_deltalake"}[moment]
-    plain = getattr(silver, name)
+    place: Any = {"before": silver, "within": BulkAppend}[moment]
+    name = {"before": "append_trades", "within": "commit"}[moment]
+    plain = getattr(place, name)
 
     def append_as_rival(*arguments: Any, **options: Any) -> Any:
         shot.undo()
@@ -246,7 +248,7 @@ def test_a_second_writer_of_the_same_table_gives_way(
         lake.append_rows(settings, SILVER_TRADES, row.to_pylist(), (silver.APPENDS, number))
 
     shot = pytest.MonkeyPatch()
-    shot.setattr(silver, name, append_as_rival)
+    shot.setattr(place, name, append_as_rival)
     with pytest.raises(StreamFailedError, match="another stream writes the same table"):
         materialize(settings, ("silver",))
     shot.undo()

@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from lakehouse.broker.topics import librdkafka_log
@@ -35,6 +37,15 @@ class OffsetRange(NamedTuple):
     partition: int
     first: int
     end: int
+
+
+class Run(NamedTuple):
+    """Messages of one partition, offset after offset, from `first` on; there is one at least."""
+
+    topic: str
+    partition: int
+    first: int
+    messages: list[Message]
 
 
 class MessagesLostError(TerminalError):
@@ -72,8 +83,8 @@ class OffsetRangeReader:
     ) -> None:
         self.close()
 
-    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[tuple[tuple[str, int], list[Message]]]:
-        """Runs of messages of one (topic, partition), in the order of its offsets, until all ranges have been read.
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Run]:
+        """Runs of messages, each partition's in the order of its offsets, until all ranges have been read.
 
         Raises MessagesLostError where Kafka no longer has one of them, BrokerUnavailableError where none comes for
         `SILENT_SECONDS`.
@@ -90,14 +101,15 @@ class OffsetRangeReader:
                     reason = _newest_error(messages, expected.get(place)) or reason
                     if place not in expected:  # read to its end already; the rest is another batch's
                         continue
-                    run = _in_order(place, messages, expected[place], ends[place])
+                    first = expected[place]
+                    run = _in_order(place, messages, first, ends[place])
                     if not run:
                         continue
                     expected[place] += len(run)
                     if expected[place] == ends[place]:
                         del expected[place]
                         self._consumer.incremental_unassign([TopicPartition(*place)])
-                    yield place, run
+                    yield Run(*place, first, run)
                     heard = time.monotonic()  # whoever takes them may be slow
                 if time.monotonic() - heard > SILENT_SECONDS:
                     (topic, at), first = next(iter(expected.items()))
@@ -116,8 +128,7 @@ def _newest_error(messages: list[Message], first: int | None) -> str | None:
     Raises MessagesLostError where Kafka does not have the offset `first`, which is still to come.
     """
     reason = None
-    for message in messages:
-        error = message.error()
+    for message, error in zip(messages, map(Message.error, messages), strict=True):
         if error is None:
             continue
         if first is not None and error.code() in _LOST:
@@ -127,18 +138,24 @@ def _newest_error(messages: list[Message], first: int | None) -> str | None:
 
 
 def _by_place(messages: list[Message]) -> dict[tuple[str, int], list[Message]]:
+    """Messages by topic and partition, each place's in their order. They come in long runs of one place."""
     places: dict[Any, list[Message]] = {}
-    for message in messages:
-        places.setdefault((message.topic(), message.partition()), []).append(message)
+    start = 0
+    for place, run in groupby(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)):
+        end = start + len(list(run))
+        places.setdefault(place, []).extend(messages[start:end])
+        start = end
     return places
 
 
 def _in_order(place: tuple[str, int], messages: list[Message], first: int, end: int) -> list[Message]:
     """The messages of a run that belong to a range. Raises MessagesLostError where an offset is left out."""
-    run = [message for message in messages if message.error() is None and message.offset() < end]  # type: ignore[operator]
-    for expected, message in enumerate(run, first):
-        if message.offset() != expected:
-            raise _lost(place, expected, str(message.offset()))
+    good = messages if not any(map(Message.error, messages)) else [one for one in messages if one.error() is None]
+    offsets: Any = np.fromiter(map(Message.offset, good), np.int64, len(good))
+    run = good[: int(np.searchsorted(offsets, end))]
+    gaps = np.flatnonzero(offsets[: len(run)] != np.arange(first, first + len(run)))
+    if len(gaps):
+        raise _lost(place, first + int(gaps[0]), str(offsets[gaps[0]]))
     return run
 
 

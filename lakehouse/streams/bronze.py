@@ -10,22 +10,24 @@ Gap: messages that Kafka's retention removed before we read them cannot come bac
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE, Message
-from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 
 from lakehouse import lake
-from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader
+from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader, Run
 from lakehouse.broker.topics import end_offsets
 from lakehouse.errors import RetriableError
 from lakehouse.lag import Offsets
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_plan
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, committed_batch
+from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import kafka_rows_by_partition
 from lakehouse.tables import BRONZE_MESSAGES
 
@@ -114,49 +116,33 @@ def _append(ranges: Sequence[OffsetRange], settings: Settings, transaction: Tran
 
     Raises what the reader raises, and RetriableError where another writer was faster; nothing is committed then.
     """
-    failure: list[BaseException] = []
-
-    def batches() -> Iterator[pa.RecordBatch]:
+    with BulkAppend(settings, BRONZE_MESSAGES) as append, OffsetRangeReader(settings.bootstrap()) as reader:
+        for run in reader.read(ranges):
+            append.add(rows_of(run))
         try:
-            with OffsetRangeReader(settings.bootstrap()) as reader:
-                for place, messages in reader.read(ranges):
-                    yield rows_of(place, messages)
-        except BaseException as error:  # on its way through Rust it would become a line of text
-            failure.append(error)
-            raise
-
-    table = lake.open_table(settings, BRONZE_MESSAGES)
-    rows = pa.RecordBatchReader.from_batches(lake.arrow_schema(BRONZE_MESSAGES), batches())
-    properties = CommitProperties(app_transactions=[transaction], max_commit_retries=0)
-    try:
-        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=lake.WRITER)
-    except Exception as error:
-        if failure:
-            raise failure[0] from None
-        if isinstance(error, CommitFailedError):
+            append.commit(transaction)
+        except CommitFailedError as error:
             raise RetriableError(
                 f"{BRONZE_MESSAGES.path} took somebody else's commit in the place of this batch's ({error})",
                 "one writer",
                 "stop the other one; this one can be started again",
             ) from None
-        raise
 
 
-def rows_of(place: tuple[str, int], messages: Sequence[Message]) -> pa.RecordBatch:
+def rows_of(run: Run) -> pa.Table:
     """Messages of one topic and partition as rows of bronze/messages. Kafka's milliseconds become microseconds."""
-    topic, partition = place
-    times = [message.timestamp() for message in messages]
-    at = pa.array([ms for _, ms in times], pa.timestamp("ms", tz="UTC"))
-    count = len(messages)
-    return pa.RecordBatch.from_pydict(
+    kinds, milliseconds = zip(*map(Message.timestamp, run.messages), strict=True)
+    at = pa.array(milliseconds, pa.timestamp("ms", tz="UTC"))
+    count = len(run.messages)
+    return pa.table(
         {
-            "topic": pa.repeat(pa.scalar(topic, pa.string()), count),
-            "partition": pa.repeat(pa.scalar(partition, pa.int32()), count),
-            "offset": pa.array([message.offset() for message in messages], pa.int64()),
+            "topic": pa.repeat(pa.scalar(run.topic, pa.string()), count),
+            "partition": pa.repeat(pa.scalar(run.partition, pa.int32()), count),
+            "offset": pa.array(np.arange(run.first, run.first + count)),
             "ts_kafka": at.cast(pa.timestamp("us", tz="UTC")),
-            "ts_type": pa.array([_TS_TYPES[kind] for kind, _ in times], pa.int32()),
-            "key": pa.array([message.key() for message in messages], pa.binary()),
-            "value_raw": pa.array([message.value() for message in messages], pa.binary()),
+            "ts_type": pa.array([_TS_TYPES[kind] for kind in kinds], pa.int32()),
+            "key": pa.array(list(map(Message.key, run.messages)), pa.binary()),
+            "value_raw": pa.array(list(map(Message.value, run.messages)), pa.binary()),
             "ingest_date": at.cast(pa.date32()),
         },
         schema=lake.arrow_schema(BRONZE_MESSAGES),

@@ -30,8 +30,10 @@ from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges, StaleBatchError
 from lakehouse.streams.gold_write import GoldWriter
+from lakehouse.streams.handover import HANDOVER
 from lakehouse.streams.lease import Turn
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES, Table
+from lakehouse.transforms.bars import TRADE_COLUMNS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -98,6 +100,7 @@ class Knowledge:
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """The Delta source over Silver, which only ever gets new rows; behind a rebuild of Silver it begins there."""
+    HANDOVER.expect(lake.table_uri(context.settings, SILVER_TRADES), TRADE_COLUMNS)
     return (
         spark.readStream.format("delta")
         .option("maxBytesPerTrigger", MAX_BYTES_PER_TRIGGER)

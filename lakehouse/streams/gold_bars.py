@@ -22,6 +22,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
 from lakehouse.streams.gold_rows import Place, only, places_of
+from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, fold, joined
 from lakehouse.transforms.columns import integers
@@ -161,8 +162,8 @@ def _all_parts(chunks: Iterable[pa.Table]) -> pa.Table:
     """One part for each bar of all the chunks."""
     parts: list[pa.Table] = [PARTS.empty_table()]
     rows = 0
-    for chunk in chunks:
-        parts.append(fold(chunk))
+    for part in in_order(fold, chunks):
+        parts.append(part)
         rows += parts[-1].num_rows
         if rows > _JOIN_ROWS:
             parts = [joined(parts)]

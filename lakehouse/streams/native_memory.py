@@ -1,4 +1,4 @@
-"""Keeps the C library from holding a heap for each thread that ever allocated memory.
+"""Keeps the C library from holding a heap for each thread that ever allocated memory, and what is free in heaps.
 
 glibc gives threads heaps of their own, up to eight for each core, and each keeps what its largest batch once needed. A
 stream has some dozens of threads, most of them Rust's, and one or two at work (docs/adr/0010).
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+
+import pyarrow as pa
 
 #: One for each thread that is at work.
 MOST_HEAPS = 2
@@ -21,3 +23,10 @@ def limit_heaps() -> None:
     """From now on threads share MOST_HEAPS heaps. Of a process that runs streams; nothing where there is no glibc."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # musl and macOS have no `mallopt`, Windows no `None`
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MOST_HEAPS)
+
+
+def give_back() -> None:
+    """Give what is free in the heaps, and in Arrow's pool, back to the system: some milliseconds."""
+    pa.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

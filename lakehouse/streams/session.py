@@ -12,6 +12,7 @@ from lakehouse.jars import spark_jars
 from lakehouse.java import find_java
 from lakehouse.settings import Settings
 from lakehouse.streams import class_archive
+from lakehouse.streams.collector import collect_seldom
 from lakehouse.streams.native_memory import limit_heaps
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> Spa
     from pyspark.sql import SparkSession
 
     limit_heaps()
+    collect_seldom()
     java = find_java(for_spark=True)
     os.environ["JAVA_HOME"] = str(java.parent.parent)
     builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)

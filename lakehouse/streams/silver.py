@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -29,10 +29,13 @@ from lakehouse.presence import Key
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, batch_plan, dedup
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, Place, rows_by_place
+from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.continuity import Ledger
+from lakehouse.streams.handover import HANDOVER
 from lakehouse.streams.segments import Arrival, News
 from lakehouse.streams.session import frame_of
+from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
@@ -87,6 +90,7 @@ class _Outcome:
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """The Delta source over Bronze."""
+    HANDOVER.expect(lake.table_uri(context.settings, BRONZE_MESSAGES), _COLUMNS)
     return (
         spark.readStream.format("delta")
         .option("maxBytesPerTrigger", MAX_BYTES_PER_TRIGGER)
@@ -123,14 +127,11 @@ def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
     trades: list[pa.Table] = [lake.arrow_schema(SILVER_TRADES).empty_table()]
     rest: list[pa.Table] = []
     files = batch_plan.files_of(messages, lake.table_uri(settings, BRONZE_MESSAGES))
-    for chunk in batch_files.read_chunks(settings, BRONZE_MESSAGES, files, _COLUMNS):
-        if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
-            rest.append(chunk)
-            continue
-        found = wire.recognise(chunk.select(wire.COLUMNS), settings)
-        trades.append(found.trades.cast(trades[0].schema))
-        if found.left.any():
-            rest.append(chunk.filter(pa.array(found.left)))
+    chunks = batch_files.read_chunks(settings, BRONZE_MESSAGES, files, _COLUMNS)
+    for found, left in in_order(lambda chunk: _recognised(chunk, settings), chunks):
+        trades.append(found.cast(trades[0].schema))
+        if left.num_rows:
+            rest.append(left)
     if not rest:
         yield _Batch(pa.concat_tables(trades), None, {})
         return
@@ -143,6 +144,14 @@ def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
         yield _Batch(pa.concat_tables(trades), parsed, others)
     finally:
         parsed.unpersist()
+
+
+def _recognised(chunk: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table]:
+    """The plain trades of a chunk of a file, and the messages that are none."""
+    if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
+        return lake.arrow_schema(SILVER_TRADES).empty_table(), chunk
+    found = wire.recognise(chunk.select(wire.COLUMNS), settings)
+    return found.trades, chunk.filter(pa.array(found.left)) if found.left.any() else chunk.slice(0, 0)
 
 
 def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
@@ -179,11 +188,12 @@ def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
     number = table.transaction_version(APPENDS) or 0
     if table.version() != known and number != _appends_at(settings, known):
         raise _other_writer("somebody else's rows since its ledger was written", rows.num_rows)
-    properties = CommitProperties(app_transactions=[Transaction(APPENDS, number + 1)], max_commit_retries=0)
-    try:
-        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=lake.WRITER)
-    except CommitFailedError:
-        raise _other_writer("somebody else's commit in the place of this batch's", rows.num_rows) from None
+    with BulkAppend(settings, SILVER_TRADES) as append:
+        append.add(rows)
+        try:
+            append.commit(Transaction(APPENDS, number + 1))
+        except CommitFailedError:
+            raise _other_writer("somebody else's commit in the place of this batch's", rows.num_rows) from None
 
 
 def _appends_at(settings: Settings, version: int) -> int:

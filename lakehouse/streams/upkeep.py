@@ -17,6 +17,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams import log_retention
 from lakehouse.streams.compaction import compact
 from lakehouse.streams.log_retention import clean_log, is_behind, needed_versions
+from lakehouse.streams.native_memory import give_back
 from lakehouse.streams.progress import READS
 
 #: Seconds between two looks at logs and files, and between two looks for files that can go.
@@ -49,6 +50,7 @@ class Upkeep:
 
     def do(self) -> None:
         """What is due, now."""
+        give_back()
         recent = recent_batches(self._settings, log_retention.KEPT_BATCHES)
         if not is_behind(recent):
             needed = needed_versions(recent)

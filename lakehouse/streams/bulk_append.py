@@ -1,0 +1,192 @@
+"""Appends many rows to a Delta table: Parquet by Arrow, one commit by deltalake.
+
+Guarantee: no row is in the table before `commit` and all are after it, in one version, under Delta's transaction id;
+where somebody else has committed meanwhile, `commit` raises deltalake's CommitFailedError and adds nothing. Rows of a
+partition keep their order.
+Gap: a process that is killed leaves files that no commit names; nobody reads them, and `vacuum` takes them.
+
+deltalake's own writer needs twice the CPU for these rows: it sorts each piece by partition and copies it
+(docs/adr/0011). Its commit is used as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pa_fs
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, Transaction
+from deltalake.transaction import AddAction, RemoveAction
+
+from lakehouse import lake
+from lakehouse.settings import Settings
+from lakehouse.streams.handover import HANDOVER
+from lakehouse.tables import Table
+
+#: Rows of a row group. They wait in memory until there are so many: some 60 MB of raw messages.
+ROW_GROUP_ROWS = 131_072
+
+#: A partition's value as text, by the column's place in `Table.partition_by`.
+Values = tuple[str, ...]
+
+
+class BulkAppend:
+    """Rows on their way into one commit. A context manager: without a commit its files are deleted."""
+
+    def __init__(self, settings: Settings, table: Table) -> None:
+        self._table = table
+        self._delta = lake.open_table(settings, table)
+        self._uri = lake.table_uri(settings, table)
+        self._files = lake.files_of(self._uri)
+        schema = lake.arrow_schema(table)
+        self._stored = pa.schema([field for field in schema if field.name not in table.partition_by])
+        self._parts: dict[Values, _Part] = {}
+        self._committed = False
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of the table's columns and types, of any partitions."""
+        for values, part in _by_partition(rows, self._table.partition_by):
+            if values not in self._parts:
+                folder = "/".join(
+                    f"{name}={value}" for name, value in zip(self._table.partition_by, values, strict=True)
+                )
+                self._parts[values] = _Part(self._files, folder, self._stored)
+            self._parts[values].add(part.select(self._stored.names).cast(self._stored))
+            HANDOVER.put(self._uri, self._parts[values].path, part)
+
+    def commit(self, transaction: Transaction) -> None:
+        """One commit of all rows. Raises CommitFailedError where the table has got another one since it was opened."""
+        actions: list[AddAction | RemoveAction] = [
+            part.action(dict(zip(self._table.partition_by, values, strict=True)))
+            for values, part in self._parts.items()
+        ]
+        self._delta.create_write_transaction(
+            actions,
+            "append",
+            self._delta.schema(),
+            list(self._table.partition_by),
+            commit_properties=CommitProperties(app_transactions=[transaction], max_commit_retries=0),
+        )
+        self._committed = True
+
+    def __enter__(self) -> BulkAppend:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            for part in self._parts.values():
+                part.discard()
+
+
+class _Part:
+    """The new file of one partition, at `path` below the table."""
+
+    def __init__(self, files: pa_fs.FileSystem, folder: str, schema: pa.Schema) -> None:
+        self._files, self._schema = files, schema
+        self.path = f"{folder}/part-00000-{uuid.uuid4()}-c000.zstd.parquet"
+        files.create_dir(folder, recursive=True)
+        self._sink = files.open_output_stream(self.path)
+        self._meta: list[pq.FileMetaData] = []
+        dictionary: Any = [name for name in schema.names if name not in lake.NO_DICTIONARY]
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary,
+            write_statistics=[field.name for field in schema if _has_bounds(field.type)],
+            store_schema=False,
+            metadata_collector=self._meta,
+        )
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, rows: pa.Table) -> None:
+        self._waiting.append(rows)
+        self._rows += rows.num_rows
+        if self._rows >= ROW_GROUP_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=2 * ROW_GROUP_ROWS)
+        self._waiting, self._rows = [], 0
+
+    def action(self, values: Mapping[str, str]) -> AddAction:
+        """Close the file; what the table's log says of it."""
+        self._write()
+        self._writer.close()
+        self._sink.close()
+        size = self._files.get_file_info(self.path).size
+        stats = json.dumps(_statistics(self._meta[0], self._schema))
+        return AddAction(self.path, int(size), dict(values), time.time_ns() // 1_000_000, True, stats)
+
+    def discard(self) -> None:
+        """Delete the file, as far as that can be done."""
+        with contextlib.suppress(Exception):
+            self._writer.close()
+        with contextlib.suppress(Exception):
+            self._sink.close()
+        with contextlib.suppress(OSError):
+            self._files.delete_file(self.path)
+
+
+def _by_partition(rows: pa.Table, names: tuple[str, ...]) -> list[tuple[Values, pa.Table]]:
+    """Rows by their values of the partition columns, each part in the order of the rows."""
+    parts: list[tuple[Values, pa.Table]] = [((), rows)] if rows.num_rows else []
+    for name in names:
+        split: list[tuple[Values, pa.Table]] = []
+        for values, part in parts:
+            found = pc.unique(part.column(name))
+            for value in found:
+                text = str(value.as_py())
+                if quote(text, safe="") != text:
+                    raise AssertionError(
+                        f"found the partition {name}={text!r}; expected a Kafka topic's name or a date"
+                    )
+                mine = part if len(found) == 1 else part.filter(pc.equal(part.column(name), value))
+                split.append(((*values, text), mine))
+        parts = split
+    return parts
+
+
+def _has_bounds(kind: pa.DataType) -> bool:
+    """Nobody looks for raw bytes or prices by their bounds; in the log a decimal would be a float, and off."""
+    return not (pa.types.is_binary(kind) or pa.types.is_decimal(kind))
+
+
+def _statistics(meta: pq.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
+    """What Delta's log keeps of a file's columns. Source: Delta protocol, "Per-file Statistics"."""
+    lowest: dict[str, Any] = {}
+    highest: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for number, name in enumerate(schema.names):
+        found: list[Any] = [meta.row_group(group).column(number).statistics for group in range(meta.num_row_groups)]
+        if any(one is None for one in found):
+            continue
+        nulls[name] = sum(one.null_count for one in found)
+        if all(one.has_min_max for one in found):
+            lowest[name] = _stated(min(one.min for one in found))
+            highest[name] = _stated(max(one.max for one in found), up=True)
+    return {"numRecords": meta.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
+
+
+def _stated(value: Any, up: bool = False) -> Any:
+    """A bound as JSON. Times have milliseconds there, so an upper one is rounded up."""
+    if isinstance(value, dt.datetime):
+        if up and value.microsecond % 1000:
+            value += dt.timedelta(milliseconds=1)
+        return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03d}Z"
+    return value

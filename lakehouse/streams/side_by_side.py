@@ -1,0 +1,42 @@
+"""Applies a function to items in several threads, with the results in the order of the items.
+
+For functions that spend their time outside of the interpreter's lock, as Arrow's and NumPy's do. Only a few items are
+taken ahead, so that a batch is never in memory whole because of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+#: Threads: the other layers are at work too.
+WORKERS = min(4, os.cpu_count() or 1)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int = WORKERS) -> Iterator[Result]:
+    """`function` of each item. A single item, as a live batch has, costs no thread."""
+    source = iter(items)
+    ahead = list(itertools.islice(source, 2))
+    if len(ahead) < 2 or workers < 2:
+        yield from map(function, itertools.chain(ahead, source))
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="side-by-side") as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in itertools.chain(ahead, source):
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
