@@ -56,6 +56,8 @@ def texts(array: Any) -> Texts:
 
 def has_any(flags: Mask, bounds: Integers) -> Mask:
     """Which texts have a flagged byte."""
+    if not flags.any():
+        return np.zeros(len(bounds) - 1, np.bool_)
     found: Mask = np.diff(np.searchsorted(np.flatnonzero(flags), bounds)) > 0
     return found
 

@@ -95,8 +95,8 @@ def _fields(values: Any) -> tuple[pa.Table, Integers]:
     if not len(decoded):
         return rows, places
     places = np.concatenate([places, np.flatnonzero(others)[found]])
-    order = np.argsort(places)
-    return pa.concat_tables([rows.cast(_ROWS), decoded]).take(pa.array(order)), places[order]
+    order: Integers = np.argsort(places)
+    return pa.concat_tables([rows.cast(_ROWS), decoded]).take(order), places[order]
 
 
 def _decoded(values: Any) -> tuple[pa.Table, Integers]:
@@ -184,12 +184,17 @@ def _are_decimals(column: Any) -> Mask:
     data, bounds = texts(whole(column))
     starts, stops = bounds[:-1], bounds[1:]
     points = np.flatnonzero(data == _POINT)
-    holders = np.searchsorted(bounds, points, "right") - 1
+    if len(points) == len(starts) and ((starts <= points) & (points < stops)).all():
+        holders = np.arange(len(points))  # one each, as nearly always
+    else:
+        holders = np.searchsorted(bounds, points, "right") - 1
     point = stops.copy()  # of each text, its end where it has none
     point[holders] = points
     digits, decimals = point - starts, stops - point - 1
     good: Mask = (digits >= 1) & (digits <= parse.WHOLE_DIGITS) & (decimals != 0) & (decimals <= parse.DECIMALS)
-    return good & (np.bincount(holders, minlength=len(stops)) <= 1) & ~has_any(no_digits(data) & (data != _POINT), bounds)
+    return (
+        good & (np.bincount(holders, minlength=len(stops)) <= 1) & ~has_any(no_digits(data) & (data != _POINT), bounds)
+    )
 
 
 def _all_of(words: Any, fits: Callable[[str], object]) -> Mask:
@@ -216,7 +221,9 @@ def _in_range(trades: pa.Table, left: Mask, places: Integers) -> Recognised:
 def _doubles(decimals: Any) -> Any:
     """Decimals that are not negative, to within a few units in the last place: Arrow's cast costs ten times as much."""
     array = whole(decimals)
-    halves = np.frombuffer(array.buffers()[1] or b"", np.uint64).reshape(-1, 2)[array.offset : array.offset + len(array)]
+    halves = np.frombuffer(array.buffers()[1] or b"", np.uint64).reshape(-1, 2)[
+        array.offset : array.offset + len(array)
+    ]
     return (halves[:, 1] * 2.0**64 + halves[:, 0]) / 10.0**_AMOUNT.scale
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.transforms.columns import Bytes, Integers, Mask, Texts, has_any, no_digits, texts
 
@@ -47,6 +48,10 @@ _MOST_DIGITS = 18
 #: Bytes that are looked at together: they, and what is made of them, stay in a core's cache.
 _SLICE_BYTES = 1 << 19
 
+#: Bytes before the value of `raw`, some 200 as a rule. With a bound, all that is cut out fits into arrays of Arrow,
+#: which end at 2 GiB, however long the messages are.
+_LONGEST_HEAD = 1_024
+
 #: How many different pieces of fixed text are remembered with what they hold: that of each symbol of each venue.
 _REMEMBERED = 4_096
 
@@ -59,30 +64,31 @@ class _Template(NamedTuple):
     The cuts between them are at so many bytes (`shifts`) from those of its bare quotes that `at` names.
     """
 
-    fixed: list[re.Pattern[bytes]]
+    fixed: list[re.Pattern[bytes] | bytes]  #: a pattern with the words that are in it, or always the same
     at: Integers
     shifts: Integers
     quotes: int  #: bare ones of a message
 
 
 def _template() -> _Template:
-    fixed, cuts, quotes, mark, is_behind_cut = [b""], [], 0, "", False
+    fixed, cuts, quotes, mark, is_behind_cut = [""], [], 0, "", False
     for name, kind in FIELDS.items():
         named = f'{mark},"{name}' if quotes else f'{{"{name}'
         mark = '"' if kind == pa.string() else ""
         closing = quotes + 1  # the quote behind the name
         if is_behind_cut:
             cuts.append((closing, -len(named)))
-        fixed[-1] += re.escape(f'{named}":{mark}').encode()
+        fixed[-1] += f'{named}":{mark}'
         is_behind_cut = name in _CUT_OUT
         if is_behind_cut:
             cuts.append((closing, len(f'":{mark}')))
-            fixed.append(b"")
+            fixed.append("")
         else:
-            fixed[-1] += rf'(?P<{name}>[^"\\]*)'.encode()
+            fixed[-1] += rf'(?P<{name}>[^"\\]*)'
         quotes += 4 if mark else 2
     at, shifts = np.array(cuts, np.int64).T
-    return _Template([re.compile(pattern) for pattern in fixed[:-1]], at, shifts, quotes)
+    patterns = [re.compile(text.replace("{", r"\{").encode()) if "(" in text else text.encode() for text in fixed[:-1]]
+    return _Template(patterns, at, shifts, quotes)
 
 
 _TEMPLATE = _template()
@@ -124,7 +130,7 @@ def _cut(values: Any) -> Iterator[tuple[Integers, Any]]:
     data, bounds = texts(values)
     valid = values.is_valid().to_numpy(zero_copy_only=False) if values.null_count else None
     slices = list(_slices(bounds))
-    room = np.empty((3, max(bounds[until] - bounds[first] for first, until in slices)), np.bool_)
+    room = np.empty((2, max(bounds[until] - bounds[first] for first, until in slices)), np.bool_)
     for first, until in slices:
         ends = bounds[first : until + 1] - bounds[first]
         text = data[bounds[first] : bounds[until]]
@@ -132,9 +138,10 @@ def _cut(values: Any) -> Iterator[tuple[Integers, Any]]:
         cuts = np.empty((len(places), _PIECES), np.int64)
         cuts[:, 0] = ends[places]
         cuts[:, 1:] = quotes[:, _TEMPLATE.at] + _TEMPLATE.shifts
-        ascend = (cuts[:, 1:] >= cuts[:, :-1]).all(axis=1)
-        if not ascend.all():
-            places, cuts = places[ascend], cuts[ascend]
+        fits = cuts[:, -1] - cuts[:, 0] <= _LONGEST_HEAD
+        if not (fits.all() and (np.diff(cuts.ravel()) >= 0).all()):
+            fits &= (np.diff(cuts, axis=1) >= 0).all(axis=1)
+            places, cuts = places[fits], cuts[fits]
         if len(places):
             yield places + first, _pieces(text, cuts)
 
@@ -174,19 +181,19 @@ def _quoted(text: Bytes, ends: Integers, valid: Mask | None, room: Any) -> tuple
 
 def _bare_quotes(text: Bytes, room: Any) -> tuple[Integers, bool]:
     """Where quotes are that are not behind a backslash; whether no byte is odd, in the sense of `_quoted`."""
-    is_quote, is_backslash, found = room[:, : len(text)]
+    is_quote, is_backslash = room[:, : len(text)]
     np.equal(text, _QUOTE, out=is_quote)
     np.equal(text, _BACKSLASH, out=is_backslash)
-    found[:1] = False
-    np.greater(is_backslash[:-1], is_quote[1:], out=found[1:])
-    is_clean = not found.any() and text.view(np.int8).min(initial=_SPACE) >= _SPACE
-    found[:1] = is_quote[:1]
-    np.greater(is_quote[1:], is_backslash[:-1], out=found[1:])
-    return np.flatnonzero(found), is_clean
+    # What differs is a bare quote, or stands in place of a quote behind a backslash.
+    np.not_equal(is_quote[1:], is_backslash[:-1], out=is_quote[1:])
+    found = np.flatnonzero(is_quote)
+    is_bare = text[found] == _QUOTE
+    is_clean = bool(is_bare.all())
+    return found if is_clean else found[is_bare], is_clean and text.view(np.int8).min(initial=_SPACE) >= _SPACE
 
 
 def _at_both_ends(text: Bytes, quotes: Integers, starts: Integers, stops: Integers) -> Mask:
-    """Whether messages have their outer quotes where they have to be: then the others are between, and none of others'."""
+    """Whether messages have their outer quotes where they have to be: then all of them are in the same message."""
     found: Mask = (quotes[:, 0] == starts + 1) & (quotes[:, -1] == stops - 2) & (text[stops - 1] == _BRACE)
     return found
 
@@ -194,7 +201,8 @@ def _at_both_ends(text: Bytes, quotes: Integers, starts: Integers, stops: Intege
 def _pieces(text: Bytes, cuts: Integers) -> Any:
     """The pieces between the cuts of each message but the last, by number of the piece."""
     offsets = np.append(cuts, len(text)).astype(np.int32)
-    whole: Any = pa.Array.from_buffers(pa.binary(), cuts.size, [None, pa.py_buffer(offsets), pa.py_buffer(text)])
+    buffers = [None, pa.py_buffer(offsets.data), pa.py_buffer(text.data)]
+    whole: Any = pa.Array.from_buffers(pa.binary(), cuts.size, buffers, null_count=0)  # unknown, it costs as much again
     return whole.take(pa.array(np.arange(cuts.size).reshape(cuts.shape).T[:-1].ravel()))
 
 
@@ -205,14 +213,16 @@ def _fields(fixed: list[Any], cut: dict[str, Any], places: Integers) -> tuple[pa
     """The messages whose pieces are all as they have to be."""
     taken = np.ones(len(places), np.bool_)
     columns: dict[str, Any] = {}
-    for number, column in enumerate(fixed):
+    for expected, column in zip(_TEMPLATE.fixed, fixed, strict=True):
+        if isinstance(expected, bytes):
+            taken &= pc.equal(column, pa.scalar(expected)).to_numpy(zero_copy_only=False)
+            continue
         encoded = column.dictionary_encode()
-        held = [_words(number, piece) for piece in encoded.dictionary.to_pylist()]
-        codes = encoded.indices.to_numpy()
-        taken &= np.array([words is not None for words in held], np.bool_)[codes]
-        for name in _TEMPLATE.fixed[number].groupindex:
-            words = pa.array([(words or {}).get(name, "") for words in held], pa.string())
-            columns[name] = pa.DictionaryArray.from_arrays(encoded.indices, words)
+        held = [_words(expected, piece) for piece in encoded.dictionary.to_pylist()]
+        taken &= np.array([words is not None for words in held], np.bool_)[encoded.indices.to_numpy()]
+        for name in expected.groupindex:
+            values = pa.array([words[name] if words else "" for words in held], pa.string())
+            columns[name] = pa.DictionaryArray.from_arrays(encoded.indices, values)
     for name, column in cut.items():
         taken &= (_are_numbers if name in _NUMBERS else _are_plain)(texts(column))
         columns[name] = column.view(pa.string())
@@ -225,9 +235,9 @@ def _fields(fixed: list[Any], cut: dict[str, Any], places: Integers) -> tuple[pa
 
 
 @lru_cache(_REMEMBERED)
-def _words(number: int, piece: bytes) -> dict[str, str] | None:
+def _words(expected: re.Pattern[bytes], piece: bytes) -> dict[str, str] | None:
     """The values in a piece of fixed text, None where it is another text."""
-    found = _TEMPLATE.fixed[number].fullmatch(piece)
+    found = expected.fullmatch(piece)
     return {name: value.decode("ascii") for name, value in found.groupdict().items()} if found else None
 
 
@@ -235,8 +245,8 @@ def _are_numbers(words: Texts) -> Mask:
     """Which are whole numbers of JSON above 0 that fit into an int64."""
     data, bounds = words
     lengths = np.diff(bounds)
-    first = np.append(data, _QUOTE)[bounds[:-1]]
-    found: Mask = (lengths >= 1) & (lengths <= _MOST_DIGITS) & (first != _ZERO) & ~has_any(no_digits(data), bounds)
+    found: Mask = (lengths >= 1) & (lengths <= _MOST_DIGITS) & ~has_any(no_digits(data), bounds)
+    found[found] = data[bounds[:-1][found]] != _ZERO
     return found
 
 
@@ -244,4 +254,3 @@ def _are_plain(words: Texts) -> Mask:
     """Which have neither a quote nor a backslash: amounts have only digits and dots."""
     data, bounds = words
     return ~has_any(no_digits(data) & (data != _POINT), bounds)
-
