@@ -1,4 +1,4 @@
-"""Columns of Arrow as NumPy: whole numbers, codes of names, and where a value changes. Pure."""
+"""Columns of Arrow as NumPy: whole numbers, codes of names, bytes of texts, and where a value changes. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import pyarrow as pa
 
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+#: Bytes, and where each text begins in them; behind those, where the last one ends.
+Texts = tuple[Bytes, Integers]
+
+
+def whole(column: Any) -> Any:
+    """A column as one array."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def coded(column: Any) -> tuple[list[Any], Any]:
     """The different values of a column without nulls, ascending, and of each row which of them it has."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    encoded = whole.dictionary_encode()
+    encoded = whole(column).dictionary_encode()
     names: list[Any] = encoded.dictionary.to_pylist()
     places = np.array(sorted(range(len(names)), key=lambda place: names[place]), np.int64)
     ranks = np.empty(len(names), np.int64)
@@ -35,4 +42,27 @@ def differs(values: Integers) -> Mask:
     """Whether each value differs from the one before it; the first does."""
     found = np.ones(len(values), np.bool_)
     found[1:] = values[1:] != values[:-1]
+    return found
+
+
+def texts(array: Any) -> Texts:
+    """The texts of an array of strings or binary; of a null, nothing or something."""
+    _, offsets, data = array.buffers()
+    if not len(array) or data is None:
+        return np.empty(0, np.uint8), np.zeros(len(array) + 1, np.int64)
+    bounds = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds - bounds[0]
+
+
+def has_any(flags: Mask, bounds: Integers) -> Mask:
+    """Which texts have a flagged byte."""
+    if not flags.any():
+        return np.zeros(len(bounds) - 1, np.bool_)
+    found: Mask = np.diff(np.searchsorted(np.flatnonzero(flags), bounds)) > 0
+    return found
+
+
+def no_digits(data: Bytes) -> Mask:
+    """Which bytes are none of the digits 0 to 9."""
+    found: Mask = data - np.uint8(ord("0")) > 9
     return found

@@ -34,15 +34,16 @@ REJECTED_FIELDS = ("venue", "reason", "detail", "raw", "ts_ingest")
 
 # \z and not $, which would let a line feed follow.
 _INTEGER = r"^[0-9]{1,18}\z"
-DECIMAL_FORM = r"[0-9]{1,20}(\.[0-9]{1,18})?"
-_DECIMAL = rf"^{DECIMAL_FORM}\z"
+#: Digits before and after the point at most.
+WHOLE_DIGITS, DECIMALS = 20, 18
+_DECIMAL = rf"^[0-9]{{1,{WHOLE_DIGITS}}}(\.[0-9]{{1,{DECIMALS}}})?\z"
 
 #: Whole parts that keep every bar's sums within DECIMAL(38,18): 10^12 quote units a coin, 10^15 coins, 10^15 a trade.
 MAX_PRICE, MAX_SIZE, MAX_NOTIONAL = 10**12, 10**15, 10**15
 
 #: The form of all fields of a good trade at once, each with a U+001F behind it, in the order of TRADE_FIELDS: one
 #: regular expression a row instead of ten. `_trade_rules` says the same rule by rule, for the few that do not match.
-#: More than 0, below 10^whole, and 20 digits before the point at most, leading zeros included, as DECIMAL_FORM has it.
+#: More than 0, below 10^whole, and 20 digits before the point at most, leading zeros included, as _DECIMAL has it.
 _POSITIVE = "(?=[0-9.]*[1-9])0{{0,{zeros}}}[0-9]{{1,{whole}}}([.][0-9]{{1,18}})?"
 GOOD_FORM = {
     "venue": "[a-z0-9_-]{1,40}",

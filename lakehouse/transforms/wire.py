@@ -20,8 +20,9 @@ import pyarrow.json as pa_json
 from lakehouse.exchanges.model import Side, Source
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms import parse
-from lakehouse.transforms.columns import Integers, Mask, coded
+from lakehouse.transforms import parse, wire_template
+from lakehouse.transforms.columns import Integers, Mask, coded, has_any, no_digits, texts, whole
+from lakehouse.transforms.wire_template import FIELDS
 
 #: Columns of bronze/messages that a trade is made of.
 COLUMNS = ("topic", "partition", "offset", "ts_kafka", "value_raw")
@@ -33,24 +34,9 @@ _AMOUNT = pa.decimal128(38, 18)
 #: the rule goes by the right one. What is nearer to the bound is left.
 _SURE_NOTIONAL = float(parse.MAX_NOTIONAL) * (1 - 1e-12)
 
-_TEXT, _WHOLE = pa.string(), pa.int64()
-
 #: `exchanges.model.Trade` and no other field: no two readers of JSON agree on all that they only skip.
 #: Jackson, for one, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
-_FIELDS: list[tuple[str, pa.DataType]] = [
-    ("venue", _TEXT),
-    ("symbol", _TEXT),
-    ("native_symbol", _TEXT),
-    ("trade_id", _WHOLE),
-    ("price", _TEXT),
-    ("size", _TEXT),
-    ("side", _TEXT),
-    ("ts_event", _WHOLE),
-    ("ts_ingest", _WHOLE),
-    ("source", _TEXT),
-    ("raw", _TEXT),
-]
-_SCHEMA = pa.schema(_FIELDS)
+_SCHEMA = pa.schema(FIELDS)
 
 #: Pieces of a chunk that may be refused before what remains is left to Spark: at most half a second.
 MOST_REFUSED = 1_000
@@ -59,9 +45,11 @@ MOST_REFUSED = 1_000
 _READ = pa_json.ReadOptions(use_threads=False)
 _PARSE = pa_json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error")
 _CHOICES: dict[str, frozenset[str]] = {"side": frozenset(get_args(Side)), "source": frozenset(get_args(Source))}
-_NEEDED = [name for name in _SCHEMA.names if name != "raw"]
+_NEEDED = [name for name in FIELDS if name != "raw"]
+_ROWS = pa.schema([_SCHEMA.field(name) for name in _NEEDED])
 _NUMBERS = ("trade_id", "ts_event", "ts_ingest")
 _BELOW = 10**18
+_POINT = ord(".")
 
 
 class Recognised(NamedTuple):
@@ -73,7 +61,7 @@ class Recognised(NamedTuple):
 
 def recognise(messages: pa.Table, settings: Settings) -> Recognised:
     """The good trades of a chunk of messages of the trades' topic; the columns of `messages` are COLUMNS."""
-    rows, places = _decoded(messages.column("value_raw"))
+    rows, places = _fields(messages.column("value_raw"))
     chunk = messages.take(places) if rows.num_rows < messages.num_rows else messages
     good = _good(rows, chunk.column("ts_kafka"), settings)
     left = np.ones(messages.num_rows, np.bool_)
@@ -82,7 +70,7 @@ def recognise(messages: pa.Table, settings: Settings) -> Recognised:
         rows, chunk = rows.filter(pa.array(good)), chunk.filter(pa.array(good))
     event = rows["ts_event"].cast(_MICROS)
     data: dict[str, Any] = {
-        **{name: rows[name] for name in _NEEDED},
+        **{name: rows[name].cast(_SCHEMA.field(name).type) for name in _NEEDED},
         "price": rows["price"].cast(_AMOUNT),
         "size": rows["size"].cast(_AMOUNT),
         "ts_event": event,
@@ -96,9 +84,24 @@ def recognise(messages: pa.Table, settings: Settings) -> Recognised:
     return _in_range(pa.table({name: data[name] for name in SILVER_TRADES.column_names}), left, places[good])
 
 
+def _fields(values: Any) -> tuple[pa.Table, Integers]:
+    """The messages that have the form, in order, and their places: by the template, and by the reader of JSON."""
+    rows, places = wire_template.read(values)
+    if len(rows) == len(values):
+        return rows, places
+    others = np.ones(len(values), np.bool_)
+    others[places] = False
+    decoded, found = _decoded(values.filter(pa.array(others)))
+    if not len(decoded):
+        return rows, places
+    places = np.concatenate([places, np.flatnonzero(others)[found]])
+    order: Integers = np.argsort(places)
+    return pa.concat_tables([rows.cast(_ROWS), decoded]).take(order), places[order]
+
+
 def _decoded(values: Any) -> tuple[pa.Table, Integers]:
     """The messages that have the form, and their places."""
-    rows: list[pa.Table] = [_SCHEMA.empty_table().select(_NEEDED)]
+    rows: list[pa.Table] = [_ROWS.empty_table()]
     places: list[Integers] = [np.empty(0, np.int64)]
     start = 0
     for chunk in values.chunks:
@@ -166,7 +169,7 @@ def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
     for name, choices in _CHOICES.items():
         good &= _all_of(rows[name], choices.__contains__)
     for name in ("price", "size"):
-        good &= _numpy(pc.match_substring_regex(rows[name], f"^{parse.DECIMAL_FORM}$"))
+        good &= _are_decimals(rows[name])
     numbers = {name: _numpy(rows[name]) for name in _NUMBERS}
     for values in numbers.values():
         good &= (values >= 1) & (values < _BELOW)
@@ -174,6 +177,24 @@ def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
     latest = _numpy(ts_kafka.cast(pa.int64())) + settings.future_tolerance_seconds * 1_000_000
     good &= (np.minimum(event, ingest) >= parse.EARLIEST_MICROS) & (np.maximum(event, ingest) <= latest)
     return good
+
+
+def _are_decimals(column: Any) -> Mask:
+    """Which texts have the form of `parse`'s decimals: what its regular expression says, at a third of the cost."""
+    data, bounds = texts(whole(column))
+    starts, stops = bounds[:-1], bounds[1:]
+    points = np.flatnonzero(data == _POINT)
+    if len(points) == len(starts) and ((starts <= points) & (points < stops)).all():
+        holders = np.arange(len(points))  # one each, as nearly always
+    else:
+        holders = np.searchsorted(bounds, points, "right") - 1
+    point = stops.copy()  # of each text, its end where it has none
+    point[holders] = points
+    digits, decimals = point - starts, stops - point - 1
+    good: Mask = (digits >= 1) & (digits <= parse.WHOLE_DIGITS) & (decimals != 0) & (decimals <= parse.DECIMALS)
+    return (
+        good & (np.bincount(holders, minlength=len(stops)) <= 1) & ~has_any(no_digits(data) & (data != _POINT), bounds)
+    )
 
 
 def _all_of(words: Any, fits: Callable[[str], object]) -> Mask:
@@ -187,7 +208,7 @@ def _in_range(trades: pa.Table, left: Mask, places: Integers) -> Recognised:
     """Without those whose price, size or their product is out of range."""
     nothing = pa.scalar(Decimal(0), _AMOUNT)
     price, size = trades.column("price"), trades.column("size")
-    product = _numpy(price.cast(pa.float64())) * _numpy(size.cast(pa.float64()))
+    product = _doubles(price) * _doubles(size)
     fits = product < _SURE_NOTIONAL
     for values, most in ((price, parse.MAX_PRICE), (size, parse.MAX_SIZE)):
         fits &= _numpy(pc.greater(values, nothing)) & _numpy(pc.less(values, pa.scalar(Decimal(most), _AMOUNT)))
@@ -195,6 +216,15 @@ def _in_range(trades: pa.Table, left: Mask, places: Integers) -> Recognised:
         return Recognised(trades, left)
     left[places[~fits]] = True
     return Recognised(trades.filter(pa.array(fits)), left)
+
+
+def _doubles(decimals: Any) -> Any:
+    """Decimals that are not negative, to within a few units in the last place: Arrow's cast costs ten times as much."""
+    array = whole(decimals)
+    halves = np.frombuffer(array.buffers()[1] or b"", np.uint64).reshape(-1, 2)[
+        array.offset : array.offset + len(array)
+    ]
+    return (halves[:, 1] * 2.0**64 + halves[:, 0]) / 10.0**_AMOUNT.scale
 
 
 def _numpy(values: Any) -> Any:

@@ -1,0 +1,256 @@
+"""Messages → fields, for messages that are byte by byte what our own ingest writes of an ordinary trade.
+
+Stands before the reader of JSON in `wire`, at a fraction of its cost: it cuts messages where the fixed text of `encode`
+has to be, and compares. What it takes is one JSON object that has each of FIELDS once, in their order and without white
+space, with texts that need no escapes and whole numbers of 1 to 18 digits; only `raw` may have escapes, of quotes. It
+says nothing of whether the values make a good trade. What it leaves may still be one: with other escapes, letters
+beyond ASCII, fields in another order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.transforms.columns import Bytes, Integers, Mask, Texts, has_any, no_digits, texts
+
+#: Fields of a message in the order in which `exchanges.model.encode` writes those of a `Trade`; `raw`, the last, is
+#: looked at only as far as it has to be JSON.
+FIELDS: dict[str, pa.DataType] = {
+    "venue": pa.string(),
+    "symbol": pa.string(),
+    "native_symbol": pa.string(),
+    "trade_id": pa.int64(),
+    "price": pa.string(),
+    "size": pa.string(),
+    "side": pa.string(),
+    "ts_event": pa.int64(),
+    "ts_ingest": pa.int64(),
+    "source": pa.string(),
+    "raw": pa.string(),
+}
+
+#: Fields that are cut out, as few messages have the same value. What stands between two of them is the same in many
+#: messages, values of other fields included, and each different one is looked at once.
+_CUT_OUT = ("trade_id", "price", "size", "ts_event", "ts_ingest", "raw")
+_NUMBERS = ("trade_id", "ts_event", "ts_ingest")
+_AMOUNTS = ("price", "size")
+
+#: Of a number: all of 18 digits fit into an int64.
+_MOST_DIGITS = 18
+
+#: Bytes that are looked at together: they, and what is made of them, stay in a core's cache.
+_SLICE_BYTES = 1 << 19
+
+#: Bytes before the value of `raw`, some 200 as a rule. With a bound, all that is cut out fits into arrays of Arrow,
+#: which end at 2 GiB, however long the messages are.
+_LONGEST_HEAD = 1_024
+
+#: How many different pieces of fixed text are remembered with what they hold: that of each symbol of each venue.
+_REMEMBERED = 4_096
+
+_QUOTE, _BACKSLASH, _BRACE, _POINT, _ZERO, _SPACE = b'"\\}.0 '
+
+
+class _Template(NamedTuple):
+    """A message is fixed text and fields that are cut out by turns, each of `fixed` before one of _CUT_OUT.
+
+    The cuts between them are at so many bytes (`shifts`) from those of its bare quotes that `at` names.
+    """
+
+    fixed: list[re.Pattern[bytes] | bytes]  #: a pattern with the words that are in it, or always the same
+    at: Integers
+    shifts: Integers
+    quotes: int  #: bare ones of a message
+
+
+def _template() -> _Template:
+    fixed, cuts, quotes, mark, is_behind_cut = [""], [], 0, "", False
+    for name, kind in FIELDS.items():
+        named = f'{mark},"{name}' if quotes else f'{{"{name}'
+        mark = '"' if kind == pa.string() else ""
+        closing = quotes + 1  # the quote behind the name
+        if is_behind_cut:
+            cuts.append((closing, -len(named)))
+        fixed[-1] += f'{named}":{mark}'
+        is_behind_cut = name in _CUT_OUT
+        if is_behind_cut:
+            cuts.append((closing, len(f'":{mark}')))
+            fixed.append("")
+        else:
+            fixed[-1] += rf'(?P<{name}>[^"\\]*)'
+        quotes += 4 if mark else 2
+    at, shifts = np.array(cuts, np.int64).T
+    patterns = [re.compile(text.replace("{", r"\{").encode()) if "(" in text else text.encode() for text in fixed[:-1]]
+    return _Template(patterns, at, shifts, quotes)
+
+
+_TEMPLATE = _template()
+#: Pieces of a message, `raw` with what follows it being the last.
+_PIECES = len(_TEMPLATE.at) + 1
+
+
+def read(values: Any) -> tuple[pa.Table, Integers]:
+    """Fields but `raw` of the messages that are taken, in order, and their places; words are dictionaries' codes."""
+    places: list[Integers] = [np.empty(0, np.int64)]
+    pieces: list[Any] = [pa.array([], pa.binary())]
+    start = 0
+    for chunk in values.chunks:
+        for found, cut in _cut(chunk):
+            places.append(found + start)
+            pieces.append(cut)
+        start += len(chunk)
+    columns = [
+        pa.concat_arrays([_part(cut, number, len(found)) for cut, found in zip(pieces, places, strict=True)])
+        for number in range(_PIECES - 1)
+    ]
+    return _fields(columns[0::2], dict(zip(_CUT_OUT, columns[1::2], strict=False)), np.concatenate(places))
+
+
+def _part(cut: Any, number: int, length: int) -> Any:
+    return cut[number * length : (number + 1) * length]
+
+
+# ------------------------------------------------------------------------------------------- where messages are cut
+
+
+def _cut(values: Any) -> Iterator[tuple[Integers, Any]]:
+    """Places of messages whose quotes are where the template has them, and their pieces but the last.
+
+    Of each slice as one array, that has the first piece of all its messages, then the second, and so on.
+    """
+    if not len(values):
+        return
+    data, bounds = texts(values)
+    valid = values.is_valid().to_numpy(zero_copy_only=False) if values.null_count else None
+    slices = list(_slices(bounds))
+    room = np.empty((2, max(bounds[until] - bounds[first] for first, until in slices)), np.bool_)
+    for first, until in slices:
+        ends = bounds[first : until + 1] - bounds[first]
+        text = data[bounds[first] : bounds[until]]
+        places, quotes = _quoted(text, ends, None if valid is None else valid[first:until], room)
+        cuts = np.empty((len(places), _PIECES), np.int64)
+        cuts[:, 0] = ends[places]
+        cuts[:, 1:] = quotes[:, _TEMPLATE.at] + _TEMPLATE.shifts
+        fits = cuts[:, -1] - cuts[:, 0] <= _LONGEST_HEAD
+        if not (fits.all() and (np.diff(cuts.ravel()) >= 0).all()):
+            fits &= (np.diff(cuts, axis=1) >= 0).all(axis=1)
+            places, cuts = places[fits], cuts[fits]
+        if len(places):
+            yield places + first, _pieces(text, cuts)
+
+
+def _slices(bounds: Integers) -> Iterator[tuple[int, int]]:
+    """First message and the one behind the last, of some _SLICE_BYTES each."""
+    first, last = 0, len(bounds) - 1
+    while first < last:
+        until = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _SLICE_BYTES, "right")) - 1)
+        yield first, until
+        first = until
+
+
+def _quoted(text: Bytes, ends: Integers, valid: Mask | None, room: Any) -> tuple[Integers, Integers]:
+    """Places of the messages with as many bare quotes as the template has, and where these are.
+
+    The first is their second byte, the last their last but one, before a brace. No other byte is looked at but in what
+    must not be there: control characters, bytes beyond ASCII, and backslashes that stand before anything but a quote.
+    So there are no escaped backslashes, and a quote behind a backslash is an escaped quote.
+    """
+    bare, is_clean = _bare_quotes(text, room)
+    if is_clean and valid is None and len(bare) == (len(ends) - 1) * _TEMPLATE.quotes:
+        quotes = bare.reshape(-1, _TEMPLATE.quotes)
+        if _at_both_ends(text, quotes, ends[:-1], ends[1:]).all():
+            return np.arange(len(quotes)), quotes
+    counts = np.diff(np.searchsorted(bare, ends))
+    odd = text.view(np.int8) < _SPACE
+    odd[:-1] |= (text[:-1] == _BACKSLASH) & (text[1:] != _QUOTE)
+    fits = (counts == _TEMPLATE.quotes) & ~has_any(odd, ends)
+    if valid is not None:
+        fits &= valid
+    places = np.flatnonzero(fits)
+    quotes = bare[np.repeat(fits, counts)].reshape(-1, _TEMPLATE.quotes)
+    fits = _at_both_ends(text, quotes, ends[places], ends[places + 1])
+    return places[fits], quotes[fits]
+
+
+def _bare_quotes(text: Bytes, room: Any) -> tuple[Integers, bool]:
+    """Where quotes are that are not behind a backslash; whether no byte is odd, in the sense of `_quoted`."""
+    is_quote, is_backslash = room[:, : len(text)]
+    np.equal(text, _QUOTE, out=is_quote)
+    np.equal(text, _BACKSLASH, out=is_backslash)
+    # What differs is a bare quote, or stands in place of a quote behind a backslash.
+    np.not_equal(is_quote[1:], is_backslash[:-1], out=is_quote[1:])
+    found = np.flatnonzero(is_quote)
+    is_bare = text[found] == _QUOTE
+    is_clean = bool(is_bare.all())
+    return found if is_clean else found[is_bare], is_clean and text.view(np.int8).min(initial=_SPACE) >= _SPACE
+
+
+def _at_both_ends(text: Bytes, quotes: Integers, starts: Integers, stops: Integers) -> Mask:
+    """Whether messages have their outer quotes where they have to be: then all of them are in the same message."""
+    found: Mask = (quotes[:, 0] == starts + 1) & (quotes[:, -1] == stops - 2) & (text[stops - 1] == _BRACE)
+    return found
+
+
+def _pieces(text: Bytes, cuts: Integers) -> Any:
+    """The pieces between the cuts of each message but the last, by number of the piece."""
+    offsets = np.append(cuts, len(text)).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets.data), pa.py_buffer(text.data)]
+    whole: Any = pa.Array.from_buffers(pa.binary(), cuts.size, buffers, null_count=0)  # unknown, it costs as much again
+    return whole.take(pa.array(np.arange(cuts.size).reshape(cuts.shape).T[:-1].ravel()))
+
+
+# ------------------------------------------------------------------------------------------- what the pieces are
+
+
+def _fields(fixed: list[Any], cut: dict[str, Any], places: Integers) -> tuple[pa.Table, Integers]:
+    """The messages whose pieces are all as they have to be."""
+    taken = np.ones(len(places), np.bool_)
+    columns: dict[str, Any] = {}
+    for expected, column in zip(_TEMPLATE.fixed, fixed, strict=True):
+        if isinstance(expected, bytes):
+            taken &= pc.equal(column, pa.scalar(expected)).to_numpy(zero_copy_only=False)
+            continue
+        encoded = column.dictionary_encode()
+        held = [_words(expected, piece) for piece in encoded.dictionary.to_pylist()]
+        taken &= np.array([words is not None for words in held], np.bool_)[encoded.indices.to_numpy()]
+        for name in expected.groupindex:
+            values = pa.array([words[name] if words else "" for words in held], pa.string())
+            columns[name] = pa.DictionaryArray.from_arrays(encoded.indices, values)
+    for name, column in cut.items():
+        taken &= (_are_numbers if name in _NUMBERS else _are_plain)(texts(column))
+        columns[name] = column.view(pa.string())
+    rows = pa.table({name: columns[name] for name in FIELDS if name in columns})
+    if not taken.all():
+        rows, places = rows.filter(pa.array(taken)), places[taken]
+    for name in _NUMBERS:
+        rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].cast(pa.int64()))
+    return rows, places
+
+
+@lru_cache(_REMEMBERED)
+def _words(expected: re.Pattern[bytes], piece: bytes) -> dict[str, str] | None:
+    """The values in a piece of fixed text, None where it is another text."""
+    found = expected.fullmatch(piece)
+    return {name: value.decode("ascii") for name, value in found.groupdict().items()} if found else None
+
+
+def _are_numbers(words: Texts) -> Mask:
+    """Which are whole numbers of JSON above 0 that fit into an int64."""
+    data, bounds = words
+    lengths = np.diff(bounds)
+    found: Mask = (lengths >= 1) & (lengths <= _MOST_DIGITS) & ~has_any(no_digits(data), bounds)
+    found[found] = data[bounds[:-1][found]] != _ZERO
+    return found
+
+
+def _are_plain(words: Texts) -> Mask:
+    """Which have neither a quote nor a backslash: amounts have only digits and dots."""
+    data, bounds = words
+    return ~has_any(no_digits(data) & (data != _POINT), bounds)
