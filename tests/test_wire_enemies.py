@@ -72,6 +72,8 @@ LEFT: dict[str, bytes | None] = {
     "an escape in a name": altered(b'"venue"', b'"\\u0076enue"'),
     "a quote in a word": altered(b"kraken", b'kra\\"ken'),
     "a backslash at a word's end": altered(b"kraken", b"kraken\\"),
+    "a backslash at a word's end, and a quote for it": altered(b"live", b"live\\").replace(RAW, b'"a"b"'),
+    "an escape, and a quote less": altered(b'"venue"', b'\\nvenue"'),
     "beyond ASCII": altered(b"kraken", "krakén".encode()),
     "another name": altered(b'"side"', b'"Side"'),
     "white space in the head": altered(b',"side"', b', "side"'),
