@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 
 from lakehouse.errors import TerminalError
 from lakehouse.transforms.columns import coded, differs, integers
-from lakehouse.transforms.exact import MINUTE_US, half_up_quotient, table_of_columns, values_of
+from lakehouse.transforms.exact import MINUTE_US
+from lakehouse.transforms.wide import Wide, quotient_column
 
 BAR_KEY = ("venue", "symbol", "bar_start")
 
@@ -194,18 +195,17 @@ def finished(parts: pa.Table) -> pa.Table:
                 "a figure that fits decimal(38,18)",
                 "look at the prices and sizes it is of",
             ) from None
-    known = pa.table(sums)
-    volumes, quote_volumes, buys = (values_of(known, name) for name in ("volume", "quote_volume", "buy_volume"))
-    figures = {
-        "sell_volume": [volume - buy for volume, buy in zip(volumes, buys, strict=True)],
-        "vwap": [half_up_quotient(quote, volume) for quote, volume in zip(quote_volumes, volumes, strict=True)],
-        "pressure": [half_up_quotient(2 * buy - volume, volume) for volume, buy in zip(volumes, buys, strict=True)],
+    volume, quote_volume, buys = (Wide.of(column) for column in sums.values())
+    sells = volume.minus(buys)
+    made = {
+        "sell_volume": sells.decimals(),
+        "vwap": quotient_column(pa.field("vwap", _FIGURE, False), quote_volume, volume),
+        "pressure": quotient_column(pa.field("pressure", _FIGURE, False), buys.minus(sells), volume),
     }
-    made = table_of_columns(pa.schema([pa.field(name, _FIGURE, False) for name in figures]), figures)
     columns = {
         **{name: parts.column(name) for name in parts.column_names},
         **sums,
-        **{name: made.column(name) for name in made.column_names},
+        **made,
         "bar_start": parts.column("bar_start").cast(_MICROS),
     }
     return pa.table({name: columns[name] for name in (*BAR_KEY, *BAR_VALUES)})
