@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.transforms.columns import Integers, Mask, coded, integers
+from lakehouse.transforms.columns import Integers, Mask, coded, differs, integers
 
 #: venue and symbol, or base and quote, and the start.
 Place = tuple[str, str, int]
@@ -71,6 +71,10 @@ class Places:
             pa.concat_arrays([one.second for one in every]),
             np.concatenate([one.start for one in every]),
         )
+
+    def begins(self) -> Mask:
+        """Of places in order, which have other names than the one before."""
+        return differs(codes(self.starting(np.zeros(len(self), np.int64)))[0])
 
     def once(self) -> Places:
         """Each place once, in order."""

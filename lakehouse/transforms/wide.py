@@ -147,11 +147,47 @@ class Wide(NamedTuple):
         return pa.Array.from_buffers(FIGURE, self.size, [valid, pa.py_buffer(halves)])
 
 
+class Sums:
+    """Sums over any run of rows of a column of numbers from 0 on."""
+
+    def __init__(self, values: Wide) -> None:
+        digits = (values.low & _LOW, values.low >> _32, values.high & _LOW, values.high >> _32)
+        #: Of each digit to the base 2³², the sum over the first rows; entry 0 is of none.
+        self._until = [np.concatenate([np.zeros(1, _U), np.cumsum(one)]) for one in digits]
+
+    def between(self, first: Integers, end: Integers) -> tuple[Wide, Mask]:
+        """Sums from row `first` to before row `end`, and which of them are 2¹²⁶ or more and not told right."""
+        lowest, low, high, highest = (until[end] - until[first] for until in self._until)
+        low_half = Wide(low >> _32, low << _32).plus(Wide(np.zeros_like(lowest), lowest))
+        beyond = (high >> _32) + (low_half.high >> _32) + highest >= _CALM >> _32
+        return Wide(low_half.high + high + (highest << _32), low_half.low), beyond
+
+    def exactly(self, first: int, end: int) -> int:
+        """One of them, however large."""
+        return sum(int(until[end] - until[first]) << 32 * place for place, until in enumerate(self._until))
+
+
 class Figures(NamedTuple):
     """Results and which of them fit DECIMAL(38,18); what does not is 0."""
 
     counts: Wide
     fit: Mask
+
+    def corrected(self, rows: Integers, values: Sequence[int]) -> Figures:
+        """With other results, of any size, in some rows."""
+        counts, fit = Wide(self.counts.high.copy(), self.counts.low.copy()), self.fit.copy()
+        fit[rows] = [abs(value) < LIMIT for value in values]
+        counts.put(rows, Wide.of_ints([value if abs(value) < LIMIT else 0 for value in values]))
+        return Figures(counts, fit)
+
+    def column(self, rows: Integers | None = None, count: int = 0) -> pa.Array[Any]:
+        """As DECIMAL(38,18), null where they do not fit; or as some rows of `count`, of which the others are null."""
+        if rows is None:
+            return self.counts.decimals(self.fit)
+        counts, there = Wide.zeros(count), np.zeros(count, np.bool_)
+        counts.put(rows, self.counts)
+        there[rows] = self.fit
+        return counts.decimals(there)
 
 
 def half_up_quotients(numerators: Wide, denominators: Wide) -> Figures:
@@ -188,7 +224,7 @@ def quotient_column(field: pa.Field[Any], numerators: Wide, denominators: Wide) 
         left = np.flatnonzero(~found.fit)
         pairs = zip(numerators.at(left).ints(), denominators.at(left).ints(), strict=True)
         table_of_columns(pa.schema([field]), {field.name: [half_up_quotient(top, bottom) for top, bottom in pairs]})
-    return found.counts.decimals(found.fit)
+    return found.column()
 
 
 def _divided(top: Wide, bottom: Wide, estimate: npt.NDArray[np.longdouble]) -> tuple[Unsigned, Wide]:
@@ -211,5 +247,5 @@ def _divided(top: Wide, bottom: Wide, estimate: npt.NDArray[np.longdouble]) -> t
 def _one_by_one(numerators: Wide, denominators: Wide) -> Figures:
     pairs = zip(numerators.ints(), denominators.ints(), strict=True)
     found = [half_up_quotient(top, bottom) for top, bottom in pairs]
-    fit = np.array([abs(one) < LIMIT for one in found], np.bool_)
-    return Figures(Wide.of_ints([one if fits else 0 for one, fits in zip(found, fit, strict=True)]), fit)
+    none = Figures(Wide.zeros(len(found)), np.zeros(len(found), np.bool_))
+    return none.corrected(np.arange(len(found)), found)
