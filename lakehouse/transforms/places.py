@@ -72,6 +72,14 @@ class Places:
             np.concatenate([one.start for one in every]),
         )
 
+    def pairs(self) -> tuple[list[tuple[str, str]], Integers]:
+        """The different pairs of names, and of each place which of them it has."""
+        firsts, first = coded(self.first)
+        seconds, second = coded(self.second)
+        encoded = pa.array(first * len(seconds) + second).dictionary_encode()
+        names = [(firsts[code // len(seconds)], seconds[code % len(seconds)]) for code in encoded.dictionary.to_pylist()]
+        return names, encoded.indices.to_numpy().astype(np.int64)
+
     def begins(self) -> Mask:
         """Of places in order, which have other names than the one before."""
         return differs(codes(self.starting(np.zeros(len(self), np.int64)))[0])
