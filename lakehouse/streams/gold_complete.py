@@ -166,25 +166,26 @@ class Completeness:
         """Bars with the column `complete`."""
         places = Places.of(bars, BAR_KEY)
         first, last = integers(bars.column("first_trade_id")) - 1, integers(bars.column("last_trade_id")) + 1
-        complete = self._covered(places, first, last)
-        left = pa.array(np.flatnonzero(~complete))
-        for bar, span in bars_and_spans(bars.take(left), minutes):
-            self.judge(bar, span)
+        complete, lacking = self._looked_up(places, first, last)
+        left = np.flatnonzero(~complete)
+        waiting = zip(bars_and_spans(bars.take(pa.array(left)), minutes), lacking[left].tolist(), strict=True)
+        for (bar, span), number in waiting:
+            self._waiting.put(bar, number, span)
         return bars.append_column("complete", pa.array(complete))
 
-    def _covered(self, places: Places, first: Integers, last: Integers) -> Mask:
-        """Whether every id from `first` to `last` is there, of each place's symbol.
+    def _looked_up(self, places: Places, first: Integers, last: Integers) -> tuple[Mask, Integers]:
+        """Whether every id from `first` to `last` is there, of each place's symbol; the lowest that is not.
 
         Looked up once a symbol, for the ids that are asked of it, and once a bar only by whole numbers.
         """
         if not len(places):
-            return np.zeros(0, np.bool_)
+            return np.zeros(0, np.bool_), first
         keys, key = places.pairs()
         low, high = np.full(len(keys), np.iinfo(np.int64).max), np.full(len(keys), np.iinfo(np.int64).min)
         np.minimum.at(low, key, first)
         np.maximum.at(high, key, last)
         ranges = [
-            self._presence.of(one).within(*bounds)
+            self._presence.of(one).around(*bounds)
             for one, *bounds in zip(keys, low.tolist(), high.tolist(), strict=True)
         ]
         counts = np.array([len(one) for one in ranges])
@@ -197,9 +198,11 @@ class Completeness:
             middle = (at + end) // 2
             ends_before = open_ & (whole[np.where(open_, middle, 0), 1] < first)
             at, end = np.where(ends_before, middle + 1, at), np.where(open_ & ~ends_before, middle, end)
-        found = at < beyond
-        found[found] = (whole[at[found], 0] <= first[found]) & (last[found] <= whole[at[found], 1])
-        return found
+        there = at < beyond
+        there[there] = whole[at[there], 0] <= first[there]  # so `first` is
+        lacking = first.copy()
+        lacking[there] = whole[at[there], 1] + 1
+        return lacking > last, lacking
 
 
 def bars_and_spans(bars: pa.Table, minutes: int) -> Iterable[tuple[Bar, IdRange]]:

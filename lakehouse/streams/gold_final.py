@@ -23,7 +23,7 @@ from lakehouse.streams.gold_rows import UTC_MICROS, set_final
 from lakehouse.streams.progress import has_passed, last_position, newest_position
 from lakehouse.tables import GOLD_BARS_1M
 from lakehouse.transforms.bars import BAR_KEY
-from lakehouse.transforms.columns import Integers
+from lakehouse.transforms.columns import Integers, Mask
 from lakehouse.transforms.places import Places
 
 _NEVER = np.iinfo(np.int64).min
@@ -89,9 +89,14 @@ class Finality:
     def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
         """Bars with the column `is_final`; those that are not yet are remembered."""
         places, known = Places.of(bars, BAR_KEY), self._open[minutes]
-        final = self._newest_of(places) >= self._ends(places, minutes)
+        final = self._passed(places, minutes)
         self._open[minutes] = known.at(~known.among(places)).plus(places.at(~final))
         return bars.append_column("is_final", pa.array(final))
+
+    def passed(self, minutes: int) -> Places:
+        """Bars of a length that have become final by their symbols' trades and are not yet written so."""
+        places = self._open[minutes]
+        return places.at(self._passed(places, minutes))
 
     def over(self, now: int) -> bool:
         """Whether there is a bar whose time is over by the clock, `now` in microseconds since the epoch."""
@@ -102,20 +107,21 @@ class Finality:
         written = 0
         for table, minutes in lake.bar_tables(self._settings):
             places = self._open[minutes]
-            ends = self._ends(places, minutes)
-            due = self._newest_of(places) >= ends
+            due = self._passed(places, minutes)
             if now is not None:
-                due |= ends <= now
+                due |= self._ends(places, minutes) <= now
             if due.any():
                 set_final(self._settings, table, places.at(due))
                 self._open[minutes] = places.at(~due)
             written += int(due.sum())
         return written
 
-    def _newest_of(self, places: Places) -> Integers:
-        """The newest trade of each place's symbol; before all times where there is none."""
+    def _passed(self, places: Places, minutes: int) -> Mask:
+        """Whether the symbol of each place has traded so far past the bar's end."""
         keys, key = places.pairs()
-        return np.array([self._newest.get(one, _NEVER) for one in keys], np.int64)[key]
+        newest = np.array([self._newest.get(one, _NEVER) for one in keys], np.int64)
+        passed: Mask = newest[key] >= self._ends(places, minutes)
+        return passed
 
     def _ends(self, places: Places, minutes: int) -> Integers:
         return places.start + minutes * MINUTE_US + self._grace

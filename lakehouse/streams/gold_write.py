@@ -61,12 +61,12 @@ class GoldWriter:
     def minutes(self, touched: Places, due: Collection[Bar] = (), since: Since | None = None) -> None:
         """The bars of some minutes, those that have become complete, and what depends on them.
 
-        Where all that Silver has got is known (`since`), a bar that has become complete is the same bar but for that.
+        Where all that Silver has got is known (`since`), a bar without a trade of its own that has become complete, or
+        final, is the same bar but for that: it is not made anew, and nothing depends on it.
         """
         if since is None:
             touched = touched.plus(_places_of_due(due, 1)).once()
-        alike = _places_of_due(due, 1)
-        alike = alike.at(~alike.among(touched))
+        alike = self._alike(touched, due, 1, since)
         wanted = touched.plus(alike)
         if len(wanted):
             ranges = ranges_around(wanted.start, MINUTE, _NONE)
@@ -74,15 +74,22 @@ class GoldWriter:
             same = only(GOLD_BARS_1M, there, alike)
             lost = alike.at(~alike.among(places_of(GOLD_BARS_1M, same)))  # by whoever deleted rows
             self._bars_1m(there, ranges, touched.plus(lost), since, same)
-        self._longer(touched, due)
+        self._longer(touched, due, since)
         self._dependants(touched)
+
+    def _alike(self, touched: Places, due: Collection[Bar], minutes: int, since: Since | None) -> Places:
+        """Bars of a length of which only the flags may differ: in one commit with the others."""
+        found = _places_of_due(due, minutes)
+        if since is not None:
+            found = found.plus(self.finality.passed(minutes)).once()
+        return found.at(~found.among(touched))
 
     def slice(self, time: TimeRange) -> None:
         """All of a time: what Silver does not have is deleted. Its ends are those of bars of every size, or a day's."""
         there = rows_in(self.settings, GOLD_BARS_1M, [time])
         made = self._bars_1m(there, [time], None)
         wanted = places_of(GOLD_BARS_1M, there).plus(made).once()
-        self._longer(wanted, (), time)
+        self._longer(wanted, time=time)
         self._dependants(wanted, time)
 
     def _bars_1m(
@@ -103,15 +110,16 @@ class GoldWriter:
         self._sync(GOLD_BARS_1M, there, self._flagged(bars, 1))
         return places_of(GOLD_BARS_1M, bars)
 
-    def _longer(self, touched: Places, due: Collection[Bar], time: TimeRange | None = None) -> None:
+    def _longer(
+        self, touched: Places, due: Collection[Bar] = (), since: Since | None = None, time: TimeRange | None = None
+    ) -> None:
         """Each size from the longest smaller one that divides it: the same fold, so it equals that of the trades."""
         sizes = lake.bar_tables(self.settings)
         for number, (table, minutes) in enumerate(sizes[1:], start=1):
             windows = _windows(touched, minutes).once()
             if time is not None:  # a bar without a minute in the slice may have some behind it: its own minutes tell
                 windows = windows.plus(places_of(table, rows_in(self.settings, table, [time], table.key))).once()
-            alike = _places_of_due(due, minutes)
-            alike = alike.at(~alike.among(windows))
+            alike = self._alike(windows, due, minutes, since)
             wanted = windows.plus(alike)
             if not len(wanted):
                 continue

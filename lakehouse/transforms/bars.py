@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from lakehouse.errors import TerminalError
 from lakehouse.transforms.columns import coded, differs, integers
 from lakehouse.transforms.exact import MINUTE_US
+from lakehouse.transforms.places import Places, codes
 from lakehouse.transforms.wide import Wide, quotient_column
 
 BAR_KEY = ("venue", "symbol", "bar_start")
@@ -140,6 +141,22 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
     rows = pa.concat_tables(parts).combine_chunks()
     if not rows.num_rows:
         return rows
+    bar = codes(Places.of(rows, BAR_KEY))[0]
+    order = np.argsort(bar, kind="stable")
+    begins = differs(bar[order])
+    alone = begins & np.append(begins[1:], True)
+    if alone.all():
+        return rows.take(pa.array(order))
+    # Many bars have one part only: these are looked at no further.
+    several = _joined(rows.take(pa.array(order[~alone])))
+    single = rows.take(pa.array(order[alone]))
+    number = np.cumsum(begins) - 1
+    places = np.argsort(np.concatenate([number[alone], number[begins & ~alone]]))
+    return pa.concat_tables([single, several]).take(pa.array(places)).combine_chunks()
+
+
+def _joined(rows: pa.Table) -> pa.Table:
+    """One part for each bar, sorted by BAR_KEY."""
     by_open = _ordered(rows, "open_ts", "open_id")
     by_close = _ordered(rows, "close_ts", "close_id")
     keys = rows.select(BAR_KEY)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.transforms.columns import Integers, Mask, coded, differs, integers
+from lakehouse.transforms.columns import Integers, Mask, coded, differs, integers, ranked
 
 #: venue and symbol, or base and quote, and the start.
 Place = tuple[str, str, int]
@@ -96,12 +96,12 @@ class Places:
 
 def codes(*many: Places) -> list[Integers]:
     """Whole numbers that compare as places do: by first name, by second name, by start."""
-    _, firsts = coded(pa.chunked_array([one.first for one in many], pa.string()))
-    seconds_named, seconds = coded(pa.chunked_array([one.second for one in many], pa.string()))
+    _, firsts = ranked(pa.chunked_array([one.first for one in many], pa.string()))
+    names, seconds = ranked(pa.chunked_array([one.second for one in many], pa.string()))
     starts = np.concatenate([one.start for one in many])
     if not len(starts):
         return [starts for _ in many]
-    pairs = firsts * len(seconds_named) + seconds
+    pairs = firsts * names + seconds
     lowest = int(starts.min())
     span = int(starts.max()) - lowest + 1
     if (int(pairs.max()) + 1) * span >= _MOST:  # thousands of pairs over thousands of years
