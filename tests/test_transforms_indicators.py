@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from lakehouse.lake import arrow_schema
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M
-from lakehouse.transforms import logarithm
 from lakehouse.transforms import indicators as under_test
+from lakehouse.transforms import logarithm
 from lakehouse.transforms.logarithm import half_up_ln
 from lakehouse.transforms.places import Place as BarPlace
 from lakehouse.transforms.places import Places

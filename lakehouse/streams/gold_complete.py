@@ -168,7 +168,7 @@ class Completeness:
         first, last = integers(bars.column("first_trade_id")) - 1, integers(bars.column("last_trade_id")) + 1
         complete, lacking = self._looked_up(places, first, last)
         left = np.flatnonzero(~complete)
-        waiting = zip(bars_and_spans(bars.take(pa.array(left)), minutes), lacking[left].tolist(), strict=True)
+        waiting = zip(bars_and_spans(bars.take(left), minutes), lacking[left].tolist(), strict=True)
         for (bar, span), number in waiting:
             self._waiting.put(bar, number, span)
         return bars.append_column("complete", pa.array(complete))

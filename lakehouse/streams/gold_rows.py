@@ -126,7 +126,7 @@ def _newest_each(rows: pa.Table, places: Integers) -> tuple[pa.Table, Integers]:
     if len(from_behind) == len(places):
         return rows, places
     last = np.sort(len(places) - 1 - from_behind)
-    return rows.take(pa.array(last)), places[last]
+    return rows.take(last), places[last]
 
 
 def _first_rows(computed: pa.Table, schema: pa.Schema, now: dt.datetime) -> pa.Table:
@@ -202,7 +202,9 @@ def _properties(of_silver: Transaction) -> CommitProperties:
 
 def _same_row(table: Table, source: pa.Table) -> str:
     """The condition that joins source and target; days and times let Delta leave all other files alone."""
-    dates = ", ".join(f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").unique().to_pylist()}))
+    dates = ", ".join(
+        f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").unique().to_pylist()})
+    )
     starts: Any = pc.min_max(source.column("bar_start").cast(UTC_MICROS)).as_py()
     first, last = (literal(starts[end]) for end in ("min", "max"))
     same = " AND ".join(f"t.{name} = s.{name}" for name in (*table.key, "bar_date"))

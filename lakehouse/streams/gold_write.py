@@ -153,9 +153,7 @@ class GoldWriter:
         same = bars.filter(pa.array(pairs_of(places).among(pairs)))
         self._sync(GOLD_SPREADS_1M, there, spreads(same))
 
-    def _indicators(
-        self, bars: pa.Table, touched: Places, near: Sequence[TimeRange], time: TimeRange | None
-    ) -> None:
+    def _indicators(self, bars: pa.Table, touched: Places, near: Sequence[TimeRange], time: TimeRange | None) -> None:
         """Of a minute that has no bar any more the row goes, and those behind it are of other bars."""
         wanted = affected(bars, touched)
         ours = wanted.plus(touched)

@@ -22,7 +22,7 @@ from lakehouse.errors import TerminalError
 from lakehouse.transforms.columns import coded, differs, integers
 from lakehouse.transforms.exact import MINUTE_US
 from lakehouse.transforms.places import Places, codes
-from lakehouse.transforms.wide import Wide, quotient_column
+from lakehouse.transforms.wide import Wide, half_up_products, quotient_column
 
 BAR_KEY = ("venue", "symbol", "bar_start")
 
@@ -133,7 +133,14 @@ def notional(price: Any, size: Any) -> Any:
     """price × size, half-up to 18 decimals. Silver's rules bound prices by 10¹² and sizes by 10¹⁵."""
     # 37 + 38 digits and one more are the 76 that Arrow's widest decimal has.
     product = pc.multiply(price.cast(_FACTORS[0]), size.cast(_FACTORS[1]))
-    return pc.round(product, 18, "half_towards_infinity").cast(_FIGURE)
+    found = half_up_products(product.combine_chunks() if isinstance(product, pa.ChunkedArray) else product)
+    if not found.fit.all():
+        raise TerminalError(
+            f"a price times a size of {pc.max(product).as_py():.3e}",
+            "a figure that fits decimal(38,18)",
+            "look at the prices and sizes",
+        )
+    return found.column()
 
 
 def joined(parts: Iterable[pa.Table]) -> pa.Table:
@@ -146,13 +153,13 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
     begins = differs(bar[order])
     alone = begins & np.append(begins[1:], True)
     if alone.all():
-        return rows.take(pa.array(order))
+        return rows.take(order)
     # Many bars have one part only: these are looked at no further.
-    several = _joined(rows.take(pa.array(order[~alone])))
-    single = rows.take(pa.array(order[alone]))
+    several = _joined(rows.take(order[~alone]))
+    single = rows.take(order[alone])
     number = np.cumsum(begins) - 1
     places = np.argsort(np.concatenate([number[alone], number[begins & ~alone]]))
-    return pa.concat_tables([single, several]).take(pa.array(places)).combine_chunks()
+    return pa.concat_tables([single, several]).take(places).combine_chunks()
 
 
 def _joined(rows: pa.Table) -> pa.Table:

@@ -63,7 +63,7 @@ def indicators(bars: pa.Table, wanted: Places | None = None) -> pa.Table:
     order = np.argsort(ours, kind="stable")
     rows = np.arange(len(order)) if chosen is None else np.flatnonzero(chosen[order])
     places = places.at(order)
-    figures = (Wide.of(bars.column(name).take(pa.array(order))) for name in _READ[3:])
+    figures = (Wide.of(bars.column(name).take(order)) for name in _READ[3:])
     begin = np.maximum.accumulate(np.where(places.begins(), np.arange(len(order)), 0))
     series = _Bars(places, begin, *figures)
     here = places.at(rows)

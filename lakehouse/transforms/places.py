@@ -52,12 +52,13 @@ class Places:
 
     def tuples(self) -> list[Place]:
         """As tuples, in order."""
-        return list(zip(self.first.to_pylist(), self.second.to_pylist(), self.start.tolist(), strict=True))
+        columns: list[list[Any]] = [self.first.to_pylist(), self.second.to_pylist(), self.start.tolist()]
+        return list(zip(*columns, strict=True))
 
     def at(self, which: Mask | Integers) -> Places:
         """Those that a mask, or their numbers, name."""
-        rows = pa.array(np.flatnonzero(which) if which.dtype == np.bool_ else which)
-        return Places(self.first.take(rows), self.second.take(rows), self.start[rows.to_numpy()])
+        rows: Integers = np.flatnonzero(which) if which.dtype == np.bool_ else which.astype(np.int64, copy=False)
+        return Places(self.first.take(rows), self.second.take(rows), self.start[rows])
 
     def starting(self, start: Integers) -> Places:
         """The same names, with other starts."""
@@ -77,7 +78,9 @@ class Places:
         firsts, first = coded(self.first)
         seconds, second = coded(self.second)
         encoded = pa.array(first * len(seconds) + second).dictionary_encode()
-        names = [(firsts[code // len(seconds)], seconds[code % len(seconds)]) for code in encoded.dictionary.to_pylist()]
+        names = [
+            (firsts[code // len(seconds)], seconds[code % len(seconds)]) for code in encoded.dictionary.to_pylist()
+        ]
         return names, encoded.indices.to_numpy().astype(np.int64)
 
     def begins(self) -> Mask:

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from lakehouse.errors import TerminalError
 from lakehouse.tables import GOLD_BARS_1M, GOLD_SPREADS_1M, SPREAD_VENUES
-from lakehouse.transforms.columns import Mask, coded
+from lakehouse.transforms.columns import Integers, Mask, coded
 from lakehouse.transforms.exact import content_schema, half_up_quotient
 from lakehouse.transforms.places import Places, codes
 from lakehouse.transforms.wide import Wide, half_up_quotients
@@ -63,7 +63,7 @@ def pairs_of(places: Places) -> Places:
     """Places of bars as places of spreads: base, quote, start."""
     symbols, symbol = coded(places.second)
     bases, quotes = zip(*(name.split("/") for name in symbols), strict=True) if symbols else ((), ())
-    base, quote = (pa.array(names, pa.string()).take(pa.array(symbol)) for names in (bases, quotes))
+    base, quote = (pa.array(names, pa.string()).take(symbol) for names in (bases, quotes))
     return Places(base, quote, places.start)
 
 
@@ -92,12 +92,17 @@ def _rows(places: Places, there: Sequence[Mask], prices: Sequence[Wide]) -> pa.T
             for name, has_price, price in zip(SPREAD_VENUES, there, prices, strict=True)
         },
         "venues": pa.array(venues.astype(np.int32)),
-        "lowest_venue": names.take(pa.array(lowest, mask=~several)),
-        "highest_venue": names.take(pa.array(highest, mask=~several)),
+        "lowest_venue": names.take(_some(lowest, several)),
+        "highest_venue": names.take(_some(highest, several)),
         "spread": spread.decimals(several),
         "spread_bps": _basis_points(spread, low, several),
     }
     return pa.table(columns).select(schema.names).cast(schema)
+
+
+def _some(numbers: Integers, there: Mask) -> Any:
+    """Numbers where they are there, else null."""
+    return pa.array(numbers, mask=~there)
 
 
 def _basis_points(spread: Wide, lowest: Wide, there: Mask) -> pa.Array[Any]:

@@ -36,6 +36,7 @@ _U = np.uint64
 _32, _LOW, _TOP = _U(32), _U(0xFFFF_FFFF), _U(63)
 _LOWER, _UPPER = (0, 1) if sys.byteorder == "little" else (1, 0)
 _MASK = (1 << 64) - 1
+_BILLION = _U(10**9)
 #: Below 2¹²⁶ a number, twice itself and minus itself are told apart modulo 2¹²⁸.
 _CALM = _U(1 << 62)
 #: Whole parts of quotients below this are certain to one unit in long doubles, and have room in a product.
@@ -53,7 +54,7 @@ class Wide(NamedTuple):
         """Counts of a column of decimals; what is null is any number."""
         whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         whole = whole if whole.type == FIGURE else whole.cast(FIGURE)
-        halves = np.frombuffer(whole.buffers()[1] or b"", _U).reshape(-1, 2)
+        halves = np.frombuffer(whole.buffers()[1] or b"", _U).reshape(-1, 2)  # type: ignore[arg-type]
         halves = halves[whole.offset : whole.offset + len(whole)]
         return cls(halves[:, _UPPER].copy(), halves[:, _LOWER].copy())
 
@@ -80,7 +81,8 @@ class Wide(NamedTuple):
     @property
     def negative(self) -> Mask:
         """Which are below 0."""
-        return self.high >> _TOP != 0
+        found: Mask = self.high >> _TOP != 0
+        return found
 
     def ints(self) -> list[int]:
         """As Python's integers."""
@@ -123,7 +125,8 @@ class Wide(NamedTuple):
 
     def below(self, other: Wide) -> Mask:
         """Whether each is less than the other; both from 0 on."""
-        return (self.high < other.high) | ((self.high == other.high) & (self.low < other.low))
+        found: Mask = (self.high < other.high) | ((self.high == other.high) & (self.low < other.low))
+        return found
 
     def long_doubles(self) -> npt.NDArray[np.longdouble]:
         """Each, from 0 on, rounded once."""
@@ -144,7 +147,7 @@ class Wide(NamedTuple):
         if there is not None and not there.all():
             halves[~there] = 0
             valid = pa.array(there).buffers()[1]
-        return pa.Array.from_buffers(FIGURE, self.size, [valid, pa.py_buffer(halves)])
+        return pa.Array.from_buffers(FIGURE, self.size, [valid, pa.py_buffer(halves.data)])
 
 
 class Sums:
@@ -207,13 +210,41 @@ def half_up_quotients(numerators: Wide, denominators: Wide) -> Figures:
     # Half of the divisor or more is left: rest ≥ bottom − rest.
     up = ~rest.below(bottom.minus(rest))
     found = Wide.zeros(top.size)
-    found = Wide(found.high, units).times(_U(ONE)).plus(Wide(found.high, decimals)).plus(Wide(found.high, up.astype(_U)))
+    found = (
+        Wide(found.high, units).times(_U(ONE)).plus(Wide(found.high, decimals)).plus(Wide(found.high, up.astype(_U)))
+    )
     found = found.where(numerators.negative == denominators.negative, Wide.zeros(top.size).minus(found))
     fit = np.ones(top.size, np.bool_)
     if not calm.all():
         left = np.flatnonzero(~calm)
         counts, fit[left] = _one_by_one(numerators.at(left), denominators.at(left))
         found.put(left, counts)
+    return Figures(found, fit)
+
+
+def half_up_products(products: pa.Array[Any]) -> Figures:
+    """Products of figures, 36 decimals in a decimal256 from 0 on, half-up to 18 decimals.
+
+    By short division, as at school, in digits to the base 2³². Arrow's own division of decimal256, with which it rounds
+    and rescales, is wrong for some values (seen with Arrow 26: a test in `tests/test_bars.py` has them).
+    """
+    digits = np.frombuffer(products.buffers()[1] or b"", np.uint32).reshape(-1, 8)  # type: ignore[arg-type]
+    digits = digits[products.offset : products.offset + len(products)]
+    quotient = [digits[:, place].astype(_U) for place in (range(8) if sys.byteorder == "little" else range(7, -1, -1))]
+    rest = np.zeros(len(products), _U)
+    for _ in range(2):  # 10¹⁸ is 10⁹ twice
+        rest = np.zeros(len(products), _U)
+        for place in range(7, -1, -1):
+            if not quotient[place].any() and not rest.any():
+                continue
+            whole = rest << _32 | quotient[place]
+            quotient[place] = whole // _BILLION
+            rest = whole - quotient[place] * _BILLION
+    # Half of 10⁹ or more in the higher part of the remainder is half of 10¹⁸ or more in the whole of it.
+    found = Wide(quotient[3] << _32 | quotient[2], quotient[1] << _32 | quotient[0])
+    found = found.plus(Wide(np.zeros(len(products), _U), (rest >= _BILLION // _U(2)).astype(_U)))
+    high = quotient[4] | quotient[5] | quotient[6] | quotient[7]
+    fit = found.fits() & ~found.negative & (high == 0)
     return Figures(found, fit)
 
 
