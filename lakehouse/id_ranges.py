@@ -59,6 +59,11 @@ class IdRanges:
         low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
         return [(max(first, self._firsts[at]), min(last, self._lasts[at])) for at in range(low, high)]
 
+    def around(self, first: int, last: int) -> list[IdRange]:
+        """The ranges that have ids of `first`..`last`, whole and ascending."""
+        low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        return list(zip(self._firsts[low:high], self._lasts[low:high], strict=True))
+
     def missing(self, first: int, last: int) -> list[IdRange]:
         """The parts of `first`..`last` that are not in the set, ascending."""
         parts: list[IdRange] = []

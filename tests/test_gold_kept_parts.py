@@ -18,12 +18,12 @@ from lakehouse.streams import gold_bars
 from lakehouse.streams.gold_bars import KeptParts, Since, minute_parts
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.bars import BAR_KEY, TRADE_COLUMNS, finished, fold
+from lakehouse.transforms.places import Place, Places
 from lakehouse.transforms.time_ranges import TimeRange
 from tests.rows import NOON_US, empty_lake, trade_row
 
 MINUTE_US = 60_000_000
 ALL = [TimeRange(dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2100, 1, 1, tzinfo=dt.UTC))]
-Place = tuple[str, str, int]
 
 
 class Stream:
@@ -51,11 +51,11 @@ class Stream:
         return Since(before, parts), places
 
     def bars(self, since: Since, places: set[Place]) -> list[dict[str, Any]]:
-        return finished(self.kept.after(self.settings, since, self.version(), places)).to_pylist()
+        return finished(self.kept.after(self.settings, since, self.version(), Places.of_tuples(places))).to_pylist()
 
     def truth(self, places: set[Place]) -> list[dict[str, Any]]:
         """From Silver alone."""
-        return finished(minute_parts(self.settings, self.version(), ALL, places)).to_pylist()
+        return finished(minute_parts(self.settings, self.version(), ALL, Places.of_tuples(places))).to_pylist()
 
 
 @pytest.fixture

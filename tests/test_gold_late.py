@@ -63,7 +63,7 @@ def gold(settings: Settings) -> dict[str, Rows]:
     for table in active_tables(settings):
         if table.layer == "gold":
             rows = sql(settings, "SELECT * FROM t", t=table)
-            found[table.path] = dict(zip(places_of(table, rows), rows.to_pylist(), strict=True))
+            found[table.path] = dict(zip(places_of(table, rows).tuples(), rows.to_pylist(), strict=True))
     return found
 
 

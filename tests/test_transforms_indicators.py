@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 
 from lakehouse.lake import arrow_schema
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M
+from lakehouse.transforms import indicators as under_test
 from lakehouse.transforms import logarithm
-from lakehouse.transforms.indicators import BarPlace, affected, indicators
-from lakehouse.transforms.logarithm import half_up_ln, half_up_lns
+from lakehouse.transforms.logarithm import half_up_ln
+from lakehouse.transforms.places import Place as BarPlace
+from lakehouse.transforms.places import Places
+from lakehouse.transforms.wide import Wide
 
 MINUTE = 60_000_000
 #: 2026-01-01 00:00 UTC.
@@ -49,6 +52,21 @@ def bar(
 
 def table(bars: Collection[Bar]) -> pa.Table:
     return pa.Table.from_pylist(list(bars), schema=SCHEMA)
+
+
+def indicators(bars: pa.Table, wanted: Collection[BarPlace] | None = None) -> pa.Table:
+    """With places as tuples, as all of these tests write them."""
+    return under_test.indicators(bars, None if wanted is None else Places.of_tuples(wanted))
+
+
+def affected(bars: pa.Table, touched: Collection[BarPlace]) -> set[BarPlace]:
+    found = under_test.affected(bars, Places.of_tuples(touched)).tuples()
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+def half_up_lns(numerators: Collection[int], denominators: Collection[int]) -> list[int]:
+    return logarithm.half_up_lns(Wide.of_ints(list(numerators)), Wide.of_ints(list(denominators))).ints()
 
 
 def rows(bars: Collection[Bar], wanted: Collection[BarPlace] | None = None) -> list[dict[str, Any]]:

@@ -127,7 +127,7 @@ def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowled
         writer = GoldWriter(settings, completeness, finality, of_silver, knowledge.kept)
         whole = start["complete"] and end["complete"]
         since = Since(start["version"], touched.parts) if whole else None
-        writer.minutes(touched.minutes, completeness.take_due(), since)
+        writer.minutes(touched.places, completeness.take_due(), since)
         finality.write()
         for table in _tables(settings):
             compact(settings, table)

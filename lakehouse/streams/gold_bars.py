@@ -21,12 +21,13 @@ from lakehouse.presence import Key
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
-from lakehouse.streams.gold_rows import Place, only, places_of
+from lakehouse.streams.gold_rows import only, places_of
 from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, fold, joined
-from lakehouse.transforms.columns import integers
+from lakehouse.transforms.columns import Integers, differs, integers
 from lakehouse.transforms.exact import MINUTE_US
+from lakehouse.transforms.places import Places
 from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges, time_ranges
 
 MINUTE = dt.timedelta(minutes=1)
@@ -55,33 +56,47 @@ class Touched:
         self._settings, self._files = settings, files
         #: Its parts of bars.
         self.parts = _all_parts(self._chunks(TRADE_COLUMNS))
-        names = ("venue", "symbol", "bar_start", "first_trade_id", "last_trade_id", "trades", "close_ts")
-        self.minutes: dict[Place, IdGroup] = {}
-        self.newest: dict[Key, int] = {}  #: microseconds since the epoch
-        for venue, symbol, start, lowest, highest, ids, newest in zip(
-            *(self.parts.column(name).to_pylist() for name in names), strict=True
-        ):
-            self.minutes[venue, symbol, start] = IdGroup(lowest, highest, ids)
-            self.newest[venue, symbol] = max(newest, self.newest.get((venue, symbol), newest))
+        self.places = places_of(GOLD_BARS_1M, self.parts)
 
     @property
     def trades(self) -> int:
         """How many."""
-        return sum(group.ids for group in self.minutes.values())
+        return int(integers(self.parts.column("trades")).sum())
+
+    @property
+    def newest(self) -> dict[Key, int]:
+        """The time of each symbol's newest trade, in microseconds since the epoch."""
+        keys, key = self.places.pairs()
+        found = np.full(len(keys), np.iinfo(np.int64).min)
+        np.maximum.at(found, key, integers(self.parts.column("close_ts")))
+        return dict(zip(keys, found.tolist(), strict=True))
 
     def ids(self) -> dict[Key, list[IdRange]]:
         """Their ids as ranges. Counts tell them where a batch left none out; else the batch's ids are read again."""
-        groups: dict[Key, list[IdGroup]] = {}
-        for (venue, symbol, _), group in self.minutes.items():
-            groups.setdefault((venue, symbol), []).append(group)
+        keys, key = self.places.pairs()
+        lowest, highest, ids = (
+            integers(self.parts.column(name)) for name in ("first_trade_id", "last_trade_id", "trades")
+        )
+        order = np.lexsort((lowest, key))
+        key, lowest, highest, ids = key[order], lowest[order], highest[order], ids[order]
+        begins, behind = differs(key), np.ones(len(key), np.int64)
+        behind[1:] = lowest[1:] - highest[:-1]  # 1 where a bar's ids go on from those of the bar before
+        plain = (ids == highest - lowest + 1) & (begins | (behind > 0))
+        unclear = np.unique(key[~plain])
+        first = np.flatnonzero(begins | (behind != 1))
+        last = np.append(first[1:], len(key))[: len(first)] - 1
         found: dict[Key, list[IdRange]] = {}
+        runs = zip(key[first].tolist(), lowest[first].tolist(), highest[last].tolist(), strict=True)
+        for number, low, high in runs:
+            found.setdefault(keys[number], []).append((low, high))
         unsure: set[Key] = set()
-        for key, of_key in groups.items():
-            ranges = ranges_of(of_key)
+        for number in unclear.tolist():  # bars whose ids lie across each other, or that lack some
+            rows = slice(*np.searchsorted(key, (number, number + 1)))
+            ranges = ranges_of(map(IdGroup, lowest[rows].tolist(), highest[rows].tolist(), ids[rows].tolist()))
             if ranges is None:
-                unsure.add(key)
+                unsure.add(keys[number])
             else:
-                found[key] = ranges
+                found[keys[number]] = ranges
         return found | self._ids_of(unsure) if unsure else found
 
     def _ids_of(self, keys: Collection[Key]) -> dict[Key, list[IdRange]]:
@@ -104,13 +119,14 @@ class Touched:
         return batch_files.read_chunks(self._settings, SILVER_TRADES, self._files, columns)
 
 
-def ranges_around(starts: Collection[int], length: dt.timedelta, slack: dt.timedelta) -> list[TimeRange]:
+def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -> list[TimeRange]:
     """Few time ranges that hold windows, given by their starts in microseconds since the epoch, widened by `slack`."""
-    return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in set(starts)), length, slack)
+    different = np.unique(starts).tolist()
+    return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in different), length, slack)
 
 
 def minute_parts(
-    settings: Settings, version: int, ranges: Sequence[TimeRange], places: Collection[Place] | None = None
+    settings: Settings, version: int, ranges: Sequence[TimeRange], places: Places | None = None
 ) -> pa.Table:
     """Parts of one-minute bars: of the trades, in some ranges, of Silver at a version; of some places, where given."""
     parts = _all_parts(_trades_in(settings, version, ranges))
@@ -128,17 +144,17 @@ class KeptParts:
         self._version: int | None = None
         self._parts = PARTS.empty_table()
 
-    def after(self, settings: Settings, since: Since, version: int, places: Collection[Place]) -> pa.Table:
+    def after(self, settings: Settings, since: Since, version: int, places: Places) -> pa.Table:
         """Parts of the bars of some places at a version of Silver; `since` holds all that came up to it."""
         if self._version != since.version:
             self._parts = PARTS.empty_table()
-        known = only(GOLD_BARS_1M, self._parts, places)
-        unknown = set(places).difference(places_of(GOLD_BARS_1M, known))
-        ranges = ranges_around([start for _, _, start in unknown], MINUTE, dt.timedelta(0))
+        asked = places_of(GOLD_BARS_1M, self._parts).among(places)
+        known, others = (self._parts.filter(pa.array(which)) for which in (asked, ~asked))
+        unknown = places.at(~places.among(places_of(GOLD_BARS_1M, known)))
+        ranges = ranges_around(unknown.start, MINUTE, dt.timedelta(0))
         read = minute_parts(settings, since.version, ranges, unknown)
         parts = only(GOLD_BARS_1M, joined([known, read, since.parts]), places)
-        others = [place not in places for place in places_of(GOLD_BARS_1M, self._parts)]
-        self._parts = _newest(pa.concat_tables([self._parts.filter(pa.array(others, pa.bool_())), parts]))
+        self._parts = _newest(pa.concat_tables([others, parts]))
         self._version = version
         return parts
 

@@ -14,12 +14,16 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse import lake
 from lakehouse.id_ranges import IdRange
 from lakehouse.presence import Key, Presence, islands_between
 from lakehouse.settings import Settings
+from lakehouse.transforms.bars import BAR_KEY
+from lakehouse.transforms.columns import Integers, Mask, integers
+from lakehouse.transforms.places import Places
 
 MINUTE_US = 60_000_000
 
@@ -160,8 +164,45 @@ class Completeness:
 
     def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
         """Bars with the column `complete`."""
-        flags = [self.judge(bar, span) for bar, span in bars_and_spans(bars, minutes)]
-        return bars.append_column("complete", pa.array(flags, pa.bool_()))
+        places = Places.of(bars, BAR_KEY)
+        first, last = integers(bars.column("first_trade_id")) - 1, integers(bars.column("last_trade_id")) + 1
+        complete, lacking = self._looked_up(places, first, last)
+        left = np.flatnonzero(~complete)
+        waiting = zip(bars_and_spans(bars.take(left), minutes), lacking[left].tolist(), strict=True)
+        for (bar, span), number in waiting:
+            self._waiting.put(bar, number, span)
+        return bars.append_column("complete", pa.array(complete))
+
+    def _looked_up(self, places: Places, first: Integers, last: Integers) -> tuple[Mask, Integers]:
+        """Whether every id from `first` to `last` is there, of each place's symbol; the lowest that is not.
+
+        Looked up once a symbol, for the ids that are asked of it, and once a bar only by whole numbers.
+        """
+        if not len(places):
+            return np.zeros(0, np.bool_), first
+        keys, key = places.pairs()
+        low, high = np.full(len(keys), np.iinfo(np.int64).max), np.full(len(keys), np.iinfo(np.int64).min)
+        np.minimum.at(low, key, first)
+        np.maximum.at(high, key, last)
+        ranges = [
+            self._presence.of(one).around(*bounds)
+            for one, *bounds in zip(keys, low.tolist(), high.tolist(), strict=True)
+        ]
+        counts = np.array([len(one) for one in ranges])
+        whole = np.array([pair for one in ranges for pair in one], np.int64).reshape(-1, 2)
+        # The range of the bar's symbol that ends at `first` or behind it, by halving where it may be.
+        begin = np.cumsum(counts) - counts
+        at, end = begin[key], (begin + counts)[key]
+        beyond = end
+        while (open_ := at < end).any():
+            middle = (at + end) // 2
+            ends_before = open_ & (whole[np.where(open_, middle, 0), 1] < first)
+            at, end = np.where(ends_before, middle + 1, at), np.where(open_ & ~ends_before, middle, end)
+        there = at < beyond
+        there[there] = whole[at[there], 0] <= first[there]  # so `first` is
+        lacking = first.copy()
+        lacking[there] = whole[at[there], 1] + 1
+        return lacking > last, lacking
 
 
 def bars_and_spans(bars: pa.Table, minutes: int) -> Iterable[tuple[Bar, IdRange]]:

@@ -12,15 +12,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse import lake
 from lakehouse.presence import Key
 from lakehouse.settings import Settings
-from lakehouse.streams.gold_complete import MINUTE_US, Bar, bars_and_spans
+from lakehouse.streams.gold_complete import MINUTE_US
 from lakehouse.streams.gold_rows import UTC_MICROS, set_final
 from lakehouse.streams.progress import has_passed, last_position, newest_position
 from lakehouse.tables import GOLD_BARS_1M
+from lakehouse.transforms.bars import BAR_KEY
+from lakehouse.transforms.columns import Integers, Mask
+from lakehouse.transforms.places import Places
+
+_NEVER = np.iinfo(np.int64).min
 
 LAYERS = ("bronze", "silver", "gold")
 
@@ -59,7 +65,8 @@ class Finality:
         self._settings = settings
         self._grace = round(settings.final_after_seconds * 1_000_000)
         self._newest = dict(newest)
-        self._open: set[Bar] = set()
+        #: Length in minutes → bars that are not final.
+        self._open = {length: Places.of_tuples(()) for _, length in lake.bar_tables(settings)}
 
     @classmethod
     def of_tables(cls, settings: Settings) -> Finality:
@@ -71,12 +78,8 @@ class Finality:
         columns: list[list[Any]] = [one.to_pylist() for one in (minutes["venue"], minutes["symbol"], times)]
         found = cls(settings, {(venue, symbol): at for venue, symbol, at in zip(*columns, strict=True)})
         for table, length in lake.bar_tables(settings):
-            left = lake.sql(
-                settings,
-                "SELECT venue, symbol, bar_start, first_trade_id, last_trade_id FROM t WHERE NOT is_final",
-                t=table,
-            )
-            found._open |= {bar for bar, _ in bars_and_spans(left, length)}
+            left = lake.sql(settings, "SELECT venue, symbol, bar_start FROM t WHERE NOT is_final", t=table)
+            found._open[length] = Places.of(left, table.key)
         return found
 
     def saw(self, key: Key, at: int) -> None:
@@ -85,29 +88,40 @@ class Finality:
 
     def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
         """Bars with the column `is_final`; those that are not yet are remembered."""
-        places = [bar for bar, _ in bars_and_spans(bars, minutes)]
-        flags = [self._passed(bar) for bar in places]
-        for bar, final in zip(places, flags, strict=True):
-            (self._open.discard if final else self._open.add)(bar)
-        return bars.append_column("is_final", pa.array(flags, pa.bool_()))
+        places, known = Places.of(bars, BAR_KEY), self._open[minutes]
+        final = self._passed(places, minutes)
+        self._open[minutes] = known.at(~known.among(places)).plus(places.at(~final))
+        return bars.append_column("is_final", pa.array(final))
+
+    def passed(self, minutes: int) -> Places:
+        """Bars of a length that have become final by their symbols' trades and are not yet written so."""
+        places = self._open[minutes]
+        return places.at(self._passed(places, minutes))
 
     def over(self, now: int) -> bool:
         """Whether there is a bar whose time is over by the clock, `now` in microseconds since the epoch."""
-        return any(self._end(bar) <= now for bar in self._open)
+        return any((self._ends(places, minutes) <= now).any() for minutes, places in self._open.items())
 
     def write(self, now: int | None = None) -> int:
         """Flag what has become final, with a time `now` also what is over by the clock; how many bars."""
-        due = {bar for bar in self._open if self._passed(bar) or (now is not None and self._end(bar) <= now)}
+        written = 0
         for table, minutes in lake.bar_tables(self._settings):
-            places = [(*bar.key, bar.start) for bar in due if bar.minutes == minutes]
-            if places:
-                set_final(self._settings, table, places)
-        self._open -= due
-        return len(due)
+            places = self._open[minutes]
+            due = self._passed(places, minutes)
+            if now is not None:
+                due |= self._ends(places, minutes) <= now
+            if due.any():
+                set_final(self._settings, table, places.at(due))
+                self._open[minutes] = places.at(~due)
+            written += int(due.sum())
+        return written
 
-    def _passed(self, bar: Bar) -> bool:
-        newest = self._newest.get(bar.key)
-        return newest is not None and newest >= self._end(bar)
+    def _passed(self, places: Places, minutes: int) -> Mask:
+        """Whether the symbol of each place has traded so far past the bar's end."""
+        keys, key = places.pairs()
+        newest = np.array([self._newest.get(one, _NEVER) for one in keys], np.int64)
+        passed: Mask = newest[key] >= self._ends(places, minutes)
+        return passed
 
-    def _end(self, bar: Bar) -> int:
-        return bar.start + bar.minutes * MINUTE_US + self._grace
+    def _ends(self, places: Places, minutes: int) -> Integers:
+        return places.start + minutes * MINUTE_US + self._grace

@@ -8,10 +8,11 @@ Gap: it compares with the rows that it is given as existing: nobody else may wri
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, Transaction, write_deltalake
@@ -20,15 +21,14 @@ from lakehouse import lake
 from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
+from lakehouse.transforms.columns import Integers, Mask
+from lakehouse.transforms.places import Places, codes, is_in
 from lakehouse.transforms.time_ranges import TimeRange, literal, sql_in_ranges
 
 #: What is not content: a bar that becomes final is the same bar.
 MAINTAINED = ("is_final", "revision", "updated_at", "bar_date")
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
-
-#: The first two columns of a table's key, and the start in microseconds since the epoch: a bar's place.
-Place = tuple[str, str, int]
 
 
 class StaleBatchError(RetriableError):
@@ -74,17 +74,14 @@ def rows_in(
     return lake.sql(settings, f"SELECT {', '.join(names)} FROM t WHERE {there}", t=table).cast(schema)
 
 
-def places_of(table: Table, rows: pa.Table) -> list[Place]:
+def places_of(table: Table, rows: pa.Table) -> Places:
     """The place of each row."""
-    first, second, start = table.key
-    starts = rows.column(start).cast(UTC_MICROS).cast(pa.int64())
-    columns: list[list[Any]] = [column.to_pylist() for column in (rows.column(first), rows.column(second), starts)]
-    return list(zip(*columns, strict=True))
+    return Places.of(rows, table.key)
 
 
-def only(table: Table, rows: pa.Table, wanted: Collection[Place]) -> pa.Table:
+def only(table: Table, rows: pa.Table, wanted: Places) -> pa.Table:
     """The rows at the wanted places."""
-    return rows.filter(pa.array([place in wanted for place in places_of(table, rows)], pa.bool_()))
+    return rows.filter(pa.array(places_of(table, rows).among(wanted)))
 
 
 def sync(
@@ -106,20 +103,30 @@ def sync(
         )
     now = dt.datetime.now(dt.UTC)
     schema = lake.arrow_schema(table)
-    before = dict(zip(places_of(table, existing), existing.to_pylist(), strict=True))
-    places = places_of(table, computed)
-    is_new = pa.array([place not in before for place in places], pa.bool_())
+    were, are = codes(places_of(table, existing), places_of(table, computed))
+    existing, were = _newest_each(existing, were)
+    before: Any = pc.index_in(pa.array(are), value_set=pa.array(were))
+    is_new = before.is_null()
     inserted = _first_rows(computed.filter(is_new), schema, now)
-    changed = _changed(table, before, computed.filter(pc.invert(is_new)), now)
-    gone = [before[place] for place in before.keys() - set(places)]
-    if changed or gone:
-        source = pa.concat_tables([inserted, pa.Table.from_pylist([*changed, *gone], schema=schema)])
-        kept = inserted.num_rows + len(changed)
-        flags = pa.array([False] * kept + [True] * len(gone), pa.bool_())
+    changed = _changed(existing.take(before.drop_null()), computed.filter(pc.invert(is_new)), schema, now)
+    gone = existing.filter(pa.array(~is_in(were, are)))
+    if changed.num_rows or gone.num_rows:
+        source = pa.concat_tables([inserted, changed, gone.select(schema.names).cast(schema)])
+        kept = inserted.num_rows + changed.num_rows
+        flags = pa.array([False] * kept + [True] * gone.num_rows, pa.bool_())
         _merge(target, table, source.append_column("gone", flags), of_silver)
     elif inserted.num_rows:
         write_deltalake(target, inserted, mode="append", commit_properties=_properties(of_silver))
-    return RowChanges(inserted.num_rows, len(changed), len(gone), computed.num_rows)
+    return RowChanges(inserted.num_rows, changed.num_rows, gone.num_rows, computed.num_rows)
+
+
+def _newest_each(rows: pa.Table, places: Integers) -> tuple[pa.Table, Integers]:
+    """One row a place, where another writer left several: the last."""
+    _, from_behind = np.unique(places[::-1], return_index=True)
+    if len(from_behind) == len(places):
+        return rows, places
+    last = np.sort(len(places) - 1 - from_behind)
+    return rows.take(last), places[last]
 
 
 def _first_rows(computed: pa.Table, schema: pa.Schema, now: dt.datetime) -> pa.Table:
@@ -134,28 +141,40 @@ def _first_rows(computed: pa.Table, schema: pa.Schema, now: dt.datetime) -> pa.T
     return pa.table(columns).cast(schema)
 
 
-def _changed(
-    table: Table, before: Mapping[Place, dict[str, Any]], computed: pa.Table, now: dt.datetime
-) -> list[dict[str, Any]]:
+def _changed(old: pa.Table, computed: pa.Table, schema: pa.Schema, now: dt.datetime) -> pa.Table:
     """Of rows that the table has, those that are to be written: with other content, or final now."""
-    content = [name for name in table.column_names if name not in MAINTAINED]
-    found: list[dict[str, Any]] = []
-    for place, row in zip(places_of(table, computed), computed.to_pylist(), strict=True):
-        old = before[place]
-        if any(old[name] != row[name] for name in content):
-            final = {"is_final": old["is_final"] or row["is_final"]} if "is_final" in row else {}
-            found.append({**old, **row, **final, "revision": old["revision"] + 1, "updated_at": now})
-        elif row.get("is_final") and not old["is_final"]:
-            found.append({**old, "is_final": True})
-    return found
+    new = computed.cast(pa.schema([schema.field(name) for name in computed.column_names]))
+    other = np.zeros(old.num_rows, np.bool_)
+    for name in schema.names:
+        if name not in MAINTAINED:
+            other |= _differs(old.column(name), new.column(name))
+    written, differs = other, pa.array(other)
+    columns: dict[str, Any] = {name: new.column(name) for name in new.column_names}
+    if "is_final" in columns:
+        was, final = old.column("is_final"), columns["is_final"]
+        written = other | pc.and_not(final, was).to_numpy()
+        columns["is_final"] = pc.or_(was, final)
+    revision, stamp = schema.field("revision"), schema.field("updated_at")
+    columns["revision"] = pc.add(old.column("revision"), differs.cast(revision.type))
+    columns["updated_at"] = pc.if_else(differs, pa.scalar(now, stamp.type), old.column("updated_at").cast(stamp.type))
+    columns["bar_date"] = old.column("bar_date")
+    return pa.table({name: columns[name] for name in schema.names}).cast(schema).filter(pa.array(written))
 
 
-def set_final(settings: Settings, table: Table, bars: Iterable[Place]) -> None:
+def _differs(one: Any, other: Any) -> Mask:
+    """Whether the values of each row differ; null is a value."""
+    found = pc.not_equal(one, other)
+    if found.null_count:
+        found = pc.fill_null(found, pc.xor(one.is_null(), other.is_null()))
+    mask: Mask = found.to_numpy()
+    return mask
+
+
+def set_final(settings: Settings, table: Table, bars: Places) -> None:
     """Flag bars as final, in one commit; neither their revision nor `updated_at` changes."""
-    rows = [{"venue": venue, "symbol": symbol, "bar_start": start} for venue, symbol, start in bars]
-    source = pa.Table.from_pylist(rows)
-    starts = source.column("bar_start").cast(UTC_MICROS)
-    source = source.set_column(2, "bar_start", starts).append_column("bar_date", starts.cast(pa.date32()))
+    starts = pa.array(bars.start).cast(UTC_MICROS)
+    columns = (bars.first, bars.second, starts, starts.cast(pa.date32()))
+    source = pa.table(dict(zip((*table.key, "bar_date"), columns, strict=True)))
     target = lake.open_table(settings, table)
     merger = target.merge(source, _same_row(table, source), source_alias="s", target_alias="t")
     merger.when_matched_update({"is_final": "true"}, predicate="NOT t.is_final").execute()
@@ -170,7 +189,7 @@ def _merge(target: Any, table: Table, source: pa.Table, of_silver: Transaction) 
         target_alias="t",
         commit_properties=_properties(of_silver),
     )
-    if any(source.column("gone").to_pylist()):
+    if pc.any(source.column("gone")).as_py():
         merger = merger.when_matched_delete(predicate="s.gone")
     merger.when_matched_update(others, predicate="NOT s.gone").when_not_matched_insert(
         {name: f"s.{name}" for name in table.column_names}, predicate="NOT s.gone"
@@ -183,7 +202,9 @@ def _properties(of_silver: Transaction) -> CommitProperties:
 
 def _same_row(table: Table, source: pa.Table) -> str:
     """The condition that joins source and target; days and times let Delta leave all other files alone."""
-    dates = ", ".join(f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").to_pylist()}))
+    dates = ", ".join(
+        f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").unique().to_pylist()})
+    )
     starts: Any = pc.min_max(source.column("bar_start").cast(UTC_MICROS)).as_py()
     first, last = (literal(starts[end]) for end in ("min", "max"))
     same = " AND ".join(f"t.{name} = s.{name}" for name in (*table.key, "bar_date"))

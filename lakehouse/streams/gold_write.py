@@ -20,7 +20,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams.gold_bars import MINUTE, KeptParts, Since, minute_parts, ranges_around
 from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness
 from lakehouse.streams.gold_final import Finality
-from lakehouse.streams.gold_rows import Place, RowChanges, only, places_of, rows_in, sync
+from lakehouse.streams.gold_rows import RowChanges, only, places_of, rows_in, sync
 from lakehouse.tables import (
     GOLD_BARS_1M,
     GOLD_INDICATORS_1M,
@@ -33,9 +33,11 @@ from lakehouse.transforms.bars import finished
 from lakehouse.transforms.indicators import affected, indicators
 from lakehouse.transforms.longer import longer_bars
 from lakehouse.transforms.moves import moves
-from lakehouse.transforms.spreads import spreads
+from lakehouse.transforms.places import Places
+from lakehouse.transforms.spreads import pairs_of, spreads
 from lakehouse.transforms.time_ranges import TimeRange
 
+_NONE = dt.timedelta(0)
 LOOKBACK = dt.timedelta(minutes=LOOKBACK_MINUTES)
 
 #: What indicators, moves and spreads need of a one-minute bar.
@@ -56,91 +58,111 @@ class GoldWriter:
     kept: KeptParts = field(default_factory=KeptParts)
     changes: dict[str, RowChanges] = field(default_factory=dict)
 
-    def minutes(self, places: Collection[Place], due: Collection[Bar] = (), since: Since | None = None) -> None:
-        """The bars of some minutes, those that have become complete, and what depends on them."""
-        wanted = {*places, *((*bar.key, bar.start) for bar in due if bar.minutes == 1)}
-        if wanted:
-            ranges = ranges_around([start for _, _, start in wanted], MINUTE, dt.timedelta(0))
+    def minutes(self, touched: Places, due: Collection[Bar] = (), since: Since | None = None) -> None:
+        """The bars of some minutes, those that have become complete, and what depends on them.
+
+        Where all that Silver has got is known (`since`), a bar without a trade of its own that has become complete, or
+        final, is the same bar but for that: it is not made anew, and nothing depends on it.
+        """
+        if since is None:
+            touched = touched.plus(_places_of_due(due, 1)).once()
+        alike = self._alike(touched, due, 1, since)
+        wanted = touched.plus(alike)
+        if len(wanted):
+            ranges = ranges_around(wanted.start, MINUTE, _NONE)
             there = only(GOLD_BARS_1M, rows_in(self.settings, GOLD_BARS_1M, ranges), wanted)
-            self._bars_1m(there, ranges, wanted, since)
-        self._longer(wanted, due)
-        self._dependants(wanted)
+            same = only(GOLD_BARS_1M, there, alike)
+            lost = alike.at(~alike.among(places_of(GOLD_BARS_1M, same)))  # by whoever deleted rows
+            self._bars_1m(there, ranges, touched.plus(lost), since, same)
+        self._longer(touched, due, since)
+        self._dependants(touched)
+
+    def _alike(self, touched: Places, due: Collection[Bar], minutes: int, since: Since | None) -> Places:
+        """Bars of a length of which only the flags may differ: in one commit with the others."""
+        found = _places_of_due(due, minutes)
+        if since is not None:
+            found = found.plus(self.finality.passed(minutes)).once()
+        return found.at(~found.among(touched))
 
     def slice(self, time: TimeRange) -> None:
         """All of a time: what Silver does not have is deleted. Its ends are those of bars of every size, or a day's."""
         there = rows_in(self.settings, GOLD_BARS_1M, [time])
-        wanted = set(places_of(GOLD_BARS_1M, there)) | self._bars_1m(there, [time], None)
-        self._longer(wanted, (), time)
+        made = self._bars_1m(there, [time], None)
+        wanted = places_of(GOLD_BARS_1M, there).plus(made).once()
+        self._longer(wanted, time=time)
         self._dependants(wanted, time)
 
     def _bars_1m(
         self,
         there: pa.Table,
         ranges: Sequence[TimeRange],
-        places: Collection[Place] | None,
+        places: Places | None,
         since: Since | None = None,
-    ) -> set[Place]:
+        same: pa.Table | None = None,
+    ) -> Places:
+        """One-minute bars of Silver, and with them those of which only the flags may differ (`same`)."""
         version = int(self.of_silver.version)
         if since is None or places is None:
             parts = minute_parts(self.settings, version, ranges, places)
         else:
             parts = self.kept.after(self.settings, since, version, places)
-        bars = finished(parts)
+        bars = _with(finished(parts), same)
         self._sync(GOLD_BARS_1M, there, self._flagged(bars, 1))
-        return set(places_of(GOLD_BARS_1M, bars))
+        return places_of(GOLD_BARS_1M, bars)
 
-    def _longer(self, touched: Collection[Place], due: Collection[Bar], time: TimeRange | None = None) -> None:
+    def _longer(
+        self, touched: Places, due: Collection[Bar] = (), since: Since | None = None, time: TimeRange | None = None
+    ) -> None:
         """Each size from the longest smaller one that divides it: the same fold, so it equals that of the trades."""
         sizes = lake.bar_tables(self.settings)
         for number, (table, minutes) in enumerate(sizes[1:], start=1):
-            length = minutes * MINUTE_US
-            windows = {(venue, symbol, start - start % length) for venue, symbol, start in touched}
-            windows |= {(*bar.key, bar.start) for bar in due if bar.minutes == minutes}
+            windows = _windows(touched, minutes).once()
             if time is not None:  # a bar without a minute in the slice may have some behind it: its own minutes tell
-                windows |= set(places_of(table, rows_in(self.settings, table, [time], table.key)))
-            if not windows:
+                windows = windows.plus(places_of(table, rows_in(self.settings, table, [time], table.key))).once()
+            alike = self._alike(windows, due, minutes, since)
+            wanted = windows.plus(alike)
+            if not len(wanted):
                 continue
-            ranges = ranges_around([start for _, _, start in windows], MINUTE * minutes, dt.timedelta(0))
-            there = only(table, rows_in(self.settings, table, ranges), windows)
-            shorter = next(one for one, shorter in reversed(sizes[:number]) if minutes % shorter == 0)
-            parts = rows_in(self.settings, shorter, ranges)
-            held = [(v, s, at - at % length) in windows for v, s, at in places_of(shorter, parts)]
-            bars = longer_bars(parts.filter(pa.array(held, pa.bool_())), minutes)
+            length, shorter = MINUTE * minutes, _shorter(sizes[:number], minutes)
+            there = only(table, rows_in(self.settings, table, ranges_around(wanted.start, length, _NONE)), wanted)
+            same = only(table, there, alike)
+            windows = windows.plus(alike.at(~alike.among(places_of(table, same))))
+            parts = rows_in(self.settings, shorter, ranges_around(windows.start, length, _NONE))
+            held = _windows(places_of(shorter, parts), minutes).among(windows)
+            bars = _with(longer_bars(parts.filter(pa.array(held)), minutes), same)
             self._sync(table, there, self._flagged(bars, minutes))
 
-    def _dependants(self, touched: Collection[Place], time: TimeRange | None = None) -> None:
+    def _dependants(self, touched: Places, time: TimeRange | None = None) -> None:
         """Indicators, moves and spreads of the touched minutes, and the indicators that look back on them."""
-        starts = [start for _, _, start in touched]
-        near = ranges_around(starts, MINUTE, LOOKBACK)
-        at = ranges_around(starts, MINUTE, dt.timedelta(0)) if time is None else [time]
+        near = ranges_around(touched.start, MINUTE, LOOKBACK)
+        at = ranges_around(touched.start, MINUTE, _NONE) if time is None else [time]
         if not near and time is None:
             return
         bars = rows_in(self.settings, GOLD_BARS_1M, near, _OF_MINUTES)
-        here = only(GOLD_BARS_1M, bars, touched)
+        places = places_of(GOLD_BARS_1M, bars)
         self._indicators(bars, touched, near, time)
 
+        here = bars.filter(pa.array(places.among(touched)))
         there = rows_in(self.settings, GOLD_MOVES, at)
         there = there if time else only(GOLD_MOVES, there, touched)
         self._sync(GOLD_MOVES, there, moves(here, self.settings.move_threshold))
 
-        pairs = {_pair(symbol, start) for _, symbol, start in touched}
-        same = [_pair(symbol, start) in pairs for _, symbol, start in places_of(GOLD_BARS_1M, bars)]
+        pairs = pairs_of(touched)
         there = rows_in(self.settings, GOLD_SPREADS_1M, at)
         there = there if time else only(GOLD_SPREADS_1M, there, pairs)
-        self._sync(GOLD_SPREADS_1M, there, spreads(bars.filter(pa.array(same, pa.bool_()))))
+        same = bars.filter(pa.array(pairs_of(places).among(pairs)))
+        self._sync(GOLD_SPREADS_1M, there, spreads(same))
 
-    def _indicators(
-        self, bars: pa.Table, touched: Collection[Place], near: Sequence[TimeRange], time: TimeRange | None
-    ) -> None:
+    def _indicators(self, bars: pa.Table, touched: Places, near: Sequence[TimeRange], time: TimeRange | None) -> None:
         """Of a minute that has no bar any more the row goes, and those behind it are of other bars."""
         wanted = affected(bars, touched)
-        ours = {*wanted, *touched}
+        ours = wanted.plus(touched)
         there = rows_in(self.settings, GOLD_INDICATORS_1M, near)
         there = only(GOLD_INDICATORS_1M, there, ours)
         if time is not None:
             more = rows_in(self.settings, GOLD_INDICATORS_1M, [time])
-            alone = [place not in ours for place in places_of(GOLD_INDICATORS_1M, more)]
-            there = pa.concat_tables([there, more.filter(pa.array(alone, pa.bool_()))])
+            alone = ~places_of(GOLD_INDICATORS_1M, more).among(ours)
+            there = pa.concat_tables([there, more.filter(pa.array(alone))])
         self._sync(GOLD_INDICATORS_1M, there, indicators(bars, wanted))
 
     def _flagged(self, bars: pa.Table, minutes: int) -> pa.Table:
@@ -151,6 +173,23 @@ class GoldWriter:
         self.changes[table.path] = self.changes.get(table.path, RowChanges()).plus(changes)
 
 
-def _pair(symbol: str, start: int) -> Place:
-    base, _, quote = symbol.partition("/")
-    return base, quote, start
+def _places_of_due(due: Collection[Bar], minutes: int) -> Places:
+    """Bars of a length that have become complete."""
+    return Places.of_tuples((*bar.key, bar.start) for bar in due if bar.minutes == minutes)
+
+
+def _windows(places: Places, minutes: int) -> Places:
+    """For each place the longer bar that it lies in."""
+    return places.starting(places.start - places.start % (minutes * MINUTE_US))
+
+
+def _shorter(sizes: Sequence[tuple[Table, int]], minutes: int) -> Table:
+    """The bars that those of a length are folded from."""
+    return next(table for table, shorter in reversed(sizes) if minutes % shorter == 0)
+
+
+def _with(bars: pa.Table, same: pa.Table | None) -> pa.Table:
+    """Bars and, in front of the flags, those that are as they were."""
+    if same is None or not same.num_rows:
+        return bars
+    return pa.concat_tables([bars, same.select(bars.column_names).cast(bars.schema)])

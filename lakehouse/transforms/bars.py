@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 
 from lakehouse.errors import TerminalError
 from lakehouse.transforms.columns import coded, differs, integers
-from lakehouse.transforms.exact import MINUTE_US, half_up_quotient, table_of_columns, values_of
+from lakehouse.transforms.exact import MINUTE_US
+from lakehouse.transforms.places import Places, codes
+from lakehouse.transforms.wide import Wide, half_up_products, quotient_column
 
 BAR_KEY = ("venue", "symbol", "bar_start")
 
@@ -131,7 +133,14 @@ def notional(price: Any, size: Any) -> Any:
     """price × size, half-up to 18 decimals. Silver's rules bound prices by 10¹² and sizes by 10¹⁵."""
     # 37 + 38 digits and one more are the 76 that Arrow's widest decimal has.
     product = pc.multiply(price.cast(_FACTORS[0]), size.cast(_FACTORS[1]))
-    return pc.round(product, 18, "half_towards_infinity").cast(_FIGURE)
+    found = half_up_products(product.combine_chunks() if isinstance(product, pa.ChunkedArray) else product)
+    if not found.fit.all():
+        raise TerminalError(
+            f"a price times a size of {pc.max(product).as_py():.3e}",
+            "a figure that fits decimal(38,18)",
+            "look at the prices and sizes",
+        )
+    return found.column()
 
 
 def joined(parts: Iterable[pa.Table]) -> pa.Table:
@@ -139,6 +148,22 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
     rows = pa.concat_tables(parts).combine_chunks()
     if not rows.num_rows:
         return rows
+    bar = codes(Places.of(rows, BAR_KEY))[0]
+    order = np.argsort(bar, kind="stable")
+    begins = differs(bar[order])
+    alone = begins & np.append(begins[1:], True)
+    if alone.all():
+        return rows.take(order)
+    # Many bars have one part only: these are looked at no further.
+    several = _joined(rows.take(order[~alone]))
+    single = rows.take(order[alone])
+    number = np.cumsum(begins) - 1
+    places = np.argsort(np.concatenate([number[alone], number[begins & ~alone]]))
+    return pa.concat_tables([single, several]).take(places).combine_chunks()
+
+
+def _joined(rows: pa.Table) -> pa.Table:
+    """One part for each bar, sorted by BAR_KEY."""
     by_open = _ordered(rows, "open_ts", "open_id")
     by_close = _ordered(rows, "close_ts", "close_id")
     keys = rows.select(BAR_KEY)
@@ -194,18 +219,17 @@ def finished(parts: pa.Table) -> pa.Table:
                 "a figure that fits decimal(38,18)",
                 "look at the prices and sizes it is of",
             ) from None
-    known = pa.table(sums)
-    volumes, quote_volumes, buys = (values_of(known, name) for name in ("volume", "quote_volume", "buy_volume"))
-    figures = {
-        "sell_volume": [volume - buy for volume, buy in zip(volumes, buys, strict=True)],
-        "vwap": [half_up_quotient(quote, volume) for quote, volume in zip(quote_volumes, volumes, strict=True)],
-        "pressure": [half_up_quotient(2 * buy - volume, volume) for volume, buy in zip(volumes, buys, strict=True)],
+    volume, quote_volume, buys = (Wide.of(column) for column in sums.values())
+    sells = volume.minus(buys)
+    made = {
+        "sell_volume": sells.decimals(),
+        "vwap": quotient_column(pa.field("vwap", _FIGURE, False), quote_volume, volume),
+        "pressure": quotient_column(pa.field("pressure", _FIGURE, False), buys.minus(sells), volume),
     }
-    made = table_of_columns(pa.schema([pa.field(name, _FIGURE, False) for name in figures]), figures)
     columns = {
         **{name: parts.column(name) for name in parts.column_names},
         **sums,
-        **{name: made.column(name) for name in made.column_names},
+        **made,
         "bar_start": parts.column("bar_start").cast(_MICROS),
     }
     return pa.table({name: columns[name] for name in (*BAR_KEY, *BAR_VALUES)})

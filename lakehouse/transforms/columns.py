@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -22,12 +23,29 @@ def whole(column: Any) -> Any:
 
 def coded(column: Any) -> tuple[list[Any], Any]:
     """The different values of a column without nulls, ascending, and of each row which of them it has."""
+    names, order, indices = _encoded(column)
+    return names.take(order).to_pylist(), _ranks(order)[indices]
+
+
+def ranked(column: Any) -> tuple[int, Integers]:
+    """How many different values a column of text without nulls has, and of each row which of them, ascending."""
+    names, order, indices = _encoded(column)
+    return len(names), _ranks(order)[indices]
+
+
+def _encoded(column: Any) -> tuple[Any, Any, Any]:
+    """The different values, in what order they are, and of each row which of them it has."""
     encoded = whole(column).dictionary_encode()
-    names: list[Any] = encoded.dictionary.to_pylist()
-    places = np.array(sorted(range(len(names)), key=lambda place: names[place]), np.int64)
-    ranks = np.empty(len(names), np.int64)
-    ranks[places] = np.arange(len(names))
-    return [names[place] for place in places], ranks[encoded.indices.to_numpy(zero_copy_only=False)]
+    names = encoded.dictionary
+    # Arrow does not sort views of text, which a file of another writer may hold.
+    order = pc.sort_indices(names.cast(pa.string()) if pa.types.is_string_view(names.type) else names)
+    return names, order, encoded.indices.to_numpy(zero_copy_only=False)
+
+
+def _ranks(order: Any) -> Integers:
+    ranks = np.empty(len(order), np.int64)
+    ranks[order.to_numpy()] = np.arange(len(order))
+    return ranks
 
 
 def integers(column: Any) -> Integers:

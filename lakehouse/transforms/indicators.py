@@ -21,123 +21,132 @@ Prices and volumes are positive: Silver's rules see to that. Each (venue, symbol
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
-from lakehouse import lake
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M, LOOKBACK_MINUTES, SPANS
-from lakehouse.transforms.exact import MINUTE_US, ONE, content_schema, half_up_quotient, table_of, values_of
+from lakehouse.transforms.columns import Integers
+from lakehouse.transforms.exact import MINUTE_US, ONE, content_schema, half_up_quotient
 from lakehouse.transforms.logarithm import half_up_lns
-
-#: A bar's place: venue, symbol, bar_start in microseconds since the epoch, UTC.
-BarPlace = tuple[str, str, int]
+from lakehouse.transforms.places import Places, codes, is_in
+from lakehouse.transforms.wide import Figures, Sums, Wide, half_up_quotients
 
 _READ = ("venue", "symbol", "bar_start", "close", "volume", "quote_volume")
-_TYPES = {column.name: lake.arrow_type(column.type) for column in GOLD_BARS_1M.columns}
 _LOOKBACK_US = LOOKBACK_MINUTES * MINUTE_US
+_SCHEMA = content_schema(GOLD_INDICATORS_1M)
 
 
-class _Series(NamedTuple):
-    """The bars of one (venue, symbol), by start.
+class _Bars(NamedTuple):
+    """Bars by (venue, symbol), and by start."""
 
-    Sums have one entry more than there are bars: entry i is the sum over the first i bars, in units of 10⁻¹⁸.
-    """
-
-    venue: str
-    symbol: str
-    starts: Sequence[int]
-    closes: Sequence[int]
-    close_sums: Sequence[int]
-    volume_sums: Sequence[int]
-    quote_sums: Sequence[int]
+    places: Places
+    begin: Integers  #: of each bar, the number of its series' first
+    close: Wide
+    volume: Wide
+    quote_volume: Wide
 
 
-def indicators(bars: pa.Table, wanted: Collection[BarPlace] | None = None) -> pa.Table:
+def indicators(bars: pa.Table, wanted: Places | None = None) -> pa.Table:
     """The indicators of the `wanted` bars that are in `bars`, or of all of them; sorted by the table's key.
 
     `bars`: one-minute bars in any order with venue, symbol, bar_start, close, volume, quote_volume. For a right row,
     all bars of the LOOKBACK_MINUTES up to it must be there.
     """
-    chosen = None if wanted is None else frozenset(wanted)
-    rows: list[dict[str, Any]] = []
-    returns: list[dict[str, Any]] = []  # of rows that have one, with the close before
-    befores: list[int] = []
-    for series in _all_series(bars):
-        for place, start in enumerate(series.starts):
-            if chosen is not None and (series.venue, series.symbol, start) not in chosen:
-                continue
-            row, before = _row(series, place)
-            rows.append(row)
-            if before is not None:
-                returns.append(row)
-                befores.append(before)
-    logarithms = half_up_lns([row["close"] for row in returns], befores)
-    for row, logarithm in zip(returns, logarithms, strict=True):
-        row["log_return"] = logarithm
-    return table_of(content_schema(GOLD_INDICATORS_1M), rows)
+    places = Places.of(bars, GOLD_BARS_1M.key)
+    if wanted is None:
+        (ours,), chosen = codes(places), None
+    else:
+        ours, theirs = codes(places, wanted)
+        chosen = is_in(ours, theirs)
+    order = np.argsort(ours, kind="stable")
+    rows = np.arange(len(order)) if chosen is None else np.flatnonzero(chosen[order])
+    places = places.at(order)
+    figures = (Wide.of(bars.column(name).take(order)) for name in _READ[3:])
+    begin = np.maximum.accumulate(np.where(places.begins(), np.arange(len(order)), 0))
+    series = _Bars(places, begin, *figures)
+    here = places.at(rows)
+    columns = {
+        "venue": here.first,
+        "symbol": here.second,
+        "bar_start": pa.array(here.start).cast(_SCHEMA.field("bar_start").type),
+        "close": series.close.at(rows).decimals(),
+        **_means(series, rows),
+        **_returns(series, rows),
+    }
+    return pa.table({name: columns[name] for name in _SCHEMA.names}).cast(_SCHEMA)
 
 
-def affected(bars: pa.Table, touched: Collection[BarPlace]) -> set[BarPlace]:
+def affected(bars: pa.Table, touched: Places) -> Places:
     """The bars in `bars` whose indicators may differ once the bars at `touched` were inserted, changed or deleted.
 
     `bars`: the bars as they are afterwards, with venue, symbol, bar_start. For each touched place: the bar there, if
     there is one, and the max(SPANS) − 1 bars behind it that start less than LOOKBACK_MINUTES later.
     """
-    places = zip(*(values_of(bars, name) for name in ("venue", "symbol", "bar_start")), strict=True)
-    starts_of: dict[tuple[str, str], list[int]] = {(venue, symbol): [] for venue, symbol, _ in touched}
-    for venue, symbol, start in places:
-        if (venue, symbol) in starts_of:
-            starts_of[venue, symbol].append(start)
-    for starts in starts_of.values():
-        starts.sort()
-    found: set[BarPlace] = set()
-    done: dict[tuple[str, str], int] = {}
-    for venue, symbol, start in sorted(touched):
-        starts = starts_of[venue, symbol]
-        first = bisect_left(starts, start)
-        is_there = first < len(starts) and starts[first] == start
-        end = min(first + max(SPANS) - 1 + is_there, bisect_left(starts, start + _LOOKBACK_US))
-        # Touched places come in order and so do their ends: what an earlier one has named need not be named again.
-        for place in range(max(first, done.get((venue, symbol), 0)), end):
-            found.add((venue, symbol, starts[place]))
-        done[venue, symbol] = end
+    places = Places.of(bars, GOLD_BARS_1M.key)
+    ours, theirs, ends = codes(places, touched, touched.starting(touched.start + _LOOKBACK_US))
+    order = np.argsort(ours, kind="stable")
+    ours = ours[order]
+    first = np.searchsorted(ours, theirs)
+    is_there = np.searchsorted(ours, theirs, side="right") > first
+    end = np.minimum(first + max(SPANS) - 1 + is_there, np.searchsorted(ours, ends))
+    # How many of the runs from first to end each bar lies in.
+    steps = np.zeros(len(ours) + 1, np.int64)
+    np.add.at(steps, first, 1)
+    np.add.at(steps, end, -1)
+    return places.at(order[np.cumsum(steps)[:-1] > 0])
+
+
+def _means(bars: _Bars, rows: Integers) -> dict[str, pa.Array[Any]]:
+    """Moving averages and rolling VWAPs of some bars."""
+    sums = [Sums(values) for values in (bars.close, bars.quote_volume, bars.volume)]
+    starts = bars.places.start
+    found = {}
+    for span in SPANS:
+        first = rows + 1 - span
+        enough = first >= bars.begin[rows]
+        enough[enough] = starts[first[enough]] > starts[rows[enough]] - _LOOKBACK_US
+        which = np.flatnonzero(enough)
+        first, end = first[which], rows[which] + 1
+        found[f"sma_{span}"] = _quotients(sums[0], None, first, end).column(which, len(rows))
+        found[f"vwap_{span}"] = _quotients(sums[1], sums[2], first, end).column(which, len(rows))
     return found
 
 
-def _all_series(bars: pa.Table) -> Iterator[_Series]:
-    # Text in one type: Arrow does not sort views of it, which a file of another writer may hold.
-    read = pa.table({name: bars.column(name).cast(_TYPES[name]) for name in _READ})
-    in_order = read.sort_by([(name, "ascending") for name in GOLD_BARS_1M.key])
-    all_rows = zip(*(values_of(in_order, name) for name in _READ), strict=True)
-    for (venue, symbol), rows in itertools.groupby(all_rows, key=lambda row: row[:2]):
-        _, _, starts, closes, volumes, quotes = zip(*rows, strict=True)
-        sums = (tuple(itertools.accumulate(values, initial=0)) for values in (closes, volumes, quotes))
-        yield _Series(venue, symbol, starts, closes, *sums)
+def _quotients(tops: Sums, bottoms: Sums | None, first: Integers, end: Integers) -> Figures:
+    """Of windows: a sum ÷ another one, or ÷ the number of bars."""
+    top, beyond = tops.between(first, end)
+    if bottoms is None:
+        bottom = Wide.of_small(end - first).times(np.uint64(ONE))
+    else:
+        bottom, also_beyond = bottoms.between(first, end)
+        beyond = beyond | also_beyond
+    huge = np.flatnonzero(beyond)
+    if not len(huge):
+        return half_up_quotients(top, bottom)
+    top.put(huge, Wide.zeros(len(huge)))
+    bottom.put(huge, Wide.of_small(np.ones(len(huge), np.int64)))
+    exact = []
+    for at, to in zip(first[huge].tolist(), end[huge].tolist(), strict=True):
+        exact.append(half_up_quotient(tops.exactly(at, to), bottoms.exactly(at, to) if bottoms else (to - at) * ONE))
+    return half_up_quotients(top, bottom).corrected(huge, exact)
 
 
-def _row(series: _Series, place: int) -> tuple[dict[str, Any], int | None]:
-    """The indicators of the series' bar number `place` but its logarithm, and the close before, where that counts."""
-    start, close = series.starts[place], series.closes[place]
-    row: dict[str, Any] = {"venue": series.venue, "symbol": series.symbol, "bar_start": start, "close": close}
-    oldest = start - _LOOKBACK_US
-    for span in SPANS:
-        first, end = place + 1 - span, place + 1
-        row[f"sma_{span}"] = row[f"vwap_{span}"] = None
-        if first >= 0 and series.starts[first] > oldest:
-            closes = series.close_sums[end] - series.close_sums[first]
-            volume = series.volume_sums[end] - series.volume_sums[first]
-            quote_volume = series.quote_sums[end] - series.quote_sums[first]
-            row[f"sma_{span}"] = half_up_quotient(closes, span * ONE)
-            row[f"vwap_{span}"] = half_up_quotient(quote_volume, volume)
-    row |= {"minutes_since_previous": None, "simple_return": None, "log_return": None}
-    if place == 0 or series.starts[place - 1] <= oldest:
-        return row, None
-    before = series.closes[place - 1]
-    row["minutes_since_previous"] = (start - series.starts[place - 1]) // MINUTE_US
+def _returns(bars: _Bars, rows: Integers) -> dict[str, pa.Array[Any]]:
+    """Minutes, and both returns, since the bar before, where that counts."""
+    starts = bars.places.start
+    counts = rows > bars.begin[rows]
+    counts[counts] = starts[rows[counts] - 1] > starts[rows[counts]] - _LOOKBACK_US
+    which = np.flatnonzero(counts)
+    close, before = bars.close.at(rows[which]), bars.close.at(rows[which] - 1)
+    minutes = np.zeros(len(rows), np.int32)
+    minutes[which] = (starts[rows[which]] - starts[rows[which] - 1]) // MINUTE_US
     # The quotient less 1 as one quotient, so that it is rounded once.
-    row["simple_return"] = half_up_quotient(close - before, before)
-    return row, before
+    simple = half_up_quotients(close.minus(before), before)
+    logarithms = half_up_lns(close, before)
+    return {
+        "minutes_since_previous": pa.array(minutes, mask=~counts),
+        "simple_return": simple.column(which, len(rows)),
+        "log_return": Figures(logarithms, np.ones(len(which), np.bool_)).column(which, len(rows)),
+    }

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import decimal
 import itertools
-from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
-import numpy.typing as npt
 
 from lakehouse.transforms.exact import ONE, SCALE
+from lakehouse.transforms.wide import LONG_ENOUGH, Wide
 
 #: Digits that a logarithm is tried with first, and that are added until its 18th decimal is certain. 40 leave 1 in
 #: 10¹⁹ uncertain.
 _LN_DIGITS = 40
 
 _LONG = np.longdouble
-#: A long double has 64 bits on x86 and 113 on Arm's Linux; elsewhere it may be a double, which has too few.
-_LONG_ENOUGH = np.finfo(_LONG).eps <= 2.0**-63
+_LONG_ENOUGH = LONG_ENOUGH
 #: Bound of the relative error of `log1p(difference ÷ denominator)` in long doubles, below _MOST_CHANGE. Two roundings
 #: to 64 bits and one of the quotient, each 2⁻⁶⁴, grow at most to 1.2 times in the logarithm, whose own error is a few
 #: units in the last place (glibc's manual, "Known Maximum Errors in Math Functions"); so 2⁻⁶⁰ would do.
@@ -30,32 +28,28 @@ _ERROR = 2.0**-58
 _MOST_CHANGE = 0.25
 
 
-def half_up_lns(numerators: Sequence[int], denominators: Sequence[int]) -> list[int]:
+def half_up_lns(numerators: Wide, denominators: Wide) -> Wide:
     """`half_up_ln` of each pair of positive whole numbers below 10³⁸.
 
     Prices that follow each other are near each other, and most of their logarithms are certain in long doubles, at a
     twentieth of the cost. Each of the others is computed by itself.
     """
-    if not _LONG_ENOUGH or not numerators:
-        return [half_up_ln(top, bottom) for top, bottom in zip(numerators, denominators, strict=True)]
-    differences = [top - bottom for top, bottom in zip(numerators, denominators, strict=True)]
-    change = _long_doubles(differences) / _long_doubles(denominators)
-    near = np.abs(change) < _MOST_CHANGE
-    units = np.log1p(np.where(near, change, 0)) * _LONG(ONE)  # 10¹⁸ has 42 bits besides its zeros: it is exact
-    below = np.floor(units)
-    certain = near & (np.abs(units - below - _LONG(0.5)) > np.abs(units) * _ERROR)
-    found: list[int] = np.floor(units + _LONG(0.5)).astype(np.int64).tolist()
-    for place in np.flatnonzero(~certain).tolist():
-        found[place] = half_up_ln(numerators[place], denominators[place])
+    found, certain = Wide.zeros(numerators.size), np.zeros(numerators.size, np.bool_)
+    if _LONG_ENOUGH:
+        difference = numerators.minus(denominators)
+        change = difference.magnitude().long_doubles() / denominators.long_doubles()
+        change = np.where(difference.negative, -change, change)
+        near = np.abs(change) < _MOST_CHANGE
+        units = np.log1p(np.where(near, change, 0)) * _LONG(ONE)  # 10¹⁸ has 42 bits besides its zeros: it is exact
+        below = np.floor(units)
+        certain = near & (np.abs(units - below - _LONG(0.5)) > np.abs(units) * _ERROR)
+        found = Wide.of_small(np.floor(units + _LONG(0.5)).astype(np.int64))
+    left = np.flatnonzero(~certain)
+    if len(left):
+        pairs = zip(numerators.at(left).ints(), denominators.at(left).ints(), strict=True)
+        found = Wide(found.high.copy(), found.low.copy())  # a view of one array's bits
+        found.put(left, Wide.of_ints([half_up_ln(top, bottom) for top, bottom in pairs]))
     return found
-
-
-def _long_doubles(values: Sequence[int]) -> npt.NDArray[np.longdouble]:
-    """Whole numbers below 2¹²⁷, each rounded once."""
-    high = np.array([value >> 64 for value in values], np.int64).astype(_LONG)
-    low = np.array([value & (1 << 64) - 1 for value in values], np.uint64).astype(_LONG)
-    doubled: npt.NDArray[np.longdouble] = high * _LONG(2) ** 64 + low
-    return doubled
 
 
 def half_up_ln(numerator: int, denominator: int) -> int:

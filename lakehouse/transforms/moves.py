@@ -21,6 +21,10 @@ import pyarrow as pa
 
 from lakehouse.tables import GOLD_MOVES
 from lakehouse.transforms.exact import content_schema, half_up_quotient, table_of, values_of
+from lakehouse.transforms.wide import Wide
+
+#: Less than 1 by far more than what a double can be off.
+_NEARLY = 1 - 2.0**-40
 
 _READ = ("venue", "symbol", "bar_start", "open", "close", "trades", "volume")
 
@@ -32,7 +36,7 @@ def moves(bars: pa.Table, threshold: Decimal) -> pa.Table:
     0.02 is two percent.
     """
     part, whole = threshold.as_integer_ratio()
-    columns = (values_of(bars, name) for name in _READ)
+    columns = (values_of(_candidates(bars, threshold), name) for name in _READ)
     rows = [
         {
             "venue": venue,
@@ -50,3 +54,10 @@ def moves(bars: pa.Table, threshold: Decimal) -> pa.Table:
     ]
     rows.sort(key=lambda row: [row[name] for name in GOLD_MOVES.key])
     return table_of(content_schema(GOLD_MOVES), rows)
+
+
+def _candidates(bars: pa.Table, threshold: Decimal) -> pa.Table:
+    """The bars that moved beyond the threshold, or nearly: most did not by far, which floating numbers tell."""
+    opened, closed = Wide.of(bars.column("open")), Wide.of(bars.column("close"))
+    distance = closed.minus(opened).magnitude().long_doubles()
+    return bars.filter(pa.array(distance >= opened.long_doubles() * (float(threshold) * _NEARLY)))

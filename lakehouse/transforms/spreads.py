@@ -16,17 +16,23 @@ no arbitrage by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse.errors import TerminalError
-from lakehouse.tables import GOLD_SPREADS_1M, SPREAD_VENUES
-from lakehouse.transforms.exact import content_schema, half_up_quotient, table_of, values_of
+from lakehouse.tables import GOLD_BARS_1M, GOLD_SPREADS_1M, SPREAD_VENUES
+from lakehouse.transforms.columns import Integers, Mask, coded
+from lakehouse.transforms.exact import content_schema, half_up_quotient
+from lakehouse.transforms.places import Places, codes
+from lakehouse.transforms.wide import Wide, half_up_quotients
 
 #: Basis points of a whole.
-_BASIS_POINTS = 10_000
+BASIS_POINTS = 10_000
+#: High halves of spreads from which on their basis points are more than 2¹²⁶.
+_MOST_SPREAD = np.uint64(1 << 48)
 
 
 def spreads(bars: pa.Table) -> pa.Table:
@@ -34,34 +40,79 @@ def spreads(bars: pa.Table) -> pa.Table:
 
     All venues' bars of a minute must be there. Raises TerminalError for a venue that has no price column.
     """
-    columns = [values_of(bars, name) for name in ("venue", "symbol", "bar_start", "close")]
-    for venue in sorted(set(columns[0]) - set(SPREAD_VENUES)):
+    venues, venue = coded(bars.column("venue"))
+    for name in sorted(set(venues) - set(SPREAD_VENUES)):
         raise TerminalError(
-            f"bars of the venue {venue!r}",
+            f"bars of the venue {name!r}",
             f"one with a price column in gold/{GOLD_SPREADS_1M.name}: {', '.join(SPREAD_VENUES)}",
             "add it to SPREAD_VENUES in lakehouse/tables/gold.py",
         )
-    closes: dict[tuple[str, str, int], dict[str, int]] = {}
-    for venue, symbol, start, close in zip(*columns, strict=True):
-        base, quote = symbol.split("/")
-        closes.setdefault((base, quote, start), {})[venue] = close
-    rows = [
-        {"base": base, "quote": quote, "bar_start": start} | _prices(closes[base, quote, start])
-        for base, quote, start in sorted(closes)
-    ]
-    return table_of(content_schema(GOLD_SPREADS_1M), rows)
+    places = pairs_of(Places.of(bars, GOLD_BARS_1M.key))
+    _, of_row, minute = np.unique(codes(places)[0], return_index=True, return_inverse=True)
+    there, prices = [], []
+    for name in SPREAD_VENUES:
+        rows = np.flatnonzero(venue == venues.index(name)) if name in venues else np.array([], np.int64)
+        there.append(np.zeros(len(of_row), np.bool_))
+        there[-1][minute[rows]] = True
+        prices.append(Wide.zeros(len(of_row)))
+        prices[-1].put(minute[rows], Wide.of(bars.column("close").take(rows)))
+    return _rows(places.at(of_row), there, prices)
 
 
-def _prices(closes: Mapping[str, int]) -> dict[str, Any]:
-    """The columns of one minute from its closes by venue, in units of 10⁻¹⁸."""
-    row: dict[str, Any] = {f"price_{venue}": closes.get(venue) for venue in SPREAD_VENUES}
-    row |= {"venues": len(closes), "lowest_venue": None, "highest_venue": None, "spread": None, "spread_bps": None}
-    if len(closes) < 2:
-        return row
-    traded = [venue for venue in SPREAD_VENUES if venue in closes]
-    # Of equals, min and max both take the first.
-    row["lowest_venue"] = lowest = min(traded, key=closes.__getitem__)
-    row["highest_venue"] = highest = max(traded, key=closes.__getitem__)
-    row["spread"] = spread = closes[highest] - closes[lowest]
-    row["spread_bps"] = half_up_quotient(spread * _BASIS_POINTS, closes[lowest])
-    return row
+def pairs_of(places: Places) -> Places:
+    """Places of bars as places of spreads: base, quote, start."""
+    symbols, symbol = coded(places.second)
+    bases, quotes = zip(*(name.split("/") for name in symbols), strict=True) if symbols else ((), ())
+    base, quote = (pa.array(names, pa.string()).take(symbol) for names in (bases, quotes))
+    return Places(base, quote, places.start)
+
+
+def _rows(places: Places, there: Sequence[Mask], prices: Sequence[Wide]) -> pa.Table:
+    """The rows of different minutes from the prices of SPREAD_VENUES and where these are."""
+    schema = content_schema(GOLD_SPREADS_1M)
+    venues = np.sum(there, axis=0)
+    several = venues >= 2
+    lowest = highest = np.zeros(len(places), np.int64)
+    low = high = Wide.zeros(len(places))
+    known = np.zeros(len(places), np.bool_)
+    for number, (has_price, price) in enumerate(zip(there, prices, strict=True)):
+        # Of equals the first stays.
+        is_lower, is_higher = has_price & (~known | price.below(low)), has_price & (~known | high.below(price))
+        lowest, highest = np.where(is_lower, number, lowest), np.where(is_higher, number, highest)
+        low, high = price.where(is_lower, low), price.where(is_higher, high)
+        known |= has_price
+    spread = high.minus(low)
+    names = pa.array(SPREAD_VENUES)
+    columns = {
+        "base": places.first,
+        "quote": places.second,
+        "bar_start": pa.array(places.start).cast(schema.field("bar_start").type),
+        **{
+            f"price_{name}": price.decimals(has_price)
+            for name, has_price, price in zip(SPREAD_VENUES, there, prices, strict=True)
+        },
+        "venues": pa.array(venues.astype(np.int32)),
+        "lowest_venue": names.take(_some(lowest, several)),
+        "highest_venue": names.take(_some(highest, several)),
+        "spread": spread.decimals(several),
+        "spread_bps": _basis_points(spread, low, several),
+    }
+    return pa.table(columns).select(schema.names).cast(schema)
+
+
+def _some(numbers: Integers, there: Mask) -> Any:
+    """Numbers where they are there, else null."""
+    return pa.array(numbers, mask=~there)
+
+
+def _basis_points(spread: Wide, lowest: Wide, there: Mask) -> pa.Array[Any]:
+    """spread × 10,000 ÷ lowest price where there is a spread."""
+    rows = np.flatnonzero(there)
+    tops, bottoms = spread.at(rows), lowest.at(rows)
+    huge = np.flatnonzero(tops.high >= _MOST_SPREAD)
+    tops.put(huge, Wide.zeros(len(huge)))
+    found = half_up_quotients(tops.times(np.uint64(BASIS_POINTS)), bottoms)
+    if len(huge):
+        pairs = zip(spread.at(rows[huge]).ints(), bottoms.at(huge).ints(), strict=True)
+        found = found.corrected(huge, [half_up_quotient(top * BASIS_POINTS, bottom) for top, bottom in pairs])
+    return found.column(rows, len(there))
