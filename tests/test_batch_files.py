@@ -20,8 +20,8 @@ from lakehouse.settings import Settings, load_settings
 from lakehouse.streams import batch_files, batch_plan
 from lakehouse.streams.gold_bars import Touched
 from lakehouse.streams.gold_complete import IdGroup
-from lakehouse.transforms.places import Place
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES, Table
+from lakehouse.transforms.places import Place
 from tests.rows import NOON_US, empty_lake, message_row, trade_row, utc
 
 DAY = 86_400_000_000
