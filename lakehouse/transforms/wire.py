@@ -2,7 +2,8 @@
 
 A recogniser and no judge. What it takes is a good trade by every rule of `parse`, with the same values; what it leaves,
 for whatever reason, goes to `parse`, which judges it rule by rule. So the two can only differ in cost: a message here
-costs a tenth of one there. A test holds them against each other, on fuzzed messages too.
+costs a tenth of one there. A test holds them against each other, on fuzzed messages too. `wire_template` reads most
+messages, and pyarrow's reader of JSON those that are written in another way.
 """
 
 from __future__ import annotations

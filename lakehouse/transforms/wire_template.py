@@ -45,8 +45,8 @@ _AMOUNTS = ("price", "size")
 #: Of a number: all of 18 digits fit into an int64.
 _MOST_DIGITS = 18
 
-#: Bytes that are looked at together: they, and what is made of them, stay in a core's cache.
-_SLICE_BYTES = 1 << 19
+#: Bytes that are looked at together: few enough to stay in a cache, enough that what each step costs does not count.
+_SLICE_BYTES = 1 << 20
 
 #: Bytes before the value of `raw`, some 200 as a rule. With a bound, all that is cut out fits into arrays of Arrow,
 #: which end at 2 GiB, however long the messages are.
