@@ -60,10 +60,13 @@ def spreads(bars: pa.Table) -> pa.Table:
 
 
 def pairs_of(places: Places) -> Places:
-    """Places of bars as places of spreads: base, quote, start."""
+    """Places of bars as places of spreads: base, quote, start.
+
+    A bar that another hand put in may have a symbol that is no pair; it is deleted, and no spread has such a place.
+    """
     symbols, symbol = coded(places.second)
-    bases, quotes = zip(*(name.split("/") for name in symbols), strict=True) if symbols else ((), ())
-    base, quote = (pa.array(names, pa.string()).take(symbol) for names in (bases, quotes))
+    parts = [name.partition("/") for name in symbols]
+    base, quote = (pa.array([part[at] for part in parts], pa.string()).take(symbol) for at in (0, 2))
     return Places(base, quote, places.start)
 
 
