@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: The file with the offset at which a checkpoint begins.
 BEGIN = "begin"
 
+#: A table's first commit, and nothing of it yet.
+_CREATION = {"reservoirVersion": 0, "index": -1}
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -101,6 +104,21 @@ class Checkpoint:
         """
         begin = self.offset(-1)
         return {} if begin is None else {"startingVersion": str(begin["reservoirVersion"])}
+
+    def begin_at_creation(self, version: int) -> None:
+        """Begin a new checkpoint of a Delta source, whose table is at `version`, at the table's first commit.
+
+        An empty table has no snapshot worth the Spark jobs that read it. If the table has got commits before a first
+        batch was planned, the snapshot is read: the log may no longer go back to the first.
+        """
+        if not self.is_new():
+            return
+        begin = self.offset(-1)
+        if version == 0 and begin is None:
+            self.write(BEGIN, json.dumps(_CREATION))
+        elif version > 0 and begin == _CREATION:
+            file_system, path = self._path(BEGIN)
+            file_system.delete(path, False)
 
     def begin_behind(self, version: int, aside: str) -> None:
         """Make this a new checkpoint of a Delta source that goes on behind a version, as if it had read all up to it.

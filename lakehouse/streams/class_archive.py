@@ -15,7 +15,6 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 from confluent_kafka import Producer
@@ -23,9 +22,9 @@ from confluent_kafka import Producer
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError
-from lakehouse.jars import spark_jars
 from lakehouse.java import find_java
 from lakehouse.settings import load_settings
+from lakehouse.streams.gateway import class_path
 
 #: Messages of each topic that go through the layers; that they are no trades takes them through Spark's rules.
 MESSAGES = 10
@@ -35,8 +34,8 @@ DUMP_SECONDS = 300.0
 
 def archive(java: Path) -> Path:
     """Where the archive for this Java is, or would be."""
-    jars = [f"{jar}:{jar.stat().st_size}:{jar.stat().st_mtime_ns}" for jar in spark_jars()]
-    parts = [str(java), str(java.stat().st_mtime_ns), version("pyspark"), *jars]
+    jars = [f"{jar}:{jar.stat().st_size}:{jar.stat().st_mtime_ns}" for jar in class_path()]
+    parts = [str(java), str(java.stat().st_mtime_ns), *jars]
     return Path(sys.prefix) / f"spark-classes-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}.jsa"
 
 
@@ -63,7 +62,7 @@ def make(file: Path) -> None:
 def record(folder: Path, file: Path) -> None:
     """Run the three layers once in a folder of their own and have the JVM write down its classes."""
     from lakehouse.streams.runner import materialize
-    from lakehouse.streams.session import build_session
+    from lakehouse.streams.session import build_session, end_session
 
     with EmbeddedBroker(load_settings(home=folder)) as broker:
         settings = load_settings(home=folder, bootstrap_servers=broker.bootstrap)
@@ -73,14 +72,9 @@ def record(folder: Path, file: Path) -> None:
             for number in range(MESSAGES):
                 producer.produce(topic, f"no trade {number}".encode())
         producer.flush()
-        spark = build_session(settings, java_options=(f"-XX:ArchiveClassesAtExit={file}", "-Xlog:disable"))
+        build_session(settings, java_options=(f"-XX:ArchiveClassesAtExit={file}", "-Xlog:disable"))
         materialize(settings)
-        gateway = spark.sparkContext._gateway
-        spark.stop()
-        if gateway is not None:
-            gateway.shutdown()
-            gateway.proc.stdin.close()  # the JVM ends with it
-            gateway.proc.wait(DUMP_SECONDS)
+        end_session(DUMP_SECONDS)
 
 
 def main(arguments: list[str]) -> int:

@@ -101,6 +101,7 @@ class Knowledge:
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """The Delta source over Silver, which only ever gets new rows; behind a rebuild of Silver it begins there."""
     HANDOVER.expect(lake.table_uri(context.settings, SILVER_TRADES), TRADE_COLUMNS)
+    context.checkpoint.begin_at_creation(lake.open_table(context.settings, SILVER_TRADES).version())
     return (
         spark.readStream.format("delta")
         .option("maxBytesPerTrigger", MAX_BYTES_PER_TRIGGER)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +15,7 @@ from lakehouse.java import find_java
 from lakehouse.settings import Settings
 from lakehouse.streams import class_archive
 from lakehouse.streams.collector import collect_seldom
+from lakehouse.streams.gateway import Jvm
 from lakehouse.streams.native_memory import limit_heaps
 
 if TYPE_CHECKING:
@@ -71,6 +74,9 @@ LOCAL_JAVA = ("-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000", "-XX:ReservedCod
 #: Layers start side by side.
 _ONE_START = threading.Lock()
 
+#: The JVM of this process, where it is ours.
+_JVMS: list[Jvm] = []
+
 
 def build_session(settings: Settings, bulk: bool = False, java_options: tuple[str, ...] = ()) -> SparkSession:
     """The SparkSession of this process, made on the first call and shared after it.
@@ -94,6 +100,17 @@ def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
     return spark.createDataFrame(rows.combine_chunks())
 
 
+def end_session(timeout: float) -> None:
+    """Stop the session and end its JVM, for whoever needs that to have ended before this process does."""
+    from pyspark.sql import SparkSession
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        active.stop()
+    if _JVMS:
+        _JVMS.pop().end(timeout)
+
+
 def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> SparkSession:
     from pyspark.sql import SparkSession
 
@@ -102,31 +119,41 @@ def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> Spa
     java = find_java(for_spark=True)
     os.environ["JAVA_HOME"] = str(java.parent.parent)
     builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)
-    conf = {
-        **SESSION_CONF,
-        **({} if bulk else QUICK_CONF),
-        "spark.driver.memory": settings.spark_driver_memory,
-        **_places(settings, java, (BULK_JAVA if bulk else QUICK_JAVA) + java_options),
-    }
+    conf = {**SESSION_CONF, **({} if bulk else QUICK_CONF), **_places(settings)}
     for name, value in conf.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
+    options = LOCAL_JAVA + class_archive.java_options(java) + (BULK_JAVA if bulk else QUICK_JAVA) + java_options
+    with _jvm(settings, java, options):
+        session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
 
 
-def _places(settings: Settings, java: Path, options: tuple[str, ...]) -> dict[str, str]:
+def _places(settings: Settings) -> dict[str, str]:
     """What depends on where the driver runs. A cluster gets the jars sent and keeps its own Java options."""
-    jars = [str(jar) for jar in spark_jars()]
-    if not settings.spark_master.startswith("local"):
-        return {"spark.jars": ",".join(jars)}
-    options = LOCAL_JAVA + class_archive.java_options(java) + options
-    files = LOCAL_FILES_CONF if urlsplit(settings.checkpoints).scheme in ("", "file") else {}
-    return {
-        **LOCAL_CONF,
-        **files,
-        # On the class path, unlike `spark.jars`, they can come from the archive of classes.
-        "spark.driver.extraClassPath": os.pathsep.join(jars),
-        # Quoted as Spark's launcher reads them: a folder may have spaces in its name.
-        "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in options),
-    }
+    if not _is_local(settings):
+        jars = ",".join(str(jar) for jar in spark_jars())
+        return {"spark.jars": jars, "spark.driver.memory": settings.spark_driver_memory}
+    return LOCAL_CONF | (LOCAL_FILES_CONF if urlsplit(settings.checkpoints).scheme in ("", "file") else {})
+
+
+@contextmanager
+def _jvm(settings: Settings, java: Path, options: tuple[str, ...]) -> Iterator[None]:
+    """Of a master inside this process the JVM is ours; that of a cluster's driver is started by pyspark."""
+    from pyspark import SparkContext
+
+    if not _is_local(settings) or SparkContext._gateway is not None:
+        yield
+        return
+    _JVMS.append(Jvm(java, settings.spark_driver_memory, options))
+    offer = _JVMS[-1].offer()
+    os.environ.update(offer)
+    try:
+        yield
+    finally:
+        for name in offer:  # no child of ours may take this JVM for its own
+            del os.environ[name]
+
+
+def _is_local(settings: Settings) -> bool:
+    return settings.spark_master.startswith("local")

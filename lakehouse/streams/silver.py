@@ -91,9 +91,11 @@ class _Outcome:
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """The Delta source over Bronze."""
     HANDOVER.expect(lake.table_uri(context.settings, BRONZE_MESSAGES), _COLUMNS)
+    context.checkpoint.begin_at_creation(lake.open_table(context.settings, BRONZE_MESSAGES).version())
     return (
         spark.readStream.format("delta")
         .option("maxBytesPerTrigger", MAX_BYTES_PER_TRIGGER)
+        .options(**context.checkpoint.begin_options())
         .load(lake.table_uri(context.settings, BRONZE_MESSAGES))
     )
 
