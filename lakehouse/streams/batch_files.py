@@ -16,52 +16,56 @@ import pyarrow.parquet as pq
 
 from lakehouse import lake
 from lakehouse.settings import Settings
-from lakehouse.streams.handover import HANDOVER
+from lakehouse.streams.handover import CHUNK_ROWS, HANDOVER, Made, Work
+from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import Table
 
-#: Rows that are decoded at a time: a few MB, however large the batch.
-CHUNK_ROWS = 65_536
+
+def made_of(
+    settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str], work: Work
+) -> Iterator[Made]:
+    """`work` of all rows of data files, a chunk of a file at a time; the one that `expect` was given.
+
+    Of files that this process has just written it is done already, or being done.
+    """
+    uri = lake.table_uri(settings, table)
+    waiting: list[str] = []
+    for path in paths:
+        made = HANDOVER.take(uri, path)
+        if made is None:
+            waiting.append(path)
+            continue
+        yield from in_order(work, read_chunks(settings, table, waiting, columns))
+        waiting = []
+        for future in made:
+            yield future.result()
+    yield from in_order(work, read_chunks(settings, table, waiting, columns))
+
+
+def expect(settings: Settings, table: Table, columns: Sequence[str], work: Work) -> None:
+    """From now on do `work` on rows of a table while this process writes them."""
+    HANDOVER.expect(lake.table_uri(settings, table), _types(table, columns), work)
 
 
 def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Some columns of data files of a table, a chunk at a time, in the types of the registry.
-
-    Rows that this process has just written are taken from its memory.
-    """
-    schema = lake.arrow_schema(table)
-    wanted = pa.schema([schema.field(name) for name in columns])
+    """Some columns of data files of a table, a chunk at a time, in the types of the registry."""
+    wanted = _types(table, columns)
     stored = [name for name in columns if name not in table.partition_by]
-    uri = lake.table_uri(settings, table)
-    files = lake.files_of(uri)
+    files = lake.files_of(lake.table_uri(settings, table))
     for path in paths:
-        kept = HANDOVER.take(uri, path)
-        if kept is not None:
-            for chunk in _in_chunks(kept):
-                yield chunk.select(columns).cast(wanted).combine_chunks()
-            continue
         values = _partition_values(path, table)
         with files.open_input_file(path) as source:
             for batch in pq.ParquetFile(source, pre_buffer=True).iter_batches(CHUNK_ROWS, columns=stored):
                 arrays = {name: batch.column(name) for name in stored}
                 for name in columns:
                     if name in values:
-                        arrays[name] = pa.repeat(pa.scalar(values[name], schema.field(name).type), batch.num_rows)
+                        arrays[name] = pa.repeat(pa.scalar(values[name], wanted.field(name).type), batch.num_rows)
                 yield pa.table({name: arrays[name] for name in columns}).cast(wanted)
 
 
-def _in_chunks(tables: list[pa.Table]) -> Iterator[pa.Table]:
-    """The rows of tables, in their order, some CHUNK_ROWS at a time."""
-    waiting: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        for start in range(0, table.num_rows, CHUNK_ROWS):
-            waiting.append(table.slice(start, CHUNK_ROWS))
-            rows += waiting[-1].num_rows
-            if rows >= CHUNK_ROWS:
-                yield pa.concat_tables(waiting)
-                waiting, rows = [], 0
-    if waiting:
-        yield pa.concat_tables(waiting)
+def _types(table: Table, columns: Sequence[str]) -> pa.Schema:
+    schema = lake.arrow_schema(table)
+    return pa.schema([schema.field(name) for name in columns])
 
 
 def _partition_values(path: str, table: Table) -> dict[str, Any]:

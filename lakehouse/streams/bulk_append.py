@@ -17,6 +17,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -51,6 +52,7 @@ class BulkAppend:
         schema = lake.arrow_schema(table)
         self._stored = pa.schema([field for field in schema if field.name not in table.partition_by])
         self._parts: dict[Values, _Part] = {}
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._committed = False
 
     def add(self, rows: pa.Table) -> None:
@@ -60,12 +62,14 @@ class BulkAppend:
                 folder = "/".join(
                     f"{name}={value}" for name, value in zip(self._table.partition_by, values, strict=True)
                 )
-                self._parts[values] = _Part(self._files, folder, self._stored)
+                self._parts[values] = _Part(self._files, folder, self._stored, self._encoder)
             self._parts[values].add(part.select(self._stored.names).cast(self._stored))
             HANDOVER.put(self._uri, self._parts[values].path, part)
 
     def commit(self, transaction: Transaction) -> None:
         """One commit of all rows. Raises CommitFailedError where the table has got another one since it was opened."""
+        for part in self._parts.values():
+            HANDOVER.written(self._uri, part.path)
         actions: list[AddAction | RemoveAction] = [
             part.action(dict(zip(self._table.partition_by, values, strict=True)))
             for values, part in self._parts.items()
@@ -88,13 +92,15 @@ class BulkAppend:
         if not self._committed:
             for part in self._parts.values():
                 part.discard()
+        self._encoder.shutdown()
 
 
 class _Part:
     """The new file of one partition, at `path` below the table."""
 
-    def __init__(self, files: pa_fs.FileSystem, folder: str, schema: pa.Schema) -> None:
-        self._files, self._schema = files, schema
+    def __init__(self, files: pa_fs.FileSystem, folder: str, schema: pa.Schema, encoder: Executor) -> None:
+        self._files, self._schema, self._encoder = files, schema, encoder
+        self._encoding: Future[None] | None = None
         self.path = f"{folder}/part-00000-{uuid.uuid4()}-c000.zstd.parquet"
         files.create_dir(folder, recursive=True)
         self._sink = files.open_output_stream(self.path)
@@ -120,13 +126,23 @@ class _Part:
             self._write()
 
     def _write(self) -> None:
+        """Encode what waits, beside whoever brings the next rows; one row group at a time."""
+        self._written()
         if self._rows:
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=2 * ROW_GROUP_ROWS)
+            rows = pa.concat_tables(self._waiting)
+            self._encoding = self._encoder.submit(self._writer.write_table, rows, row_group_size=2 * ROW_GROUP_ROWS)
         self._waiting, self._rows = [], 0
+
+    def _written(self) -> None:
+        """Wait until the row groups before are in the file. Raises what has kept them from that."""
+        if self._encoding is not None:
+            self._encoding.result()
+        self._encoding = None
 
     def action(self, values: Mapping[str, str]) -> AddAction:
         """Close the file; what the table's log says of it."""
         self._write()
+        self._written()
         self._writer.close()
         self._sink.close()
         size = self._files.get_file_info(self.path).size
@@ -135,6 +151,8 @@ class _Part:
 
     def discard(self) -> None:
         """Delete the file, as far as that can be done."""
+        with contextlib.suppress(Exception):
+            self._written()
         with contextlib.suppress(Exception):
             self._writer.close()
         with contextlib.suppress(Exception):

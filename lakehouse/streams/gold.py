@@ -21,16 +21,16 @@ from deltalake import Transaction
 
 from lakehouse import lake
 from lakehouse.settings import Settings
+from lakehouse.streams import batch_files
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.batch_plan import files_of
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.compaction import compact
-from lakehouse.streams.gold_bars import KeptParts, Since, Touched
+from lakehouse.streams.gold_bars import KeptParts, Since, Touched, folded
 from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges, StaleBatchError
 from lakehouse.streams.gold_write import GoldWriter
-from lakehouse.streams.handover import HANDOVER
 from lakehouse.streams.lease import Turn
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES, Table
 from lakehouse.transforms.bars import TRADE_COLUMNS
@@ -100,7 +100,7 @@ class Knowledge:
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """The Delta source over Silver, which only ever gets new rows; behind a rebuild of Silver it begins there."""
-    HANDOVER.expect(lake.table_uri(context.settings, SILVER_TRADES), TRADE_COLUMNS)
+    batch_files.expect(context.settings, SILVER_TRADES, TRADE_COLUMNS, folded)
     context.checkpoint.begin_at_creation(lake.open_table(context.settings, SILVER_TRADES).version())
     return (
         spark.readStream.format("delta")

@@ -22,6 +22,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
 from lakehouse.streams.gold_rows import only, places_of
+from lakehouse.streams.handover import Made
 from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, fold, joined
@@ -55,7 +56,7 @@ class Touched:
         """`files` are those of silver/trades that the batch holds."""
         self._settings, self._files = settings, files
         #: Its parts of bars.
-        self.parts = _all_parts(self._chunks(TRADE_COLUMNS))
+        self.parts = _joined(batch_files.made_of(settings, SILVER_TRADES, files, TRADE_COLUMNS, folded))
         self.places = places_of(GOLD_BARS_1M, self.parts)
 
     @property
@@ -101,7 +102,8 @@ class Touched:
 
     def _ids_of(self, keys: Collection[Key]) -> dict[Key, list[IdRange]]:
         ids: dict[Key, list[np.ndarray[tuple[int], np.dtype[np.int64]]]] = {key: [] for key in keys}
-        for chunk in self._chunks(("venue", "symbol", "trade_id")):
+        wanted = ("venue", "symbol", "trade_id")
+        for chunk in batch_files.read_chunks(self._settings, SILVER_TRADES, self._files, wanted):
             groups = chunk.group_by(["venue", "symbol"]).aggregate([("trade_id", "list")])
             columns = (groups.column(name).combine_chunks() for name in ("venue", "symbol", "trade_id_list"))
             for venue, symbol, values in zip(*columns, strict=True):
@@ -115,9 +117,6 @@ class Touched:
             found[key] = list(zip(firsts.tolist(), lasts.tolist(), strict=True))
         return found
 
-    def _chunks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        return batch_files.read_chunks(self._settings, SILVER_TRADES, self._files, columns)
-
 
 def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -> list[TimeRange]:
     """Few time ranges that hold windows, given by their starts in microseconds since the epoch, widened by `slack`."""
@@ -129,7 +128,7 @@ def minute_parts(
     settings: Settings, version: int, ranges: Sequence[TimeRange], places: Places | None = None
 ) -> pa.Table:
     """Parts of one-minute bars: of the trades, in some ranges, of Silver at a version; of some places, where given."""
-    parts = _all_parts(_trades_in(settings, version, ranges))
+    parts = _joined(in_order(folded, _trades_in(settings, version, ranges)))
     return parts if places is None else only(GOLD_BARS_1M, parts, places)
 
 
@@ -174,13 +173,18 @@ def _trades_in(settings: Settings, version: int, ranges: Sequence[TimeRange]) ->
         yield pa.table(batch).cast(schema)
 
 
-def _all_parts(chunks: Iterable[pa.Table]) -> pa.Table:
-    """One part for each bar of all the chunks."""
+def folded(trades: pa.Table) -> Made:
+    """Parts of one-minute bars of some trades."""
+    return (fold(trades),)
+
+
+def _joined(made: Iterable[Made]) -> pa.Table:
+    """One part for each bar."""
     parts: list[pa.Table] = [PARTS.empty_table()]
     rows = 0
-    for part in in_order(fold, chunks):
+    for (part,) in made:
         parts.append(part)
-        rows += parts[-1].num_rows
+        rows += part.num_rows
         if rows > _JOIN_ROWS:
             parts = [joined(parts)]
             rows = 0

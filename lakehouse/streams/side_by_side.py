@@ -1,7 +1,6 @@
-"""Applies a function to items in several threads, with the results in the order of the items.
+"""Applies functions to items in several threads of this process.
 
-For functions that spend their time outside of the interpreter's lock, as Arrow's and NumPy's do. Only a few items are
-taken ahead, so that a batch is never in memory whole because of it.
+For functions that spend their time outside of the interpreter's lock, as Arrow's and NumPy's do.
 """
 
 from __future__ import annotations
@@ -16,27 +15,33 @@ from typing import TypeVar
 #: Threads: the other layers are at work too.
 WORKERS = min(4, os.cpu_count() or 1)
 
+#: Of all layers; its threads begin with the first item.
+POOL = ThreadPoolExecutor(WORKERS, thread_name_prefix="side-by-side")
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int = WORKERS) -> Iterator[Result]:
-    """`function` of each item. A single item, as a live batch has, costs no thread."""
+    """`function` of each item, with the results in the order of the items.
+
+    Only `workers` items are taken ahead, so that a batch is never in memory whole because of it. A single item, as a
+    live batch has, costs no thread.
+    """
     source = iter(items)
     ahead = list(itertools.islice(source, 2))
     if len(ahead) < 2 or workers < 2:
         yield from map(function, itertools.chain(ahead, source))
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="side-by-side") as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for item in itertools.chain(ahead, source):
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in itertools.chain(ahead, source):
+            waiting.append(POOL.submit(function, item))
+            if len(waiting) > workers:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

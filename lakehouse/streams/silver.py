@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -32,10 +33,8 @@ from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, Pl
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.continuity import Ledger
-from lakehouse.streams.handover import HANDOVER
 from lakehouse.streams.segments import Arrival, News
 from lakehouse.streams.session import frame_of
-from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
@@ -90,7 +89,7 @@ class _Outcome:
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """The Delta source over Bronze."""
-    HANDOVER.expect(lake.table_uri(context.settings, BRONZE_MESSAGES), _COLUMNS)
+    batch_files.expect(context.settings, BRONZE_MESSAGES, _COLUMNS, partial(_recognised, settings=context.settings))
     context.checkpoint.begin_at_creation(lake.open_table(context.settings, BRONZE_MESSAGES).version())
     return (
         spark.readStream.format("delta")
@@ -129,8 +128,8 @@ def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
     trades: list[pa.Table] = [lake.arrow_schema(SILVER_TRADES).empty_table()]
     rest: list[pa.Table] = []
     files = batch_plan.files_of(messages, lake.table_uri(settings, BRONZE_MESSAGES))
-    chunks = batch_files.read_chunks(settings, BRONZE_MESSAGES, files, _COLUMNS)
-    for found, left in in_order(lambda chunk: _recognised(chunk, settings), chunks):
+    work = partial(_recognised, settings=settings)
+    for found, left in batch_files.made_of(settings, BRONZE_MESSAGES, files, _COLUMNS, work):
         trades.append(found.cast(trades[0].schema))
         if left.num_rows:
             rest.append(left)
@@ -153,7 +152,8 @@ def _recognised(chunk: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table
     if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
         return lake.arrow_schema(SILVER_TRADES).empty_table(), chunk
     found = wire.recognise(chunk.select(wire.COLUMNS), settings)
-    return found.trades, chunk.filter(pa.array(found.left)) if found.left.any() else chunk.slice(0, 0)
+    # An empty slice would keep all of the chunk in memory.
+    return found.trades, chunk.filter(pa.array(found.left)) if found.left.any() else chunk.schema.empty_table()
 
 
 def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
