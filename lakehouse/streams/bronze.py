@@ -10,7 +10,7 @@ Gap: messages that Kafka's retention removed before we read them cannot come bac
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,7 +83,36 @@ def starting_after_table(settings: Settings) -> str | None:
     )
 
 
-def write_batch(messages: DataFrame, batch_id: int, context: BatchContext) -> BatchResult:
+class Reader:
+    """The consumer of one query: made by the first batch that needs it, and anew behind one that failed."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._reader: OffsetRangeReader | None = None  #: while nobody reads
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Give the connections back: now, or at the end of a batch that reads."""
+        self._is_closed = True
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Run]:
+        """What `OffsetRangeReader.read` gives, and raises."""
+        reader = self._reader or OffsetRangeReader(self._bootstrap)
+        self._reader = None
+        try:
+            yield from reader.read(ranges)
+        except BaseException:
+            reader.close()
+            raise
+        self._reader = reader
+        if self._is_closed:
+            self.close()
+
+
+def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, reader: Reader) -> BatchResult:
     """Append one batch of messages."""
     settings = context.settings
     end: Offsets = context.checkpoint.offset(batch_id) or {}
@@ -92,7 +121,7 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext) -> Ba
     app_id = context.app_id(BRONZE_MESSAGES)
     taken = committed_batch(settings, BRONZE_MESSAGES, app_id)
     if ranges and (taken is None or taken < batch_id):
-        _append(ranges, settings, Transaction(app_id, batch_id))
+        _append(reader.read(ranges), settings, Transaction(app_id, batch_id))
     places = {
         (topic, int(partition)): PartitionRows(rows, rows)
         for topic, partitions in kafka_rows_by_partition(start, end).items()
@@ -111,13 +140,13 @@ def starts_of(ranges: Sequence[OffsetRange], end: Offsets) -> Offsets:
     return starts
 
 
-def _append(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transaction) -> None:
-    """One commit of these messages, written while they are read.
+def _append(runs: Iterator[Run], settings: Settings, transaction: Transaction) -> None:
+    """One commit of messages, written while they are read.
 
     Raises what the reader raises, and RetriableError where another writer was faster; nothing is committed then.
     """
-    with BulkAppend(settings, BRONZE_MESSAGES) as append, OffsetRangeReader(settings.bootstrap()) as reader:
-        for run in reader.read(ranges):
+    with BulkAppend(settings, BRONZE_MESSAGES) as append:
+        for run in runs:
             append.add(rows_of(run))
         try:
             append.commit(transaction)

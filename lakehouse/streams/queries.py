@@ -48,10 +48,14 @@ def require_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Started:
-    """A started query. `idle` is to be called now and then, also after its end: what is due without a batch."""
+    """A started query.
+
+    `idle` is to be called now and then, also after its end: what is due without a batch. `close` is called at its end.
+    """
 
     query: StreamingQuery
     idle: Callable[[], None]
+    close: Callable[[], None]
 
 
 def start_query(
@@ -62,7 +66,7 @@ def start_query(
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
     )
-    source, write, idle = _parts(spark, context, layer)
+    source, write, idle, close = _parts(spark, context, layer)
 
     def process(rows: DataFrame, batch_id: int) -> None:
         try:
@@ -75,23 +79,26 @@ def start_query(
     spark.sparkContext.setLocalProperty("spark.scheduler.pool", layer)
     writer = source.writeStream.queryName(layer).option("checkpointLocation", checkpoint.uri).foreachBatch(process)
     if trigger == AVAILABLE_NOW:
-        return Started(writer.trigger(availableNow=True).start(), idle)
-    return Started(writer.trigger(processingTime=trigger if layer == "bronze" else FOLLOW).start(), idle)
+        return Started(writer.trigger(availableNow=True).start(), idle, close)
+    return Started(writer.trigger(processingTime=trigger if layer == "bronze" else FOLLOW).start(), idle, close)
 
 
 def _parts(
     spark: SparkSession, context: BatchContext, layer: str
-) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult], Callable[[], None]]:
-    """Source, writer of a batch, and what is due without one."""
+) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult], Callable[[], None], Callable[[], None]]:
+    """Source, writer of a batch, what is due without one, and what is due at the end."""
     if layer == "bronze":
-        return bronze.read(spark, context), lambda rows, number: bronze.write_batch(rows, number, context), _nothing
+        reader = bronze.Reader(context.settings.bootstrap())
+        read = bronze.read(spark, context)
+        return read, lambda rows, number: bronze.write_batch(rows, number, context, reader), _nothing, reader.close
     if layer == "silver":
         ledger = Ledger(context.settings)
         read = silver.read(spark, context)
-        return read, lambda rows, number: silver.write_batch(rows, number, context, ledger), _nothing
+        return read, lambda rows, number: silver.write_batch(rows, number, context, ledger), _nothing, _nothing
     known = gold.Knowledge(context.settings)
-    return gold.read(spark, context), lambda rows, number: gold.write_batch(rows, number, context, known), known.idle
+    read = gold.read(spark, context)
+    return read, lambda rows, number: gold.write_batch(rows, number, context, known), known.idle, _nothing
 
 
 def _nothing() -> None:
-    """Bronze and Silver have nothing to do without a batch."""
+    """Most have nothing to do without a batch, or at their end."""

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deltalake.exceptions import DeltaError
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 #: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
 WAIT_POLL_SECONDS = 1.0
+
+#: The same of a layer that follows in this process, and after how many seconds without work it is not waited for.
+FOLLOW_POLL_SECONDS, QUIET_SECONDS = 0.1, 2.0
 
 #: How long a stop waits for a running batch, in seconds: most end by then, and what is cut only has to run again.
 BATCH_GRACE_SECONDS = 5.0
@@ -98,6 +101,23 @@ class StreamRunner:
         queries = [started.query for started in self._queries.values()]
         return all(not query.isActive and query.exception() is None for query in queries)
 
+    def follow(self, layer: str, target: dict[str, Any], deadline: float) -> bool:
+        """Wait until a layer has read its source up to `target`. False where its query has ended or stands still."""
+        quiet_since = time.monotonic()
+        while time.monotonic() < deadline:
+            started = self._queries.get(layer)
+            if started is None or not started.query.isActive:
+                return False
+            if has_passed(last_position(self.settings, layer), target, layer):
+                self.check()
+                return True
+            if started.query.status["isTriggerActive"]:
+                quiet_since = time.monotonic()
+            if time.monotonic() - quiet_since > QUIET_SECONDS:
+                return False
+            time.sleep(FOLLOW_POLL_SECONDS)
+        return False
+
     def progress(self) -> dict[str, TableProgress]:
         """Table path → how far it is."""
         result: dict[str, TableProgress] = {}
@@ -122,6 +142,8 @@ class StreamRunner:
             stopper.start()
         for stopper in stoppers:
             stopper.join(max(0.0, deadline - time.monotonic()))
+        for one in self._queries.values():
+            one.close()
         self._queries.clear()
         self._lease.release()
 
@@ -168,8 +190,11 @@ def materialize(
     result: dict[str, TableProgress] = {}
     with _Followers(settings, layers[1:] if _is_long(settings, layers) else (), run_id) as followers:
         for layer in layers:
-            counter = followers.end(layer, timeout)
-            result |= _bring_up_to_date(settings, layer, run_id, counter, time.monotonic() + timeout)
+            counter, is_done = followers.end(layer, timeout)
+            if is_done:
+                result |= layer_progress(settings, layer, counter)
+            else:
+                result |= _bring_up_to_date(settings, layer, run_id, counter, time.monotonic() + timeout)
     return result
 
 
@@ -190,14 +215,18 @@ class _Followers:
         with contextlib.suppress(LakehouseError):
             self._runners[layer].start()
 
-    def end(self, layer: str, timeout: float) -> LayerCounter:
-        """End a follower when its batch is done; what it has counted, nothing where there was none."""
+    def end(self, layer: str, timeout: float) -> tuple[LayerCounter, bool]:
+        """End a follower when it has come to the newest data, or has nothing to do, and its batch is done.
+
+        Returns what it has counted, nothing where there was none, and whether it has come to the newest data.
+        """
         if layer not in self._runners:
-            return LayerCounter()
+            return LayerCounter(), False
         self._starters.pop(layer).join()
         runner = self._runners.pop(layer)
+        is_done = runner.follow(layer, newest_position(runner.settings, layer), time.monotonic() + timeout)
         runner.stop(timeout, grace=timeout)
-        return runner.counters[layer]
+        return runner.counters[layer], is_done
 
     def __enter__(self) -> _Followers:
         for starter in self._starters.values():
@@ -208,7 +237,8 @@ class _Followers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for layer in tuple(self._runners):
-            self.end(layer, timeout=30.0)
+            self._starters.pop(layer).join()
+            self._runners.pop(layer).stop(timeout=30.0, grace=30.0)
 
 
 def _is_long(settings: Settings, layers: tuple[str, ...]) -> bool:
@@ -254,6 +284,7 @@ def _catch_up(settings: Settings, layer: str, run_id: str, counter: LayerCounter
     finally:
         if query.isActive:
             query.stop()
+        started.close()
     return layer_progress(settings, layer, counter)
 
 
