@@ -102,7 +102,7 @@ class Jvm:
             code = self.process.poll()
             if code is not None or time.monotonic() > deadline:
                 self.process.kill()
-                self.process.wait()
+                self.end(ANSWER_SECONDS)
                 found = "did not answer in time" if code is None else f"ended with exit code {code} at its start"
                 raise RetriableError(
                     f"Java {found}",

@@ -1,0 +1,41 @@
+"""A JVM that is started past `spark-submit`: what it is given, and what is said where it does not come up."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from lakehouse.errors import RetriableError
+from lakehouse.java import find_java
+from lakehouse.streams.gateway import Jvm, class_path
+
+
+def test_class_path_has_spark_and_delta_and_no_machine_learning() -> None:
+    names = [jar.name for jar in class_path()]
+    assert len(names) == len(set(names))
+    for wanted in ("spark-core_", "spark-sql_", "spark-sql-kafka", "delta-spark_"):
+        assert any(name.startswith(wanted) for name in names), wanted
+    assert not any(name.startswith("spark-mllib") for name in names)
+    assert all(jar.exists() for jar in class_path())
+
+
+def test_a_jvm_answers_and_ends_with_its_pipe() -> None:
+    jvm = Jvm(find_java(for_spark=True), "256m", ("-XX:TieredStopAtLevel=1",))
+    try:
+        offer = jvm.offer()
+        assert int(offer["PYSPARK_GATEWAY_PORT"]) > 0
+        assert len(offer["PYSPARK_GATEWAY_SECRET"]) >= 32
+        assert jvm.process.poll() is None
+    finally:
+        jvm.end(30)
+    assert jvm.process.returncode is not None
+
+
+def test_java_that_ends_at_once_is_one_clear_error(tmp_path: Path) -> None:
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\nexit 7\n")
+    java.chmod(java.stat().st_mode | stat.S_IXUSR)
+    with pytest.raises(RetriableError, match="Java ended with exit code 7 at its start; expected a JVM"):
+        Jvm(java, "1g", ())
