@@ -133,6 +133,23 @@ def test_the_newest_file_survives_where_it_fits() -> None:
     assert handover.take("t", "large") is None
 
 
+def test_nothing_is_kept_of_a_table_that_nobody_reads_any_more() -> None:
+    handover = Handover(most_bytes=4 * 4)
+    for table in ("t", "u"):
+        handover.expect(table, COLUMNS, doubled)
+    handover.put("t", "large", rows(*range(5)))
+    handover.put("t", "x", rows(1))
+    handover.put("u", "x", rows(2))
+    handover.dismiss("t")
+    handover.put("t", "y", rows(3))
+    handover.written("t", "x")
+    assert handover.take("t", "x") is None
+    assert handover.take("t", "y") is None
+    assert not handover._given_up
+    assert numbers(handover.take("u", "x")) == [2]
+    assert handover._bytes == 0
+
+
 def test_what_is_made_counts_in_place_of_the_rows() -> None:
     handover = Handover(most_bytes=4 * 10, chunk_rows=2)
     handover.expect("t", COLUMNS, lambda chunk: (pa.concat_tables([chunk] * 9),))

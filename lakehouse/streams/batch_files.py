@@ -47,6 +47,11 @@ def expect(settings: Settings, table: Table, columns: Sequence[str], work: Work)
     HANDOVER.expect(lake.table_uri(settings, table), _types(table, columns), work)
 
 
+def dismiss(settings: Settings, table: Table) -> None:
+    """The end of what `expect` began."""
+    HANDOVER.dismiss(lake.table_uri(settings, table))
+
+
 def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
     """Some columns of data files of a table, a chunk at a time, in the types of the registry."""
     wanted = _types(table, columns)

@@ -79,7 +79,11 @@ class Jvm:
                     "org.apache.spark.api.python.PythonGatewayServer",
                 ],
                 stdin=subprocess.PIPE,
-                env={**os.environ, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(answer)},
+                env={
+                    **os.environ,
+                    "SPARK_HOME": str(_spark_home()),  # where Spark's Python workers find pyspark
+                    "_PYSPARK_DRIVER_CONN_INFO_PATH": str(answer),
+                },
                 # Ctrl-C is for us; we end the queries first, and the JVM with them.
                 preexec_fn=_ignore_interrupts if os.name == "posix" else None,
             )
@@ -117,10 +121,14 @@ class Jvm:
 
 def class_path() -> list[Path]:
     """Spark's own jars but for some, then ours. Raises MissingDependencyError where ours are not to be had."""
+    own = sorted((_spark_home() / "jars").glob("*.jar"))
+    return [jar for jar in own if not jar.name.startswith(LEFT_OUT)] + spark_jars()
+
+
+def _spark_home() -> Path:
     import pyspark
 
-    own = sorted((Path(pyspark.__file__).parent / "jars").glob("*.jar"))
-    return [jar for jar in own if not jar.name.startswith(LEFT_OUT)] + spark_jars()
+    return Path(pyspark.__file__).parent
 
 
 def _ignore_interrupts() -> None:

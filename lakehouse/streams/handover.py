@@ -66,6 +66,14 @@ class Handover:
         with self._guard:
             self._expected[table] = columns, work
 
+    def dismiss(self, table: str) -> None:
+        """Nobody reads the table any more: what waits of it goes, and nothing is done with what comes."""
+        with self._guard:
+            self._expected.pop(table, None)
+            self._given_up = {place for place in self._given_up if place[0] != table}
+            for place in [place for place in self._files if place[0] == table]:
+                self._drop(place)
+
     def put(self, table: str, path: str, rows: pa.Table) -> None:
         """More rows of a file, in their order. All rows of a file have to be put."""
         with self._guard:
@@ -121,10 +129,13 @@ class Handover:
         for oldest in tuple(self._files):
             if self._bytes <= self._most:
                 break
-            for future in self._files[oldest].made:
-                future.cancel()
-            self._forget(oldest)
+            self._drop(oldest)
             self._given_up.add(oldest)
+
+    def _drop(self, place: Place) -> None:
+        for future in self._files[place].made:
+            future.cancel()
+        self._forget(place)
 
     def _forget(self, place: Place) -> None:
         self._bytes -= self._files.pop(place).bytes

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import SettingError
 from lakehouse.settings import Settings
-from lakehouse.streams import bronze, gold, silver
+from lakehouse.streams import batch_files, bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.streams.continuity import Ledger
 from lakehouse.streams.lease import Turn
+from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -94,11 +96,13 @@ def _parts(
     if layer == "silver":
         ledger = Ledger(context.settings)
         read = silver.read(spark, context)
-        return read, lambda rows, number: silver.write_batch(rows, number, context, ledger), _nothing, _nothing
+        close = partial(batch_files.dismiss, context.settings, BRONZE_MESSAGES)
+        return read, lambda rows, number: silver.write_batch(rows, number, context, ledger), _nothing, close
     known = gold.Knowledge(context.settings)
     read = gold.read(spark, context)
-    return read, lambda rows, number: gold.write_batch(rows, number, context, known), known.idle, _nothing
+    close = partial(batch_files.dismiss, context.settings, SILVER_TRADES)
+    return read, lambda rows, number: gold.write_batch(rows, number, context, known), known.idle, close
 
 
 def _nothing() -> None:
-    """Most have nothing to do without a batch, or at their end."""
+    """Bronze and Silver have nothing to do without a batch."""

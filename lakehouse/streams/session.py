@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,6 +147,7 @@ def _jvm(settings: Settings, java: Path, options: tuple[str, ...]) -> Iterator[N
         yield
         return
     _JVMS.append(Jvm(java, settings.spark_driver_memory, options))
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers are of this environment
     offer = _JVMS[-1].offer()
     os.environ.update(offer)
     try:
