@@ -2,7 +2,7 @@
 
 `spark-submit` starts one JVM to build the command line of a second one, and has that one look for applications and
 packages. Here Java runs the server that pyspark talks to at once, with a class path without Spark's machine learning,
-whose functions each session would register: a session is there in 2.2 s instead of 3.8 (docs/adr/0009).
+whose functions each session would register: a session is there in 2.2 s instead of 3.6 (docs/adr/0009).
 Guarantee: the JVM ends when this process does, however that ends: it reads the end of a pipe. One a process.
 Source: Spark 4.2, `org.apache.spark.api.python.PythonGatewayServer` (what `spark-submit pyspark-shell` runs), and
 `PYSPARK_GATEWAY_PORT` with `PYSPARK_GATEWAY_SECRET`, by which pyspark takes a JVM that is there already.
