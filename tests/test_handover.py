@@ -81,7 +81,7 @@ def test_work_begins_with_a_chunk_and_not_only_when_it_is_asked_for() -> None:
     handover.put("t", "x", rows(*range(5, 12)))
     handover.written("t", "x")
     assert chunks(handover.take("t", "x")) == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]]
-    assert seen == [3, 3, 3, 2]
+    assert sorted(seen) == [2, 3, 3, 3]  # two threads: chunks are made beside each other, in any order
 
 
 def test_an_error_is_raised_where_the_results_are_taken() -> None:
