@@ -70,8 +70,7 @@ def kafka_settings(broker: EmbeddedBroker, topics: dict[str, str], settings_fact
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The one Spark session of the test run."""
-    from lakehouse.streams.session import build_session
+    from lakehouse.streams.session import build_session, end_session
 
-    session = build_session(load_settings(home=tmp_path_factory.mktemp("spark")))
-    yield session
-    session.stop()
+    yield build_session(load_settings(home=tmp_path_factory.mktemp("spark")))
+    end_session(60)
