@@ -57,7 +57,7 @@ def gold_asset(settings: Settings) -> AssetsDefinition:
 
 def _rebuild(context: AssetExecutionContext, config: CatchUpConfig, settings: Settings) -> Results:
     from lakehouse.rebuild.gold import rebuild_days  # Spark: seconds of import, so only where it runs
-    from lakehouse.streams.runner import materialize
+    from lakehouse.streams.materialize import materialize
 
     days, run_id = context.partition_key_range, context.run.run_id
     first, last = dt.date.fromisoformat(days.start), dt.date.fromisoformat(days.end)
@@ -77,7 +77,7 @@ def _rebuild(context: AssetExecutionContext, config: CatchUpConfig, settings: Se
 
 
 def _catch_up(context: AssetExecutionContext, config: CatchUpConfig, settings: Settings) -> Results:
-    from lakehouse.streams.runner import materialize
+    from lakehouse.streams.materialize import materialize
 
     since = time.time()
     progress = materialize(settings, layers=("gold",), run_id=context.run.run_id, timeout=config.timeout_seconds)

@@ -35,7 +35,7 @@ def _layer_asset(settings: Settings, layer: Layer) -> AssetsDefinition:
         config: CatchUpConfig,
         settings: ResourceParam[Settings],
     ) -> Iterator[MaterializeResult[None]]:
-        from lakehouse.streams.runner import materialize  # Spark: seconds of import, so only where it runs
+        from lakehouse.streams.materialize import materialize  # Spark: seconds of import, so only where it runs
 
         with one_line_failures():
             progress = materialize(settings, layers=(layer,), run_id=context.run.run_id, timeout=config.timeout_seconds)

@@ -40,7 +40,7 @@ def _layer_op(layer: Layer, first: bool = False) -> OpDefinition:
         description=f"Brings {layer} to the newest data, then evaluates its checks.",
     )
     def catch_up_layer(context: OpExecutionContext, config: CatchUpConfig, settings: ResourceParam[Settings]) -> None:
-        from lakehouse.streams.runner import materialize  # Spark: seconds of import, so only where it runs
+        from lakehouse.streams.materialize import materialize  # Spark: seconds of import, so only where it runs
 
         since = time.time()
         with one_line_failures():

@@ -34,7 +34,7 @@ from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import arrow_schema, open_table, sql
 from lakehouse.settings import BAR_SIZES, Settings, load_settings
-from lakehouse.streams.runner import materialize
+from lakehouse.streams.materialize import materialize
 from lakehouse.tables import SILVER_TRADES, Table
 from tests.gold_market import DAY, Market
 from tests.gold_verdict import assert_gold_equals_reference, gold_tables

@@ -16,7 +16,8 @@ from lakehouse.audit.run import audit
 from lakehouse.errors import TerminalError
 from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings
-from lakehouse.streams.runner import StreamRunner, materialize
+from lakehouse.streams.materialize import materialize
+from lakehouse.streams.runner import StreamRunner
 from tests.messages import NEW_YEAR, send, trade, trades
 
 if TYPE_CHECKING:

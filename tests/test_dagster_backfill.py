@@ -15,7 +15,7 @@ from assets.days import utc_today
 from lakehouse.lake import active_tables, append_rows, ensure_tables, open_table, sql
 from lakehouse.ports import free_port
 from lakehouse.settings import Settings
-from lakehouse.streams.runner import materialize
+from lakehouse.streams.materialize import materialize
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, GOLD_MOVES, SILVER_TRADES, Table
 from tests import ui
 from tests.conftest import SettingsFactory

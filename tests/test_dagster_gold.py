@@ -67,7 +67,7 @@ class StandIn:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Any, ...]] = []
         monkeypatch.setattr("lakehouse.rebuild.gold.rebuild_days", self.rebuild_days)
-        monkeypatch.setattr("lakehouse.streams.runner.materialize", self.materialize)
+        monkeypatch.setattr("lakehouse.streams.materialize.materialize", self.materialize)
 
     def rebuild_days(
         self, _: Settings, first_day: dt.date, last_day: dt.date, run_id: str, **_more: object

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from lakehouse.errors import RetriableError
 from lakehouse.java import find_java
 from lakehouse.streams.gateway import Jvm, class_path
+from tests.conftest import SettingsFactory
 
 
 def test_class_path_has_spark_and_delta_and_no_machine_learning() -> None:
@@ -38,4 +42,27 @@ def test_java_that_ends_at_once_is_one_clear_error(tmp_path: Path) -> None:
     java.write_text("#!/bin/sh\nexit 7\n")
     java.chmod(java.stat().st_mode | stat.S_IXUSR)
     with pytest.raises(RetriableError, match="Java ended with exit code 7 at its start; expected a JVM"):
-        Jvm(java, "1g", ())
+        Jvm(java, "1g", ()).offer()
+
+
+def test_a_session_takes_the_jvm_that_was_started_for_it(settings_factory: SettingsFactory) -> None:
+    """In a process of its own: that of the tests has its session already."""
+    code = """
+from lakehouse.settings import load_settings
+from lakehouse.streams import session
+settings = load_settings()
+session.expect_session(settings)
+(jvm,) = session._JVMS
+session.expect_session(settings)
+spark = session.build_session(settings)
+assert session._JVMS == [jvm]
+assert spark.range(3).count() == 3
+session.expect_session(settings)
+session.end_session(60)
+assert jvm.process.returncode is not None
+assert session._JVMS == []
+print("taken")
+"""
+    environment = os.environ | settings_factory().environment()
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "taken", run.stderr

@@ -18,7 +18,8 @@ from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
 from lakehouse.streams import gold, gold_write
 from lakehouse.streams.gold_rows import RowChanges, sync
-from lakehouse.streams.runner import StreamFailedError, StreamRunner, materialize
+from lakehouse.streams.materialize import materialize
+from lakehouse.streams.runner import StreamFailedError, StreamRunner
 from lakehouse.tables import GOLD_BARS_5M, OPS_BATCHES, SILVER_TRADES, Table
 from tests.conftest import SettingsFactory
 from tests.messages import send, trades

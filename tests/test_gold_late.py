@@ -19,7 +19,8 @@ from lakehouse.lake import active_tables, append_rows, ensure_tables, open_table
 from lakehouse.rebuild.gold import rebuild_days
 from lakehouse.settings import BAR_SIZES, Settings
 from lakehouse.streams.gold_rows import places_of
-from lakehouse.streams.runner import StreamRunner, materialize
+from lakehouse.streams.materialize import materialize
+from lakehouse.streams.runner import StreamRunner
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from tests.conftest import SettingsFactory
 from tests.rows import NOON_US, trade_row

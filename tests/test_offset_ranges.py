@@ -15,7 +15,8 @@ from lakehouse.broker import offset_ranges
 from lakehouse.broker.offset_ranges import MessagesLostError, OffsetRange, OffsetRangeReader
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.settings import Settings
-from lakehouse.streams.runner import StreamFailedError, materialize
+from lakehouse.streams.materialize import materialize
+from lakehouse.streams.runner import StreamFailedError
 from lakehouse.tables import BRONZE_MESSAGES
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from lakehouse.rebuild.silver import SilverReport, rebuild_silver
 from lakehouse.settings import Settings
 from lakehouse.streams import silver, unfinished
 from lakehouse.streams.lease import Lease
-from lakehouse.streams.runner import StreamRunner, materialize
+from lakehouse.streams.materialize import materialize
+from lakehouse.streams.runner import StreamRunner
 from lakehouse.tables import (
     BY_PATH,
     OPS_BATCHES,

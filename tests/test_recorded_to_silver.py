@@ -22,7 +22,7 @@ from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.replay import replay_symbols
 from lakehouse.simulator.server import SimulatorServer
-from lakehouse.streams.runner import materialize
+from lakehouse.streams.materialize import materialize
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 from tests.ingest_tools import until
 from tests.truth import assert_bars_equal_fold

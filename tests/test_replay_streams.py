@@ -18,7 +18,7 @@ from lakehouse.replay import run
 from lakehouse.replay.dismiss import dismiss
 from lakehouse.replay.run import RuleReport, replay
 from lakehouse.settings import Settings
-from lakehouse.streams.runner import materialize
+from lakehouse.streams.materialize import materialize
 from lakehouse.tables import OPS_BATCHES, OPS_REPLAYS, SILVER_FEED_EVENTS, SILVER_TRADES, Table
 from tests.exchange_samples import BINANCE, KRAKEN, TS_INGEST
 from tests.messages import NEW_YEAR, send, trade

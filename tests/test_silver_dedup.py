@@ -17,7 +17,8 @@ from lakehouse.presence import Presence
 from lakehouse.settings import Settings
 from lakehouse.streams import silver
 from lakehouse.streams.bulk_append import BulkAppend
-from lakehouse.streams.runner import StreamFailedError, materialize
+from lakehouse.streams.materialize import materialize
+from lakehouse.streams.runner import StreamFailedError
 from lakehouse.tables import OPS_BATCHES, SILVER_CONTINUITY, SILVER_QUARANTINE, SILVER_TRADES
 from tests.messages import NEW_YEAR, send, trade, trades
 

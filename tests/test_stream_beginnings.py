@@ -11,7 +11,8 @@ import pytest
 from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import BEGIN, Checkpoint, delta_position
-from lakehouse.streams.runner import StreamRunner, materialize
+from lakehouse.streams.materialize import materialize
+from lakehouse.streams.runner import StreamRunner
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_TRADES, Table
 from tests.messages import NEW_YEAR, send, trade
 from tests.test_streams import assert_tables_hold, count, watch

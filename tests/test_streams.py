@@ -18,7 +18,8 @@ from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.streams.lease import Lease
-from lakehouse.streams.runner import StreamFailedError, StreamRunner, materialize, prepare
+from lakehouse.streams.materialize import materialize
+from lakehouse.streams.runner import StreamFailedError, StreamRunner, prepare
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,

@@ -6,7 +6,7 @@ What `lakehouse stream all --trigger available-now` does. Settings come by LAKEH
 from __future__ import annotations
 
 from lakehouse.settings import load_settings
-from lakehouse.streams.runner import materialize
+from lakehouse.streams.materialize import materialize
 
 if __name__ == "__main__":
     materialize(load_settings())

@@ -59,7 +59,7 @@ def stream(
 
 
 def _catch_up(settings: Settings, layers: tuple[str, ...]) -> None:
-    from lakehouse.streams.runner import materialize
+    from lakehouse.streams.materialize import materialize
 
     for path, progress in materialize(settings, layers).items():
         print(f"{path}: {progress.rows} rows, {progress.rows_added} added, Delta version {progress.version}")

@@ -13,14 +13,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 
 from lakehouse import lake
-from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader, Run
+from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.broker.topics import end_offsets
 from lakehouse.errors import RetriableError
 from lakehouse.lag import Offsets
@@ -29,13 +27,11 @@ from lakehouse.streams import batch_plan
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, committed_batch
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import kafka_rows_by_partition
+from lakehouse.streams.message_reader import Reader
 from lakehouse.tables import BRONZE_MESSAGES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-#: Kafka's own number of a timestamp's type, by confluent-kafka's.
-_TS_TYPES = {TIMESTAMP_NOT_AVAILABLE: -1, TIMESTAMP_CREATE_TIME: 0, TIMESTAMP_LOG_APPEND_TIME: 1}
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
@@ -83,35 +79,6 @@ def starting_after_table(settings: Settings) -> str | None:
     )
 
 
-class Reader:
-    """The consumer of one query: made by the first batch that needs it, and anew behind one that failed."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
-        self._reader: OffsetRangeReader | None = None  #: while nobody reads
-        self._is_closed = False
-
-    def close(self) -> None:
-        """Give the connections back: now, or at the end of a batch that reads."""
-        self._is_closed = True
-        if self._reader is not None:
-            self._reader.close()
-        self._reader = None
-
-    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Run]:
-        """What `OffsetRangeReader.read` gives, and raises."""
-        reader = self._reader or OffsetRangeReader(self._bootstrap)
-        self._reader = None
-        try:
-            yield from reader.read(ranges)
-        except BaseException:
-            reader.close()
-            raise
-        self._reader = reader
-        if self._is_closed:
-            self.close()
-
-
 def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, reader: Reader) -> BatchResult:
     """Append one batch of messages."""
     settings = context.settings
@@ -140,14 +107,14 @@ def starts_of(ranges: Sequence[OffsetRange], end: Offsets) -> Offsets:
     return starts
 
 
-def _append(runs: Iterator[Run], settings: Settings, transaction: Transaction) -> None:
+def _append(messages: Iterator[pa.Table], settings: Settings, transaction: Transaction) -> None:
     """One commit of messages, written while they are read.
 
     Raises what the reader raises, and RetriableError where another writer was faster; nothing is committed then.
     """
     with BulkAppend(settings, BRONZE_MESSAGES) as append:
-        for run in runs:
-            append.add(rows_of(run))
+        for rows in messages:
+            append.add(rows)
         try:
             append.commit(transaction)
         except CommitFailedError as error:
@@ -156,23 +123,3 @@ def _append(runs: Iterator[Run], settings: Settings, transaction: Transaction) -
                 "one writer",
                 "stop the other one; this one can be started again",
             ) from None
-
-
-def rows_of(run: Run) -> pa.Table:
-    """Messages of one topic and partition as rows of bronze/messages. Kafka's milliseconds become microseconds."""
-    kinds, milliseconds = zip(*map(Message.timestamp, run.messages), strict=True)
-    at = pa.array(milliseconds, pa.timestamp("ms", tz="UTC"))
-    count = len(run.messages)
-    return pa.table(
-        {
-            "topic": pa.repeat(pa.scalar(run.topic, pa.string()), count),
-            "partition": pa.repeat(pa.scalar(run.partition, pa.int32()), count),
-            "offset": pa.array(np.arange(run.first, run.first + count)),
-            "ts_kafka": at.cast(pa.timestamp("us", tz="UTC")),
-            "ts_type": pa.array([_TS_TYPES[kind] for kind in kinds], pa.int32()),
-            "key": pa.array(list(map(Message.key, run.messages)), pa.binary()),
-            "value_raw": pa.array(list(map(Message.value, run.messages)), pa.binary()),
-            "ingest_date": at.cast(pa.date32()),
-        },
-        schema=lake.arrow_schema(BRONZE_MESSAGES),
-    )

@@ -61,7 +61,7 @@ def make(file: Path) -> None:
 
 def record(folder: Path, file: Path) -> None:
     """Run the three layers once in a folder of their own and have the JVM write down its classes."""
-    from lakehouse.streams.runner import materialize
+    from lakehouse.streams.materialize import materialize
     from lakehouse.streams.session import build_session, end_session
 
     with EmbeddedBroker(load_settings(home=folder)) as broker:

@@ -62,36 +62,37 @@ _PORT, _SECRET = "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"
 
 
 class Jvm:
-    """A JVM that waits for pyspark."""
+    """A JVM that starts beside its caller, and then waits for pyspark."""
 
     def __init__(self, java: Path, memory: str, options: Sequence[str]) -> None:
-        """`memory` is the largest heap in Java's words (`1g`). Raises RetriableError where it does not answer."""
-        with tempfile.TemporaryDirectory(prefix="lakehouse-jvm-") as folder:
-            answer = Path(folder) / "answer"
-            self.process = subprocess.Popen(
-                [
-                    str(java),
-                    "-cp",
-                    os.pathsep.join(map(str, class_path())),
-                    f"-Xmx{memory}",
-                    *options,
-                    *MODULE_OPTIONS,
-                    "org.apache.spark.api.python.PythonGatewayServer",
-                ],
-                stdin=subprocess.PIPE,
-                env={
-                    **os.environ,
-                    "SPARK_HOME": str(_spark_home()),  # where Spark's Python workers find pyspark
-                    "_PYSPARK_DRIVER_CONN_INFO_PATH": str(answer),
-                },
-                # Ctrl-C is for us; we end the queries first, and the JVM with them.
-                preexec_fn=_ignore_interrupts if os.name == "posix" else None,
-            )
-            self._port, self._secret = self._read(answer)
+        """`memory` is the largest heap in Java's words (`1g`)."""
+        self._folder = tempfile.TemporaryDirectory(prefix="lakehouse-jvm-")
+        self._answer = Path(self._folder.name) / "answer"
+        self.process = subprocess.Popen(
+            [
+                str(java),
+                "-cp",
+                os.pathsep.join(map(str, class_path())),
+                f"-Xmx{memory}",
+                *options,
+                *MODULE_OPTIONS,
+                "org.apache.spark.api.python.PythonGatewayServer",
+            ],
+            stdin=subprocess.PIPE,
+            env={
+                **os.environ,
+                "SPARK_HOME": str(_spark_home()),  # where Spark's Python workers find pyspark
+                "_PYSPARK_DRIVER_CONN_INFO_PATH": str(self._answer),
+            },
+            # Ctrl-C is for us; we end the queries first, and the JVM with them.
+            preexec_fn=_ignore_interrupts if os.name == "posix" else None,
+        )
 
     def offer(self) -> dict[str, str]:
-        """The environment variables by which pyspark finds it."""
-        return {_PORT: str(self._port), _SECRET: self._secret}
+        """The environment variables by which pyspark finds it; once. Raises RetriableError where it does not answer."""
+        with self._folder:
+            port, secret = self._read(self._answer)
+        return {_PORT: str(port), _SECRET: secret}
 
     def end(self, timeout: float) -> None:
         """End it and wait until it has ended, in seconds."""

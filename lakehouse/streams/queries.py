@@ -15,6 +15,7 @@ from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.streams.continuity import Ledger
 from lakehouse.streams.lease import Turn
+from lakehouse.streams.message_reader import Reader
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 
 if TYPE_CHECKING:
@@ -61,14 +62,23 @@ class Started:
 
 
 def start_query(
-    spark: SparkSession, settings: Settings, layer: str, run_id: str, listener: Listener, trigger: str
+    spark: SparkSession,
+    settings: Settings,
+    layer: str,
+    run_id: str,
+    listener: Listener,
+    trigger: str,
+    reader: Reader | None = None,
 ) -> Started:
-    """Start a layer's query. `trigger` is `available-now` (read all, then end) or Bronze's interval (`2 seconds`)."""
+    """Start a layer's query. `trigger` is `available-now` (read all, then end) or Bronze's interval (`2 seconds`).
+
+    `reader` is Bronze's, where there is one at work already.
+    """
     checkpoint = Checkpoint(spark, f"{settings.checkpoints.rstrip('/')}/{layer}")
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
     )
-    source, write, idle, close = _parts(spark, context, layer)
+    source, write, idle, close = _parts(spark, context, layer, reader or Reader(settings.bootstrap()))
 
     def process(rows: DataFrame, batch_id: int) -> None:
         try:
@@ -86,11 +96,10 @@ def start_query(
 
 
 def _parts(
-    spark: SparkSession, context: BatchContext, layer: str
+    spark: SparkSession, context: BatchContext, layer: str, reader: Reader
 ) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult], Callable[[], None], Callable[[], None]]:
     """Source, writer of a batch, what is due without one, and what is due at the end."""
     if layer == "bronze":
-        reader = bronze.Reader(context.settings.bootstrap())
         read = bronze.read(spark, context)
         return read, lambda rows, number: bronze.write_batch(rows, number, context, reader), _nothing, reader.close
     if layer == "silver":

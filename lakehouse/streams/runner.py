@@ -1,4 +1,4 @@
-"""Runs the streams: for as long as wanted (`StreamRunner`) or up to the newest data of this moment (`materialize`)."""
+"""Runs the streams for as long as wanted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import lake
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.errors import LakehouseError, LeaseHeldError, RetriableError
+from lakehouse.errors import LakehouseError, RetriableError
 from lakehouse.ledger import standalone_run_id
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
@@ -23,21 +23,16 @@ from lakehouse.streams.progress import (
     has_passed,
     last_position,
     layer_progress,
-    newest_position,
-    source_lag,
 )
-from lakehouse.streams.queries import AVAILABLE_NOW, FOLLOW, LAYERS, Started, require_layers, start_query
-from lakehouse.streams.session import build_session
+from lakehouse.streams.queries import LAYERS, Started, require_layers, start_query
+from lakehouse.streams.session import build_session, expect_session
 from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
-#: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
-WAIT_POLL_SECONDS = 1.0
-
-#: The same of a layer that follows in this process, and after how many seconds without work it is not waited for.
+#: How often a layer that is waited for is looked at, in seconds, and after how many without work it is not waited for.
 FOLLOW_POLL_SECONDS, QUIET_SECONDS = 0.1, 2.0
 
 #: How long a stop waits for a running batch, in seconds: most end by then, and what is cut only has to run again.
@@ -77,6 +72,7 @@ class StreamRunner:
         """
         self._lease.acquire()
         try:
+            expect_session(self.settings)
             prepare(self.settings, self.layers)
             require_finished(self.settings, self.layers)
             spark = build_session(self.settings)
@@ -174,137 +170,6 @@ def prepare(settings: Settings, layers: tuple[str, ...]) -> None:
     if "bronze" in layers:
         ensure_topics(settings)
     lake.ensure_tables(settings)
-
-
-def materialize(
-    settings: Settings, layers: tuple[str, ...] = LAYERS, run_id: str | None = None, timeout: float = 3600.0
-) -> dict[str, TableProgress]:
-    """Bring the layers' tables to the newest data of this moment, then return how far they are.
-
-    Runs the same queries with `available-now` where nobody holds the lease, each layer to its end before the next one
-    ends; else waits until the live stream has passed that point. Raises StreamFailedError where a query fails or
-    `timeout` seconds pass, TerminalError where a rebuild of Silver was cut.
-    """
-    layers = require_layers(layers)
-    run_id = run_id or standalone_run_id()
-    result: dict[str, TableProgress] = {}
-    with _Followers(settings, layers[1:] if _is_long(settings, layers) else (), run_id) as followers:
-        for layer in layers:
-            counter, is_done = followers.end(layer, timeout)
-            if is_done:
-                result |= layer_progress(settings, layer, counter)
-            else:
-                result |= _bring_up_to_date(settings, layer, run_id, counter, time.monotonic() + timeout)
-    return result
-
-
-class _Followers:
-    """The layers behind the first, already at work on what it writes; so a long catch-up uses more than one core.
-
-    They start beside the first one's first batch. One that somebody else holds, or that cannot start, is left out: what
-    is wrong shows when its turn comes.
-    """
-
-    def __init__(self, settings: Settings, layers: tuple[str, ...], run_id: str) -> None:
-        self._runners = {layer: StreamRunner(settings, (layer,), run_id, FOLLOW) for layer in layers}
-        self._starters = {
-            layer: threading.Thread(target=self._start, args=(layer,), name=f"follow-{layer}") for layer in layers
-        }
-
-    def _start(self, layer: str) -> None:
-        with contextlib.suppress(LakehouseError):
-            self._runners[layer].start()
-
-    def end(self, layer: str, timeout: float) -> tuple[LayerCounter, bool]:
-        """End a follower when it has come to the newest data, or has nothing to do, and its batch is done.
-
-        Returns what it has counted, nothing where there was none, and whether it has come to the newest data.
-        """
-        if layer not in self._runners:
-            return LayerCounter(), False
-        self._starters.pop(layer).join()
-        runner = self._runners.pop(layer)
-        is_done = runner.follow(layer, newest_position(runner.settings, layer), time.monotonic() + timeout)
-        runner.stop(timeout, grace=timeout)
-        return runner.counters[layer], is_done
-
-    def __enter__(self) -> _Followers:
-        for starter in self._starters.values():
-            starter.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for layer in tuple(self._runners):
-            self._starters.pop(layer).join()
-            self._runners.pop(layer).stop(timeout=30.0, grace=30.0)
-
-
-def _is_long(settings: Settings, layers: tuple[str, ...]) -> bool:
-    """Whether Bronze is more than a batch behind, with layers to follow it: below that, a start at once costs more."""
-    if layers[:1] != ("bronze",) or len(layers) == 1:
-        return False
-    prepare(settings, ("bronze",))
-    return (source_lag(settings, "bronze") or 0) > settings.max_offsets_per_trigger
-
-
-def _bring_up_to_date(
-    settings: Settings, layer: str, run_id: str, counter: LayerCounter, deadline: float
-) -> dict[str, TableProgress]:
-    prepare(settings, (layer,))
-    while True:
-        lease = Lease(settings, (layer,), run_id)
-        try:
-            lease.acquire()
-        except LeaseHeldError:
-            if _wait_for_live_stream(settings, layer, deadline):
-                return layer_progress(settings, layer, counter)
-            continue
-        try:
-            return _catch_up(settings, layer, run_id, counter)
-        finally:
-            lease.release()
-
-
-def _catch_up(settings: Settings, layer: str, run_id: str, counter: LayerCounter) -> dict[str, TableProgress]:
-    from pyspark.errors import StreamingQueryException
-
-    require_finished(settings, (layer,))
-    started = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW)
-    query = started.query
-    try:
-        while query.isActive:
-            with contextlib.suppress(StreamingQueryException):  # it is raised below, in one line
-                query.awaitTermination(1)
-        if query.exception() is not None:
-            raise stream_failure(layer, query)
-        with contextlib.suppress(LakehouseError, DeltaError):
-            started.idle()
-    finally:
-        if query.isActive:
-            query.stop()
-        started.close()
-    return layer_progress(settings, layer, counter)
-
-
-def _wait_for_live_stream(settings: Settings, layer: str, deadline: float) -> bool:
-    """True once the live stream has passed the newest data of now; False where the lease has become free instead."""
-    target = newest_position(settings, layer)
-    while time.monotonic() < deadline:
-        if has_passed(last_position(settings, layer), target, layer):
-            return True
-        probe = Lease(settings, (layer,), "probe")
-        try:
-            probe.acquire()
-        except LeaseHeldError:
-            time.sleep(WAIT_POLL_SECONDS)
-            continue
-        probe.release()
-        return False
-    raise StreamFailedError(
-        f"the live stream did not bring {layer} to the newest data in time", "it to pass that point", "look at its run"
-    )
 
 
 def stream_failure(layer: str, query: StreamingQuery) -> StreamFailedError:

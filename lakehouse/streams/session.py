@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -75,8 +74,21 @@ LOCAL_JAVA = ("-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000", "-XX:ReservedCod
 #: Layers start side by side.
 _ONE_START = threading.Lock()
 
-#: The JVM of this process, where it is ours.
+#: The JVM of this process, where it is ours; before the session it waits there for it.
 _JVMS: list[Jvm] = []
+
+
+def expect_session(settings: Settings) -> None:
+    """Start the JVM of a stream's session that will be built soon, and do not wait for it.
+
+    Raises MissingDependencyError as `build_session` does.
+    """
+    from pyspark import SparkContext
+
+    limit_heaps()
+    with _ONE_START:
+        if _is_local(settings) and SparkContext._gateway is None and not _JVMS:
+            _JVMS.append(_new_jvm(settings, QUICK_JAVA))
 
 
 def build_session(settings: Settings, bulk: bool = False, java_options: tuple[str, ...] = ()) -> SparkSession:
@@ -117,14 +129,11 @@ def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> Spa
 
     limit_heaps()
     collect_seldom()
-    java = find_java(for_spark=True)
-    os.environ["JAVA_HOME"] = str(java.parent.parent)
     builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)
     conf = {**SESSION_CONF, **({} if bulk else QUICK_CONF), **_places(settings)}
     for name, value in conf.items():
         builder = builder.config(name, value)
-    options = LOCAL_JAVA + class_archive.java_options(java) + (BULK_JAVA if bulk else QUICK_JAVA) + java_options
-    with _jvm(settings, java, options):
+    with _jvm(settings, (BULK_JAVA if bulk else QUICK_JAVA) + java_options):
         session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
@@ -139,22 +148,36 @@ def _places(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def _jvm(settings: Settings, java: Path, options: tuple[str, ...]) -> Iterator[None]:
+def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
     """Of a master inside this process the JVM is ours; that of a cluster's driver is started by pyspark."""
     from pyspark import SparkContext
 
+    if not _is_local(settings):
+        os.environ["JAVA_HOME"] = str(find_java(for_spark=True).parent.parent)
     if not _is_local(settings) or SparkContext._gateway is not None:
         yield
         return
-    _JVMS.append(Jvm(java, settings.spark_driver_memory, options))
+    if not _JVMS:
+        _JVMS.append(_new_jvm(settings, options))
+    try:
+        offer = _JVMS[-1].offer()
+    except BaseException:
+        _JVMS.clear()
+        raise
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers are of this environment
-    offer = _JVMS[-1].offer()
     os.environ.update(offer)
     try:
         yield
     finally:
         for name in offer:  # no child of ours may take this JVM for its own
             del os.environ[name]
+
+
+def _new_jvm(settings: Settings, options: tuple[str, ...]) -> Jvm:
+    java = find_java(for_spark=True)
+    os.environ["JAVA_HOME"] = str(java.parent.parent)
+    options = LOCAL_JAVA + class_archive.java_options(java) + options
+    return Jvm(java, settings.spark_driver_memory, options)
 
 
 def _is_local(settings: Settings) -> bool:

@@ -115,8 +115,8 @@ def die_at(point: str, settings: Settings, *command: str, seconds: float = CHILD
 
 def stream_points(settings: Settings, points: Sequence[str], say: Any = print) -> None:
     """Every point of the streams on one lake, then a catch-up in this process. AssertionError where tables differ."""
+    from lakehouse.streams.materialize import materialize
     from lakehouse.streams.queries import LAYERS
-    from lakehouse.streams.runner import materialize
 
     rounds = Rounds(settings)
     for point in points:
@@ -136,7 +136,7 @@ def stream_points(settings: Settings, points: Sequence[str], say: Any = print) -
 def ingest_points(settings: Settings, points: Sequence[str], say: Any = print) -> None:
     """Every point of ingest against a simulator, then a normal ingest and a catch-up. Settings: no simulator yet."""
     from lakehouse.ingest.service import IngestService
-    from lakehouse.streams.runner import materialize
+    from lakehouse.streams.materialize import materialize
 
     record = settings.home / "simulator" / "record"
     with SimulatorServer(SimulatorOptions(record=record, rate=RATE, symbols=settings.symbols)) as simulator:

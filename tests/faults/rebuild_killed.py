@@ -30,7 +30,7 @@ from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.control_room.processes import marked_processes
 from lakehouse.settings import Settings, load_settings
-from lakehouse.streams.runner import materialize
+from lakehouse.streams.materialize import materialize
 from lakehouse.streams.unfinished import unfinished
 from tests.demo_tools import assert_one_line, lakehouse
 from tests.faults import mutants

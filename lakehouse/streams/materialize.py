@@ -1,0 +1,176 @@
+"""Brings tables up to the newest data of this moment: the same queries as a stream's, to their end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from types import TracebackType
+
+from deltalake.exceptions import DeltaError
+
+from lakehouse.broker.offset_ranges import OffsetRange
+from lakehouse.errors import LakehouseError, LeaseHeldError
+from lakehouse.ledger import standalone_run_id
+from lakehouse.settings import Settings
+from lakehouse.streams.lease import Lease
+from lakehouse.streams.message_reader import Reader, first_batch
+from lakehouse.streams.progress import (
+    LayerCounter,
+    TableProgress,
+    has_passed,
+    kafka_end,
+    last_position,
+    layer_progress,
+    newest_position,
+    source_lag,
+)
+from lakehouse.streams.queries import AVAILABLE_NOW, FOLLOW, LAYERS, require_layers, start_query
+from lakehouse.streams.runner import StreamFailedError, StreamRunner, prepare, stream_failure
+from lakehouse.streams.session import build_session
+from lakehouse.streams.unfinished import require_finished
+
+#: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
+WAIT_POLL_SECONDS = 1.0
+
+
+def materialize(
+    settings: Settings, layers: tuple[str, ...] = LAYERS, run_id: str | None = None, timeout: float = 3600.0
+) -> dict[str, TableProgress]:
+    """Bring the layers' tables to the newest data of this moment, then return how far they are.
+
+    Runs the same queries with `available-now` where nobody holds the lease, each layer to its end before the next one
+    ends; else waits until the live stream has passed that point. Raises StreamFailedError where a query fails or
+    `timeout` seconds pass, TerminalError where a rebuild of Silver was cut.
+    """
+    layers = require_layers(layers)
+    run_id = run_id or standalone_run_id()
+    result: dict[str, TableProgress] = {}
+    reader = Reader(settings.bootstrap())
+    is_long = _is_long(settings, layers)
+    if is_long:
+        reader.read_ahead(_next_messages(settings))
+    with contextlib.closing(reader), _Followers(settings, layers[1:] if is_long else (), run_id) as followers:
+        for layer in layers:
+            counter, is_done = followers.end(layer, timeout)
+            if is_done:
+                result |= layer_progress(settings, layer, counter)
+            else:
+                result |= _bring_up_to_date(settings, layer, run_id, counter, time.monotonic() + timeout, reader)
+    return result
+
+
+class _Followers:
+    """The layers behind the first, already at work on what it writes; so a long catch-up uses more than one core.
+
+    They start beside the first one's first batch. One that somebody else holds, or that cannot start, is left out: what
+    is wrong shows when its turn comes.
+    """
+
+    def __init__(self, settings: Settings, layers: tuple[str, ...], run_id: str) -> None:
+        self._runners = {layer: StreamRunner(settings, (layer,), run_id, FOLLOW) for layer in layers}
+        self._starters = {
+            layer: threading.Thread(target=self._start, args=(layer,), name=f"follow-{layer}") for layer in layers
+        }
+
+    def _start(self, layer: str) -> None:
+        with contextlib.suppress(LakehouseError):
+            self._runners[layer].start()
+
+    def end(self, layer: str, timeout: float) -> tuple[LayerCounter, bool]:
+        """End a follower when it has come to the newest data, or has nothing to do, and its batch is done.
+
+        Returns what it has counted, nothing where there was none, and whether it has come to the newest data.
+        """
+        if layer not in self._runners:
+            return LayerCounter(), False
+        self._starters.pop(layer).join()
+        runner = self._runners.pop(layer)
+        is_done = runner.follow(layer, newest_position(runner.settings, layer), time.monotonic() + timeout)
+        runner.stop(timeout, grace=timeout)
+        return runner.counters[layer], is_done
+
+    def __enter__(self) -> _Followers:
+        for starter in self._starters.values():
+            starter.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for layer in tuple(self._runners):
+            self._starters.pop(layer).join()
+            self._runners.pop(layer).stop(timeout=30.0, grace=30.0)
+
+
+def _is_long(settings: Settings, layers: tuple[str, ...]) -> bool:
+    """Whether Bronze is more than a batch behind, with layers to follow it: below that, a start at once costs more."""
+    if layers[:1] != ("bronze",) or len(layers) == 1:
+        return False
+    prepare(settings, ("bronze",))
+    return (source_lag(settings, "bronze") or 0) > settings.max_offsets_per_trigger
+
+
+def _next_messages(settings: Settings) -> list[OffsetRange]:
+    """What Bronze's next batch will hold. Raises BrokerUnavailableError."""
+    return first_batch(last_position(settings, "bronze") or {}, kafka_end(settings), settings.max_offsets_per_trigger)
+
+
+def _bring_up_to_date(
+    settings: Settings, layer: str, run_id: str, counter: LayerCounter, deadline: float, reader: Reader
+) -> dict[str, TableProgress]:
+    prepare(settings, (layer,))
+    while True:
+        lease = Lease(settings, (layer,), run_id)
+        try:
+            lease.acquire()
+        except LeaseHeldError:
+            if _wait_for_live_stream(settings, layer, deadline):
+                return layer_progress(settings, layer, counter)
+            continue
+        try:
+            return _catch_up(settings, layer, run_id, counter, reader)
+        finally:
+            lease.release()
+
+
+def _catch_up(
+    settings: Settings, layer: str, run_id: str, counter: LayerCounter, reader: Reader
+) -> dict[str, TableProgress]:
+    from pyspark.errors import StreamingQueryException
+
+    require_finished(settings, (layer,))
+    started = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW, reader)
+    query = started.query
+    try:
+        while query.isActive:
+            with contextlib.suppress(StreamingQueryException):  # it is raised below, in one line
+                query.awaitTermination(1)
+        if query.exception() is not None:
+            raise stream_failure(layer, query)
+        with contextlib.suppress(LakehouseError, DeltaError):
+            started.idle()
+    finally:
+        if query.isActive:
+            query.stop()
+        started.close()
+    return layer_progress(settings, layer, counter)
+
+
+def _wait_for_live_stream(settings: Settings, layer: str, deadline: float) -> bool:
+    """True once the live stream has passed the newest data of now; False where the lease has become free instead."""
+    target = newest_position(settings, layer)
+    while time.monotonic() < deadline:
+        if has_passed(last_position(settings, layer), target, layer):
+            return True
+        probe = Lease(settings, (layer,), "probe")
+        try:
+            probe.acquire()
+        except LeaseHeldError:
+            time.sleep(WAIT_POLL_SECONDS)
+            continue
+        probe.release()
+        return False
+    raise StreamFailedError(
+        f"the live stream did not bring {layer} to the newest data in time", "it to pass that point", "look at its run"
+    )

@@ -1,0 +1,148 @@
+"""Messages of Kafka as rows of bronze/messages: those of a batch, and the first ones before a batch asks for them.
+
+Guarantee: `Reader.read` gives each message of the ranges once, whether it was read ahead or not: what was read ahead is
+taken only where it begins at the very offset that the batch begins at, cut where the batch ends, and the rest is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE, Message
+
+from lakehouse import lake
+from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader, Run
+from lakehouse.errors import LakehouseError
+from lakehouse.lag import Offsets
+from lakehouse.tables import BRONZE_MESSAGES
+
+#: Kafka's own number of a timestamp's type, by confluent-kafka's.
+_TS_TYPES = {TIMESTAMP_NOT_AVAILABLE: -1, TIMESTAMP_CREATE_TIME: 0, TIMESTAMP_LOG_APPEND_TIME: 1}
+
+#: Topic and partition.
+_Place = tuple[str, int]
+
+
+class Reader:
+    """The consumer of one query: made by the first batch that needs it, and anew behind one that failed."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._reader: OffsetRangeReader | None = None  #: while nobody reads
+        self._ahead: _ReadAhead | None = None
+        self._is_closed = False
+
+    def read_ahead(self, ranges: Sequence[OffsetRange]) -> None:
+        """Begin to read what the first batch will probably ask for, beside whatever its caller does until then."""
+        self._ahead = _ReadAhead(self._bootstrap, ranges)
+
+    def close(self) -> None:
+        """Give the connections back: now, or at the end of a batch that reads."""
+        self._is_closed = True
+        if self._ahead is not None:
+            self._ahead.take(())
+        if self._reader is not None:
+            self._reader.close()
+        self._ahead = self._reader = None
+
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[pa.Table]:
+        """Rows of bronze/messages, each table's of one partition and in the order of their offsets.
+
+        Raises what `OffsetRangeReader.read` raises.
+        """
+        if self._ahead is not None:
+            rows, ranges = self._ahead.take(ranges)
+            self._ahead = None
+            yield from rows
+            del rows
+        reader = self._reader or OffsetRangeReader(self._bootstrap)
+        self._reader = None
+        try:
+            yield from map(rows_of, reader.read(ranges))
+        except BaseException:
+            reader.close()
+            raise
+        self._reader = reader
+        if self._is_closed:
+            self.close()
+
+
+class _ReadAhead:
+    """Reads ranges in a thread of its own until somebody takes what there is.
+
+    An error of Kafka ends it without a word: whoever reads the rest meets it again.
+    """
+
+    def __init__(self, bootstrap: str, ranges: Sequence[OffsetRange]) -> None:
+        self._bootstrap, self._ranges = bootstrap, ranges
+        self._guard = threading.Lock()
+        self._is_taken = False
+        self._first: dict[_Place, int] = {(one.topic, one.partition): one.first for one in ranges}
+        self._rows: dict[_Place, list[pa.Table]] = {}
+        threading.Thread(target=self._read, name="read-ahead", daemon=True).start()
+
+    def take(self, ranges: Sequence[OffsetRange]) -> tuple[list[pa.Table], list[OffsetRange]]:
+        """Rows of the ranges that have been read, and the ranges that are left to read. Ends the reading."""
+        with self._guard:
+            self._is_taken = True
+            rows, self._rows = self._rows, {}
+        found: list[pa.Table] = []
+        left: list[OffsetRange] = []
+        for topic, partition, first, end in ranges:
+            tables = rows.get((topic, partition), []) if self._first.get((topic, partition)) == first else []
+            for table in tables:
+                if first < end:
+                    found.append(table.slice(0, end - first))
+                    first += found[-1].num_rows
+            if first < end:
+                left.append(OffsetRange(topic, partition, first, end))
+        return found, left
+
+    def _read(self) -> None:
+        with contextlib.suppress(LakehouseError), OffsetRangeReader(self._bootstrap) as reader:
+            for run in reader.read(self._ranges):
+                rows = rows_of(run)
+                with self._guard:
+                    if self._is_taken:
+                        return
+                    self._rows.setdefault((run.topic, run.partition), []).append(rows)
+
+
+def first_batch(start: Offsets, end: Offsets, most: int) -> list[OffsetRange]:
+    """The ranges of the first `most` messages between two positions, as Spark shares them out, but for rounding.
+
+    Source: Spark 4.2, `KafkaMicroBatchStream.rateLimit`: each partition by its part of what there is. A partition that
+    `start` does not name begins at 0.
+    """
+    ranges = [
+        OffsetRange(topic, int(partition), start.get(topic, {}).get(partition, 0), last)
+        for topic, partitions in end.items()
+        for partition, last in partitions.items()
+    ]
+    there = sum(max(0, one.end - one.first) for one in ranges)
+    part = min(1.0, most / there) if there else 0.0
+    return [one._replace(end=one.first + int(part * (one.end - one.first))) for one in ranges if one.first < one.end]
+
+
+def rows_of(run: Run) -> pa.Table:
+    """Messages of one topic and partition as rows of bronze/messages. Kafka's milliseconds become microseconds."""
+    kinds, milliseconds = zip(*map(Message.timestamp, run.messages), strict=True)
+    at = pa.array(milliseconds, pa.timestamp("ms", tz="UTC"))
+    count = len(run.messages)
+    return pa.table(
+        {
+            "topic": pa.repeat(pa.scalar(run.topic, pa.string()), count),
+            "partition": pa.repeat(pa.scalar(run.partition, pa.int32()), count),
+            "offset": pa.array(np.arange(run.first, run.first + count)),
+            "ts_kafka": at.cast(pa.timestamp("us", tz="UTC")),
+            "ts_type": pa.array([_TS_TYPES[kind] for kind in kinds], pa.int32()),
+            "key": pa.array(list(map(Message.key, run.messages)), pa.binary()),
+            "value_raw": pa.array(list(map(Message.value, run.messages)), pa.binary()),
+            "ingest_date": at.cast(pa.date32()),
+        },
+        schema=lake.arrow_schema(BRONZE_MESSAGES),
+    )
