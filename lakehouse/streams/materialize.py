@@ -27,7 +27,7 @@ from lakehouse.streams.progress import (
 )
 from lakehouse.streams.queries import AVAILABLE_NOW, FOLLOW, LAYERS, require_layers, start_query
 from lakehouse.streams.runner import StreamFailedError, StreamRunner, prepare, stream_failure
-from lakehouse.streams.session import build_session
+from lakehouse.streams.session import build_session, expect_session
 from lakehouse.streams.unfinished import require_finished
 
 #: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
@@ -46,6 +46,8 @@ def materialize(
     layers = require_layers(layers)
     run_id = run_id or standalone_run_id()
     result: dict[str, TableProgress] = {}
+    if _is_free(settings, layers[0]):
+        expect_session(settings)
     reader = Reader(settings.bootstrap())
     is_long = _is_long(settings, layers)
     if is_long:
@@ -111,6 +113,15 @@ def _is_long(settings: Settings, layers: tuple[str, ...]) -> bool:
     return (source_lag(settings, "bronze") or 0) > settings.max_offsets_per_trigger
 
 
+def _is_free(settings: Settings, layer: str) -> bool:
+    """Whether nobody holds a layer's lease at this moment."""
+    try:
+        with Lease(settings, (layer,), "probe"):
+            return True
+    except LeaseHeldError:
+        return False
+
+
 def _next_messages(settings: Settings) -> list[OffsetRange]:
     """What Bronze's next batch will hold. Raises BrokerUnavailableError."""
     return first_batch(last_position(settings, "bronze") or {}, kafka_end(settings), settings.max_offsets_per_trigger)
@@ -163,14 +174,9 @@ def _wait_for_live_stream(settings: Settings, layer: str, deadline: float) -> bo
     while time.monotonic() < deadline:
         if has_passed(last_position(settings, layer), target, layer):
             return True
-        probe = Lease(settings, (layer,), "probe")
-        try:
-            probe.acquire()
-        except LeaseHeldError:
-            time.sleep(WAIT_POLL_SECONDS)
-            continue
-        probe.release()
-        return False
+        if _is_free(settings, layer):
+            return False
+        time.sleep(WAIT_POLL_SECONDS)
     raise StreamFailedError(
         f"the live stream did not bring {layer} to the newest data in time", "it to pass that point", "look at its run"
     )
