@@ -94,7 +94,7 @@ def have_ended(name: str) -> bool:
 def test_a_batch_holds_its_ranges_whatever_was_read_ahead(
     kafka_settings: Settings, topic: str, asked: list[list[OffsetRange]], first: int, end: int
 ) -> None:
-    reader = Reader(kafka_settings.bootstrap())
+    reader = Reader(kafka_settings)
     reader.read_ahead([OffsetRange(topic, 0, 0, 600), OffsetRange(topic, 1, 0, 250)])
     assert have_ended("read-ahead")  # it has read all of that
     ranges = [OffsetRange(topic, 0, first, end), OffsetRange(topic, 1, 0, COUNT)]
@@ -122,7 +122,7 @@ def test_a_batch_does_not_wait_for_what_is_still_to_be_read_ahead(
             yield run
 
     monkeypatch.setattr(OffsetRangeReader, "read", slow)
-    reader = Reader(kafka_settings.bootstrap())
+    reader = Reader(kafka_settings)
     ranges = [OffsetRange(topic, 0, 0, COUNT), OffsetRange(topic, 1, 0, COUNT)]
     reader.read_ahead(ranges)
     assert began.wait(20)
@@ -135,7 +135,7 @@ def test_a_batch_does_not_wait_for_what_is_still_to_be_read_ahead(
 
 def test_messages_that_are_gone_are_an_error_of_the_batch_alone(kafka_settings: Settings, topic: str) -> None:
     delete_before(kafka_settings, topic, 0, 100)
-    reader = Reader(kafka_settings.bootstrap())
+    reader = Reader(kafka_settings)
     reader.read_ahead([OffsetRange(topic, 0, 0, COUNT)])
     assert have_ended("read-ahead")
     with pytest.raises(MessagesLostError, match="which was not read yet"):
@@ -146,7 +146,7 @@ def test_messages_that_are_gone_are_an_error_of_the_batch_alone(kafka_settings: 
 
 
 def test_a_reader_that_nobody_asks_ends(kafka_settings: Settings, topic: str) -> None:
-    reader = Reader(kafka_settings.bootstrap())
+    reader = Reader(kafka_settings)
     reader.read_ahead([OffsetRange(topic, 0, 0, COUNT)])
     reader.close()
     assert have_ended("read-ahead")

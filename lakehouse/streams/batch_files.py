@@ -61,10 +61,11 @@ def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns:
         values = _partition_values(path, table)
         with files.open_input_file(path) as source:
             for batch in pq.ParquetFile(source, pre_buffer=True).iter_batches(CHUNK_ROWS, columns=stored):
-                arrays = {name: batch.column(name) for name in stored}
+                arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
                 for name in columns:
-                    if name in values:
-                        arrays[name] = pa.repeat(pa.scalar(values[name], wanted.field(name).type), batch.num_rows)
+                    if name not in arrays:  # of the partition, or null in a file that is older than the column
+                        value = pa.scalar(values.get(name), wanted.field(name).type)
+                        arrays[name] = pa.repeat(value, batch.num_rows)
                 yield pa.table({name: arrays[name] for name in columns}).cast(wanted)
 
 

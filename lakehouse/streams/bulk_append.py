@@ -46,12 +46,13 @@ class BulkAppend:
 
     def __init__(self, settings: Settings, table: Table) -> None:
         self._table = table
-        self._delta = lake.open_table(settings, table)
+        self.delta = lake.open_table(settings, table)
         self._uri = lake.table_uri(settings, table)
         self._files = lake.files_of(self._uri)
         schema = lake.arrow_schema(table)
         self._stored = pa.schema([field for field in schema if field.name not in table.partition_by])
         self._parts: dict[Values, _Part] = {}
+        self._removed: list[RemoveAction] = []
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._committed = False
 
@@ -66,18 +67,23 @@ class BulkAppend:
             self._parts[values].add(part.select(self._stored.names).cast(self._stored))
             HANDOVER.put(self._uri, self._parts[values].path, part)
 
+    def remove(self, path: str, size: int, partition: Mapping[str, str | None]) -> None:
+        """Take a whole file out of the table, in the same commit; its rows that are to stay are among the added."""
+        self._removed.append(RemoveAction(path, True, time.time_ns() // 1_000_000, size, dict(partition)))
+
     def commit(self, transaction: Transaction) -> None:
-        """One commit of all rows. Raises CommitFailedError where the table has got another one since it was opened."""
+        """One commit of it all. Raises CommitFailedError where the table has got another one since it was opened."""
         for part in self._parts.values():
             HANDOVER.written(self._uri, part.path)
         actions: list[AddAction | RemoveAction] = [
             part.action(dict(zip(self._table.partition_by, values, strict=True)))
             for values, part in self._parts.items()
         ]
-        self._delta.create_write_transaction(
+        actions += self._removed
+        self.delta.create_write_transaction(
             actions,
             "append",
-            self._delta.schema(),
+            self.delta.schema(),
             list(self._table.partition_by),
             commit_properties=CommitProperties(app_transactions=[transaction], max_commit_retries=0),
         )

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake import Transaction
 
 from lakehouse import lake
 from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
+from lakehouse.streams.replacement import replace
 from lakehouse.tables import SILVER_TRADES, Table
 from lakehouse.transforms.columns import Integers, Mask
 from lakehouse.transforms.places import Places, codes, is_in
@@ -91,7 +92,6 @@ def sync(
 
     `computed` has `is_final` where the table has it; a bar that is final stays so. `of_silver` is the version of Silver
     that the rows are of. Raises StaleBatchError where the table has been written from a newer one.
-    deltalake commits a small Arrow table in a fiftieth of the time of Spark's MERGE (docs/adr/0002).
     """
     target = lake.open_table(settings, table)
     newest = target.transaction_version(of_silver.app_id)
@@ -110,13 +110,9 @@ def sync(
     inserted = _first_rows(computed.filter(is_new), schema, now)
     changed = _changed(existing.take(before.drop_null()), computed.filter(pc.invert(is_new)), schema, now)
     gone = existing.filter(pa.array(~is_in(were, are)))
-    if changed.num_rows or gone.num_rows:
-        source = pa.concat_tables([inserted, changed, gone.select(schema.names).cast(schema)])
-        kept = inserted.num_rows + changed.num_rows
-        flags = pa.array([False] * kept + [True] * gone.num_rows, pa.bool_())
-        _merge(target, table, source.append_column("gone", flags), of_silver)
-    elif inserted.num_rows:
-        write_deltalake(target, inserted, mode="append", commit_properties=_properties(of_silver))
+    if inserted.num_rows or changed.num_rows or gone.num_rows:
+        old = pa.concat_tables([rows.select(table.key) for rows in (changed, gone)])
+        replace(settings, table, places_of(table, old), pa.concat_tables([inserted, changed]), of_silver)
     return RowChanges(inserted.num_rows, changed.num_rows, gone.num_rows, computed.num_rows)
 
 
@@ -178,26 +174,6 @@ def set_final(settings: Settings, table: Table, bars: Places) -> None:
     target = lake.open_table(settings, table)
     merger = target.merge(source, _same_row(table, source), source_alias="s", target_alias="t")
     merger.when_matched_update({"is_final": "true"}, predicate="NOT t.is_final").execute()
-
-
-def _merge(target: Any, table: Table, source: pa.Table, of_silver: Transaction) -> None:
-    others = {name: f"s.{name}" for name in table.column_names if name not in (*table.key, "bar_date")}
-    merger = target.merge(
-        source,
-        _same_row(table, source),
-        source_alias="s",
-        target_alias="t",
-        commit_properties=_properties(of_silver),
-    )
-    if pc.any(source.column("gone")).as_py():
-        merger = merger.when_matched_delete(predicate="s.gone")
-    merger.when_matched_update(others, predicate="NOT s.gone").when_not_matched_insert(
-        {name: f"s.{name}" for name in table.column_names}, predicate="NOT s.gone"
-    ).execute()
-
-
-def _properties(of_silver: Transaction) -> CommitProperties:
-    return CommitProperties(app_transactions=[of_silver])
 
 
 def _same_row(table: Table, source: pa.Table) -> str:

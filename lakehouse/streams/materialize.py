@@ -48,7 +48,7 @@ def materialize(
     result: dict[str, TableProgress] = {}
     if _is_free(settings, layers[0]):
         expect_session(settings)
-    reader = Reader(settings.bootstrap())
+    reader = Reader(settings)
     is_long = _is_long(settings, layers)
     if is_long:
         reader.read_ahead(_next_messages(settings))

@@ -18,6 +18,7 @@ from lakehouse import lake
 from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader, Run
 from lakehouse.errors import LakehouseError
 from lakehouse.lag import Offsets
+from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES
 
 #: Kafka's own number of a timestamp's type, by confluent-kafka's.
@@ -30,15 +31,15 @@ _Place = tuple[str, int]
 class Reader:
     """The consumer of one query: made by the first batch that needs it, and anew behind one that failed."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._reader: OffsetRangeReader | None = None  #: while nobody reads
         self._ahead: _ReadAhead | None = None
         self._is_closed = False
 
     def read_ahead(self, ranges: Sequence[OffsetRange]) -> None:
         """Begin to read what the first batch will probably ask for, beside whatever its caller does until then."""
-        self._ahead = _ReadAhead(self._bootstrap, ranges)
+        self._ahead = _ReadAhead(self._settings.bootstrap(), ranges)
 
     def close(self) -> None:
         """Give the connections back: now, or at the end of a batch that reads."""
@@ -59,7 +60,7 @@ class Reader:
             self._ahead = None
             yield from rows
             del rows
-        reader = self._reader or OffsetRangeReader(self._bootstrap)
+        reader = self._reader or OffsetRangeReader(self._settings.bootstrap())
         self._reader = None
         try:
             yield from map(rows_of, reader.read(ranges))

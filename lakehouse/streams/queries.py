@@ -78,7 +78,7 @@ def start_query(
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
     )
-    source, write, idle, close = _parts(spark, context, layer, reader or Reader(settings.bootstrap()))
+    source, write, idle, close = _parts(spark, context, layer, reader or Reader(settings))
 
     def process(rows: DataFrame, batch_id: int) -> None:
         try:

@@ -1,0 +1,80 @@
+"""Replaces rows of a Gold table in one commit: files that hold them are written anew without them. No Spark.
+
+deltalake's MERGE plans a join for it, over all files of the table; to look through the few files of their time, which
+the log names, takes little more than half of that (docs/adr/0012).
+Guarantee: as `BulkAppend`'s. Rows that are to stay are copied as they are, in their order.
+Gap: a row group is in memory at a time, and a file of a day may be long: a late trade of a day whose files were joined
+has all of them written again, as MERGE has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError
+
+from lakehouse.errors import RetriableError
+from lakehouse.settings import Settings
+from lakehouse.streams.batch_files import read_chunks
+from lakehouse.streams.bulk_append import BulkAppend
+from lakehouse.tables import Table
+from lakehouse.transforms.places import Places
+
+
+class _File(NamedTuple):
+    """A data file of a table, by its log: its path below the table, bytes, and the values of its partition."""
+
+    path: str
+    size: int
+    partition: dict[str, str | None]
+
+
+def replace(settings: Settings, table: Table, gone: Places, rows: pa.Table, transaction: Transaction) -> None:
+    """Take the rows at `gone` out of a table, where they are in it, and put `rows` in.
+
+    Raises RetriableError where another writer was faster; nothing is changed then.
+    """
+    with BulkAppend(settings, table) as append:
+        for file in _files_around(append.delta, table, gone) if len(gone) else ():
+            if _holds(settings, table, file.path, gone):
+                for chunk in read_chunks(settings, table, [file.path], table.column_names):
+                    append.add(chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone))))
+                append.remove(file.path, file.size, file.partition)
+        append.add(rows)
+        try:
+            append.commit(transaction)
+        except CommitFailedError as error:
+            raise RetriableError(
+                f"{table.path} took somebody else's commit in the place of this batch's ({error})",
+                "one writer",
+                "stop the other one; this one can be started again",
+            ) from None
+
+
+def _holds(settings: Settings, table: Table, path: str, wanted: Places) -> bool:
+    """Whether a file has a row at one of the places."""
+    chunks = read_chunks(settings, table, [path], table.key)
+    return any(Places.of(chunk, table.key).among(wanted).any() for chunk in chunks)
+
+
+def _files_around(delta: DeltaTable, table: Table, wanted: Places) -> Iterator[_File]:
+    """Files of the days of some places that, by their statistics, may have rows between the first and the last."""
+    (day,) = table.partition_by
+    start = table.key[-1]
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return
+    starts: Any = pa.array(wanted.start).cast(pa.timestamp("us", tz="UTC"))
+    first, last = pc.min_max(starts).values()
+    mask: Any = pc.is_in(actions[f"partition.{day}"].cast(pa.date32()), value_set=pc.unique(starts.cast(pa.date32())))
+    bounds: Any = ((f"max.{start}", pc.greater_equal, first), (f"min.{start}", pc.less_equal, last))
+    for column, compare, bound in bounds:
+        if column in actions.column_names:  # a file without statistics may hold anything
+            fits: Any = pc.fill_null(compare(actions[column].cast(starts.type), bound), True)
+            mask = pc.and_(mask, fits)
+    for file in actions.filter(mask).select(["path", "size_bytes", f"partition.{day}"]).to_pylist():
+        yield _File(file["path"], int(file["size_bytes"]), {day: str(file[f"partition.{day}"])})

@@ -1,0 +1,158 @@
+"""Rows replaced in a table's files, against a plain dictionary; other rows and other files stay as they are."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.transaction import AddAction
+
+from lakehouse import lake
+from lakehouse.errors import RetriableError
+from lakehouse.settings import Settings
+from lakehouse.streams import batch_files, replacement
+from lakehouse.streams.compaction import compact
+from lakehouse.streams.replacement import replace
+from lakehouse.tables import GOLD_SPREADS_1M as TABLE
+from lakehouse.transforms.places import Place, Places
+from tests.rows import NOON_US, empty_lake, utc
+from tests.test_compaction import DAY_US, MINUTE_US, row
+
+SCHEMA = lake.arrow_schema(TABLE)
+#: A column that is no key, to tell versions of a row apart.
+MARK = next(column.name for column in TABLE.columns if column.type == "bigint")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return empty_lake(tmp_path)
+
+
+def made(place: Place, mark: int) -> dict[str, Any]:
+    first, second, start = place
+    names = dict(zip(TABLE.key[:2], (first, second), strict=True))
+    return row(start) | names | {MARK: mark}
+
+
+def rows(values: dict[Place, int]) -> pa.Table:
+    return pa.Table.from_pylist([made(place, mark) for place, mark in values.items()], SCHEMA)
+
+
+def there(settings: Settings) -> list[tuple[Place, int]]:
+    """Sorted, so that a row that is there twice shows."""
+    found = lake.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
+    marks: list[Any] = found[MARK].to_pylist()
+    return sorted(zip(Places.of(found, TABLE.key).tuples(), marks, strict=True))
+
+
+def put(settings: Settings, number: int, gone: list[Place], new: dict[Place, int]) -> None:
+    replace(settings, TABLE, Places.of_tuples(gone), rows(new), Transaction("gold", number))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_replacements_are_those_of_a_dictionary(settings: Settings, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_files, "CHUNK_ROWS", 7)  # chunks of a file, some with and some without such a row
+    draw = random.Random(seed)
+    every: list[Place] = [
+        (base, quote, NOON_US + day * DAY_US + minute * MINUTE_US)
+        for base in ("BTC", "ETH")
+        for quote in ("EUR", "USDT")
+        for day in (0, 1)
+        for minute in range(12)
+    ]
+    truth: dict[Place, int] = {}
+    for number in range(1, 15):
+        gone = draw.sample(sorted(truth), min(len(truth), draw.choice((0, 1, 3, 12))))
+        gone += [] if number % 3 else draw.sample(every, 1)  # one that may be nowhere
+        for place in gone:
+            truth.pop(place, None)
+        free = [place for place in every if place not in truth]
+        new = {place: 100 * number + at for at, place in enumerate(draw.sample(free, min(len(free), 9)))}
+        put(settings, number, gone, new)
+        truth |= new
+        assert there(settings) == sorted(truth.items())
+        assert lake.open_table(settings, TABLE).transaction_version("gold") == number
+        if number == 9:
+            compact(settings, TABLE, 1)
+            assert there(settings) == sorted(truth.items())
+
+
+def test_whole_rows_are_kept(settings: Settings) -> None:
+    """Every column, types and nulls included."""
+    first, second, third = ((name, "USDT", NOON_US) for name in ("BTC", "ETH", "SOL"))
+    put(settings, 1, [], {first: 1, second: 2, third: 3})
+    before = lake.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
+    put(settings, 2, [second], {})
+    after = lake.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
+    assert after.equals(before.take([0, 2]))
+
+
+def test_only_files_that_hold_a_row_are_written_anew(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [("BTC", "USDT", NOON_US + number * MINUTE_US) for number in range(4)]
+    places.append(("BTC", "USDT", NOON_US + DAY_US))
+    for number, place in enumerate(places):
+        put(settings, number, [], {place: number, ("ETH", "USDT", place[2]): 7})
+    looked: list[str] = []
+    original = replacement._holds
+
+    def look(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
+        looked.append(path)
+        return original(settings, table, path, wanted)
+
+    monkeypatch.setattr(replacement, "_holds", look)
+    before = set(lake.open_table(settings, TABLE).file_uris())
+    put(settings, 9, [places[2], ("SOL", "USDT", NOON_US + DAY_US)], {places[2]: 200})
+    after = set(lake.open_table(settings, TABLE).file_uris())
+    assert len(looked) == 3  # the third and the fourth minute, and the other day
+    assert len(before - after) == len(after - before) == 1
+    log = (
+        Path(lake.table_uri(settings, TABLE)) / "_delta_log" / f"{lake.open_table(settings, TABLE).version():020}.json"
+    )
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    (removed,) = (action["remove"] for action in actions if "remove" in action)
+    assert removed["dataChange"]
+    assert removed["partitionValues"] == {"bar_date": "2026-11-01"}
+    assert removed["size"] > 0
+
+
+def test_a_file_without_statistics_is_looked_through(settings: Settings) -> None:
+    """It is of another writer, and older than one of the columns."""
+    place, stays = (("BTC", quote, NOON_US) for quote in ("USDT", "EUR"))
+    put(settings, 1, [], {("ETH", "USDT", NOON_US): 1})
+    folder = Path(lake.table_uri(settings, TABLE)) / "bar_date=2026-11-01"
+    pq.write_table(rows({place: 5, stays: 5}).drop_columns(["bar_date", "spread_bps"]), folder / "other.parquet")
+    size = (folder / "other.parquet").stat().st_size
+    opened = lake.open_table(settings, TABLE)
+    added = AddAction("bar_date=2026-11-01/other.parquet", size, {"bar_date": "2026-11-01"}, 0, True, "{}")
+    opened.create_write_transaction([added], "append", opened.schema(), ["bar_date"])
+    put(settings, 2, [place], {place: 6})
+    assert there(settings) == [(stays, 5), (place, 6), (("ETH", "USDT", NOON_US), 1)]
+    (null,) = lake.sql(settings, "SELECT * FROM t WHERE spread_bps IS NULL", t=TABLE).to_pylist()
+    assert (null["base"], null["quote"]) == ("BTC", "EUR")
+
+
+def test_somebody_elses_commit_in_between_is_an_error_and_changes_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ("BTC", "USDT", NOON_US)
+    put(settings, 1, [], {place: 1})
+    original = replacement._holds
+
+    def meet(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
+        other = DeltaTable(lake.table_uri(settings, TABLE))
+        other.delete(commit_properties=CommitProperties(max_commit_retries=0))
+        return original(settings, table, path, wanted)
+
+    monkeypatch.setattr(replacement, "_holds", meet)
+    with pytest.raises(RetriableError, match="gold/spreads_1m took somebody else's commit"):
+        put(settings, 2, [place], {place: 2})
+    assert there(settings) == []
+    folder = Path(lake.table_uri(settings, TABLE)) / "bar_date=2026-11-01"
+    assert len(list(folder.glob("*.parquet"))) == 1  # the one that was deleted; what was begun is gone
+    assert utc(NOON_US).date().isoformat() in str(folder)
