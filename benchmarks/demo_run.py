@@ -26,6 +26,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.lake import row_count
 from lakehouse.ports import free_port
 from lakehouse.settings import Settings, load_settings
+from lakehouse.streams.gateway import SERVER
 from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
 
 #: Seconds for the first bars: a cold JVM and a cold Dagster, on a machine that may be busy.
@@ -41,7 +42,7 @@ PARTS = ("ingest", "streams", "broker", "dagster", "simulator")
 WORDS = (
     ("simulate", "simulator"),
     ("kafka.Kafka", "broker"),
-    ("org.apache.spark.deploy.SparkSubmit", "streams"),
+    (SERVER, "streams"),
 )
 
 
@@ -172,7 +173,7 @@ def _part_of(process: psutil.Process) -> str:
         if word in words:
             return part
     below = {word for child in process.children() for word in child.cmdline()}
-    if "org.apache.spark.deploy.SparkSubmit" in below:
+    if SERVER in below:
         return "streams"
     return "ingest" if _has_kafka_threads(process) else "dagster"
 

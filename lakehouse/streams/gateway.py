@@ -22,6 +22,9 @@ from pathlib import Path
 from lakehouse.errors import RetriableError
 from lakehouse.jars import spark_jars
 
+#: The class that the JVM runs.
+SERVER = "org.apache.spark.api.python.PythonGatewayServer"
+
 #: Jars of pyspark that no stream and no rebuild needs, by the beginnings of their names.
 LEFT_OUT = ("spark-mllib_", "spark-mllib-local_", "spark-graphx_")
 
@@ -76,7 +79,7 @@ class Jvm:
                 f"-Xmx{memory}",
                 *options,
                 *MODULE_OPTIONS,
-                "org.apache.spark.api.python.PythonGatewayServer",
+                SERVER,
             ],
             stdin=subprocess.PIPE,
             env={
