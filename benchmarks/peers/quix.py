@@ -6,7 +6,6 @@ Bronze, no Silver, no deduplication; the key is the symbol, so the venues share 
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +13,6 @@ from quixstreams import Application
 from quixstreams.models import TopicConfig
 
 from benchmarks.peers.task import Task, task
-
-#: The library's own line for every processed message would be most of the work.
-LOG_LEVEL = logging.WARNING
 
 #: A bar's message has the time of its window, long ago: the broker's retention of 7 days would remove it at once.
 KEEP = TopicConfig(num_partitions=1, replication_factor=1, extra_config={"retention.ms": "-1"})
@@ -68,7 +64,6 @@ def run(wanted: Task) -> None:
         auto_offset_reset="earliest",
         state_dir=str(wanted.out / "state"),
         on_message_processed=bounded,
-        loglevel=LOG_LEVEL,
     )
     trades = app.topic(wanted.topic, value_deserializer="json", timestamp_extractor=event_time)
     bars = app.topic(wanted.step, value_serializer="json", config=KEEP)
