@@ -16,7 +16,7 @@ from lakehouse.broker import offset_ranges
 from lakehouse.broker.offset_ranges import MessagesLostError, OffsetRange, OffsetRangeReader, Run
 from lakehouse.settings import Settings
 from lakehouse.streams.materialize import materialize
-from lakehouse.streams.message_reader import Reader, first_batch
+from lakehouse.streams.message_reader import Reader, first_messages
 from lakehouse.tables import BRONZE_MESSAGES
 from tests.messages import send, trades
 from tests.test_offset_ranges import delete_before
@@ -101,9 +101,12 @@ def test_a_batch_holds_its_ranges_whatever_was_read_ahead(
     assert values(reader.read(ranges)) == truth(*ranges)
     left = [OffsetRange(topic, 0, 600 if first == 0 else first, end), OffsetRange(topic, 1, 250, COUNT)]
     assert asked[1] == [one for one in left if one.first < one.end]
+    behind = [OffsetRange(topic, 0, end, COUNT)] if end < COUNT else []
+    assert values(reader.read(behind)) == truth(*behind)
+    assert asked[2] == [one._replace(first=max(end, 600 if first == 0 else end)) for one in behind]
     again = [OffsetRange(topic, 0, 0, 5)]
     assert values(reader.read(again)) == truth(*again)
-    assert asked[2] == again
+    assert asked[3] == again
     reader.close()
 
 
@@ -156,7 +159,7 @@ def test_a_reader_that_nobody_asks_ends(kafka_settings: Settings, topic: str) ->
 def test_a_long_catch_up_begins_with_what_was_read_ahead(
     spark: SparkSession, kafka_settings: Settings, asked: list[list[OffsetRange]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is read ahead is what Spark's first batch holds; every offset is in the table once."""
+    """What is read ahead is what Spark's first batches hold; batches are equal; every offset is in the table once."""
     original = Reader.read
 
     def read_late(self: Reader, ranges: Sequence[OffsetRange]) -> Iterator[pa.Table]:
@@ -167,9 +170,11 @@ def test_a_long_catch_up_begins_with_what_was_read_ahead(
     settings = kafka_settings.model_copy(update={"max_offsets_per_trigger": 500})
     send(settings, settings.topic_trades, trades(1_201, seed=1))
     materialize(settings)
-    ahead, first = asked[:2]
-    assert sum(one.end - one.first for one in ahead) in range(500 - len(ahead), 501)
-    assert sum(one.end - one.first for one in first) <= len(ahead)  # but for rounding, all of it was there
+    ahead, first, second, third = asked
+    assert sum(one.end - one.first for one in ahead) in range(2 * 401 - len(ahead), 2 * 401 + 1)
+    for behind in (first, second):  # but for rounding, all of it was there
+        assert sum(one.end - one.first for one in behind) <= len(ahead)
+    assert sum(one.end - one.first for one in third) in range(390, 410)
     rows = lake.sql(settings, 'SELECT "partition", "offset" FROM t', t=BRONZE_MESSAGES).to_pylist()
     for partition in {row["partition"] for row in rows}:
         offsets = sorted(row["offset"] for row in rows if row["partition"] == partition)
@@ -177,15 +182,15 @@ def test_a_long_catch_up_begins_with_what_was_read_ahead(
     assert len(rows) == 1_201
 
 
-def test_the_first_batch_is_shared_out_by_what_there_is() -> None:
+def test_the_first_messages_is_shared_out_by_what_there_is() -> None:
     end = {"trades": {"0": 100, "1": 300, "2": 0}, "events": {"0": 10}}
-    assert first_batch({}, end, 41) == [
+    assert first_messages({}, end, 41) == [
         OffsetRange("trades", 0, 0, 10),
         OffsetRange("trades", 1, 0, 30),
         OffsetRange("events", 0, 0, 1),
     ]
-    assert first_batch({"trades": {"0": 90, "1": 300}}, end, 500) == [
+    assert first_messages({"trades": {"0": 90, "1": 300}}, end, 500) == [
         OffsetRange("trades", 0, 90, 100),
         OffsetRange("events", 0, 0, 10),
     ]
-    assert first_batch(end, end, 500) == []
+    assert first_messages(end, end, 500) == []

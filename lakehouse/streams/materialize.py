@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from types import TracebackType
@@ -14,7 +15,7 @@ from lakehouse.errors import LakehouseError, LeaseHeldError
 from lakehouse.ledger import standalone_run_id
 from lakehouse.settings import Settings
 from lakehouse.streams.lease import Lease
-from lakehouse.streams.message_reader import Reader, first_batch
+from lakehouse.streams.message_reader import Reader, first_messages
 from lakehouse.streams.progress import (
     LayerCounter,
     TableProgress,
@@ -33,6 +34,9 @@ from lakehouse.streams.unfinished import require_finished
 #: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
 WAIT_POLL_SECONDS = 1.0
 
+#: Batches whose messages are read, at most, while the session starts.
+AHEAD_BATCHES = 2
+
 
 def materialize(
     settings: Settings, layers: tuple[str, ...] = LAYERS, run_id: str | None = None, timeout: float = 3600.0
@@ -49,9 +53,11 @@ def materialize(
     if _is_free(settings, layers[0]):
         expect_session(settings)
     reader = Reader(settings)
-    is_long = _is_long(settings, layers)
+    lag = _messages_to_come(settings, layers)
+    is_long = lag > settings.max_offsets_per_trigger
     if is_long:
-        reader.read_ahead(_next_messages(settings))
+        settings = _in_equal_batches(settings, lag)
+        reader.read_ahead(_next_messages(settings, AHEAD_BATCHES))
     with contextlib.closing(reader), _Followers(settings, layers[1:] if is_long else (), run_id) as followers:
         for layer in layers:
             counter, is_done = followers.end(layer, timeout)
@@ -105,12 +111,18 @@ class _Followers:
             self._runners.pop(layer).stop(timeout=30.0, grace=30.0)
 
 
-def _is_long(settings: Settings, layers: tuple[str, ...]) -> bool:
-    """Whether Bronze is more than a batch behind, with layers to follow it: below that, a start at once costs more."""
+def _messages_to_come(settings: Settings, layers: tuple[str, ...]) -> int:
+    """Messages that Bronze is behind, where there are layers to follow it; else 0, as a start at once costs more."""
     if layers[:1] != ("bronze",) or len(layers) == 1:
-        return False
+        return 0
     prepare(settings, ("bronze",))
-    return (source_lag(settings, "bronze") or 0) > settings.max_offsets_per_trigger
+    return source_lag(settings, "bronze") or 0
+
+
+def _in_equal_batches(settings: Settings, messages: int) -> Settings:
+    """With no more messages a batch than are set, and no small rest that all three layers take one after the other."""
+    batches = math.ceil(messages / settings.max_offsets_per_trigger)
+    return settings.model_copy(update={"max_offsets_per_trigger": math.ceil(messages / batches)})
 
 
 def _is_free(settings: Settings, layer: str) -> bool:
@@ -122,9 +134,10 @@ def _is_free(settings: Settings, layer: str) -> bool:
         return False
 
 
-def _next_messages(settings: Settings) -> list[OffsetRange]:
-    """What Bronze's next batch will hold. Raises BrokerUnavailableError."""
-    return first_batch(last_position(settings, "bronze") or {}, kafka_end(settings), settings.max_offsets_per_trigger)
+def _next_messages(settings: Settings, batches: int) -> list[OffsetRange]:
+    """What Bronze's next batches will hold. Raises BrokerUnavailableError."""
+    most = batches * settings.max_offsets_per_trigger
+    return first_messages(last_position(settings, "bronze") or {}, kafka_end(settings), most)
 
 
 def _bring_up_to_date(

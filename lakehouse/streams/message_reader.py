@@ -38,7 +38,7 @@ class Reader:
         self._is_closed = False
 
     def read_ahead(self, ranges: Sequence[OffsetRange]) -> None:
-        """Begin to read what the first batch will probably ask for, beside whatever its caller does until then."""
+        """Begin to read what the first batches will probably ask for, beside whatever its caller does until then."""
         self._ahead = _ReadAhead(self._settings.bootstrap(), ranges)
 
     def close(self) -> None:
@@ -57,7 +57,6 @@ class Reader:
         """
         if self._ahead is not None:
             rows, ranges = self._ahead.take(ranges)
-            self._ahead = None
             yield from rows
             del rows
         reader = self._reader or OffsetRangeReader(self._settings.bootstrap())
@@ -87,18 +86,25 @@ class _ReadAhead:
         threading.Thread(target=self._read, name="read-ahead", daemon=True).start()
 
     def take(self, ranges: Sequence[OffsetRange]) -> tuple[list[pa.Table], list[OffsetRange]]:
-        """Rows of the ranges that have been read, and the ranges that are left to read. Ends the reading."""
+        """Rows of the ranges that have been read, and the ranges that are left to read. Ends the reading.
+
+        What was read beyond the ranges is kept for the ranges behind them; all else is dropped.
+        """
         with self._guard:
             self._is_taken = True
             rows, self._rows = self._rows, {}
         found: list[pa.Table] = []
         left: list[OffsetRange] = []
         for topic, partition, first, end in ranges:
-            tables = rows.get((topic, partition), []) if self._first.get((topic, partition)) == first else []
-            for table in tables:
-                if first < end:
-                    found.append(table.slice(0, end - first))
-                    first += found[-1].num_rows
+            place = (topic, partition)
+            for table in rows.get(place, []) if self._first.get(place) == first else []:
+                part = table.slice(0, end - first)
+                first += part.num_rows
+                if part.num_rows:
+                    found.append(part)
+                if part.num_rows < table.num_rows:
+                    self._rows.setdefault(place, []).append(table.slice(part.num_rows))
+            self._first[place] = first
             if first < end:
                 left.append(OffsetRange(topic, partition, first, end))
         return found, left
@@ -113,8 +119,8 @@ class _ReadAhead:
                     self._rows.setdefault((run.topic, run.partition), []).append(rows)
 
 
-def first_batch(start: Offsets, end: Offsets, most: int) -> list[OffsetRange]:
-    """The ranges of the first `most` messages between two positions, as Spark shares them out, but for rounding.
+def first_messages(start: Offsets, end: Offsets, most: int) -> list[OffsetRange]:
+    """The ranges of the first `most` messages between two positions, as Spark shares a batch out, but for rounding.
 
     Source: Spark 4.2, `KafkaMicroBatchStream.rateLimit`: each partition by its part of what there is. A partition that
     `start` does not name begins at 0.
