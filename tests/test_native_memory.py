@@ -43,3 +43,16 @@ def heaps(limited: bool) -> int:
 def test_threads_share_two_heaps() -> None:
     assert heaps(limited=True) <= 2
     assert heaps(limited=False) > 2
+
+
+def test_arrow_takes_its_memory_from_them() -> None:
+    code = """
+import pyarrow as pa
+from lakehouse.streams.native_memory import limit_heaps
+limit_heaps()
+before = pa.system_memory_pool().bytes_allocated()
+held = pa.array(range(100_000))
+print(pa.default_memory_pool().backend_name, pa.system_memory_pool().bytes_allocated() - before >= 800_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["system", "True"], done.stderr

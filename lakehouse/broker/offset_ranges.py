@@ -139,12 +139,15 @@ def _newest_error(messages: list[Message], first: int | None) -> str | None:
 
 def _by_place(messages: list[Message]) -> dict[tuple[str, int], list[Message]]:
     """Messages by topic and partition, each place's in their order. They come in long runs of one place."""
-    places: dict[Any, list[Message]] = {}
+    places: dict[tuple[str, int], list[Message]] = {}
     start = 0
-    for place, run in groupby(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)):
-        end = start + len(list(run))
-        places.setdefault(place, []).extend(messages[start:end])
-        start = end
+    for topic, run in groupby(map(Message.topic, messages)):
+        first, count = start, len(list(run))
+        numbers: Any = np.fromiter(map(Message.partition, messages[first : first + count]), np.int64, count)
+        for length in [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), count]:
+            place = (str(topic), int(numbers[length - 1]))
+            places.setdefault(place, []).extend(messages[start : first + length])
+            start = first + length
     return places
 
 

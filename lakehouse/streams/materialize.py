@@ -121,8 +121,10 @@ def _messages_to_come(settings: Settings, layers: tuple[str, ...]) -> int:
 
 def _in_equal_batches(settings: Settings, messages: int) -> Settings:
     """With no more messages a batch than are set, and no small rest that all three layers take one after the other."""
-    batches = math.ceil(messages / settings.max_offsets_per_trigger)
-    return settings.model_copy(update={"max_offsets_per_trigger": math.ceil(messages / batches)})
+    most = settings.max_offsets_per_trigger
+    # Spark rounds the part of each partition down.
+    share = math.ceil(messages / math.ceil(messages / most)) + settings.topic_partitions + len(settings.topics)
+    return settings.model_copy(update={"max_offsets_per_trigger": min(most, share)})
 
 
 def _is_free(settings: Settings, layer: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +22,9 @@ from lakehouse.lag import Offsets
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES
 
-#: Kafka's own number of a timestamp's type, by confluent-kafka's.
-_TS_TYPES = {TIMESTAMP_NOT_AVAILABLE: -1, TIMESTAMP_CREATE_TIME: 0, TIMESTAMP_LOG_APPEND_TIME: 1}
+#: Kafka's own number of a timestamp's type, by confluent-kafka's, which are 0, 1 and 2.
+_TS_TYPES = np.empty(3, np.int32)
+_TS_TYPES[[TIMESTAMP_NOT_AVAILABLE, TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME]] = (-1, 0, 1)
 
 #: Topic and partition.
 _Place = tuple[str, int]
@@ -137,16 +139,17 @@ def first_messages(start: Offsets, end: Offsets, most: int) -> list[OffsetRange]
 
 def rows_of(run: Run) -> pa.Table:
     """Messages of one topic and partition as rows of bronze/messages. Kafka's milliseconds become microseconds."""
-    kinds, milliseconds = zip(*map(Message.timestamp, run.messages), strict=True)
-    at = pa.array(milliseconds, pa.timestamp("ms", tz="UTC"))
     count = len(run.messages)
+    # Half of this function's time, if the pairs are unzipped as Python's objects.
+    stamps = np.fromiter(chain.from_iterable(map(Message.timestamp, run.messages)), np.int64, 2 * count)
+    at = pa.array(stamps[1::2], pa.int64()).cast(pa.timestamp("ms", tz="UTC"))
     return pa.table(
         {
             "topic": pa.repeat(pa.scalar(run.topic, pa.string()), count),
             "partition": pa.repeat(pa.scalar(run.partition, pa.int32()), count),
             "offset": pa.array(np.arange(run.first, run.first + count)),
             "ts_kafka": at.cast(pa.timestamp("us", tz="UTC")),
-            "ts_type": pa.array([_TS_TYPES[kind] for kind in kinds], pa.int32()),
+            "ts_type": pa.array(_TS_TYPES[stamps[0::2]]),
             "key": pa.array(list(map(Message.key, run.messages)), pa.binary()),
             "value_raw": pa.array(list(map(Message.value, run.messages)), pa.binary()),
             "ingest_date": at.cast(pa.date32()),
