@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lakehouse.errors import RetriableError
@@ -66,3 +67,21 @@ print("taken")
     environment = os.environ | settings_factory().environment()
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert run.stdout.strip() == "taken", run.stderr
+
+
+@pytest.mark.parametrize("ending", ["", "raise SystemExit(3)", "raise ValueError"])
+def test_a_jvm_that_gets_no_session_does_not_outlive_its_process(
+    settings_factory: SettingsFactory, tmp_path: Path, ending: str
+) -> None:
+    """As where the broker is down, so that the start fails before there is a session."""
+    code = f"""
+from lakehouse.settings import load_settings
+from lakehouse.streams import session
+session.expect_session(load_settings())
+print(session._JVMS[0].process.pid, flush=True)
+{ending}
+"""
+    environment = os.environ | settings_factory().environment() | {"TMPDIR": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert not psutil.pid_exists(int(run.stdout)), run.stderr
+    assert not list(tmp_path.glob("lakehouse-jvm-*"))

@@ -11,11 +11,13 @@ Source: Spark 4.2, `org.apache.spark.api.python.PythonGatewayServer` (what `spar
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,8 +71,8 @@ class Jvm:
 
     def __init__(self, java: Path, memory: str, options: Sequence[str]) -> None:
         """`memory` is the largest heap in Java's words (`1g`)."""
-        self._folder = tempfile.TemporaryDirectory(prefix="lakehouse-jvm-")
-        self._answer = Path(self._folder.name) / "answer"
+        self._folder = tempfile.mkdtemp(prefix="lakehouse-jvm-")
+        self._answer = Path(self._folder) / "answer"
         self.process = subprocess.Popen(
             [
                 str(java),
@@ -90,11 +92,16 @@ class Jvm:
             # Ctrl-C is for us; we end the queries first, and the JVM with them.
             preexec_fn=_ignore_interrupts if os.name == "posix" else None,
         )
+        # Until it has answered it does not look at the pipe, and without the folder it never does.
+        self._unasked = weakref.finalize(self, _end_unasked, self.process, self._folder)
 
     def offer(self) -> dict[str, str]:
         """The environment variables by which pyspark finds it; once. Raises RetriableError where it does not answer."""
-        with self._folder:
+        try:
             port, secret = self._read(self._answer)
+        finally:
+            self._unasked.detach()
+            shutil.rmtree(self._folder, ignore_errors=True)
         return {_PORT: str(port), _SECRET: secret}
 
     def end(self, timeout: float) -> None:
@@ -133,6 +140,15 @@ def _spark_home() -> Path:
     import pyspark
 
     return Path(pyspark.__file__).parent
+
+
+def _end_unasked(process: subprocess.Popen[bytes], folder: str) -> None:
+    """Of a JVM for which there was no session after all."""
+    process.kill()
+    if process.stdin is not None:
+        process.stdin.close()
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ignore_interrupts() -> None:

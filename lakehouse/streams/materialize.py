@@ -50,13 +50,15 @@ def materialize(
     layers = require_layers(layers)
     run_id = run_id or standalone_run_id()
     result: dict[str, TableProgress] = {}
-    if _is_free(settings, layers[0]):
+    is_ours = _is_free(settings, layers[0])
+    if is_ours:
         expect_session(settings)
     reader = Reader(settings)
     lag = _messages_to_come(settings, layers)
     is_long = lag > settings.max_offsets_per_trigger
     if is_long:
         settings = _in_equal_batches(settings, lag)
+    if is_long and is_ours:
         reader.read_ahead(_next_messages(settings, AHEAD_BATCHES))
     with contextlib.closing(reader), _Followers(settings, layers[1:] if is_long else (), run_id) as followers:
         for layer in layers:
