@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from deltalake import Transaction
-from deltalake.exceptions import CommitFailedError
 
 from lakehouse import lake
 from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.broker.topics import end_offsets
-from lakehouse.errors import RetriableError
 from lakehouse.lag import Offsets
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_plan
@@ -115,11 +113,4 @@ def _append(messages: Iterator[pa.Table], settings: Settings, transaction: Trans
     with BulkAppend(settings, BRONZE_MESSAGES) as append:
         for rows in messages:
             append.add(rows)
-        try:
-            append.commit(transaction)
-        except CommitFailedError as error:
-            raise RetriableError(
-                f"{BRONZE_MESSAGES.path} took somebody else's commit in the place of this batch's ({error})",
-                "one writer",
-                "stop the other one; this one can be started again",
-            ) from None
+        append.commit_alone(transaction)

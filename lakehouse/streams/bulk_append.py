@@ -27,9 +27,11 @@ import pyarrow.compute as pc
 import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, Transaction
+from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from lakehouse import lake
+from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.streams.handover import HANDOVER
 from lakehouse.tables import Table
@@ -88,6 +90,17 @@ class BulkAppend:
             commit_properties=CommitProperties(app_transactions=[transaction], max_commit_retries=0),
         )
         self._committed = True
+
+    def commit_alone(self, transaction: Transaction) -> None:
+        """As `commit`, of a table that nobody else writes meanwhile. Raises RetriableError where somebody has."""
+        try:
+            self.commit(transaction)
+        except CommitFailedError as error:
+            raise RetriableError(
+                f"{self._table.path} took somebody else's commit in the place of this batch's ({error})",
+                "one writer",
+                "stop the other one; this one can be started again",
+            ) from None
 
     def __enter__(self) -> BulkAppend:
         return self

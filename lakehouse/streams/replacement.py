@@ -15,9 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError
 
-from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.streams.batch_files import read_chunks
 from lakehouse.streams.bulk_append import BulkAppend
@@ -45,14 +43,7 @@ def replace(settings: Settings, table: Table, gone: Places, rows: pa.Table, tran
                     append.add(chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone))))
                 append.remove(file.path, file.size, file.partition)
         append.add(rows)
-        try:
-            append.commit(transaction)
-        except CommitFailedError as error:
-            raise RetriableError(
-                f"{table.path} took somebody else's commit in the place of this batch's ({error})",
-                "one writer",
-                "stop the other one; this one can be started again",
-            ) from None
+        append.commit_alone(transaction)
 
 
 def _holds(settings: Settings, table: Table, path: str, wanted: Places) -> bool:
