@@ -12,6 +12,7 @@ SCENARIOS = {
     "growth": "benchmarks.growth",
     "latency": "benchmarks.latency",
     "disk": "benchmarks.disk",
+    "steps": "benchmarks.steps",
     "soak": "benchmarks.soak",
 }
 

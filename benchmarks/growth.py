@@ -4,8 +4,11 @@
 
 Ours only. One thing grows at a time, the others stay at the first value of their list. Every case has a broker and a
 lake of its own. History goes through the same pipeline before the clock starts: so many days, a few thousand trades
-each, over all symbols. Then the same increment, one day of trades, is produced and caught up in a new process, and
-that alone is measured: CPU seconds and wall seconds a trade, the start of the JVM included.
+each, over all symbols. Then the same increment is produced and caught up in a new process, and that alone is measured:
+CPU seconds and wall seconds a trade, the start of the JVM included.
+
+The increment's trades are spread over a day of event time. With 2,000 symbols on three venues nearly each of 1,000,000
+trades then has a bar of its own, so symbols also grow at `--rates`, trades a second of event time.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from benchmarks.machine import machine, machine_line
 HEADERS = (
     "Grows",
     "Trades",
+    "A second of event time",
     "Symbols a venue",
     "Days before",
     "Wall µs a trade",
@@ -33,19 +37,30 @@ HEADERS = (
 
 
 class Case(NamedTuple):
-    """One increment: `trades` in one day on top of `history` days."""
+    """One increment on top of `history` days: `trades` in one day, or so many `rate` a second of event time."""
 
     grows: str
     trades: int
     symbols: int
     history: int
+    rate: int | None = None
+
+    @property
+    def event_us(self) -> int:
+        """Event time of the increment, in microseconds."""
+        return DAY_US if self.rate is None else self.trades * 1_000_000 // self.rate
+
+    @property
+    def thing(self) -> tuple[str, int | None]:
+        """What its cost is compared within."""
+        return self.grows, self.rate
 
 
-def cases(trades: list[int], symbols: list[int], history: list[int]) -> list[Case]:
+def cases(trades: list[int], symbols: list[int], history: list[int], rates: list[int]) -> list[Case]:
     """One thing at a time; the first case of each thing is the same, and is run for each."""
     return [
         *(Case("trades", count, symbols[0], history[0]) for count in trades),
-        *(Case("symbols", trades[0], count, history[0]) for count in symbols),
+        *(Case("symbols", trades[0], count, history[0], rate) for rate in (None, *rates) for count in symbols),
         *(Case("history", trades[0], symbols[0], days) for days in history),
     ]
 
@@ -58,7 +73,7 @@ def main(arguments: list[str]) -> int:
     print(machine_line(), flush=True)
     records: list[dict[str, Any]] = []
     for number in range(1, options.runs + 1):
-        for case in cases(options.trades, options.symbols, options.history):
+        for case in cases(options.trades, options.symbols, options.history, options.rates):
             if options.only and case.grows not in options.only:
                 continue
             records.append({"round": number} | case._asdict() | measure(case, options.per_day, options.seed))
@@ -82,7 +97,7 @@ def measure(case: Case, per_day: int, seed: int) -> dict[str, Any]:
         fill(settings, tape.take(before, case.history * DAY_US))
         (cost,) = contenders.run_peer(PEERS["ours"], job)
         if cost.exit_code == 0:
-            fill(settings, tape.take(case.trades))
+            fill(settings, tape.take(case.trades, case.event_us))
             (cost,) = contenders.run_peer(PEERS["ours"], job)
         found = PEERS["ours"].count(job) if cost.exit_code == 0 else (None, None)
         expected = before + case.trades
@@ -98,17 +113,18 @@ def measure(case: Case, per_day: int, seed: int) -> dict[str, Any]:
 def table(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """A line a case; the last column is its CPU a trade divided by that of the first case of the same thing."""
     lines: list[tuple[str, ...]] = []
-    first: dict[str, float] = {}
+    first: dict[tuple[str, int | None], float] = {}
     for case in dict.fromkeys(Case(*(record[name] for name in Case._fields)) for record in records):
         of_case = [record for record in records if tuple(record[name] for name in Case._fields) == case]
         good = [record for record in of_case if not record["error"]]
-        place = (case.grows, f"{case.trades:,}", f"{case.symbols:,}", f"{case.history:,}")
+        rate = case.trades * 1_000_000 / case.event_us
+        place = (case.grows, f"{case.trades:,}", f"{rate:,.0f}", f"{case.symbols:,}", f"{case.history:,}")
         wall = spread(record["seconds"] / case.trades * 1e6 for record in good)
         cpu = spread(record["cpu_seconds"] / case.trades * 1e6 for record in good)
         if wall is None or cpu is None:
             lines.append((*place, f"failed: {of_case[0]['error']}", "", ""))
             continue
-        ratio = cpu.median / first.setdefault(case.grows, cpu.median)
+        ratio = cpu.median / first.setdefault(case.thing, cpu.median)
         lines.append((*place, report.spread_text(wall, ".1f"), report.spread_text(cpu, ".1f"), f"{ratio:.2f}"))
     return lines
 
@@ -122,6 +138,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--trades", type=_numbers, default=[1_000_000, 5_000_000, 20_000_000])
     parser.add_argument("--symbols", type=_numbers, default=[10, 200, 2_000], help="on each of three venues")
     parser.add_argument("--history", type=_numbers, default=[1, 30, 365], help="days before")
+    parser.add_argument("--rates", type=_numbers, default=[1_000, 10_000], help="trades a second as symbols grow")
     parser.add_argument("--per-day", type=int, default=5_000, help="trades in each day before (default 5000)")
     parser.add_argument("--only", type=lambda text: text.split(","), help="trades, symbols, history: some of them")
     parser.add_argument("--runs", type=int, default=1)

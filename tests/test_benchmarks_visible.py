@@ -64,11 +64,13 @@ def test_a_percentile_is_a_value_that_occurred() -> None:
 
 
 def test_growth_changes_one_thing_at_a_time() -> None:
-    assert cases([1, 5], [10, 200], [1, 30]) == [
+    assert cases([1, 5], [10, 200], [1, 30], [1_000]) == [
         Case("trades", 1, 10, 1),
         Case("trades", 5, 10, 1),
         Case("symbols", 1, 10, 1),
         Case("symbols", 1, 200, 1),
+        Case("symbols", 1, 10, 1, 1_000),
+        Case("symbols", 1, 200, 1, 1_000),
         Case("history", 1, 10, 1),
         Case("history", 1, 10, 30),
     ]
@@ -80,7 +82,7 @@ def test_growth_is_told_per_trade_and_against_the_first_case() -> None:
         return {"round": 1} | case._asdict() | {"seconds": 2 * cpu, "cpu_seconds": cpu, "error": error}
 
     lines = table([record(1_000_000, 10.0), record(5_000_000, 100.0), record(20_000_000, 1.0, "out of memory")])
-    assert [line[4:] for line in lines] == [
+    assert [line[5:] for line in lines] == [
         ("20.0", "10.0", "1.00"),
         ("40.0", "20.0", "2.00"),
         ("failed: out of memory", "", ""),
