@@ -112,7 +112,8 @@ def _replacement(settings: Settings, days: int, repeats: int) -> Step:
     if there != days * 240 + 10 * SYMBOLS:
         raise AssertionError(f"found {there} rows; expected the ones that were put in, each once")
     name = f"{SYMBOLS} bars change, {days} {'day' if days == 1 else 'days'} before them"
-    return Step(name, *(_spread(cost * 1e3 for cost in way) for way in costs), "ms a commit")
+    library, ours = (_spread(cost * 1e3 for cost in way) for way in costs)
+    return Step(name, library, ours, "ms a commit")
 
 
 def _append(settings: Settings, repeats: int) -> Step:
@@ -121,32 +122,31 @@ def _append(settings: Settings, repeats: int) -> Step:
     chunks = [rows.slice(start, CHUNK_ROWS) for start in range(0, rows.num_rows, CHUNK_ROWS)]
     versions = itertools.count(1)
 
-    def library(_: object) -> None:
+    def by_library(_: object) -> None:
         table = lake.open_table(settings, BRONZE_MESSAGES)
         reader = pa.RecordBatchReader.from_batches(
             rows.schema, (batch for chunk in chunks for batch in chunk.to_batches())
         )
         write_deltalake(table, reader, mode="append", commit_properties=_properties())
 
-    def ours(_: object) -> None:
+    def by_us(_: object) -> None:
         with BulkAppend(settings, BRONZE_MESSAGES) as append:
             for chunk in chunks:
                 append.add(chunk)
             append.commit_alone(Transaction(APP, next(versions)))
 
-    costs = _alternating(lambda: None, library, ours, repeats)
-    return Step(
-        f"{BATCH_ROWS:,} messages into Bronze",
-        *(_spread(cost / BATCH_ROWS * 1e6 for cost in way) for way in costs),
-        "µs a message",
-    )
+    costs = _alternating(lambda: None, by_library, by_us, repeats)
+    library, ours = (_spread(cost / BATCH_ROWS * 1e6 for cost in way) for way in costs)
+    return Step(f"{BATCH_ROWS:,} messages into Bronze", library, ours, "µs a message")
 
 
 def _alternating(
     make: Callable[[], Any], library: Callable[[Any], None], ours: Callable[[Any], None], repeats: int
 ) -> tuple[list[float], list[float]]:
-    """CPU seconds of both ways in turn, each with something new that is made off the clock; the first of each is left
-    out: it loads code."""
+    """CPU seconds of both ways in turn, each with something new that is made off the clock.
+
+    The first of each is left out: it loads code.
+    """
     costs: tuple[list[float], list[float]] = [], []
     for _ in range(repeats + 1):
         for way, found in zip((library, ours), costs, strict=True):
@@ -203,7 +203,7 @@ def _messages(count: int) -> pa.Table:
         "partition": pa.repeat(pa.scalar(0, pa.int32()), count),
         "offset": pa.array(np.arange(count)),
         "ts_kafka": pa.repeat(START, count),
-        "ts_type": pa.repeat("CreateTime", count),
+        "ts_type": pa.repeat(0, count),
         "key": pa.array(keys, pa.binary()),
         "value_raw": pa.array(values, pa.binary()),
         "ingest_date": pa.repeat(START.date(), count),

@@ -87,3 +87,17 @@ def test_growth_is_told_per_trade_and_against_the_first_case() -> None:
         ("40.0", "20.0", "2.00"),
         ("failed: out of memory", "", ""),
     ]
+
+
+def test_growth_compares_symbols_within_a_rate() -> None:
+    def record(symbols: int, rate: int | None, cpu: float) -> dict[str, Any]:
+        case = Case("symbols", 1_000_000, symbols, 1, rate)
+        return {"round": 1} | case._asdict() | {"seconds": cpu, "cpu_seconds": cpu, "error": ""}
+
+    lines = table([record(10, None, 10.0), record(200, None, 30.0), record(10, 1_000, 20.0), record(200, 1_000, 30.0)])
+    assert [(line[2], line[-1]) for line in lines] == [
+        ("12", "1.00"),
+        ("12", "3.00"),
+        ("1,000", "1.00"),
+        ("1,000", "1.50"),
+    ]

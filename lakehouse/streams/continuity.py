@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pyarrow as pa
 from deltalake import write_deltalake
@@ -105,7 +105,7 @@ def write_anew(settings: Settings, trades_version: int, words: Mapping[Key, News
 
 def _write(settings: Settings, segments: Mapping[Key, Sequence[Segment]], trades_version: int) -> None:
     rows = [
-        {"venue": venue, "symbol": symbol, **asdict(segment), "trades_version": trades_version}
+        {"venue": venue, "symbol": symbol, **vars(segment), "trades_version": trades_version}
         for (venue, symbol), ranges in sorted(segments.items())
         for segment in ranges
     ]

@@ -23,7 +23,7 @@ def limit_heaps() -> None:
     """From now on threads share MOST_HEAPS heaps. Of a process that runs streams; nothing where there is no glibc.
 
     Arrow's memory comes from them too. Its own allocator, mimalloc, gives pages back and takes them again with each
-    batch: a catch-up of 5,000,000 trades took 1 to 9 % longer with it, seven pairs of runs (docs/adr/0011).
+    batch, which a catch-up spent some percent of its time with (docs/adr/0011).
     """
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(OSError, AttributeError, TypeError):  # musl and macOS have no `mallopt`, Windows no `None`
