@@ -7,8 +7,8 @@ lake of its own. History goes through the same pipeline before the clock starts:
 each, over all symbols. Then the same increment is produced and caught up in a new process, and that alone is measured:
 CPU seconds and wall seconds a trade, the start of the JVM included.
 
-The increment's trades are spread over a day of event time. With 2,000 symbols on three venues nearly each of 1,000,000
-trades then has a bar of its own, so symbols also grow at `--rates`, trades a second of event time.
+The increment's trades are spread over a day of event time. With 2,000 symbols on three venues there is then more than
+one bar for two of 1,000,000 trades, so symbols also grow at `--rates`, trades a second of event time.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
     lines = table(records)
     report.show(lines, HEADERS, machine_line())
     if options.write_docs:
-        text = f"{options.per_day:,} trades in each day before, {options.runs} runs. {machine_line()}.\n\n"
+        text = f"{options.per_day:,} trades in each day before, {options.runs} run(s). {machine_line()}.\n\n"
         report.replace_block(ROOT / "docs" / "performance.md", "growth", text + report.markdown(lines, HEADERS))
     return 1 if any(record["error"] for record in records) else 0
 

@@ -90,7 +90,7 @@ class Reporter:
     def _evaluate_checks(self) -> None:
         results = run_checks(self._settings, self._checks, recent=True, run_id=self._context.run_id)
         for check, result in results:
-            log_event(self._context, check_evaluation(check, result, " (today's and yesterday's partitions)"))
+            log_event(self._context, check_evaluation(check, result, " (what came lately)"))
 
     def _report_ledger(self, ledger: Table) -> None:
         version = open_table(self._settings, ledger).version()

@@ -112,6 +112,20 @@ def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
     return found
 
 
+def source_start_since(settings: Settings, query: str, since: datetime) -> dict[str, Any] | None:
+    """Where the oldest batch that a query committed at a time or later had begun; None where there is none."""
+    rows = sql(
+        settings,
+        f"""
+        SELECT source_start FROM batches WHERE query = '{query}' AND committed_at >= {_literal(since)}
+            AND batch_date >= DATE '{since.date().isoformat()}'
+        ORDER BY committed_at, batch_id LIMIT 1
+        """,
+        batches=OPS_BATCHES,
+    ).to_pylist()
+    return _json_object(rows[0]["source_start"], "source_start") if rows else None
+
+
 def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
     """The newest batch of a query that ended at a source version; None where there is none."""
     newest = newest_batches(settings).get(query)
@@ -150,6 +164,14 @@ def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[
     if floor is not None and expected - {(verdict.table_path, verdict.check_name) for verdict in verdicts}:
         verdicts = _verdicts(settings, table, None)
     return verdicts
+
+
+def failed_last(settings: Settings, table_path: str, check_name: str) -> bool:
+    """Whether the last verdict of a check, if it is among the newest commits' ones, was that it failed."""
+    return any(
+        (verdict.table_path, verdict.check_name) == (table_path, check_name) and not verdict.passed
+        for verdict in newest_verdicts(settings, set())
+    )
 
 
 def _batch(row: dict[str, Any]) -> Batch:

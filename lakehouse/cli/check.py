@@ -17,7 +17,10 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
         ] = None,
         recent: Annotated[
-            bool, typer.Option("--recent", help="Only yesterday's and today's partitions (UTC).")
+            bool,
+            typer.Option(
+                "--recent", help="Messages and trades of the last minutes, bars of yesterday and today (UTC)."
+            ),
         ] = False,
     ) -> None:
         """Run all checks and record their verdicts in ops/checks. Exit code 1 where one fails."""

@@ -85,7 +85,7 @@ def conserved_by_lineage(settings: Settings, recent: bool) -> CheckResult:
     )
     since = None
     if recent:
-        since = recent_since(open_table(settings, BRONZE_MESSAGES, versions.bronze), silver.committed_at)
+        since = recent_since(settings, open_table(settings, BRONZE_MESSAGES, versions.bronze), silver.committed_at)
     accounts = account(settings, versions, since)
     figures: dict[str, Figure] = {
         "messages": sum(one.lineage.offsets.count() for one in accounts),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from lakehouse.holes import open_holes
 from lakehouse.lake import open_table, row_count
 from lakehouse.ledger import newest_batches
 from lakehouse.quality.ids import form_errors, ids_of_trades, present, read_ledger, unproved, unsaid
-from lakehouse.quality.model import CheckResult, Figure, always_a_verdict, count_of, recent_since
+from lakehouse.quality.model import CheckResult, Figure, always_a_verdict, count_of, where_arrived_lately
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
@@ -37,8 +35,8 @@ def ledger_matches(settings: Settings, recent: bool) -> CheckResult:
     said = sum(ids.count() for ids in present(ledger).values())
     trades = row_count(open_table(settings, SILVER_TRADES, version))
     if recent:
-        since = recent_since(open_table(settings, SILVER_TRADES, version), datetime.now(UTC))
-        there = ids_of_trades(settings, version, f"ts_kafka >= TIMESTAMP '{since.isoformat()}'")
+        lately = where_arrived_lately(settings, open_table(settings, SILVER_TRADES, version))
+        there = ids_of_trades(settings, version, lately)
         # A part of the trades can tell only this; the count tells the other.
         faults += unsaid(ledger, there)
         if said != trades:

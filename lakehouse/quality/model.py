@@ -17,8 +17,8 @@ from lakehouse.settings import Settings
 
 Figure = int | float | str
 
-#: Checks that follow each message look, where only the recent ones are asked for, at those that reached Kafka so long
-#: before the newest message: 300,000 at 1,000 trades/s, which take a second.
+#: Checks of messages and trades look, where only the recent ones are asked for, at those that reached Kafka so long
+#: before the newest message, at least: what a look costs depends on the rate, and not on how much there is.
 RECENT_MESSAGES = timedelta(minutes=5)
 
 
@@ -31,7 +31,8 @@ class CheckResult:
     figures: dict[str, Figure] = field(default_factory=dict)
 
 
-#: (settings, recent only) → verdict. Recent only: today's and yesterday's partitions, by UTC date.
+#: (settings, recent only) → verdict. Recent only: messages and trades of the last minutes; of what is made of them,
+#: today's and yesterday's partitions, by UTC date.
 Evaluate = Callable[[Settings, bool], CheckResult]
 
 
@@ -82,14 +83,24 @@ def where_recent(column: str, recent: bool) -> str:
     return f"{column} >= DATE '{first_recent_date().isoformat()}'" if recent else "TRUE"
 
 
-def recent_since(table: DeltaTable, at_most: datetime) -> datetime:
+def recent_span(settings: Settings) -> timedelta:
+    """How far back a recent look goes: over two intervals of a stream's reports, so that none is left out between."""
+    return max(RECENT_MESSAGES, timedelta(seconds=2 * settings.report_seconds))
+
+
+def where_arrived_lately(settings: Settings, table: DeltaTable) -> str:
+    """The SQL condition that keeps the rows of the last minutes of a table with Kafka's time."""
+    return f"ts_kafka >= TIMESTAMP '{recent_since(settings, table, datetime.now(UTC)).isoformat()}'"
+
+
+def recent_since(settings: Settings, table: DeltaTable, at_most: datetime) -> datetime:
     """The Kafka time from which a table's rows are the last minutes', by the statistics in its log.
 
     `at_most` bounds the newest row's time, should a producer's clock be ahead.
     """
     files = pa.table(table.get_add_actions(flatten=True))
     newest = pc.max(files["max.ts_kafka"]).as_py() if "max.ts_kafka" in files.column_names else None
-    return min(newest or at_most, at_most) - RECENT_MESSAGES
+    return min(newest or at_most, at_most) - recent_span(settings)
 
 
 def count_of(number: int, noun: str) -> str:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from lakehouse.lake import open_table, sql
-from lakehouse.quality.ids import TradeIds, ids_of_trades
-from lakehouse.quality.model import CheckResult, Figure, always_a_verdict, count_of, where_recent
+from deltalake import DeltaTable
+
+from lakehouse.lake import open_table, row_count, sql
+from lakehouse.ledger import failed_last
+from lakehouse.quality.ids import TradeIds, ids_of_trades, present, read_ledger
+from lakehouse.quality.model import (
+    CheckResult,
+    Figure,
+    always_a_verdict,
+    count_of,
+    where_arrived_lately,
+    where_recent,
+)
 from lakehouse.quarantine import open_quarantine
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
@@ -12,9 +22,15 @@ from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
 @always_a_verdict
 def key_unique(settings: Settings, recent: bool) -> CheckResult:
-    """No (venue, symbol, trade_id) twice. Recent only: none twice within the recent event dates."""
-    version = open_table(settings, SILVER_TRADES).version()
-    where = where_recent("event_date", recent)
+    """No (venue, symbol, trade_id) twice.
+
+    Recent only: none twice within the last minutes, and as many rows in all as the ledger knows different ids; where
+    there are not, none twice within the recent event dates.
+    """
+    table = open_table(settings, SILVER_TRADES)
+    version = table.version()
+    lately = recent and _as_many_as_ids(settings, table)
+    where = where_arrived_lately(settings, table) if lately else where_recent("event_date", recent)
     trades = ids_of_trades(settings, version, where)
     double_keys = _double_keys(settings, trades, version, where) if trades.surplus else 0
     figures: dict[str, Figure] = {
@@ -30,6 +46,11 @@ def key_unique(settings: Settings, recent: bool) -> CheckResult:
             figures,
         )
     return CheckResult(True, f"Every trade is there once: {count_of(trades.rows, 'row')}.", figures)
+
+
+def _as_many_as_ids(settings: Settings, trades: DeltaTable) -> bool:
+    """Whether silver/trades has a row for each id of its ledger, by both tables' counts; no row of it is read."""
+    return row_count(trades) == sum(ids.count() for ids in present(read_ledger(settings)).values())
 
 
 def _double_keys(settings: Settings, trades: TradeIds, version: int, where: str) -> int:
@@ -51,16 +72,21 @@ def _double_keys(settings: Settings, trades: TradeIds, version: int, where: str)
 
 @always_a_verdict
 def prices_and_sizes_positive(settings: Settings, recent: bool) -> CheckResult:
-    """Every price and every size is above zero."""
+    """Every price and every size is above zero.
+
+    Recent only: those of the last minutes; where one was not the last time, those of the recent event dates.
+    """
+    table = open_table(settings, SILVER_TRADES)
+    lately = recent and not failed_last(settings, SILVER_TRADES.path, "prices_and_sizes_positive")
     row = sql(
         settings,
         f"""
         SELECT count(*) AS rows,
                count(*) FILTER (WHERE (price > 0) IS NOT TRUE) AS bad_prices,
                count(*) FILTER (WHERE (size > 0) IS NOT TRUE) AS bad_sizes
-        FROM trades WHERE {where_recent("event_date", recent)}
+        FROM trades WHERE {where_arrived_lately(settings, table) if lately else where_recent("event_date", recent)}
         """,
-        trades=SILVER_TRADES,
+        trades=table,
     ).to_pylist()[0]
     figures = {"rows": row["rows"], "bad_prices": row["bad_prices"], "bad_sizes": row["bad_sizes"]}
     if row["bad_prices"] or row["bad_sizes"]:
