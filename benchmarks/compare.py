@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import shutil
 import sys
 import time
@@ -18,7 +19,8 @@ from benchmarks.data import DAY_US, VENUES, Tape
 from benchmarks.figures import Run
 from benchmarks.home import RESULTS, ROOT, bench_home, fill
 from benchmarks.machine import machine, machine_line
-from lakehouse.settings import Settings
+from lakehouse.broker.topics import ensure_topics
+from lakehouse.settings import Settings, load_settings
 
 #: At thousands of messages a second the whole topic would take tens of minutes in each round.
 QUIX_MESSAGES = 200_000
@@ -36,9 +38,12 @@ def main(arguments: list[str]) -> int:
     runs: list[Run] = []
     with bench_home() as settings:
         messages = fill_topic(settings, options)
+        first = min(messages, options.quix_trades)
+        part = fill_part(settings, first, options) if any(PEERS[name].bounded for name in options.peers) else settings
         for number in range(1, options.runs + 1):
             for name in options.peers:
-                runs.append(one(PEERS[name], number, settings, messages, options, folder))
+                of_peer = (part, first) if PEERS[name].bounded else (settings, messages)
+                runs.append(one(PEERS[name], number, *of_peer, options, folder))
                 report.write_runs(folder, about, runs)  # What is done stays, whatever comes.
     lines = report.comparison(runs)
     title = f"{options.trades:,} trades, {options.runs} rounds\n{machine_line()}"
@@ -52,26 +57,38 @@ def main(arguments: list[str]) -> int:
 
 def fill_topic(settings: Settings, options: argparse.Namespace) -> int:
     """Returns the number of messages."""
-    tape = Tape(options.seed, options.symbols, VENUES, options.raw, options.duplicates)
+    tape = _tape(options)
     messages, seconds = fill(settings, tape.take(options.trades, options.days * DAY_US))
     print(f"topic: {messages:,} messages, {tape.repeats:,} of them repeats, in {seconds:.1f} s", flush=True)
     return messages
 
 
+def fill_part(settings: Settings, messages: int, options: argparse.Namespace) -> Settings:
+    """Put the first messages into a topic of their own; the settings with that topic."""
+    topic = f"{settings.topic_trades}.first"
+    part = load_settings(home=settings.home, bootstrap_servers=settings.bootstrap(), topic_trades=topic)
+    ensure_topics(part)
+    fill(part, itertools.islice(_tape(options).take(options.trades, options.days * DAY_US), messages))
+    return part
+
+
+def _tape(options: argparse.Namespace) -> Tape:
+    return Tape(options.seed, options.symbols, VENUES, options.raw, options.duplicates)
+
+
 def one(peer: Peer, number: int, settings: Settings, messages: int, options: argparse.Namespace, folder: Path) -> Run:
-    """One peer in one round."""
-    part = min(messages, options.quix_trades) if peer.bounded else messages
+    """One peer in one round, on the topic of trades that its settings name."""
     out = settings.home / f"{peer.name}-{number}"
     out.mkdir()
-    job = Job(settings, part, out, folder, options.loop_batch)
+    job = Job(settings, messages, out, folder, options.loop_batch)
     costs = contenders.run_peer(peer, job)
     failed = costs[-1].exit_code != 0
     counts = (None, None) if failed else peer.count(job)
     run = Run(
         number,
         peer.name,
-        options.trades if part == messages else part,
-        part,
+        messages if peer.bounded else options.trades,
+        messages,
         sum(cost.seconds for cost in costs),
         sum(cost.cpu_seconds for cost in costs),
         max(cost.peak_rss for cost in costs),
@@ -95,16 +112,17 @@ def publish(runs: list[Run], lines: list[tuple[str, ...]], options: argparse.Nam
 
     plots.compare(runs, folder / "peers.svg")
     if options.write_docs:
-        plots.compare(runs, ROOT / "docs" / "images" / "performance-peers.svg")
+        picture = f"images/performance-{options.block}.svg"
+        plots.compare(runs, ROOT / "docs" / picture)
         text = (
             f"{options.trades:,} trades in {max(run.messages for run in runs):,} messages, "
             f"{options.symbols} symbols on {len(VENUES)} venues, raw {options.raw}, seed {options.seed}, "
             f"{options.runs} rounds, "
             f"{dt.datetime.now(dt.UTC):%d %B %Y}.\n{machine_line()}.\n\n"
             + report.markdown(lines, report.HEADERS)
-            + "\n\n![Trades per second of each peer](images/performance-peers.svg)"
+            + f"\n\n![Trades per second of each peer]({picture})"
         )
-        report.replace_block(ROOT / "docs" / "performance.md", "peers", text)
+        report.replace_block(ROOT / "docs" / "performance.md", options.block, text)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -121,6 +139,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--loop-batch", type=int, default=LOOP_BATCH, help="messages the loop takes at once")
     parser.add_argument("--quix-trades", type=int, default=QUIX_MESSAGES, help="first messages that quix gets")
     parser.add_argument("--write-docs", action="store_true", help="put table and plot into docs/performance.md")
+    parser.add_argument("--block", default="peers", help="which table of docs/performance.md (default peers)")
     options = parser.parse_args(arguments)
     options.peers = [name.strip() for name in options.peers.split(",") if name.strip()]
     for name in options.peers:

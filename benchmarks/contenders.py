@@ -51,14 +51,14 @@ class Peer:
     title: str
     processes: tuple[tuple[str, str], ...]
     count: Callable[[Job], Counts]
-    bounded: bool = False  #: gets only the first messages of the topic
+    bounded: bool = False  #: gets a topic with the first of the messages only
 
 
 def run_peer(peer: Peer, job: Job) -> list[Cost]:
     """The cost of each process. Stops behind the first that fails; its words are in `logs`."""
     costs = []
     for module, step in peer.processes:
-        python = str(QUIX_PYTHON) if module == "quix" else sys.executable
+        python = str(QUIX_PYTHON) if module.startswith("quix") else sys.executable
         command = [python, "-m", f"benchmarks.peers.{module}"]
         if module != "ours":
             command += ["--bootstrap", job.settings.bootstrap(), "--topic", job.settings.topic_trades]
@@ -173,6 +173,13 @@ PEERS = {
         ),
         Peer("loop", "hand-written loop: confluent-kafka, polars, delta-rs; no guarantees", (("loop", ""),), _delta),
         Peer("quix", "Quix Streams, 1-minute bars only, Kafka to Kafka", (("quix", ""),), _topic, bounded=True),
+        Peer(
+            "quix-by-venue",
+            "the same with a bar per venue and symbol",
+            (("quix_by_venue", ""),),
+            _topic,
+            bounded=True,
+        ),
         Peer("consumer", "floor: a Python consumer that only counts", (("consumer", ""),), _nothing),
         Peer("noop", "floor: Spark from Kafka to nothing", (("spark_noop", "noop"),), _nothing),
     )

@@ -1,7 +1,8 @@
 """Quix Streams: 1-minute OHLCV per symbol with the library's own idiom, Kafka to Kafka.
 
-It runs in an environment of its own (it wants older versions than ours) and reads a bounded part of the topic. No
-Bronze, no Silver, no deduplication; the key is the symbol, so the venues share a bar. At least once, its default.
+It runs in an environment of its own (it wants older versions than ours) and reads a topic of its own, with a part of the
+messages. No Bronze, no Silver, no deduplication; the key is the symbol, so the venues share a bar; `quix_by_venue` has a
+bar for each. At least once, its default.
 """
 
 from __future__ import annotations
@@ -43,21 +44,22 @@ def event_time(value: Any, _headers: Any, _timestamp: float, _type: Any) -> int:
 
 
 class Bounded:
-    """Stops the application after so many messages; the library itself can only count outputs."""
+    """Stops the application after so many messages of its last step; the library itself can only count outputs."""
 
-    def __init__(self, messages: int) -> None:
-        self._left = messages
+    def __init__(self, messages: int, before: str | None) -> None:
+        """`before` is the topic of a step before."""
+        self._left, self._before = messages, before
         self.app: Application | None = None
 
-    def __call__(self, _topic: str, _partition: int, _offset: int) -> None:
-        self._left -= 1
+    def __call__(self, topic: str, _partition: int, _offset: int) -> None:
+        self._left -= topic != self._before
         if self._left == 0 and self.app is not None:
             self.app.stop()
 
 
-def run(wanted: Task) -> None:
+def run(wanted: Task, by_venue: bool = False) -> None:
     """Ends by itself after `wanted.messages` messages. `wanted.step` is the topic of the bars."""
-    bounded = Bounded(wanted.messages)
+    bounded = Bounded(wanted.messages, wanted.topic if by_venue else None)
     app = bounded.app = Application(
         broker_address=wanted.bootstrap,
         consumer_group=wanted.step,
@@ -68,6 +70,8 @@ def run(wanted: Task) -> None:
     trades = app.topic(wanted.topic, value_deserializer="json", timestamp_extractor=event_time)
     bars = app.topic(wanted.step, value_serializer="json", config=KEEP)
     frame = app.dataframe(trades)
+    if by_venue:  # through Kafka once more, by the new key
+        frame = frame.group_by(lambda trade: f"{trade['venue']} {trade['symbol']}", name="venue-symbol")
     frame = frame.tumbling_window(timedelta(minutes=1)).reduce(reducer=add, initializer=first).final()
     frame.to_topic(bars)
     app.run()

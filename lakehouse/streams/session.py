@@ -50,12 +50,18 @@ SESSION_CONF = {
 }
 
 #: Of a session that says what batches hold and works on few rows: to generate and compile code for them costs more than
-#: it saves. With the two of `QUICK_JAVA` a start takes a third of its time (docs/adr/0009).
+#: it saves. With the first of `QUICK_JAVA` a start takes a third of its time (docs/adr/0009).
 QUICK_CONF = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-QUICK_JAVA = ("-XX:TieredStopAtLevel=1",)
+QUICK_JAVA = (
+    "-XX:TieredStopAtLevel=1",
+    # Of what such a session allocates 100 MB live on. G1 let its heap grow for half an hour rather than look at them.
+    "-XX:+UseSerialGC",
+    "-Xms256m",
+)
 
-#: Of a session that works on many rows. Without it a generated method beyond 8,000 bytes is interpreted for ever.
-BULK_JAVA = ("-XX:-DontCompileHugeMethods",)
+#: Of a session that works on many rows. Without the first a generated method beyond 8,000 bytes is interpreted for ever;
+#: the others give memory back to a laptop.
+BULK_JAVA = ("-XX:-DontCompileHugeMethods", "-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000")
 
 #: Where checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for each file that it
 #: makes; this file system asks Java. It is one for Hadoop's FileSystem alone, and Spark's usual manager of checkpoints
@@ -67,9 +73,9 @@ LOCAL_FILES_CONF = {
     ),
 }
 
-#: Only for a master inside this process: loopback, and a heap that gives memory back to a laptop.
+#: Only for a master inside this process: loopback.
 LOCAL_CONF = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
-LOCAL_JAVA = ("-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000", "-XX:ReservedCodeCacheSize=256m", "-Xss4m")
+LOCAL_JAVA = ("-XX:ReservedCodeCacheSize=256m", "-Xss4m")
 
 #: Layers start side by side.
 _ONE_START = threading.Lock()
