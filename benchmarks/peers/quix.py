@@ -1,8 +1,8 @@
 """Quix Streams: 1-minute OHLCV per symbol with the library's own idiom, Kafka to Kafka.
 
-It runs in an environment of its own (it wants older versions than ours) and reads a topic of its own, with a part of the
-messages. No Bronze, no Silver, no deduplication; the key is the symbol, so the venues share a bar; `quix_by_venue` has a
-bar for each. At least once, its default.
+It runs in an environment of its own (it wants older versions than ours) and reads a topic of its own, with a part of
+the messages. No Bronze, no Silver, no deduplication; the key is the symbol, so the venues share a bar; `quix_by_venue`
+has a bar for each. At least once, its default.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quix Streams with a bar for each venue and symbol, as all other peers make them: by `group_by`, its way to a new key."""
+"""Quix Streams with a bar for each venue and symbol, as all other peers make them: by `group_by`, its way to a key."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ QUICK_JAVA = (
     "-Xms256m",
 )
 
-#: Of a session that works on many rows. Without the first a generated method beyond 8,000 bytes is interpreted for ever;
-#: the others give memory back to a laptop.
+#: Of a session that works on many rows. Without the first a generated method beyond 8,000 bytes is interpreted for
+#: ever; the others give memory back to a laptop.
 BULK_JAVA = ("-XX:-DontCompileHugeMethods", "-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000")
 
 #: Where checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for each file that it
