@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> int:
         part = fill_part(settings, first, options) if any(PEERS[name].bounded for name in options.peers) else settings
         for number in range(1, options.runs + 1):
             for name in options.peers:
-                of_peer = (part, first) if PEERS[name].bounded else (settings, messages)
-                runs.append(one(PEERS[name], number, *of_peer, options, folder))
+                topic, count = (part, first) if PEERS[name].bounded else (settings, messages)
+                runs.append(one(PEERS[name], number, topic, count, options, folder))
                 report.write_runs(folder, about, runs)  # What is done stays, whatever comes.
     lines = report.comparison(runs)
     title = f"{options.trades:,} trades, {options.runs} rounds\n{machine_line()}"
