@@ -139,7 +139,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--loop-batch", type=int, default=LOOP_BATCH, help="messages the loop takes at once")
     parser.add_argument("--quix-trades", type=int, default=QUIX_MESSAGES, help="first messages that quix gets")
     parser.add_argument("--write-docs", action="store_true", help="put table and plot into docs/performance.md")
-    parser.add_argument("--block", default="peers", help="which table of docs/performance.md (default peers)")
+    parser.add_argument(
+        "--block", choices=("peers", "quix"), default="peers", help="which table of docs/performance.md"
+    )
     options = parser.parse_args(arguments)
     options.peers = [name.strip() for name in options.peers.split(",") if name.strip()]
     for name in options.peers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lakehouse.holes import open_holes
 from lakehouse.lake import open_table, row_count
 from lakehouse.ledger import newest_batches
-from lakehouse.quality.ids import form_errors, ids_of_trades, present, read_ledger, unproved, unsaid
+from lakehouse.quality.ids import count_present, form_errors, ids_of_trades, read_ledger, unproved, unsaid
 from lakehouse.quality.model import CheckResult, Figure, always_a_verdict, count_of, where_arrived_lately
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
@@ -32,7 +32,7 @@ def ledger_matches(settings: Settings, recent: bool) -> CheckResult:
     else:
         return CheckResult(True, "Nothing written yet: 0 ranges of ids.", {"ranges": 0, "ids": 0})
     faults = list(form_errors(ledger))
-    said = sum(ids.count() for ids in present(ledger).values())
+    said = count_present(ledger)
     trades = row_count(open_table(settings, SILVER_TRADES, version))
     if recent:
         lately = where_arrived_lately(settings, open_table(settings, SILVER_TRADES, version))

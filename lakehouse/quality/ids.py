@@ -101,6 +101,11 @@ def present(ledger: Iterable[LedgerRange]) -> dict[Key, IdRanges]:
     return found
 
 
+def count_present(ledger: Iterable[LedgerRange]) -> int:
+    """How many different ids it says are there."""
+    return sum(ids.count() for ids in present(ledger).values())
+
+
 def form_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
     """What is wrong with the ledger in itself: the ranges of a key tile its ids, each as long as it can be."""
     for row in ledger:
