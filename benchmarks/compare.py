@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import contenders, report
 from benchmarks.contenders import PEERS, Job, Peer
@@ -28,6 +29,14 @@ QUIX_MESSAGES = 200_000
 LOOP_BATCH = 200_000
 
 
+class Topic(NamedTuple):
+    """What a peer takes: the settings that name the topic, and what is in it."""
+
+    settings: Settings
+    messages: int
+    trades: int  #: distinct ones
+
+
 def main(arguments: list[str]) -> int:
     """Exit code 1 where ours failed or was not exact."""
     options = parse(arguments)
@@ -38,12 +47,12 @@ def main(arguments: list[str]) -> int:
     runs: list[Run] = []
     with bench_home() as settings:
         messages = fill_topic(settings, options)
-        first = min(messages, options.quix_trades)
-        part = fill_part(settings, first, options) if any(PEERS[name].bounded for name in options.peers) else settings
+        whole = Topic(settings, messages, options.trades)
+        part = fill_part(settings, options) if any(PEERS[name].bounded for name in options.peers) else whole
         for number in range(1, options.runs + 1):
             for name in options.peers:
-                topic, count = (part, first) if PEERS[name].bounded else (settings, messages)
-                runs.append(one(PEERS[name], number, topic, count, options, folder))
+                topic = part if PEERS[name].bounded else whole
+                runs.append(one(PEERS[name], number, topic, options.loop_batch, folder))
                 report.write_runs(folder, about, runs)  # What is done stays, whatever comes.
     lines = report.comparison(runs)
     title = f"{options.trades:,} trades, {options.runs} rounds\n{machine_line()}"
@@ -63,32 +72,34 @@ def fill_topic(settings: Settings, options: argparse.Namespace) -> int:
     return messages
 
 
-def fill_part(settings: Settings, messages: int, options: argparse.Namespace) -> Settings:
-    """Put the first messages into a topic of their own; the settings with that topic."""
+def fill_part(settings: Settings, options: argparse.Namespace) -> Topic:
+    """Put the first messages into a topic of their own."""
     topic = f"{settings.topic_trades}.first"
     part = load_settings(home=settings.home, bootstrap_servers=settings.bootstrap(), topic_trades=topic)
     ensure_topics(part)
-    fill(part, itertools.islice(_tape(options).take(options.trades, options.days * DAY_US), messages))
-    return part
+    tape = _tape(options)
+    first = itertools.islice(tape.take(options.trades, options.days * DAY_US), options.quix_trades)
+    messages, _ = fill(part, first)
+    return Topic(part, messages, messages - tape.repeats)
 
 
 def _tape(options: argparse.Namespace) -> Tape:
     return Tape(options.seed, options.symbols, VENUES, options.raw, options.duplicates)
 
 
-def one(peer: Peer, number: int, settings: Settings, messages: int, options: argparse.Namespace, folder: Path) -> Run:
-    """One peer in one round, on the topic of trades that its settings name."""
-    out = settings.home / f"{peer.name}-{number}"
+def one(peer: Peer, number: int, topic: Topic, loop_batch: int, folder: Path) -> Run:
+    """One peer in one round."""
+    out = topic.settings.home / f"{peer.name}-{number}"
     out.mkdir()
-    job = Job(settings, messages, out, folder, options.loop_batch)
+    job = Job(topic.settings, topic.messages, out, folder, loop_batch)
     costs = contenders.run_peer(peer, job)
     failed = costs[-1].exit_code != 0
     counts = (None, None) if failed else peer.count(job)
     run = Run(
         number,
         peer.name,
-        messages if peer.bounded else options.trades,
-        messages,
+        topic.trades,
+        topic.messages,
         sum(cost.seconds for cost in costs),
         sum(cost.cpu_seconds for cost in costs),
         max(cost.peak_rss for cost in costs),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable, QueryBuilder
 
@@ -161,6 +162,12 @@ def _topic(job: Job) -> Counts:
     return None, trades
 
 
+def _parquet_and_topic(job: Job) -> Counts:
+    """Quix's Silver is a folder of Parquet files."""
+    files = (job.out / "silver").rglob("*.parquet")
+    return sum(pq.read_metadata(file).num_rows for file in files), _topic(job)[1]
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -174,10 +181,10 @@ PEERS = {
         Peer("loop", "hand-written loop: confluent-kafka, polars, delta-rs; no guarantees", (("loop", ""),), _delta),
         Peer("quix", "Quix Streams, 1-minute bars only, Kafka to Kafka", (("quix", ""),), _topic, bounded=True),
         Peer(
-            "quix-by-venue",
-            "the same with a bar per venue and symbol",
-            (("quix_by_venue", ""),),
-            _topic,
+            "quix-layers",
+            "Quix Streams: messages and trades kept in Parquet, no repeats, a bar per venue and symbol",
+            (("quix_layers", ""),),
+            _parquet_and_topic,
             bounded=True,
         ),
         Peer("consumer", "floor: a Python consumer that only counts", (("consumer", ""),), _nothing),

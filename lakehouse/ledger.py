@@ -166,12 +166,10 @@ def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[
     return verdicts
 
 
-def failed_last(settings: Settings, table_path: str, check_name: str) -> bool:
-    """Whether the last verdict of a check, if it is among the newest commits' ones, was that it failed."""
-    return any(
-        (verdict.table_path, verdict.check_name) == (table_path, check_name) and not verdict.passed
-        for verdict in newest_verdicts(settings, set())
-    )
+def failed_checks(settings: Settings) -> set[tuple[str, str]]:
+    """(table path, check name) of the checks whose last verdict, if it is among the newest commits', was a failure."""
+    verdicts = newest_verdicts(settings, set())
+    return {(verdict.table_path, verdict.check_name) for verdict in verdicts if not verdict.passed}
 
 
 def _batch(row: dict[str, Any]) -> Batch:

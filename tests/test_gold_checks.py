@@ -9,6 +9,7 @@ import pytest
 
 from lakehouse.lake import append_rows, open_table
 from lakehouse.quality.checks import CHECKS, CheckResult
+from lakehouse.quality.model import Look
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES
 from tests.rows import NOON_US, bar_row, batch_row, empty_lake, trade_row, utc
@@ -23,7 +24,7 @@ def lake(tmp_path: Path) -> Settings:
 
 def evaluate(settings: Settings, name: str, recent: bool = False, table: str = "gold/bars_1m") -> CheckResult:
     check = next(check for check in CHECKS if (check.name, check.table_path) == (name, table))
-    return check.evaluate(settings, recent)
+    return check.evaluate(settings, Look.LATELY if recent else Look.ALL)
 
 
 def bar(minute: int, first: int, last: int, complete: bool, **columns: Any) -> dict[str, Any]:

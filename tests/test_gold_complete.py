@@ -15,6 +15,7 @@ from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.lake import append_rows, ensure_tables, open_table, sql
 from lakehouse.quality.checks import checks_of_lake
+from lakehouse.quality.model import Look
 from lakehouse.settings import Settings
 from lakehouse.streams import gold, gold_write
 from lakehouse.streams.gold_rows import RowChanges, sync
@@ -64,7 +65,7 @@ def assert_exact(settings: Settings) -> None:
         assert_bars_equal_fold(settings, minutes)
     for check in checks_of_lake(settings):
         if check.name in ("complete_proved", "bars_consistent", "trades_conserved"):
-            result = check.evaluate(settings, False)
+            result = check.evaluate(settings, Look.ALL)
             assert result.passed, (check.table_path, result)
 
 

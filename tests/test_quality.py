@@ -11,7 +11,7 @@ import pytest
 from lakehouse.errors import TerminalError
 from lakehouse.lake import append_rows, open_table, sql
 from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
-from lakehouse.quality.model import first_recent_date
+from lakehouse.quality.model import Look, first_recent_date
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import (
     BRONZE_MESSAGES,
@@ -33,7 +33,7 @@ def lake(tmp_path: Path) -> Settings:
 
 def evaluate(settings: Settings, name: str, table_path: str, recent: bool = False) -> CheckResult:
     check = next(check for check in CHECKS if (check.name, check.table_path) == (name, table_path))
-    return check.evaluate(settings, recent)
+    return check.evaluate(settings, Look.LATELY if recent else Look.ALL)
 
 
 # ------------------------------------------------------------------------------------------------ all checks
@@ -48,7 +48,7 @@ def test_every_check_passes_on_an_empty_lake_and_says_so(lake: Settings) -> None
 def test_every_check_fails_where_there_is_no_table(tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path)
     for check in CHECKS:
-        result = check.evaluate(settings, False)
+        result = check.evaluate(settings, Look.ALL)
         assert not result.passed
         assert result.detail.startswith("Could not be evaluated: no table ")
 

@@ -10,6 +10,7 @@ import pytest
 from lakehouse import ledger
 from lakehouse.lake import append_rows, open_table, row_count
 from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
+from lakehouse.quality.model import Look
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, OPS_BATCHES, OPS_CHECKS, SILVER_TRADES
 from tests.rows import NOON_US, bar_row, batch_row, empty_lake, trade_row
@@ -24,7 +25,7 @@ def lake(tmp_path: Path) -> Settings:
 
 def evaluate(settings: Settings, name: str, table_path: str, recent: bool = False) -> CheckResult:
     check = next(check for check in CHECKS if (check.name, check.table_path) == (name, table_path))
-    return check.evaluate(settings, recent)
+    return check.evaluate(settings, Look.LATELY if recent else Look.ALL)
 
 
 # ------------------------------------------------------------------------------------------------ conservation

@@ -15,6 +15,7 @@ from lakehouse.lake import append_rows
 from lakehouse.quality import duplicates
 from lakehouse.quality.bitmaps import Block, ranges_of
 from lakehouse.quality.checks import CHECKS, CheckResult
+from lakehouse.quality.model import Look
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     OPS_REPLAYS,
@@ -38,7 +39,7 @@ def lake(tmp_path: Path) -> AuditLake:
 
 def evaluate(lake: AuditLake, name: str, recent: bool = False) -> CheckResult:
     check = next(check for check in CHECKS if check.name == name)
-    return check.evaluate(lake.settings, recent)
+    return check.evaluate(lake.settings, Look.LATELY if recent else Look.ALL)
 
 
 # ------------------------------------------------------------------------------------------------ bitmaps

@@ -12,6 +12,7 @@ from lakehouse.audit.run import audit
 from lakehouse.cli.replay import dismissal_line
 from lakehouse.errors import LakehouseError, LeaseHeldError, SettingError
 from lakehouse.lake import append_rows, open_table, sql, table_uri
+from lakehouse.quality.model import Look
 from lakehouse.quality.silver import quarantine_settled
 from lakehouse.quarantine import open_messages, open_quarantine
 from lakehouse.replay import dismiss as module
@@ -52,9 +53,9 @@ def test_dismissed_messages_are_open_no_more_and_stay_in_quarantine(lake: Settin
     assert open_quarantine(lake) == {"conflict": 1, "not_json": 1}
     assert dismiss(lake, "conflict").messages == 1
     assert replays(lake)[2]["reason"] is None
-    assert not quarantine_settled(lake, False).passed
+    assert not quarantine_settled(lake, Look.ALL).passed
     assert dismiss(lake, "not_json", reason="").messages == 1
-    assert quarantine_settled(lake, False).passed
+    assert quarantine_settled(lake, Look.ALL).passed
     assert open_table(lake, SILVER_QUARANTINE).version() == version
 
     # What fails the rule later is for somebody to look at again.

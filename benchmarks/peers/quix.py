@@ -1,8 +1,8 @@
 """Quix Streams: 1-minute OHLCV per symbol with the library's own idiom, Kafka to Kafka.
 
 It runs in an environment of its own (it wants older versions than ours) and reads a topic of its own, with a part of
-the messages. No Bronze, no Silver, no deduplication; the key is the symbol, so the venues share a bar; `quix_by_venue`
-has a bar for each. At least once, its default.
+the messages. No Bronze, no Silver, no deduplication; the key is the symbol, so the venues share a bar. At least once,
+its default. `quix_layers` makes what the other peers make.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from quixstreams import Application
-from quixstreams.models import TopicConfig
+from quixstreams.models import Topic, TopicConfig
 
 from benchmarks.peers.task import Task, task
 
@@ -57,23 +57,30 @@ class Bounded:
             self.app.stop()
 
 
-def run(wanted: Task, by_venue: bool = False) -> None:
-    """Ends by itself after `wanted.messages` messages. `wanted.step` is the topic of the bars."""
-    bounded = Bounded(wanted.messages, wanted.topic if by_venue else None)
-    app = bounded.app = Application(
+def application(wanted: Task, before: str | None = None) -> Application:
+    """Default settings, from the topic's beginning; ends after `wanted.messages` messages behind the step `before`."""
+    bounded = Bounded(wanted.messages, before)
+    bounded.app = Application(
         broker_address=wanted.bootstrap,
         consumer_group=wanted.step,
         auto_offset_reset="earliest",
         state_dir=str(wanted.out / "state"),
         on_message_processed=bounded,
     )
+    return bounded.app
+
+
+def bars_topic(app: Application, wanted: Task) -> Topic:
+    """Where the bars go."""
+    return app.topic(wanted.step, value_serializer="json", config=KEEP)
+
+
+def run(wanted: Task) -> None:
+    """Ends by itself after `wanted.messages` messages. `wanted.step` is the topic of the bars."""
+    app = application(wanted)
     trades = app.topic(wanted.topic, value_deserializer="json", timestamp_extractor=event_time)
-    bars = app.topic(wanted.step, value_serializer="json", config=KEEP)
-    frame = app.dataframe(trades)
-    if by_venue:  # through Kafka once more, by the new key
-        frame = frame.group_by(lambda trade: f"{trade['venue']} {trade['symbol']}", name="venue-symbol")
-    frame = frame.tumbling_window(timedelta(minutes=1)).reduce(reducer=add, initializer=first).final()
-    frame.to_topic(bars)
+    bars = app.dataframe(trades).tumbling_window(timedelta(minutes=1)).reduce(reducer=add, initializer=first).final()
+    bars.to_topic(bars_topic(app, wanted))
     app.run()
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 from lakehouse.lake import open_table
-from lakehouse.ledger import Batch, failed_last, newest_batches, source_start_since
+from lakehouse.ledger import Batch, newest_batches, source_start_since
 from lakehouse.quality.bitmaps import WIDTH, read_blocks
 from lakehouse.quality.model import (
     CheckResult,
     Figure,
+    Look,
     always_a_verdict,
     count_of,
     first_recent_date,
@@ -51,18 +52,18 @@ class _Partition:
 
 
 @always_a_verdict
-def offsets_contiguous(settings: Settings, recent: bool) -> CheckResult:
+def offsets_contiguous(settings: Settings, look: Look) -> CheckResult:
     """Per topic and partition: rows = distinct offsets = last offset − first offset + 1, up to where the ledger says.
 
-    The first offset may be any (Kafka's retention, or a stream that began late). Recent only: the offsets of the
-    batches of the last minutes; where something is wrong with them, or was the last time, those of the recent dates. A
-    message's date is its producer's time, so around midnight offsets and dates can be out of step by a few messages:
-    where something seems missing there, the whole table gives the verdict.
+    The first offset may be any (Kafka's retention, or a stream that began late). Lately: the offsets of the batches of
+    the last minutes; where something is wrong with them, those of the recent dates. A message's date is its producer's
+    time, so around midnight offsets and dates can be out of step by a few messages: where something seems missing
+    there, the whole table gives the verdict.
     """
     open_table(settings, BRONZE_MESSAGES)
     batch = newest_batches(settings).get("bronze")
     partitions: list[_Partition] = []
-    for partitions in _looks(settings, recent, batch):  # the last look gives the verdict
+    for partitions in _looks(settings, look, batch):  # the last look gives the verdict
         if not any(one.missing or one.double for one in partitions):
             break
     rows = sum(one.rows for one in partitions)
@@ -89,19 +90,19 @@ def offsets_contiguous(settings: Settings, recent: bool) -> CheckResult:
     )
 
 
-def _looks(settings: Settings, recent: bool, batch: Batch | None) -> Iterator[list[_Partition]]:
+def _looks(settings: Settings, look: Look, batch: Batch | None) -> Iterator[list[_Partition]]:
     """The partitions by each look that may give the verdict, the smallest first."""
     begun: dict[_Place, int] = {}
-    if recent and batch is not None:
+    if look is not Look.ALL and batch is not None:
         since = batch.committed_at - recent_span(settings)
-        if failed_last(settings, BRONZE_MESSAGES.path, "offsets_contiguous"):
+        if look is Look.DAYS:
             since = min(since, datetime.combine(first_recent_date(), time(), UTC))
         begun = _by_place(source_start_since(settings, "bronze", since) or {})
         if begun:
             where = f"ts_kafka >= TIMESTAMP '{(since - _WAITING).isoformat()}'"
             yield _partitions(settings, where, batch, begun, from_there=True)
-    if recent:
-        yield _partitions(settings, where_recent("ingest_date", recent), batch, begun)
+    if look is not Look.ALL:
+        yield _partitions(settings, where_recent("ingest_date", look), batch, begun)
     yield _partitions(settings, "TRUE", batch, begun)
 
 

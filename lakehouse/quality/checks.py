@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse.lake import active_tables, append_rows, open_table
-from lakehouse.ledger import standalone_run_id
+from lakehouse.ledger import failed_checks, standalone_run_id
 from lakehouse.quality import bronze, silver
 from lakehouse.quality.conservation import conserved_by_lineage, nothing_dropped, trades_conserved
 from lakehouse.quality.continuity import ledger_matches, no_old_holes
 from lakehouse.quality.derived import follows_bars
 from lakehouse.quality.gold import bars_consistent, complete_proved
-from lakehouse.quality.model import Check, CheckResult
+from lakehouse.quality.model import Check, CheckResult, Look
 from lakehouse.settings import Settings
 from lakehouse.tables import (
     BARS,
@@ -147,13 +147,19 @@ def run_checks(
 ) -> list[tuple[Check, CheckResult]]:
     """Evaluate checks (default: all of the lake's) and record their verdicts in ops/checks, all in one commit.
 
-    `run_id` defaults to `standalone:<pid>`. Raises TerminalError where the lake has no ops/checks to record in.
+    `recent` looks at what came, or changed, in the last minutes; a check that failed the last time, at two days: a
+    fault does not go away because time passes. `run_id` defaults to `standalone:<pid>`. Raises TerminalError where the
+    lake has no ops/checks to record in.
     """
     open_table(settings, OPS_CHECKS)  # before the work, not after it
     results: list[tuple[Check, CheckResult]] = []
     rows: list[dict[str, Any]] = []
+    failed = failed_checks(settings) if recent else set()
     for check in checks_of_lake(settings) if checks is None else checks:
-        result = check.evaluate(settings, recent)
+        look = Look.ALL
+        if recent:
+            look = Look.DAYS if (check.table_path, check.name) in failed else Look.LATELY
+        result = check.evaluate(settings, look)
         results.append((check, result))
         rows.append(_row(check, result, recent, run_id or standalone_run_id()))
     if rows:

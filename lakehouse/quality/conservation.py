@@ -1,7 +1,7 @@
 """Conservation: what went into a hop is what came out of it, exact for everything that has been committed.
 
 The checks read ops/batches, so they hold mid-stream too: they compare tables at the versions a batch names, never
-"now" with "now". `recent` narrows only what can be narrowed.
+"now" with "now". A look narrows only what can be narrowed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from lakehouse.quality.model import (
     CheckResult,
     Evaluate,
     Figure,
+    Look,
     always_a_verdict,
     count_of,
     recent_since,
@@ -27,10 +28,10 @@ _NAMED = 3
 
 
 @always_a_verdict
-def nothing_dropped(settings: Settings, recent: bool) -> CheckResult:
+def nothing_dropped(settings: Settings, look: Look) -> CheckResult:
     """Every Silver batch: messages read = trades added + duplicates + quarantined + feed events.
 
-    Each batch must balance by itself, so that a surplus here never hides a loss there. Recent only: the batches
+    Each batch must balance by itself, so that a surplus here never hides a loss there. Recent: the batches
     committed yesterday and today. A rebuild is one batch, in place of those before it.
     """
     open_table(settings, SILVER_TRADES)
@@ -44,7 +45,7 @@ def nothing_dropped(settings: Settings, recent: bool) -> CheckResult:
                coalesce(sum(rows_feed_events), 0) AS rows_feed_events,
                count(*) FILTER (WHERE rows_in <> rows_out + rows_duplicate + rows_quarantined + rows_feed_events)
                    AS unbalanced_batches
-        FROM batches WHERE {since_rebuild("silver", where_recent("batch_date", recent))}
+        FROM batches WHERE {since_rebuild("silver", where_recent("batch_date", look))}
         """,
         batches=OPS_BATCHES,
     ).to_pylist()[0]
@@ -67,10 +68,10 @@ def nothing_dropped(settings: Settings, recent: bool) -> CheckResult:
 
 
 @always_a_verdict
-def conserved_by_lineage(settings: Settings, recent: bool) -> CheckResult:
+def conserved_by_lineage(settings: Settings, look: Look) -> CheckResult:
     """Every message of Bronze is in one of Silver's tables, or a duplicate of a trade that Silver has, by the tables.
 
-    No count of the ledger is believed; it only tells which versions go together. Recent only: the messages of the
+    No count of the ledger is believed; it only tells which versions go together. Recent: the messages of the
     last minutes before the newest batch.
     """
     open_table(settings, SILVER_TRADES)
@@ -84,7 +85,7 @@ def conserved_by_lineage(settings: Settings, recent: bool) -> CheckResult:
         silver.version_of(SILVER_FEED_EVENTS.path),
     )
     since = None
-    if recent:
+    if look is not Look.ALL:
         since = recent_since(settings, open_table(settings, BRONZE_MESSAGES, versions.bronze), silver.committed_at)
     accounts = account(settings, versions, since)
     figures: dict[str, Figure] = {
@@ -118,7 +119,7 @@ def trades_conserved(table: Table) -> Evaluate:
     """
 
     @always_a_verdict
-    def evaluate(settings: Settings, recent: bool) -> CheckResult:  # noqa: ARG001  (versions are whole tables)
+    def evaluate(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (versions are whole tables)
         open_table(settings, table)
         gold = newest_whole_batch(settings, "gold")
         if gold is None:

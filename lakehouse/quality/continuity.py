@@ -6,7 +6,7 @@ from lakehouse.holes import open_holes
 from lakehouse.lake import open_table, row_count
 from lakehouse.ledger import newest_batches
 from lakehouse.quality.ids import count_present, form_errors, ids_of_trades, read_ledger, unproved, unsaid
-from lakehouse.quality.model import CheckResult, Figure, always_a_verdict, count_of, where_arrived_lately
+from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict, count_of, where_arrived_lately
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
@@ -17,10 +17,10 @@ _NAMED = 3
 
 
 @always_a_verdict
-def ledger_matches(settings: Settings, recent: bool) -> CheckResult:
+def ledger_matches(settings: Settings, look: Look) -> CheckResult:
     """The present ranges are exactly the runs of ids in silver/trades at the version that the ledger names.
 
-    And the ranges of a key tile its ids. Recent only: the trades of the last minutes, and the count of all: as many
+    And the ranges of a key tile its ids. Recent: the trades of the last minutes, and the count of all: as many
     ids are present as Silver has rows by its log, so that no scan of the history is needed.
     """
     ledger = read_ledger(settings)
@@ -34,7 +34,7 @@ def ledger_matches(settings: Settings, recent: bool) -> CheckResult:
     faults = list(form_errors(ledger))
     said = count_present(ledger)
     trades = row_count(open_table(settings, SILVER_TRADES, version))
-    if recent:
+    if look is not Look.ALL:
         lately = where_arrived_lately(settings, open_table(settings, SILVER_TRADES, version))
         there = ids_of_trades(settings, version, lately)
         # A part of the trades can tell only this; the count tells the other.
@@ -65,7 +65,7 @@ def ledger_matches(settings: Settings, recent: bool) -> CheckResult:
 
 
 @always_a_verdict
-def no_old_holes(settings: Settings, recent: bool) -> CheckResult:  # noqa: ARG001  (a hole of last month is one too)
+def no_old_holes(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (a hole of last month is one too)
     """No hole has been open for longer than the time in which ingest closes it."""
     open_table(settings, SILVER_CONTINUITY)
     holes = open_holes(settings)

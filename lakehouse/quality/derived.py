@@ -6,7 +6,7 @@ from deltalake import DeltaTable
 
 from lakehouse.lake import open_table, sql
 from lakehouse.ledger import newest_batches
-from lakehouse.quality.model import CheckResult, Evaluate, always_a_verdict, count_of, where_recent
+from lakehouse.quality.model import CheckResult, Evaluate, Look, always_a_verdict, count_of, where_bars
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M, SPREAD_VENUES, Table
 
@@ -47,9 +47,9 @@ def follows_bars(table: Table) -> Evaluate:
     """Each row stands for the bars that it names, with their prices; where a row is due for each, none is missing."""
 
     @always_a_verdict
-    def evaluate(settings: Settings, recent: bool) -> CheckResult:
+    def evaluate(settings: Settings, look: Look) -> CheckResult:
         bars, derived = _at_one_batch(settings, table)
-        query = _COMPARISONS[table.path].format(recent=where_recent("bar_date", recent))
+        query = _COMPARISONS[table.path].format(recent=where_bars(settings, look, bars, derived))
         row = sql(settings, query, bars=bars, derived=derived).to_pylist()[0]
         if row["wrong"]:
             return CheckResult(

@@ -6,7 +6,16 @@ from lakehouse.lake import open_table, sql
 from lakehouse.ledger import newest_whole_batch
 from lakehouse.presence import Presence
 from lakehouse.quality.ids import ids_of_trades
-from lakehouse.quality.model import CheckResult, Evaluate, Figure, always_a_verdict, count_of, where_recent
+from lakehouse.quality.model import (
+    CheckResult,
+    Evaluate,
+    Figure,
+    Look,
+    always_a_verdict,
+    count_of,
+    where_bars,
+    where_recent,
+)
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
@@ -34,16 +43,17 @@ def bars_consistent(table: Table) -> Evaluate:
     """low ≤ open, close, vwap ≤ high; volume = buy + sell; trades ≥ 1, each an id; pressure from −1 to 1."""
 
     @always_a_verdict
-    def evaluate(settings: Settings, recent: bool) -> CheckResult:
+    def evaluate(settings: Settings, look: Look) -> CheckResult:
         broken = ", ".join(f"count(*) FILTER (WHERE ({rule}) IS NOT TRUE) AS bad_{n}" for n, rule in _RULES.items())
         every = " AND ".join(f"({rule})" for rule in _RULES.values())
+        bars = open_table(settings, table)
         row = sql(
             settings,
             f"""
             SELECT count(*) AS bars, count(*) FILTER (WHERE ({every}) IS NOT TRUE) AS bad_bars, {broken}
-            FROM bars WHERE {where_recent("bar_date", recent)}
+            FROM bars WHERE {where_bars(settings, look, bars)}
             """,
-            bars=table,
+            bars=bars,
         ).to_pylist()[0]
         if row["bad_bars"]:
             rules = ", ".join(f"{name} in {row[f'bad_{name}']:,}" for name in _RULES if row[f"bad_{name}"])
@@ -57,12 +67,13 @@ def complete_proved(table: Table) -> Evaluate:
     """Every flag `complete` is what the ids in Silver say, at the Silver version that Gold last processed.
 
     Complete is a bar where every id from the one before its first to the one behind its last is there. All bars are
-    compared with the trades themselves. Recent only: the recent bars, with the ids that the ledger silver/continuity
-    tells at that version, so that the verdict does not cost a look at the whole history.
+    compared with the trades themselves. Recent: the recent bars, with the ids that the ledger silver/continuity tells
+    at that version, so that the verdict does not cost a look at the whole history; lately, those that were changed and
+    those that are not flagged: as ids are only added, a bar that was proved is.
     """
 
     @always_a_verdict
-    def evaluate(settings: Settings, recent: bool) -> CheckResult:
+    def evaluate(settings: Settings, look: Look) -> CheckResult:
         open_table(settings, table)
         gold = newest_whole_batch(settings, "gold")
         if gold is None:
@@ -70,12 +81,14 @@ def complete_proved(table: Table) -> Evaluate:
                 True, "Nothing written yet: no gold batch has ended at a version of Silver.", {"bars": 0, "complete": 0}
             )
         version = gold.source_version
-        presence = Presence.at(settings, version) if recent else Presence(ids_of_trades(settings, version).ids)
+        is_all = look is Look.ALL
+        presence = Presence(ids_of_trades(settings, version).ids) if is_all else Presence.at(settings, version)
+        of_batch = open_table(settings, table, gold.version_of(table.path))
         bars = sql(
             settings,
             "SELECT venue, symbol, first_trade_id, last_trade_id, complete FROM bars "
-            f"WHERE {where_recent('bar_date', recent)}",
-            bars=open_table(settings, table, gold.version_of(table.path)),
+            f"WHERE ({where_bars(settings, look, of_batch)}) OR ({where_recent('bar_date', look)} AND NOT complete)",
+            bars=of_batch,
         )
         complete = unproved = unnoticed = 0
         for venue, symbol, first, last, flag in zip(*(column.to_pylist() for column in bars.columns), strict=True):

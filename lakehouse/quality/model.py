@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,13 +14,22 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lakehouse.errors import LakehouseError
+from lakehouse.lake import sql
 from lakehouse.settings import Settings
 
 Figure = int | float | str
 
-#: Checks of messages and trades look, where only the recent ones are asked for, at those that reached Kafka so long
-#: before the newest message, at least: what a look costs depends on the rate, and not on how much there is.
-RECENT_MESSAGES = timedelta(minutes=5)
+#: What came, or changed, so long before the newest of its kind is looked at once a minute, at least: what a look costs
+#: depends on the rate, and not on how much there is.
+RECENT = timedelta(minutes=5)
+
+
+class Look(enum.Enum):
+    """How much of a table a check looks at, where it can be narrowed."""
+
+    ALL = "everything"
+    DAYS = "today's and yesterday's partitions, by UTC date"
+    LATELY = "what came, or was changed, in the last minutes"
 
 
 @dataclass(frozen=True)
@@ -31,9 +41,8 @@ class CheckResult:
     figures: dict[str, Figure] = field(default_factory=dict)
 
 
-#: (settings, recent only) → verdict. Recent only: messages and trades of the last minutes; of what is made of them,
-#: today's and yesterday's partitions, by UTC date.
-Evaluate = Callable[[Settings, bool], CheckResult]
+#: (settings, how much to look at) → verdict.
+Evaluate = Callable[[Settings, Look], CheckResult]
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,9 @@ def always_a_verdict(evaluate: Evaluate) -> Evaluate:
     """
 
     @functools.wraps(evaluate)
-    def guarded(settings: Settings, recent: bool) -> CheckResult:
+    def guarded(settings: Settings, look: Look) -> CheckResult:
         try:
-            return evaluate(settings, recent)
+            return evaluate(settings, look)
         except (LakehouseError, DeltaError) as error:
             return _not_evaluated(error)
         except Exception as error:
@@ -74,18 +83,18 @@ def _not_evaluated(error: Exception) -> CheckResult:
 
 
 def first_recent_date(now: datetime | None = None) -> date:
-    """The first of the two UTC dates, yesterday and today, that `recent` looks at."""
+    """The first of the two UTC dates, yesterday and today, that are recent."""
     return ((now or datetime.now(UTC)) - timedelta(days=1)).date()
 
 
-def where_recent(column: str, recent: bool) -> str:
+def where_recent(column: str, look: Look) -> str:
     """The SQL condition that keeps the recent partitions, or all of them."""
-    return f"{column} >= DATE '{first_recent_date().isoformat()}'" if recent else "TRUE"
+    return "TRUE" if look is Look.ALL else f"{column} >= DATE '{first_recent_date().isoformat()}'"
 
 
 def recent_span(settings: Settings) -> timedelta:
     """How far back a recent look goes: over two intervals of a stream's reports, so that none is left out between."""
-    return max(RECENT_MESSAGES, timedelta(seconds=2 * settings.report_seconds))
+    return max(RECENT, timedelta(seconds=2 * settings.report_seconds))
 
 
 def where_arrived_lately(settings: Settings, table: DeltaTable) -> str:
@@ -98,9 +107,30 @@ def recent_since(settings: Settings, table: DeltaTable, at_most: datetime) -> da
 
     `at_most` bounds the newest row's time, should a producer's clock be ahead.
     """
+    return min(_newest(table, "ts_kafka") or at_most, at_most) - recent_span(settings)
+
+
+def where_bars(settings: Settings, look: Look, *tables: DeltaTable) -> str:
+    """The SQL condition that keeps the bars to look at, in tables with a row a bar or several.
+
+    Lately: those that start no earlier than the first one that was changed in the last minutes, in any of the tables.
+    """
+    days = where_recent("bar_date", look)
+    if look is not Look.LATELY:
+        return days
+    now = datetime.now(UTC)
+    since = min(max(_newest(table, "updated_at") or now for table in tables), now) - recent_span(settings)
+    query = f"SELECT min(bar_start) AS first FROM t WHERE {days} AND updated_at >= TIMESTAMP '{since.isoformat()}'"
+    first = [at for table in tables if (at := sql(settings, query, t=table)["first"][0].as_py()) is not None]
+    return f"{days} AND bar_start >= TIMESTAMP '{min(first).isoformat()}'" if first else "FALSE"
+
+
+def _newest(table: DeltaTable, column: str) -> datetime | None:
+    """The greatest time in a column, by the statistics in the table's log."""
     files = pa.table(table.get_add_actions(flatten=True))
-    newest = pc.max(files["max.ts_kafka"]).as_py() if "max.ts_kafka" in files.column_names else None
-    return min(newest or at_most, at_most) - recent_span(settings)
+    name = f"max.{column}"
+    found: datetime | None = pc.max(files[name]).as_py() if name in files.column_names else None
+    return found
 
 
 def count_of(number: int, noun: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from deltalake import DeltaTable
 
 from lakehouse.lake import open_table, row_count, sql
-from lakehouse.ledger import failed_last
 from lakehouse.quality.ids import TradeIds, count_present, ids_of_trades, read_ledger
 from lakehouse.quality.model import (
     CheckResult,
     Figure,
+    Look,
     always_a_verdict,
     count_of,
     where_arrived_lately,
@@ -21,16 +21,16 @@ from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
 
 @always_a_verdict
-def key_unique(settings: Settings, recent: bool) -> CheckResult:
+def key_unique(settings: Settings, look: Look) -> CheckResult:
     """No (venue, symbol, trade_id) twice.
 
-    Recent only: none twice within the last minutes, and as many rows in all as the ledger knows different ids; where
-    there are not, none twice within the recent event dates.
+    Lately: none twice within the last minutes, and as many rows in all as the ledger knows different ids; where there
+    are not, none twice within the recent event dates.
     """
     table = open_table(settings, SILVER_TRADES)
     version = table.version()
-    lately = recent and _as_many_as_ids(settings, table)
-    where = where_arrived_lately(settings, table) if lately else where_recent("event_date", recent)
+    lately = look is Look.LATELY and _as_many_as_ids(settings, table)
+    where = where_arrived_lately(settings, table) if lately else where_recent("event_date", look)
     trades = ids_of_trades(settings, version, where)
     double_keys = _double_keys(settings, trades, version, where) if trades.surplus else 0
     figures: dict[str, Figure] = {
@@ -71,20 +71,17 @@ def _double_keys(settings: Settings, trades: TradeIds, version: int, where: str)
 
 
 @always_a_verdict
-def prices_and_sizes_positive(settings: Settings, recent: bool) -> CheckResult:
-    """Every price and every size is above zero.
-
-    Recent only: those of the last minutes; where one was not the last time, those of the recent event dates.
-    """
+def prices_and_sizes_positive(settings: Settings, look: Look) -> CheckResult:
+    """Every price and every size is above zero."""
     table = open_table(settings, SILVER_TRADES)
-    lately = recent and not failed_last(settings, SILVER_TRADES.path, "prices_and_sizes_positive")
+    where = where_arrived_lately(settings, table) if look is Look.LATELY else where_recent("event_date", look)
     row = sql(
         settings,
         f"""
         SELECT count(*) AS rows,
                count(*) FILTER (WHERE (price > 0) IS NOT TRUE) AS bad_prices,
                count(*) FILTER (WHERE (size > 0) IS NOT TRUE) AS bad_sizes
-        FROM trades WHERE {where_arrived_lately(settings, table) if lately else where_recent("event_date", recent)}
+        FROM trades WHERE {where}
         """,
         trades=table,
     ).to_pylist()[0]
@@ -100,7 +97,7 @@ def prices_and_sizes_positive(settings: Settings, recent: bool) -> CheckResult:
 
 
 @always_a_verdict
-def quarantine_settled(settings: Settings, recent: bool) -> CheckResult:  # noqa: ARG001  (few rows, of any age)
+def quarantine_settled(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (few rows, of any age)
     """No message waits in quarantine for somebody to look at it and to replay it."""
     open_table(settings, SILVER_QUARANTINE)
     rules = open_quarantine(settings)
