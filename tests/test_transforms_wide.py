@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from hypothesis import strategies as st
 from lakehouse.errors import TerminalError
 from lakehouse.transforms import wide
 from lakehouse.transforms.exact import LIMIT, half_up_quotient, values_of
-from lakehouse.transforms.wide import FIGURE, Sums, Wide, half_up_products, half_up_quotients, quotient_column
+from lakehouse.transforms.wide import (
+    FIGURE,
+    Sums,
+    Wide,
+    half_up_means,
+    half_up_products,
+    half_up_quotients,
+    quotient_column,
+)
 
 EDGES = [0, 1, 2, 10**18, 5 * 10**17, 2**31, 2**32, 2**63, 2**64, 2**126, 2**126 - 1, LIMIT - 1, 10**37]
 NEAR_EDGES = st.builds(lambda edge, by: max(0, min(edge + by, LIMIT - 1)), st.sampled_from(EDGES), st.integers(-3, 3))
@@ -39,8 +48,9 @@ PAIRS = st.lists(st.tuples(SIGNED, DIVISORS) | ties(), max_size=60)
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns of any length are computed as columns."""
+    """Columns of any length are computed as columns, most in several blocks."""
     monkeypatch.setattr(wide, "FEW", 0)
+    monkeypatch.setattr(wide, "BLOCK", 16)
 
 
 def columns(pairs: list[tuple[int, int]]) -> tuple[Wide, Wide]:
@@ -61,6 +71,24 @@ def test_quotients_are_those_of_pythons_integers(pairs: list[tuple[int, int]]) -
     expected = [half_up_quotient(*pair) for pair in pairs]
     assert found.fit.tolist() == [abs(value) < LIMIT for value in expected]
     assert found.counts.ints() == [value if abs(value) < LIMIT else 0 for value in expected]
+
+
+@given(
+    st.lists(st.integers(0, 2**126 - 1) | SIZES.filter(lambda size: size < 2**126), max_size=60), st.integers(2, 2**31)
+)
+@settings(deadline=None)
+@example([0, 1, 2, 3, 2**32 - 1, 2**32, 2**64 - 1, 2**96, 2**126 - 1], 2)
+@example([2, 3, 7, 8, 12, 13], 5)
+def test_means_are_those_of_pythons_integers(sums: list[int], count: int) -> None:
+    found = half_up_means(Wide.of_ints(sums), count)
+    assert found.counts.ints() == [half_up_quotient(one, count * 10**18) for one in sums]
+    assert found.fit.all()
+
+
+@given(st.lists(SIZES, min_size=1, max_size=60))
+def test_doubles_are_nearly_it(sizes: list[int]) -> None:
+    for found, true in zip(Wide.of_ints(sizes).doubles().tolist(), sizes, strict=True):
+        assert abs(Fraction(found) - true) <= Fraction(true, 2**51)
 
 
 def test_usual_quotients_are_not_computed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,11 +100,17 @@ class StreamRunner:
     def follow(self, layer: str, target: dict[str, Any], deadline: float) -> bool:
         """Wait until a layer has read its source up to `target`. False where its query has ended or stands still."""
         quiet_since = time.monotonic()
+        looked_after = (
+            None  # so many batches: ops/batches, which takes a query to read, is as it was until the next one
+        )
+        position = None
         while time.monotonic() < deadline:
             started = self._queries.get(layer)
             if started is None or not started.query.isActive:
                 return False
-            if has_passed(last_position(self.settings, layer), target, layer):
+            if looked_after != (batches := self.counters[layer].batches):
+                looked_after, position = batches, last_position(self.settings, layer)
+            if has_passed(position, target, layer):
                 self.check()
                 return True
             if started.query.status["isTriggerActive"]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.errors import TerminalError
-from lakehouse.transforms.columns import coded, differs, integers
+from lakehouse.transforms.columns import Integers, coded, differs, integers
 from lakehouse.transforms.exact import MINUTE_US
 from lakehouse.transforms.places import Places, codes
 from lakehouse.transforms.wide import Wide, half_up_products, quotient_column
@@ -155,53 +155,48 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
     if alone.all():
         return rows.take(order)
     # Many bars have one part only: these are looked at no further.
-    several = _joined(rows.take(order[~alone]))
-    single = rows.take(order[alone])
     number = np.cumsum(begins) - 1
+    several = _joined(rows.take(order[~alone]).combine_chunks(), number[~alone])
+    single = rows.take(order[alone])
     places = np.argsort(np.concatenate([number[alone], number[begins & ~alone]]))
     return pa.concat_tables([single, several]).take(places).combine_chunks()
 
 
-def _joined(rows: pa.Table) -> pa.Table:
-    """One part for each bar, sorted by BAR_KEY."""
-    by_open = _ordered(rows, "open_ts", "open_id")
-    by_close = _ordered(rows, "close_ts", "close_id")
-    keys = rows.select(BAR_KEY)
-    opens = _grouped(keys.take(by_open).append_column("row", pa.array(by_open)), [("row", "first")])
-    closes = _grouped(keys.take(by_close).append_column("row", pa.array(by_close)), [("row", "last")])
-    sums = _grouped(
-        rows,
-        [
-            *((name, "sum") for name in _SUMS),
-            ("high", "max"),
-            ("low", "min"),
-            ("first_trade_id", "min"),
-            ("last_trade_id", "max"),
-        ],
+def _joined(rows: pa.Table, bar: Integers) -> pa.Table:
+    """One part for each bar, of parts sorted by BAR_KEY; `bar` numbers them in that order."""
+    starts = np.flatnonzero(differs(bar))
+    of_bar = np.cumsum(differs(bar)) - 1
+    whole = {name: integers(rows.column(name)) for name in PARTS.names if pa.types.is_int64(PARTS.field(name).type)}
+    opens = _first(whole["open_ts"], whole["open_id"], starts, of_bar)
+    closes = _first(-whole["close_ts"], -whole["close_id"], starts, of_bar)
+    figures: Any = [("high", "max"), ("low", "min"), *((name, "sum") for name in _SUMS if name != "trades")]
+    # Groups come in no order that Arrow promises; sorted they are in that of `starts`.
+    folded = (
+        rows.select([name for name, _ in figures])
+        .append_column("bar", pa.array(bar))
+        .group_by("bar", use_threads=False)
+        .aggregate(figures)
+        .sort_by("bar")
     )
-    at_open = rows.select(["open", "open_ts", "open_id"]).take(opens.column("row_first"))
-    at_close = rows.select(["close", "close_ts", "close_id"]).take(closes.column("row_last"))
-    columns = {
-        **{name: sums.column(name) for name in BAR_KEY},
-        **{name: at_open.column(name) for name in at_open.column_names},
-        **{name: at_close.column(name) for name in at_close.column_names},
-        **{name: sums.column(f"{name}_sum") for name in _SUMS},
-        "high": sums.column("high_max"),
-        "low": sums.column("low_min"),
-        "first_trade_id": sums.column("first_trade_id_min"),
-        "last_trade_id": sums.column("last_trade_id_max"),
+    columns: dict[str, Any] = {
+        **{name: rows.column(name).take(opens) for name in (*BAR_KEY, "open", "open_ts", "open_id")},
+        **{name: rows.column(name).take(closes) for name in ("close", "close_ts", "close_id")},
+        **{name: folded.column(f"{name}_{how}") for name, how in figures},
+        "trades": pa.array(np.add.reduceat(whole["trades"], starts)),
+        "first_trade_id": pa.array(np.minimum.reduceat(whole["first_trade_id"], starts)),
+        "last_trade_id": pa.array(np.maximum.reduceat(whole["last_trade_id"], starts)),
     }
     return pa.table({field.name: columns[field.name].cast(field.type) for field in PARTS}, schema=PARTS)
 
 
-def _ordered(rows: pa.Table, time: str, trade_id: str) -> Any:
-    return np.lexsort((rows.column(trade_id).to_numpy(), rows.column(time).to_numpy()))
-
-
-def _grouped(rows: pa.Table, wanted: list[Any]) -> pa.Table:
-    """Aggregates (Arrow's, by column) of the rows of each BAR_KEY, sorted by it; a group sees its rows in order."""
-    groups = rows.group_by(list(BAR_KEY), use_threads=False).aggregate(wanted)
-    return groups.sort_by([(name, "ascending") for name in BAR_KEY])
+def _first(times: Integers, ids: Integers, starts: Integers, of_bar: Integers) -> Integers:
+    """Of each bar, the row with the lowest time, and of those the lowest id; rows of a bar lie together."""
+    largest = np.iinfo(np.int64).max
+    earliest = times == np.minimum.reduceat(times, starts)[of_bar]
+    lowest = np.minimum.reduceat(np.where(earliest, ids, largest), starts)
+    rows = np.where(earliest & (ids == lowest[of_bar]), np.arange(len(ids)), largest)
+    found: Integers = np.minimum.reduceat(rows, starts)
+    return found
 
 
 def finished(parts: pa.Table) -> pa.Table:

@@ -31,7 +31,7 @@ from lakehouse.transforms.columns import Integers
 from lakehouse.transforms.exact import MINUTE_US, ONE, content_schema, half_up_quotient
 from lakehouse.transforms.logarithm import half_up_lns
 from lakehouse.transforms.places import Places, codes, is_in
-from lakehouse.transforms.wide import Figures, Sums, Wide, half_up_quotients
+from lakehouse.transforms.wide import Figures, Sums, Wide, half_up_means, half_up_quotients
 
 _READ = ("venue", "symbol", "bar_start", "close", "volume", "quote_volume")
 _LOOKBACK_US = LOOKBACK_MINUTES * MINUTE_US
@@ -100,7 +100,7 @@ def affected(bars: pa.Table, touched: Places) -> Places:
 
 def _means(bars: _Bars, rows: Integers) -> dict[str, pa.Array[Any]]:
     """Moving averages and rolling VWAPs of some bars."""
-    sums = [Sums(values) for values in (bars.close, bars.quote_volume, bars.volume)]
+    closes, quote_volumes, volumes = (Sums(values) for values in (bars.close, bars.quote_volume, bars.volume))
     starts = bars.places.start
     found = {}
     for span in SPANS:
@@ -109,28 +109,31 @@ def _means(bars: _Bars, rows: Integers) -> dict[str, pa.Array[Any]]:
         enough[enough] = starts[first[enough]] > starts[rows[enough]] - _LOOKBACK_US
         which = np.flatnonzero(enough)
         first, end = first[which], rows[which] + 1
-        found[f"sma_{span}"] = _quotients(sums[0], None, first, end).column(which, len(rows))
-        found[f"vwap_{span}"] = _quotients(sums[1], sums[2], first, end).column(which, len(rows))
+        found[f"sma_{span}"] = _quotients(closes, span, first, end).column(which, len(rows))
+        found[f"vwap_{span}"] = _quotients(quote_volumes, volumes, first, end).column(which, len(rows))
     return found
 
 
-def _quotients(tops: Sums, bottoms: Sums | None, first: Integers, end: Integers) -> Figures:
+def _quotients(tops: Sums, bottoms: Sums | int, first: Integers, end: Integers) -> Figures:
     """Of windows: a sum ÷ another one, or ÷ the number of bars."""
     top, beyond = tops.between(first, end)
-    if bottoms is None:
-        bottom = Wide.of_small(end - first).times(np.uint64(ONE))
+    if isinstance(bottoms, int):
+        huge = np.flatnonzero(beyond)
+        top.put(huge, Wide.zeros(len(huge)))
+        found = half_up_means(top, bottoms)
     else:
         bottom, also_beyond = bottoms.between(first, end)
-        beyond = beyond | also_beyond
-    huge = np.flatnonzero(beyond)
+        huge = np.flatnonzero(beyond | also_beyond)
+        top.put(huge, Wide.zeros(len(huge)))
+        bottom.put(huge, Wide.of_small(np.ones(len(huge), np.int64)))
+        found = half_up_quotients(top, bottom)
     if not len(huge):
-        return half_up_quotients(top, bottom)
-    top.put(huge, Wide.zeros(len(huge)))
-    bottom.put(huge, Wide.of_small(np.ones(len(huge), np.int64)))
+        return found
     exact = []
     for at, to in zip(first[huge].tolist(), end[huge].tolist(), strict=True):
-        exact.append(half_up_quotient(tops.exactly(at, to), bottoms.exactly(at, to) if bottoms else (to - at) * ONE))
-    return half_up_quotients(top, bottom).corrected(huge, exact)
+        divisor = bottoms * ONE if isinstance(bottoms, int) else bottoms.exactly(at, to)
+        exact.append(half_up_quotient(tops.exactly(at, to), divisor))
+    return found.corrected(huge, exact)
 
 
 def _returns(bars: _Bars, rows: Integers) -> dict[str, pa.Array[Any]]:

@@ -59,5 +59,5 @@ def moves(bars: pa.Table, threshold: Decimal) -> pa.Table:
 def _candidates(bars: pa.Table, threshold: Decimal) -> pa.Table:
     """The bars that moved beyond the threshold, or nearly: most did not by far, which floating numbers tell."""
     opened, closed = Wide.of(bars.column("open")), Wide.of(bars.column("close"))
-    distance = closed.minus(opened).magnitude().long_doubles()
-    return bars.filter(pa.array(distance >= opened.long_doubles() * (float(threshold) * _NEARLY)))
+    distance = closed.minus(opened).magnitude().doubles()
+    return bars.filter(pa.array(distance >= opened.doubles() * (float(threshold) * _NEARLY)))

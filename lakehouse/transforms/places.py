@@ -22,6 +22,8 @@ Place = tuple[str, str, int]
 
 _MICROS = pa.timestamp("us", tz="UTC")
 _MOST = 2**62
+#: Starts alone are compared first where one lot is so many times the other.
+FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +95,14 @@ class Places:
 
     def among(self, wanted: Places) -> Mask:
         """Whether each of these is one of the wanted."""
-        ours, theirs = codes(self, wanted)
-        return is_in(ours, theirs)
+        rows, others = _near(self.start, wanted.start)
+        found = np.zeros(len(self), np.bool_)
+        found[rows] = is_in(*codes(self._some(rows), wanted._some(others)))
+        return found
+
+    def _some(self, rows: Integers) -> Places:
+        """As `at`, of different numbers in order."""
+        return self if len(rows) == len(self) else self.at(rows)
 
 
 def codes(*many: Places) -> list[Integers]:
@@ -113,6 +121,19 @@ def codes(*many: Places) -> list[Integers]:
     else:
         found = pairs * span + (starts - lowest)
     return np.split(found, np.cumsum([len(one) for one in many])[:-1])
+
+
+def _near(some: Integers, others: Integers) -> tuple[Integers, Integers]:
+    """Which of two lots of starts may be equal to one of the other lot: few of many are found before names are read."""
+    if not len(some) or not len(others):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    low, high = max(some.min(), others.min()), min(some.max(), others.max())
+    here, there = (np.flatnonzero((starts >= low) & (starts <= high)) for starts in (some, others))
+    if len(here) * FEW < len(there):
+        there = there[is_in(others[there], some[here])]
+    elif len(there) * FEW < len(here):
+        here = here[is_in(some[here], others[there])]
+    return here, there
 
 
 def is_in(values: Integers, wanted: Integers) -> Mask:
