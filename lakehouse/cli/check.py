@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         recent: Annotated[
             bool,
             typer.Option(
-                "--recent", help="Messages and trades of the last minutes, bars of yesterday and today (UTC)."
+                "--recent", help="What came or changed in the last minutes; two days (UTC) where a check has failed."
             ),
         ] = False,
     ) -> None:
