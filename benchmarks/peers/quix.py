@@ -38,7 +38,7 @@ def add(bar: dict[str, Any], trade: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def event_time(value: Any, _headers: Any, _timestamp: float, _type: Any) -> int:
+def event_time(value: Any, *_: Any) -> int:
     """Milliseconds of the trade itself, not of its message."""
     return int(value["ts_event"]) // 1000
 

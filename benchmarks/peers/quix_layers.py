@@ -15,7 +15,7 @@ from typing import Any
 from quixstreams import State
 from quixstreams.sinks.community.file.local import LocalFileSink
 
-from benchmarks.peers.quix import add, application, bars_topic, first
+from benchmarks.peers.quix import add, application, bars_topic, event_time, first
 from benchmarks.peers.task import Task, task
 
 #: What is read of a message.
@@ -42,11 +42,6 @@ def trade(text: str) -> dict[str, Any]:
     """A row of Silver; the venue's own object stays in Bronze."""
     found = json.loads(text)
     return {field: found[field] for field in FIELDS}
-
-
-def event_time(found: dict[str, Any], _key: Any, _timestamp: int, _headers: Any) -> int:
-    """Milliseconds of the trade itself, not of its message."""
-    return int(found["ts_event"]) // 1000
 
 
 def pair(found: dict[str, Any]) -> bytes:

@@ -164,8 +164,8 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
 
 def _joined(rows: pa.Table, bar: Integers) -> pa.Table:
     """One part for each bar, of parts sorted by BAR_KEY; `bar` numbers them in that order."""
-    starts = np.flatnonzero(differs(bar))
-    of_bar = np.cumsum(differs(bar)) - 1
+    begins = differs(bar)
+    starts, of_bar = np.flatnonzero(begins), np.cumsum(begins) - 1
     whole = {name: integers(rows.column(name)) for name in PARTS.names if pa.types.is_int64(PARTS.field(name).type)}
     opens = _first(whole["open_ts"], whole["open_id"], starts, of_bar)
     closes = _first(-whole["close_ts"], -whole["close_id"], starts, of_bar)
