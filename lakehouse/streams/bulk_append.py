@@ -1,8 +1,8 @@
 """Appends many rows to a Delta table: Parquet by Arrow, one commit by deltalake.
 
-Guarantee: no row is in the table before `commit` and all are after it, in one version, under Delta's transaction id;
-where somebody else has committed meanwhile, `commit` raises deltalake's CommitFailedError and adds nothing. Rows of a
-partition keep their order.
+Guarantee: no row is in the table before `commit` and all are after it, in one version, under a transaction id of
+Delta's where one is given; where somebody else has committed meanwhile, `commit` raises deltalake's CommitFailedError
+and adds nothing. Rows of a partition keep their order.
 Gap: a process that is killed leaves files that no commit names; nobody reads them, and `vacuum` takes them.
 
 deltalake's own writer needs twice the CPU for these rows: it sorts each piece by partition and copies it
@@ -53,33 +53,34 @@ class BulkAppend:
         self._files = lake.files_of(self._uri)
         schema = lake.arrow_schema(table)
         self._stored = pa.schema([field for field in schema if field.name not in table.partition_by])
-        self._parts: dict[Values, _Part] = {}
+        self._parts: dict[tuple[Values, bool], _Part] = {}
         self._removed: list[RemoveAction] = []
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._committed = False
 
-    def add(self, rows: pa.Table) -> None:
-        """Take rows of the table's columns and types, of any partitions."""
+    def add(self, rows: pa.Table, apart: bool = False) -> None:
+        """Take rows of the table's columns and types, of any partitions; those `apart` come into files of their own."""
         for values, part in _by_partition(rows, self._table.partition_by):
-            if values not in self._parts:
+            file = (values, apart)
+            if file not in self._parts:
                 folder = "/".join(
                     f"{name}={value}" for name, value in zip(self._table.partition_by, values, strict=True)
                 )
-                self._parts[values] = _Part(self._files, folder, self._stored, self._encoder)
-            self._parts[values].add(part.select(self._stored.names).cast(self._stored))
-            HANDOVER.put(self._uri, self._parts[values].path, part)
+                self._parts[file] = _Part(self._files, folder, self._stored, self._encoder)
+            self._parts[file].add(part.select(self._stored.names).cast(self._stored))
+            HANDOVER.put(self._uri, self._parts[file].path, part)
 
     def remove(self, path: str, size: int, partition: Mapping[str, str | None]) -> None:
         """Take a whole file out of the table, in the same commit; its rows that are to stay are among the added."""
         self._removed.append(RemoveAction(path, True, time.time_ns() // 1_000_000, size, dict(partition)))
 
-    def commit(self, transaction: Transaction) -> None:
+    def commit(self, transaction: Transaction | None = None) -> None:
         """One commit of it all. Raises CommitFailedError where the table has got another one since it was opened."""
         for part in self._parts.values():
             HANDOVER.written(self._uri, part.path)
         actions: list[AddAction | RemoveAction] = [
             part.action(dict(zip(self._table.partition_by, values, strict=True)))
-            for values, part in self._parts.items()
+            for (values, _), part in self._parts.items()
         ]
         actions += self._removed
         self.delta.create_write_transaction(
@@ -87,11 +88,13 @@ class BulkAppend:
             "append",
             self.delta.schema(),
             list(self._table.partition_by),
-            commit_properties=CommitProperties(app_transactions=[transaction], max_commit_retries=0),
+            commit_properties=CommitProperties(
+                app_transactions=[] if transaction is None else [transaction], max_commit_retries=0
+            ),
         )
         self._committed = True
 
-    def commit_alone(self, transaction: Transaction) -> None:
+    def commit_alone(self, transaction: Transaction | None = None) -> None:
         """As `commit`, of a table that nobody else writes meanwhile. Raises RetriableError where somebody has."""
         try:
             self.commit(transaction)

@@ -26,16 +26,15 @@ from lakehouse.streams.handover import Made
 from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, fold, joined
-from lakehouse.transforms.columns import Integers, differs, integers
+from lakehouse.transforms.columns import differs, integers
 from lakehouse.transforms.exact import MINUTE_US
 from lakehouse.transforms.places import Places
-from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges, time_ranges
+from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
 
 MINUTE = dt.timedelta(minutes=1)
 
 #: Minutes whose bars' parts a stream keeps: in most batches trades are of the newest two.
 KEPT_MINUTES = 3
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 #: Parts of bars are joined when there are so many: few enough for memory, enough to be worth it.
 _JOIN_ROWS = 200_000
@@ -116,12 +115,6 @@ class Touched:
             firsts, lasts = ordered[np.r_[0, ends + 1]], ordered[np.r_[ends, len(ordered) - 1]]
             found[key] = list(zip(firsts.tolist(), lasts.tolist(), strict=True))
         return found
-
-
-def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -> list[TimeRange]:
-    """Few time ranges that hold windows, given by their starts in microseconds since the epoch, widened by `slack`."""
-    different = np.unique(starts).tolist()
-    return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in different), length, slack)
 
 
 def minute_parts(

@@ -24,12 +24,13 @@ from lakehouse.streams.replacement import replace
 from lakehouse.tables import SILVER_TRADES, Table
 from lakehouse.transforms.columns import Integers, Mask
 from lakehouse.transforms.places import Places, codes, is_in
-from lakehouse.transforms.time_ranges import TimeRange, literal, sql_in_ranges
+from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
 
 #: What is not content: a bar that becomes final is the same bar.
 MAINTAINED = ("is_final", "revision", "updated_at", "bar_date")
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
+_MOMENT, _NONE = dt.timedelta(microseconds=1), dt.timedelta(0)
 
 
 class StaleBatchError(RetriableError):
@@ -167,21 +168,13 @@ def _differs(one: Any, other: Any) -> Mask:
 
 
 def set_final(settings: Settings, table: Table, bars: Places) -> None:
-    """Flag bars as final, in one commit; neither their revision nor `updated_at` changes."""
-    starts = pa.array(bars.start).cast(UTC_MICROS)
-    columns = (bars.first, bars.second, starts, starts.cast(pa.date32()))
-    source = pa.table(dict(zip((*table.key, "bar_date"), columns, strict=True)))
-    target = lake.open_table(settings, table)
-    merger = target.merge(source, _same_row(table, source), source_alias="s", target_alias="t")
-    merger.when_matched_update({"is_final": "true"}, predicate="NOT t.is_final").execute()
+    """Flag bars as final, in one commit; neither their revision nor `updated_at` changes.
 
-
-def _same_row(table: Table, source: pa.Table) -> str:
-    """The condition that joins source and target; days and times let Delta leave all other files alone."""
-    dates = ", ".join(
-        f"DATE '{date}'" for date in sorted({str(day) for day in source.column("bar_date").unique().to_pylist()})
-    )
-    starts: Any = pc.min_max(source.column("bar_start").cast(UTC_MICROS)).as_py()
-    first, last = (literal(starts[end]) for end in ("min", "max"))
-    same = " AND ".join(f"t.{name} = s.{name}" for name in (*table.key, "bar_date"))
-    return f"t.bar_date IN ({dates}) AND t.bar_start >= {first} AND t.bar_start <= {last} AND {same}"
+    Raises RetriableError where somebody else has written the table meanwhile.
+    """
+    there = only(table, rows_in(settings, table, ranges_around(bars.start, _MOMENT, _NONE)), bars)
+    waiting = there.filter(pc.invert(there.column("is_final")))
+    if waiting.num_rows:
+        at = waiting.schema.get_field_index("is_final")
+        final = waiting.set_column(at, waiting.schema.field(at), pa.repeat(True, waiting.num_rows))
+        replace(settings, table, places_of(table, waiting), final)

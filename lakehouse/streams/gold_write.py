@@ -17,7 +17,7 @@ from deltalake import Transaction
 
 from lakehouse import lake
 from lakehouse.settings import Settings
-from lakehouse.streams.gold_bars import MINUTE, KeptParts, Since, minute_parts, ranges_around
+from lakehouse.streams.gold_bars import MINUTE, KeptParts, Since, minute_parts
 from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness
 from lakehouse.streams.gold_final import Finality
 from lakehouse.streams.gold_rows import RowChanges, only, places_of, rows_in, sync
@@ -31,11 +31,11 @@ from lakehouse.tables import (
 )
 from lakehouse.transforms.bars import finished
 from lakehouse.transforms.indicators import affected, indicators
-from lakehouse.transforms.longer import longer_bars
+from lakehouse.transforms.longer import SHORTER_COLUMNS, longer_bars
 from lakehouse.transforms.moves import moves
 from lakehouse.transforms.places import Places
 from lakehouse.transforms.spreads import pairs_of, spreads
-from lakehouse.transforms.time_ranges import TimeRange
+from lakehouse.transforms.time_ranges import TimeRange, ranges_around
 
 _NONE = dt.timedelta(0)
 LOOKBACK = dt.timedelta(minutes=LOOKBACK_MINUTES)
@@ -127,7 +127,7 @@ class GoldWriter:
             there = only(table, rows_in(self.settings, table, ranges_around(wanted.start, length, _NONE)), wanted)
             same = only(table, there, alike)
             windows = windows.plus(alike.at(~alike.among(places_of(table, same))))
-            parts = rows_in(self.settings, shorter, ranges_around(windows.start, length, _NONE))
+            parts = rows_in(self.settings, shorter, ranges_around(windows.start, length, _NONE), SHORTER_COLUMNS)
             held = _windows(places_of(shorter, parts), minutes).among(windows)
             bars = _with(longer_bars(parts.filter(pa.array(held)), minutes), same)
             self._sync(table, there, self._flagged(bars, minutes))

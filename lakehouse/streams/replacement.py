@@ -3,6 +3,8 @@
 deltalake's MERGE plans a join for it, over all files of the table; to look through the few files of their time, which
 the log names, takes little more than half of that (docs/adr/0012).
 Guarantee: as `BulkAppend`'s. Rows that are to stay are copied as they are, in their order.
+Of many rows, bars that are not final, and the newest row of each market of other tables, come into files of their own:
+the next batch changes them, and leaves the files of the others alone.
 Gap: a row group is in memory at a time, and a file of a day may be long: a late trade of a day whose files were joined
 has all of them written again, as MERGE has.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Transaction
@@ -22,6 +25,9 @@ from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.tables import Table
 from lakehouse.transforms.places import Places
 
+#: New rows from which on it is worth a second file. A live stream's batches have fewer.
+APART_ROWS = 50_000
+
 
 class _File(NamedTuple):
     """A data file of a table, by its log: its path below the table, bytes, and the values of its partition."""
@@ -31,19 +37,41 @@ class _File(NamedTuple):
     partition: dict[str, str | None]
 
 
-def replace(settings: Settings, table: Table, gone: Places, rows: pa.Table, transaction: Transaction) -> None:
+def replace(
+    settings: Settings, table: Table, gone: Places, rows: pa.Table, transaction: Transaction | None = None
+) -> None:
     """Take the rows at `gone` out of a table, where they are in it, and put `rows` in.
 
     Raises RetriableError where another writer was faster; nothing is changed then.
     """
+    many = rows.num_rows >= APART_ROWS
     with BulkAppend(settings, table) as append:
         for file in _files_around(append.delta, table, gone) if len(gone) else ():
             if _holds(settings, table, file.path, gone):
                 for chunk in read_chunks(settings, table, [file.path], table.column_names):
-                    append.add(chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone))))
+                    _add(append, table, chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone))), many)
                 append.remove(file.path, file.size, file.partition)
-        append.add(rows)
+        _add(append, table, rows, many)
         append.commit_alone(transaction)
+
+
+def _add(append: BulkAppend, table: Table, rows: pa.Table, many: bool) -> None:
+    """Rows to the files of a commit; of `many`, those apart that the next batch may change."""
+    if not many:
+        append.add(rows)
+        return
+    opened = pc.invert(rows.column("is_final")) if "is_final" in rows.column_names else _newest(table, rows)
+    append.add(rows.filter(pc.invert(opened)))
+    append.add(rows.filter(opened), apart=True)
+
+
+def _newest(table: Table, rows: pa.Table) -> Any:
+    """Which rows are the last of their market."""
+    places = Places.of(rows, table.key)
+    names, name = places.pairs()
+    last = np.full(len(names), np.iinfo(np.int64).min)
+    np.maximum.at(last, name, places.start)
+    return pa.array(places.start == last[name])
 
 
 def _holds(settings: Settings, table: Table, path: str, wanted: Places) -> bool:

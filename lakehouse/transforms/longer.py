@@ -25,9 +25,16 @@ from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, PARTS, finished, join
 from lakehouse.transforms.columns import integers
 from lakehouse.transforms.exact import MINUTE_US
 
+#: What is read of a shorter bar.
+SHORTER_COLUMNS = (
+    *BAR_KEY,
+    *("open", "high", "low", "close", "volume", "quote_volume", "buy_volume", "trades"),
+    *("first_trade_id", "last_trade_id"),
+)
+
 
 def longer_bars(bars: pa.Table, minutes: int) -> pa.Table:
-    """Bars of `minutes`, a length of the registry, from shorter bars in any order; each (key) once.
+    """Bars of `minutes`, a length of the registry, from shorter bars (SHORTER_COLUMNS) in any order; each (key) once.
 
     Columns BAR_KEY and BAR_VALUES, sorted by BAR_KEY. Raises TerminalError where a sum does not fit DECIMAL(38,18).
     """

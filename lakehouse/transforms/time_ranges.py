@@ -11,10 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pyspark.sql import functions as F  # noqa: N812
+
+from lakehouse.transforms.columns import Integers
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 #: At most so many ranges stand in a filter; beyond, the nearest are joined into one.
 MAX_RANGES = 50
@@ -49,6 +54,12 @@ def time_ranges(
     return [TimeRange(ranges[a].start, ranges[b - 1].end) for a, b in itertools.pairwise(bounds)]
 
 
+def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -> list[TimeRange]:
+    """Few time ranges that hold windows, given by their starts in microseconds since the epoch, widened by `slack`."""
+    different = np.unique(starts).tolist()
+    return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in different), length, slack)
+
+
 def in_ranges(ranges: Sequence[TimeRange]) -> Column:
     """Whether a row of silver/trades lies in one of the ranges: by partition first, then by time."""
     condition = F.lit(False)
@@ -76,5 +87,5 @@ def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: st
 
 def literal(at: dt.datetime) -> str:
     """A constant of the type of the timestamps, so that statistics of files can be compared with it."""
-    micros = (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    micros = (at - _EPOCH) // dt.timedelta(microseconds=1)
     return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""
