@@ -145,7 +145,8 @@ class KeptParts:
         unknown = places.at(~places.among(places_of(GOLD_BARS_1M, known)))
         ranges = ranges_around(unknown.start, MINUTE, dt.timedelta(0))
         read = minute_parts(settings, since.version, ranges, unknown)
-        parts = only(GOLD_BARS_1M, joined([known, read, since.parts]), places)
+        # A bar of `since` is one of the places, as those of the others are; it has one part there.
+        parts = joined([known, read, since.parts]) if known.num_rows or read.num_rows else since.parts
         self._parts = _newest(pa.concat_tables([others, parts]))
         self._version = version
         return parts

@@ -22,7 +22,7 @@ from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.streams.replacement import replace
 from lakehouse.tables import SILVER_TRADES, Table
-from lakehouse.transforms.columns import Integers, Mask
+from lakehouse.transforms.columns import Integers, Mask, kept
 from lakehouse.transforms.places import Places, codes, is_in
 from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
 
@@ -83,7 +83,7 @@ def places_of(table: Table, rows: pa.Table) -> Places:
 
 def only(table: Table, rows: pa.Table, wanted: Places) -> pa.Table:
     """The rows at the wanted places."""
-    return rows.filter(pa.array(places_of(table, rows).among(wanted)))
+    return kept(rows, places_of(table, rows).among(wanted))
 
 
 def sync(
@@ -107,10 +107,10 @@ def sync(
     were, are = codes(places_of(table, existing), places_of(table, computed))
     existing, were = _newest_each(existing, were)
     before: Any = pc.index_in(pa.array(are), value_set=pa.array(were))
-    is_new = before.is_null()
-    inserted = _first_rows(computed.filter(is_new), schema, now)
-    changed = _changed(existing.take(before.drop_null()), computed.filter(pc.invert(is_new)), schema, now)
-    gone = existing.filter(pa.array(~is_in(were, are)))
+    is_new: Mask = before.is_null().to_numpy(zero_copy_only=False)
+    inserted = _first_rows(kept(computed, is_new), schema, now)
+    changed = _changed(existing.take(before.drop_null()), kept(computed, ~is_new), schema, now)
+    gone = kept(existing, ~is_in(were, are))
     if inserted.num_rows or changed.num_rows or gone.num_rows:
         old = pa.concat_tables([rows.select(table.key) for rows in (changed, gone)])
         replace(settings, table, places_of(table, old), pa.concat_tables([inserted, changed]), of_silver)

@@ -30,6 +30,7 @@ from lakehouse.tables import (
     Table,
 )
 from lakehouse.transforms.bars import finished
+from lakehouse.transforms.columns import kept
 from lakehouse.transforms.indicators import affected, indicators
 from lakehouse.transforms.longer import SHORTER_COLUMNS, longer_bars
 from lakehouse.transforms.moves import moves
@@ -129,7 +130,7 @@ class GoldWriter:
             windows = windows.plus(alike.at(~alike.among(places_of(table, same))))
             parts = rows_in(self.settings, shorter, ranges_around(windows.start, length, _NONE), SHORTER_COLUMNS)
             held = _windows(places_of(shorter, parts), minutes).among(windows)
-            bars = _with(longer_bars(parts.filter(pa.array(held)), minutes), same)
+            bars = _with(longer_bars(kept(parts, held), minutes), same)
             self._sync(table, there, self._flagged(bars, minutes))
 
     def _dependants(self, touched: Places, time: TimeRange | None = None) -> None:
@@ -142,7 +143,7 @@ class GoldWriter:
         places = places_of(GOLD_BARS_1M, bars)
         self._indicators(bars, touched, near, time)
 
-        here = bars.filter(pa.array(places.among(touched)))
+        here = kept(bars, places.among(touched))
         there = rows_in(self.settings, GOLD_MOVES, at)
         there = there if time else only(GOLD_MOVES, there, touched)
         self._sync(GOLD_MOVES, there, moves(here, self.settings.move_threshold))
@@ -150,7 +151,7 @@ class GoldWriter:
         pairs = pairs_of(touched)
         there = rows_in(self.settings, GOLD_SPREADS_1M, at)
         there = there if time else only(GOLD_SPREADS_1M, there, pairs)
-        same = bars.filter(pa.array(pairs_of(places).among(pairs)))
+        same = kept(bars, pairs_of(places).among(pairs))
         self._sync(GOLD_SPREADS_1M, there, spreads(same))
 
     def _indicators(self, bars: pa.Table, touched: Places, near: Sequence[TimeRange], time: TimeRange | None) -> None:

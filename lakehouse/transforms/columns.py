@@ -1,4 +1,4 @@
-"""Columns of Arrow as NumPy: whole numbers, codes of names, bytes of texts, and where a value changes. Pure."""
+"""Columns of Arrow as NumPy: whole numbers, codes of names, bytes of texts, where a value changes, some rows. Pure."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ def integers(column: Any) -> Integers:
         column = column.cast(pa.int64())
     values: Integers = column.to_numpy().astype(np.int64, copy=False)
     return values
+
+
+def kept(rows: pa.Table, which: Mask) -> pa.Table:
+    """The rows that a mask names; the table itself where it names all."""
+    return rows if which.all() else rows.filter(pa.array(which))
 
 
 def differs(values: Integers) -> Mask:

@@ -2,7 +2,7 @@
 
 A place is the key of a row: venue and symbol of a bar, or base and quote of a pair, and a start in microseconds since
 the epoch, UTC. A batch of many symbols has some ten thousand of them. As columns they are compared at a hundredth of
-what tuples cost: names are looked at once each, and rows by whole numbers (`codes`).
+what tuples cost: names are looked at once each (Arrow's dictionaries), and rows by whole numbers (`codes`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lakehouse.transforms.columns import Integers, Mask, coded, differs, integer
 Place = tuple[str, str, int]
 
 _MICROS = pa.timestamp("us", tz="UTC")
+_NAMES = pa.dictionary(pa.int32(), pa.string())
 _MOST = 2**62
 #: Starts alone are compared first where one lot is so many times the other.
 FEW = 4
@@ -30,8 +31,9 @@ FEW = 4
 class Places:
     """Some places, in some order; one may be there more than once."""
 
-    first: pa.Array[Any]
-    second: pa.Array[Any]
+    #: Names, as dictionary arrays; a dictionary may have names that no place has.
+    first: Any
+    second: Any
     start: Integers
 
     @classmethod
@@ -47,7 +49,7 @@ class Places:
         """Of tuples."""
         rows = list(places)
         first, second = (pa.array([row[number] for row in rows], pa.string()) for number in (0, 1))
-        return cls(first, second, np.array([row[2] for row in rows], np.int64))
+        return cls(_text(first), _text(second), np.array([row[2] for row in rows], np.int64))
 
     def __len__(self) -> int:
         return len(self.start)
@@ -107,8 +109,8 @@ class Places:
 
 def codes(*many: Places) -> list[Integers]:
     """Whole numbers that compare as places do: by first name, by second name, by start."""
-    _, firsts = ranked(pa.chunked_array([one.first for one in many], pa.string()))
-    names, seconds = ranked(pa.chunked_array([one.second for one in many], pa.string()))
+    _, firsts = ranked(pa.concat_arrays([one.first for one in many]))
+    names, seconds = ranked(pa.concat_arrays([one.second for one in many]))
     starts = np.concatenate([one.start for one in many])
     if not len(starts):
         return [starts for _ in many]
@@ -142,7 +144,7 @@ def is_in(values: Integers, wanted: Integers) -> Mask:
     return found
 
 
-def _text(column: Any) -> pa.Array[Any]:
-    """One array of text, whatever a file of another writer holds it as."""
+def _text(column: Any) -> Any:
+    """One dictionary array of text, whatever a file of another writer holds it as."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return whole if whole.type == pa.string() else whole.cast(pa.string())
+    return whole if whole.type == _NAMES else whole.cast(pa.string()).dictionary_encode()

@@ -66,8 +66,8 @@ def pairs_of(places: Places) -> Places:
     """
     symbols, symbol = coded(places.second)
     parts = [name.partition("/") for name in symbols]
-    base, quote = (pa.array([part[at] for part in parts], pa.string()).take(symbol) for at in (0, 2))
-    return Places(base, quote, places.start)
+    base, quote = (pa.array([part[at] for part in parts], pa.string()).dictionary_encode() for at in (0, 2))
+    return Places(base.take(pa.array(symbol)), quote.take(pa.array(symbol)), places.start)
 
 
 def _rows(places: Places, there: Sequence[Mask], prices: Sequence[Wide]) -> pa.Table:
