@@ -18,13 +18,15 @@ from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, replacement
 from lakehouse.streams.compaction import compact
-from lakehouse.streams.replacement import replace
+from lakehouse.streams.replacement import flag, replace
+from lakehouse.tables import GOLD_BARS_1M
 from lakehouse.tables import GOLD_SPREADS_1M as TABLE
 from lakehouse.transforms.places import Place, Places
-from tests.rows import NOON_US, empty_lake, utc
+from tests.rows import NOON_US, bar_row, empty_lake, utc
 from tests.test_compaction import DAY_US, MINUTE_US, row
 
 SCHEMA = lake.arrow_schema(TABLE)
+FIRST, SECOND = (Transaction("gold", number) for number in (1, 2))
 #: A column that is no key, to tell versions of a row apart.
 MARK = next(column.name for column in TABLE.columns if column.type == "bigint")
 
@@ -56,8 +58,12 @@ def put(settings: Settings, number: int, gone: list[Place], new: dict[Place, int
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_replacements_are_those_of_a_dictionary(settings: Settings, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("apart", [1, 5, 1_000])
+def test_replacements_are_those_of_a_dictionary(
+    settings: Settings, seed: int, apart: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batch_files, "CHUNK_ROWS", 7)  # chunks of a file, some with and some without such a row
+    monkeypatch.setattr(replacement, "APART_ROWS", apart)
     draw = random.Random(seed)
     every: list[Place] = [
         (base, quote, NOON_US + day * DAY_US + minute * MINUTE_US)
@@ -156,3 +162,88 @@ def test_somebody_elses_commit_in_between_is_an_error_and_changes_nothing(
     folder = Path(lake.table_uri(settings, TABLE)) / "bar_date=2026-11-01"
     assert len(list(folder.glob("*.parquet"))) == 1  # the one that was deleted; what was begun is gone
     assert utc(NOON_US).date().isoformat() in str(folder)
+
+
+def bars(minutes: dict[int, bool]) -> pa.Table:
+    """Bars of two symbols, each minute with whether it is final."""
+    rows = [
+        bar_row(NOON_US + minute * MINUTE_US, symbol=symbol, is_final=final)
+        for minute, final in minutes.items()
+        for symbol in ("BTC/USDT", "ETH/USDT")
+    ]
+    return pa.Table.from_pylist(rows, lake.arrow_schema(GOLD_BARS_1M))
+
+
+def bar_places(*minutes: int, symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")) -> Places:
+    return Places.of_tuples(
+        ("binance", symbol, NOON_US + minute * MINUTE_US) for minute in minutes for symbol in symbols
+    )
+
+
+def in_files(settings: Settings) -> list[list[tuple[int, str, bool]]]:
+    """The bars of each file: minute, symbol, whether final; smallest file first."""
+    actions: Any = pa.table(lake.open_table(settings, GOLD_BARS_1M).get_add_actions(flatten=True))
+    found = []
+    for path in actions["path"].to_pylist():
+        (chunk,) = batch_files.read_chunks(settings, GOLD_BARS_1M, [path], ["symbol", "bar_start", "is_final"])
+        columns: list[list[Any]] = [chunk.column(name).to_pylist() for name in chunk.column_names]
+        minutes = [(start - utc(NOON_US)).seconds // 60 for start in columns[1]]
+        found.append(list(zip(minutes, columns[0], columns[2], strict=True)))
+    return sorted(found, key=len)
+
+
+def test_of_many_rows_what_the_next_batch_changes_lies_apart(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars that are not final, and the newest row of each market; the file of the others stays when these change."""
+    monkeypatch.setattr(replacement, "APART_ROWS", 8)
+    replace(settings, GOLD_BARS_1M, bar_places(), bars({0: True, 1: True, 2: True, 3: False, 4: False}), FIRST)
+    few, most = in_files(settings)
+    assert {minute for minute, _, _ in most} == {0, 1, 2}
+    assert {minute for minute, _, _ in few} == {3, 4}
+    kept = set(lake.open_table(settings, GOLD_BARS_1M).file_uris())
+    replace(settings, GOLD_BARS_1M, bar_places(3, 4), bars({3: True, 4: True, 5: True, 6: False}), SECOND)
+    assert [len(one) for one in in_files(settings)] == [2, 6, 6]
+    assert len(kept & set(lake.open_table(settings, GOLD_BARS_1M).file_uris())) == 1
+
+    markets = [("BTC", "USDT"), ("ETH", "USDT")]
+    put(settings, 1, [], {(*market, NOON_US + minute * MINUTE_US): 1 for market in markets for minute in range(6)})
+    actions: Any = pa.table(lake.open_table(settings, TABLE).get_add_actions(flatten=True))
+    sizes = dict(zip(actions["num_records"].to_pylist(), actions["path"].to_pylist(), strict=True))
+    assert set(sizes) == {2, 10}
+    last = {(*market, NOON_US + 5 * MINUTE_US): 2 for market in markets}
+    put(settings, 2, list(last), last)
+    after = pa.table(lake.open_table(settings, TABLE).get_add_actions(flatten=True))["path"].to_pylist()
+    assert sizes[10] in after
+    assert sizes[2] not in after
+
+
+def test_few_rows_come_in_one_file(settings: Settings) -> None:
+    replace(settings, GOLD_BARS_1M, bar_places(), bars({0: True, 1: False}), FIRST)
+    assert [len(one) for one in in_files(settings)] == [4]
+
+
+def test_a_flag_is_set_and_nothing_else(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(settings, GOLD_BARS_1M, bar_places(), bars({0: True, 1: True}), FIRST)
+    replace(settings, GOLD_BARS_1M, bar_places(), bars({2: False, 3: False, 4: True}), SECOND)
+    before = lake.sql(settings, "SELECT * FROM t", t=GOLD_BARS_1M).cast(lake.arrow_schema(GOLD_BARS_1M))
+    looked: list[str] = []
+    original = replacement._holds
+
+    def look(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
+        looked.append(path)
+        return original(settings, table, path, wanted)
+
+    monkeypatch.setattr(replacement, "_holds", look)
+    flag(settings, GOLD_BARS_1M, bar_places(0, 2).plus(bar_places(3, symbols=("ETH/USDT",))), "is_final")
+    assert len(looked) == 1  # all of the other file have it, as its statistics say
+    after = lake.sql(settings, "SELECT * FROM t", t=GOLD_BARS_1M).cast(before.schema)
+    key: Any = [(name, "ascending") for name in GOLD_BARS_1M.key]
+    assert after.drop_columns(["is_final"]).sort_by(key) == before.drop_columns(["is_final"]).sort_by(key)
+    minutes = {(minute, symbol): final for file in in_files(settings) for minute, symbol, final in file}
+    assert [place for place, final in minutes.items() if not final] == [(3, "BTC/USDT")]
+
+    version = lake.open_table(settings, GOLD_BARS_1M).version()
+    flag(settings, GOLD_BARS_1M, bar_places(0, 7), "is_final")
+    flag(settings, GOLD_BARS_1M, bar_places(), "is_final")
+    assert lake.open_table(settings, GOLD_BARS_1M).version() == version  # nothing to do

@@ -70,6 +70,11 @@ class BulkAppend:
             self._parts[file].add(part.select(self._stored.names).cast(self._stored))
             HANDOVER.put(self._uri, self._parts[file].path, part)
 
+    @property
+    def any(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self._parts or self._removed)
+
     def remove(self, path: str, size: int, partition: Mapping[str, str | None]) -> None:
         """Take a whole file out of the table, in the same commit; its rows that are to stay are among the added."""
         self._removed.append(RemoveAction(path, True, time.time_ns() // 1_000_000, size, dict(partition)))

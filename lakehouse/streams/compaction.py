@@ -1,8 +1,7 @@
 """Joins the small files of a table's days, so that a commit costs in the evening what it cost in the morning.
 
-Every minute of every symbol comes in a file of its own, and deltalake's merge, by which bars become final, looks at
-each file of the days that it touches: 30 ms with ten of them, 300 ms with three hundred. An append and a look cost with
-the files too, and each batch adds one to ops/batches: 12 and 13 ms of CPU with 300 files, 24 and 23 ms with 3,000.
+Every minute of every symbol comes in a file of its own, and each batch adds one to ops/batches. An append and a look
+cost with the files: 12 and 13 ms of CPU with 300, 24 and 23 ms with 3,000.
 Gold's tables and the ops tables: nobody streams from them.
 Guarantee: rows stay as they are; the commit says that no data changed. Gold's is made by the query that writes the
 table, between two of its own commits, so that it meets no other writer. To an ops table others may append meanwhile:

@@ -19,8 +19,9 @@ from lakehouse import lake
 from lakehouse.presence import Key
 from lakehouse.settings import Settings
 from lakehouse.streams.gold_complete import MINUTE_US
-from lakehouse.streams.gold_rows import UTC_MICROS, set_final
+from lakehouse.streams.gold_rows import UTC_MICROS
 from lakehouse.streams.progress import has_passed, last_position, newest_position
+from lakehouse.streams.replacement import flag
 from lakehouse.tables import GOLD_BARS_1M
 from lakehouse.transforms.bars import BAR_KEY
 from lakehouse.transforms.columns import Integers, Mask
@@ -103,7 +104,10 @@ class Finality:
         return any((self._ends(places, minutes) <= now).any() for minutes, places in self._open.items())
 
     def write(self, now: int | None = None) -> int:
-        """Flag what has become final, with a time `now` also what is over by the clock; how many bars."""
+        """Flag what has become final, with a time `now` also what is over by the clock; how many bars.
+
+        Raises RetriableError where somebody else has written a table meanwhile.
+        """
         written = 0
         for table, minutes in lake.bar_tables(self._settings):
             places = self._open[minutes]
@@ -111,7 +115,7 @@ class Finality:
             if now is not None:
                 due |= self._ends(places, minutes) <= now
             if due.any():
-                set_final(self._settings, table, places.at(due))
+                flag(self._settings, table, places.at(due), "is_final")  # neither revision nor `updated_at` changes
                 self._open[minutes] = places.at(~due)
             written += int(due.sum())
         return written

@@ -24,13 +24,12 @@ from lakehouse.streams.replacement import replace
 from lakehouse.tables import SILVER_TRADES, Table
 from lakehouse.transforms.columns import Integers, Mask, kept
 from lakehouse.transforms.places import Places, codes, is_in
-from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
+from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges
 
 #: What is not content: a bar that becomes final is the same bar.
 MAINTAINED = ("is_final", "revision", "updated_at", "bar_date")
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
-_MOMENT, _NONE = dt.timedelta(microseconds=1), dt.timedelta(0)
 
 
 class StaleBatchError(RetriableError):
@@ -165,16 +164,3 @@ def _differs(one: Any, other: Any) -> Mask:
         found = pc.fill_null(found, pc.xor(one.is_null(), other.is_null()))
     mask: Mask = found.to_numpy()
     return mask
-
-
-def set_final(settings: Settings, table: Table, bars: Places) -> None:
-    """Flag bars as final, in one commit; neither their revision nor `updated_at` changes.
-
-    Raises RetriableError where somebody else has written the table meanwhile.
-    """
-    there = only(table, rows_in(settings, table, ranges_around(bars.start, _MOMENT, _NONE)), bars)
-    waiting = there.filter(pc.invert(there.column("is_final")))
-    if waiting.num_rows:
-        at = waiting.schema.get_field_index("is_final")
-        final = waiting.set_column(at, waiting.schema.field(at), pa.repeat(True, waiting.num_rows))
-        replace(settings, table, places_of(table, waiting), final)

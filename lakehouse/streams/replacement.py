@@ -37,22 +37,39 @@ class _File(NamedTuple):
     partition: dict[str, str | None]
 
 
-def replace(
-    settings: Settings, table: Table, gone: Places, rows: pa.Table, transaction: Transaction | None = None
-) -> None:
+def replace(settings: Settings, table: Table, gone: Places, rows: pa.Table, transaction: Transaction) -> None:
     """Take the rows at `gone` out of a table, where they are in it, and put `rows` in.
 
     Raises RetriableError where another writer was faster; nothing is changed then.
     """
     many = rows.num_rows >= APART_ROWS
     with BulkAppend(settings, table) as append:
-        for file in _files_around(append.delta, table, gone) if len(gone) else ():
+        for file in _files_around(append.delta, table, gone):
             if _holds(settings, table, file.path, gone):
                 for chunk in read_chunks(settings, table, [file.path], table.column_names):
                     _add(append, table, chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone))), many)
                 append.remove(file.path, file.size, file.partition)
         _add(append, table, rows, many)
         append.commit_alone(transaction)
+
+
+def flag(settings: Settings, table: Table, places: Places, column: str) -> None:
+    """Set a column of flags in the rows at `places`, where they are in the table and it is false.
+
+    Raises RetriableError where another writer was faster; nothing is changed then.
+    """
+    lowest = f"min.{column}"
+    with BulkAppend(settings, table) as append:
+        for file in _files_around(append.delta, table, places, unless=lowest):
+            if not _holds(settings, table, file.path, places):
+                continue
+            for chunk in read_chunks(settings, table, [file.path], table.column_names):
+                at = chunk.schema.get_field_index(column)
+                flags = pc.or_(chunk.column(at), pa.array(Places.of(chunk, table.key).among(places)))
+                append.add(chunk.set_column(at, chunk.schema.field(at), flags))
+            append.remove(file.path, file.size, file.partition)
+        if append.any:
+            append.commit_alone()
 
 
 def _add(append: BulkAppend, table: Table, rows: pa.Table, many: bool) -> None:
@@ -80,12 +97,15 @@ def _holds(settings: Settings, table: Table, path: str, wanted: Places) -> bool:
     return any(Places.of(chunk, table.key).among(wanted).any() for chunk in chunks)
 
 
-def _files_around(delta: DeltaTable, table: Table, wanted: Places) -> Iterator[_File]:
-    """Files of the days of some places that, by their statistics, may have rows between the first and the last."""
+def _files_around(delta: DeltaTable, table: Table, wanted: Places, unless: str = "") -> Iterator[_File]:
+    """Files of the days of some places that, by their statistics, may have rows between the first and the last.
+
+    `unless` is one of the statistics; a file for which it is true is left out.
+    """
     (day,) = table.partition_by
     start = table.key[-1]
     actions = pa.table(delta.get_add_actions(flatten=True))
-    if not actions.num_rows:
+    if not actions.num_rows or not len(wanted):
         return
     starts: Any = pa.array(wanted.start).cast(pa.timestamp("us", tz="UTC"))
     first, last = pc.min_max(starts).values()
@@ -95,5 +115,8 @@ def _files_around(delta: DeltaTable, table: Table, wanted: Places) -> Iterator[_
         if column in actions.column_names:  # a file without statistics may hold anything
             fits: Any = pc.fill_null(compare(actions[column].cast(starts.type), bound), True)
             mask = pc.and_(mask, fits)
+    if unless in actions.column_names:
+        flagged: Any = actions[unless]
+        mask = pc.and_(mask, pc.invert(pc.fill_null(flagged, False)))
     for file in actions.filter(mask).select(["path", "size_bytes", f"partition.{day}"]).to_pylist():
         yield _File(file["path"], int(file["size_bytes"]), {day: str(file[f"partition.{day}"])})
