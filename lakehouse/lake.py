@@ -123,24 +123,35 @@ def table_uri(settings: Settings, table: Table) -> str:
 
 
 def ensure_tables(settings: Settings) -> None:
-    """Create the tables that do not exist yet. Safe to call from several processes at once."""
+    """Create the tables that do not exist yet. Safe to call from several processes at once.
+
+    Of tables that this thread has opened before, no log is read from its beginning: cheap where all are there.
+    """
     for table in active_tables(settings):
         uri = table_uri(settings, table)
         try:
-            DeltaTable.create(
-                uri,
-                schema=arrow_schema(table),
-                mode="ignore",
-                partition_by=list(table.partition_by),
-                description=table.grain,
-                configuration=PROPERTIES,
-                # Tried again, the loser of a race would commit a second creation, with another table id, on top.
-                commit_properties=CommitProperties(max_commit_retries=0),
-            )
-        except CommitFailedError:
-            if not DeltaTable.is_deltatable(uri):  # somebody else has created it in the same moment: good
-                raise
-        _bring_up_to_date(table, DeltaTable(uri))
+            there = _newest(uri)
+        except TableNotFoundError:
+            _create(table, uri)
+            there = _newest(uri)
+        _bring_up_to_date(table, there)
+
+
+def _create(table: Table, uri: str) -> None:
+    try:
+        DeltaTable.create(
+            uri,
+            schema=arrow_schema(table),
+            mode="ignore",
+            partition_by=list(table.partition_by),
+            description=table.grain,
+            configuration=PROPERTIES,
+            # Tried again, the loser of a race would commit a second creation, with another table id, on top.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except CommitFailedError:
+        if not DeltaTable.is_deltatable(uri):  # somebody else has created it in the same moment: good
+            raise
 
 
 def _bring_up_to_date(table: Table, there: DeltaTable) -> None:

@@ -53,6 +53,7 @@ def materialize(
     is_ours = _is_free(settings, layers[0])
     if is_ours:
         expect_session(settings)
+    prepare(settings, layers)
     reader = Reader(settings)
     lag = _messages_to_come(settings, layers)
     is_long = lag > settings.max_offsets_per_trigger
@@ -117,7 +118,6 @@ def _messages_to_come(settings: Settings, layers: tuple[str, ...]) -> int:
     """Messages that Bronze is behind, where there are layers to follow it; else 0, as a start at once costs more."""
     if layers[:1] != ("bronze",) or len(layers) == 1:
         return 0
-    prepare(settings, ("bronze",))
     return source_lag(settings, "bronze") or 0
 
 
@@ -147,7 +147,6 @@ def _next_messages(settings: Settings, batches: int) -> list[OffsetRange]:
 def _bring_up_to_date(
     settings: Settings, layer: str, run_id: str, counter: LayerCounter, deadline: float, reader: Reader
 ) -> dict[str, TableProgress]:
-    prepare(settings, (layer,))
     while True:
         lease = Lease(settings, (layer,), run_id)
         try:
