@@ -10,11 +10,7 @@ import contextlib
 import datetime as dt
 import json
 import re
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -32,6 +28,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
+from lakehouse import open_tables
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings
 from lakehouse.tables import BAR_MINUTES, BARS, SPANS, TABLES, Table
@@ -58,10 +55,6 @@ PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 6 hours",
 }
 
-#: Seconds for which a thread trusts that a table without a next commit file is at its newest version. A commit file is
-#: there for far longer (`delta.logRetentionDuration`), so within this time it cannot have come and gone.
-TRUSTED_SECONDS = 60.0
-
 #: Columns that are different in nearly every row are not collected in a dictionary first: a quarter of the time of
 #: silver/trades, and a tenth of its size; a third of the time of bars.
 NO_DICTIONARY = frozenset(
@@ -84,13 +77,6 @@ WRITER = WriterProperties(
 )
 
 LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
-
-#: Commits that a table which is kept open takes before it is opened anew. deltalake keeps what each commit brought as a
-#: piece of its own, and goes through all pieces with each write: 10 ms at first, 75 ms after 400 commits.
-MOST_MOVES = 50
-
-#: Tables that a thread keeps open: more than a lakehouse has.
-MOST_OPENED = 32
 
 
 def bar_tables(settings: Settings) -> tuple[tuple[Table, int], ...]:
@@ -130,10 +116,10 @@ def ensure_tables(settings: Settings) -> None:
     for table in active_tables(settings):
         uri = table_uri(settings, table)
         try:
-            there = _newest(uri)
+            there = open_tables.newest(uri)
         except TableNotFoundError:
             _create(table, uri)
-            there = _newest(uri)
+            there = open_tables.newest(uri)
         _bring_up_to_date(table, there)
 
 
@@ -186,72 +172,11 @@ def open_table(settings: Settings, table: Table, version: int | None = None) -> 
     """
     uri = table_uri(settings, table)
     try:
-        return _newest(uri) if version is None else DeltaTable(uri, version=version)
+        return open_tables.newest(uri) if version is None else DeltaTable(uri, version=version)
     except TableNotFoundError:
         raise TerminalError(
             f"no table {table.path} in {settings.lake}", "a lake that a stream has written", "start `lakehouse stream`"
         ) from None
-
-
-class _Kept(NamedTuple):
-    """A table that is kept open.
-
-    `first` tells that its place has got another table, `opened` is its version then, `listed` when its log was last
-    listed.
-    """
-
-    table: DeltaTable
-    first: object
-    opened: int
-    listed: float
-
-
-class _Opened(threading.local):
-    """Newest tables of one thread by their place."""
-
-    def __init__(self) -> None:
-        self.tables: OrderedDict[str, _Kept] = OrderedDict()
-
-
-_opened = _Opened()
-
-
-def _newest(uri: str) -> DeltaTable:
-    """To read a log anew takes ten times as long as to read on, and a batch looks at a dozen tables.
-
-    A thread's own commits move its table too, so that it may stand at its newest version for hours: it is opened anew
-    all the same (MOST_MOVES).
-    """
-    log = Path(uri.removeprefix("file://")) / "_delta_log"
-    first = _first_commit(log)
-    kept = _opened.tables.pop(uri, None)
-    now = time.monotonic()
-    if kept is None or kept.first != first or kept.table.version() - kept.opened >= MOST_MOVES:
-        table = DeltaTable(uri)
-        kept = _Kept(table, first, table.version(), now)
-    elif now - kept.listed > TRUSTED_SECONDS or _may_have(log, kept.table.version() + 1):
-        kept.table.update_incremental()
-        kept = kept._replace(listed=now)
-    _opened.tables[uri] = kept
-    if len(_opened.tables) > MOST_OPENED:
-        _opened.tables.popitem(last=False)
-    return kept.table
-
-
-def _may_have(log: Path, version: int) -> bool:
-    """Whether a log may have a commit. On an object store, where to look costs as much as to list, it always may."""
-    return not log.is_dir() or (log / f"{version:020}.json").exists()
-
-
-def _first_commit(log: Path) -> object:
-    """What a table that was made anew at the same place does not share with the old one; None where nobody can tell.
-
-    On an object store nobody can: there a live process must not outlive its tables.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        file = (log / f"{0:020}.json").stat()
-        return file.st_ino, file.st_mtime_ns
-    return None
 
 
 def files_of(uri: str) -> pa_fs.FileSystem:

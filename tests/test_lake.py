@@ -12,7 +12,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from lakehouse import lake
+from lakehouse import lake, open_tables
 from lakehouse.errors import SettingError, TerminalError
 from lakehouse.settings import BAR_SIZES, Settings, load_settings
 from lakehouse.tables import (
@@ -80,7 +80,7 @@ def test_a_look_sees_what_another_process_has_committed(settings: Settings, monk
     )
     lake.open_table(settings, SILVER_TRADES)
     assert not listed
-    monkeypatch.setattr(lake, "TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr(open_tables, "TRUSTED_SECONDS", 0.0)
     lake.open_table(settings, SILVER_TRADES)
     assert listed
 
@@ -275,7 +275,7 @@ def test_a_table_that_is_kept_open_follows_other_writers(settings: Settings) -> 
 
 def test_a_table_that_has_moved_far_is_opened_anew(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever moved it: this thread's own commits, or somebody else's."""
-    monkeypatch.setattr(lake, "MOST_MOVES", 3)
+    monkeypatch.setattr(open_tables, "MOST_MOVES", 3)
     other = DeltaTable(lake.table_uri(settings, SILVER_TRADES))
     for own in (True, False):
         opened = lake.open_table(settings, SILVER_TRADES)
@@ -317,7 +317,7 @@ def test_threads_do_not_move_each_others_tables(settings: Settings) -> None:
 
 
 def test_many_lakes_in_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lake, "MOST_OPENED", 2)
+    monkeypatch.setattr(open_tables, "MOST_OPENED", 2)
     lakes = [empty_lake(tmp_path / str(number)) for number in range(3)]
     for number, one in enumerate(lakes * 2):
         lake.append_rows(one, SILVER_TRADES, [trade_row(number)])
