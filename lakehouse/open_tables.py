@@ -1,7 +1,8 @@
 """Delta tables that a thread keeps open, so that each look at one reads on in its log.
 
 Guarantee: a table is at its newest version, also where it was deleted and made anew at the same place.
-Gap: on an object store the latter shows to nobody; there a live process must not outlive its tables.
+Gap: on an object store the latter, and that a table is gone, show to nobody; there a live process must not outlive its
+tables.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def newest(uri: str) -> DeltaTable:
     first = _first_commit(log)
     kept = _opened.tables.pop(uri, None)
     now = time.monotonic()
-    if kept is None or kept.first != first or kept.table.version() - kept.opened >= MOST_MOVES:
+    if kept is None or kept.first != first or _is_gone(uri, log) or kept.table.version() - kept.opened >= MOST_MOVES:
         table = DeltaTable(uri)
         kept = _Kept(table, first, table.version(), now)
     elif now - kept.listed > TRUSTED_SECONDS or _may_have(log, kept.table.version() + 1):
@@ -72,6 +73,11 @@ def newest(uri: str) -> DeltaTable:
     if len(_opened.tables) > MOST_OPENED:
         _opened.tables.popitem(last=False)
     return kept.table
+
+
+def _is_gone(uri: str, log: Path) -> bool:
+    """Whether the log of a local table was deleted; deltalake does not mind as it reads on."""
+    return "://" not in uri.removeprefix("file://") and not log.is_dir()
 
 
 def _may_have(log: Path, version: int) -> bool:

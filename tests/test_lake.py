@@ -293,6 +293,25 @@ def test_a_table_that_has_moved_far_is_opened_anew(settings: Settings, monkeypat
         assert opened.version() == lake.open_table(settings, SILVER_TRADES).version()
 
 
+def test_a_table_that_was_moved_away_is_made_anew_though_its_first_commit_had_gone(settings: Settings) -> None:
+    """The logs of tables are cut, so that a first commit's file may be missing with and without the table."""
+    for number in range(1, 3):
+        lake.append_rows(settings, SILVER_TRADES, [trade_row(number)])
+    folder = Path(lake.table_uri(settings, SILVER_TRADES))
+    DeltaTable(str(folder)).create_checkpoint()
+    (folder / "_delta_log" / f"{0:020}.json").unlink()
+    assert count(settings, SILVER_TRADES) == 2
+    folder.rename(folder.parent / "moved")
+    with pytest.raises(TerminalError, match="no table silver/trades"):
+        lake.open_table(settings, SILVER_TRADES)
+    (folder.parent / "moved").rename(folder)
+    assert count(settings, SILVER_TRADES) == 2
+    folder.rename(folder.parent / "moved")
+    lake.ensure_tables(settings)
+    assert count(settings, SILVER_TRADES) == 0
+    assert lake.append_rows(settings, SILVER_TRADES, [trade_row(1)]) == 1
+
+
 def test_a_table_made_anew_at_the_same_place_is_another_one(settings: Settings) -> None:
     lake.append_rows(settings, SILVER_TRADES, [trade_row(1)])
     old = lake.open_table(settings, SILVER_TRADES).metadata().id

@@ -185,7 +185,8 @@ def in_files(settings: Settings) -> list[list[tuple[int, str, bool]]]:
     actions: Any = pa.table(lake.open_table(settings, GOLD_BARS_1M).get_add_actions(flatten=True))
     found = []
     for path in actions["path"].to_pylist():
-        (chunk,) = batch_files.read_chunks(settings, GOLD_BARS_1M, [path], ["symbol", "bar_start", "is_final"])
+        names = ["symbol", "bar_start", "is_final"]
+        chunk = pa.concat_tables(batch_files.read_chunks(settings, GOLD_BARS_1M, [path], names))
         columns: list[list[Any]] = [chunk.column(name).to_pylist() for name in chunk.column_names]
         minutes = [(start - utc(NOON_US)).seconds // 60 for start in columns[1]]
         found.append(list(zip(minutes, columns[0], columns[2], strict=True)))
@@ -216,6 +217,20 @@ def test_of_many_rows_what_the_next_batch_changes_lies_apart(
     after = pa.table(lake.open_table(settings, TABLE).get_add_actions(flatten=True))["path"].to_pylist()
     assert sizes[10] in after
     assert sizes[2] not in after
+
+
+def test_rows_that_stay_lie_apart_where_they_are_not_final(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table without that, none: the newest of each chunk of an old file would be rows of all times."""
+    monkeypatch.setattr(batch_files, "CHUNK_ROWS", 3)
+    old = {("ETH", "USDT", NOON_US + minute * MINUTE_US): 1 for minute in range(9)}
+    put(settings, 1, [], old)
+    replace(settings, GOLD_BARS_1M, bar_places(), bars({minute: minute != 3 for minute in range(6)}), FIRST)
+    monkeypatch.setattr(replacement, "APART_ROWS", 4)
+    put(settings, 2, [next(iter(old))], {("BTC", "USDT", NOON_US + minute * MINUTE_US): 2 for minute in range(5)})
+    actions: Any = pa.table(lake.open_table(settings, TABLE).get_add_actions(flatten=True))
+    assert sorted(actions["num_records"].to_pylist()) == [1, 12]
+    replace(settings, GOLD_BARS_1M, bar_places(0), bars({0: True, 7: True}), SECOND)
+    assert [{minute for minute, _, _ in file} for file in in_files(settings)] == [{3}, {0, 1, 2, 4, 5, 7}]
 
 
 def test_few_rows_come_in_one_file(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.streams import upkeep
 from lakehouse.streams.compaction import compact
+from lakehouse.streams.lease import Turn
 from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import GOLD_SPREADS_1M, OPS_BATCHES, SILVER_TRADES, Table
 from tests.rows import NOON_US, batch_row, empty_lake, trade_row, utc
@@ -91,3 +92,17 @@ def test_a_run_does_it_for_the_tables_of_its_layers(settings: Settings) -> None:
     joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
     Upkeep(settings, ("bronze", "silver")).do()
     assert on_disk(settings, GOLD_SPREADS_1M) == 4
+
+
+def test_while_gold_is_written_it_waits_for_the_next_time(settings: Settings) -> None:
+    """A commit of it between a batch's look at a table and the batch's commit would let the batch fail."""
+    joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
+    ours = Upkeep(settings, LAYERS)
+    with Turn(settings):
+        ours.do()
+        assert on_disk(settings, GOLD_SPREADS_1M) == 4
+    ours.do()
+    assert on_disk(settings, GOLD_SPREADS_1M) == 1
+    turn = Turn(settings)
+    assert turn.take(wait=False)
+    turn.give()

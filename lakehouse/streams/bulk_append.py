@@ -2,7 +2,7 @@
 
 Guarantee: no row is in the table before `commit` and all are after it, in one version, under a transaction id of
 Delta's where one is given; where somebody else has committed meanwhile, `commit` raises deltalake's CommitFailedError
-and adds nothing. Rows of a partition keep their order.
+and adds nothing. Rows of a file keep their order.
 Gap: a process that is killed leaves files that no commit names; nobody reads them, and `vacuum` takes them.
 
 deltalake's own writer needs twice the CPU for these rows: it sorts each piece by partition and copies it

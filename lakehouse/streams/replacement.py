@@ -2,8 +2,8 @@
 
 deltalake's MERGE plans a join for it, over all files of the table; to look through the few files of their time, which
 the log names, takes little more than half of that (docs/adr/0012).
-Guarantee: as `BulkAppend`'s. Rows that are to stay are copied as they are, in their order.
-Of many rows, bars that are not final, and the newest row of each market of other tables, come into files of their own:
+Guarantee: as `BulkAppend`'s. Rows that are to stay are copied as they are.
+Of many new rows, bars that are not final, and of other tables the newest of each market, come into files of their own:
 the next batch changes them, and leaves the files of the others alone.
 Gap: a row group is in memory at a time, and a file of a day may be long: a late trade of a day whose files were joined
 has all of them written again, as MERGE has.
@@ -47,9 +47,11 @@ def replace(settings: Settings, table: Table, gone: Places, rows: pa.Table, tran
         for file in _files_around(append.delta, table, gone):
             if _holds(settings, table, file.path, gone):
                 for chunk in read_chunks(settings, table, [file.path], table.column_names):
-                    _add(append, table, chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone))), many)
+                    left = chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone)))
+                    _add(append, left, _not_final(left) if many else None)
                 append.remove(file.path, file.size, file.partition)
-        _add(append, table, rows, many)
+        unsettled = _not_final(rows)
+        _add(append, rows, (_newest(table, rows) if unsettled is None else unsettled) if many else None)
         append.commit_alone(transaction)
 
 
@@ -72,14 +74,18 @@ def flag(settings: Settings, table: Table, places: Places, column: str) -> None:
             append.commit_alone()
 
 
-def _add(append: BulkAppend, table: Table, rows: pa.Table, many: bool) -> None:
-    """Rows to the files of a commit; of `many`, those apart that the next batch may change."""
-    if not many:
+def _add(append: BulkAppend, rows: pa.Table, apart: Any) -> None:
+    """Rows to the files of a commit, those apart that a mask names."""
+    if apart is None:
         append.add(rows)
-        return
-    opened = pc.invert(rows.column("is_final")) if "is_final" in rows.column_names else _newest(table, rows)
-    append.add(rows.filter(pc.invert(opened)))
-    append.add(rows.filter(opened), apart=True)
+    else:
+        append.add(rows.filter(pc.invert(apart)))
+        append.add(rows.filter(apart), apart=True)
+
+
+def _not_final(rows: pa.Table) -> Any:
+    """Which bars are not final; None for rows of another table."""
+    return pc.invert(rows.column("is_final")) if "is_final" in rows.column_names else None
 
 
 def _newest(table: Table, rows: pa.Table) -> Any:

@@ -16,6 +16,7 @@ from lakehouse.ledger import Batch, recent_batches
 from lakehouse.settings import Settings
 from lakehouse.streams import log_retention
 from lakehouse.streams.compaction import compact
+from lakehouse.streams.lease import Turn
 from lakehouse.streams.log_retention import clean_log, is_behind, needed_versions
 from lakehouse.streams.native_memory import give_back
 from lakehouse.streams.progress import READS
@@ -57,11 +58,21 @@ class Upkeep:
             for table in self._tables:
                 clean_log(self._settings, table, needed.get(table.path))
             if time.monotonic() >= self._vacuum_due:
-                self._vacuum_due = time.monotonic() + VACUUM_SECONDS
-                self._vacuum(recent)
+                self._vacuum_between_batches(recent)
         for table in self._tables:
             if table.layer == "ops" and table.partition_by:
                 compact(self._settings, table, MOST_OPS_FILES)
+
+    def _vacuum_between_batches(self, recent: Mapping[str, Sequence[Batch]]) -> None:
+        """Its commits would let one of Gold's fail; while Gold is written it is not done, and stays due."""
+        turn = Turn(self._settings)
+        if not turn.take(wait=False):
+            return
+        try:
+            self._vacuum(recent)
+        finally:
+            turn.give()
+        self._vacuum_due = time.monotonic() + VACUUM_SECONDS
 
     def _vacuum(self, recent: Mapping[str, Sequence[Batch]]) -> None:
         """Delete files that no version of a recent batch, and none of the last KEPT_HOURS, has."""
