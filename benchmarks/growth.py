@@ -2,10 +2,11 @@
 
     python -m benchmarks growth [--trades 1000000,5000000,20000000] [--symbols 10,200,2000] [--history 1,30,365]
 
-Ours only. One thing grows at a time, the others stay at the first value of their list. Every case has a broker and a
-lake of its own. History goes through the same pipeline before the clock starts: so many days, a few thousand trades
-each, over all symbols. Then the same increment is produced and caught up in a new process, and that alone is measured:
-CPU seconds and wall seconds a trade, the start of the JVM included.
+One thing grows at a time, the others stay at the first value of their list. Every case has a broker and a lake of its
+own. History goes through the same pipeline before the clock starts: so many days, a few thousand trades each, over all
+symbols. Then the same increment is produced and caught up in a new process, and that alone is measured: CPU seconds and
+wall seconds a trade, the start of the JVM included. `--peer loop --history 0` measures the hand-written loop, from an
+empty lake.
 
 The increment's trades are spread over a day of event time. With 2,000 symbols on three venues there is then more than
 one bar for two of 1,000,000 trades, so symbols also grow at `--rates`, trades a second of event time.
@@ -76,7 +77,9 @@ def main(arguments: list[str]) -> int:
         for case in cases(options.trades, options.symbols, options.history, options.rates):
             if options.only and case.grows not in options.only:
                 continue
-            records.append({"round": number} | case._asdict() | measure(case, options.per_day, options.seed))
+            records.append(
+                {"round": number} | case._asdict() | measure(case, options.per_day, options.seed, options.peer)
+            )
             print(records[-1], flush=True)
             report.write_records(folder, about, records)
     lines = table(records)
@@ -87,19 +90,19 @@ def main(arguments: list[str]) -> int:
     return 1 if any(record["error"] for record in records) else 0
 
 
-def measure(case: Case, per_day: int, seed: int) -> dict[str, Any]:
+def measure(case: Case, per_day: int, seed: int, peer: str = "ours") -> dict[str, Any]:
     """The increment of one case, on a lake of its own."""
     with bench_home() as settings:
         tape = Tape(seed, case.symbols, start=START - dt.timedelta(days=case.history))
-        job = Job(settings, 0, settings.home / "ours", settings.home)
+        job = Job(settings, case.trades, settings.home / peer, settings.home)
         job.out.mkdir()
         before = per_day * case.history
-        fill(settings, tape.take(before, case.history * DAY_US))
-        (cost,) = contenders.run_peer(PEERS["ours"], job)
-        if cost.exit_code == 0:
-            fill(settings, tape.take(case.trades, case.event_us))
-            (cost,) = contenders.run_peer(PEERS["ours"], job)
-        found = PEERS["ours"].count(job) if cost.exit_code == 0 else (None, None)
+        if before:
+            fill(settings, tape.take(before, case.history * DAY_US))
+            contenders.run_peer(PEERS[peer], job)
+        fill(settings, tape.take(case.trades, case.event_us))
+        (cost,) = contenders.run_peer(PEERS[peer], job)
+        found = PEERS[peer].count(job) if cost.exit_code == 0 else (None, None)
         expected = before + case.trades
         error = "" if found == (expected, expected) else f"{found} for {expected}: {contenders.last_words(job)}"
         return {
@@ -130,7 +133,7 @@ def table(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    return [int(part) for part in text.split(",") if part]
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -141,7 +144,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rates", type=_numbers, default=[1_000, 10_000], help="trades a second as symbols grow")
     parser.add_argument("--per-day", type=int, default=5_000, help="trades in each day before (default 5000)")
     parser.add_argument("--only", type=lambda text: text.split(","), help="trades, symbols, history: some of them")
+    parser.add_argument("--peer", choices=("ours", "loop"), default="ours", help="the loop takes no days before")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.peer != "ours" and options.history != [0]:
+        parser.error(f"--history {options.history}, expected 0: the loop begins anew with each run; say --history 0")
+    return options
