@@ -57,6 +57,19 @@ def put(settings: Settings, number: int, gone: list[Place], new: dict[Place, int
     replace(settings, TABLE, Places.of_tuples(gone), rows(new), Transaction("gold", number))
 
 
+def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are looked through for a row from now on."""
+    looked: list[str] = []
+    original = replacement._holds
+
+    def look(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
+        looked.append(path)
+        return original(settings, table, path, wanted)
+
+    monkeypatch.setattr(replacement, "_holds", look)
+    return looked
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("apart", [1, 5, 1_000])
 def test_replacements_are_those_of_a_dictionary(
@@ -104,14 +117,7 @@ def test_only_files_that_hold_a_row_are_written_anew(settings: Settings, monkeyp
     places.append(("BTC", "USDT", NOON_US + DAY_US))
     for number, place in enumerate(places):
         put(settings, number, [], {place: number, ("ETH", "USDT", place[2]): 7})
-    looked: list[str] = []
-    original = replacement._holds
-
-    def look(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
-        looked.append(path)
-        return original(settings, table, path, wanted)
-
-    monkeypatch.setattr(replacement, "_holds", look)
+    looked = looked_through(monkeypatch)
     before = set(lake.open_table(settings, TABLE).file_uris())
     put(settings, 9, [places[2], ("SOL", "USDT", NOON_US + DAY_US)], {places[2]: 200})
     after = set(lake.open_table(settings, TABLE).file_uris())
@@ -242,14 +248,7 @@ def test_a_flag_is_set_and_nothing_else(settings: Settings, monkeypatch: pytest.
     replace(settings, GOLD_BARS_1M, bar_places(), bars({0: True, 1: True}), FIRST)
     replace(settings, GOLD_BARS_1M, bar_places(), bars({2: False, 3: False, 4: True}), SECOND)
     before = lake.sql(settings, "SELECT * FROM t", t=GOLD_BARS_1M).cast(lake.arrow_schema(GOLD_BARS_1M))
-    looked: list[str] = []
-    original = replacement._holds
-
-    def look(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
-        looked.append(path)
-        return original(settings, table, path, wanted)
-
-    monkeypatch.setattr(replacement, "_holds", look)
+    looked = looked_through(monkeypatch)
     flag(settings, GOLD_BARS_1M, bar_places(0, 2).plus(bar_places(3, symbols=("ETH/USDT",))), "is_final")
     assert len(looked) == 1  # all of the other file have it, as its statistics say
     after = lake.sql(settings, "SELECT * FROM t", t=GOLD_BARS_1M).cast(before.schema)

@@ -44,14 +44,10 @@ def replace(settings: Settings, table: Table, gone: Places, rows: pa.Table, tran
     """
     many = rows.num_rows >= APART_ROWS
     with BulkAppend(settings, table) as append:
-        for file in _files_around(append.delta, table, gone):
-            if _holds(settings, table, file.path, gone):
-                for chunk in read_chunks(settings, table, [file.path], table.column_names):
-                    left = chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone)))
-                    _add(append, left, _not_final(left) if many else None)
-                append.remove(file.path, file.size, file.partition)
-        unsettled = _not_final(rows)
-        _add(append, rows, (_newest(table, rows) if unsettled is None else unsettled) if many else None)
+        for chunk in _taken_out(append, settings, table, gone):
+            left = chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone)))
+            _add(append, left, _changing(table, left) if many else None)
+        _add(append, rows, _changing(table, rows, new=True) if many else None)
         append.commit_alone(transaction)
 
 
@@ -60,18 +56,23 @@ def flag(settings: Settings, table: Table, places: Places, column: str) -> None:
 
     Raises RetriableError where another writer was faster; nothing is changed then.
     """
-    lowest = f"min.{column}"
     with BulkAppend(settings, table) as append:
-        for file in _files_around(append.delta, table, places, unless=lowest):
-            if not _holds(settings, table, file.path, places):
-                continue
-            for chunk in read_chunks(settings, table, [file.path], table.column_names):
-                at = chunk.schema.get_field_index(column)
-                flags = pc.or_(chunk.column(at), pa.array(Places.of(chunk, table.key).among(places)))
-                append.add(chunk.set_column(at, chunk.schema.field(at), flags))
-            append.remove(file.path, file.size, file.partition)
+        for chunk in _taken_out(append, settings, table, places, unless=f"min.{column}"):
+            at = chunk.schema.get_field_index(column)
+            flags = pc.or_(chunk.column(at), pa.array(Places.of(chunk, table.key).among(places)))
+            append.add(chunk.set_column(at, chunk.schema.field(at), flags))
         if append.any:
             append.commit_alone()
+
+
+def _taken_out(
+    append: BulkAppend, settings: Settings, table: Table, places: Places, unless: str = ""
+) -> Iterator[pa.Table]:
+    """All rows, a chunk at a time, of the files that hold one of the places; the commit removes these files."""
+    for file in _files_around(append.delta, table, places, unless):
+        if _holds(settings, table, file.path, places):
+            yield from read_chunks(settings, table, [file.path], table.column_names)
+            append.remove(file.path, file.size, file.partition)
 
 
 def _add(append: BulkAppend, rows: pa.Table, apart: Any) -> None:
@@ -83,9 +84,14 @@ def _add(append: BulkAppend, rows: pa.Table, apart: Any) -> None:
         append.add(rows.filter(apart), apart=True)
 
 
-def _not_final(rows: pa.Table) -> Any:
-    """Which bars are not final; None for rows of another table."""
-    return pc.invert(rows.column("is_final")) if "is_final" in rows.column_names else None
+def _changing(table: Table, rows: pa.Table, new: bool = False) -> Any:
+    """Which rows the next batch may change: bars that are not final, new rows that are the last of their market.
+
+    None for old rows of a table without bars: a chunk does not tell which of them are the last.
+    """
+    if "is_final" in rows.column_names:
+        return pc.invert(rows.column("is_final"))
+    return _newest(table, rows) if new else None
 
 
 def _newest(table: Table, rows: pa.Table) -> Any:
