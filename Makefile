@@ -39,8 +39,8 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: check $(VENV)/.classes ## check, then every test; make test ARGS="-k bars"
-	$(BIN)/python -m pytest $(ARGS)
+test: check $(VENV)/.classes ## check, then every test, in two processes; make test ARGS="-k bars"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/.test $(VENV)/.classes ## kills and faults by seed, then the comparison with the truth; hours; make test-faults ARGS="--seeds 1-3"

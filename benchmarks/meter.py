@@ -48,8 +48,17 @@ def measured(command: list[str], output: Path, environment: dict[str, str], time
     """
     result = output.with_suffix(".cost.json")
     meter = [sys.executable, "-m", "benchmarks.meter", str(result), f"{timeout:g}", *command]
-    with output.open("wb") as file:
-        subprocess.run(meter, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment)
+    with (
+        output.open("wb") as file,
+        subprocess.Popen(
+            meter, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment
+        ) as run,
+    ):
+        try:
+            run.wait()
+        except BaseException:
+            run.terminate()  # `subprocess.run` would kill it, and what it measures would go on without it
+            raise
     return Cost(**json.loads(result.read_text(encoding="utf-8")))
 
 

@@ -1,4 +1,9 @@
-"""Fixtures for everybody: settings in a temporary home, and the one embedded Kafka of the test run."""
+"""Fixtures for everybody: settings in a temporary home, the one embedded Kafka and the one Spark of the test run.
+
+`make test` runs two processes. What asks for Kafka or Spark, and what starts a lakehouse of processes of its own, is in
+one of them, so there is one broker and one session, and never two lakehouses at once; the rest is beside it, a module
+at a time.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +24,17 @@ if TYPE_CHECKING:
 
 SettingsFactory = Callable[..., Settings]
 
+#: A test with one of these fixtures or marks belongs to the process that has the broker and the session.
+HEAVY = {"broker", "spark", "kafka", "browser"}
+
 #: Where the machine's Java and jars are is the machine's business; every other setting is the test's.
 KEPT = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        asked = {*getattr(item, "fixturenames", ()), *(mark.name for mark in item.iter_markers())}
+        item.add_marker(pytest.mark.xdist_group("heavy" if asked & HEAVY else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True)

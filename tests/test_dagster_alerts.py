@@ -173,9 +173,9 @@ def test_a_refusal_ends_the_series_with_one_line(receiver: Receiver) -> None:
     assert "SECRET" not in delivery.problem
 
 
-@pytest.mark.parametrize("target", [f"http://127.0.0.1:{free_port()}/", "nonsense", "http://[", "ftp://somewhere/"])
+@pytest.mark.parametrize("target", ["http://127.0.0.1:{port}/", "nonsense", "http://[", "ftp://somewhere/"])
 def test_what_cannot_be_reached_is_one_line(target: str) -> None:
-    delivery = deliver(target, [{}], 10)
+    delivery = deliver(target.replace("{port}", str(free_port())), [{}], 10)
     assert delivery.delivered == 0
     assert "cannot be reached" in delivery.problem
     assert "\n" not in delivery.problem
