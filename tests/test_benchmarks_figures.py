@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,10 @@ from benchmarks.compare import parse
 from benchmarks.contenders import PEERS, Job, run_peer
 from benchmarks.data import Tape
 from benchmarks.figures import Run, Spread, ratios, rows, spread
-from benchmarks.home import fill
+from benchmarks.home import ROOT, fill
 from benchmarks.meter import measured
 from lakehouse.settings import Settings
+from tests.faults.system import alive
 
 
 def run(number: int, peer: str, seconds: float, **changes: object) -> Run:
@@ -105,6 +109,25 @@ def test_cost_counts_children_that_outlive_their_parent(tmp_path: Path) -> None:
 def test_a_stuck_command_is_ended(tmp_path: Path) -> None:
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     assert measured(sleep, tmp_path / "out.log", dict(os.environ), 0.5).exit_code == -9
+
+
+def test_an_interrupted_runner_leaves_nothing_running(tmp_path: Path) -> None:
+    born, log = tmp_path / "born", tmp_path / "out.log"
+    nap = f"import os, pathlib, time; pathlib.Path({str(born)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    code = (
+        "import os, pathlib, sys; from benchmarks.meter import measured\n"
+        f"measured([sys.executable, '-c', {nap!r}], pathlib.Path({str(log)!r}), dict(os.environ), 60.0)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as runner:
+        deadline = time.monotonic() + 30
+        while not (born.exists() and born.read_text(encoding="utf-8")):
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+            time.sleep(0.02)
+        runner.send_signal(signal.SIGINT)
+    pid, deadline = int(born.read_text(encoding="utf-8")), time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:  # the kernel takes a moment to end it
+        time.sleep(0.02)
+    assert alive(pid) is None
 
 
 @pytest.mark.kafka
