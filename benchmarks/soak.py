@@ -41,6 +41,7 @@ HEADERS = (
     "Event → bar, p50 / p99 s",
     "Memory (PSS), begin / end GB",
     "Slope of it (of the streams' part), MB a minute",
+    "In the last third",
     "CPU, cores",
     "Audit",
 )
@@ -121,7 +122,7 @@ def _audit(home: Path, record: bool) -> subprocess.CompletedProcess[str]:
 def _line(record: dict[str, Any]) -> tuple[str, ...]:
     samples: list[Sample] = record["samples"]
     tables = [sample["silver"] + sample["gold"] for sample in samples]
-    tenth = max(1, len(samples) // 10)
+    tenth, third = max(1, len(samples) // 10), max(2, len(samples) // 3)
     return (
         f"{record['rate']:,.0f} / {record['per_second']:,.0f}",
         f"{record['minutes']:g}",
@@ -129,7 +130,8 @@ def _line(record: dict[str, Any]) -> tuple[str, ...]:
         _most(tables),
         f"{record['bar_p50']:.1f} / {record['bar_p99']:.1f}",
         f"{_mean(samples[:tenth]):.2f} / {_mean(samples[-tenth:]):.2f}",
-        f"{_slope(samples, 'pss'):+.1f} ({_slope(samples, 'pss_streams'):+.1f})",
+        _slopes(samples),
+        _slopes(samples[-third:]),
         f"{record['cpu']:.2f}",
         "exact" if record["audit"] == 0 else f"exit code {record['audit']}",
     )
@@ -137,6 +139,10 @@ def _line(record: dict[str, Any]) -> tuple[str, ...]:
 
 def _most(values: Sequence[float]) -> str:
     return f"{median(values):,.0f} / {max(values):,.0f}"
+
+
+def _slopes(samples: Sequence[Sample]) -> str:
+    return f"{_slope(samples, 'pss'):+.1f} ({_slope(samples, 'pss_streams'):+.1f})"
 
 
 def _slope(samples: Sequence[Sample], name: str) -> float:
