@@ -55,6 +55,10 @@ PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 6 hours",
 }
 
+#: How often an append is tried again that another writer was quicker than; some milliseconds each. With deltalake's 15
+#: one of three writers beside a compaction has given up once, on a busy machine.
+APPEND_RETRIES = 100
+
 #: Columns that are different in nearly every row are not collected in a dictionary first: a quarter of the time of
 #: silver/trades, and a tenth of its size; a third of the time of bars.
 NO_DICTIONARY = frozenset(
@@ -253,12 +257,13 @@ def append_rows(
     `transaction` is (application id, version): a version that the table has already seen is skipped.
     """
     delta_table = open_table(settings, table)
-    properties = None
+    transactions = []
     if transaction is not None:
         seen = delta_table.transaction_version(transaction[0])
         if seen is not None and seen >= transaction[1]:
             return delta_table.version()
-        properties = CommitProperties(app_transactions=[Transaction(transaction[0], transaction[1])])
+        transactions = [Transaction(transaction[0], transaction[1])]
+    properties = CommitProperties(app_transactions=transactions, max_commit_retries=APPEND_RETRIES)
     data = pa.Table.from_pylist(rows, schema=arrow_schema(table))
     write_deltalake(delta_table, data, mode="append", commit_properties=properties)
     return delta_table.version()

@@ -51,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[OffsetRange]]:
 
 @pytest.fixture
 def topic(kafka_settings: Settings) -> str:
-    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap(), "log_level": 0})
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap(), "enable.idempotence": True, "log_level": 0})
     for offset in range(COUNT):
         for partition in (0, 1):
             producer.produce(kafka_settings.topic_trades, f"{partition}/{offset}".encode(), partition=partition)

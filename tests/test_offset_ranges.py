@@ -36,7 +36,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def topic(kafka_settings: Settings) -> str:
     """The topic of trades with COUNT messages in each of two partitions, each of which says where it lies."""
-    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap(), "log_level": 0})
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap(), "enable.idempotence": True, "log_level": 0})
     for offset, partition in itertools.product(range(COUNT), (0, 1)):
         producer.produce(kafka_settings.topic_trades, f"{partition}/{offset}".encode(), partition=partition)
     producer.flush()
@@ -44,7 +44,7 @@ def topic(kafka_settings: Settings) -> str:
 
 
 def delete_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap(), "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap(), "enable.idempotence": True, "log_level": 0})
     (future,) = admin.delete_records([TopicPartition(topic, partition, offset)]).values()
     assert future.result().low_watermark == offset
 
@@ -93,7 +93,7 @@ def test_a_range_that_does_not_come_is_an_error(
 def test_bronze_has_what_kafka_has(spark: SparkSession, kafka_settings: Settings) -> None:
     """Null and empty keys and values, odd bytes, and the three topics, as they lie in Kafka."""
     settings = kafka_settings
-    producer = Producer({"bootstrap.servers": settings.bootstrap(), "log_level": 0})
+    producer = Producer({"bootstrap.servers": settings.bootstrap(), "enable.idempotence": True, "log_level": 0})
     at = 1_767_225_600_123
     sent = [
         (settings.topic_trades, 0, None, b"a"),

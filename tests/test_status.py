@@ -135,7 +135,7 @@ def test_trades_per_second_is_the_growth_of_silver(lake: Settings, monkeypatch: 
 def test_bronze_is_behind_a_real_broker(kafka_settings: Settings) -> None:
     ensure_tables(kafka_settings)
     topic = kafka_settings.topic_trades
-    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap()})
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap(), "enable.idempotence": True})
     for number in range(10):
         producer.produce(topic, str(number).encode(), partition=number % 2)
     assert producer.flush(20) == 0
