@@ -44,7 +44,7 @@ def topic(kafka_settings: Settings) -> str:
 
 
 def delete_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap(), "enable.idempotence": True, "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap(), "log_level": 0})
     (future,) = admin.delete_records([TopicPartition(topic, partition, offset)]).values()
     assert future.result().low_watermark == offset
 
