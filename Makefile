@@ -1,5 +1,5 @@
 # One lakehouse from a clone: `make demo`. Stamps under .venv make the second start instant.
-# GNU make and Python 3.11 or 3.12 are all that must be there; Java 17 or 21 is looked for by `lakehouse doctor`.
+# GNU make and Python 3.11 to 3.14 are all that must be there; Java is looked for by `lakehouse doctor`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,7 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
-LOCK := $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashes --no-emit-index-url --no-header
+# One lock for all Pythons and systems: what only some of them need carries a marker.
+LOCK := $(BIN)/uv pip compile --quiet --python $(BIN)/python --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 CODE := lakehouse assets jobs sensors definitions.py
 ARGS ?=
 
@@ -75,16 +76,16 @@ clean: ## remove the virtual environment and caches; data under .lakehouse stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(CODE) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The first of these that is 3.11 or 3.12. Each is run, not only found: a version manager's shim may lead nowhere.
+# The first of these that is 3.11 to 3.14. Each is run, not only found: a version manager's shim may lead nowhere.
 $(BIN)/python:
-	@for candidate in $${PYTHON:-} python3 python3.12 python3.11; do \
-	    if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then \
+	@for candidate in $${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do \
+	    if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null; then \
 	        echo "creating $(VENV) with $$("$$candidate" --version)"; \
 	        exec "$$candidate" -m venv $(VENV); \
 	    fi; \
 	done; \
 	found="$$(python3 --version 2>/dev/null || echo no python3)"; \
-	echo "make: found $$found; expected Python 3.11 or 3.12; install it or say make PYTHON=/path/to/python3" >&2; \
+	echo "make: found $$found; expected Python 3.11 to 3.14; install it or say make PYTHON=/path/to/python3" >&2; \
 	exit 69
 
 $(BIN)/uv: | $(BIN)/python

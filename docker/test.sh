@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 IMAGE=crypto-lakehouse:test
-BASE=$(sed -n 's/^FROM \([^ ]*\) AS base$/\1/p' docker/Dockerfile)
+BASE=python:$(sed -n 's/^ARG PYTHON=//p' docker/Dockerfile)-slim-bookworm
 DEBIAN=bookworm
 RATE=100 MINUTES=2
 # Seconds. Each is several times what was measured on two busy cores; past it something hangs.

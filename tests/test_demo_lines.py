@@ -38,7 +38,7 @@ def test_busy_port(home: Path) -> None:
 def test_no_java(home: Path) -> None:
     # Everything else where a Java may be found is the machine's, so the setting that overrides it all is used.
     done = demo(home, "--port", str(free_port()), LAKEHOUSE_JAVA_HOME="/nonexistent")
-    assert_one_line(done, "no working Java", "expected Java 17 or 21")
+    assert_one_line(done, "no working Java", "expected Java 17, 21 or 25")
 
 
 def test_no_java_anywhere(home: Path) -> None:
@@ -58,7 +58,7 @@ def test_no_java_anywhere(home: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert_one_line(done, "found no Java", "Java 17 or 21", "install it")
+    assert_one_line(done, "found no Java", "Java 17, 21 or 25", "install it")
 
 
 @pytest.mark.parametrize(

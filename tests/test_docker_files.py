@@ -103,7 +103,8 @@ def test_the_image_runs_as_a_user_with_hashed_dependencies_and_bytecode() -> Non
 def test_base_images_are_pinned_and_no_package_host_is_named() -> None:
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
     bases = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) - stages
-    assert bases == {"python:3.11-slim-bookworm"}
+    assert bases == {"python:${PYTHON}-slim-bookworm"}
+    assert re.findall(r"^ARG (\S+)$", DOCKERFILE, re.MULTILINE) == ["PYTHON=3.11"]
     assert re.findall(r"https?://\S+", DOCKERFILE) == ["http://127.0.0.1:%s/server_info'"]
 
 

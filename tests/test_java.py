@@ -39,7 +39,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_the_java_of_this_machine_really_answers() -> None:
     found = probe(find_java(for_spark=True))
     assert found is not None
-    assert found.major in (17, 21)
+    assert found.major in (17, 21, 25)
     assert found.executable == found.home / "bin" / "java"
     assert has_module(found.executable, "java.base")
 
@@ -52,14 +52,14 @@ def test_major(version: str, major: int) -> None:
 
 
 def test_nothing_there(bare: Path) -> None:
-    with pytest.raises(MissingDependencyError, match=r"^found no Java; expected Java 17 or 21; install it") as caught:
+    with pytest.raises(MissingDependencyError, match=r"^found no Java; expected Java 17, 21 or 25; install it") as caught:
         find_java()
     assert "\n" not in str(caught.value)
 
 
 def test_java_home_that_is_too_old_is_passed_over(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(make_java(bare / "eleven", "11.0.2")))
-    with pytest.raises(MissingDependencyError, match=r"found Java 11\.0\.2 at .*eleven; expected Java 17 or 21"):
+    with pytest.raises(MissingDependencyError, match=r"found Java 11\.0\.2 at .*eleven; expected Java 17, 21 or 25"):
         find_java()
     right = make_java(bare / "jvm" / "misnamed-8", "21.0.1")
     assert find_java() == right / "bin" / "java"
@@ -67,8 +67,8 @@ def test_java_home_that_is_too_old_is_passed_over(bare: Path, monkeypatch: pytes
 
 def test_every_wrong_one_is_named(bare: Path) -> None:
     make_java(bare / "jvm" / "a", "1.8.0_402")
-    make_java(bare / "jvm" / "b", "25")
-    with pytest.raises(MissingDependencyError, match=r"found Java 1\.8\.0_402 at .*/a, Java 25 at .*/b"):
+    make_java(bare / "jvm" / "b", "26")
+    with pytest.raises(MissingDependencyError, match=r"found Java 1\.8\.0_402 at .*/a, Java 26 at .*/b"):
         find_java()
 
 

@@ -28,7 +28,7 @@ def broker(
     ] = None,
     home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
 ) -> None:
-    """A real single-node Apache Kafka, with the three topics, until Ctrl-C. Needs Java 17 or 21 and nothing else."""
+    """A real single-node Apache Kafka, with the three topics, until Ctrl-C. Needs Java and nothing else."""
     from lakehouse.broker.embedded import EmbeddedBroker
     from lakehouse.broker.topics import ensure_topics
 

@@ -83,9 +83,9 @@ def _print(findings: list[Finding]) -> None:
 
 def _python() -> Finding:
     found = ".".join(str(part) for part in sys.version_info[:3])
-    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+    if (3, 11) <= sys.version_info[:2] <= (3, 14):
         return Finding("Python", "ok", found)
-    return Finding("Python", "missing", f"{found}; expected 3.11 or 3.12", "make the virtual environment with 3.11")
+    return Finding("Python", "missing", f"{found}; expected 3.11 to 3.14", "make the virtual environment with 3.13")
 
 
 def _java() -> Finding:
