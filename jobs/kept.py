@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lakehouse import supervision
 from lakehouse.settings import Settings
 
 #: Name of the kept work a run does.
-NAME_TAG = "lakehouse/stream"
+NAME_TAG = supervision.NAME_TAG
+#: Seconds since the epoch at which a run was ended, or was going to be, without anybody asking for it to stay ended.
+PLANNED_STOP_TAG = supervision.PLANNED_STOP_TAG
 #: Seconds since the epoch of the last sign of life.
 HEARTBEAT_TAG = "lakehouse/heartbeat"
 #: Process id of the run worker, and the host it is on.
 PID_TAG = "lakehouse/pid"
 HOST_TAG = "lakehouse/host"
-#: Seconds since the epoch at which a run was ended, or was going to be, without anybody asking for it to stay ended.
-PLANNED_STOP_TAG = "lakehouse/planned_stop"
 #: The one line of an error that will come again until somebody changes something.
 TERMINAL_TAG = "lakehouse/terminal_error"
 #: Short name of the set of holes that a run of `repair` was to mend.

@@ -7,6 +7,9 @@ set, everything lives under `home`, a folder in the working directory.
 from __future__ import annotations
 
 import datetime as dt
+import difflib
+import os
+import re
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +29,14 @@ DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 BAR_SIZES = ("1m", "5m", "15m", "1h", "1d")
 #: Always there: the others, the indicators, moves and spreads are made from them.
 ALWAYS_BARS = ("1m", "5m")
+
+#: `Settings.trigger` that reads what is there and ends.
+AVAILABLE_NOW = "available-now"
+#: Intervals of Spark's processing-time trigger, as far as a stream needs them.
+_INTERVAL = re.compile(r"[1-9][0-9]* (milliseconds?|seconds?|minutes?|hours?)")
+
+#: Variables with our prefix that are read where they are needed and are no settings.
+OTHER_VARIABLES = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL", "LAKEHOUSE_CONTROL_ROOM")
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
@@ -123,6 +134,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"unknown venue {venue!r}; expected one of {', '.join(VENUES)}")
         return value
 
+    @field_validator("trigger")
+    @classmethod
+    def _known_trigger(cls, value: str) -> str:
+        text = " ".join(value.split()).lower()
+        if text != AVAILABLE_NOW and not _INTERVAL.fullmatch(text):
+            raise ValueError(f"{value!r}; expected {AVAILABLE_NOW}, or an interval such as '3 seconds' or '1 minute'")
+        return text
+
     @field_validator("bar_sizes")
     @classmethod
     def _known_sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -212,8 +231,9 @@ def _absolute(uri: str) -> str:
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment with `overrides` on top (None means not overridden).
 
-    Raises SettingError, one line, where a value cannot be used.
+    Raises SettingError, one line, if a value cannot be used or a variable with our prefix is none that we know.
     """
+    refuse_unknown_variables()
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
@@ -221,3 +241,19 @@ def load_settings(**overrides: Any) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         message = str(first["msg"]).removeprefix("Value error, ")
         raise SettingError(f"setting {name} (LAKEHOUSE_{name.upper()}): {message}") from None
+
+
+def refuse_unknown_variables() -> None:
+    """Raise SettingError for a misspelt variable: it would be ignored, and the default taken, without a word."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = {*(f"{prefix}{name.upper()}" for name in Settings.model_fields), *OTHER_VARIABLES}
+    for name in sorted(os.environ):
+        if name.upper().startswith(prefix) and name.upper() not in known:
+            words = [one.removeprefix(prefix) for one in sorted(known)]
+            nearest = difflib.get_close_matches(name.upper().removeprefix(prefix), words, n=1)
+            meant = f"did you mean {prefix}{nearest[0]}? " if nearest else ""
+            raise SettingError(
+                f"unknown setting {name}",
+                "one of lakehouse/settings.py's, in capitals behind LAKEHOUSE_",
+                f"{meant}Correct or unset it",
+            )

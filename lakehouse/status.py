@@ -18,25 +18,33 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from lakehouse import lag
+from lakehouse.broker.stored import stored_end_offsets
 from lakehouse.errors import BrokerUnavailableError, TerminalError
-from lakehouse.holes import open_holes
+from lakehouse.holes import marks, open_holes
 from lakehouse.lake import active_tables, bar_tables, open_table, row_count, sql
 from lakehouse.ledger import Batch, Verdict, newest_batches, newest_verdicts
 from lakehouse.quality.checks import checks_of_lake
 from lakehouse.quarantine import open_quarantine
 from lakehouse.settings import Settings
+from lakehouse.supervision import Work, read_works
 from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_TRADES
 
 #: Seconds a broker has to answer; a local one needs 0.05.
 BROKER_TIMEOUT_SECONDS = 2.0
 #: Seconds that trades/s looks back on: a few of the streams' batches, so that it does not flicker.
 RATE_WINDOW_SECONDS = 30.0
-LATEST_BARS = 5
+#: Series whose newest bar is shown; of more, the number that is left out is told.
+MOST_SERIES = 30
+#: Minutes before the newest bar in which the newest bar of each series is looked for, so that no look reads a day.
+SERIES_MINUTES = 60
 
 
 @dataclass(frozen=True)
 class TableStatus:
-    """A table at its newest version. All None: it does not exist yet. `lag` counts messages (Bronze) or source rows."""
+    """A table at its newest version. All None: it does not exist yet.
+
+    `lag` counts the messages between the newest one in Kafka and what the table has taken.
+    """
 
     path: str
     rows: int | None = None
@@ -65,6 +73,8 @@ class Snapshot:
     """Everything that the display shows. `trades_per_second` is None until there are two collections to compare.
 
     `quarantine` maps a rule to its open messages; `holes` and `missing` are open holes and the trade ids in them.
+    `bars` holds the newest bar of each series (venue and symbol), the newest first; `series` counts all that the ledger
+    of ids knows. `works` is empty if no Dagster answers.
     """
 
     home: str
@@ -78,6 +88,8 @@ class Snapshot:
     quarantine: Mapping[str, int] = field(default_factory=dict)
     holes: int = 0
     missing: int = 0
+    series: int = 0
+    works: tuple[Work, ...] = ()
 
     def table(self, path: str) -> TableStatus:
         """The status of one table. Raises KeyError where the path is none of the registry's."""
@@ -90,8 +102,10 @@ class Snapshot:
 class StatusReader:
     """Collects snapshots of one lake. Keep it between collections: trades/s is growth since an earlier one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, is_supervised: bool = True) -> None:
+        """Dagster is not asked what it runs if `is_supervised` is False."""
         self._settings = settings
+        self._is_supervised = is_supervised
         self._silver_rows: deque[tuple[float, int]] = deque()
 
     def collect(self) -> Snapshot:
@@ -115,25 +129,44 @@ class StatusReader:
             quarantine=open_quarantine(self._settings),
             holes=len(holes),
             missing=sum(len(hole) for hole in holes),
+            series=len(marks(self._settings)),
+            works=read_works(self._settings) if self._is_supervised else (),
         )
 
     def _lags(self, tables: dict[str, DeltaTable | None], batches: dict[str, Batch]) -> tuple[dict[str, int], str]:
-        """Table path → lag, and what to say of the broker."""
+        """Table path → messages behind Kafka's newest, and what to say of the broker.
+
+        If Kafka's end is not known, a table counts from Bronze on.
+        """
+        ends, broker = self._kafka_ends()
         lags: dict[str, int] = {}
-        for path, source, query in (
-            (SILVER_TRADES.path, BRONZE_MESSAGES, "silver"),
-            *((table.path, SILVER_TRADES, "gold") for table, _ in bar_tables(self._settings)),
+        behind = 0
+        if ends and tables[BRONZE_MESSAGES.path] is not None:
+            behind = lags[BRONZE_MESSAGES.path] = lag.kafka_lag(ends, batches.get("bronze"))
+        bars = tuple(table.path for table, _ in bar_tables(self._settings))
+        for paths, source, query in (
+            ((SILVER_TRADES.path,), BRONZE_MESSAGES, "silver"),
+            (bars, SILVER_TRADES, "gold"),
         ):
-            if tables[path] is not None and tables[source.path] is not None:
-                lags[path] = lag.rows_behind(self._settings, source, batches.get(query))
+            if tables[source.path] is not None:
+                behind += lag.rows_behind(self._settings, source, batches.get(query))
+                lags |= {path: behind for path in paths if tables[path] is not None}
+        return lags, broker
+
+    def _kafka_ends(self) -> tuple[lag.Offsets, str]:
+        """Kafka's end offsets and where they come from; of an embedded broker that does not run, as it left them."""
         try:
             bootstrap = self._settings.bootstrap()
-            ends = lag.end_offsets(bootstrap, self._settings.topics, BROKER_TIMEOUT_SECONDS)
+            return lag.end_offsets(bootstrap, self._settings.topics, BROKER_TIMEOUT_SECONDS), bootstrap
         except BrokerUnavailableError as error:
-            return lags, f"no answer: {error.found}"
-        if tables[BRONZE_MESSAGES.path] is not None:
-            lags[BRONZE_MESSAGES.path] = lag.kafka_lag(ends, batches.get("bronze"))
-        return lags, bootstrap
+            stored = {} if self._settings.bootstrap_servers else self._stored_ends()
+            return stored, f"no answer: {error.found}" + (
+                "; its newest messages are known from its files" * bool(stored)
+            )
+
+    def _stored_ends(self) -> lag.Offsets:
+        stored = stored_end_offsets(self._settings.broker_home, self._settings.topics)
+        return {topic: {str(place): end for place, end in places.items()} for topic, places in stored.items()}
 
     def _rate(self, rows: int | None) -> float | None:
         """Silver's growth per second over the last RATE_WINDOW_SECONDS of collections."""
@@ -148,9 +181,9 @@ class StatusReader:
         return (rows - rows_then) / (now - then) if now > then else None
 
 
-def collect(settings: Settings) -> Snapshot:
+def collect(settings: Settings, is_supervised: bool = True) -> Snapshot:
     """One snapshot, without trades/s."""
-    return StatusReader(settings).collect()
+    return StatusReader(settings, is_supervised).collect()
 
 
 def is_simulated(settings: Settings) -> bool:
@@ -182,9 +215,16 @@ def _latest_bars(settings: Settings, table: DeltaTable | None) -> tuple[LatestBa
     rows: list[dict[str, Any]] = sql(
         settings,
         f"""
-        SELECT venue, symbol, bar_start, open, high, low, close, volume, trades
-        FROM bars WHERE bar_date = DATE '{newest_date}'
-        ORDER BY bar_start DESC, venue, symbol LIMIT {LATEST_BARS}
+        WITH lately AS (
+            SELECT venue, symbol, bar_start, open, high, low, close, volume, trades FROM bars
+            WHERE bar_date >= DATE '{newest_date}' - INTERVAL '1' DAY AND bar_start >= (
+                SELECT max(bar_start) FROM bars WHERE bar_date = DATE '{newest_date}'
+            ) - INTERVAL '{SERIES_MINUTES}' MINUTE
+        )
+        SELECT lately.* FROM lately JOIN (
+            SELECT venue, symbol, max(bar_start) AS bar_start FROM lately GROUP BY venue, symbol
+        ) AS newest USING (venue, symbol, bar_start)
+        ORDER BY bar_start DESC, venue, symbol LIMIT {MOST_SERIES}
         """,
         bars=table,
     ).to_pylist()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lakehouse.ledger import Verdict
 from lakehouse.quality.model import Check, CheckResult
-from lakehouse.status import Snapshot, TableStatus
+from lakehouse.status import SERIES_MINUTES, Snapshot, TableStatus
 
 _NOTHING = "–"
 #: Of prices and volumes, so that a bar fits into 80 columns; the table has every decimal.
@@ -26,13 +26,17 @@ def render(snapshot: Snapshot) -> RenderableType:
     """The whole display: headline, tables, latest bars, last verdicts."""
     parts: list[RenderableType] = [_headline(snapshot), _tables(snapshot), _open(snapshot)]
     parts.append(_bars(snapshot) if snapshot.bars else Text("No bars yet.", style="dim"))
+    left_out = snapshot.series - len(snapshot.bars)
+    if left_out > 0 and snapshot.bars:
+        why = f"without a bar in the {SERIES_MINUTES} minutes before the newest, or not shown"
+        parts.append(Text(f"{left_out:,} more series {why}: `gold/bars_1m` has all\n", style="yellow"))
     parts.append(_verdicts(snapshot) if snapshot.verdicts else Text("No check has been run yet.", style="dim"))
     return Group(*parts)
 
 
-def render_results(results: list[tuple[Check, CheckResult]]) -> RenderableType:
+def render_results(results: list[tuple[Check, CheckResult]], title: str = "Checks") -> RenderableType:
     """Verdicts just taken."""
-    table = _verdict_table("Checks")
+    table = _verdict_table(title)
     for check, result in results:
         table.add_row(_mark(result.passed), check.table_path, check.name, Text(result.detail))
     return table
@@ -54,6 +58,12 @@ def _headline(snapshot: Snapshot) -> Text:
     if snapshot.trades_per_second is not None:
         text.append(f"  {snapshot.trades_per_second:,.0f} trades/s", style="green")
     text.append(f"\nKafka: {snapshot.broker}", style="dim")
+    for work in snapshot.works:
+        text.append(f"\n{work.name}: {work.state}", style="bold red" if work.by_hand else "dim")
+    if not snapshot.works:
+        text.append(
+            "\nNo Dagster answers for this lakehouse: nothing keeps ingest and the streams running.", style="yellow"
+        )
     return text
 
 
@@ -79,19 +89,18 @@ def _open(snapshot: Snapshot) -> Text:
 def _cells(status: TableStatus, now: datetime) -> tuple[str, str, str, str]:
     if status.version is None or status.rows is None:
         return ("not yet", _NOTHING, _NOTHING, _NOTHING)
-    unit = "messages" if status.path.startswith("bronze/") else "rows"
     return (
         f"{status.rows:,}",
         str(status.version),
         f"{age(status.committed_at, now)} ago" if status.committed_at else _NOTHING,
-        _NOTHING if status.lag is None else f"{status.lag:,} {unit}",
+        _NOTHING if status.lag is None else f"{status.lag:,} messages",
     )
 
 
 def _bars(snapshot: Snapshot) -> Table:
     date = f"{snapshot.bars[0].bar_start:%Y-%m-%d}"
     table = _grid(
-        f"Latest one-minute bars, {date} UTC",
+        f"Newest one-minute bar of each series, {date} UTC",
         ("venue", "symbol", "start"),
         ("high", "low", "close", "volume", "trades"),
     )

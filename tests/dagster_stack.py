@@ -23,6 +23,7 @@ from lakehouse.control_room import members
 from lakehouse.control_room.processes import Child, child_environment, end_processes, marked_processes
 from lakehouse.ports import free_port, is_free
 from lakehouse.settings import Settings
+from lakehouse.supervision import LOCATION
 
 ROOT = Path(__file__).parent.parent
 Found = TypeVar("Found")
@@ -81,7 +82,7 @@ class DagsterStack:
     def _turn_sensors_off(self) -> None:
         found = self.graphql(
             "query($in: RepositorySelector!) {sensorsOrError(repositorySelector: $in) {... on Sensors {results {id}}}}",
-            **{"in": {"repositoryName": "__repository__", "repositoryLocationName": members.LOCATION}},
+            **{"in": {"repositoryName": "__repository__", "repositoryLocationName": LOCATION}},
         )
         for sensor in found["sensorsOrError"]["results"]:
             answer = self.graphql("mutation($id: String) {stopSensor(id: $id) {__typename}}", id=sensor["id"])

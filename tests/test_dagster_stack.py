@@ -26,6 +26,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from lakehouse.status import collect
+from lakehouse.supervision import Work, read_works
 from lakehouse.tables import SILVER_TRADES
 from tests import ui
 from tests.conftest import SettingsFactory
@@ -139,6 +140,8 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     wait_for("verdicts", lambda: len(verdicts(stack)) == len(checks_of_lake(stack.settings)), PATIENCE)
     assert set(verdicts(stack)) == {AssetCheckExecutionRecordStatus.SUCCEEDED}
 
+    assert read_works(stack.settings) == (Work("ingest", "running"), Work("stream", "running"))
+
     # 2. A person looks: lineage with materialized assets, a passed check, and Materialize beside the live stream.
     if ui.chromium():
         look_and_materialize(stack)
@@ -178,6 +181,10 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     newest = stack.newest("ingest")
     assert newest is not None
     assert newest.dagster_run.run_id == second
+
+    works = read_works(stack.settings)
+    assert [(work.name, work.by_hand) for work in works] == [("ingest", True), ("stream", False)]
+    assert f"run {second[:8]}; launch the job ingest to resume" in works[0].state
 
     # 6. What ingest leaves, the sensor sends for.
     mend_a_hole(stack)

@@ -52,7 +52,9 @@ def test_major(version: str, major: int) -> None:
 
 
 def test_nothing_there(bare: Path) -> None:
-    with pytest.raises(MissingDependencyError, match=r"^found no Java; expected Java 17, 21 or 25; install it") as caught:
+    with pytest.raises(
+        MissingDependencyError, match=r"^found no Java; expected Java 17, 21 or 25; install it"
+    ) as caught:
         find_java()
     assert "\n" not in str(caught.value)
 

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from rich.console import Console
 
 from lakehouse import lag
-from lakehouse.cli.homes import newest_home
+from lakehouse.cli.homes import newest
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 from lakehouse.lake import active_tables, append_rows, ensure_tables
 from lakehouse.ledger import Batch
@@ -21,7 +21,7 @@ from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings, load_settings
 from lakehouse.status import Snapshot, StatusReader, TableStatus, collect
 from lakehouse.status_view import age, render
-from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
+from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES
 from tests.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row, utc
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +75,7 @@ def test_rows_versions_ages_and_lags(lake: Settings) -> None:
     bronze, silver = snapshot.table("bronze/messages"), snapshot.table("silver/trades")
     assert (bronze.rows, bronze.version, bronze.lag) == (3, 2, None)
     assert (silver.rows, silver.version, silver.lag) == (2, 2, 1)
-    assert snapshot.table("gold/bars_1m").lag == 1
+    assert snapshot.table("gold/bars_1m").lag == 2  # the one that Silver lacks, and the one that Gold lacks
     assert bronze.committed_at is not None
     assert timedelta() <= snapshot.taken_at - bronze.committed_at < timedelta(minutes=1)
     assert snapshot.trades_per_second is None
@@ -83,10 +83,30 @@ def test_rows_versions_ages_and_lags(lake: Settings) -> None:
         snapshot.table("silver/nothing")
 
 
-def test_the_latest_bars_come_first(lake: Settings) -> None:
-    bars = collect(lake).bars
-    assert [bar.bar_start for bar in bars] == [utc(NOON_US + n * 60_000_000) for n in (6, 5, 4, 3, 2)]
+def test_the_newest_bar_of_each_series_is_shown(lake: Settings) -> None:
+    (bar,) = collect(lake).bars
+    assert bar.bar_start == utc(NOON_US + 6 * 60_000_000)
     assert "11.6 " in shown(collect(lake))
+    symbols = [f"S{number}/USDT" for number in range(9)]
+    append_rows(
+        lake, GOLD_BARS_1M, [bar_row(NOON_US + n * 60_000_000, symbol=symbol) for n, symbol in enumerate(symbols)]
+    )
+    bars = collect(lake).bars
+    assert {bar.symbol: bar.bar_start for bar in bars if bar.symbol in symbols} == {
+        symbol: utc(NOON_US + n * 60_000_000) for n, symbol in enumerate(symbols)
+    }
+    assert [bar.bar_start for bar in bars] == sorted((bar.bar_start for bar in bars), reverse=True)
+    text = shown(collect(lake))
+    assert all(symbol in text for symbol in symbols)
+    assert "more series" not in text
+
+
+def test_a_series_that_is_left_out_is_counted(lake: Settings) -> None:
+    row = {"venue": "binance", "first_id": 1, "last_id": 2, "state": "present", "ts_first": None, "ts_last": None}
+    rest = {"since": utc(NOON_US), "repaired": 0, "trades_version": 2}
+    append_rows(lake, SILVER_CONTINUITY, [{**row, **rest, "symbol": f"S{n}/USDT"} for n in range(4)])
+    assert collect(lake).series == 4
+    assert "3 more series without a bar in the 60 minutes before the newest, or not shown" in shown(collect(lake))
 
 
 def test_verdicts_are_shown_with_their_sentence(lake: Settings) -> None:
@@ -180,10 +200,10 @@ def test_the_newest_lake_is_that_of_the_newest_commit(lake: Settings, tmp_path: 
     for log in (root / "live").glob("lake/*/*/_delta_log"):
         os.utime(log, (1, 1))
     os.utime(root / "other" / "lake", (2, 2))
-    assert newest_home(root) == old.parent
+    assert newest(root) == old.parent
     assert newer.home != old.parent
     with pytest.raises(TerminalError, match="no lake under "):
-        newest_home(tmp_path / "nowhere")
+        newest(tmp_path / "nowhere")
 
 
 def test_the_commands(lake: Settings, tmp_path: Path) -> None:

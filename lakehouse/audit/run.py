@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from deltalake.exceptions import DeltaError
@@ -30,12 +30,14 @@ class Options:
     """What else an audit is to hold against the lake.
 
     `strict`: an open hole is a fault, and so is a trade of the simulator's record that is not in Silver yet.
-    `from_beginning`: so is one from before Silver's first.
+    `from_beginning`: so is one from before Silver's first. `progress` takes one line for people now and then, while the
+    record is compared.
     """
 
     simulator_url: str | None = None
     strict: bool = False
     from_beginning: bool = False
+    progress: Callable[[str], None] = lambda line: None  # noqa: ARG005
 
 
 def audit(settings: Settings, options: Options | None = None) -> Report:
@@ -73,7 +75,7 @@ def _audit(settings: Settings, options: Options) -> Report:
             ledger.silver_books(snapshot.silver_batches, accounts),
             ledger.gold_books(snapshot.gold_batches, trades.rows),
         ],
-        simulated=simulated.compare(settings, snapshot, options.simulator_url, id_ledger, trades)
+        simulated=simulated.compare(settings, snapshot, options.simulator_url, id_ledger, trades, options.progress)
         if options.simulator_url
         else None,
         messages_not_yet=None,

@@ -8,9 +8,10 @@ equal. What was traded before the first trade that Silver ever got is counted ap
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
@@ -118,9 +119,14 @@ class Recorded:
 
 
 def compare(
-    settings: Settings, snapshot: Snapshot, url: str, ledger: list[LedgerRange], trades: TradeIds
+    settings: Settings,
+    snapshot: Snapshot,
+    url: str,
+    ledger: list[LedgerRange],
+    trades: TradeIds,
+    progress: Callable[[str], None],
 ) -> SimulatedProof:
-    """Compare every market. `trades` are the ids of silver/trades at the snapshot."""
+    """Compare every market. `trades` are the ids of silver/trades at the snapshot; `progress` is told of each page."""
     recorded = Recorded(url)
     try:
         status = recorded.status()
@@ -140,7 +146,8 @@ def compare(
         for market_status in status["markets"]:
             if market_status["recorded"]:
                 holes = [row for row in ledger if row.key == (market_status["venue"], market_status["symbol"])]
-                walk = _Walk(settings, recorded, silver, trades, holes, snapshot.silver.committed_at)
+                tell = partial(_tell, progress, len(proof.markets) + 1, len(status["markets"]))
+                walk = _Walk(settings, recorded, silver, trades, holes, snapshot.silver.committed_at, tell)
                 proof.markets.append(walk.compare(market_status))
         _count_not_yet(proof, recorded.status())
         return proof
@@ -167,6 +174,7 @@ class _Walk:
         trades: TradeIds,
         ledger: list[LedgerRange],
         snapshot_at: dt.datetime,
+        tell: Callable[[MarketProof], None],
     ) -> None:
         self._settings = settings
         self._recorded = recorded
@@ -174,6 +182,7 @@ class _Walk:
         self._trades = trades
         self._ledger = ledger
         self._snapshot_at = snapshot_at
+        self._tell = tell
 
     def compare(self, status: dict[str, Any]) -> MarketProof:
         """The proof of one market."""
@@ -191,6 +200,7 @@ class _Walk:
             if page:
                 self._compare_page(market, page, done, missing)
                 done = page[-1][0]
+                self._tell(market)
             if done == highest:
                 break
         self._not_recorded(market, done + 1, highest)
@@ -259,6 +269,10 @@ class _Walk:
             for part in left:
                 found.setdefault("not in the ledger", IdRanges()).add(*part)
         return "; ".join(f"{ids.count():,} {state}: {named(ids)}" for state, ids in sorted(found.items()))
+
+
+def _tell(progress: Callable[[str], None], number: int, markets: int, market: MarketProof) -> None:
+    progress(f"market {number} of {markets}, {_name(market)}: {market.equal:,} trades equal")
 
 
 def _name(market: MarketProof) -> str:

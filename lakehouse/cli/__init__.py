@@ -6,10 +6,13 @@ import importlib
 import importlib.util
 import signal
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
 from lakehouse.errors import LakehouseError
+from lakehouse.settings import refuse_unknown_variables
 
 GROUPS = (
     *("demo", "ingest", "rotate", "simulate", "broker", "stream"),
@@ -25,10 +28,25 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         help="A streaming lakehouse for crypto trades that can prove its data.",
     )
+    app.callback()(_options)
     for group in GROUPS:
         if importlib.util.find_spec(f"lakehouse.cli.{group}") is not None:
             importlib.import_module(f"lakehouse.cli.{group}").register(app)
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lakehouse {metadata.version('crypto-lakehouse')}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -36,6 +54,7 @@ def main() -> None:
     # A background process of a non-interactive shell inherits SIGINT ignored, and Ctrl-C would never reach us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        refuse_unknown_variables()
         build_app()()
     except LakehouseError as error:
         print(f"lakehouse: {error}", file=sys.stderr)

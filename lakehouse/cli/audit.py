@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +16,39 @@ from lakehouse.errors import SettingError
 PLAIN_WIDTH = 110
 
 
+#: Seconds between two lines of progress if standard error is no terminal.
+PROGRESS_SECONDS = 10.0
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("audit")(audit)
 
 
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Progress on standard error: a line that changes in place on a terminal, else a line every ten seconds."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with console.status("audit: counting") as status:
+            yield lambda line: status.update(f"audit: {line}")
+        return
+    due = time.monotonic() + PROGRESS_SECONDS
+
+    def say(line: str) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + PROGRESS_SECONDS
+            console.print(f"audit: {line}", soft_wrap=True)
+
+    yield say
+
+
 def audit(
     home: Annotated[
-        Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+        Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
     ] = None,
     against_simulator: Annotated[
         bool,
@@ -59,7 +87,8 @@ def audit(
         raise SettingError(
             f"no simulator is known for {settings.home}", "the URL of a running one", "give --simulator-url"
         )
-    report = prove(settings, Options(url, strict, from_beginning))
+    with _progress() as progress:
+        report = prove(settings, Options(url, strict, from_beginning, progress))
     if as_json:
         typer.echo(to_json(report))
     else:

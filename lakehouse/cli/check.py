@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def check(
         home: Annotated[
-            Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+            Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
         ] = None,
         recent: Annotated[
             bool,
@@ -26,12 +26,13 @@ def register(app: typer.Typer) -> None:
         """Run all checks and record their verdicts in ops/checks. Exit code 1 where one fails."""
         from rich.console import Console
 
-        from lakehouse.cli.homes import settings_of
+        from lakehouse.cli.homes import settings_as_started
         from lakehouse.quality.checks import run_checks
         from lakehouse.status_view import render_results
 
-        results = run_checks(settings_of(home), recent=recent)
-        Console().print(render_results(results))
+        settings = settings_as_started(home)
+        results = run_checks(settings, recent=recent)
+        Console().print(render_results(results, f"Checks of {settings.home}"))
         failed = sum(not result.passed for _, result in results)
         if failed:
             typer.echo(f"lakehouse: {failed} of {len(results)} checks failed", err=True)

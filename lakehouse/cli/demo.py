@@ -124,12 +124,18 @@ def reset(
 
 
 def env(
-    home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/demo.")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Data folder. Default: that of the lakehouse that runs here, else the newest.")
+    ] = None,
 ) -> None:
     """Print the variables of a lakehouse that was started, for another terminal: eval "$(lakehouse env)"."""
+    from lakehouse.cli.homes import home_or_default, is_running
     from lakehouse.control_room.folder import load_environment
 
-    for name, value in load_environment(home or _home("demo")).items():
+    chosen = home_or_default(home) or _home("demo")
+    variables = load_environment(chosen)
+    typer.echo(f"lakehouse: {chosen}, which {'runs' if is_running(chosen) else 'does not run'}", err=True)
+    for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 

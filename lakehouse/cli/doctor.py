@@ -43,11 +43,17 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    home: Annotated[Path | None, typer.Option(help="Data folder to look at.")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Data folder to look at. Default: the one that runs here, else the newest.")
+    ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port for Dagster's UI.")] = None,
 ) -> None:
     """Say what this machine has and lacks. Exit code 1 where something required is missing."""
-    settings = load_settings(home=home, dagster_port=port)
+    from lakehouse.cli.homes import home_or_default, started_settings
+
+    settings = started_settings(load_settings(home=home_or_default(home)))
+    if port is not None:
+        settings = settings.model_copy(update={"dagster_port": port})
     findings = list(examine(settings))
     _print(findings)
     if any(finding.verdict == "missing" for finding in findings):

@@ -1,7 +1,12 @@
-"""Which lake a command is about, where nobody said so."""
+"""The lakehouse that a command is about, if nobody names one.
+
+Every command takes the same: `--home`; else LAKEHOUSE_HOME or LAKEHOUSE_LAKE_URI; else the one that runs here; else the
+one with the newest commit.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,12 +17,12 @@ ROOT = Path(".lakehouse")
 
 
 def settings_of(home: Path | None) -> Settings:
-    """Settings of the lake in `home`; else of LAKEHOUSE_HOME or LAKEHOUSE_LAKE_URI; else of the newest lake here.
+    """Settings of the lake in `home`, else of the default lakehouse (see the module).
 
-    Raises TerminalError where `home` holds no lake, or where none of these is given and there is no lake here.
+    Raises TerminalError if there is no lake.
     """
-    if home is None and not {"LAKEHOUSE_HOME", "LAKEHOUSE_LAKE_URI"} & {name.upper() for name in os.environ}:
-        home = newest_home(ROOT)
+    if home is None and not is_named_by_environment():
+        home = default_home(ROOT)
     settings = load_settings(home=home)
     if "://" not in settings.lake and not Path(settings.lake).is_dir():
         raise TerminalError(f"no lake at {settings.lake}", "a lake that has been started", "start `lakehouse demo`")
@@ -27,11 +32,15 @@ def settings_of(home: Path | None) -> Settings:
 def settings_as_started(home: Path | None) -> Settings:
     """As `settings_of`, with the settings that the lakehouse in that home was started with, if one was.
 
-    For commands that must reach its broker and its venues. What the environment of this process says goes first.
+    Variables of this process's environment take precedence.
     """
+    return started_settings(settings_of(home))
+
+
+def started_settings(settings: Settings) -> Settings:
+    """The settings that the lakehouse in this home was started with, if one was; the environment takes precedence."""
     from lakehouse.control_room import folder
 
-    settings = settings_of(home)
     if not (settings.home / folder.SETTINGS_FILE).is_file():
         return settings
     prefix = str(Settings.model_config["env_prefix"])
@@ -44,16 +53,57 @@ def settings_as_started(home: Path | None) -> Settings:
     return load_settings(**{**saved, "home": settings.home})
 
 
-def newest_home(root: Path) -> Path:
-    """The home under `root` whose lake had the newest commit. Raises TerminalError where there is none."""
-    # A folder's time changes with each file put into it: a Delta log's with each commit.
-    ages = {
-        lake.parent: max((log.stat().st_mtime for log in lake.glob("*/*/_delta_log")), default=lake.stat().st_mtime)
-        for lake in root.glob("*/lake")
-        if lake.is_dir()
-    }
+def is_named_by_environment() -> bool:
+    """Whether the environment says which lakehouse is meant."""
+    return bool({"LAKEHOUSE_HOME", "LAKEHOUSE_LAKE_URI"} & {name.upper() for name in os.environ})
+
+
+def default_home(root: Path) -> Path:
+    """The newest home under `root` that runs, else the newest of all. Raises TerminalError if there is none."""
+    running = [home for home in _ages(root) if is_running(home)]
+    return newest(root, running) if running else newest(root)
+
+
+def newest(root: Path, homes: list[Path] | None = None) -> Path:
+    """The home under `root` (of `homes`) whose lake had the newest commit. Raises TerminalError if there is none."""
+    ages = {home: age for home, age in _ages(root).items() if homes is None or home in homes}
     if not ages:
         raise TerminalError(
             f"no lake under {root.absolute()}", "one that has been started", "start `lakehouse demo` or give --home"
         )
     return max(ages, key=lambda home: ages[home])
+
+
+def is_running(home: Path) -> bool:
+    """Whether processes of a `lakehouse demo` or `up` in this home are alive on this machine."""
+    from lakehouse.control_room.processes import marked_processes
+
+    return bool(marked_processes(home))
+
+
+def may_be_supervised(settings: Settings) -> bool:
+    """False only if a `demo` or `up` kept its Dagster in this home and no longer runs.
+
+    Another lakehouse may have taken its port since.
+    """
+    from lakehouse.control_room import folder
+
+    return not (settings.home / folder.SETTINGS_FILE).is_file() or is_running(settings.home)
+
+
+def home_or_default(home: Path | None) -> Path | None:
+    """`home`, else the default lakehouse's; None if the environment names it or there is none yet."""
+    if home is None and not is_named_by_environment():
+        with contextlib.suppress(TerminalError):
+            return default_home(ROOT)
+    return home
+
+
+def _ages(root: Path) -> dict[Path, float]:
+    """Home → when its lake had the newest commit, seconds since the epoch."""
+    # A folder's time changes with each file put into it: a Delta log's with each commit.
+    return {
+        lake.parent: max((log.stat().st_mtime for log in lake.glob("*/*/_delta_log")), default=lake.stat().st_mtime)
+        for lake in root.glob("*/lake")
+        if lake.is_dir()
+    }

@@ -14,14 +14,15 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def status(
         home: Annotated[
-            Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+            Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
         ] = None,
     ) -> None:
-        """Rows, versions, lag, latest bars and last check verdicts of a lake."""
+        """Rows, versions, lag, newest bars, last verdicts, and what runs or was stopped by hand."""
         from rich.console import Console
 
-        from lakehouse.cli.homes import settings_of
+        from lakehouse.cli.homes import may_be_supervised, settings_as_started
         from lakehouse.status import collect
         from lakehouse.status_view import render
 
-        Console().print(render(collect(settings_of(home))))
+        settings = settings_as_started(home)
+        Console().print(render(collect(settings, may_be_supervised(settings))))

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.errors import SettingError
-from lakehouse.settings import Settings, load_settings
+from lakehouse.settings import AVAILABLE_NOW, Settings, load_settings
 
 #: How often a running stream is looked at, in seconds; a dead query is reported within this time.
 POLL_SECONDS = 1.0
@@ -38,7 +38,7 @@ def stream(
     home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
 ) -> None:
     """Kafka → Delta until Ctrl-C, or up to the newest data with `--trigger available-now`."""
-    from lakehouse.streams.queries import AVAILABLE_NOW, LAYERS
+    from lakehouse.streams.queries import LAYERS
 
     settings = load_settings(
         home=home,

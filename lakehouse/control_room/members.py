@@ -16,8 +16,7 @@ from lakehouse.control_room.processes import ChildSpec, child_environment
 from lakehouse.errors import MissingDependencyError
 from lakehouse.ports import LOCALHOST
 from lakehouse.settings import Settings
-
-LOCATION = "lakehouse"
+from lakehouse.supervision import LOCATION
 
 
 @dataclass(frozen=True)

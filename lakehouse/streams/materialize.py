@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError
 from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.errors import LakehouseError, LeaseHeldError
 from lakehouse.ledger import standalone_run_id
-from lakehouse.settings import Settings
+from lakehouse.settings import AVAILABLE_NOW, Settings
 from lakehouse.streams.lease import Lease
 from lakehouse.streams.message_reader import Reader, first_messages
 from lakehouse.streams.progress import (
@@ -26,7 +26,7 @@ from lakehouse.streams.progress import (
     newest_position,
     source_lag,
 )
-from lakehouse.streams.queries import AVAILABLE_NOW, FOLLOW, LAYERS, require_layers, start_query
+from lakehouse.streams.queries import FOLLOW, LAYERS, require_layers, start_query
 from lakehouse.streams.runner import StreamFailedError, StreamRunner, prepare, stream_failure
 from lakehouse.streams.session import build_session, expect_session
 from lakehouse.streams.unfinished import require_finished

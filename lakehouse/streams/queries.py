@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import SettingError
-from lakehouse.settings import Settings
+from lakehouse.settings import AVAILABLE_NOW, Settings
 from lakehouse.streams import batch_files, bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
 LAYERS = ("bronze", "silver", "gold")
-AVAILABLE_NOW = "available-now"
 
 #: Silver and Gold follow: they take what is new as soon as they see it, and look for it as often as the session says.
 FOLLOW = "0 seconds"
