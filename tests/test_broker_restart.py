@@ -14,8 +14,11 @@ import pytest
 
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.home import BrokerHome
+from lakehouse.broker.stored import stored_end_offsets
 from lakehouse.broker.topics import end_offsets, ensure_topics
 from lakehouse.errors import BrokerUnavailableError
+from lakehouse.lake import ensure_tables
+from lakehouse.status import collect
 from tests.conftest import SettingsFactory
 from tests.test_broker import consume, produce
 
@@ -91,6 +94,13 @@ def test_killed_in_every_way(settings_factory: SettingsFactory) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
     assert not endpoint.exists()
+
+    # 5. What it holds is still known, also to `lakehouse status`.
+    assert stored_end_offsets(settings.broker_home, [settings.topic_trades])[settings.topic_trades][0] == 750
+    ensure_tables(settings)
+    snapshot = collect(settings)
+    assert snapshot.table("bronze/messages").lag == snapshot.table("silver/trades").lag == 750
+    assert "its newest messages are known from its files" in snapshot.broker
 
 
 def _until(condition: object, seconds: float = 5.0) -> bool:
