@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -41,9 +42,11 @@ class DemoSystem:
 
     targets = ("ingest", "stream", "stream-jvm", "broker", "daemon", "code-server")
 
-    def __init__(self, home: Path, rate: float) -> None:
+    def __init__(self, home: Path, rate: float, more: Sequence[str] = ()) -> None:
+        """`more` are further words of the command `lakehouse demo`."""
         self._home = home.absolute()
         self._rate = rate
+        self._more = tuple(more)
         self._child: Child | None = None
         self._settings: Settings | None = None
         self._instance: DagsterInstance | None = None
@@ -59,7 +62,16 @@ class DemoSystem:
         return self.settings.simulator_url
 
     def start(self) -> None:
-        command = ("demo", "--home", str(self._home), "--rate", f"{self._rate:g}", "--port", str(free_port()))
+        command = (
+            "demo",
+            "--home",
+            str(self._home),
+            "--rate",
+            f"{self._rate:g}",
+            "--port",
+            str(free_port()),
+            *self._more,
+        )
         self._child = Child(
             ChildSpec(
                 "demo",
