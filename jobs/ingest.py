@@ -15,7 +15,8 @@ from assets.lineage import topic_key
 from jobs.hosting import hosting, log_event
 from jobs.kept import NAME_TAG, name_of
 from jobs.lease import Lease
-from lakehouse.ingest.service import IngestService, IngestStats
+from lakehouse.ingest.service import IngestService
+from lakehouse.ingest.stats import IngestStats
 from lakehouse.settings import Settings
 
 #: How often the body looks whether its feeds live, and how soon a lost lease is noticed, in seconds.

@@ -19,7 +19,8 @@ from lakehouse.errors import RetriableError, SettingError
 from lakehouse.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from lakehouse.ingest.service import IngestService, IngestStats
+    from lakehouse.ingest.service import IngestService
+    from lakehouse.ingest.stats import IngestStats
 
 #: Seconds between two looks at the service; a dead feed is reported within this time.
 CHECK_SECONDS = 0.5
@@ -108,7 +109,7 @@ def _announce(settings: Settings, stats: IngestStats) -> None:
 
 def _no_refusals(service: IngestService, stop: threading.Event) -> None:
     """Raise SettingError if a venue refuses a symbol that was asked for by name."""
-    from lakehouse.ingest.service import refusals_text
+    from lakehouse.ingest.stats import refusals_text
 
     deadline = time.monotonic() + REFUSAL_SECONDS
     while not stop.is_set() and time.monotonic() < deadline:
