@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 
@@ -73,7 +74,7 @@ def test_one_that_is_named_costs_the_others_nothing() -> None:
 
 def test_several_that_are_named_one_by_one() -> None:
     symbols = [f"S{number}/USD" for number in range(40)]
-    play = Play(symbols, joint({symbol: True for symbol in symbols[:30]}))
+    play = Play(symbols, joint(dict.fromkeys(symbols[:30], True)))
     play.run(1)
     assert sorted(play.shared.refused) == sorted(symbols[:30])
     assert sorted(play.asking.since) == sorted(symbols[30:])
@@ -101,7 +102,7 @@ def test_what_passes_is_asked_for_again_with_growing_pauses_and_told_once() -> N
     play.run(1000)
     assert play.groups[:2] == [(A, B), (A,)]
     times = [at for at, symbols in play.asked if symbols == (B,)]
-    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert pauses[0] <= 2 * FIRST_SECONDS + 0.02
     assert LONGEST_SECONDS / 2 <= pauses[-1] <= LONGEST_SECONDS + 0.02
     assert 15 < len(times) < 45
@@ -175,7 +176,7 @@ def test_an_acknowledgement_that_names_nothing_is_for_its_request_alone() -> Non
     play.run(2)
     assert play.asking.since.keys() == {A, B, C, D}
     assert play.shared.listed == frozenset()  # which proves nothing
-    assert all(later - earlier >= 0.5 for (earlier, _), (later, _) in zip(play.asked, play.asked[1:], strict=False))
+    assert all(later - earlier >= 0.5 for (earlier, _), (later, _) in itertools.pairwise(play.asked))
 
 
 def test_already_subscribed_without_a_name_is_not_taken_for_all() -> None:
@@ -188,7 +189,7 @@ def test_already_subscribed_without_a_name_is_not_taken_for_all() -> None:
 
 
 def test_the_next_connection_goes_on_where_this_one_was_cut() -> None:
-    """Coinbase cuts a connection that has no subscription after 5 s: what was found out is not to be found out again."""
+    """Coinbase cuts who has no subscription after 5 s: what was found out is not to be found out again."""
     symbols = [f"S{number:03d}/USD" for number in range(64)]
     bad = dict.fromkeys(symbols[::8], False)
     play = Play(symbols, joint(bad, names=False))

@@ -27,7 +27,8 @@ CHECK_SECONDS = 0.5
 #: Seconds between two status lines.
 STATUS_SECONDS = 5.0
 #: Seconds that the venues have to refuse a symbol that was asked for by name; the run goes on when they say nothing.
-REFUSAL_SECONDS = 8.0
+#: Binance acknowledges any name; its REST API is asked some 5 s later about one that does not trade.
+REFUSAL_SECONDS = 10.0
 #: Seconds for the whole end: sockets, then Kafka's acknowledgements.
 STOP_SECONDS = 15.0
 
@@ -156,6 +157,8 @@ def _status(stats: IngestStats, before: IngestStats, seconds: float) -> str:
             part += f" reconnects {one.reconnects}"
         if one.refused:
             part += f" refused {', '.join(one.refused)}"
+        if one.unsubscribed:
+            part += f" NOT SUBSCRIBED {', '.join(f'{name} ({why})' for name, why in sorted(one.unsubscribed.items()))}"
         if not one.connected and one.last_error:
             part += f" [{one.last_error}]"
         parts.append(part)

@@ -102,6 +102,9 @@ class IngestService:
         ]
         for feed in feeds:
             repairer.watch(feed.watched)
+        counters = self._counters.venue(venue.name)
+        counters.unsubscribed = lambda: sum(len(feed.subscriptions.unsubscribed) for feed in feeds)
+        counters.refused = lambda: sum(len(feed.refused) for feed in feeds)
         self._repairers.append(repairer)
         self._feeds += feeds
 
