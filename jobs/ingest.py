@@ -7,6 +7,7 @@ acknowledgements, within one deadline.
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
 
 import time
+from typing import Literal
 
 from dagster import AssetMaterialization, Config, OpExecutionContext, ResourceParam, in_process_executor, job, op
 from pydantic import Field
@@ -15,7 +16,8 @@ from assets.lineage import topic_key
 from jobs.hosting import hosting, log_event
 from jobs.kept import NAME_TAG, name_of
 from jobs.lease import Lease
-from lakehouse.ingest.service import IngestService, IngestStats
+from lakehouse.ingest.service import IngestService
+from lakehouse.ingest.stats import IngestStats, refusals_text
 from lakehouse.settings import Settings
 
 #: How often the body looks whether its feeds live, and how soon a lost lease is noticed, in seconds.
@@ -81,12 +83,20 @@ def _materializations(settings: Settings, stats: IngestStats, last: IngestStats 
             "rest_budget_used": max((venue.budget_used for venue in stats.venues), default=0.0),
             "reconnects": sum(venue.reconnects for venue in stats.venues),
             "rotations": sum(venue.rotations for venue in stats.venues),
+            "not_subscribed": _named(stats, "unsubscribed"),
+            "refused": _named(stats, "refused"),
         },
     )
     rejected = sum(venue.rejected for venue in stats.venues)
     if rejected == (sum(venue.rejected for venue in last.venues) if last else 0):
         return [trades]
     return [trades, AssetMaterialization(topic_key(settings.topic_rejected), metadata={"rejected": rejected})]
+
+
+def _named(stats: IngestStats, of: Literal["unsubscribed", "refused"]) -> str:
+    """`kraken: FOO/USD (why), …`; `none` if there is none."""
+    named = {(venue.venue, symbol): why for venue in stats.venues for symbol, why in getattr(venue, of).items()}
+    return refusals_text(named) or "none"
 
 
 @job(

@@ -94,11 +94,13 @@ def test_neither_a_trade_nor_to_be_ignored(frame: str, reason: str) -> None:
 
 
 def test_control_messages() -> None:
-    assert binance.parse(b'{"result":null,"id":1}', TS_INGEST) == [Subscribed()]
+    assert binance.parse(b'{"result":null,"id":1}', TS_INGEST) == [Subscribed(request=1)]
     assert binance.parse(b'{"e":"serverShutdown","E":1672515782136}', TS_INGEST) == [Shutdown()]
     assert binance.parse(b'{"stream":"x","data":{"e":"serverShutdown","E":1}}', TS_INGEST) == [Shutdown()]
-    refused = [Refused(message="Invalid request: no such method (code 2)")]
-    assert binance.parse(b'{"code":2,"msg":"Invalid request: no such method"}', TS_INGEST) == refused
+    words = "Invalid request: no such method (code 2)"
+    unnumbered = [Refused(words, is_whole=True)]
+    assert binance.parse(b'{"code":2,"msg":"Invalid request: no such method"}', TS_INGEST) == unnumbered
+    refused = [Refused(words, is_whole=True, request=1)]
     nested = b'{"error":{"code":2,"msg":"Invalid request: no such method"},"id":1}'
     assert binance.parse(nested, TS_INGEST) == refused
     assert binance.parse(b'{"result":null,' + nested[1:], TS_INGEST) == refused

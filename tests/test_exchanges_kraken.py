@@ -102,9 +102,9 @@ def test_control_messages() -> None:
         '{"method":"subscribe","result":{"channel":"trade","symbol":"BTC/USDT","snapshot":true},"success":true,'
         '"time_in":"2023-09-25T09:04:31.742599Z","time_out":"2023-09-25T09:04:31.742648Z","req_id":1}'
     )
-    assert parse(acknowledged) == [Subscribed(symbols=("BTC/USDT",))]
+    assert parse(acknowledged) == [Subscribed(("BTC/USDT",), request=1, is_one=True)]
     refused = '{"error":"Currency pair not supported XDG/USD","method":"subscribe","success":false,"symbol":"XDG/USD"}'
-    assert parse(refused) == [Refused(message="Currency pair not supported XDG/USD", symbol="DOGE/USD")]
+    assert parse(refused) == [Refused("Currency pair not supported XDG/USD", "DOGE/USD", is_final=True)]
     assert parse('{"error":"Exceeded msg rate"}') == [Refused(message="Exceeded msg rate")]
     (silent,) = parse('{"method":"subscribe","success":false}')
     assert isinstance(silent, Refused)

@@ -28,6 +28,7 @@ def test_what_was_counted_is_what_is_scraped() -> None:
         flow.acknowledged(5, latency)
     counters.venue("kraken").reconnected()
     counters.venue("kraken").reject("not_json")
+    counters.venue("kraken").unsubscribed, counters.venue("kraken").refused = lambda: 2, lambda: 1
     server = MetricsServer(counters, 0)
     server.start()
     try:
@@ -42,6 +43,8 @@ def test_what_was_counted_is_what_is_scraped() -> None:
     assert samples["missing_events_total", labels] == 12
     assert samples["reconnects_total", (("venue", "kraken"),)] == 1
     assert samples["rejected_frames_total", (("reason", "not_json"), ("venue", "kraken"))] == 1
+    assert samples["symbols_unsubscribed", (("venue", "kraken"),)] == 2
+    assert samples["symbols_refused", (("venue", "kraken"),)] == 1
     assert samples["unacknowledged", ()] == 7
     name = "event_production_latency_seconds"
     buckets = {dict(key[1])["le"]: value for key, value in samples.items() if key[0] == f"{name}_bucket"}

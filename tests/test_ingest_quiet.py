@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.ingest.continuity import Continuity
+from lakehouse.ingest.continuity import Continuity, Gap
 from lakehouse.ingest.quiet import AGAIN_SECONDS, FRESH_SECONDS, QUIET_SECONDS, Quiet
 
 
@@ -118,17 +118,39 @@ def test_a_subscription_that_began_between_the_looks_is_not_silent() -> None:
     assert not unsubscribed.look(15, 35.0)
 
 
-def test_a_symbol_without_a_mark_has_nothing_to_repair_and_can_be_silent() -> None:
+def test_a_symbol_without_a_mark_begins_at_the_first_look_and_can_be_silent() -> None:
     symbol = Symbol()
     assert not symbol.look(100, 5.0)
     assert not symbol.look(105, 35.0)
     assert symbol.next(35.0) == AGAIN_SECONDS
     assert symbol.look(107, 40.0)
-    assert symbol.lost == 0
-    assert symbol.continuity.mark is None
+    assert symbol.lost == 5
+    assert symbol.continuity.mark == 105
+    assert [(gap.first_id, gap.last_id) for gap in symbol.continuity.missing()] == [(101, 105)]
     halted = Symbol()
     assert not any(halted.look(100, 5.0 + number * QUIET_SECONDS) for number in range(5))
     assert not halted.look(None, 155.0)
+    assert halted.continuity.mark is None
+    assert halted.lost == 0
+
+
+def test_a_symbol_that_was_never_subscribed_is_looked_at_soon_and_its_trades_since_are_a_gap() -> None:
+    symbol = Symbol(subscribed=None)
+    assert symbol.next(0.0) == FRESH_SECONDS
+    assert not symbol.look(100, 5.0)
+    # Refused for a while; then the subscription comes, and its first trade is far above.
+    symbol.subscribed = 20.0
+    assert symbol.continuity.observe(131).gap == Gap(101, 130)
+    fresh, below = Symbol(subscribed=None), Symbol()
+    fresh.sample(0.0)
+    assert not fresh.look(100, 5.0)
+    assert fresh.continuity.observe(60).gap is None  # a snapshot reaches further back than the look
+    assert [fresh.continuity.observe(trade_id).gap for trade_id in range(61, 103)] == [None] * 42
+    assert fresh.continuity.missing() == ()
+    below.sample(0.0)
+    assert not below.look(100, 5.0)
+    assert below.continuity.observe(101).gap is None
+    assert below.continuity.observe(99).gap == Gap(100, 100)
 
 
 def test_many_symbols_share_the_looks_fairly_and_the_suspects_come_first() -> None:

@@ -15,7 +15,8 @@ from lakehouse.holes import Hole
 from lakehouse.ingest import looks, quiet, repairer, rest
 from lakehouse.ingest.budget import LIVE_SHARE
 from lakehouse.ingest.repair import RepairReport, repair_holes
-from lakehouse.ingest.service import IngestService, VenueStats
+from lakehouse.ingest.service import IngestService
+from lakehouse.ingest.stats import VenueStats
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer

@@ -15,6 +15,7 @@ class Wire:
     ended: bool = False
     error: str = ""
     subscribed: frozenset[str] = BOTH
+    waiting: frozenset[str] = frozenset()
     delivered: dict[str, int] = field(default_factory=dict)
 
 

@@ -25,6 +25,7 @@ ASKED_FOR = [
     "drop", "duplicate", "reorder", "newest_first", "silent", "ack_silent", "cut_1006", "cut_1008", "day_end",
     "server_shutdown", "no_pong", "snapshot_overlap", "outage", "rest_lag", "rest_429", "rest_418",
     "rest_error", "kraken_rate_limit", "rest_slow", "id_holes", "garbage", "conflict",
+    "refuse_passing",
 ]  # fmt: skip
 
 

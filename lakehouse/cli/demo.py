@@ -44,6 +44,10 @@ def demo(
         typer.Option(help="Recorded frames instead of a made-up market; names venue and symbols. May be repeated."),
     ] = None,
     speed: Annotated[float, typer.Option(help="Pace of a replay: 1 is the original, 0 as fast as possible.")] = 1.0,
+    delisted: Annotated[
+        list[str] | None,
+        typer.Option(help="VENUE:BASE/QUOTE, a symbol of --symbols that this venue does not list. May be repeated."),
+    ] = None,
     minutes: Minutes = None,
     port: Port = None,
     home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/demo.")] = None,
@@ -54,19 +58,26 @@ def demo(
     from lakehouse.control_room.session import Plan
     from lakehouse.ports import free_port
     from lakehouse.settings import load_settings
-    from lakehouse.simulator.options import SimulatorOptions
+    from lakehouse.simulator.options import SimulatorOptions, read_delisted
 
     chosen: dict[str, Any] = {"venues": venues, "symbols": symbols}
     if replay:
         if venues or symbols:
             raise SettingError("--replay with --venues or --symbols", "either", "the file names its venue and symbols")
         chosen = _of_recordings(replay)
-    market = Market(free_port(), rate, tuple(replay or ()), speed)
+    market = Market(free_port(), rate, tuple(replay or ()), speed, tuple(delisted or ()))
     settings = load_settings(
         home=home or _home("demo"), dagster_port=port, trigger=trigger, simulator_url=market.url, **chosen
     )
     # Only to see now, before anything starts, what the simulator would refuse.
-    SimulatorOptions(record=settings.home, rate=rate, venues=settings.venues, symbols=settings.symbols, speed=speed)
+    SimulatorOptions(
+        record=settings.home,
+        rate=rate,
+        venues=settings.venues,
+        symbols=settings.symbols,
+        speed=speed,
+        delisted=read_delisted(market.delisted),
+    )
     _run(Plan("demo", settings, market, minutes))
 
 

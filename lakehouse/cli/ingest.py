@@ -19,14 +19,16 @@ from lakehouse.errors import RetriableError, SettingError
 from lakehouse.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from lakehouse.ingest.service import IngestService, IngestStats
+    from lakehouse.ingest.service import IngestService
+    from lakehouse.ingest.stats import IngestStats
 
 #: Seconds between two looks at the service; a dead feed is reported within this time.
 CHECK_SECONDS = 0.5
 #: Seconds between two status lines.
 STATUS_SECONDS = 5.0
 #: Seconds that the venues have to refuse a symbol that was asked for by name; the run goes on when they say nothing.
-REFUSAL_SECONDS = 8.0
+#: Binance acknowledges any name; its REST API is asked some 5 s later about one that does not trade.
+REFUSAL_SECONDS = 10.0
 #: Seconds for the whole end: sockets, then Kafka's acknowledgements.
 STOP_SECONDS = 15.0
 
@@ -108,7 +110,7 @@ def _announce(settings: Settings, stats: IngestStats) -> None:
 
 def _no_refusals(service: IngestService, stop: threading.Event) -> None:
     """Raise SettingError if a venue refuses a symbol that was asked for by name."""
-    from lakehouse.ingest.service import refusals_text
+    from lakehouse.ingest.stats import refusals_text
 
     deadline = time.monotonic() + REFUSAL_SECONDS
     while not stop.is_set() and time.monotonic() < deadline:
@@ -155,6 +157,8 @@ def _status(stats: IngestStats, before: IngestStats, seconds: float) -> str:
             part += f" reconnects {one.reconnects}"
         if one.refused:
             part += f" refused {', '.join(one.refused)}"
+        if one.unsubscribed:
+            part += f" NOT SUBSCRIBED {', '.join(f'{name} ({why})' for name, why in sorted(one.unsubscribed.items()))}"
         if not one.connected and one.last_error:
             part += f" [{one.last_error}]"
         parts.append(part)

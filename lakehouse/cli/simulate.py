@@ -41,6 +41,10 @@ def simulate(
     limits: Annotated[
         float, typer.Option(help="Factor on the venues' REST budgets and connection limits; 0 lifts them.")
     ] = 1.0,
+    delisted: Annotated[
+        list[str] | None,
+        typer.Option(help="VENUE:BASE/QUOTE, a symbol that this venue does not list. May be repeated."),
+    ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write the base URL here once it listens.")] = None,
 ) -> None:
     """Run an exchange on localhost that speaks Binance, Kraken and Coinbase. Ctrl-C ends it.
@@ -51,7 +55,7 @@ def simulate(
     """
     from lakehouse.settings import load_settings
     from lakehouse.simulator.limits import Limits
-    from lakehouse.simulator.options import SimulatorOptions
+    from lakehouse.simulator.options import SimulatorOptions, read_delisted
     from lakehouse.simulator.server import SimulatorServer
 
     settings = load_settings(venues=venues, symbols=symbols)
@@ -67,6 +71,7 @@ def simulate(
         limits=Limits().times(limits),
         fault_seed=fault_seed,
         fault_rate=fault_rate or 0.0,
+        delisted=read_delisted(delisted or ()),
     )
     stopping = threading.Event()
 

@@ -27,6 +27,7 @@ class Market:
     rate: float = 100.0
     replays: tuple[Path, ...] = ()
     speed: float = 1.0
+    delisted: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -79,6 +80,8 @@ def simulator(settings: Settings, market: Market) -> ChildSpec:
     options = ["--port", str(market.port), "--rate", str(market.rate), "--record", record]
     for replay in market.replays:
         options += ["--replay", str(replay.absolute())]
+    for name in market.delisted:
+        options += ["--delisted", name]
     return _spec(settings, "simulator", "lakehouse", "simulate", *options, "--speed", str(market.speed))
 
 

@@ -19,7 +19,7 @@ from lakehouse.exchanges.faults import MAX_RAW, UNREADABLE, Check, Fault
 from lakehouse.exchanges.fields import DecimalText, TradeId, epoch_micros
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.model import Parsed, Refused, Shutdown, Subscribed, Trade
-from lakehouse.exchanges.venue import http_root, websocket_root
+from lakehouse.exchanges.venue import http_root, request_number, websocket_root
 from lakehouse.settings import canonical_symbol
 
 #: Streams of one connection [documentation].
@@ -98,7 +98,7 @@ class Binance:
         """`BTCUSDT` → `BTC/USDT`: a subscribed symbol where one fits, else by quote asset (`binance_symbols`)."""
         return self._subscribed.get(native) or split_native(native)
 
-    def subscribe(self, symbols: Sequence[str]) -> list[bytes]:
+    def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """SUBSCRIBE messages of at most 200 streams each; their acknowledgement names no symbol."""
         streams = self._streams(symbols)
         if len(streams) > MAX_STREAMS:
@@ -109,9 +109,9 @@ class Binance:
             )
         return [
             msgspec.json.encode(
-                {"method": "SUBSCRIBE", "params": streams[first : first + STREAMS_A_MESSAGE], "id": number}
+                {"method": "SUBSCRIBE", "params": streams[first : first + STREAMS_A_MESSAGE], "id": place}
             )
-            for number, first in enumerate(range(0, len(streams), STREAMS_A_MESSAGE), start=1)
+            for place, first in enumerate(range(0, len(streams), STREAMS_A_MESSAGE), start=number)
         ]
 
     def _streams(self, symbols: Sequence[str]) -> list[str]:
@@ -208,10 +208,12 @@ class Binance:
     def _control(self, fields: dict[str, str], payload: str, ts_ingest: int) -> list[Parsed]:
         """Replies: `{"result":null,"id":1}`, `{"code":2,"msg":"…"}`, `{"error":{"code":2,"msg":"…"},"id":1}`."""
         error = faults.object_fields(fields["error"]) if "error" in fields else fields
+        request = request_number(fields.get("id"))
         if not isinstance(error, Fault) and "code" in error:
-            message = faults.string(error.get("msg")) or "no message"
-            return [Refused(message=f"{message} (code {faults.shorten(error['code'])})")]
+            message = f"{faults.string(error.get('msg')) or 'no message'} (code {faults.shorten(error['code'])})"
+            return [Refused(message, is_whole=True, request=request)]
         if "result" in fields and "error" not in fields:
-            return [Subscribed()]
+            # It says that the request could be read. A name that does not exist is acknowledged too: REST knows.
+            return [Subscribed(request=request)]
         fault = Fault("unknown_frame", f"found {faults.shorten(payload)}; expected a trade event or a reply")
         return [faults.rejected(self.name, fault, payload, ts_ingest)]

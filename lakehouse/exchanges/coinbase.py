@@ -24,7 +24,9 @@ from lakehouse.settings import canonical_symbol
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 _SOURCES: dict[str, Source] = {"match": "live", "last_match": "snapshot"}
 
-_invalid_product = re.compile(r"(\S+) is not a valid product").match
+#: The words for products that Coinbase does not have, or no longer has.
+_is_unlisted = re.compile(r"\b(?:is|are) (?:not (?:a )?valid products?|delisted)\b").search
+_products = re.compile(r"[^\s,;:'\"()]+-[^\s,;:'\"()]+").findall
 
 
 class _Match(msgspec.Struct):
@@ -105,7 +107,7 @@ class Coinbase:
             raise ValueError(f"symbol {native!r}; expected BASE-QUOTE such as BTC-USDT")
         return canonical_symbol(native)
 
-    def subscribe(self, symbols: Sequence[str]) -> list[bytes]:
+    def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:  # noqa: ARG002 - replies name none
         """One message for all symbols. The venue cuts a connection that has not subscribed within 5 s."""
         products = [self.native(symbol) for symbol in symbols]
         message = {"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]}
@@ -177,7 +179,7 @@ class Coinbase:
                     except UNREADABLE as error:
                         fault = Fault("wrong_type", f"found an unreadable {kind} ({faults.shorten(str(error))})")
                 case "error":
-                    return [self._error(fields)]
+                    return self._error(fields)
                 case None:
                     fault = faults.wrong_type("type", fields["type"], "a string")
                 case _:  # "clients are expected to ignore messages they do not support" [documentation]
@@ -193,9 +195,14 @@ class Coinbase:
         products = [product for channel in channels if channel.name == "matches" for product in channel.product_ids]
         return [Subscribed(symbols=tuple(self.canonical(product) for product in products))] if products else []
 
-    def _error(self, fields: dict[str, str]) -> Refused:
-        """`{"type":"error","message":"Failed to subscribe","reason":"X is not a valid product"}`."""
+    def _error(self, fields: dict[str, str]) -> list[Parsed]:
+        """`{"type":"error","message":"Failed to subscribe","reason":"X-Y is delisted"}`: all of the request failed.
+
+        One Refused for each product that the reason names; one without a symbol if it names none.
+        """
         parts = [faults.string(fields.get(name)) for name in ("message", "reason")]
-        product = _invalid_product(parts[1] or "")
-        symbol = None if product is None else known_symbol(self.canonical, product[1])
-        return Refused(message=": ".join(part for part in parts if part) or "no message", symbol=symbol)
+        message, reason = ": ".join(part for part in parts if part) or "no message", parts[1] or ""
+        is_final = _is_unlisted(reason) is not None
+        named = dict.fromkeys(known_symbol(self.canonical, product) for product in _products(reason))
+        symbols = [symbol for symbol in named if symbol is not None]
+        return [Refused(message, symbol, is_final, is_whole=True) for symbol in symbols or (None,)]

@@ -35,6 +35,18 @@ _PASSING = (408, 425)
 _is_seconds = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
 
 
+class UnknownSymbolError(TerminalError):
+    """The venue lists no such symbol. `words` are the venue's own."""
+
+    def __init__(self, venue: str, symbol: str | None, words: str) -> None:
+        self.words = words
+        super().__init__(
+            f"{venue} knows no symbol {symbol or 'of this name'} ({words})",
+            "a symbol that it lists",
+            "correct LAKEHOUSE_SYMBOLS or LAKEHOUSE_VENUES",
+        )
+
+
 class Request(msgspec.Struct, frozen=True):
     """One GET. `path` stands below `Venue.rest_url(base)`, with a leading slash; `weight` is of the venue's budget."""
 
@@ -220,11 +232,7 @@ def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> No
 
 def raise_unknown_symbol(venue: str, symbol: str | None, said: str) -> NoReturn:
     """The venue does not list what we ask for, and will not when asked again."""
-    raise TerminalError(
-        f"{venue} knows no symbol {symbol or 'of this name'} ({shown(said)})",
-        "a symbol that it lists",
-        "correct LAKEHOUSE_SYMBOLS or LAKEHOUSE_VENUES",
-    )
+    raise UnknownSymbolError(venue, symbol, shown(said))
 
 
 def retry_after(reply: Reply) -> float | None:

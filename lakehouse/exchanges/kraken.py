@@ -7,6 +7,7 @@ recognised for recorded files (`kraken_v1`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,10 +19,17 @@ from lakehouse.exchanges.fields import TradeId, iso_micros, number_text
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.kraken_history import KrakenHistory
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Source, Subscribed, Trade
-from lakehouse.exchanges.venue import http_root, known_symbol, websocket_root
+from lakehouse.exchanges.venue import http_root, known_symbol, request_number, websocket_root
 from lakehouse.settings import canonical_symbol
 
 _SOURCES: dict[str, Source] = {"update": "live", "snapshot": "snapshot"}
+
+#: The words for a symbol that Kraken does not list, and the symbol behind them; the field `symbol` may be absent.
+_unlisted = re.compile(r"Currency pair not supported(?:\s+(\S+))?").match
+#: The reply to a second subscription of a symbol: as good as an acknowledgement.
+_ALREADY = "Already subscribed"
+#: Seen with a capital letter and no other field, at least for "Exceeded msg rate" [users' reports].
+_ERRORS = ("error", "Error")
 
 
 class _Frame(msgspec.Struct):
@@ -91,10 +99,10 @@ class Kraken:
             raise ValueError(f"symbol {native!r}; expected BASE/QUOTE such as BTC/USDT")
         return canonical_symbol(native)
 
-    def subscribe(self, symbols: Sequence[str]) -> list[bytes]:
+    def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """One message for all symbols. `snapshot` is always sent: its default is documented both ways."""
         params = {"channel": "trade", "symbol": [self.native(symbol) for symbol in symbols], "snapshot": True}
-        return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": 1})]
+        return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})]
 
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
         """See `Venue`; a search by time, then upwards. Each step costs a second of the budget."""
@@ -161,7 +169,7 @@ class Kraken:
             fault = faults.wrong_type("channel", fields["channel"], "a string")
         elif "event" in fields:
             return kraken_v1.parse_event(self.name, self.canonical, fields, text, ts_ingest)
-        elif "method" in fields or "error" in fields:
+        elif "method" in fields or not fields.keys().isdisjoint(_ERRORS):
             return self._reply(fields)
         else:
             fault = Fault("unknown_frame", f"found {faults.shorten(text)}; expected a channel, a reply or an error")
@@ -187,16 +195,22 @@ class Kraken:
 
     def _reply(self, fields: dict[str, str]) -> list[Parsed]:
         """Replies to subscribe; `pong` and other methods say nothing to a trade feed."""
-        if "error" in fields:
-            native = faults.string(fields.get("symbol"))
-            message = faults.string(fields["error"]) or faults.shorten(fields["error"])
-            return [Refused(message=message, symbol=known_symbol(self.canonical, native))]
+        request = request_number(fields.get("req_id"))
+        symbol = known_symbol(self.canonical, faults.string(fields.get("symbol")))
+        error = next((fields[name] for name in _ERRORS if name in fields), None)
+        if error is not None:
+            message = faults.string(error) or faults.shorten(error)
+            if message.startswith(_ALREADY):
+                return [Subscribed(() if symbol is None else (symbol,), request, is_one=True)]
+            unlisted = _unlisted(message)
+            if unlisted and symbol is None:
+                symbol = known_symbol(self.canonical, unlisted[1])
+            return [Refused(message, symbol, is_final=unlisted is not None, request=request)]
         if faults.string(fields.get("method")) != "subscribe":
             return []
         if fields.get("success") != "true":
-            return [Refused(message="subscription refused without a reason")]
+            return [Refused("subscription refused without a reason", symbol, request=request)]
         result = faults.object_fields(fields.get("result", "{}"))
-        symbol = (
-            None if isinstance(result, Fault) else known_symbol(self.canonical, faults.string(result.get("symbol")))
-        )
-        return [Subscribed(symbols=() if symbol is None else (symbol,))]
+        if not isinstance(result, Fault):
+            symbol = known_symbol(self.canonical, faults.string(result.get("symbol"))) or symbol
+        return [Subscribed(() if symbol is None else (symbol,), request, is_one=True)]

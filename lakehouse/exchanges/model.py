@@ -78,16 +78,30 @@ class FeedEvent(msgspec.Struct, frozen=True):
 
 
 class Subscribed(msgspec.Struct, frozen=True):
-    """The venue acknowledged a subscription. `symbols` are canonical; empty where the reply names none (Binance)."""
+    """The venue acknowledged a subscription. `symbols` are canonical; empty if the reply names none (Binance).
+
+    `request` is the number of the request that it answers, if it says. `is_one`: it is about one symbol, named or not;
+    else a reply without a name is about all symbols of its request.
+    """
 
     symbols: tuple[str, ...] = ()
+    request: int | None = None
+    is_one: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The venue refused a subscription or reported an error. `symbol` is canonical where the reply names one."""
+    """The venue refused a subscription or reported an error. `symbol` is canonical if the reply names one.
+
+    `is_final`: in the venue's words there is no such symbol. Whatever else a venue says may pass, and is asked again.
+    `is_whole`: nothing of the request was subscribed, so its other symbols get no reply of their own.
+    `request` is the number of the request that it answers, if it says.
+    """
 
     message: str
     symbol: str | None = None
+    is_final: bool = False
+    is_whole: bool = False
+    request: int | None = None
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

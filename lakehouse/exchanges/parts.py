@@ -48,7 +48,7 @@ def _kraken(rejected: Rejected) -> str:
         return f'[0,[{rejected.raw}],"trade",""]'
     if isinstance(fields, Fault) or rejected.detail.endswith(_KRAKEN_TYPE_FAULTS):
         return rejected.raw
-    is_frame = "trade_id" not in fields and bool(fields.keys() & {"channel", "event", "method", "error"})
+    is_frame = "trade_id" not in fields and bool(fields.keys() & {"channel", "event", "method", "error", "Error"})
     return rejected.raw if is_frame else f'{{"channel":"trade","type":"update","data":[{rejected.raw}]}}'
 
 

@@ -50,10 +50,11 @@ class Venue(Protocol):
     def for_symbols(self, symbols: Sequence[str]) -> Venue:
         """This venue, knowing what is subscribed: `canonical` prefers these symbols where a name is ambiguous."""
 
-    def subscribe(self, symbols: Sequence[str]) -> list[bytes]:
-        """Messages to send right after connecting, in order, within the venue's limits.
+    def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
+        """Messages that subscribe, in order, within the venue's limits.
 
-        Raises SettingError where one connection cannot carry so many symbols.
+        They are numbered from `number` on, if the venue's replies name the request that they answer. Raises
+        SettingError where one connection cannot carry so many symbols.
         """
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
@@ -87,6 +88,15 @@ def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | N
         return None if native is None else canonical(native)
     except ValueError:
         return None
+
+
+def request_number(literal: str | None) -> int | None:
+    """The number of the request that a reply answers, from its JSON literal; None if it names none that is ours."""
+    return (
+        int(literal)
+        if literal is not None and literal.isascii() and literal.isdecimal() and len(literal) < 10
+        else None
+    )
 
 
 def websocket_root(base: str) -> str:

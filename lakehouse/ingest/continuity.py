@@ -59,7 +59,7 @@ _BELOW_ALL = -(1 << 63)
 class Continuity:
     """The id ledger of one (venue, symbol). Not thread-safe: `Flow` has the lock."""
 
-    __slots__ = ("_looked", "_missing", "_suspect", "low", "mark", "open_ids")
+    __slots__ = ("_floor", "_looked", "_missing", "_suspect", "low", "mark", "open_ids")
 
     def __init__(self) -> None:
         self.low: int | None = None  #: lowest id known
@@ -68,6 +68,7 @@ class Continuity:
         self._missing = IdRanges()
         self._suspect: int | None = None
         self._looked: int | None = None
+        self._floor: int | None = None  # REST's newest id before the first one came: what is above it is wanted
 
     def resume_at(self, trade_id: int, missing: Iterable[IdRange] = ()) -> None:
         """Start from a mark of an earlier process, so that what was traded in between shows as a gap.
@@ -91,8 +92,11 @@ class Continuity:
             return _NEXT
         low = self.low
         if mark is None or low is None:
-            self.low = self.mark = trade_id
-            return _FIRST
+            floor, self.low, self.mark = self._floor, trade_id, trade_id
+            if floor is None or trade_id <= floor + 1:
+                return _FIRST
+            self.low = floor + 1
+            return Observation(Kind.JUMP, self._open(floor + 1, trade_id - 1))
         if trade_id > mark:
             self.mark = trade_id
             return Observation(Kind.JUMP, self._open(mark + 1, trade_id - 1))
@@ -140,8 +144,11 @@ class Continuity:
     def look(self, newest_id: int) -> Gap | None:
         """The same for the newest id of the venue's REST history, which knows nothing of the socket's order.
 
-        The caller leaves more time between two looks than a trade spends on its way.
+        The caller leaves more time between two looks than a trade spends on its way. A symbol of which nothing has come
+        yet begins at the first look: ids above that are missing once they are seen.
         """
+        if self.mark is None and self._floor is None:
+            self._floor = newest_id
         looked, self._looked = self._looked, newest_id
         return self._tail(looked)
 
@@ -161,10 +168,11 @@ class Continuity:
         return self._missing.within(first, last)
 
     def _tail(self, newest: int | None) -> Gap | None:
-        mark = self.mark
+        mark = self.mark if self.mark is not None else self._floor
         if mark is None or newest is None or newest <= mark:
             return None
         self.mark = newest
+        self.low = mark + 1 if self.low is None else self.low
         return self._open(mark + 1, newest)
 
     def _open(self, first: int, last: int) -> Gap:

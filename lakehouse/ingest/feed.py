@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.backoff import HEALTHY_SECONDS, delays
 from lakehouse.ingest.flow import Flows
-from lakehouse.ingest.line import Line, Subscriptions
+from lakehouse.ingest.line import Line
 from lakehouse.ingest.marks import Resume
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
-from lakehouse.ingest.succession import Rotation, Trial
+from lakehouse.ingest.subscriptions import Subscriptions
+from lakehouse.ingest.succession import Rotation, Rotations, Trial
 from lakehouse.ingest.walks import Order
+from lakehouse.ingest.watched import WatchedFeed
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Feed:
         self.failure: BaseException | None = None  #: what ended the thread, if it was not told to
         self.last_error = ""  #: why the last connection ended
         self.flows = Flows(venue.name, sink, counters, order)
-        self._subscriptions = Subscriptions(symbols)
+        self.subscriptions = Subscriptions(symbols)
         self._base = base
         self._sink = sink
         self._counters = counters
@@ -66,18 +68,20 @@ class Feed:
         self._rng = rng or random.Random()
         self._lines: tuple[Line, ...] = ()
         self._connections = 0
-        self._rotations: list[Rotation] = []
-        self._is_over = False
+        self._rotations = Rotations()
         self._rotate_at: float | None = None
         self._retries: Iterator[float] | None = None
         self._retry_at = 0.0
         self._silent = ""
         self._silences: Iterator[float] | None = None
         self._silent_at = 0.0
-        self._lock = threading.Lock()  # of the rotations that were asked for
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keeper-{venue.name}", daemon=True)
+        lines = lambda: self._lines  # noqa: E731
+        self.watched = WatchedFeed(
+            venue.name, self.subscriptions, self.flows, lines, self._found_silent, self._wake.set
+        )
         for symbol in symbols:
             self.flows.of(symbol)
 
@@ -85,7 +89,7 @@ class Feed:
 
     def resume(self, marks: Mapping[tuple[str, str], Resume]) -> None:
         """Go on where an earlier process left off. Before `start`."""
-        for symbol in self._subscriptions.symbols:
+        for symbol in self.subscriptions.symbols:
             resume = marks.get((self.venue.name, symbol))
             if resume is not None:
                 self.flows.resume(symbol, resume, f"{self.venue.name}-start")
@@ -108,11 +112,7 @@ class Feed:
 
     def rotate(self) -> Rotation:
         """Ask for a new socket in place of the present one, without a break. Returns at once."""
-        rotation = Rotation()
-        with self._lock:
-            if self._is_over:
-                rotation.finish("the feed has ended")
-            self._rotations.append(rotation)
+        rotation = self._rotations.ask()
         self._wake.set()
         return rotation
 
@@ -123,8 +123,7 @@ class Feed:
             self.failure = error
             _log.exception("feed of %s ended", self.venue.name)
         finally:
-            self._is_over = True
-            self._answer("the feed has ended")
+            self._rotations.answer("the feed has ended", is_over=True)
 
     def _keep_connected(self) -> None:
         waits = delays(self._rng)
@@ -137,12 +136,19 @@ class Feed:
             if line.lived >= HEALTHY_SECONDS:
                 waits = delays(self._rng)
             if self.wanted:
-                self._answer("there is no connection to change")
+                self._rotations.answer("there is no connection to change")
                 self._stop.wait(max(next(waits), line.retry_after or 0.0))
 
     def _open(self) -> Line:
         line = Line(
-            self.venue, self._base, self._subscriptions, self.flows, self._sink, self._venue_counters, self._wake.set
+            self.venue,
+            self._base,
+            self.subscriptions,
+            self.flows,
+            self._sink,
+            self._venue_counters,
+            self._wake.set,
+            self._rng,
         )
         if self._connections and not self._lines:
             self._venue_counters.reconnected()
@@ -174,9 +180,8 @@ class Feed:
         now = time.monotonic()
         if self._stop.is_set() or not line.connected:
             return ""
-        with self._lock:
-            if self._rotations:
-                return "asked for"
+        if self._rotations:
+            return "asked for"
         if self._silent and now >= self._silent_at:
             if self._silences is None or now > self._silent_at + 2 * LONGEST_SILENT_SECONDS:
                 self._silences = delays(self._rng, SILENT_SECONDS, LONGEST_SILENT_SECONDS)
@@ -191,8 +196,7 @@ class Feed:
     def _rotate(self, old: Line, why: str) -> Line:
         """Bring up a successor beside the socket. Returns the one that is to be kept."""
         planned = self._rotate_at
-        with self._lock:
-            asked, self._rotations = self._rotations, []
+        asked = self._rotations.take()
         self._silent = ""
         self.flows.overlapping = True
         new = self._open()
@@ -220,7 +224,7 @@ class Feed:
 
     def _judge(self, old: Line, new: Line) -> str:
         """Wait until the successor may take over. Returns what speaks against it; empty where nothing does."""
-        trial = Trial(old, new, self.mark)
+        trial = Trial(old, new, self.watched.mark)
         while not self._stop.is_set():
             problem = trial.verdict(time.monotonic())
             self.flows.settle()
@@ -231,29 +235,26 @@ class Feed:
             self._wake.clear()
         return "stopped"
 
-    def _answer(self, problem: str) -> None:
-        """Tell those who asked for a rotation that there will be none."""
-        with self._lock:
-            asked, self._rotations = self._rotations, []
-        for rotation in asked:
-            rotation.finish(problem)
+    def _found_silent(self, symbol: str) -> None:
+        self._silent = symbol
+        self._wake.set()
 
     # What others ask; any thread.
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """All symbols."""
-        return self._subscriptions.symbols
+        return self.subscriptions.symbols
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The symbols that the venue has not refused."""
-        return self._subscriptions.wanted
+        return self.subscriptions.wanted
 
     @property
     def refused(self) -> dict[str, str]:
         """Symbol → the venue's words."""
-        return self._subscriptions.refused
+        return self.subscriptions.refused
 
     @property
     def connected(self) -> bool:
@@ -262,12 +263,13 @@ class Feed:
     @property
     def subscribed(self) -> frozenset[str]:
         """What is acknowledged on the connection that is there."""
-        return frozenset().union(*(line.subscribed for line in self._lines))
+        return frozenset().union(*(line.subscribed for line in self._lines)).intersection(self.wanted)
 
     @property
     def settled(self) -> bool:
-        """Whether the venue has answered for every symbol."""
-        return self.subscribed.issuperset(self.wanted)
+        """Whether the venue has acknowledged every symbol that it has not refused, and shown that it has it."""
+        subscribed = self.subscribed
+        return all(symbol in subscribed and self.watched.exists(symbol) for symbol in self.wanted)
 
     @property
     def alive(self) -> bool:
@@ -277,24 +279,3 @@ class Feed:
     def last_frame(self) -> float | None:
         """Monotonic second of the last frame of any kind."""
         return max((line.last_frame for line in self._lines if line.last_frame is not None), default=None)
-
-    # What the repair asks (`Watched`).
-
-    def received(self, symbol: str) -> int:
-        return self.flows.of(symbol).counters.produced
-
-    def subscribed_since(self, symbol: str) -> float | None:
-        return max((since for line in self._lines if (since := line.since.get(symbol)) is not None), default=None)
-
-    def mark(self, symbol: str) -> int | None:
-        return self.flows.of(symbol).continuity.mark
-
-    def look(self, symbol: str, newest_id: int) -> bool:
-        return self.flows.look(symbol, newest_id, f"{self.venue.name}-look")
-
-    def silent(self, symbol: str) -> None:
-        connection_id = self._lines[0].connection_id if self._lines else f"{self.venue.name}-look"
-        detail = "subscribed and silent: the REST history moves on, and nothing comes"
-        self.flows.event("stale", connection_id, symbol, detail=detail)
-        self._silent = symbol
-        self._wake.set()

@@ -7,6 +7,7 @@ the venue's parser names as such. Gap: what the venue sends while no socket is o
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 import uuid
@@ -15,32 +16,16 @@ from operator import attrgetter
 
 from lakehouse.exchanges.model import FeedEventKind, Heartbeat, Parsed, Refused, Rejected, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.venue import Venue
+from lakehouse.ingest.asking import Asking
 from lakehouse.ingest.connection import Connection, ConnectionLostError, SocketStaleError
 from lakehouse.ingest.flow import Flows
 from lakehouse.ingest.metrics import VenueCounters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
+from lakehouse.ingest.subscriptions import Subscriptions
 
 _log = logging.getLogger(__name__)
 
-#: Seconds after which what was neither acknowledged nor refused is subscribed again, once. Coinbase refuses a whole
-#: message for one bad product, and cuts who has no subscription after 5 s.
-RESUBSCRIBE_SECONDS = 2.0
-
 _by_trade_id = attrgetter("trade_id")
-
-
-class Subscriptions:
-    """What a feed wants of its venue, and what the venue has refused for good. Shared by the feed's sockets."""
-
-    def __init__(self, symbols: Sequence[str]) -> None:
-        self.symbols = tuple(symbols)
-        self.refused: dict[str, str] = {}  #: symbol → the venue's words; not asked for again
-        self.ever: frozenset[str] = frozenset()  #: acknowledged once
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """The symbols that the venue has not refused."""
-        return tuple(symbol for symbol in self.symbols if symbol not in self.refused)
 
 
 class Line:
@@ -55,11 +40,10 @@ class Line:
         sink: KafkaSink,
         counters: VenueCounters,
         wake: Callable[[], None],
+        rng: random.Random,
     ) -> None:
         self.connection_id = f"{venue.name}-{uuid.uuid4().hex[:12]}"
         self.connected = False
-        self.subscribed: frozenset[str] = frozenset()  #: acknowledged on this connection
-        self.since: dict[str, float] = {}  #: symbol → monotonic second of its acknowledgement
         self.delivered: dict[str, int] = {}  #: symbol → id of the newest trade that this socket brought
         self.last_frame: float | None = None  #: monotonic seconds
         self.is_leaving = False  #: the venue has announced that it will close the connection
@@ -74,8 +58,8 @@ class Line:
         self._sink = sink
         self._counters = counters
         self._wake = wake
-        self._waiting: set[str] = set()
-        self._has_asked = False
+        self._rng = rng
+        self._asking: Asking | None = None  #: while there is a connection
         self._reason = "stopped"
         self._stop = threading.Event()
         self._ended = threading.Event()
@@ -99,9 +83,27 @@ class Line:
         return self._ended.is_set()
 
     @property
+    def since(self) -> dict[str, float]:
+        """Symbol → monotonic second of its acknowledgement on this connection."""
+        asking = self._asking
+        return {} if asking is None else asking.since
+
+    @property
+    def subscribed(self) -> frozenset[str]:
+        """Acknowledged on this connection."""
+        return frozenset(self.since)
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Asked for on this connection and not acknowledged."""
+        asking = self._asking
+        return frozenset() if asking is None else asking.waiting
+
+    @property
     def settled(self) -> bool:
         """Whether the venue has answered for every symbol, be it with a refusal."""
-        return self._has_asked and not self._waiting
+        asking = self._asking
+        return asking is not None and asking.settled
 
     def _run(self) -> None:
         opened = time.monotonic()
@@ -129,8 +131,8 @@ class Line:
             connection.open()
             self.connected = True
             self._event("connected", detail=connection.url.split("?", 1)[0])
-            self._subscribe(connection)
-            self._read(connection)
+            asking = self._asking = self._begin()
+            self._read(connection, asking)
             reason = self._reason if self._stop.is_set() else "every symbol was refused"
         except SocketStaleError as error:
             reason = self.error = str(error)
@@ -142,28 +144,31 @@ class Line:
                 return
         finally:
             self.connected = False
-            self.subscribed = frozenset()
-            self.since = {}
+            ended, self._asking = self._asking, None
             connection.close()
+        if ended is not None:
+            self._tell_missed(ended, is_over=True)
         self._event("disconnected", detail=reason)
 
-    def _subscribe(self, connection: Connection) -> None:
-        self._waiting = set(self._subscriptions.wanted)
+    def _begin(self) -> Asking:
+        wanted = sorted(self._subscriptions.wanted)
         self._flows.reconnected(self._subscriptions.wanted)
-        if not self._send_subscriptions(connection):
-            self._acknowledged(())  # the address itself names the streams
-        self._has_asked = True
+        most = -(-len(wanted) // max(1, len(self._venue.subscribe(wanted))))  # as many as fit into one message
+        return Asking(
+            self._subscriptions, time.monotonic(), self._rng, max(1, most), self._venue.subscribe_pause_seconds
+        )
 
-    def _send_subscriptions(self, connection: Connection) -> int:
-        messages = self._venue.subscribe(sorted(self._waiting))
-        for number, message in enumerate(messages):
-            if number:
-                self._stop.wait(self._venue.subscribe_pause_seconds)
-            connection.send(message)
-        return len(messages)
+    def _ask(self, connection: Connection, asking: Asking) -> None:
+        now = time.monotonic()
+        self._taken(asking.brought(self.delivered, now))
+        ask = asking.step(now)
+        if ask is not None:
+            for message in self._venue.subscribe(ask.symbols, ask.number):
+                connection.send(message)
+        self._tell_missed(asking)
 
-    def _read(self, connection: Connection) -> None:
-        subscribe_again: float | None = time.monotonic() + RESUBSCRIBE_SECONDS
+    def _read(self, connection: Connection, asking: Asking) -> None:
+        self._ask(connection, asking)
         parse, clock, take = self._venue.parse, time.time_ns, self._flows.trade
         delivered, connection_id = self.delivered, self.connection_id
         for frame in connection.frames(self._stop):
@@ -173,18 +178,16 @@ class Line:
                     delivered[trade.symbol] = trade.trade_id
                     take(trade, connection_id)
                 elif items:
-                    self._take(items)
+                    self._take(items, asking)
                 continue
             self.last_frame = connection.heard
             self._flows.settle()
-            if not self._waiting:
-                if not self._subscriptions.wanted:
-                    return
-            elif subscribe_again is not None and time.monotonic() >= subscribe_again:
-                subscribe_again = None
-                self._send_subscriptions(connection)
+            if asking.waiting:
+                self._ask(connection, asking)
+            if not self._subscriptions.wanted:
+                return
 
-    def _take(self, items: list[Parsed]) -> None:
+    def _take(self, items: list[Parsed], asking: Asking) -> None:
         trades = [item for item in items if type(item) is Trade]
         # A venue may send a batch newest first, which is neither a gap nor late.
         trades.sort(key=_by_trade_id)
@@ -199,36 +202,39 @@ class Line:
                 if item.symbol is not None and item.last_trade_id is not None:
                     self._flows.heartbeat(item.symbol, item.last_trade_id, self.connection_id)
             elif isinstance(item, Subscribed):
-                self._acknowledged(item.symbols)
+                self._taken(asking.acknowledged(item, time.monotonic()))
             elif isinstance(item, Refused):
-                self._refusal(item)
+                self._refusal(item, asking)
             elif isinstance(item, Shutdown):
                 # Read on: the venue leaves time to bring another socket up first.
                 self.is_leaving = True
                 self._wake()
 
-    def _acknowledged(self, symbols: Sequence[str]) -> None:
-        """An acknowledgement; one that names no symbol is for all that were asked for."""
-        fresh = self._waiting.intersection(symbols) if symbols else set(self._waiting)
-        self._waiting -= fresh
-        self._subscriptions.ever |= fresh
-        self.since = self.since | dict.fromkeys(fresh, time.monotonic())
-        self.subscribed |= fresh
-        for symbol in sorted(fresh):
+    def _taken(self, symbols: Sequence[str]) -> None:
+        """These are subscribed now."""
+        for symbol in symbols:
             self._event("subscribed", symbol)
+        if symbols:
+            self._wake()
+
+    def _refusal(self, refused: Refused, asking: Asking) -> None:
+        is_answer, symbol = asking.refused(refused, time.monotonic())
+        if not is_answer:
+            self._event("venue_error", refused.symbol, refused.message)
+        if refused.symbol is None:
+            self.error = refused.message
+        if symbol is not None:
+            _log.warning("%s refused %s: %s", self._venue.name, symbol, refused.message)
+            self._event("subscription_refused", symbol, refused.message)
         self._wake()
 
-    def _refusal(self, refused: Refused) -> None:
-        if refused.symbol is None or refused.symbol not in self._subscriptions.symbols:
-            self.error = refused.message
-            self._event("venue_error", refused.symbol, refused.message)
+    def _tell_missed(self, asking: Asking, is_over: bool = False) -> None:
+        """Name the symbols that are not subscribed, when that begins. Not while another socket may have them."""
+        if self._flows.overlapping or (is_over and self._stop.is_set()):
             return
-        self._waiting.discard(refused.symbol)
-        self._event("subscription_refused", refused.symbol, refused.message)
-        # One that was taken before is asked for again at the next connection: a halt, not an unknown name.
-        if refused.symbol not in self._subscriptions.ever:
-            self._subscriptions.refused = {**self._subscriptions.refused, refused.symbol: refused.message}
-        self._wake()
+        for symbol, why in asking.untold(time.monotonic(), is_over):
+            _log.warning("%s %s is not subscribed and is asked for again: %s", self._venue.name, symbol, why)
+            self._event("unsubscribed", symbol, why)
 
     def _event(self, kind: FeedEventKind, symbol: str | None = None, detail: str = "") -> None:
         self._flows.event(kind, self.connection_id, symbol, detail=detail)

@@ -6,7 +6,8 @@ import logging
 import time
 from typing import Protocol
 
-from lakehouse.errors import VenueError
+from lakehouse.errors import LakehouseError, VenueError
+from lakehouse.exchanges.history import UnknownSymbolError
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.metrics import VenueCounters
 from lakehouse.ingest.quiet import Quiet
@@ -18,6 +19,9 @@ _log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 30.0
 #: Seconds to the next look at a symbol that could not be looked at.
 FAILED_SECONDS = 30.0
+#: Seconds to the next look at a symbol that trades on the socket and that REST does not know: an hour, for it is one
+#: line and one event each time.
+UNLISTED_SECONDS = 3600.0
 #: Seconds between two samples of what the sockets received.
 SAMPLE_SECONDS = 1.0
 
@@ -38,11 +42,14 @@ class Watched(Protocol):
     def mark(self, symbol: str) -> int | None:
         """The highest id known."""
 
-    def look(self, symbol: str, newest_id: int) -> bool:
-        """Take the newest id that REST shows. True where ids are now known to be lost."""
+    def look(self, symbol: str, newest_id: int | None) -> bool:
+        """Take the newest id that REST shows, if there is one. True if ids are now known to be lost."""
 
     def silent(self, symbol: str) -> None:
         """The subscription is there and brings nothing."""
+
+    def unlisted(self, symbol: str, words: str) -> None:
+        """REST lists no such symbol, in the venue's `words`. It is wanted no more, unless the socket brings it."""
 
 
 class Looks:
@@ -84,8 +91,17 @@ class Looks:
             self._client.refused(error)
             self._quiet.failed(symbol, time.monotonic() + FAILED_SECONDS)
             return True
+        except UnknownSymbolError as error:
+            self._client.accepted()
+            self._quiet.failed(symbol, time.monotonic() + UNLISTED_SECONDS)
+            feed.unlisted(symbol, error.words)
+            return True
+        except LakehouseError as error:
+            _log.warning("no look at %s %s: %s", self._venue.name, symbol, error)
+            self._quiet.failed(symbol, time.monotonic() + FAILED_SECONDS)
+            return True
         except Exception:
-            # A symbol that REST does not know, or a reply that nobody thought of, costs its look and nothing else.
+            # A reply that nobody thought of costs its look and nothing else.
             _log.warning("no look at %s %s", self._venue.name, symbol, exc_info=True)
             self._quiet.failed(symbol, time.monotonic() + FAILED_SECONDS)
             return True
@@ -94,7 +110,7 @@ class Looks:
         # Again, for a trade may have come while the request was under way.
         self._quiet.sample(symbol, feed.received(symbol), feed.subscribed_since(symbol), now)
         mark = feed.mark(symbol)
-        is_loss = newest is not None and feed.look(symbol, newest)
+        is_loss = feed.look(symbol, newest)
         if self._quiet.looked(symbol, newest, mark, is_loss, now):
             feed.silent(symbol)
         return True

@@ -101,12 +101,13 @@ def _merged(key: Key, kept: Mark | None, tail: _Tail, gaps: _Gaps) -> Resume | N
     left = IdRanges([*gaps.open.get(key, ()), *tail.holes(key)])
     for first, last in gaps.unavailable.get(key, ()):
         left.remove(first, last)
-    if not marks:
+    mark = max(marks, key=lambda one: one.trade_id, default=None)
+    if mark is None and left.highest is None:
         return None
-    mark = max(marks, key=lambda one: one.trade_id)
-    if left.highest is not None and left.highest > mark.trade_id:
+    if mark is None or (left.highest is not None and left.highest > mark.trade_id):
         # The end of the symbol was lost, and known to be: what is above it was never received.
-        mark = Mark(left.highest, mark.ts_event)
+        assert left.highest is not None
+        mark = Mark(left.highest, mark.ts_event if mark is not None else None)
     times = tail.times(key)
     missing = tuple(
         Hole(*key, first, last, ts_before=times.get(first - 1), ts_after=times.get(last + 1)) for first, last in left

@@ -79,6 +79,8 @@ class VenueCounters:
     requests: int = 0  #: to the REST API; this and the next two belong to the repair's thread
     refusals: int = 0  #: of those: not answered, limited, or answered with an error
     budget_used: Callable[[], float] = lambda: 0.0  #: share of the venue's budget in its window up to now
+    unsubscribed: Callable[[], int] = lambda: 0  #: symbols that the venue does not let us have now
+    refused: Callable[[], int] = lambda: 0  #: symbols that the venue does not have
 
     def reconnected(self) -> None:
         with self.lock:
@@ -191,6 +193,14 @@ class _Exporter(Collector):
         for venue in venues:
             used.add_metric((venue.venue,), venue.budget_used())
         yield used
+        for name, text, attribute in (
+            ("symbols_unsubscribed", "Symbols that the venue does not let us have now.", "unsubscribed"),
+            ("symbols_refused", "Symbols that the venue does not have.", "refused"),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=("venue",))
+            for venue in venues:
+                gauge.add_metric((venue.venue,), getattr(venue, attribute)())
+            yield gauge
         rejected = CounterMetricFamily(
             "rejected_frames", "Frames, or parts, that could not be read.", labels=("venue", "reason")
         )

@@ -51,7 +51,8 @@ class Quiet:
         """How many trades have come so far, and since when the symbol is subscribed (None: it is not)."""
         known = self._symbols.get(symbol)
         if known is None:
-            known = self._symbols[symbol] = _Symbol(now + QUIET_SECONDS)
+            # Soon, whether or not the venue takes the subscription: what is traded from the first look on is wanted.
+            known = self._symbols[symbol] = _Symbol(now + FRESH_SECONDS)
         if subscribed != known.subscribed:
             known.subscribed = subscribed
             known.forget()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from lakehouse.broker.topics import ensure_topics, wait_until_ready
 from lakehouse.errors import LakehouseError, RetriableError, SettingError
@@ -24,6 +23,7 @@ from lakehouse.ingest.metrics import Counters, MetricsServer
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.repairer import Repairer
 from lakehouse.ingest.requests import RotationRequests
+from lakehouse.ingest.stats import IngestStats, VenueStats, refusals_text
 from lakehouse.ingest.succession import Rotation
 from lakehouse.settings import Settings, canonical_symbol
 
@@ -33,49 +33,6 @@ BROKER_SECONDS = 10.0
 POLL_SECONDS = 0.1
 #: Seconds of a stop kept for Kafka's acknowledgements when sockets are slow to close.
 FLUSH_RESERVE_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class VenueStats:
-    """One venue at one moment. Counts are trades since the start of the service."""
-
-    venue: str
-    connected: bool  #: every socket of it
-    subscribed: tuple[str, ...]
-    refused: dict[str, str]  #: symbol → the venue's words
-    produced: int  #: live trades, duplicates included, and trades of repairs
-    acked: int
-    duplicates: int
-    rejected: int
-    gaps: int
-    missing: int  #: trade ids in those gaps
-    repaired: int  #: of those: fetched over REST, and acknowledged by Kafka
-    unavailable: int  #: of those: the venue has them no more
-    open_ids: int  #: trade ids missing at this moment
-    requests: int  #: to the venue's REST API
-    budget_used: float  #: share of the venue's request budget in its window up to now
-    rotations: int  #: sockets that took over from another without a break
-    reconnects: int
-    last_message_age: float | None  #: seconds; None before the first
-    last_error: str
-
-
-@dataclass(frozen=True)
-class IngestStats:
-    """The service at one moment."""
-
-    venues: tuple[VenueStats, ...]
-    unacknowledged: int  #: messages of all kinds, handed over and not yet acknowledged
-    metrics_port: int
-    kafka_trouble: str = ""  #: why Kafka does not acknowledge, if it does not
-
-    @property
-    def produced(self) -> int:
-        return sum(venue.produced for venue in self.venues)
-
-    @property
-    def acked(self) -> int:
-        return sum(venue.acked for venue in self.venues)
 
 
 class IngestService:
@@ -144,7 +101,10 @@ class IngestService:
             for symbols in per_socket(venue, self._symbols)
         ]
         for feed in feeds:
-            repairer.watch(feed)
+            repairer.watch(feed.watched)
+        counters = self._counters.venue(venue.name)
+        counters.unsubscribed = lambda: sum(len(feed.subscriptions.unsubscribed) for feed in feeds)
+        counters.refused = lambda: sum(len(feed.refused) for feed in feeds)
         self._repairers.append(repairer)
         self._feeds += feeds
 
@@ -155,13 +115,14 @@ class IngestService:
 
     @property
     def settled(self) -> bool:
-        """Whether every venue has answered for every symbol on its present connection."""
+        """Whether every venue has acknowledged or refused every symbol on its present connection."""
         return all(feed.settled for feed in self._feeds)
 
     def wait_subscribed(self, timeout: float) -> dict[tuple[str, str], str]:
-        """Wait until every venue has answered for every symbol. Returns (venue, symbol) → words of the refusals so far.
+        """Wait until every venue has acknowledged or refused every symbol.
 
-        A venue that cannot be reached is no error: its feed goes on trying. Raises as `check` does.
+        Returns (venue, symbol) → words of the final refusals so far. A venue that cannot be reached is no error: its
+        feed goes on trying. Raises as `check` does.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and not self.settled:
@@ -254,6 +215,7 @@ class IngestService:
             connected=bool(feeds) and all(feed.connected for feed in feeds),
             subscribed=tuple(sorted(symbol for feed in feeds for symbol in feed.subscribed)),
             refused={symbol: words for feed in feeds for symbol, words in feed.refused.items()},
+            unsubscribed={symbol: words for feed in feeds for symbol, words in feed.subscriptions.unsubscribed.items()},
             produced=sum(flow.produced + flow.repair_sent for flow in flows),
             acked=sum(flow.acked for flow in flows),
             duplicates=sum(flow.duplicates for flow in flows),
@@ -285,11 +247,6 @@ def per_socket(venue: Venue, symbols: Sequence[str]) -> Iterator[Sequence[str]]:
         yield from per_socket(venue, symbols[middle:])
     else:
         yield symbols
-
-
-def refusals_text(refusals: Mapping[tuple[str, str], str]) -> str:
-    """`kraken: XYZ/USD (Currency pair not supported XYZ/USD), …`."""
-    return ", ".join(f"{venue}: {symbol} ({words})" for (venue, symbol), words in sorted(refusals.items()))
 
 
 def _canonical(symbols: Sequence[str]) -> tuple[str, ...]:

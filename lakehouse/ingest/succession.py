@@ -25,6 +25,41 @@ class Rotation:
         self.done.set()
 
 
+class Rotations:
+    """Changes of sockets that were asked for and not done. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._asked: list[Rotation] = []
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    def ask(self) -> Rotation:
+        """Ask for one."""
+        rotation = Rotation()
+        with self._lock:
+            if self._is_over:
+                rotation.finish("the feed has ended")
+            self._asked.append(rotation)
+        return rotation
+
+    def __bool__(self) -> bool:
+        with self._lock:
+            return bool(self._asked)
+
+    def take(self) -> list[Rotation]:
+        """All that were asked for; to be finished by the caller."""
+        with self._lock:
+            asked, self._asked = self._asked, []
+        return asked
+
+    def answer(self, problem: str, is_over: bool = False) -> None:
+        """Tell those who asked that there will be none, now or, if all `is_over`, ever."""
+        with self._lock:
+            self._is_over |= is_over
+        for rotation in self.take():
+            rotation.finish(problem)
+
+
 class Socket(Protocol):
     """What is looked at of a socket."""
 
@@ -43,6 +78,10 @@ class Socket(Protocol):
     @property
     def subscribed(self) -> frozenset[str]:
         """Symbols acknowledged on it."""
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Symbols asked for on it and not acknowledged."""
 
     @property
     def delivered(self) -> dict[str, int]:
@@ -71,7 +110,8 @@ class Trial:
         if old.ended:
             return ""
         if self._settled is None:
-            if not new.settled:
+            # What the venue refuses on either socket speaks against neither.
+            if not new.settled or not old.subscribed.isdisjoint(new.waiting):
                 late = now >= self._began + SUCCESSOR_SECONDS
                 return f"the successor was not subscribed within {SUCCESSOR_SECONDS:g} s" if late else None
             self._settled = now

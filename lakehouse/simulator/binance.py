@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lakehouse.simulator.clock import now_micros
-from lakehouse.simulator.faults import Frame
+from lakehouse.simulator.faults import Frame, NotNow
 from lakehouse.simulator.listing import Listing
 from lakehouse.simulator.record import Row, decimal_text
 from lakehouse.simulator.session import Session, decode
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
 INBOUND_PER_SECOND = 5
 MOST_STREAMS = 1024
+#: Of the errors of this protocol 2 and 3 are named; another that may pass is made up.
+NOT_NOW = 1
 
 
 class BinanceSession(Session):
@@ -46,8 +48,8 @@ class BinanceSession(Session):
         return f"{self._is_wrapped}{self._is_micro}"
 
     def opened(self) -> None:
-        """The URL's streams are subscribed without a reply."""
-        self._subscribe(self._initial)
+        """The URL's streams are subscribed without a reply; one that is refused is silent."""
+        self._subscribe([stream for stream in self._initial if not self._not_now([stream])])
 
     def received(self, text: str | bytes) -> None:
         """SUBSCRIBE, UNSUBSCRIBE, LIST_SUBSCRIPTIONS; errors with code 2 (request) and 3 (JSON)."""
@@ -71,10 +73,24 @@ class BinanceSession(Session):
         elif len({*self._streams, *params}) > MOST_STREAMS:
             self.send({"code": 2, "msg": f"Invalid request: more than {MOST_STREAMS} streams"})
             return
+        refusal = self._not_now(params) if method == "SUBSCRIBE" else None
+        if refusal:
+            error = {"code": NOT_NOW, "msg": refusal.words}
+            self.send(error if refusal.is_bare else {"error": error, "id": number})
+            return
         # The acknowledgement goes first: a stream may trade at once.
         self.send({"result": result, "id": number})
         if method == "SUBSCRIBE":
             self._subscribe(params)
+
+    def _not_now(self, streams: list[str]) -> NotNow | None:
+        """Why the request fails for now: the first of its streams that is refused, and all with it."""
+        for stream in streams:
+            listing = self._listing(stream)
+            refusal = self.refusal(listing.symbol, stream) if listing else None
+            if refusal:
+                return refusal
+        return None
 
     def _subscribe(self, streams: list[str]) -> None:
         for stream in streams:

@@ -62,7 +62,7 @@ class CoinbaseSession(Session):
         if not wanted:
             self._fail("Failed to subscribe", "no channels provided")
             return
-        problem = self._problem(wanted)
+        problem = self._problem(wanted) or (self._not_now(wanted) if kind == "subscribe" else None)
         if problem:
             self._fail("Failed to subscribe", problem)
         elif kind == "unsubscribe":
@@ -78,7 +78,17 @@ class CoinbaseSession(Session):
                 return "no product_ids provided"
             for product in products:
                 if not self.replay and not self.hub.listing("coinbase", product):
-                    return f"{product} is not a valid product"
+                    is_delisted = ("coinbase", product) in self.hub.delisted
+                    return f"{product} is {'delisted' if is_delisted else 'not a valid product'}"
+        return None
+
+    def _not_now(self, wanted: dict[str, list[str]]) -> str | None:
+        """Why the request fails for now: the first of its products that is refused, and all with it."""
+        for product in dict.fromkeys(product for products in wanted.values() for product in products):
+            listing = self.hub.listing("coinbase", product)
+            refusal = self.refusal(listing.symbol, product) if listing else None
+            if refusal:
+                return refusal.words
         return None
 
     def _subscribe(self, wanted: dict[str, list[str]]) -> None:

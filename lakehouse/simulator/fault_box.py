@@ -17,7 +17,8 @@ from lakehouse.simulator import refusals
 from lakehouse.simulator.fault_kinds import Wanted
 from lakehouse.simulator.fault_lane import Fault, Lane
 from lakehouse.simulator.fault_schedule import Planned, as_lines
-from lakehouse.simulator.faults import WHOLE, Cut, Frame, Peer, Refusal, RestCall, RestReply, View
+from lakehouse.simulator.faults import WHOLE, Cut, Frame, NotNow, Peer, Refusal, RestCall, RestReply, View
+from lakehouse.simulator.not_now import not_now
 
 #: So many of the schedule's next faults are shown.
 UPCOMING = 5
@@ -89,6 +90,15 @@ class FaultBox:
                 fault.count()
                 how = fault.wanted.parameters["how"]
                 return Refusal(0 if how == "reset" or (how == "any" and self._random.random() < 0.5) else 503)
+        return None
+
+    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:
+        """That of `refuse_passing`, as often as it may."""
+        for fault in self._of("refuse_passing", peer.venue, symbol):
+            if not 0 < fault.wanted.number("times") <= fault.refused and fault.strikes(self._random):
+                fault.refused += 1
+                fault.count()
+                return not_now(peer.venue, native, str(fault.wanted.parameters["how"]), self._random)
         return None
 
     def subscribes(self, peer: Peer, symbol: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from lakehouse.settings import VENUES, canonical_symbol
+from lakehouse.simulator.not_now import HOW
 
 LONGEST_SECONDS = 86_400.0
 DEFAULT_SECONDS = 5.0
@@ -106,6 +107,20 @@ _ALL = (
     Kind("mute", **_QUIET),
     # Subscriptions made now are acknowledged and bring nothing for as long as their connection lives.
     Kind("ack_silent", unit="subscriptions", knows_symbols=True, seconds=(2.0, 20.0), shares=(0.5, 1.0)),
+    # Subscriptions made now are refused in words that may pass: at most `times`, 0 being all; `cut` ends connections
+    # first, so that there is something to refuse.
+    Kind(
+        "refuse_passing",
+        unit="subscriptions",
+        knows_symbols=True,
+        seconds=(2.0, 20.0),
+        shares=(0.5, 1.0),
+        parameters={
+            "how": Parameter("any", words=("any", *HOW)),
+            "times": Parameter(0.0, 0.0, 1e6),
+            "cut": Parameter(True),
+        },
+    ),
     # Pings stay unanswered, those of the protocol and Kraken's.
     Kind("no_pong", unit="connections"),
     Kind("cut_1006", **_CUT),

@@ -22,6 +22,7 @@ CUTS = {
     "cut_1008": Cut(1008, "fault"),
     "day_end": Cut(1001, "going away"),
     "outage": Cut(1006, "outage"),
+    "refuse_passing": Cut(1006, "fault"),
 }
 GOING_AWAY = Cut(1001, "server shutdown")
 #: A snapshot that comes late comes so many seconds late.
@@ -40,6 +41,7 @@ class Fault:
         self.since = now
         self.until = now + self._seconds(wanted)
         self.done = 0
+        self.refused = 0  #: subscriptions
         self._all_done = done
         self._chosen: dict[int, bool] = {}
 
@@ -135,6 +137,8 @@ class Lane:
         for fault in faults:
             is_cut, is_notice = fault.name in CUTS, fault.name == "server_shutdown" and self._close_at is None
             if not (is_cut or is_notice) or self.peer.since > fault.since:
+                continue
+            if fault.wanted.parameters.get("cut") is False:
                 continue
             if not fault.chooses(self.peer, self._random):
                 continue

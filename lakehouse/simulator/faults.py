@@ -66,6 +66,14 @@ class View(msgspec.Struct, frozen=True):
     newest: int | None = None
 
 
+class NotNow(msgspec.Struct, frozen=True):
+    """How a subscription is refused for now: in these words; `bare` with no other field, if the venue does that."""
+
+    words: str
+    is_named: bool = False
+    is_bare: bool = False
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """How a handshake is refused: with an HTTP status, or without a word (0)."""
 
@@ -91,6 +99,9 @@ class Faults(Protocol):
 
     def admits(self, venue: str) -> Refusal | None:
         """None where a new connection may be made."""
+
+    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:
+        """None if the client may subscribe to a canonical symbol, whose name at the venue is `native`."""
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
         """A client subscribes to a canonical symbol; called before the first frame of it."""
@@ -130,6 +141,10 @@ class NoFaults:
 
     def admits(self, venue: str) -> Refusal | None:  # noqa: ARG002
         """Everybody."""
+        return None
+
+    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:  # noqa: ARG002
+        """Nobody."""
         return None
 
     def subscribes(self, peer: Peer, symbol: str) -> None:

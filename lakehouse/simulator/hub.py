@@ -57,6 +57,8 @@ class Hub:
         self._listeners: dict[tuple[str, str], dict[Session, None]] = {}
         self._sent: dict[tuple[str, str], int] = {}
         self._names: dict[tuple[str, str], Listing] = {}
+        #: (venue, its own name) of what it had once.
+        self.delisted: set[tuple[str, str]] = set()
         self._numbers = 0
         self._made: deque[tuple[float, int]] = deque()
         self._started = time.monotonic()
@@ -64,9 +66,11 @@ class Hub:
 
     def _build(self) -> None:
         venues = [venue for venue in self.options.venues if venue not in self.replays]
-        listings = [
+        known = [
             list_symbol(venue, symbol, place) for venue in venues for place, symbol in enumerate(self.options.symbols)
         ]
+        listings = [one for one in known if (one.venue, one.symbol) not in self.options.delisted]
+        self.delisted.update((one.venue, one.native) for one in known if one not in listings)
         weights = sum(listing.weight for listing in listings)
         references = {symbol: Reference(self.options.seed, symbol.split("/")[0]) for symbol in self.options.symbols}
         for listing in listings:
@@ -120,6 +124,10 @@ class Hub:
         market.is_open = True
         self._listeners[key][session] = None
         return market
+
+    def is_heard(self, session: Session, symbol: str) -> bool:
+        """Whether a session is subscribed to a symbol."""
+        return session in self._listeners.get((session.venue, symbol), {})
 
     def leave(self, session: Session, symbol: str) -> None:
         """Unsubscribe a session."""

@@ -78,6 +78,8 @@ class KrakenSession(Session):
                 error = f"Currency pair not supported {symbol}"
                 self._reply({"error": error, "method": method, "success": False, "symbol": symbol}, message, time_in)
                 continue
+            if method == "subscribe" and self._is_refused(symbol, message, time_in):
+                continue
             result = {"channel": "trade", "symbol": symbol}
             if method == "subscribe":
                 self.announce(symbol)
@@ -87,6 +89,22 @@ class KrakenSession(Session):
                 self.leave(symbol)
             else:
                 self._join(symbol, listing, with_snapshot)
+
+    def _is_refused(self, symbol: str, message: dict[str, Any], time_in: int) -> bool:
+        """Whether a subscription is refused, and the reply to it: for now, or since there is one."""
+        reply: dict[str, Any] = {"method": "subscribe", "success": False}
+        if self.hub.is_heard(self, symbol):
+            self._reply({"error": "Already subscribed", **reply, "symbol": symbol}, message, time_in)
+            return True
+        refusal = self.refusal(symbol, symbol)
+        if refusal is None:
+            return False
+        if refusal.is_bare:
+            self.send({"Error": refusal.words})
+        else:
+            named = {"symbol": symbol} if refusal.is_named else {}
+            self._reply({"error": refusal.words, **reply, **named}, message, time_in)
+        return True
 
     def _join(self, symbol: str, listing: Listing | None, with_snapshot: bool) -> None:
         market = self.join(symbol)

@@ -40,6 +40,8 @@ class SimulatorOptions:
     #: The schedule is on where either is given; see `schedule`.
     fault_seed: int | None = None
     fault_rate: float = 0.0
+    #: (venue, symbol) of `symbols` that the venue does not list.
+    delisted: tuple[tuple[str, str], ...] = ()
     #: In place of the faults that the admin calls work on.
     faults: Faults | None = None
 
@@ -64,9 +66,15 @@ class SimulatorOptions:
             object.__setattr__(
                 self, "symbols", tuple(dict.fromkeys(canonical_symbol(symbol) for symbol in self.symbols))
             )
+            delisted = tuple((venue, canonical_symbol(symbol)) for venue, symbol in self.delisted)
         except ValueError as error:
             raise SettingError(str(error)) from None
         object.__setattr__(self, "venues", tuple(dict.fromkeys(self.venues)))
+        object.__setattr__(self, "delisted", delisted)
+        for venue, symbol in delisted:
+            if venue not in self.venues or symbol not in self.symbols:
+                markets = f"a venue of {', '.join(self.venues)} and a symbol of {', '.join(self.symbols)}"
+                raise SettingError(f"delisted {venue}:{symbol}", markets)
 
     def all_venues(self, replayed: Iterable[str] = ()) -> tuple[str, ...]:
         """The synthetic venues and the replayed ones."""
@@ -83,3 +91,12 @@ class SimulatorOptions:
         """The scheduled faults; None where none were asked for."""
         planned = self.faults_planned
         return plan(*planned, self.all_venues(replayed), self.symbols) if planned else None
+
+
+def read_delisted(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """`binance:FOO/USDT` as (venue, symbol), each. Raises SettingError for another form."""
+    pairs = [text.partition(":") for text in texts]
+    for venue, colon, symbol in pairs:
+        if not (venue and colon and symbol):
+            raise SettingError(f"delisted {venue + colon + symbol!r}", "VENUE:BASE/QUOTE such as binance:FOO/USDT")
+    return tuple((venue, symbol) for venue, _, symbol in pairs)

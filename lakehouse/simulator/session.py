@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from lakehouse.simulator.faults import Cut, Frame, FrameKind, Peer
+from lakehouse.simulator.faults import Cut, Frame, FrameKind, NotNow, Peer
 from lakehouse.simulator.listing import Listing
 from lakehouse.simulator.record import Row
 from lakehouse.simulator.wire import Wire
@@ -139,6 +139,10 @@ class Session:
             self._next_heartbeat = now + self.hub.options.timings.heartbeat
             self.heartbeat()
         self.housekeep()
+
+    def refusal(self, symbol: str, native: str) -> NotNow | None:
+        """How a subscription to a canonical symbol is refused for now; None if it is not."""
+        return self.hub.faults.refuses(self.peer, symbol, native) if self.hub.faults.active else None
 
     def announce(self, symbol: str) -> None:
         """A subscription to a canonical symbol begins; to be called before its first frame."""

@@ -90,12 +90,12 @@ def ahead(system: System, admin: Admin, reader: StatusReader) -> list[str]:
 
 
 def unheard(admin: Admin) -> list[str]:
-    """The markets that nobody is subscribed to."""
+    """The markets that nobody is subscribed to: of all that the exchange lists, also one that never traded."""
     with contextlib.suppress(httpx.TransportError):
         return [
             f"{market['venue']} {market['symbol']}"
             for market in admin.status()["markets"]
-            if market["is_open"] and not market["subscribers"]
+            if not market["subscribers"]
         ]
     return ["the simulator does not answer"]
 

@@ -1,0 +1,57 @@
+"""What a feed wants of its venue, and what the venue says to that. `asking` does the asking."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+
+class Subscriptions:
+    """Shared by the sockets of a feed, its repair and those who look on; thread-safe."""
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self.symbols = tuple(symbols)
+        self.refused: dict[str, str] = {}  #: there is no such symbol → the venue's words; not asked for again
+        self.unsubscribed: dict[str, str] = {}  #: wanted, told as not subscribed → why; asked for again
+        self.listed: frozenset[str] = frozenset()  #: acknowledged by name once: the venue has it
+        self.in_history: frozenset[str] = frozenset()  #: known to the venue's REST API
+        self.apart: tuple[tuple[str, ...], ...] = ()  #: to be asked for apart from the others
+        self._lock = threading.Lock()
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The symbols that the venue has not refused for good."""
+        return tuple(symbol for symbol in self.symbols if symbol not in self.refused)
+
+    def refuse(self, symbol: str, words: str) -> bool:
+        """There is no such symbol. False if that is known already."""
+        with self._lock:
+            if symbol in self.refused:
+                return False
+            self.refused = {**self.refused, symbol: words}
+            self.unsubscribed = _without(self.unsubscribed, symbol)
+            return True
+
+    def miss(self, symbol: str, words: str) -> bool:
+        """It is not subscribed, and will be asked for again. False if that is known already."""
+        with self._lock:
+            if symbol in self.refused or symbol in self.unsubscribed:
+                return False
+            self.unsubscribed = {**self.unsubscribed, symbol: words}
+            return True
+
+    def take(self, symbol: str, is_listed: bool) -> None:
+        """It is subscribed; `is_listed` if that shows that the venue has it."""
+        with self._lock:
+            self.unsubscribed = _without(self.unsubscribed, symbol)
+            if is_listed:
+                self.listed |= {symbol}
+
+    def found(self, symbol: str) -> None:
+        """The venue's REST API knows it."""
+        with self._lock:
+            self.in_history |= {symbol}
+
+
+def _without(words: dict[str, str], symbol: str) -> dict[str, str]:
+    return {key: value for key, value in words.items() if key != symbol}
