@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lakehouse.exchanges.venue import Venue
-from lakehouse.ingest.backoff import HEALTHY_SECONDS, delays
+from lakehouse.ingest.away import Away
+from lakehouse.ingest.backoff import delays
 from lakehouse.ingest.flow import Flows
 from lakehouse.ingest.line import Line, Subscriptions
 from lakehouse.ingest.marks import Resume
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
-from lakehouse.ingest.succession import Rotation, Trial
+from lakehouse.ingest.succession import Rotation, Rotations, Trial
 from lakehouse.ingest.walks import Order
 
 _log = logging.getLogger(__name__)
@@ -66,15 +67,14 @@ class Feed:
         self._rng = rng or random.Random()
         self._lines: tuple[Line, ...] = ()
         self._connections = 0
-        self._rotations: list[Rotation] = []
-        self._is_over = False
+        self._away = Away(venue.name, self._rng)
+        self._rotations = Rotations()
         self._rotate_at: float | None = None
         self._retries: Iterator[float] | None = None
         self._retry_at = 0.0
         self._silent = ""
         self._silences: Iterator[float] | None = None
         self._silent_at = 0.0
-        self._lock = threading.Lock()  # of the rotations that were asked for
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keeper-{venue.name}", daemon=True)
@@ -108,11 +108,7 @@ class Feed:
 
     def rotate(self) -> Rotation:
         """Ask for a new socket in place of the present one, without a break. Returns at once."""
-        rotation = Rotation()
-        with self._lock:
-            if self._is_over:
-                rotation.finish("the feed has ended")
-            self._rotations.append(rotation)
+        rotation = self._rotations.ask()
         self._wake.set()
         return rotation
 
@@ -123,22 +119,26 @@ class Feed:
             self.failure = error
             _log.exception("feed of %s ended", self.venue.name)
         finally:
-            self._is_over = True
-            self._answer("the feed has ended")
+            self._rotations.end("the feed has ended")
 
     def _keep_connected(self) -> None:
-        waits = delays(self._rng)
         while not self._stop.is_set() and self.wanted:
             self._silent = ""  # a new connection is what it asked for
             line = self._keep(self._open())
             self._lines = ()
             if line.failure is not None:
                 raise line.failure
-            if line.lived >= HEALTHY_SECONDS:
-                waits = delays(self._rng)
             if self.wanted:
-                self._answer("there is no connection to change")
-                self._stop.wait(max(next(waits), line.retry_after or 0.0))
+                self._stay_away(line)
+
+    def _stay_away(self, line: Line) -> None:
+        """Wait until the venue may be asked again; who asks for a rotation meanwhile is told that there is none."""
+        self._away.begin(line.lived, line.refused)
+        self.last_error = self._away.words or self.last_error
+        while not self._stop.is_set() and self._away.left:
+            self._rotations.refuse("there is no connection to change")
+            self._wake.wait(self._away.left)
+            self._wake.clear()
 
     def _open(self) -> Line:
         line = Line(
@@ -174,9 +174,11 @@ class Feed:
         now = time.monotonic()
         if self._stop.is_set() or not line.connected:
             return ""
-        with self._lock:
-            if self._rotations:
-                return "asked for"
+        if self._away.left:  # a successor was refused
+            self._rotations.refuse(self.last_error)
+            return ""
+        if self._rotations:
+            return "asked for"
         if self._silent and now >= self._silent_at:
             if self._silences is None or now > self._silent_at + 2 * LONGEST_SILENT_SECONDS:
                 self._silences = delays(self._rng, SILENT_SECONDS, LONGEST_SILENT_SECONDS)
@@ -191,8 +193,7 @@ class Feed:
     def _rotate(self, old: Line, why: str) -> Line:
         """Bring up a successor beside the socket. Returns the one that is to be kept."""
         planned = self._rotate_at
-        with self._lock:
-            asked, self._rotations = self._rotations, []
+        asked = self._rotations.take()
         self._silent = ""
         self.flows.overlapping = True
         new = self._open()
@@ -208,7 +209,9 @@ class Feed:
         if not self._stop.is_set():
             self._venue_counters.rotated(not problem)
         if problem:
-            self.last_error = problem
+            if new.refused:
+                self._away.begin(0.0, new.refused)
+            self.last_error = self._away.words if new.refused else problem
             self._rotate_at = planned
             self._retries = self._retries or delays(self._rng, RETRY_SECONDS, LONGEST_RETRY_SECONDS)
             self._retry_at = time.monotonic() + next(self._retries)
@@ -230,13 +233,6 @@ class Feed:
             self._wake.wait(0.05)
             self._wake.clear()
         return "stopped"
-
-    def _answer(self, problem: str) -> None:
-        """Tell those who asked for a rotation that there will be none."""
-        with self._lock:
-            asked, self._rotations = self._rotations, []
-        for rotation in asked:
-            rotation.finish(problem)
 
     # What others ask; any thread.
 

@@ -25,6 +25,46 @@ class Rotation:
         self.done.set()
 
 
+class Rotations:
+    """The rotations that were asked for and not answered yet. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._asked: list[Rotation] = []
+        self._end = ""
+        self._lock = threading.Lock()
+
+    def ask(self) -> Rotation:
+        """One more."""
+        rotation = Rotation()
+        with self._lock:
+            if self._end:
+                rotation.finish(self._end)
+            else:
+                self._asked.append(rotation)
+        return rotation
+
+    def take(self) -> list[Rotation]:
+        """All of them, to be answered by the caller."""
+        with self._lock:
+            asked, self._asked = self._asked, []
+        return asked
+
+    def refuse(self, problem: str) -> None:
+        """Tell those who asked that there will be none."""
+        for rotation in self.take():
+            rotation.finish(problem)
+
+    def end(self, problem: str) -> None:
+        """Refuse these, and all that are asked for from now on."""
+        with self._lock:
+            self._end = problem
+        self.refuse(problem)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._asked)
+
+
 class Socket(Protocol):
     """What is looked at of a socket."""
 
