@@ -22,6 +22,7 @@ CUTS = {
     "cut_1008": Cut(1008, "fault"),
     "day_end": Cut(1001, "going away"),
     "outage": Cut(1006, "outage"),
+    "handshake_refused": Cut(1006, "refused"),
 }
 GOING_AWAY = Cut(1001, "server shutdown")
 #: A snapshot that comes late comes so many seconds late.
@@ -134,7 +135,11 @@ class Lane:
             return GOING_AWAY
         for fault in faults:
             is_cut, is_notice = fault.name in CUTS, fault.name == "server_shutdown" and self._close_at is None
-            if not (is_cut or is_notice) or self.peer.since > fault.since:
+            if (
+                not (is_cut or is_notice)
+                or self.peer.since > fault.since
+                or fault.wanted.parameters.get("cut") is False
+            ):
                 continue
             if not fault.chooses(self.peer, self._random):
                 continue
