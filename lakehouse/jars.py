@@ -1,4 +1,4 @@
-"""The JVM jars of Spark's connectors and of the embedded Kafka, by pip alone: jgo fetches them from Maven.
+"""The JVM jars of Spark's connectors and of the embedded Kafka, from Maven, without Maven.
 
 `jars.lock` names every jar with its sha256 and size, and names no host. It *is* the resolution: a normal start walks no
 dependency graph, it downloads the locked jars (once, into a per-user cache), verifies each hash, and from then on only
@@ -17,21 +17,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from lakehouse import maven
 from lakehouse.errors import LakehouseError, MissingDependencyError
+from lakehouse.jar_progress import progress
 
 JarSet = Literal["spark", "broker"]
-Report = Callable[[str], None]
 
 #: Groups of a set are resolved apart: jgo applies the version management of every coordinate of a group to all of it,
 #: and log4j's own would put kafka-clients 3.9.1 under a 4.3.1 broker.
@@ -55,8 +54,8 @@ COORDINATES: dict[JarSet, tuple[tuple[str, ...], ...]] = {
 
 LOCK = Path(__file__).with_name("jars.lock")
 RELOCK = "python -m lakehouse.jars --lock"
-#: Downloads at a time; more does not help, one large jar dominates.
-PARALLEL = 4
+#: Downloads at a time. A small jar is mostly waiting for answers; more would not be polite to the mirror.
+PARALLEL = 8
 
 
 class LockedJar(NamedTuple):
@@ -73,9 +72,9 @@ class LockedJar(NamedTuple):
     def name(self) -> str:
         return f"{self.artifact}-{self.version}.jar"
 
-
-def _quiet(_line: str) -> None:
-    pass
+    def path(self, folder: Path) -> Path:
+        """Its place in a folder with `spark/` and `broker/`."""
+        return folder / self.jar_set / self.name
 
 
 def spark_jars() -> list[Path]:
@@ -91,24 +90,25 @@ def broker_jars() -> list[Path]:
     return jars("broker")
 
 
-def jars(jar_set: JarSet, report: Report = _quiet) -> list[Path]:
-    """The jars of a set, verified, in the lock's order; fetches what is not here yet."""
-    locked = [jar for jar in read_lock() if jar.jar_set == jar_set]
-    folder = jars_folder() / jar_set
-    if absent(locked, folder):
-        if is_given():
-            raise MissingDependencyError(
-                f"LAKEHOUSE_JARS: {folder} lacks {_some(absent(locked, folder))} or holds another size of it",
-                "the jars of lakehouse/jars.lock",
-                f"fill it by `python -m lakehouse.jars --to {folder.parent}` or unset LAKEHOUSE_JARS",
-            )
-        fetch(locked, folder, report)
-    return [folder / jar.name for jar in locked]
+def jars(*jar_sets: JarSet) -> list[Path]:
+    """The jars of these sets, verified, in the lock's order; fetches what is not here yet and shows how far it is."""
+    locked = [jar for jar in read_lock() if jar.jar_set in jar_sets]
+    folder = jars_folder()
+    missing = absent(locked, folder)
+    if missing and is_given():
+        raise MissingDependencyError(
+            f"LAKEHOUSE_JARS: {missing[0].path(folder).parent} lacks {_some(missing)} or holds another size of it",
+            "the jars of lakehouse/jars.lock",
+            f"fill it by `python -m lakehouse.jars --to {folder}` or unset LAKEHOUSE_JARS",
+        )
+    if missing:
+        fetch(locked, folder)
+    return [jar.path(folder) for jar in locked]
 
 
 def is_ready(jar_set: JarSet) -> bool:
     """Whether all jars of the set are here, so that nothing would be downloaded."""
-    return not absent([jar for jar in read_lock() if jar.jar_set == jar_set], jars_folder() / jar_set)
+    return not absent([jar for jar in read_lock() if jar.jar_set == jar_set], jars_folder())
 
 
 def cache_folder() -> Path:
@@ -144,7 +144,7 @@ def absent(locked: list[LockedJar], folder: Path) -> list[LockedJar]:
     missing = []
     for jar in locked:
         try:
-            if (folder / jar.name).stat().st_size == jar.size:
+            if jar.path(folder).stat().st_size == jar.size:
                 continue
         except OSError:
             pass
@@ -152,53 +152,70 @@ def absent(locked: list[LockedJar], folder: Path) -> list[LockedJar]:
     return missing
 
 
-def fetch(locked: list[LockedJar], folder: Path, report: Report = _quiet) -> None:
-    """Put the locked jars that `folder` lacks into it, each verified before it takes its name there.
+def fetch(locked: list[LockedJar], folder: Path) -> None:
+    """Put the locked jars that `folder` lacks into its `spark/` and `broker/`, each verified before it has its name.
 
-    Safe against other processes doing the same, and against being killed: a file lock, and a rename as last step.
+    Safe against other processes doing the same, and against being killed: a file lock, and a rename as last step. The
+    first failure ends it; what came before stays.
     """
     with _one_process():
-        missing = absent(locked, folder)  # Another process may have done it while we waited.
-        if not missing:
+        for left in folder.glob("*/.*.jar.*"):  # of a process that was killed
+            left.unlink()
+        by_hash: dict[str, list[LockedJar]] = {}  # both sets may hold a jar: it comes once
+        for jar in absent(locked, folder):  # another process may have fetched some while we waited
+            by_hash.setdefault(jar.sha256, []).append(jar)
+        if not by_hash:
             return
-        megabytes = sum(jar.size for jar in missing) / 1e6
-        report(f"{folder.name}: fetching {len(missing)} jars, {megabytes:.0f} MB")
-        folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            for number, jar in enumerate(pool.map(lambda jar: _fetch_one(jar, folder), missing), start=1):
-                report(f"{folder.name}: {number}/{len(missing)} {jar.name}")
+        # The largest first: none is waited for alone at the end.
+        wanted = sorted(by_hash.values(), key=lambda same: -same[0].size)
+        with (
+            progress([same[0].size for same in wanted]) as advance,
+            maven.Downloads() as downloads,
+            ThreadPoolExecutor(PARALLEL) as pool,
+        ):
+            fetching = [pool.submit(_fetch_one, downloads, same, folder) for same in wanted]
+            try:
+                for one in as_completed(fetching):
+                    advance(one.result())
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch_one(jar: LockedJar, folder: Path) -> LockedJar:
-    # 1. The user's Maven cache, read only, if it has this very jar.
-    source = _user_repository() / jar.group.replace(".", "/") / jar.artifact / jar.version / jar.name
-    if not (source.exists() and _sha256(source) == jar.sha256):
-        # 2. Our own Maven cache; a jar cut short by a kill has the wrong hash there and is fetched again.
-        artifact = maven.artifact(jar.group, jar.artifact, jar.version, cache_folder() / "maven")
-        source = Path(str(artifact.cached_path))
-        if source.exists() and _sha256(source) != jar.sha256:
-            source.unlink()
-        with maven.one_line_errors(jar.name):
-            artifact.resolve()
-    # 3. Verify what came, whoever sent it.
-    found = _sha256(source)
-    if found != jar.sha256:
-        size = source.stat().st_size
-        source.unlink()
-        raise MissingDependencyError(
-            f"{jar.name} as downloaded has sha256 {found[:16]}… and {size} bytes",
-            f"sha256 {jar.sha256[:16]}… and {jar.size} bytes (lakehouse/jars.lock)",
-            "try again; if it stays, the Maven mirror serves another file",
-        )
-    # 4. Under its name in one step, so that no reader ever sees a part of it.
-    partial = folder / f".{jar.name}.{os.getpid()}"
-    partial.unlink(missing_ok=True)
+def _fetch_one(downloads: maven.Downloads, same: list[LockedJar], folder: Path) -> int:
+    """Fetch a jar once, for each set that has it; returns its bytes."""
+    jar = same[0]
+    path = f"{jar.group.replace('.', '/')}/{jar.artifact}/{jar.version}/{jar.name}"
+    partials = [one.path(folder).with_name(f".{jar.name}.{os.getpid()}") for one in same]
     try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    partial.replace(folder / jar.name)
-    return jar
+        for partial in partials:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            partial.unlink(missing_ok=True)
+        # 1. From the user's Maven cache or that of `resolve`, which are only read, if they have this very jar.
+        caches = (maven.user_repository(), cache_folder() / "maven")
+        source = next(
+            (file for cache in caches if (file := cache / path).exists() and maven.sha256(file) == jar.sha256), None
+        )
+        # 2. Else from a repository; verify what came, whoever sent it.
+        if source is None:
+            source = partials[0]
+            with maven.one_line_errors(jar.name):
+                found = downloads.fetch(path, source)
+            if found != jar.sha256:
+                raise MissingDependencyError(
+                    f"{jar.name} as downloaded has sha256 {found[:16]}… and {source.stat().st_size} bytes",
+                    f"sha256 {jar.sha256[:16]}… and {jar.size} bytes (lakehouse/jars.lock)",
+                    "try again; if it stays, the Maven mirror serves another file",
+                )
+        # 3. Under its name in one step, so that no reader ever sees a part of it.
+        for partial in partials:
+            if partial != source:
+                shutil.copyfile(source, partial)
+        for partial, one in zip(partials, same, strict=True):
+            partial.replace(one.path(folder))
+    finally:
+        for partial in partials:
+            partial.unlink(missing_ok=True)
+    return jar.size
 
 
 @contextlib.contextmanager
@@ -207,15 +224,6 @@ def _one_process() -> Iterator[None]:
     with (cache_folder() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _user_repository() -> Path:
-    return Path(os.environ.get("M2_REPO") or Path.home() / ".m2" / "repository")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _some(missing: list[LockedJar]) -> str:
@@ -240,7 +248,7 @@ def resolve(jar_set: JarSet) -> list[LockedJar]:
                     continue
                 path = artifact.resolve()
                 coordinate = (artifact.groupId, artifact.artifactId, artifact.version)
-                jar = LockedJar(jar_set, _sha256(path), path.stat().st_size, *coordinate)
+                jar = LockedJar(jar_set, maven.sha256(path), path.stat().st_size, *coordinate)
                 if path.name != jar.name or locked.setdefault(jar.artifact, jar) != jar:
                     raise MissingDependencyError(
                         f"{jar_set}: {path.name} beside {locked[jar.artifact].name}", "one jar"
@@ -270,23 +278,17 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m lakehouse.jars`. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lakehouse.jars", description="Fetch and verify the JVM jars.")
     parser.add_argument("--lock", action="store_true", help="resolve the coordinates anew and rewrite jars.lock")
-    parser.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="fill FOLDER/spark and FOLDER/broker (for LAKEHOUSE_JARS)"
-    )
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="fill FOLDER/spark and FOLDER/broker")
     options = parser.parse_args(arguments)
     try:
         if options.lock:
             print(f"{LOCK}: {write_lock()} jars")
             return 0
-        for jar_set in get_args(JarSet):
-            if options.to is not None:
-                locked = [jar for jar in read_lock() if jar.jar_set == jar_set]
-                folder = options.to.absolute() / jar_set
-                fetch(locked, folder, report=print)
-            else:
-                jars(jar_set, report=print)
-                folder = jars_folder() / jar_set
-            print(f"{jar_set}: jars are in {folder}", flush=True)
+        if options.to is not None:
+            fetch(read_lock(), options.to.absolute())
+        else:
+            jars(*get_args(JarSet))
+        print(f"jars are in {options.to or jars_folder()}")
     except LakehouseError as error:
         print(f"lakehouse: {error}", file=sys.stderr)
         return error.exit_code

@@ -48,7 +48,7 @@ ERRORS: list[tuple[str, Reply, type[Exception], str, float | None]] = [
     ("binance", json_reply({"code": -1007, "msg": "Timeout"}, 408), VenueError, "Timeout", None),
     ("binance", json_reply({"code": -1001, "msg": "Disconnected"}, 400), VenueError, "Disconnected", None),
     ("binance", json_reply({"code": -1000, "msg": "Unknown"}, 200), VenueError, "Unknown", None),
-    ("binance", json_reply("Eligibility", 451), TerminalError, "refused a REST", None),
+    ("binance", json_reply("Eligibility", 451), VenueError, LIMIT, None),
     ("binance", json_reply("Bad gateway", 502), VenueError, "HTTP 502 Bad gateway", None),
     ("binance", json_reply({"a": 1}), VenueError, "expected an array", None),
     ("binance", json_reply("[{"), VenueError, "expected an array", None),

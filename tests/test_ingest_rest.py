@@ -13,9 +13,10 @@ import pytest
 from lakehouse.errors import VenueError
 from lakehouse.exchanges.history import Request
 from lakehouse.exchanges.registry import venue as find_venue
+from lakehouse.ingest.backoff import BAN_SECONDS, LIMITED
 from lakehouse.ingest.budget import LIVE_SHARE
 from lakehouse.ingest.metrics import VenueCounters
-from lakehouse.ingest.rest import BAN_SECONDS, FIRST_SECONDS, LONGEST_SECONDS, RestClient
+from lakehouse.ingest.rest import RestClient
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from tests.simulator_support import NO_LIMITS
@@ -100,7 +101,7 @@ def test_errors_without_a_time_are_met_with_growing_jittered_pauses(
         pauses.append(client.wait(0.01))
         clock.now += pauses[-1] + 60
     for number, pause in enumerate(pauses):
-        step = min(FIRST_SECONDS * 2**number, LONGEST_SECONDS)
+        step = min(LIMITED.first * 2**number, LIMITED.longest)
         assert max(least, step / 2) <= pause <= max(least, step)
     simulator.end_faults()
     asked(client, name)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+import pty
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lakehouse import jars
+from lakehouse import jars, maven
 from lakehouse.errors import MissingDependencyError
 
 SMALL = ("org.example.one:alpha:1.0", "org.example.two:beta_2.13:2.1")
@@ -95,14 +97,14 @@ def test_cached_jars_need_no_jgo_and_no_time() -> None:
     assert float(done.stdout) < 0.4
 
 
-def test_first_use_downloads_and_reports(world: Path) -> None:
-    lines: list[str] = []
+def test_first_use_downloads_and_reports(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begin = time.monotonic()
-    found = jars.jars("broker", lines.append)
+    found = jars.jars("broker")
     assert [path.name for path in found] == ["alpha-1.0.jar", "beta_2.13-2.1.jar"]
     assert all(path.parent == world and path.read_bytes().startswith(b"jar of") for path in found)
-    assert lines[0].startswith("broker: fetching 2 jars")
-    assert len(lines) == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "fetching jars from Maven: 0 of 2, 0 of 0 MB\nfetched 2 jars, 0 MB, in 0 s\n"
     assert time.monotonic() - begin < 10
 
 
@@ -176,7 +178,112 @@ def test_two_processes_at_once(world: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(jars.LOCK)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    told = b""
     for process in both:
         out, err = process.communicate(timeout=60)
-        assert (process.returncode, out, err) == (0, b"2\n", b"")
+        assert (process.returncode, out) == (0, b"2\n")
+        told += err
+    assert told.count(b"fetched 2 jars") == 1
     assert sorted(path.name for path in world.iterdir()) == ["alpha-1.0.jar", "beta_2.13-2.1.jar"]
+
+
+def lines_of(jar_set: str, repository: Path, names: list[str]) -> str:
+    """Lock lines for jars of the group `org.example.many`, which are put into the repository."""
+    lines = []
+    for name in names:
+        content = f"jar {name}".encode() * 50
+        place = repository / "org/example/many" / name / "1.0"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{name}-1.0.jar").write_bytes(content)
+        lines.append(f"{jar_set} {hashlib.sha256(content).hexdigest()} {len(content)} org.example.many:{name}:1.0\n")
+    return "".join(lines)
+
+
+def test_both_sets_come_side_by_side_with_few_lines_and_a_shared_jar_once(
+    world: Path, repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"number{number}" for number in range(40)]
+    asked: list[str] = []
+    at_work: list[int] = []
+    real = maven.Downloads.fetch
+
+    def slow(self: maven.Downloads, path: str, to: Path) -> str:
+        asked.append(path)
+        at_work.append(1)
+        time.sleep(0.05)
+        try:
+            most.append(len(at_work))
+            return real(self, path, to)
+        finally:
+            at_work.pop()
+
+    most: list[int] = []
+    monkeypatch.setattr(maven.Downloads, "fetch", slow)
+    jars.LOCK.write_text(lines_of("spark", repository, names[:25]) + lines_of("broker", repository, names[20:]))
+    assert len(jars.jars("spark", "broker")) == 45
+    assert len(asked) == len(set(asked)) == 40
+    assert 4 <= max(most) <= jars.PARALLEL
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    shared = world / "number20-1.0.jar"
+    assert shared.read_bytes() == (world.parent / "spark" / "number20-1.0.jar").read_bytes()
+
+
+def test_the_first_failure_names_its_jar_and_leaves_nothing_broken(
+    world: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"number{number}" for number in range(60)]
+    jars.LOCK.write_text(lines_of("broker", repository, names))
+    lost = repository / "org/example/many/number7/1.0/number7-1.0.jar"
+    lost.unlink()
+    (world.parent / "spark").mkdir(parents=True)
+    orphan = world.parent / "spark" / ".killed-1.0.jar.4711"
+    orphan.write_bytes(b"half a j")
+    with pytest.raises(MissingDependencyError, match=r"^cannot download number7-1\.0\.jar from Maven") as caught:
+        jars.broker_jars()
+    assert "\n" not in str(caught.value)
+    assert "fetched" not in capsys.readouterr().err
+    assert not orphan.exists()
+    for jar in world.iterdir():  # what came is whole, nothing else is there
+        assert jar.read_bytes() == f"jar {jar.name.removesuffix('-1.0.jar')}".encode() * 50
+    lost.write_bytes(b"jar number7" * 50)
+    assert len(jars.broker_jars()) == 60
+
+
+def test_a_download_that_is_cut_leaves_no_file(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cutting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "3200")
+            self.end_headers()
+            self.wfile.write(b"jar of org.exa")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cutting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("LAKEHOUSE_MAVEN_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(MissingDependencyError, match=r"cannot download \S+\.jar from Maven \(RemoteProtocolError"):
+            jars.broker_jars()
+        server.shutdown()
+        thread.join()
+    assert list(world.iterdir()) == []
+
+
+def test_a_terminal_gets_one_line_that_is_rewritten(world: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lakehouse import jars\n"
+        "jars.LOCK = Path(sys.argv[1]); jars.broker_jars()"
+    )
+    environment = {**os.environ, "TERM": "xterm"}
+    leader, follower = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", code, str(jars.LOCK)], stderr=follower, timeout=60, env=environment)
+    os.close(follower)
+    told = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert done.returncode == 0
+    assert "fetching jars from Maven: " in told
+    assert "\x1b[2K" in told, "the line is cleared and written again"
+    assert "fetched 2 jars" in told
+    assert "alpha" not in told

@@ -24,7 +24,7 @@ SYMBOLS = ("BTC/USDT", "ETH/USDT")
 ASKED_FOR = [
     "drop", "duplicate", "reorder", "newest_first", "silent", "ack_silent", "cut_1006", "cut_1008", "day_end",
     "server_shutdown", "no_pong", "snapshot_overlap", "outage", "rest_lag", "rest_429", "rest_418",
-    "rest_error", "kraken_rate_limit", "rest_slow", "id_holes", "garbage", "conflict",
+    "handshake_refused", "rest_error", "kraken_rate_limit", "rest_slow", "id_holes", "garbage", "conflict",
     "refuse_passing",
 ]  # fmt: skip
 

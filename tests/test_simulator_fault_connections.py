@@ -7,6 +7,8 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +274,47 @@ def test_too_many_connection_attempts(tmp_path: Path) -> None:
         }
         time.sleep(0.8)
         flows("binance", server)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("status", ["403", "418", "429", "451", "503"])
+def test_refused_handshakes_in_the_venues_words(pool: Pool, venue: str, status: str) -> None:
+    with pool.lend(venue) as server, listening(server, venue) as ws:
+        hears(venue, ws)
+        begin(server, "handshake_refused", seconds=60, status=status, retry_after=7.5, form="decimals")
+        assert ends_without_a_close_frame(ws)
+        with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
+            Client(server, WS_PATHS[venue])
+        assert refusal.value.status_code == int(status)
+        headers, body = refusal.value.resp_headers, refusal.value.resp_body
+        assert headers
+        assert body
+        assert float(headers["retry-after"]) == pytest.approx(7.5, abs=0.01)
+        said = {"403": b"blocked", "418": b"banned until", "429": b"1015", "451": b"restricted location", "503": b"503"}
+        assert (b"-1003" if (venue, status) == ("binance", "429") else said[status]) in body
+        if (venue, status) == ("binance", "451"):
+            assert body == b'{"code":0,"msg":"Service unavailable from a restricted location."}'
+        assert done(server, "handshake_refused") == 2
+        end_faults(server)
+        flows(venue, server)
+
+
+def test_refused_handshakes_name_what_is_left_in_every_form(pool: Pool) -> None:
+    with pool.lend("kraken") as server, listening(server, "kraken") as ws:
+
+        def named(**fault: Any) -> dict[str, str]:
+            begin(server, "handshake_refused", seconds=30, cut=False, **fault)
+            with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
+                Client(server, WS_PATHS["kraken"])
+            end_faults(server)
+            hears("kraken", ws)  # it was not cut
+            assert refusal.value.resp_headers
+            headers: dict[str, str] = refusal.value.resp_headers
+            return {**headers, "status": str(refusal.value.status_code)}
+
+        assert "retry-after" not in named(form="none", status="429")
+        assert named(form="seconds")["retry-after"] == "30"
+        assert 29 < float(named(form="decimals")["retry-after"]) < 30.1
+        date = parsedate_to_datetime(named(form="date")["retry-after"])
+        assert 28 < (date - datetime.now(UTC)).total_seconds() <= 31
+        assert {named()["status"] for _ in range(20)} <= {"418", "429", "503"}

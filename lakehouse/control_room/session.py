@@ -162,11 +162,11 @@ def preflight(plan: Plan, say: Callable[[str], None]) -> None:
     home = settings.home.absolute()
     require_free(settings.dagster_port, "Dagster's UI", "use --port PORT")
     find_java(for_spark=True)
-    jars.jars("spark", report=say)
     if settings.bootstrap_servers:
+        jars.jars("spark")
         ensure_topics(settings, timeout=BROKER_SECONDS)
     else:
-        jars.jars("broker", report=say)
+        jars.jars("spark", "broker")
     members.definitions_file()
     folder.claim(home, plan.kind)
     leftovers = marked_processes(home)

@@ -27,10 +27,10 @@ from lakehouse.exchanges.history import (
     newest_of,
     raise_unknown_symbol,
     readable_id,
-    retry_after,
     shown,
 )
 from lakehouse.exchanges.model import Trade
+from lakehouse.exchanges.retry_after import retry_after
 
 VENUE = "binance"
 #: Weight for each IP address [documentation].
@@ -132,7 +132,7 @@ def _rows(reply: Reply, symbol: str | None) -> list[str]:
     if error.code == _INVALID_SYMBOL:
         raise_unknown_symbol(VENUE, symbol, said)
     if reply.status == 200 or error.code in _PASSING_CODES:
-        raise VenueError(f"{VENUE}'s REST failed: {shown(said)}", "trades", retry_after=retry_after(reply))
+        raise VenueError(f"{VENUE}'s REST failed: {shown(said)}", "trades", retry_after=retry_after(reply.headers))
     return array_rows(VENUE, reply, text)
 
 

@@ -12,7 +12,6 @@ contradicts itself, a walk ends with ids that are merely `missing`; they are to 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Protocol
@@ -23,16 +22,17 @@ from lakehouse.errors import TerminalError, VenueError
 from lakehouse.exchanges import faults
 from lakehouse.exchanges.faults import Fault
 from lakehouse.exchanges.model import Rejected, Trade
+from lakehouse.exchanges.retry_after import retry_after
 from lakehouse.id_ranges import IdRanges
 
 #: All three venues give 1,000 trades a page at most.
 PAGE_TRADES = 1000
 
-#: HTTP statuses that say: too many requests, or banned for them (Binance's 418); 403 is a firewall's way to say it.
-_LIMITED = (403, 418, 429)
+#: HTTP statuses that say: too many requests, or banned for them (Binance's 418); 403 is a firewall's way to say it, 451
+#: that the venue serves nobody at this place. Each may go away: another address, another place, another day.
+_LIMITED = (403, 418, 429, 451)
 #: Statuses of the 400s that may go away by themselves: request timeout, too early.
 _PASSING = (408, 425)
-_is_seconds = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
 
 
 class UnknownSymbolError(TerminalError):
@@ -224,21 +224,17 @@ def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> No
         return
     said = shown(message if message is not None else reply.body.decode("utf-8", "replace"))
     if status in _LIMITED:
-        raise VenueError(f"{venue} limits our REST requests: HTTP {status} {said}", retry_after=retry_after(reply))
+        raise VenueError(
+            f"{venue} limits our REST requests: HTTP {status} {said}", retry_after=retry_after(reply.headers)
+        )
     if 400 <= status < 500 and status not in _PASSING:
         raise TerminalError(f"{venue} refused a REST request: HTTP {status} {said}", "HTTP 200")
-    raise VenueError(f"{venue}'s REST failed: HTTP {status} {said}", "HTTP 200", retry_after=retry_after(reply))
+    raise VenueError(f"{venue}'s REST failed: HTTP {status} {said}", "HTTP 200", retry_after=retry_after(reply.headers))
 
 
 def raise_unknown_symbol(venue: str, symbol: str | None, said: str) -> NoReturn:
     """The venue does not list what we ask for, and will not when asked again."""
     raise UnknownSymbolError(venue, symbol, shown(said))
-
-
-def retry_after(reply: Reply) -> float | None:
-    """Seconds that the reply asks us to wait, if it does."""
-    value = reply.headers.get("retry-after", "").strip()
-    return float(value) if _is_seconds(value) else None
 
 
 def shown(text: str) -> str:

@@ -1,4 +1,4 @@
-"""When to connect again: exponential with jitter, and always below what a venue allows. Pure: it yields, others sleep.
+"""When to try again: exponential with jitter, and always below what a venue allows. Pure: it yields, others sleep.
 
 Every delay is drawn from the upper half of its step, so that a crowd of clients spreads out and yet no step is ever
 shorter than half of what it promises. That lower bound is what keeps a series of failures below the venues' limits of
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from http import HTTPStatus
+from typing import NamedTuple
 
 #: Seconds. The first retry comes fast: every second without a socket is a gap that has to be repaired over REST.
 FIRST_SECONDS = 0.5
@@ -17,6 +19,29 @@ FIRST_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
 #: Seconds a connection must have lived before its end counts as a new trouble and not as the old one going on.
 HEALTHY_SECONDS = 60.0
+#: Seconds to stay away after a ban (418) that named no time: Binance's shortest is two minutes [documentation].
+BAN_SECONDS = 120.0
+
+
+class Steps(NamedTuple):
+    """Seconds of the first step of a series, and of the longest."""
+
+    first: float
+    longest: float
+
+
+#: After a limit without a time (429, 418): a venue that limits gives room again within seconds (Kraken), and one
+#: attempt a minute is below every limit.
+LIMITED = Steps(1.0, 60.0)
+#: After a block of this address or place (403, 451): nobody moves within a minute, a firewall forgets within some, and
+#: a block that was lifted is noticed within half an hour.
+BLOCKED = Steps(240.0, 1800.0)
+_STEPS: dict[int, Steps] = {
+    HTTPStatus.FORBIDDEN: BLOCKED,
+    HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS: BLOCKED,
+    HTTPStatus.IM_A_TEAPOT: LIMITED,
+    HTTPStatus.TOO_MANY_REQUESTS: LIMITED,
+}
 
 
 def delays(
@@ -30,3 +55,24 @@ def delays(
     while True:
         yield rng.uniform(step / 2, step)
         step = min(step * 2, longest_seconds)
+
+
+class Pauses:
+    """How long to leave a venue alone after each failure in a row. `steps` are those of an ordinary failure."""
+
+    def __init__(self, rng: random.Random, steps: Steps) -> None:
+        self._rng = rng
+        self._steps = steps
+        self._series: dict[Steps, Iterator[float]] = {}
+
+    def reset(self) -> None:
+        """A success: the next failure begins anew."""
+        self._series.clear()
+
+    def after(self, status: int = 0, named: float | None = None) -> float:
+        """Seconds after an answer with this HTTP status (0: none came), at least those that the venue `named`."""
+        steps = _STEPS.get(status, self._steps)
+        least = named or (BAN_SECONDS if status == HTTPStatus.IM_A_TEAPOT else 0.0)
+        if steps not in self._series:
+            self._series[steps] = delays(self._rng, *steps)
+        return max(next(self._series[steps]), least)

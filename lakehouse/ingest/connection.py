@@ -20,6 +20,8 @@ import websocket
 from websocket import ABNF, WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
 
 from lakehouse.errors import VenueError
+from lakehouse.exchanges.retry_after import retry_after
+from lakehouse.ingest import handshake
 
 #: Seconds for the connection and for the handshake. Slower than that, a new attempt is more likely to succeed.
 CONNECT_SECONDS = 10.0
@@ -38,6 +40,20 @@ _SIZE_IN_TWO_BYTES = 126
 
 class ConnectionLostError(VenueError):
     """The connection could not be made or has ended."""
+
+
+class HandshakeRefusedError(ConnectionLostError):
+    """The venue answered the handshake with this HTTP status; `retry_after` is the time that it named, if it did."""
+
+    def __init__(self, url: str, error: WebSocketBadStatusException) -> None:
+        self.status = error.status_code
+        said = handshake.words(error.resp_body, error.status_message)
+        super().__init__(
+            f"{_host(url)} answered the handshake with HTTP {self.status}{': ' if said else ''}{said}",
+            "101",
+            handshake.remedy(self.status),
+            retry_after(error.resp_headers or {}),
+        )
 
 
 class SocketStaleError(ConnectionLostError):
@@ -107,15 +123,11 @@ class Connection:
         self._buffer: _BufferedSocket | None = None
 
     def open(self) -> None:
-        """Connect. Raises ConnectionLostError, with `retry_after` where the venue named a time (HTTP 429, 418)."""
+        """Connect. Raises ConnectionLostError: HandshakeRefusedError where the venue answered with an HTTP error."""
         try:
             self._socket.connect(self.url, timeout=CONNECT_SECONDS)
         except WebSocketBadStatusException as error:
-            raise ConnectionLostError(
-                f"{_host(self.url)} answered the handshake with HTTP {error.status_code}",
-                "101",
-                retry_after=_retry_after(error.resp_headers),
-            ) from None
+            raise HandshakeRefusedError(self.url, error) from None
         except (WebSocketException, OSError, ValueError) as error:
             raise ConnectionLostError(f"no connection to {_host(self.url)}: {_text(error)}") from None
         self._socket.settimeout(TICK_SECONDS)
@@ -193,9 +205,3 @@ def _close_reason(data: bytes) -> str:
         return "no code"
     text = data[2:].decode("utf-8", "replace")
     return f"code {struct.unpack('!H', data[:2])[0]}{' ' + text if text else ''}"
-
-
-def _retry_after(headers: dict[str, str] | None) -> float | None:
-    """Seconds of a Retry-After header; None where there is none or it is a date."""
-    value = (headers or {}).get("retry-after", "")
-    return float(value) if value.isdecimal() else None

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lakehouse.exchanges.venue import Venue
-from lakehouse.ingest.backoff import HEALTHY_SECONDS, delays
+from lakehouse.ingest.away import Away
+from lakehouse.ingest.backoff import delays
 from lakehouse.ingest.flow import Flows
 from lakehouse.ingest.line import Line
 from lakehouse.ingest.marks import Resume
@@ -68,6 +69,7 @@ class Feed:
         self._rng = rng or random.Random()
         self._lines: tuple[Line, ...] = ()
         self._connections = 0
+        self._away = Away(venue.name, self._rng)
         self._rotations = Rotations()
         self._rotate_at: float | None = None
         self._retries: Iterator[float] | None = None
@@ -123,21 +125,26 @@ class Feed:
             self.failure = error
             _log.exception("feed of %s ended", self.venue.name)
         finally:
-            self._rotations.answer("the feed has ended", is_over=True)
+            self._rotations.end("the feed has ended")
 
     def _keep_connected(self) -> None:
-        waits = delays(self._rng)
         while not self._stop.is_set() and self.wanted:
             self._silent = ""  # a new connection is what it asked for
             line = self._keep(self._open())
             self._lines = ()
             if line.failure is not None:
                 raise line.failure
-            if line.lived >= HEALTHY_SECONDS:
-                waits = delays(self._rng)
             if self.wanted:
-                self._rotations.answer("there is no connection to change")
-                self._stop.wait(max(next(waits), line.retry_after or 0.0))
+                self._stay_away(line)
+
+    def _stay_away(self, line: Line) -> None:
+        """Wait until the venue may be asked again; who asks for a rotation meanwhile is told that there is none."""
+        self._away.begin(line.lived, line.refused)
+        self.last_error = self._away.words or self.last_error
+        while not self._stop.is_set() and self._away.left:
+            self._rotations.refuse("there is no connection to change")
+            self._wake.wait(self._away.left)
+            self._wake.clear()
 
     def _open(self) -> Line:
         line = Line(
@@ -180,6 +187,9 @@ class Feed:
         now = time.monotonic()
         if self._stop.is_set() or not line.connected:
             return ""
+        if self._away.left:  # a successor was refused
+            self._rotations.refuse(self.last_error)
+            return ""
         if self._rotations:
             return "asked for"
         if self._silent and now >= self._silent_at:
@@ -212,7 +222,9 @@ class Feed:
         if not self._stop.is_set():
             self._venue_counters.rotated(not problem)
         if problem:
-            self.last_error = problem
+            if new.refused:
+                self._away.begin(0.0, new.refused)
+            self.last_error = self._away.words if new.refused else problem
             self._rotate_at = planned
             self._retries = self._retries or delays(self._rng, RETRY_SECONDS, LONGEST_RETRY_SECONDS)
             self._retry_at = time.monotonic() + next(self._retries)

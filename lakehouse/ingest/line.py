@@ -17,7 +17,7 @@ from operator import attrgetter
 from lakehouse.exchanges.model import FeedEventKind, Heartbeat, Parsed, Refused, Rejected, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.asking import Asking
-from lakehouse.ingest.connection import Connection, ConnectionLostError, SocketStaleError
+from lakehouse.ingest.connection import Connection, ConnectionLostError, HandshakeRefusedError, SocketStaleError
 from lakehouse.ingest.flow import Flows
 from lakehouse.ingest.metrics import VenueCounters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
@@ -48,7 +48,7 @@ class Line:
         self.last_frame: float | None = None  #: monotonic seconds
         self.is_leaving = False  #: the venue has announced that it will close the connection
         self.error = ""  #: why it ended, if that was an error
-        self.retry_after: float | None = None  #: seconds that the venue asked us to stay away
+        self.refused: HandshakeRefusedError | None = None  #: the venue's answer to the handshake, if it was a refusal
         self.failure: BaseException | None = None  #: what ended the thread, if neither the venue nor we wanted it
         self.lived = 0.0  #: seconds from the first attempt to the end
         self._venue = venue
@@ -139,7 +139,7 @@ class Line:
             self._event("stale", detail=reason)
         except ConnectionLostError as error:
             reason = self.error = str(error)
-            self.retry_after = error.retry_after
+            self.refused = error if isinstance(error, HandshakeRefusedError) else None
             if self._stop.is_set() and not self.connected:
                 return
         finally:

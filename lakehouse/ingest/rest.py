@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
+from collections.abc import Callable
 
 import httpx
 
 from lakehouse.errors import VenueError
 from lakehouse.exchanges.history import Reply, Request
+from lakehouse.exchanges.retry_after import retry_after
 from lakehouse.exchanges.venue import Venue
-from lakehouse.ingest.backoff import delays
+from lakehouse.ingest.backoff import LIMITED, Pauses
 from lakehouse.ingest.budget import LOOK_SHARE, WindowBudget
 from lakehouse.ingest.metrics import VenueCounters
 
@@ -27,13 +27,6 @@ _log = logging.getLogger(__name__)
 #: than this is in trouble, and a stop should not wait for it.
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 10.0
-#: Seconds of the first pause after an error, and of the longest. A venue that limits without naming a time (Kraken)
-#: gives room again within seconds.
-FIRST_SECONDS = 1.0
-LONGEST_SECONDS = 60.0
-#: Seconds to stay away after a ban (418) that named no time: Binance's shortest is two minutes [documentation].
-BAN_SECONDS = 120.0
-BANNED = HTTPStatus.IM_A_TEAPOT
 
 
 class RestClient:
@@ -53,13 +46,13 @@ class RestClient:
         self._root = venue.rest_url(base)
         self._is_live = base is None
         self._clock = clock
-        self._rng = rng or random.Random()
+        # Kraken tells a limit inside HTTP 200: every error may be one.
+        self._pauses = Pauses(rng or random.Random(), LIMITED)
         limit = venue.rest_budget
         self._budget = WindowBudget(limit.weight, limit.seconds, share)
         self._looks = WindowBudget(limit.weight, limit.seconds, LOOK_SHARE)
         self._blocked_until = 0.0
-        self._pauses: Iterator[float] | None = None
-        self._status, self._retry_after = 0, 0.0  # of the last answer
+        self._status, self._named = 0, 0.0  # of the last answer; seconds of its Retry-After
         self._client: httpx.Client | None = None
         counters.budget_used = lambda: self._budget.used(clock())
 
@@ -77,12 +70,12 @@ class RestClient:
         What the answer is worth its reader knows, and tells: `accepted` or `refused`.
         """
         self._counters.requests += 1
-        self._status, self._retry_after = 0, 0.0
+        self._status, self._named = 0, 0.0
         try:
             response = self._open().get(request.path, params=request.params, headers=request.headers)
             self._status = response.status_code
             headers = {name.lower(): value for name, value in response.headers.items()}
-            self._retry_after = _seconds(headers.get("retry-after", ""))
+            self._named = retry_after(headers) or 0.0
             return Reply(response.status_code, headers, response.content, time.time_ns() // 1000)
         except httpx.HTTPError as error:
             words = " ".join(str(error).split()) or type(error).__name__
@@ -95,18 +88,13 @@ class RestClient:
 
     def accepted(self) -> None:
         """The last answer was what was asked for: the next error begins a new series."""
-        self._pauses = None
+        self._pauses.reset()
 
     def refused(self, error: VenueError) -> None:
         """The last request failed: leave the venue alone for the time it named, or for a jittered pause."""
         self._counters.refusals += 1
-        if self._pauses is None:
-            self._pauses = delays(self._rng, FIRST_SECONDS, LONGEST_SECONDS)
         # A header counts whatever the answer's body said: Kraken's errors come with bodies of their own.
-        named = max(error.retry_after or 0.0, self._retry_after)
-        if not named and self._status == BANNED:
-            named = BAN_SECONDS
-        seconds = max(next(self._pauses), named)
+        seconds = self._pauses.after(self._status, max(error.retry_after or 0.0, self._named))
         self._blocked_until = max(self._blocked_until, self._clock() + seconds)
         _log.info("%s; no request to %s for %.1f s", error, self._name, seconds)
 
@@ -127,8 +115,3 @@ class RestClient:
                 trust_env=self._is_live,
             )
         return self._client
-
-
-def _seconds(retry_after: str) -> float:
-    """Of a Retry-After header; 0 where there is none or it is a date, which no venue sends."""
-    return float(retry_after) if retry_after.isdecimal() else 0.0

@@ -135,8 +135,8 @@ class IngestService:
     def check(self) -> None:
         """Raise if something is beyond what the feeds mend by themselves.
 
-        TerminalError or RetriableError of the producer, RetriableError for a feed that ended by itself, SettingError
-        where the venues refused every symbol.
+        TerminalError of the producer, RetriableError for a feed that ended by itself, SettingError where the venues
+        refused every symbol.
         """
         self._check_threads()
         if self._feeds and not any(feed.wanted for feed in self._feeds):

@@ -26,38 +26,43 @@ class Rotation:
 
 
 class Rotations:
-    """Changes of sockets that were asked for and not done. Thread-safe."""
+    """The rotations that were asked for and not answered yet. Thread-safe."""
 
     def __init__(self) -> None:
         self._asked: list[Rotation] = []
-        self._is_over = False
+        self._end = ""
         self._lock = threading.Lock()
 
     def ask(self) -> Rotation:
-        """Ask for one."""
+        """One more."""
         rotation = Rotation()
         with self._lock:
-            if self._is_over:
-                rotation.finish("the feed has ended")
-            self._asked.append(rotation)
+            if self._end:
+                rotation.finish(self._end)
+            else:
+                self._asked.append(rotation)
         return rotation
 
-    def __bool__(self) -> bool:
-        with self._lock:
-            return bool(self._asked)
-
     def take(self) -> list[Rotation]:
-        """All that were asked for; to be finished by the caller."""
+        """All of them, to be answered by the caller."""
         with self._lock:
             asked, self._asked = self._asked, []
         return asked
 
-    def answer(self, problem: str, is_over: bool = False) -> None:
-        """Tell those who asked that there will be none, now or, if all `is_over`, ever."""
-        with self._lock:
-            self._is_over |= is_over
+    def refuse(self, problem: str) -> None:
+        """Tell those who asked that there will be none."""
         for rotation in self.take():
             rotation.finish(problem)
+
+    def end(self, problem: str) -> None:
+        """Refuse these, and all that are asked for from now on."""
+        with self._lock:
+            self._end = problem
+        self.refuse(problem)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._asked)
 
 
 class Socket(Protocol):

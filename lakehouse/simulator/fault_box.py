@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from lakehouse.simulator import refusals
-from lakehouse.simulator.fault_kinds import Wanted
+from lakehouse.simulator.fault_kinds import Value, Wanted
 from lakehouse.simulator.fault_lane import Fault, Lane
 from lakehouse.simulator.fault_schedule import Planned, as_lines
 from lakehouse.simulator.faults import WHOLE, Cut, Frame, NotNow, Peer, Refusal, RestCall, RestReply, View
@@ -84,12 +84,18 @@ class FaultBox:
     # What is asked on a trade's way
 
     def admits(self, venue: str) -> Refusal | None:
-        """Nobody during an outage: 503, or the connection ends without a word."""
+        """Nobody during an outage: 503, or the connection ends without a word. See `refusals.handshake` besides."""
         for fault in self._of("outage", venue):
             if fault.strikes(self._random):
                 fault.count()
                 how = fault.wanted.parameters["how"]
                 return Refusal(0 if how == "reset" or (how == "any" and self._random.random() < 0.5) else 503)
+        for fault in self._of("handshake_refused", venue):
+            if fault.strikes(self._random):
+                fault.count()
+                status = self._one_of(fault.wanted.parameters["status"], refusals.PASSING)
+                form = self._one_of(fault.wanted.parameters["form"], refusals.FORMS)
+                return refusals.handshake(venue, int(status), self._named(fault), form)
         return None
 
     def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:
@@ -100,6 +106,14 @@ class FaultBox:
                 fault.count()
                 return not_now(peer.venue, native, str(fault.wanted.parameters["how"]), self._random)
         return None
+
+    def _one_of(self, word: Value, words: Sequence[str]) -> str:
+        return self._random.choice(words) if word == "any" else str(word)
+
+    @staticmethod
+    def _named(fault: Fault) -> float:
+        """Seconds that a refusal names."""
+        return fault.wanted.number("retry_after") or fault.until - time.monotonic()
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
         """Hears nothing of it, where `ack_silent` is active; a new subscription after it is as good as any."""
@@ -172,7 +186,7 @@ class FaultBox:
         return reply
 
     def _refusal(self, fault: Fault, venue: str) -> RestReply | None:
-        seconds = fault.wanted.number("retry_after") or fault.until - time.monotonic()
+        seconds = self._named(fault)
         match fault.name:
             case "rest_429":
                 return refusals.too_many(venue, seconds)

@@ -134,6 +134,21 @@ _ALL = (
         unit="connections",
         parameters={"how": Parameter("any", words=("any", "503", "reset")), "rest": Parameter(False)},
     ),
+    # The connections of that moment are cut (unless not `cut`), and each new one is refused with `status`; "any" is one
+    # that passes soon: 418, 429 or 503. `retry_after` in seconds; 0 names what is left of the fault. `form` is that of
+    # the header; "any" is one of seconds, decimals and date.
+    Kind(
+        "handshake_refused",
+        unit="connections",
+        seconds=(1.0, 10.0),
+        shares=(0.5, 1.0),
+        parameters={
+            "status": Parameter("any", words=("any", "403", "418", "429", "451", "503")),
+            "retry_after": Parameter(0.0, 0.0, 86_400.0),
+            "form": Parameter("any", words=("any", "none", "seconds", "decimals", "date")),
+            "cut": Parameter(True),
+        },
+    ),
     # REST shows what is at least so many seconds, and so many trades, old.
     Kind(
         "rest_lag",

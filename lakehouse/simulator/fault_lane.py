@@ -23,6 +23,7 @@ CUTS = {
     "day_end": Cut(1001, "going away"),
     "outage": Cut(1006, "outage"),
     "refuse_passing": Cut(1006, "fault"),
+    "handshake_refused": Cut(1006, "refused"),
 }
 GOING_AWAY = Cut(1001, "server shutdown")
 #: A snapshot that comes late comes so many seconds late.
@@ -136,9 +137,11 @@ class Lane:
             return GOING_AWAY
         for fault in faults:
             is_cut, is_notice = fault.name in CUTS, fault.name == "server_shutdown" and self._close_at is None
-            if not (is_cut or is_notice) or self.peer.since > fault.since:
-                continue
-            if fault.wanted.parameters.get("cut") is False:
+            if (
+                not (is_cut or is_notice)
+                or self.peer.since > fault.since
+                or fault.wanted.parameters.get("cut") is False
+            ):
                 continue
             if not fault.chooses(self.peer, self._random):
                 continue

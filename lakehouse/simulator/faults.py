@@ -75,10 +75,11 @@ class NotNow(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """How a handshake is refused: with an HTTP status, or without a word (0)."""
+    """How a handshake is refused: with an HTTP status and a body, or without a word (0)."""
 
     status: int = 0
     headers: Mapping[str, str] = {}
+    body: bytes = b""
 
 
 WHOLE = View()

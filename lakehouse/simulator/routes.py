@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 
@@ -13,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from lakehouse.simulator import rest
+from lakehouse.simulator import refusals, rest
 from lakehouse.simulator.admin import admin_routes
 from lakehouse.simulator.binance import BinanceSession
 from lakehouse.simulator.coinbase import CoinbaseSession
@@ -92,13 +91,13 @@ def _refusal(hub: Hub, venue: str) -> Refusal | None:
     """Why a connection may not be made: too many attempts, or a fault."""
     wait = hub.gates.attempt(venue, time.monotonic())
     if wait:
-        return Refusal(429, {"retry-after": str(math.ceil(wait))})
+        return refusals.handshake(venue, 429, wait, "seconds")
     return hub.faults.admits(venue) if hub.faults.active else None
 
 
 async def _refuse(socket: WebSocket, refusal: Refusal) -> None:
     if refusal.status:
-        await socket.send_denial_response(Response(status_code=refusal.status, headers=dict(refusal.headers)))
+        await socket.send_denial_response(Response(refusal.body, refusal.status, dict(refusal.headers)))
     else:
         wire_of(socket.scope).abort()
         await socket.close()  # only so that the server below knows: nothing of it is sent
