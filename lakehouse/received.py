@@ -22,8 +22,9 @@ FUTURE_RULE = "event_in_the_future"
 #: Microseconds from receipt to Kafka of what comes from a socket; the producer's queue is seldom full for longer.
 AT_ONCE = 5_000_000
 
-#: `event`, `ingest` and `kafka` are microseconds since the epoch.
-_SCHEMA = pa.schema([("venue", pa.string()), *((name, pa.int64()) for name in ("event", "ingest", "kafka"))])
+#: `event`, `ingest` and `kafka` are microseconds since the epoch; `partition` and `offset` are Kafka's.
+_NUMBERS = ("event", "ingest", "kafka", "partition", "offset")
+_SCHEMA = pa.schema([("venue", pa.string()), *((name, pa.int64()) for name in _NUMBERS)])
 
 
 class _Times(msgspec.Struct):
@@ -42,10 +43,10 @@ def is_from_socket(source: str, ingest: int, kafka: int) -> bool:
 
 
 def received(settings: Settings, where: str) -> pa.Table:
-    """Live trades in Silver that meet a SQL condition: venue, event, ingest, kafka."""
+    """Live trades in Silver that meet a SQL condition: venue, event, ingest, kafka, partition, offset."""
     query = f"""
         SELECT venue, CAST(ts_event AS BIGINT) AS event, CAST(ts_ingest AS BIGINT) AS ingest,
-               CAST(ts_kafka AS BIGINT) AS kafka
+               CAST(ts_kafka AS BIGINT) AS kafka, kafka_partition AS "partition", kafka_offset AS "offset"
         FROM t WHERE source = 'live' AND ({where})
           AND abs(CAST(ts_kafka AS BIGINT) - CAST(ts_ingest AS BIGINT)) <= {AT_ONCE}
     """
@@ -61,15 +62,16 @@ def refused(settings: Settings, where: str = "TRUE") -> pa.Table:
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)], _SCHEMA)
 
 
-def _refused(settings: Settings, where: str) -> Iterator[tuple[str, int, int, int]]:
+def _refused(settings: Settings, where: str) -> Iterator[tuple[str, int, int, int, int, int]]:
     query = f"""
-        SELECT value_raw, CAST(ts_kafka AS BIGINT) AS kafka FROM q WHERE rule = '{FUTURE_RULE}' AND ({where})
+        SELECT value_raw, CAST(ts_kafka AS BIGINT) AS kafka, kafka_partition, kafka_offset
+        FROM q WHERE rule = '{FUTURE_RULE}' AND ({where})
     """
     for batch in lake.sql_batches(settings, query, q=SILVER_QUARANTINE):
-        for value, kafka in zip(batch["value_raw"].to_pylist(), batch["kafka"].to_pylist(), strict=True):
+        for value, kafka, partition, offset in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             try:
                 times = _read_times(value)
             except (msgspec.MsgspecError, UnicodeDecodeError):  # a feed event, or a trade that is written oddly
                 continue
             if is_from_socket(times.source, times.ts_ingest, kafka):
-                yield times.venue, times.ts_event, times.ts_ingest, kafka
+                yield times.venue, times.ts_event, times.ts_ingest, kafka, partition, offset

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.clock import Offset, cause, offset_of
@@ -21,6 +23,8 @@ from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
 #: By so much a broker's clock may be ahead of ours.
 A_MINUTE = timedelta(minutes=1)
+#: Microseconds by which Kafka's time goes back from one message to the next if a clock was set; NTP slews less.
+SET_BACK = 1_000_000
 
 
 @always_a_verdict
@@ -57,11 +61,28 @@ def _delays(settings: Settings) -> dict[str, list[int]]:
     tables = (open_table(settings, SILVER_TRADES), open_table(settings, SILVER_QUARANTINE))
     known = [at for table in tables if (at := newest(table, "ts_kafka")) is not None]
     since = min(max(known, default=now), now) - recent_span(settings)
-    # What Kafka's time says is yet to come was received before a clock was set back: it is not of the last minutes.
     within = f"ts_kafka >= TIMESTAMP '{since.isoformat()}' AND ts_kafka <= TIMESTAMP '{(now + A_MINUTE).isoformat()}'"
+    rows = _since_set_back(pa.concat_tables([received(settings, within), refused(settings, within)]))
     found: dict[str, list[int]] = defaultdict(list)
-    for rows in (received(settings, within), refused(settings, within)):
-        delays = pc.subtract(rows["ingest"], rows["event"])
-        for venue, delay in zip(rows["venue"].to_pylist(), delays.to_pylist(), strict=True):
-            found[venue].append(delay)
+    delays = pc.subtract(rows["ingest"], rows["event"])
+    for venue, delay in zip(rows["venue"].to_pylist(), delays.to_pylist(), strict=True):
+        found[venue].append(delay)
     return found
+
+
+def _since_set_back(trades: pa.Table) -> pa.Table:
+    """The trades that came after the clock was last set back: those before it may have the same times as those after.
+
+    Kafka's offsets tell the order in which they came.
+    """
+    ordered = trades.sort_by([("venue", "ascending"), ("partition", "ascending"), ("offset", "ascending")])
+    if ordered.num_rows < 2:
+        return ordered
+    venues = ordered["venue"].combine_chunks().dictionary_encode().indices.to_numpy()
+    partitions, kafka = ordered["partition"].to_numpy(), ordered["kafka"].to_numpy()
+    is_new = np.append(True, (np.diff(venues) != 0) | (np.diff(partitions) != 0))
+    places = np.arange(len(kafka))
+    begins = np.where(is_new | np.append(False, np.diff(kafka) < -SET_BACK), places, 0)
+    group = np.cumsum(is_new) - 1
+    last = np.maximum.reduceat(begins, np.flatnonzero(is_new))
+    return ordered.filter(pa.array(places >= last[group]))
