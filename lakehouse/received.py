@@ -24,7 +24,7 @@ AT_ONCE = 5_000_000
 
 #: `event`, `ingest` and `kafka` are microseconds since the epoch; `partition` and `offset` are Kafka's.
 _NUMBERS = ("event", "ingest", "kafka", "partition", "offset")
-_SCHEMA = pa.schema([("venue", pa.string()), *((name, pa.int64()) for name in _NUMBERS)])
+_SCHEMA = pa.schema([pa.field("venue", pa.string()), *(pa.field(name, pa.int64()) for name in _NUMBERS)])
 
 
 class _Times(msgspec.Struct):
@@ -57,9 +57,9 @@ def refused(settings: Settings, where: str = "TRUE") -> pa.Table:
     """The same of the trades that are in quarantine for a time in the future, replayed since or not."""
     if not DeltaTable.is_deltatable(lake.table_uri(settings, SILVER_QUARANTINE)):
         return _SCHEMA.empty_table()
-    rows = list(_refused(settings, where))
-    columns: list[tuple[object, ...]] = list(zip(*rows, strict=True)) or [()] * len(_SCHEMA)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)], _SCHEMA)
+    return pa.Table.from_pylist(
+        [dict(zip(_SCHEMA.names, row, strict=True)) for row in _refused(settings, where)], _SCHEMA
+    )
 
 
 def _refused(settings: Settings, where: str) -> Iterator[tuple[str, int, int, int, int, int]]:

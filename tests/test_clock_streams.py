@@ -77,7 +77,7 @@ def test_what_a_slow_clock_sent_to_quarantine_comes_back_after_the_fix(
     ]
     alone = received(7, begin + 20 * SECOND, 61, ahead=300)
     never = received(8, 4_070_908_800 * SECOND, 4_070_908_800 - begin // SECOND)  # 2099
-    send_at(settings, [(QUOTED_KAFKA, QUOTED), *slow, alone, never])
+    send_at(settings, [(QUOTED_KAFKA, QUOTED), *slow[:40], alone, never, *slow[40:]])
     materialize(settings)
     assert silver_ids(settings) == set()
     assert open_quarantine(settings) == {"event_in_the_future": 83}

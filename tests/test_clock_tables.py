@@ -186,7 +186,7 @@ def test_too_few_trades(host: Host) -> None:
 
 
 def test_the_message_of_the_slow_host(host: Host) -> None:
-    row = {"rule": "event_in_the_future", "detail": "", "key": b"BTC/USDT", "value_raw": QUOTED}
+    row: dict[str, Any] = {"rule": "event_in_the_future", "detail": "", "key": b"BTC/USDT", "value_raw": QUOTED}
     row |= {"kafka_topic": "crypto.trades", "kafka_partition": 0, "kafka_offset": 0, "ts_kafka": utc(QUOTED_KAFKA)}
     host.refused.append(row | {"ingest_date": utc(QUOTED_KAFKA).date()})
     assert host.explained() == [True]

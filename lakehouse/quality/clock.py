@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,8 +65,8 @@ def _delays(settings: Settings) -> dict[str, list[int]]:
     within = f"ts_kafka >= TIMESTAMP '{since.isoformat()}' AND ts_kafka <= TIMESTAMP '{(now + A_MINUTE).isoformat()}'"
     rows = _since_set_back(pa.concat_tables([received(settings, within), refused(settings, within)]))
     found: dict[str, list[int]] = defaultdict(list)
-    delays = pc.subtract(rows["ingest"], rows["event"])
-    for venue, delay in zip(rows["venue"].to_pylist(), delays.to_pylist(), strict=True):
+    columns: list[list[Any]] = [rows["venue"].to_pylist(), pc.subtract(rows["ingest"], rows["event"]).to_pylist()]
+    for venue, delay in zip(*columns, strict=True):
         found[venue].append(delay)
     return found
 

@@ -136,8 +136,9 @@ class _Trades:
 
     def __init__(self, trades: pa.Table) -> None:
         self._venues: dict[str, list[tuple[Integers, Integers]]] = {}
-        for venue in pc.unique(trades["venue"]).to_pylist():
-            of = trades.filter(pc.equal(trades["venue"], venue))
+        venues: list[Any] = pc.unique(trades["venue"]).to_pylist()
+        for venue in venues:
+            of = trades.filter(pc.equal(trades["venue"], pa.scalar(venue)))
             leads = of["lead"].to_numpy()
             orders = [(times, np.argsort(times)) for times in (of["event"].to_numpy(), of["kafka"].to_numpy())]
             self._venues[venue] = [(times[order], leads[order]) for times, order in orders]
