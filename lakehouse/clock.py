@@ -67,4 +67,4 @@ def cause(venue: str, offsets: Mapping[str, Offset]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return " and ".join(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

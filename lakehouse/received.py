@@ -6,7 +6,7 @@ Only what came straight from a socket counts: a repaired, a snapshot's or a repl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -24,7 +24,8 @@ AT_ONCE = 5_000_000
 
 #: `event`, `ingest` and `kafka` are microseconds since the epoch; `partition` and `offset` are Kafka's.
 _NUMBERS = ("event", "ingest", "kafka", "partition", "offset")
-_SCHEMA = pa.schema([pa.field("venue", pa.string()), *(pa.field(name, pa.int64()) for name in _NUMBERS)])
+_FIELDS: list[pa.Field[Any]] = [pa.field("venue", pa.string()), *(pa.field(name, pa.int64()) for name in _NUMBERS)]
+_SCHEMA = pa.schema(_FIELDS)
 
 
 class _Times(msgspec.Struct):
@@ -57,21 +58,22 @@ def refused(settings: Settings, where: str = "TRUE") -> pa.Table:
     """The same of the trades that are in quarantine for a time in the future, replayed since or not."""
     if not DeltaTable.is_deltatable(lake.table_uri(settings, SILVER_QUARANTINE)):
         return _SCHEMA.empty_table()
-    return pa.Table.from_pylist(
-        [dict(zip(_SCHEMA.names, row, strict=True)) for row in _refused(settings, where)], _SCHEMA
-    )
-
-
-def _refused(settings: Settings, where: str) -> Iterator[tuple[str, int, int, int, int, int]]:
     query = f"""
         SELECT value_raw, CAST(ts_kafka AS BIGINT) AS kafka, kafka_partition, kafka_offset
         FROM q WHERE rule = '{FUTURE_RULE}' AND ({where})
     """
-    for batch in lake.sql_batches(settings, query, q=SILVER_QUARANTINE):
-        for value, kafka, partition, offset in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            try:
-                times = _read_times(value)
-            except (msgspec.MsgspecError, UnicodeDecodeError):  # a feed event, or a trade that is written oddly
-                continue
-            if is_from_socket(times.source, times.ts_ingest, kafka):
-                yield times.venue, times.ts_event, times.ts_ingest, kafka, partition, offset
+    batches = lake.sql_batches(settings, query, q=SILVER_QUARANTINE)
+    return pa.concat_tables([_SCHEMA.empty_table(), *map(_times, batches)])
+
+
+def _times(batch: pa.RecordBatch) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    for value, kafka, partition, offset in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        try:
+            times = _read_times(value)
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # a feed event, or a trade that is written oddly
+            continue
+        if is_from_socket(times.source, times.ts_ingest, kafka):
+            row = {"venue": times.venue, "event": times.ts_event, "ingest": times.ts_ingest}
+            rows.append(row | {"kafka": kafka, "partition": partition, "offset": offset})
+    return pa.Table.from_pylist(rows, _SCHEMA)
