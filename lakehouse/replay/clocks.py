@@ -78,8 +78,8 @@ class Clocks:
         self._settings = settings
 
     @cached_property
-    def _refused(self) -> pa.Table:
-        return _with_lead(refused(self._settings))
+    def _refused(self) -> _Trades:
+        return _Trades(refused(self._settings))
 
     def explain(self, rows: pa.Table) -> Mask:
         """Which rows of silver/quarantine, all readable today, are not in the future or are so by a slow clock."""
@@ -87,12 +87,12 @@ class Clocks:
         asked = list(self._asked(rows))
         if not asked:
             return explained
-        trades = _Trades(pa.concat_tables([self._refused, _with_lead(received(self._settings, _where(asked)))]))
+        sources = (self._refused, _Trades(received(self._settings, _where(asked))))
         slots: dict[tuple[int, int], list[_Asked]] = defaultdict(list)
         for one in asked:
             slots[one.event // SLOT, one.kafka // SLOT].append(one)
         for together in slots.values():
-            views = trades.around(together[0])
+            views = _around(sources, together[0])
             for one in together:
                 explained[one.place] = self._votes(one, views).explain
         return explained
@@ -131,11 +131,17 @@ def _vote(lead: int, views: list[list[Integers]], is_among: bool) -> bool | None
     return None
 
 
+#: By event times and by Kafka's: before and after a message, the leads of each source.
+_Views = tuple[list[list[Integers]], list[list[Integers]]]
+
+
 class _Trades:
     """Live trades by venue, in the order of their event times and of Kafka's."""
 
     def __init__(self, trades: pa.Table) -> None:
         self._venues: dict[str, list[tuple[Integers, Integers]]] = {}
+        last: Any = pc.max_element_wise(trades["event"], trades["ingest"])
+        trades = trades.append_column("lead", pc.subtract(last, trades["kafka"]))
         venues: list[Any] = pc.unique(trades["venue"]).to_pylist()
         for venue in venues:
             of = trades.filter(pc.equal(trades["venue"], pa.scalar(venue)))
@@ -143,25 +149,27 @@ class _Trades:
             orders = [(times, np.argsort(times)) for times in (of["event"].to_numpy(), of["kafka"].to_numpy())]
             self._venues[venue] = [(times[order], leads[order]) for times, order in orders]
 
-    def around(self, one: _Asked) -> dict[str, list[list[Integers]]]:
-        """Venue → the sorted leads before and after the slot of a message: by event times, and by Kafka's."""
-        return {
-            venue: [
-                _sides(*sorted_by, at // SLOT * SLOT) for sorted_by, at in zip(of, (one.event, one.kafka), strict=True)
-            ]
-            for venue, of in self._venues.items()
-        }
+    def add(self, one: _Asked, found: dict[str, _Views]) -> None:
+        """Add the leads around a message, its slot included: before and after by event times, and by Kafka's."""
+        for venue, of in self._venues.items():
+            views = found.setdefault(venue, ([[], []], [[], []]))
+            for view, (times, leads), at in zip(views, of, (one.event, one.kafka), strict=True):
+                slot = at // SLOT * SLOT
+                first, begin, end, last = np.searchsorted(
+                    times, [slot - AROUND, slot, slot + SLOT, slot + SLOT + AROUND]
+                )
+                view[0].append(leads[first:end])
+                view[1].append(leads[begin:last])
 
 
-def _sides(times: Integers, leads: Integers, slot: int) -> list[Integers]:
-    """Both with the slot itself."""
-    bounds = np.searchsorted(times, [slot - AROUND, slot, slot + SLOT, slot + SLOT + AROUND])
-    return [np.sort(leads[bounds[0] : bounds[2]]), np.sort(leads[bounds[1] : bounds[3]])]
-
-
-def _with_lead(trades: pa.Table) -> pa.Table:
-    lead: Any = pc.subtract(pc.max_element_wise(trades["event"], trades["ingest"]), trades["kafka"])
-    return trades.select(["venue", "event", "kafka"]).append_column("lead", lead)
+def _around(sources: Iterable[_Trades], one: _Asked) -> dict[str, list[list[Integers]]]:
+    """Venue → the sorted leads before and after a message, by event times and by Kafka's."""
+    found: dict[str, _Views] = {}
+    for trades in sources:
+        trades.add(one, found)
+    return {
+        venue: [[np.sort(np.concatenate(side)) for side in view] for view in views] for venue, views in found.items()
+    }
 
 
 def _where(asked: Sequence[_Asked]) -> str:
