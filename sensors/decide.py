@@ -146,8 +146,8 @@ def _death(run: ObservedRun, now: float, policy: Policy) -> str:
     # A CANCELING run no longer beats by design; Dagster's own cancel timeout ends it.
     # A clock that was set makes any heartbeat look old, or from the future, until the next one: a live run has that
     # within `watch_seconds`, a dead one never.
-    watched = run.unchanged_seconds is None or run.unchanged_seconds >= policy.watch_seconds
-    if run.phase is not Phase.STARTED or abs(silent) <= policy.heartbeat_timeout_seconds or not watched:
+    may_beat = run.unchanged_seconds is not None and run.unchanged_seconds < policy.watch_seconds
+    if run.phase is not Phase.STARTED or abs(silent) <= policy.heartbeat_timeout_seconds or may_beat:
         return ""
     if silent < 0:
         return f"its last heartbeat is {-silent:.0f} s in the future and none has followed: the clock was set back"
