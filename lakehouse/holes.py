@@ -59,9 +59,12 @@ def marks(settings: Settings) -> dict[Key, Mark]:
 
 
 def open_holes(settings: Settings, older_than_seconds: float = 0.0) -> list[Hole]:
-    """The open holes that the ledger has held for so many seconds, oldest first. Empty where there is no lake yet."""
-    limit = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=older_than_seconds)
-    rows = [row for row in _rows(settings, "state = 'open'") if row["since"] <= limit]
+    """The open holes that the ledger has held for so many seconds, oldest first. Empty where there is no lake yet.
+
+    One that was opened as far in the future, before the clock was set back, counts: its true age is not known.
+    """
+    now, age = dt.datetime.now(dt.UTC), dt.timedelta(seconds=older_than_seconds)
+    rows = [row for row in _rows(settings, "state = 'open'") if abs(now - row["since"]) >= age]
     rows.sort(key=lambda row: (row["since"], row["venue"], row["symbol"], row["first_id"]))
     return [
         Hole(

@@ -36,6 +36,8 @@ class ObservedRun:
     ended_at: float | None = None
     heartbeat_at: float | None = None
     planned_stop_at: float | None = None
+    #: Seconds for which its heartbeat has been seen as it is, by a clock that nobody sets; None at the first look.
+    unchanged_seconds: float | None = None
     worker_gone: bool = False
     terminal_error: str = ""
     holes: str = ""  #: short name of the holes that it was to mend
@@ -65,6 +67,8 @@ class Policy:
 
     #: A STARTED run without a sign of life for so long is dead.
     heartbeat_timeout_seconds: float = 60.0
+    #: A live run beats within so long, however the clock was set meanwhile: three beats, of which one may be lost.
+    watch_seconds: float = 15.0
     #: First wait after a failure: a broker or a venue that restarts needs about that.
     backoff_base_seconds: float = 5.0
     #: Longest wait, so that work resumes soon after a long outage ends. Terminal errors wait this long at once.
@@ -99,6 +103,9 @@ class FailDead:
 
 Decision = Launch | Skip | FailDead
 
+#: Seconds by which a time may lie in the future because two hosts' clocks differ; beyond it, our clock was set back.
+CLOCKS_DIFFER_SECONDS = 5.0
+
 
 def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Decision:
     """Decide about the kept work `name`; `runs` are its runs, the newest first."""
@@ -112,6 +119,11 @@ def backoff(failures: int, policy: Policy) -> float:
     """Seconds to wait after so many failures in a row, at least one: doubling up to the cap."""
     # 2**63 seconds is beyond any cap; the bound keeps the power from overflowing a float.
     return min(policy.backoff_cap_seconds, policy.backoff_base_seconds * 2.0 ** min(failures - 1, 63))
+
+
+def due_after(since: float, seconds: float, now: float) -> float:
+    """When a wait that began at `since` is over: at once if that lies in the future, as the clock was set back."""
+    return since + seconds if since <= now + CLOCKS_DIFFER_SECONDS else now
 
 
 def live_or_dead(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Skip | FailDead | None:
@@ -129,12 +141,17 @@ def _death(run: ObservedRun, now: float, policy: Policy) -> str:
         return ""
     if run.worker_gone:
         return "its worker process is gone"
-    signs = [time for time in (run.started_at, run.heartbeat_at) if time is not None]
-    silent = now - max(signs) if signs else 0.0
+    sign = run.started_at if run.heartbeat_at is None else run.heartbeat_at
+    silent = 0.0 if sign is None else now - sign
     # A CANCELING run no longer beats by design; Dagster's own cancel timeout ends it.
-    if run.phase is Phase.STARTED and silent > policy.heartbeat_timeout_seconds:
-        return f"no heartbeat for {silent:.0f} s, expected one within {policy.heartbeat_timeout_seconds:.0f} s"
-    return ""
+    # A clock that was set makes any heartbeat look old, or from the future, until the next one: a live run has that
+    # within `watch_seconds`, a dead one never.
+    may_beat = run.unchanged_seconds is not None and run.unchanged_seconds < policy.watch_seconds
+    if run.phase is not Phase.STARTED or abs(silent) <= policy.heartbeat_timeout_seconds or may_beat:
+        return ""
+    if silent < 0:
+        return f"its last heartbeat is {-silent:.0f} s in the future and none has followed: the clock was set back"
+    return f"no heartbeat for {silent:.0f} s, expected one within {policy.heartbeat_timeout_seconds:.0f} s"
 
 
 def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Decision:
@@ -142,15 +159,13 @@ def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
     newest = runs[0]
     launch = Launch(f"{name}:after:{newest.run_id}")
     if newest.planned:
-        due, why = (
-            (newest.planned_stop_at or 0.0) + policy.planned_grace_seconds,
-            "it was stopped with its control room",
-        )
+        due = due_after(newest.planned_stop_at or 0.0, policy.planned_grace_seconds, now)
+        why = "it was stopped with its control room"
     elif newest.phase is Phase.FAILED and newest.terminal_error:
-        due, why = newest.ended + policy.backoff_cap_seconds, newest.terminal_error
+        due, why = due_after(newest.ended, policy.backoff_cap_seconds, now), newest.terminal_error
     elif newest.phase is Phase.FAILED:
         failures = failures_in_a_row(runs, policy)
-        due, why = newest.ended + backoff(failures, policy), f"failure {failures} in a row"
+        due, why = due_after(newest.ended, backoff(failures, policy), now), f"failure {failures} in a row"
     else:
         return Skip(
             f"{name}: run {newest.run_id[:8]} was ended by hand ({newest.phase.value}) and stays ended; "

@@ -33,11 +33,12 @@ from sensors.decide import (
     Policy,
     Skip,
     backoff,
+    due_after,
     failures_in_a_row,
     live_or_dead,
 )
-from sensors.observe import observe
-from sensors.supervisor import end_dead_run
+from sensors.observe import Beats, observe
+from sensors.supervisor import WATCHED_BEATS, end_dead_run
 
 #: Looks of a supervisor for one look here: a hole has been left for minutes, so it is no matter of seconds.
 LOOKS = 3
@@ -51,22 +52,25 @@ def decide_mend(holes: Sequence[Hole], runs: Sequence[ObservedRun], now: float, 
         return Launch(f"{REPAIR}:first")
     newest = runs[0]
     if newest.planned:
-        due, why = (newest.planned_stop_at or 0.0) + policy.planned_grace_seconds, "stopped with its control room"
+        due, why = (
+            due_after(newest.planned_stop_at or 0.0, policy.planned_grace_seconds, now),
+            "stopped with its control room",
+        )
     elif newest.phase is Phase.CANCELED:
         return Skip(
             f"run {newest.run_id[:8]} was canceled by hand, so nothing more is mended; "
             f"to resume, launch the job {REPAIR} by hand"
         )
     elif newest.phase is Phase.FAILED and newest.terminal_error:
-        due, why = newest.ended + policy.backoff_cap_seconds, newest.terminal_error
+        due, why = due_after(newest.ended, policy.backoff_cap_seconds, now), newest.terminal_error
     else:
-        due, why = _after_no_change(digest(holes), runs, policy)
+        due, why = _after_no_change(digest(holes), runs, now, policy)
     if now >= due:
         return Launch(f"{REPAIR}:after:{newest.run_id}")
     return Skip(f"{len(holes)} open holes; run {newest.run_id[:8]}: {why}; next run in {due - now:.0f} s")
 
 
-def _after_no_change(holes: str, runs: Sequence[ObservedRun], policy: Policy) -> tuple[float, str]:
+def _after_no_change(holes: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> tuple[float, str]:
     """When the next run is due after some that failed, or left the very same holes open; and why."""
     same = 0
     for run in runs:
@@ -77,7 +81,7 @@ def _after_no_change(holes: str, runs: Sequence[ObservedRun], policy: Policy) ->
     if not same and not failures:
         return 0.0, ""
     why = f"failure {failures} in a row" if failures else f"the same holes were left open {same} times in a row"
-    return runs[0].ended + backoff(max(same, failures), policy), why
+    return due_after(runs[0].ended, backoff(max(same, failures), policy), now), why
 
 
 def _look(settings: Settings, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Launch | Skip:
@@ -96,9 +100,11 @@ def mend_holes(settings: Settings) -> SensorDefinition:
     """The sensor."""
     policy = Policy(
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
+        watch_seconds=WATCHED_BEATS * settings.heartbeat_seconds,
         backoff_base_seconds=BACKOFF_SECONDS,
         backoff_cap_seconds=BACKOFF_CAP_SECONDS,
     )
+    beats = Beats()
 
     @sensor(
         name="mend_holes",
@@ -110,7 +116,7 @@ def mend_holes(settings: Settings) -> SensorDefinition:
         "nothing.",
     )
     def mend(context: SensorEvaluationContext) -> SensorResult:
-        runs, now = observe(context.instance, REPAIR), time.time()
+        runs, now = observe(context.instance, REPAIR, beats), time.time()
         # The runs first: a look at them costs less than one at the lake.
         decision = live_or_dead(REPAIR, runs, now, policy) or _look(settings, runs, now, policy)
         if isinstance(decision, Launch):

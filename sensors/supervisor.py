@@ -20,7 +20,10 @@ from dagster import (
 from jobs.kept import NAME_TAG, Kept, kept_ingests, kept_streams
 from lakehouse.settings import Settings
 from sensors.decide import FailDead, Launch, Policy, decide
-from sensors.observe import observe
+from sensors.observe import Beats, observe
+
+#: Beats without which a run that was seen before is taken for dead, if the clock says so too: one may be lost.
+WATCHED_BEATS = 3
 
 
 def supervisors(settings: Settings) -> list[SensorDefinition]:
@@ -33,8 +36,11 @@ def supervisors(settings: Settings) -> list[SensorDefinition]:
 
 def _supervisor(name: str, job: str, kept: Sequence[Kept], settings: Settings) -> SensorDefinition:
     policy = Policy(
-        heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds, backoff_cap_seconds=settings.backoff_cap_seconds
+        heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
+        watch_seconds=WATCHED_BEATS * settings.heartbeat_seconds,
+        backoff_cap_seconds=settings.backoff_cap_seconds,
     )
+    beats = Beats()
 
     @sensor(
         name=name,
@@ -48,7 +54,7 @@ def _supervisor(name: str, job: str, kept: Sequence[Kept], settings: Settings) -
         requests: list[RunRequest] = []
         reasons: list[str] = []
         for one in kept:
-            decision = decide(one.name, observe(context.instance, one.name), time.time(), policy)
+            decision = decide(one.name, observe(context.instance, one.name, beats), time.time(), policy)
             if isinstance(decision, Launch):
                 requests.append(RunRequest(decision.run_key, one.run_config, {NAME_TAG: one.name}))
             elif isinstance(decision, FailDead):

@@ -59,6 +59,7 @@ ASSET_CHECKS = {
     "silver/trades:key_unique",
     "silver/trades:prices_and_sizes_positive",
     "silver/trades:nothing_dropped",
+    "silver/trades:clock_agrees",
     "silver/trades:conserved_by_lineage",
     "silver/quarantine:quarantine_settled",
     "silver/continuity:ledger_matches",

@@ -83,6 +83,11 @@ def _line(rule: RuleReport, sent: str) -> str:
         f"{rule.noise:,} noise",
         f"{rule.bad:,} still bad",
     ]
+    if rule.alone:
+        parts.append(
+            f"{rule.alone:,} of them not by a slow clock: the other trades of that minute are not in the future "
+            "(--dismiss settles them; LAKEHOUSE_FUTURE_TOLERANCE_SECONDS takes them with their wrong time)"
+        )
     if rule.unseen:
         parts.append(f"{rule.unseen:,} not looked at")
     return ", ".join(parts)

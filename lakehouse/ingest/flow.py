@@ -7,6 +7,7 @@ anything. Gap: while two sockets overlap, a gap is announced a moment later, bec
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,9 +21,12 @@ from lakehouse.ingest.metrics import Counters, SymbolCounters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.walks import Order
 
+_log = logging.getLogger(__name__)
+
 #: Seconds that one of two overlapping sockets may lag behind the other before what it has not brought is a gap.
 OVERLAP_GRACE_SECONDS = 2.0
-#: Microseconds. An event time further ahead of our clock than this is no help in finding a trade by its time.
+#: Microseconds. An event time further ahead of our clock than this is no help in finding a trade by its time; what the
+#: clock is known to be slow by is allowed for.
 CREDIBLE_AHEAD = 60_000_000
 
 
@@ -81,6 +85,7 @@ class Flows:
         self._venue = venue
         self._sink = sink
         self._counters = counters
+        self._clock = counters.clocks.of(venue)
         self._order = order
         self._flows: dict[str, Flow] = {}
         self._lock = threading.Lock()  # of new flows and held gaps
@@ -116,6 +121,10 @@ class Flows:
             # Duplicates go on as well: the table deduplicates by id, and it must see where the same id has other
             # content.
             self._sink.trade(trade, flow.counters)
+        # A snapshot, or `last_match`, is old when it is sent.
+        if trade.source == "live" and (words := self._clock.saw(trade.ts_ingest - trade.ts_event)):
+            _log.warning("%s: %s", self._venue, words)
+            self.event("clock_skew", connection_id, detail=words)
 
     def heartbeat(self, symbol: str, last_trade_id: int, connection_id: str) -> None:
         """Take the newest id that a socket's heartbeat names."""
@@ -216,9 +225,9 @@ class Flows:
         flow.counters.missing += len(gap)
         flow.counters.open_ids = flow.continuity.open_ids
         self.event("gap_opened", connection_id, flow.symbol, gap, detail)
-        times = (_credible(ts_before), _credible(ts_after))
+        times = (self._credible(ts_before), self._credible(ts_after))
         self._order(Order(flow.symbol, flow, gap.first_id, gap.last_id, *times))
 
-
-def _credible(ts_event: int | None) -> int | None:
-    return None if ts_event is None or ts_event > time.time_ns() // 1000 + CREDIBLE_AHEAD else ts_event
+    def _credible(self, ts_event: int | None) -> int | None:
+        latest = time.time_ns() // 1000 + self._clock.ahead + CREDIBLE_AHEAD
+        return None if ts_event is None or ts_event > latest else ts_event

@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from lakehouse.errors import MissingDependencyError
+from lakehouse.ingest.skew import Clocks
 
 #: Upper bounds in seconds of event time → Kafka's acknowledgement: from a linger on localhost to a repaired minute.
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -103,6 +104,7 @@ class Counters:
     def __init__(self) -> None:
         self.venues: dict[str, VenueCounters] = {}
         self.symbols: dict[tuple[str, str], SymbolCounters] = {}
+        self.clocks = Clocks()
         self.unacknowledged: Callable[[], int] = lambda: 0  #: set by the service
         self._lock = threading.Lock()
 
@@ -157,6 +159,14 @@ class _Exporter(Collector):
         yield open_ids
         yield self._latency(symbols)
         yield from self._per_venue(venues)
+        offset = GaugeMetricFamily(
+            "clock_offset_seconds",
+            "Event time to receipt by this machine's clock, the median of live trades; negative if the clock is slow.",
+            labels=("venue",),
+        )
+        for name, one_offset in self._counters.clocks.offsets().items():
+            offset.add_metric((name,), one_offset.seconds)
+        yield offset
         yield GaugeMetricFamily(
             "unacknowledged", "Messages produced and not yet acknowledged.", value=self._counters.unacknowledged()
         )

@@ -15,6 +15,7 @@ from typing import Any
 from lakehouse.lake import active_tables, append_rows, open_table
 from lakehouse.ledger import failed_checks, standalone_run_id
 from lakehouse.quality import bronze, silver
+from lakehouse.quality.clock import clock_agrees
 from lakehouse.quality.conservation import conserved_by_lineage, nothing_dropped, trades_conserved
 from lakehouse.quality.continuity import ledger_matches, no_old_holes
 from lakehouse.quality.derived import follows_bars
@@ -70,6 +71,13 @@ CHECKS: tuple[Check, ...] = (
         description="Every Kafka message of Bronze is in one of Silver's tables or proved a duplicate, by the tables.",
         blocking=False,
         evaluate=conserved_by_lineage,
+    ),
+    Check(
+        name="clock_agrees",
+        table_path=SILVER_TRADES.path,
+        description="Live trades are received neither before they happen nor long after: this machine's clock is set.",
+        blocking=False,
+        evaluate=clock_agrees,
     ),
     Check(
         name="quarantine_settled",

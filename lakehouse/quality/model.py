@@ -107,7 +107,7 @@ def recent_since(settings: Settings, table: DeltaTable, at_most: datetime) -> da
 
     `at_most` bounds the newest row's time, should a producer's clock be ahead.
     """
-    return min(_newest(table, "ts_kafka") or at_most, at_most) - recent_span(settings)
+    return min(newest(table, "ts_kafka") or at_most, at_most) - recent_span(settings)
 
 
 def where_bars(settings: Settings, look: Look, *tables: DeltaTable) -> str:
@@ -119,13 +119,13 @@ def where_bars(settings: Settings, look: Look, *tables: DeltaTable) -> str:
     if look is not Look.LATELY:
         return days
     now = datetime.now(UTC)
-    since = min(max(_newest(table, "updated_at") or now for table in tables), now) - recent_span(settings)
+    since = min(max(newest(table, "updated_at") or now for table in tables), now) - recent_span(settings)
     query = f"SELECT min(bar_start) AS first FROM t WHERE {days} AND updated_at >= TIMESTAMP '{since.isoformat()}'"
     first = [at for table in tables if (at := sql(settings, query, t=table)["first"][0].as_py()) is not None]
     return f"{days} AND bar_start >= TIMESTAMP '{min(first).isoformat()}'" if first else "FALSE"
 
 
-def _newest(table: DeltaTable, column: str) -> datetime | None:
+def newest(table: DeltaTable, column: str) -> datetime | None:
     """The greatest time in a column, by the statistics in the table's log."""
     files = pa.table(table.get_add_actions(flatten=True))
     name = f"max.{column}"

@@ -1,12 +1,14 @@
 """What today's rules say of quarantined messages.
 
 The judges are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for what ingest
-could not read. A message is judged by the time at which Kafka got it, not by the time of the replay: a trade "of the
-future" becomes no better by waiting until its time has come.
+could not read. A message is judged as Silver will judge it when it comes again: by the time at which Kafka gets it
+then, which is now. A trade "of the future" whose time has come since is taken only if `clocks` finds that this
+machine's clock was slow; one with a wrong time of the venue's becomes no better by waiting.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +20,7 @@ from lakehouse.errors import SettingError
 from lakehouse.exchanges.model import Rejected, Trade, encode
 from lakehouse.exchanges.parts import parse_again
 from lakehouse.exchanges.registry import venue as find_venue
+from lakehouse.replay.clocks import Clocks
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,13 +61,19 @@ class Verdict:
     outcome: Outcome
     produce: tuple[Produced, ...] = ()
     trades: int = 0
+    is_alone: bool = False  #: bad, because the venue's other trades of that minute have no time in the future
 
 
-BAD, NOISE = Verdict("bad"), Verdict("noise")
+BAD, NOISE, ALONE = Verdict("bad"), Verdict("noise"), Verdict("bad", is_alone=True)
 
 
-def judge(rows: pa.Table, settings: Settings, session: Callable[[], SparkSession]) -> list[Verdict]:
-    """A verdict for each row of silver/quarantine, in their order. `session` is asked only where Spark is needed."""
+def judge(
+    rows: pa.Table, settings: Settings, session: Callable[[], SparkSession], clocks: Clocks | None = None
+) -> list[Verdict]:
+    """A verdict for each row of silver/quarantine, in their order. `session` is asked only where Spark is needed.
+
+    `clocks` is kept by whoever judges many rows, call by call.
+    """
     verdicts = [BAD] * rows.num_rows
     messages = []
     for number, row in enumerate(rows.select(["rule", "key", "value_raw"]).to_pylist()):
@@ -74,7 +83,8 @@ def judge(rows: pa.Table, settings: Settings, session: Callable[[], SparkSession
             messages.append(number)
     if messages:
         chosen = rows.take(pa.array(messages, pa.int64()))
-        for number, verdict in zip(messages, _judge_messages(chosen, settings, session()), strict=True):
+        judged = _judge_messages(chosen, settings, session(), clocks or Clocks(settings))
+        for number, verdict in zip(messages, judged, strict=True):
             verdicts[number] = verdict
     return verdicts
 
@@ -99,16 +109,24 @@ def judge_rejected(value: bytes | None, settings: Settings) -> Verdict:
     return Verdict("sent", tuple(produce), len(trades))
 
 
-def _judge_messages(rows: pa.Table, settings: Settings, spark: SparkSession) -> list[Verdict]:
+def _judge_messages(rows: pa.Table, settings: Settings, spark: SparkSession, clocks: Clocks) -> list[Verdict]:
     """The verdicts on messages of the trades and the feed events topic; a good one is produced as it was."""
     from lakehouse.streams.session import frame_of
     from lakehouse.transforms.parse import parse_messages
 
     messages = rows.select(list(_AS_MESSAGES)).rename_columns(list(_AS_MESSAGES.values()))
+    now = pa.repeat(pa.scalar(dt.datetime.now(dt.UTC), messages.schema.field("ts_kafka").type), rows.num_rows)
+    messages = messages.set_column(messages.column_names.index("ts_kafka"), "ts_kafka", now)
     numbered = messages.append_column("number", pa.array(range(rows.num_rows), pa.int64()))
     parsed = parse_messages(frame_of(spark, numbered), settings)
     kinds: dict[int, str] = {row["number"]: row["kind"] for row in parsed.select("number", "kind").collect()}
-    return [_again(row, kinds[number], settings) for number, row in enumerate(rows.to_pylist())]
+    good = [number for number, kind in kinds.items() if kind != "quarantine"]
+    explained = clocks.explain(rows.take(pa.array(good, pa.int64())))
+    alone = {number for number, is_explained in zip(good, explained, strict=True) if not is_explained}
+    return [
+        ALONE if number in alone else _again(row, kinds[number], settings)
+        for number, row in enumerate(rows.to_pylist())
+    ]
 
 
 def _again(row: dict[str, Any], kind: str, settings: Settings) -> Verdict:

@@ -21,6 +21,7 @@ from lakehouse.broker.topics import ensure_topics, wait_until_ready
 from lakehouse.errors import RetriableError
 from lakehouse.ingest.producer import KafkaSink, MessageTooLargeError
 from lakehouse.quarantine import open_messages, open_quarantine, require_rule
+from lakehouse.replay.clocks import Clocks
 from lakehouse.replay.judge import BAD, Verdict, judge
 from lakehouse.replay.settled import record
 from lakehouse.settings import Settings
@@ -43,6 +44,7 @@ class RuleReport:
     noise: int = 0
     bad: int = 0
     trades: int = 0  #: produced for those sent
+    alone: int = 0  #: of the bad: with a time in the future that the venue's other trades of that minute do not have
 
     @property
     def settled(self) -> int:
@@ -74,6 +76,7 @@ class ReplayReport:
         report = self.rules.setdefault(rule, RuleReport(rule, 0))
         setattr(report, verdict.outcome, getattr(report, verdict.outcome) + 1)
         report.trades += verdict.trades
+        report.alone += verdict.is_alone
 
 
 def replay(
@@ -101,9 +104,10 @@ def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Ou
     for name, count in open_quarantine(settings).items():
         if rule in (None, name):
             report.rules[name] = RuleReport(name, count)
+    clocks = Clocks(settings)
     for rows in open_messages(settings, rule, () if rule else LEFT_ALONE):
         settled: list[tuple[int, Verdict]] = []
-        for number, verdict in enumerate(judge(rows, settings, lambda: build_session(settings, bulk=True))):
+        for number, verdict in enumerate(judge(rows, settings, lambda: build_session(settings, bulk=True), clocks)):
             if limit is not None and report.settled >= limit:
                 break
             taken = verdict if outbox is None or outbox.takes(verdict) else BAD

@@ -171,6 +171,15 @@ _ALL = (
         shares=(0.2, 1.0),
         parameters={"ids": Parameter(3.0, 1.0, 1e6), "every": Parameter(1.0, 0.0, 3600.0)},
     ),
+    # The venue's clock is `ahead` seconds of ours, or behind: its trades, recorded as sent, have its times. Only the
+    # difference shows, so it stands for a clock of ours that is slow, or fast, too. When it ends, the venue's time
+    # stands still until ours has come to it. Not drawn: what is in quarantine comes back only by a replay.
+    Kind(
+        "venue_clock",
+        unit="frames",
+        scheduled=False,
+        parameters={"ahead": Parameter(61.0, -3600.0, 3600.0)},
+    ),
     # REST has the newest `trades` trades and no older ones.
     Kind(
         "retention",

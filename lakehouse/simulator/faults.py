@@ -119,6 +119,9 @@ class Faults(Protocol):
     def skipped_ids(self, venue: str, symbol: str) -> int:
         """How many trade ids to leave unused before the trades that are now made: a hole that no repair can fill."""
 
+    def clock_ahead(self, venue: str) -> int:
+        """Microseconds by which a venue's clock is ahead of ours; negative if it is behind."""
+
     def view(self, venue: str, symbol: str) -> View:
         """What REST shows of a market in the call that is being answered."""
 
@@ -164,6 +167,10 @@ class NoFaults:
 
     def skipped_ids(self, venue: str, symbol: str) -> int:  # noqa: ARG002
         """None."""
+        return 0
+
+    def clock_ahead(self, venue: str) -> int:  # noqa: ARG002
+        """Not at all."""
         return 0
 
     def view(self, venue: str, symbol: str) -> View:  # noqa: ARG002

@@ -171,7 +171,7 @@ class Hub:
             self._made.popleft()
 
     def _trade(self, key: tuple[str, str], market: Market, elapsed: float) -> int:
-        time_us = time.time_ns() // 1000
+        time_us = time.time_ns() // 1000 + (self.faults.clock_ahead(key[0]) if self.faults.active else 0)
         try:
             skip = partial(self.faults.skipped_ids, *key) if self.faults.active else None
             rows = market.make(elapsed, time_us, skip)

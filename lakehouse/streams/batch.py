@@ -10,9 +10,11 @@ import datetime as dt
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lakehouse import lake
+from lakehouse.ledger import newest_batches
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import OPS_BATCHES, Table
@@ -130,10 +132,18 @@ class BatchContext:
         """Run one batch: 1 the tables, 2 the row in ops/batches, 3 the listener; Spark commits after that."""
         started = dt.datetime.now(dt.UTC)
         result = body()
-        committed = dt.datetime.now(dt.UTC)
+        # Later than the batches that it follows, whatever the clock says: the newest row is found by its time.
+        committed = max(dt.datetime.now(dt.UTC), self._committed[0] + dt.timedelta(microseconds=1))
         row = ledger_row(self.query, self.generation, batch_id, self.run_id, (started, committed), result)
         lake.append_rows(self.settings, OPS_BATCHES, [row], (f"lakehouse/ops/{self.query}/{self.generation}", batch_id))
+        self._committed[0] = committed
         self.listener(BatchReport(self.query, batch_id, committed, result))
+
+    @cached_property
+    def _committed(self) -> list[dt.datetime]:
+        """When this query's newest batch was committed: one value, which moves on."""
+        newest = newest_batches(self.settings).get(self.query)
+        return [newest.committed_at if newest else dt.datetime.min.replace(tzinfo=dt.UTC)]
 
 
 def ledger_row(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812
 
+from lakehouse.received import FUTURE_RULE
 from lakehouse.settings import Settings
 from lakehouse.tables import DECIMAL, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES
 
@@ -278,9 +279,9 @@ def _trade_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
             _found("ts_ingest", "microseconds since the epoch"),
         ),
         (
-            "event_in_the_future",
+            FUTURE_RULE,
             (_micros("ts_event") <= _latest(settings)) & (_micros("ts_ingest") <= _latest(settings)),
-            _found("ts_event", f"it and ts_ingest at most {settings.future_tolerance_seconds} s after Kafka's time"),
+            _in_the_future(settings, F.greatest(_micros("ts_event"), _micros("ts_ingest")), "it and ts_ingest "),
         ),
     ]
 
@@ -291,9 +292,9 @@ def _event_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
         _venue_rule(),
         ("bad_event_time", _micros("ts_event") >= EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
         (
-            "event_in_the_future",
+            FUTURE_RULE,
             _micros("ts_event") <= _latest(settings),
-            _found("ts_event", f"at most {settings.future_tolerance_seconds} s after Kafka's time"),
+            _in_the_future(settings, _micros("ts_event"), ""),
         ),
         *(
             (
@@ -308,6 +309,18 @@ def _event_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
 
 def _venue_rule() -> tuple[str, Column, Column]:
     return ("bad_venue", _has_form("venue"), _found("venue", "a lower-case name"))
+
+
+def _in_the_future(settings: Settings, last: Column, what: str) -> Column:
+    """The detail of FUTURE_RULE: by how much, and the two things that can be wrong."""
+    seconds = F.format_number((last - F.unix_micros(F.col("ts_kafka"))) / 1_000_000, 1)
+    expected = f"{what}at most {settings.future_tolerance_seconds} s after Kafka's time"
+    return F.concat(
+        _found("ts_event", expected),
+        F.lit(", found "),
+        seconds,
+        F.lit(" s: a wrong time of the venue's, or the clock of the machine that ingests is slow (check clock_agrees)"),
+    )
 
 
 def _latest(settings: Settings) -> Column:

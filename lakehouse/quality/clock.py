@@ -1,0 +1,89 @@
+"""The check of this machine's clock: when trades happened and when they were received, in Silver and in quarantine.
+
+A clock that is slower than the tolerance sends every trade into quarantine, so both tables are looked at. It is about
+now: however much is asked for, what counts are the last minutes that were received.
+Gap: of a market so quiet that fewer than ten trades come in those minutes nothing can be said.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.clock import Offset, cause, offset_of
+from lakehouse.lake import open_table
+from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict, newest, recent_span
+from lakehouse.received import received, refused
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
+
+#: By so much a broker's clock may be ahead of ours.
+A_MINUTE = timedelta(minutes=1)
+#: Microseconds by which Kafka's time goes back from one message to the next if a clock was set; NTP slews less.
+SET_BACK = 1_000_000
+
+
+@always_a_verdict
+def clock_agrees(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (always the last minutes)
+    """The times of live trades and this machine's clock agree, by venue."""
+    delays = _delays(settings)
+    offsets = {venue: offset for venue in sorted(delays) if (offset := offset_of(delays[venue])) is not None}
+    trades = sum(map(len, delays.values()))
+    figures: dict[str, Figure] = {"trades": trades, "venues": len(offsets)}
+    figures |= {f"offset_seconds_{venue}": round(offset.seconds, 3) for venue, offset in offsets.items()}
+    off = [venue for venue, offset in offsets.items() if offset.is_off]
+    if off:
+        return CheckResult(False, f"{'; '.join(_causes(off, offsets))}.", figures)
+    said = ", ".join(f"{venue} {offset.seconds:.1f} s" for venue, offset in offsets.items()) or "too few for a word"
+    return CheckResult(
+        True, f"From event to receipt of {trades:,} live trades of the last minutes, median: {said}.", figures
+    )
+
+
+def _causes(off: list[str], offsets: dict[str, Offset]) -> list[str]:
+    """One sentence for venues that show the same clock."""
+    said: list[str] = []
+    told: list[Offset] = []
+    for venue in off:
+        if not any(offsets[venue].is_like(one) for one in told):
+            told.append(offsets[venue])
+            said.append(cause(venue, offsets))
+    return said
+
+
+def _delays(settings: Settings) -> dict[str, list[int]]:
+    """Venue → received minus happened, in microseconds, of the live trades of the last minutes."""
+    now = datetime.now(UTC)
+    tables = (open_table(settings, SILVER_TRADES), open_table(settings, SILVER_QUARANTINE))
+    known = [at for table in tables if (at := newest(table, "ts_kafka")) is not None]
+    since = min(max(known, default=now), now) - recent_span(settings)
+    within = f"ts_kafka >= TIMESTAMP '{since.isoformat()}' AND ts_kafka <= TIMESTAMP '{(now + A_MINUTE).isoformat()}'"
+    rows = _since_set_back(pa.concat_tables([received(settings, within), refused(settings, within)]))
+    found: dict[str, list[int]] = defaultdict(list)
+    columns: list[list[Any]] = [rows["venue"].to_pylist(), pc.subtract(rows["ingest"], rows["event"]).to_pylist()]
+    for venue, delay in zip(*columns, strict=True):
+        found[venue].append(delay)
+    return found
+
+
+def _since_set_back(trades: pa.Table) -> pa.Table:
+    """The trades that came after the clock was last set back: those before it may have the same times as those after.
+
+    Kafka's offsets tell the order in which they came.
+    """
+    ordered = trades.sort_by([("venue", "ascending"), ("partition", "ascending"), ("offset", "ascending")])
+    if ordered.num_rows < 2:
+        return ordered
+    venues = ordered["venue"].combine_chunks().dictionary_encode().indices.to_numpy()
+    partitions, kafka = ordered["partition"].to_numpy(), ordered["kafka"].to_numpy()
+    is_new = np.append(True, (np.diff(venues) != 0) | (np.diff(partitions) != 0))
+    places = np.arange(len(kafka))
+    begins = np.where(is_new | np.append(False, np.diff(kafka) < -SET_BACK), places, 0)
+    group = np.cumsum(is_new) - 1
+    last = np.maximum.reduceat(begins, np.flatnonzero(is_new))
+    return ordered.filter(pa.array(places >= last[group]))

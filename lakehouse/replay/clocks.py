@@ -1,0 +1,195 @@
+"""Whether a message has a time in the future because this machine's clock was slow, by the trades around it.
+
+A slow clock puts every trade as far into the future as every other, of whichever venue; a wrong time of the venue's
+stands alone among trades whose times are right. So a message is explained by the clock if most of its venue's live
+trades of the minute before or after it are as far ahead, and the other venues' do not say otherwise. What is "around" a
+trade goes by its event time first, which no step of our clock moves, and by Kafka's time if nobody is near that.
+A message of which nothing is near is explained: nothing speaks against it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.received import FUTURE_RULE, is_from_socket, received, refused
+from lakehouse.settings import Settings
+from lakehouse.transforms.columns import Integers, Mask
+
+SECOND = 1_000_000
+#: Microseconds before and after a message that count as around it: long enough for a quiet market to have a word.
+AROUND = 60 * SECOND
+#: Microseconds within which messages are looked at together.
+SLOT = 10 * SECOND
+#: Microseconds that trades with the same clock may differ at least: what one comes later than the other.
+LEAST_SLACK = 5 * SECOND
+#: Stretches of time that are asked for in one query at most; beyond that they are made wider.
+MOST_STRETCHES = 50
+
+
+class _Message(msgspec.Struct):
+    venue: str
+    ts_event: int
+    ts_ingest: int = 0  #: a feed event has none
+    source: str = ""
+
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_read = msgspec.json.Decoder(_Message, strict=False).decode
+
+
+class _Asked(NamedTuple):
+    """A message with a time in the future. `lead` is how far, in microseconds: the later of its times − Kafka's."""
+
+    place: int
+    venue: str
+    event: int
+    kafka: int
+    lead: int
+    is_among: bool  #: it is one of the trades that are looked at
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """What a venue's trades say of a message: that the clock explains it, that it does not, or nothing (None)."""
+
+    own: bool | None
+    others: Sequence[bool]
+
+    @property
+    def explain(self) -> bool:
+        against = self.others.count(False) + (self.own is False)
+        return self.own is not False and (not against or against < self.others.count(True) + (self.own is True))
+
+
+class Clocks:
+    """The evidence of one lake. Keep it for a whole replay: what is in quarantine is read once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _refused(self) -> _Trades:
+        return _Trades(refused(self._settings))
+
+    def explain(self, rows: pa.Table) -> Mask:
+        """Which rows of silver/quarantine, all readable today, are not in the future or are so by a slow clock."""
+        explained = np.ones(rows.num_rows, np.bool_)
+        asked = list(self._asked(rows))
+        if not asked:
+            return explained
+        sources = (self._refused, _Trades(received(self._settings, _where(asked))))
+        slots: dict[tuple[int, int], list[_Asked]] = defaultdict(list)
+        for one in asked:
+            slots[one.event // SLOT, one.kafka // SLOT].append(one)
+        for together in slots.values():
+            views = _around(sources, together[0])
+            for one in together:
+                explained[one.place] = self._votes(one, views).explain
+        return explained
+
+    def _asked(self, rows: pa.Table) -> Iterable[_Asked]:
+        tolerance = self._settings.future_tolerance_seconds * SECOND
+        columns = (rows["rule"], rows["value_raw"], pc.cast(rows["ts_kafka"], pa.int64()))
+        for place, (rule, value, at) in enumerate(zip(*(one.to_pylist() for one in columns), strict=True)):
+            message = _read(value)
+            lead = max(message.ts_event, message.ts_ingest) - at
+            if lead > tolerance:
+                is_among = rule == FUTURE_RULE and is_from_socket(message.source, message.ts_ingest, at)
+                yield _Asked(place, message.venue, message.ts_event, at, lead, is_among)
+
+    def _votes(self, one: _Asked, views: dict[str, list[list[Integers]]]) -> _Votes:
+        slack = min(one.lead // 2, max(self._settings.future_tolerance_seconds * SECOND // 2, LEAST_SLACK))
+        votes = {venue: _vote(one.lead - slack, of, one.is_among and venue == one.venue) for venue, of in views.items()}
+        own = votes.pop(one.venue, None)
+        return _Votes(own, [vote for vote in votes.values() if vote is not None])
+
+
+def _vote(lead: int, views: list[list[Integers]], is_among: bool) -> bool | None:
+    """Whether most trades have such a lead, in the first view in which there are any besides the message itself.
+
+    A view has the sorted leads before and after the message; one of the two is enough, as a clock may be set between.
+    """
+    for view in views:
+        said = []
+        for leads in view:
+            others = len(leads) - is_among
+            if others > 0:
+                like = len(leads) - int(np.searchsorted(leads, lead)) - is_among
+                said.append(2 * like > others)
+        if said:
+            return any(said)
+    return None
+
+
+#: By event times and by Kafka's: before and after a message, the leads of each source.
+_Views = tuple[list[list[Integers]], list[list[Integers]]]
+
+
+class _Trades:
+    """Live trades by venue, in the order of their event times and of Kafka's."""
+
+    def __init__(self, trades: pa.Table) -> None:
+        self._venues: dict[str, list[tuple[Integers, Integers]]] = {}
+        last: Any = pc.max_element_wise(trades["event"], trades["ingest"])
+        trades = trades.append_column("lead", pc.subtract(last, trades["kafka"]))
+        venues: list[Any] = pc.unique(trades["venue"]).to_pylist()
+        for venue in venues:
+            of = trades.filter(pc.equal(trades["venue"], pa.scalar(venue)))
+            leads = of["lead"].to_numpy()
+            orders = [(times, np.argsort(times)) for times in (of["event"].to_numpy(), of["kafka"].to_numpy())]
+            self._venues[venue] = [(times[order], leads[order]) for times, order in orders]
+
+    def add(self, one: _Asked, found: dict[str, _Views]) -> None:
+        """Add the leads around a message, its slot included: before and after by event times, and by Kafka's."""
+        for venue, of in self._venues.items():
+            views = found.setdefault(venue, ([[], []], [[], []]))
+            for view, (times, leads), at in zip(views, of, (one.event, one.kafka), strict=True):
+                slot = at // SLOT * SLOT
+                first, begin, end, last = np.searchsorted(
+                    times, [slot - AROUND, slot, slot + SLOT, slot + SLOT + AROUND]
+                )
+                view[0].append(leads[first:end])
+                view[1].append(leads[begin:last])
+
+
+def _around(sources: Iterable[_Trades], one: _Asked) -> dict[str, list[list[Integers]]]:
+    """Venue → the sorted leads before and after a message, by event times and by Kafka's."""
+    found: dict[str, _Views] = {}
+    for trades in sources:
+        trades.add(one, found)
+    return {
+        venue: [[np.sort(np.concatenate(side)) for side in view] for view in views] for venue, views in found.items()
+    }
+
+
+def _where(asked: Sequence[_Asked]) -> str:
+    """The SQL condition of what is around the messages, in either time."""
+    spans = {name: _stretches([getattr(one, name) for one in asked]) for name in ("event", "kafka")}
+    return " OR ".join(
+        f"ts_{name} BETWEEN {_literal(first)} AND {_literal(last)}" for name, of in spans.items() for first, last in of
+    )
+
+
+def _stretches(times: Sequence[int], around: int = AROUND + SLOT) -> list[tuple[int, int]]:
+    """First and last of few stretches that hold all times and what is around them."""
+    found: list[tuple[int, int]] = []
+    for at in sorted(times):
+        if found and at - around <= found[-1][1]:
+            found[-1] = found[-1][0], at + around
+        else:
+            found.append((at - around, at + around))
+    return found if len(found) <= MOST_STRETCHES else _stretches(times, 10 * around)
+
+
+def _literal(micros: int) -> str:
+    return f"TIMESTAMP '{(_EPOCH + dt.timedelta(microseconds=micros)).isoformat()}'"
