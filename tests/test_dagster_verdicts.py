@@ -24,6 +24,7 @@ from dagster import (
     job,
     op,
 )
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from deltalake import write_deltalake
@@ -38,7 +39,7 @@ from jobs import catch_up, rebuild_gold
 from jobs.reporting import Reporter
 from lakehouse.lake import append_rows, sql, table_uri
 from lakehouse.quality.checks import CheckResult
-from lakehouse.settings import Settings
+from lakehouse.settings import Settings, load_settings
 from lakehouse.streams.progress import LayerCounter, TableProgress, layer_progress
 from lakehouse.tables import GOLD_BARS_1M, OPS_CHECKS, SILVER_QUARANTINE, SILVER_TRADES
 from tests.rows import empty_lake, trade_row
@@ -318,11 +319,13 @@ def test_nothing_is_told_where_nothing_happens(instance: DagsterInstance, lake: 
 
 
 def test_the_windows_of_freshness_are_several_reports() -> None:
-    seconds = Settings().report_seconds
-    assert (seconds, Settings().check_seconds) == (300.0, 60.0)
+    settings = load_settings()
+    assert (settings.report_seconds, settings.check_seconds) == (300.0, 60.0)
+    report = dt.timedelta(seconds=settings.report_seconds)
+    assert isinstance(FRESHNESS, TimeWindowFreshnessPolicy)
     assert FRESHNESS.warn_window is not None
-    assert FRESHNESS.warn_window.to_timedelta() >= 3 * dt.timedelta(seconds=seconds)
-    assert FRESHNESS.fail_window.to_timedelta() >= 6 * dt.timedelta(seconds=seconds)
+    assert FRESHNESS.warn_window.to_timedelta() >= 3 * report
+    assert FRESHNESS.fail_window.to_timedelta() >= 6 * report
 
 
 # ------------------------------------------------------------------------------------------------ bounded runs
