@@ -23,9 +23,12 @@ from dagster import (
 
 from assets.failures import one_line_failures
 from assets.lineage import table_key
+from assets.verdicts import Materialized, latest_materializations
 from lakehouse.quality.checks import Check, CheckResult, checks_of_lake, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import BY_PATH
+
+Verdict = AssetCheckResult | AssetCheckEvaluation
 
 
 def check_key(check: Check) -> AssetCheckKey:
@@ -49,8 +52,13 @@ def all_checks(settings: Settings) -> list[AssetChecksDefinition]:
     return [_layer_checks(settings, layer) for layer in layers if checks_of(settings, (layer,))]
 
 
-def check_evaluation(check: Check, result: CheckResult, note: str = "") -> AssetCheckEvaluation:
-    """A verdict as an event, for a run whose job does not contain the check. `note` goes behind its sentence."""
+def check_evaluation(
+    check: Check, result: CheckResult, about: Materialized | None, note: str = "", partition: str | None = None
+) -> AssetCheckEvaluation:
+    """A verdict as an event, for whoever does not run the check's own definition.
+
+    `about` is the materialization that it judges, `note` goes behind its sentence.
+    """
     return AssetCheckEvaluation(
         asset_key=table_key(check.table_path),
         check_name=check.name,
@@ -59,6 +67,8 @@ def check_evaluation(check: Check, result: CheckResult, note: str = "") -> Asset
         description=f"{result.detail}{note}",
         metadata=dict(result.figures),
         blocking=check.blocking,
+        target_materialization_data=about,
+        partition=partition,
     )
 
 
@@ -70,15 +80,32 @@ def _layer_checks(settings: Settings, layer: str) -> AssetChecksDefinition:
     ]
 
     @multi_asset_check(name=f"{layer}_checks", specs=specs, can_subset=True)
-    def evaluate_checks(
-        context: AssetCheckExecutionContext, settings: ResourceParam[Settings]
-    ) -> Iterator[AssetCheckResult]:
+    def evaluate_checks(context: AssetCheckExecutionContext, settings: ResourceParam[Settings]) -> Iterator[Verdict]:
         selected = [check for key, check in checks.items() if key in context.selected_asset_check_keys]
         with one_line_failures():
-            for check, result in run_checks(settings, selected, run_id=context.run.run_id):
+            results = run_checks(settings, selected, run_id=context.run.run_id)
+        days = context.run.partitions_subset
+        if days is None:
+            for check, result in results:
                 yield _asset_check_result(check, result)
+        else:
+            yield from _day_by_day(context, results, list(days.get_partition_keys()))
 
     return evaluate_checks
+
+
+def _day_by_day(
+    context: AssetCheckExecutionContext, results: list[tuple[Check, CheckResult]], days: list[str]
+) -> Iterator[AssetCheckEvaluation]:
+    """The verdicts of a run over days of Gold.
+
+    Dagster plans each check once for each of the run's days, though the checks have no partitions, and would show what
+    is not evaluated for its day as skipped. A verdict is about the whole table, so it holds for each of them.
+    """
+    latest = latest_materializations(context.instance, {table_key(check.table_path) for check, _ in results})
+    for check, result in results:
+        for day in days:
+            yield check_evaluation(check, result, latest.get(table_key(check.table_path)), partition=day)
 
 
 def _asset_check_result(check: Check, result: CheckResult) -> AssetCheckResult:

@@ -26,7 +26,9 @@ from dagster import (
 from assets.checks import check_evaluation, checks_of
 from assets.config import CatchUpConfig
 from assets.failures import one_line_failures
+from assets.lineage import table_key
 from assets.metadata import ledger_materialization, materializations
+from assets.verdicts import latest_materializations
 from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES, OPS_CHECKS, Layer
@@ -58,8 +60,11 @@ def _layer_op(layer: Layer, first: bool = False) -> OpDefinition:
 def _evaluate_checks(context: OpExecutionContext, settings: Settings, layers: tuple[str, ...]) -> None:
     """Record the verdicts. Raises Failure where a blocking check fails: what is computed from it would be wrong."""
     failed: list[str] = []
-    for check, result in run_checks(settings, checks_of(settings, layers), run_id=context.run_id):
-        context.log_event(check_evaluation(check, result))  # type: ignore[arg-type]  # handled, the annotation lacks it
+    results = run_checks(settings, checks_of(settings, layers), run_id=context.run_id)
+    latest = latest_materializations(context.instance, {table_key(check.table_path) for check, _ in results})
+    for check, result in results:
+        evaluation = check_evaluation(check, result, latest.get(table_key(check.table_path)))
+        context.log_event(evaluation)  # type: ignore[arg-type]  # handled, the annotation lacks it
         if check.blocking and not result.passed:
             failed.append(f"{check.name} of {check.table_path}: {result.detail}")
     if failed:

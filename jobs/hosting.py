@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagster import AssetCheckEvaluation, AssetMaterialization, OpExecutionContext
+from dagster import AssetMaterialization, OpExecutionContext
 
 from assets.failures import one_line_failures
 from jobs.lease import Lease
@@ -27,11 +27,11 @@ def hosting(context: OpExecutionContext, settings: Settings, name: str) -> Itera
             raise
 
 
-def log_event(context: OpExecutionContext, event: AssetMaterialization | AssetCheckEvaluation) -> None:
+def log_event(context: OpExecutionContext, event: AssetMaterialization) -> None:
     """Record an event, visible at once, without keeping it in memory.
 
     Dagster records it when it is logged and holds it until the op ends, which is days away: some 80 MB a day.
     """
-    context.log_event(event)  # type: ignore[arg-type]  # check evaluations are handled, the annotation lacks them
+    context.log_event(event)
     for _ in context.consume_events():
         pass

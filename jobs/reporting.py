@@ -1,7 +1,12 @@
-"""What a running stream tells Dagster: materializations of the tables that changed, then the verdicts of the checks.
+"""What a running stream tells Dagster: materializations of the tables that changed, with the verdicts of the checks.
 
-Each table once per `settings.report_seconds`, because Dagster keeps every event. The verdicts come right after the
-materializations: a materialization without them would show its checks as not evaluated.
+It evaluates its checks every `settings.check_seconds`; each evaluation stands in ops/checks. Dagster keeps every event
+for ever, so a report, which is one materialization of each table with all its verdicts, comes every
+`settings.report_seconds`, and at once if a verdict that the UI shows is not the newest: it has changed, or somebody
+else has materialized the table since.
+
+Materializations are the run's events, as `eager()` would not see others. Verdicts belong to no run: of a run's own,
+Dagster keeps only the last, under the run's first, so that later runs' verdicts would hide those of a stream.
 """
 
 from __future__ import annotations
@@ -10,22 +15,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dagster import OpExecutionContext
+from dagster import AssetKey, OpExecutionContext
 
-from assets.checks import check_evaluation, checks_of
+from assets.checks import check_evaluation, check_key, checks_of
+from assets.lineage import table_key
 from assets.metadata import ledger_materialization, materializations
 from assets.specs import ALWAYS_GROWING
+from assets.verdicts import Materialized, latest_materializations, shown_verdict
 from jobs.hosting import log_event
 from lakehouse.lake import open_table
-from lakehouse.quality.checks import run_checks
+from lakehouse.quality.checks import Check, CheckResult, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS, Table
 
 if TYPE_CHECKING:
     from lakehouse.streams.progress import TableProgress
 
+Verdicts = list[tuple[Check, CheckResult]]
+
 #: Until trades have come through to the last table, a stream looks this often (seconds), so that a start shows soon;
-#: for one report interval at most.
+#: for one interval of looks at most.
 FIRST_REPORT_SECONDS = 5.0
 
 #: A file is older than the commit that brings it, by so many seconds at most. A day of Gold that was written in this
@@ -34,7 +43,7 @@ COMMIT_SECONDS = 60.0
 
 
 class Reporter:
-    """Reports for one run. Remembers which version of each table it has reported."""
+    """Looks and reports for one run. Remembers which version of each table it has reported."""
 
     def __init__(self, context: OpExecutionContext, settings: Settings, layers: Sequence[str]) -> None:
         self._context = context
@@ -44,31 +53,37 @@ class Reporter:
         self._reported: dict[str, int] = {}
         #: Epoch seconds since which days of Gold that were written are to be told.
         self._days_since = time.time()
-        self._first_at_latest = time.monotonic() + settings.report_seconds
-        self._due = time.monotonic() + min(FIRST_REPORT_SECONDS, settings.report_seconds)
+        self._every = min(settings.check_seconds, settings.report_seconds)
+        self._first_at_latest = time.monotonic() + self._every
+        self._due = time.monotonic() + min(FIRST_REPORT_SECONDS, self._every)
+        self._report_due = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for `report`."""
+        """Whether it is time for `look`."""
         return time.monotonic() >= self._due
 
-    def report(self, read_progress: Callable[[], Mapping[str, TableProgress]]) -> None:
-        """1 materializations of the tables, 2 checks, 3 the ledgers. Nothing where no table changed.
-
-        A table that stayed as it was is reported with the others: it is as current as they are, and the UI would call
-        it out of step. Gold is reported by day: each that was written since the report before, and today.
+    def look(self, read_progress: Callable[[], Mapping[str, TableProgress]], last: bool = False) -> None:
+        """1 the checks; if a report is due, or this is the last look: 2 the tables, 3 the verdicts, 4 the ledgers.
 
         What cannot be read now is logged and reported the next time: a report must not end a stream.
         """
-        self._due = time.monotonic() + self._settings.report_seconds
+        self._due = time.monotonic() + self._every
         try:
             progress = read_progress()
-            if self._too_early(progress):
-                self._due = time.monotonic() + min(FIRST_REPORT_SECONDS, self._settings.report_seconds)
+            if not last and self._too_early(progress):
+                self._due = time.monotonic() + min(FIRST_REPORT_SECONDS, self._every)
                 return
-            if self._report_tables(progress):
-                self._evaluate_checks()
+            results = run_checks(self._settings, self._checks, recent=True, run_id=self._context.run_id)
+            hidden = self._hidden(results)
+            changed = any(self._reported.get(path) != table.version for path, table in progress.items())
+            if changed and (last or hidden or time.monotonic() >= self._report_due):
+                self._report_tables(progress)
+                self._report_verdicts(results)
                 for ledger in (OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS):
                     self._report_ledger(ledger)
+                self._report_due = time.monotonic() + self._settings.report_seconds
+            elif hidden:  # about tables that are as they were materialized
+                self._report_verdicts(hidden)
         except Exception:
             self._context.log.warning("nothing, or not everything, could be reported this time", exc_info=True)
 
@@ -76,21 +91,38 @@ class Reporter:
         empty = any(path in ALWAYS_GROWING and not table.rows for path, table in progress.items())
         return empty and not self._reported and time.monotonic() < self._first_at_latest
 
-    def _report_tables(self, progress: Mapping[str, TableProgress]) -> bool:
-        changed = any(self._reported.get(path) != table.version for path, table in progress.items())
+    def _hidden(self, results: Verdicts) -> Verdicts:
+        """Those verdicts that the UI does not show: it shows another one, or none."""
+        instance, latest = self._context.instance, self._latest(results)
+        return [
+            (check, result)
+            for check, result in results
+            if shown_verdict(instance, check_key(check), latest.get(table_key(check.table_path))) != result.passed
+        ]
+
+    def _latest(self, results: Verdicts) -> dict[AssetKey, Materialized]:
+        keys = {table_key(check.table_path) for check, _ in results}
+        return latest_materializations(self._context.instance, keys)
+
+    def _report_tables(self, progress: Mapping[str, TableProgress]) -> None:
+        """One materialization of each table.
+
+        A table that stayed as it was is reported with the others: it is as current as they are, and the UI would call
+        it out of step. Gold is reported by day: each that was written since the report before, and today.
+        """
         begun = time.time()
-        for table in progress.values() if changed else ():
+        for table in progress.values():
             for materialization in materializations(self._settings, table, self._days_since):
                 log_event(self._context, materialization)
             self._reported[table.table_path] = table.version
-        if changed:
-            self._days_since = begun - COMMIT_SECONDS
-        return changed
+        self._days_since = begun - COMMIT_SECONDS
 
-    def _evaluate_checks(self) -> None:
-        results = run_checks(self._settings, self._checks, recent=True, run_id=self._context.run_id)
+    def _report_verdicts(self, results: Verdicts) -> None:
+        latest = self._latest(results)
         for check, result in results:
-            log_event(self._context, check_evaluation(check, result, " (what came lately)"))
+            about = latest.get(table_key(check.table_path))
+            evaluation = check_evaluation(check, result, about, " (what came lately)")
+            self._context.instance.report_runless_asset_event(evaluation)
 
     def _report_ledger(self, ledger: Table) -> None:
         version = open_table(self._settings, ledger).version()

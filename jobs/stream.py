@@ -69,8 +69,8 @@ def _watch(runner: "StreamRunner", lease: Lease, reporter: Reporter) -> None:
         runner.check()
         lease.hold(POLL_SECONDS)
         if reporter.due():
-            reporter.report(runner.progress)
-    reporter.report(runner.progress)
+            reporter.look(runner.progress)
+    reporter.look(runner.progress, last=True)
 
 
 @job(

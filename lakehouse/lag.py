@@ -22,8 +22,22 @@ def end_offsets(bootstrap: str, topics: Sequence[str], timeout: float) -> Offset
     from lakehouse.broker import topics as kafka
 
     _require_listener(bootstrap, timeout)
-    ends = kafka.end_offsets(bootstrap, topics, timeout)
-    return {topic: {str(partition): end for partition, end in places.items()} for topic, places in ends.items()}
+    return _as_in_batches(kafka.end_offsets(bootstrap, topics, timeout))
+
+
+def offsets_since(bootstrap: str, topics: Sequence[str], since: float, timeout: float) -> Offsets:
+    """Topic → partition → offset of the first message sent at a time (epoch seconds) or later, -1 if there is none.
+
+    Raises as `end_offsets`.
+    """
+    from lakehouse.broker import topics as kafka
+
+    _require_listener(bootstrap, timeout)
+    return _as_in_batches(kafka.offsets_since(bootstrap, topics, since, timeout))
+
+
+def _as_in_batches(offsets: dict[str, dict[int, int]]) -> Offsets:
+    return {topic: {str(partition): at for partition, at in places.items()} for topic, places in offsets.items()}
 
 
 def _require_listener(bootstrap: str, timeout: float) -> None:

@@ -112,6 +112,25 @@ def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
     return found
 
 
+def newest_with_rows(settings: Settings, query: str, first: datetime, last: datetime) -> Batch | None:
+    """The newest batch of a query that was committed between two times and added rows to its main table.
+
+    None if there is none. The batch of a rebuild, whose rows were there before, is left out.
+    """
+    rows = sql(
+        settings,
+        f"""
+        SELECT query, batch_id, committed_at, source_end, versions FROM batches
+        WHERE query = '{query}' AND rows_out > 0 AND generation NOT LIKE '{REBUILD}%'
+            AND committed_at BETWEEN {_literal(first)} AND {_literal(last)}
+            AND batch_date >= DATE '{first.date().isoformat()}'
+        ORDER BY committed_at DESC LIMIT 1
+        """,
+        batches=OPS_BATCHES,
+    ).to_pylist()
+    return _batch(rows[0]) if rows else None
+
+
 def source_start_since(settings: Settings, query: str, since: datetime) -> dict[str, Any] | None:
     """Where the oldest batch that a query committed at a time or later had begun; None where there is none."""
     rows = sql(

@@ -103,7 +103,10 @@ class Settings(BaseSettings):
     dagster_port: int = Field(3000, ge=1, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of ingest; 0 takes a free one.")
     report_seconds: float = Field(
-        60.0, gt=0, description="How often a live stream reports materializations and checks."
+        300.0, gt=0, description="How often a live run reports materializations, a stream with all their verdicts."
+    )
+    check_seconds: float = Field(
+        60.0, gt=0, description="How often a live stream evaluates its checks; a changed verdict is reported at once."
     )
     heartbeat_seconds: float = Field(5.0, gt=0)
     heartbeat_timeout_seconds: float = Field(

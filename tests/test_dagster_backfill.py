@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterRunStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from assets.checks import checks_of
+from assets.checks import check_key, checks_of
 from assets.days import utc_today
 from lakehouse.lake import active_tables, append_rows, ensure_tables, open_table, sql
 from lakehouse.ports import free_port
@@ -115,3 +116,9 @@ def test_a_range_of_days_is_rebuilt_in_one_run(stack: DagsterStack) -> None:
         key = AssetKey(table.path.split("/"))
         told = stack.instance.event_log_storage.get_materialized_partitions(key)
         assert told == {str(day) for day in DAYS}
+    for check in checks_of(settings, ("gold",)):
+        rows = stack.instance.event_log_storage.get_asset_check_execution_history(check_key(check), limit=100)
+        # Nothing is left that was only planned, which the UI calls skipped.
+        assert [(row.status, row.partition) for row in rows] == [
+            (AssetCheckExecutionRecordStatus.SUCCEEDED, str(day)) for day in reversed(DAYS)
+        ]

@@ -56,7 +56,9 @@ ASSETS = {
 
 ASSET_CHECKS = {
     "bronze/messages:offsets_contiguous",
+    "bronze/messages:fresh",
     "silver/trades:key_unique",
+    "silver/trades:fresh",
     "silver/trades:prices_and_sizes_positive",
     "silver/trades:nothing_dropped",
     "silver/trades:clock_agrees",
@@ -65,6 +67,7 @@ ASSET_CHECKS = {
     "silver/continuity:ledger_matches",
     "silver/continuity:no_old_holes",
     "gold/bars_1m:bars_consistent",
+    "gold/bars_1m:fresh",
     "gold/bars_1m:trades_conserved",
     "gold/bars_1m:complete_proved",
     "gold/bars_5m:bars_consistent",

@@ -193,9 +193,8 @@ def reported(instance: DagsterInstance, settings: Settings, between: Iterator[No
     @op
     def host(context: OpExecutionContext) -> None:
         reporter = Reporter(context, settings, ("gold",))
-        reporter._first_at_latest = 0.0  # does not wait for the tables that stay empty here
         for _ in between:
-            reporter.report(lambda: layer_progress(settings, "gold", LayerCounter()))
+            reporter.look(lambda: layer_progress(settings, "gold", LayerCounter()), last=True)
 
     @job
     def hosting() -> None:

@@ -60,7 +60,7 @@ def test_run_checks_needs_a_lake_to_record_in(tmp_path: Path) -> None:
 
 def test_names_are_unique_and_tables_known() -> None:
     keys = [(check.table_path, check.name) for check in CHECKS]
-    assert len(set(keys)) == len(keys) == 27
+    assert len(set(keys)) == len(keys) == 30
     assert all(check.description.endswith(".") for check in CHECKS)
 
 

@@ -212,7 +212,7 @@ def test_the_commands(lake: Settings, tmp_path: Path) -> None:
     assert "bronze/messages" in done.stdout
     done = lakehouse(tmp_path, "check")
     assert done.returncode == 1
-    assert done.stderr == "lakehouse: 7 of 18 checks failed\n"
+    assert done.stderr == "lakehouse: 7 of 21 checks failed\n"
     assert "FAILED" in done.stdout
     done = lakehouse(tmp_path, "check", "--home", str(empty_lake(tmp_path / "good").home), "--recent")
     assert (done.returncode, done.stderr) == (0, "")

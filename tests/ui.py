@@ -86,6 +86,15 @@ def check_verdict(shown: Page, path: str, check: str) -> str:
     return verdict.inner_text().strip()
 
 
+def check_history(shown: Page, path: str, check: str) -> list[str]:
+    """The results in the execution history of a check, such as `Passed`, the newest first; one page of them at most."""
+    shown.goto(f"/assets/{path}?view=checks&checkDetail={check}")
+    shown.get_by_role("tab", name="Execution history").click()
+    results = shown.locator("tbody tr > td:first-child")
+    expect(results.first).not_to_be_empty()
+    return [result.strip() for result in results.all_inner_texts()]
+
+
 def main() -> None:
     base, target = sys.argv[1], Path(sys.argv[2])
     with page(base, width=2400, height=1250) as shown:

@@ -151,6 +151,18 @@ def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_
     A partition whose leader has just changed is asked again. Raises BrokerUnavailableError, one line, where no broker
     answers within `timeout` seconds.
     """
+    return _offsets(bootstrap, topics, OffsetSpec.latest(), timeout)  # type: ignore[no-untyped-call]
+
+
+def offsets_since(bootstrap: str, topics: Iterable[str], since: float, timeout: float) -> dict[str, dict[int, int]]:
+    """Topic → partition → offset of the first message that was sent at a time or later, -1 if there is none.
+
+    `since`: seconds since the epoch. Else as `end_offsets`.
+    """
+    return _offsets(bootstrap, topics, OffsetSpec.for_timestamp(int(since * 1000)), timeout)
+
+
+def _offsets(bootstrap: str, topics: Iterable[str], spec: OffsetSpec, timeout: float) -> dict[str, dict[int, int]]:
     admin = Admin(bootstrap)
     deadline = time.monotonic() + timeout
     metadata = _ready(admin, bootstrap, timeout)
@@ -163,8 +175,7 @@ def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_
     ]
     if not wanted:
         return offsets
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    request = dict.fromkeys(wanted, latest)
+    request = dict.fromkeys(wanted, spec)
     while True:
         try:
             for partition, future in admin.client.list_offsets(request, request_timeout=timeout).items():
@@ -174,7 +185,7 @@ def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_
             cause = error.args[0]
             if cause.code() not in LEADER_IS_CHANGING or time.monotonic() > deadline:
                 raise BrokerUnavailableError(
-                    f"no end offsets from Kafka at {bootstrap} ({cause.str()})", remedy="try again"
+                    f"no offsets from Kafka at {bootstrap} ({cause.str()})", remedy="try again"
                 ) from None
         time.sleep(0.1)
 

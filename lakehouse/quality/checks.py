@@ -19,12 +19,14 @@ from lakehouse.quality.clock import clock_agrees
 from lakehouse.quality.conservation import conserved_by_lineage, nothing_dropped, trades_conserved
 from lakehouse.quality.continuity import ledger_matches, no_old_holes
 from lakehouse.quality.derived import follows_bars
+from lakehouse.quality.freshness import fresh
 from lakehouse.quality.gold import bars_consistent, complete_proved
 from lakehouse.quality.model import Check, CheckResult, Look
 from lakehouse.settings import Settings
 from lakehouse.tables import (
     BARS,
     BRONZE_MESSAGES,
+    GOLD_BARS_1M,
     GOLD_INDICATORS_1M,
     GOLD_MOVES,
     GOLD_SPREADS_1M,
@@ -126,6 +128,16 @@ CHECKS: tuple[Check, ...] = (
                 evaluate=complete_proved(table),
             ),
         )
+    ),
+    *(
+        Check(
+            name="fresh",
+            table_path=table.path,
+            description="While more comes, nothing that came waits for longer than two minutes to be read.",
+            blocking=False,
+            evaluate=fresh(table),
+        )
+        for table in (BRONZE_MESSAGES, SILVER_TRADES, GOLD_BARS_1M)
     ),
     *(
         Check(

@@ -93,8 +93,8 @@ def where_recent(column: str, look: Look) -> str:
 
 
 def recent_span(settings: Settings) -> timedelta:
-    """How far back a recent look goes: over two intervals of a stream's reports, so that none is left out between."""
-    return max(RECENT, timedelta(seconds=2 * settings.report_seconds))
+    """How far back a recent look goes: over two intervals of a stream's looks, so that none is left out between."""
+    return max(RECENT, timedelta(seconds=2 * settings.check_seconds))
 
 
 def where_arrived_lately(settings: Settings, table: DeltaTable) -> str:

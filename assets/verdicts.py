@@ -1,0 +1,41 @@
+"""Verdicts in Dagster: which materialization one is about, and which one the UI shows.
+
+The UI shows a check's newest verdict if it is about the table's latest materialization, else "Not evaluated" (Dagster's
+`AssetCheckExecutionRecord.targets_latest_materialization`). So each verdict names its materialization.
+
+The only place with two things that are not in Dagster's public API, which leaves no other way: the class that names a
+materialization, and `DagsterInstance.get_latest_asset_check_evaluation_record`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dagster import AssetCheckEvaluation, AssetCheckKey, AssetKey, DagsterInstance
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as Materialized,
+)
+
+__all__ = ["Materialized", "latest_materializations", "shown_verdict"]
+
+
+def latest_materializations(instance: DagsterInstance, keys: Collection[AssetKey]) -> dict[AssetKey, Materialized]:
+    """The latest materialization of each asset, of any partition, by any run. An asset without one is absent."""
+    found: dict[AssetKey, Materialized] = {}
+    for record in instance.get_asset_records(list(keys)) if keys else ():
+        last = record.asset_entry.last_materialization_record
+        if last is not None:
+            found[record.asset_entry.asset_key] = Materialized(
+                storage_id=last.storage_id, run_id=last.run_id, timestamp=last.timestamp
+            )
+    return found
+
+
+def shown_verdict(instance: DagsterInstance, key: AssetCheckKey, latest: Materialized | None) -> bool | None:
+    """Whether the check is shown as passed; None if no verdict about the latest materialization is shown."""
+    record = instance.get_latest_asset_check_evaluation_record(key)
+    evaluation = record.evaluation if record else None
+    if not isinstance(evaluation, AssetCheckEvaluation):  # none yet, or one that a run has only planned
+        return None
+    about = evaluation.target_materialization_data
+    return evaluation.passed if latest is None or (about and about.storage_id == latest.storage_id) else None
