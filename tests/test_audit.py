@@ -272,8 +272,8 @@ def drop(table: Any, where: str) -> Breaking:
         ),
         pytest.param(
             lambda broken: broken.update(GOLD_BARS_1M, "symbol = 'ETH/USDT'", open="close"),
-            "gold/bars_1m: open or close of 2 bars not the price of first_trade_id or last_trade_id, among them binance "
-            "ETH/USDT; bars from before that rule, or changed by another hand: `lakehouse rebuild gold --from "
+            "gold/bars_1m: open or close of 2 bars not the price of first_trade_id or last_trade_id, among them "
+            "binance ETH/USDT; bars from before that rule, or changed by another hand: `lakehouse rebuild gold --from "
             "2026-11-01 --to 2026-11-01` makes them anew",
             id="bars that another trade opens",
         ),

@@ -1,4 +1,4 @@
-"""A market's trades are ordered by their ids: the same bars, whichever way a trade came and however its time is given."""
+"""A market's trades are ordered by their ids: the same bars, whichever way a trade and its time came."""
 
 from __future__ import annotations
 

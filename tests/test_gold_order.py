@@ -81,14 +81,12 @@ def trade(venue: str, symbol: str, minute: int, place: int, by_rest: bool = Fals
     return trade_row(3 * minute + place + 1, at, venue=venue, symbol=symbol, price=price, source=source)
 
 
-def market(venue: str, symbol: str, minutes: range) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def markets(minutes: range) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What the socket brings, and what a repair brings: the second trade of every fifth minute."""
-    live, repaired = [], []
-    for minute in minutes:
-        for place in range(3):
-            by_rest = minute % 5 == 0 and place == 1
-            (repaired if by_rest else live).append(trade(venue, symbol, minute, place, by_rest))
-    return live, repaired
+    places = [(*key, minute, place) for key in MARKETS for minute in minutes for place in range(3)]
+    missed = [place for place in places if place[2] % 5 == 0 and place[3] == 1]
+    live = [trade(*place) for place in places if place not in missed]
+    return live, [trade(*place, by_rest=True) for place in missed]
 
 
 def gold(settings: Settings) -> dict[str, dict[Any, dict[str, Any]]]:
@@ -134,12 +132,10 @@ def silver(settings: Settings) -> pa.Table:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_repair_in_any_batch_gives_the_bars_of_the_socket_and_of_a_rebuild(tmp_path: Path, seed: int) -> None:
     settings, rng = empty_lake(tmp_path), Random(seed)
-    stream, socket = Stream(settings), []
+    stream = Stream(settings)
     waiting: list[dict[str, Any]] = []
     for first in range(0, 12, 3):
-        live, repaired = (
-            sum(some, []) for some in zip(*(market(*key, range(first, first + 3)) for key in MARKETS), strict=True)
-        )
+        live, repaired = markets(range(first, first + 3))
         waiting += repaired
         rng.shuffle(waiting)
         now = waiting[: rng.randrange(len(waiting) + 1)]
@@ -159,7 +155,7 @@ def test_a_repair_in_any_batch_gives_the_bars_of_the_socket_and_of_a_rebuild(tmp
 
 def test_a_lake_of_the_rule_before_goes_on_and_is_rebuilt_by_one_command(tmp_path: Path) -> None:
     settings = empty_lake(tmp_path)
-    live, repaired = (sum(some, []) for some in zip(*(market(*key, range(12)) for key in MARKETS), strict=True))
+    live, repaired = markets(range(12))
     last = trade(*MARKETS[0], 5, 1, by_rest=True)
     before = [row for row in repaired if row != last]
     with rule_of_before([*live, *before]):

@@ -3,8 +3,8 @@
 The same fold as over the trades, one level up, so that it gives the same bars:
 
 - windows are aligned to the epoch, UTC: a day's bar starts at 00:00 UTC, whatever the first trade;
-- open is that of the bar with the lowest trade id, close that of the bar with the highest: mostly the window's first and
-  last, but not where a venue's ids and times disagree across minutes; high and low are the extremes;
+- open is that of the bar with the lowest trade id, close that of the bar with the highest: the window's first and last,
+  but where a venue's ids and times disagree across minutes; high and low are the extremes;
 - volume, quote_volume, buy_volume, sell_volume and trades are exact sums;
 - first_trade_id is the lowest, last_trade_id the highest of the window's bars;
 - vwap and pressure are made anew from the exact sums, half-up to 18 decimals. They are not averages of the shorter
