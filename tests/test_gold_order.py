@@ -30,7 +30,8 @@ from lakehouse.streams.gold_final import Finality
 from lakehouse.streams.gold_rows import RowChanges, places_of
 from lakehouse.streams.gold_write import GoldWriter
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
-from lakehouse.transforms.bars import TRADE_COLUMNS, fold
+from lakehouse.transforms.bars import TRADE_COLUMNS, finished, fold
+from lakehouse.transforms.longer import longer_bars
 from tests.gold_verdict import assert_gold_equals_reference, gold_tables
 from tests.rows import NOON_US, empty_lake, trade_row, utc
 from tests.truth import assert_bars_equal_fold
@@ -118,7 +119,6 @@ def rule_of_before(trades: Sequence[dict[str, Any]]) -> Iterator[None]:
             bars = bars.set_column(place, bars.schema.field(name), pa.array(values, bars.schema.field(name).type))
         return bars
 
-    finished, longer_bars = gold_write.finished, gold_write.longer_bars
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gold_write, "finished", lambda parts: prices(finished(parts), 1))
         patch.setattr(gold_write, "longer_bars", lambda bars, minutes: prices(longer_bars(bars, minutes), minutes))
