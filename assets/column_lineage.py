@@ -19,7 +19,7 @@ _REVISION: dict[str, str] = {"revision": "", "updated_at": ""}
 
 
 def _from(path: str, columns: dict[str, str]) -> Columns:
-    """Written with spaces for short: `{"open": "price ts_event"}`, all from one table."""
+    """Written with spaces for short: `{"open": "price trade_id"}`, all from one table."""
     return {name: tuple((path, column) for column in upstream.split()) for name, upstream in columns.items()}
 
 
@@ -30,10 +30,10 @@ def _first_bars() -> Columns:
             "venue": "venue",
             "symbol": "symbol",
             "bar_start": "ts_event",
-            "open": "price ts_event trade_id",
+            "open": "price trade_id",
             "high": "price",
             "low": "price",
-            "close": "price ts_event trade_id",
+            "close": "price trade_id",
             "volume": "size",
             "quote_volume": "price size",
             "vwap": "price size",
@@ -58,8 +58,8 @@ def _longer_bars(table: Table) -> Columns:
         shorter,
         {
             **{name: name for name in (*same, "buy_volume", "sell_volume", "first_trade_id", "last_trade_id")},
-            "open": "open bar_start",
-            "close": "close bar_start",
+            "open": "open first_trade_id",
+            "close": "close last_trade_id",
             "vwap": "quote_volume volume",
             "pressure": "buy_volume sell_volume volume",
             "complete": "complete first_trade_id last_trade_id",

@@ -316,6 +316,8 @@ class AuditLake:
                     start,
                     venue=venue,
                     symbol=symbol,
+                    open=Decimal(self.kept[venue, symbol, min(found)]["price"]),
+                    close=Decimal(self.kept[venue, symbol, max(found)]["price"]),
                     trades=len(found),
                     first_trade_id=min(found),
                     last_trade_id=max(found),

@@ -2,7 +2,8 @@
 
 Three venues, ten symbols each, not the same ones: a minute that one venue has, another may lack. Most pairs trade all
 the time, one a venue a few times a day. Ids are contiguous per pair, times mostly rise with them. Some minutes are
-empty, some jump by more than 2 %, some trades have the same time or a time before that of the id before.
+empty, some jump by more than 2 %, some trades have the same time or a time before that of the id before. Trades that
+only a repair brings have whole milliseconds, as over REST.
 
 The same seed gives the same trades. Columns are arrays of integers: five million trades take about 200 MB.
 """
@@ -176,6 +177,7 @@ class Market:
             self.withheld.append(chance < WITHHELD)
             if chance < WITHHELD:
                 key = repairs + place
+                self.ts[place] -= at % 1_000
             elif chance < WITHHELD + LATE:
                 self.late += 1
                 key = at + int(draw() * LATE_US)

@@ -134,8 +134,8 @@ def _bars(connection: duckdb.DuckDBPyConnection, minutes: int) -> list[Row]:
         CREATE TABLE bars_{minutes} AS
         WITH folded AS (
             SELECT venue, symbol, ts - ts % {length} AS bar_start,
-                   arg_min(price, (ts, trade_id)) AS open, max(price) AS high, min(price) AS low,
-                   arg_max(price, (ts, trade_id)) AS close,
+                   arg_min(price, trade_id) AS open, max(price) AS high, min(price) AS low,
+                   arg_max(price, trade_id) AS close,
                    sum(size) AS volume, sum(price * size) AS quote_volume, count(*) AS trades,
                    coalesce(sum(size) FILTER (WHERE side = 'buy'), 0) AS buy_volume,
                    coalesce(sum(size) FILTER (WHERE side = 'sell'), 0) AS sell_volume,

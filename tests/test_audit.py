@@ -271,6 +271,18 @@ def drop(table: Any, where: str) -> Breaking:
             id="a bar that calls itself complete",
         ),
         pytest.param(
+            lambda broken: broken.update(GOLD_BARS_1M, "symbol = 'ETH/USDT'", open="close"),
+            "gold/bars_1m: open or close of 2 bars not the price of first_trade_id or last_trade_id, among them "
+            "binance ETH/USDT; bars from before that rule, or changed by another hand: `lakehouse rebuild gold --from "
+            "2026-11-01 --to 2026-11-01` makes them anew",
+            id="bars that another trade opens",
+        ),
+        pytest.param(
+            lambda broken: broken.update(GOLD_BARS_5M, "TRUE", close="high"),
+            "gold/bars_5m: open or close of 2 bars not the price of first_trade_id or last_trade_id",
+            id="bars that another trade closes",
+        ),
+        pytest.param(
             lambda broken: broken.update(SILVER_CONTINUITY, "symbol = 'ETH/USDT'", last_id="last_id + 1"),
             "silver/continuity: binance ETH/USDT id 75: present by the ledger, not in silver/trades",
             id="a range too long",

@@ -145,15 +145,15 @@ def test_extremes_and_one_sided_minutes(amounts: tuple[Decimal, Decimal], sides:
     assert bars[0]["pressure"] == {("buy", "sell"): 0, ("buy", "buy"): 1, ("sell", "sell"): -1}[sides]
 
 
-def test_of_the_same_time_the_lower_id_opens_and_the_higher_closes() -> None:
+def test_the_lowest_id_opens_and_the_highest_closes_whatever_the_times() -> None:
     at = [one(number, price=Decimal(number)) for number in (7, 3, 9, 5)]
-    later = one(1, price=Decimal(50), ts_event=NEW_YEAR + 1)  # a lower id, and still behind them
+    later = one(1, price=Decimal(50), ts_event=NEW_YEAR + 1)  # behind them in time, and the first all the same
     for first, second, *others in permutations(at):  # one part may begin before the other and end behind it
         chunks = [[first, second], others]
         bar = finished(joined(fold(table(chunk)) for chunk in chunks)).to_pylist()[0]
         assert (bar["open"], bar["close"], bar["first_trade_id"], bar["last_trade_id"]) == (3, 9, 3, 9)
     bar = finished(joined([fold(table([later])), fold(table(at))])).to_pylist()[0]
-    assert (bar["open"], bar["close"], bar["first_trade_id"], bar["last_trade_id"]) == (3, 50, 1, 9)
+    assert (bar["open"], bar["close"], bar["first_trade_id"], bar["last_trade_id"]) == (50, 9, 1, 9)
 
 
 # ---------------------------------------------------------------------------------------------------- sums too large

@@ -146,10 +146,14 @@ def test_pressure_of_half_a_unit_goes_away_from_zero(buy: str, sell: str, pressu
     assert rows(longer_bars(table(bars), 5))[0]["pressure"] == Decimal(pressure)
 
 
-def test_ids_are_lowest_and_highest_where_times_and_ids_disagree() -> None:
-    bars = [bar(0, first_trade_id=7, last_trade_id=9), bar(1, first_trade_id=3, last_trade_id=8)]
+def test_the_lowest_id_opens_and_the_highest_closes_where_times_and_ids_disagree() -> None:
+    bars = [
+        bar(0, first_trade_id=7, last_trade_id=9, open="70", close="90"),
+        bar(1, first_trade_id=3, last_trade_id=8, open="30", close="80"),
+    ]
     folded = rows(longer_bars(table(bars), 5))[0]
     assert (folded["first_trade_id"], folded["last_trade_id"]) == (3, 9)
+    assert (folded["open"], folded["close"]) == (30, 90)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +230,7 @@ def made_up_bar(luck: random.Random, venue: str, minute: int) -> dict[str, Any]:
         return luck.randint(1, 10 ** luck.choice((1, 2, 9, 18, 21, 28)))
 
     buy, sell, price = units(), luck.choice((0, units())), units()
-    ids = sorted([luck.randint(0, 50), luck.randint(0, 2**62)])
+    ids = sorted(luck.sample(range(2**62), 2))  # an id is in one bar only
     decimals = {name: units() for name in ("open", "high", "low", "close")} | {
         "volume": buy + sell,
         "quote_volume": (buy + sell) * price // 10**28,
@@ -262,8 +266,8 @@ def brute_force(bars: list[dict[str, Any]], minutes: int) -> list[dict[str, Any]
             {"venue": venue, "symbol": symbol, "bar_start": start}
             | {name: half_up(Fraction(value)) for name, value in sums.items()}
             | {
-                "open": min(within, key=lambda one: one["bar_start"])["open"],
-                "close": max(within, key=lambda one: one["bar_start"])["close"],
+                "open": min(within, key=lambda one: one["first_trade_id"])["open"],
+                "close": max(within, key=lambda one: one["last_trade_id"])["close"],
                 "high": max(one["high"] for one in within),
                 "low": min(one["low"] for one in within),
                 "vwap": half_up(Fraction(sums["quote_volume"]) / sums["volume"]),

@@ -29,9 +29,11 @@ def trade(trade_id: int, price: str, size: str, side: Any, at: int, venue: str =
 
 def test_a_bar_computed_by_hand() -> None:
     trades = [
-        trade(12, "101", "2", "sell", 59_999_999),
+        trade(12, "101", "2", "sell", 59_999_999),  # the latest, and not the last: that is 13
         trade(10, "100", "1", "buy", 5),
-        trade(11, "103", "0.5", "buy", 5),  # the same time: the id decides
+        trade(
+            11, "103", "0.5", "buy", 0
+        ),  # a millisecond's trade over REST: earlier than 10 by its time, and behind it
         trade(13, "99.5", "1", "sell", 30_000_000),
     ]
     (bar,) = truth.fold_bars(trades, 1)
@@ -42,7 +44,7 @@ def test_a_bar_computed_by_hand() -> None:
         "open": Decimal("100"),
         "high": Decimal("103"),
         "low": Decimal("99.5"),
-        "close": Decimal("101"),
+        "close": Decimal("99.5"),
         "volume": Decimal("4.5"),
         "quote_volume": Decimal("453"),  # 202 + 100 + 51.5 + 99.5
         "vwap": Decimal("100.666666666666666667"),

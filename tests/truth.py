@@ -48,23 +48,19 @@ BAR_VALUES = (
 class _Bar:
     """A bar in the making. Order of arrival does not matter."""
 
-    __slots__ = ("buy", "first", "high", "highest_id", "last", "low", "lowest_id", "quote", "sell", "trades")
+    __slots__ = ("buy", "first", "high", "last", "low", "quote", "sell", "trades")
 
     def __init__(self, trade: TrueTrade) -> None:
         self.first = self.last = trade
-        self.lowest_id = self.highest_id = trade.trade_id
         self.high = self.low = trade.price
         self.quote = self.buy = self.sell = Decimal(0)
         self.trades = 0
 
     def add(self, trade: TrueTrade) -> None:
-        order = (trade.ts_event, trade.trade_id)
-        if order < (self.first.ts_event, self.first.trade_id):
+        if trade.trade_id < self.first.trade_id:
             self.first = trade
-        if order > (self.last.ts_event, self.last.trade_id):
+        if trade.trade_id > self.last.trade_id:
             self.last = trade
-        self.lowest_id = min(self.lowest_id, trade.trade_id)
-        self.highest_id = max(self.highest_id, trade.trade_id)
         self.high = max(self.high, trade.price)
         self.low = min(self.low, trade.price)
         self.quote += (trade.price * trade.size).quantize(UNIT)
@@ -90,9 +86,9 @@ class _Bar:
             "buy_volume": self.buy,
             "sell_volume": self.sell,
             "pressure": half_up_quotient(self.buy - self.sell, volume),
-            "first_trade_id": self.lowest_id,
-            "last_trade_id": self.highest_id,
-            "complete": all(trade_id in ids for trade_id in range(self.lowest_id - 1, self.highest_id + 2)),
+            "first_trade_id": self.first.trade_id,
+            "last_trade_id": self.last.trade_id,
+            "complete": all(trade_id in ids for trade_id in range(self.first.trade_id - 1, self.last.trade_id + 2)),
         }
 
 

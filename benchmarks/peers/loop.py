@@ -64,7 +64,7 @@ def silver_of(messages: list[Any]) -> pl.DataFrame:
 def bars_of(trades: pl.DataFrame) -> pl.DataFrame:
     """1-minute OHLCV of this batch, by venue and symbol."""
     return (
-        trades.sort("ts_event", "trade_id")
+        trades.sort("trade_id")
         .group_by("venue", "symbol", pl.col("ts_event").dt.truncate("1m").alias("minute"))
         .agg(
             pl.col("price").first().alias("open"),

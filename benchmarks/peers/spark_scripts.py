@@ -55,10 +55,10 @@ def gold(spark: SparkSession, wanted: Task) -> DataFrame:
         .withWatermark("ts", "1 minute")
         .groupBy("venue", "symbol", F.window("ts", "1 minute"))
         .agg(
-            F.min_by("price", "ts").alias("open"),
+            F.min_by("price", "trade_id").alias("open"),
             F.max("price").alias("high"),
             F.min("price").alias("low"),
-            F.max_by("price", "ts").alias("close"),
+            F.max_by("price", "trade_id").alias("close"),
             F.sum("size").alias("volume"),
             F.count("*").alias("trades"),
         )

@@ -1,9 +1,15 @@
-"""Every trade of Silver is in exactly one bar, bar by bar and in the sum; and `complete` is what the ids say."""
+"""Every trade of Silver is in exactly one bar, bar by bar and in the sum; `complete` is what the ids say.
+
+And open and close are the prices of the trades with the bar's lowest and highest id. Bars of a lake from before that
+rule may have others, and are found here.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+
+from deltalake import DeltaTable
 
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.lake import open_table, sql, sql_batches
@@ -74,6 +80,7 @@ def prove_bars(settings: Settings, snapshot: Snapshot, ids: TradeIds, table: Tab
     if wrong.num_rows > _NAMED:
         proof.faults.append(f"{table.path}: {wrong.num_rows:,} bars are wrong")
     proof.faults += _flag_faults(settings, table, version, ids)
+    proof.faults += _price_faults(settings, table, bars, trades)
     if row["trades"] != silver_rows:
         proof.faults.append(f"{table.path}: the bars hold {row['trades']:,} trades, silver/trades {silver_rows:,}")
     return proof
@@ -91,6 +98,31 @@ def _flag_faults(settings: Settings, table: Table, version: int, ids: TradeIds) 
     if not found:
         return []
     return [f"{table.path}: {count_of(len(found), 'flag')} `complete` not as the ids say, first {min(found)}"]
+
+
+def _price_faults(settings: Settings, table: Table, bars: DeltaTable, trades: DeltaTable) -> list[str]:
+    """Bars whose open or close is not the price of their first or last id."""
+    row = sql(
+        settings,
+        """
+        SELECT count(DISTINCT (venue, symbol, bar_start)) AS wrong, min(concat(venue, ' ', symbol)) AS market,
+               min(bar_date) AS first_day, max(bar_date) AS last_day
+        FROM (SELECT venue, symbol, bar_start, bar_date, first_trade_id AS id, open AS price FROM bars
+              UNION ALL
+              SELECT venue, symbol, bar_start, bar_date, last_trade_id AS id, close AS price FROM bars) b
+        LEFT ANTI JOIN trades t
+        ON b.venue = t.venue AND b.symbol = t.symbol AND b.id = t.trade_id AND b.price = t.price
+        """,
+        bars=bars,
+        trades=trades,
+    ).to_pylist()[0]
+    if not row["wrong"]:
+        return []
+    return [
+        f"{table.path}: open or close of {count_of(row['wrong'], 'bar')} not the price of first_trade_id or "
+        f"last_trade_id, among them {row['market']}; bars from before that rule, or changed by another hand: "
+        f"`lakehouse rebuild gold --from {row['first_day']} --to {row['last_day']}` makes them anew"
+    ]
 
 
 def _utc(microseconds: int) -> dt.datetime:

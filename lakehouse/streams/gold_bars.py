@@ -68,7 +68,7 @@ class Touched:
         """The time of each symbol's newest trade, in microseconds since the epoch."""
         keys, key = self.places.pairs()
         found = np.full(len(keys), np.iinfo(np.int64).min)
-        np.maximum.at(found, key, integers(self.parts.column("close_ts")))
+        np.maximum.at(found, key, integers(self.parts.column("newest_ts")))
         return dict(zip(keys, found.tolist(), strict=True))
 
     def ids(self) -> dict[Key, list[IdRange]]:

@@ -40,10 +40,10 @@ def _bars(name: str, minutes: int) -> Table:
             Column("venue", "string", "Exchange."),
             Column("symbol", "string", "Canonical symbol."),
             Column("bar_start", "timestamp", f"Start of the {minutes}-minute bar, UTC, inclusive."),
-            Column("open", DECIMAL, "Price of the first trade by (ts_event, trade_id)."),
+            Column("open", DECIMAL, "Price of the trade first_trade_id: trades are ordered by id, not by time."),
             Column("high", DECIMAL, "Highest price."),
             Column("low", DECIMAL, "Lowest price."),
-            Column("close", DECIMAL, "Price of the last trade by (ts_event, trade_id)."),
+            Column("close", DECIMAL, "Price of the trade last_trade_id."),
             Column("volume", DECIMAL, "Base units traded."),
             Column(
                 "quote_volume",
@@ -55,8 +55,8 @@ def _bars(name: str, minutes: int) -> Table:
             Column("buy_volume", DECIMAL, "Base units where the taker bought."),
             Column("sell_volume", DECIMAL, "Base units where the taker sold."),
             Column("pressure", DECIMAL, "(buy_volume − sell_volume) ÷ volume, half-up to 18 decimals; −1 to 1."),
-            Column("first_trade_id", "bigint", "Lowest trade id of the bar."),
-            Column("last_trade_id", "bigint", "Highest trade id of the bar."),
+            Column("first_trade_id", "bigint", "Lowest trade id of the bar; its trade opens it."),
+            Column("last_trade_id", "bigint", "Highest trade id of the bar; its trade closes it."),
             Column(
                 "complete",
                 "boolean",

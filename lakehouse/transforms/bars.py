@@ -1,7 +1,9 @@
 """Trades → one-minute bars. Pure, Arrow to Arrow, the same for stream and rebuild; `longer` has longer bars.
 
-A bar is a fold over the trades of one (venue, symbol, minute), ordered by (ts_event, trade_id); `lakehouse.tables` says
-what each column means. All figures are exact decimals: a product price × size is rounded half-up to 18 decimals once a
+A bar is a fold over the trades of one (venue, symbol, minute). The event time says which minute a trade belongs to, its
+id alone where it stands in there: a venue gives the time of the same trade more precisely over the socket than over
+REST (docs/gold.md), so an order by time would depend on the way a trade came. `lakehouse.tables` says what each column
+means. All figures are exact decimals: a product price × size is rounded half-up to 18 decimals once a
 trade, which changes nothing for the venues' own scales (10 + 8 decimals at most, exchanges' documents), and the two
 quotients once a bar. `complete` is not made here: it depends on trades outside the bar (`streams/gold_complete.py`).
 
@@ -58,14 +60,15 @@ FOLD_ROWS = 65_536
 
 _SUMS = ("volume", "quote_volume", "buy_volume", "trades")
 
-#: Parts of bars. `open` is the price of the trade (open_ts, open_id), `close` that of (close_ts, close_id).
+#: Parts of bars. `open` is the price of the trade first_trade_id, `close` that of last_trade_id; `newest_ts` is the
+#: latest event time, whichever trade has it.
 PARTS = pa.schema(
     [
         ("venue", pa.string()),
         ("symbol", pa.string()),
         ("bar_start", pa.int64()),  # µs since the epoch, UTC
         *((name, _FIGURE) for name in ("open", "high", "low", "close")),
-        *((name, pa.int64()) for name in ("open_ts", "open_id", "close_ts", "close_id")),
+        ("newest_ts", pa.int64()),  # µs since the epoch, UTC
         *((name, _WIDE) for name in ("volume", "quote_volume", "buy_volume")),
         *((name, pa.int64()) for name in ("trades", "first_trade_id", "last_trade_id")),
     ]
@@ -88,7 +91,7 @@ def _fold(trades: pa.Table) -> pa.Table:
     minute = times // MINUTE_US
     earliest, minutes = minute.min(), np.ptp(minute) + 1
     bar = (venue.astype(np.int64) * len(symbols) + symbol) * minutes + (minute - earliest)
-    order = np.lexsort((ids, times, bar))
+    order = np.lexsort((ids, bar))
     starts = np.flatnonzero(differs(bar[order]))
     opens, closes = order[starts], order[np.append(starts[1:], len(order)) - 1]
     price, size = trades.column("price").take(order), trades.column("size").take(order)
@@ -117,14 +120,11 @@ def _fold(trades: pa.Table) -> pa.Table:
         "high": folded.column("price_max"),
         "low": folded.column("price_min"),
         "close": prices.take(closes),
-        "open_ts": times[opens],
-        "open_id": ids[opens],
-        "close_ts": times[closes],
-        "close_id": ids[closes],
+        "newest_ts": np.maximum.reduceat(times[order], starts),
         **{name: folded.column(f"{name}_sum").cast(_WIDE) for name in _SUMS if name != "trades"},
         "trades": np.diff(starts, append=len(order)),
-        "first_trade_id": np.minimum.reduceat(ids[order], starts),
-        "last_trade_id": np.maximum.reduceat(ids[order], starts),
+        "first_trade_id": ids[opens],
+        "last_trade_id": ids[closes],
     }
     return pa.table({field.name: columns[field.name] for field in PARTS}, schema=PARTS)
 
@@ -166,9 +166,8 @@ def _joined(rows: pa.Table, bar: Integers) -> pa.Table:
     """One part for each bar, of parts sorted by BAR_KEY; `bar` numbers them in that order."""
     begins = differs(bar)
     starts, of_bar = np.flatnonzero(begins), np.cumsum(begins) - 1
-    whole = {name: integers(rows.column(name)) for name in PARTS.names if pa.types.is_int64(PARTS.field(name).type)}
-    opens = _first(whole["open_ts"], whole["open_id"], starts, of_bar)
-    closes = _first(-whole["close_ts"], -whole["close_id"], starts, of_bar)
+    opens = _lowest(integers(rows.column("first_trade_id")), starts, of_bar)
+    closes = _lowest(-integers(rows.column("last_trade_id")), starts, of_bar)
     figures: Any = [("high", "max"), ("low", "min"), *((name, "sum") for name in _SUMS if name != "trades")]
     # Groups come in no order that Arrow promises; sorted they are in that of `starts`.
     folded = (
@@ -179,22 +178,19 @@ def _joined(rows: pa.Table, bar: Integers) -> pa.Table:
         .sort_by("bar")
     )
     columns: dict[str, Any] = {
-        **{name: rows.column(name).take(opens) for name in (*BAR_KEY, "open", "open_ts", "open_id")},
-        **{name: rows.column(name).take(closes) for name in ("close", "close_ts", "close_id")},
+        **{name: rows.column(name).take(opens) for name in (*BAR_KEY, "open", "first_trade_id")},
+        **{name: rows.column(name).take(closes) for name in ("close", "last_trade_id")},
         **{name: folded.column(f"{name}_{how}") for name, how in figures},
-        "trades": pa.array(np.add.reduceat(whole["trades"], starts)),
-        "first_trade_id": pa.array(np.minimum.reduceat(whole["first_trade_id"], starts)),
-        "last_trade_id": pa.array(np.maximum.reduceat(whole["last_trade_id"], starts)),
+        "trades": pa.array(np.add.reduceat(integers(rows.column("trades")), starts)),
+        "newest_ts": pa.array(np.maximum.reduceat(integers(rows.column("newest_ts")), starts)),
     }
     return pa.table({field.name: columns[field.name].cast(field.type) for field in PARTS}, schema=PARTS)
 
 
-def _first(times: Integers, ids: Integers, starts: Integers, of_bar: Integers) -> Integers:
-    """Of each bar, the row with the lowest time, and of those the lowest id; rows of a bar lie together."""
-    largest = np.iinfo(np.int64).max
-    earliest = times == np.minimum.reduceat(times, starts)[of_bar]
-    lowest = np.minimum.reduceat(np.where(earliest, ids, largest), starts)
-    rows = np.where(earliest & (ids == lowest[of_bar]), np.arange(len(ids)), largest)
+def _lowest(values: Integers, starts: Integers, of_bar: Integers) -> Integers:
+    """Of each bar, the first row with the lowest value; rows of a bar lie together."""
+    is_lowest = values == np.minimum.reduceat(values, starts)[of_bar]
+    rows = np.where(is_lowest, np.arange(len(values)), len(values))
     found: Integers = np.minimum.reduceat(rows, starts)
     return found
 

@@ -3,7 +3,8 @@
 The same fold as over the trades, one level up, so that it gives the same bars:
 
 - windows are aligned to the epoch, UTC: a day's bar starts at 00:00 UTC, whatever the first trade;
-- open is that of the window's first bar, close that of its last, by bar_start; high and low are the extremes;
+- open is that of the bar with the lowest trade id, close that of the bar with the highest: the window's first and last,
+  but where a venue's ids and times disagree across minutes; high and low are the extremes;
 - volume, quote_volume, buy_volume, sell_volume and trades are exact sums;
 - first_trade_id is the lowest, last_trade_id the highest of the window's bars;
 - vwap and pressure are made anew from the exact sums, half-up to 18 decimals. They are not averages of the shorter
@@ -40,14 +41,8 @@ def longer_bars(bars: pa.Table, minutes: int) -> pa.Table:
     """
     fields = lake.arrow_schema(BARS[minutes])
     starts = integers(bars.column("bar_start").cast(fields.field("bar_start").type))
-    # Each shorter bar is a part of the longer one, opened and closed at its own start.
-    made = {
-        "bar_start": starts - starts % (minutes * MINUTE_US),
-        "open_ts": starts,
-        "open_id": bars.column("first_trade_id"),
-        "close_ts": starts,
-        "close_id": bars.column("last_trade_id"),
-    }
+    # Each shorter bar is a part of the longer one. Its newest trade's time is not known, and no column of a bar.
+    made = {"bar_start": starts - starts % (minutes * MINUTE_US), "newest_ts": starts}
     parts = pa.table({name: made[name] if name in made else bars.column(name) for name in PARTS.names})
     schema = pa.schema([fields.field(name) for name in (*BAR_KEY, *BAR_VALUES)])
     return finished(joined([parts.cast(PARTS)])).cast(schema)

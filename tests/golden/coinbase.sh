@@ -13,6 +13,7 @@ trap 'rm -rf "$work"' EXIT
 export LC_ALL=C BC_LINE_LENGTH=0
 
 # ---- the trades: symbol, time, id, price, size, taker. The feed names the maker's side, so the taker's is the other.
+# By symbol and id: in this recording no time is before that of a lower id, so the trades of a bar lie together.
 awk '
     function field(name,   found) {                     # the value of "name" in the frame, without its quotes
         match($0, "\"" name "\":(\"[^\"]*\"|[0-9]+)")
@@ -25,7 +26,7 @@ awk '
         symbol = field("product_id"); sub("-", "/", symbol)
         print symbol, field("time"), field("trade_id"), field("price"), field("size"),
               field("side") == "buy" ? "sell" : "buy"
-    }' "$frames" | sort -k1,1 -k2,2 -k3,3n > "$work/trades"
+    }' "$frames" | sort -k1,1 -k3,3n > "$work/trades"
 
 # ---- bc: one expression a line in, one figure a line out, with the zero before the point that bc leaves out.
 calculate() {
