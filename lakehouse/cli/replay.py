@@ -81,7 +81,7 @@ def _line(rule: RuleReport, sent: str) -> str:
         f"{rule.rule}: {rule.open:,} open",
         f"{rule.sent:,} {sent}",
         f"{rule.noise:,} noise",
-        f"{rule.bad:,} still bad",
+        f"{rule.bad:,} still bad" + (f" (the first: {rule.detail})" if rule.detail else ""),
     ]
     if rule.unseen:
         parts.append(f"{rule.unseen:,} not looked at")

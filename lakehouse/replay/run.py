@@ -22,6 +22,7 @@ from lakehouse.errors import RetriableError
 from lakehouse.ingest.producer import KafkaSink, MessageTooLargeError
 from lakehouse.quarantine import open_messages, open_quarantine, require_rule
 from lakehouse.replay.judge import BAD, Verdict, judge
+from lakehouse.replay.names import KnownSymbols
 from lakehouse.replay.settled import record
 from lakehouse.settings import Settings
 from lakehouse.streams.lease import Lease
@@ -43,6 +44,7 @@ class RuleReport:
     noise: int = 0
     bad: int = 0
     trades: int = 0  #: produced for those sent
+    detail: str = ""  #: why the first of those still bad is so, if the judge says it
 
     @property
     def settled(self) -> int:
@@ -74,6 +76,7 @@ class ReplayReport:
         report = self.rules.setdefault(rule, RuleReport(rule, 0))
         setattr(report, verdict.outcome, getattr(report, verdict.outcome) + 1)
         report.trades += verdict.trades
+        report.detail = report.detail or verdict.detail
 
 
 def replay(
@@ -97,13 +100,13 @@ def replay(
 
 
 def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Outbox | None) -> ReplayReport:
-    report = ReplayReport(dry=outbox is None)
+    report, known = ReplayReport(dry=outbox is None), KnownSymbols(settings)
     for name, count in open_quarantine(settings).items():
         if rule in (None, name):
             report.rules[name] = RuleReport(name, count)
     for rows in open_messages(settings, rule, () if rule else LEFT_ALONE):
         settled: list[tuple[int, Verdict]] = []
-        for number, verdict in enumerate(judge(rows, settings, lambda: build_session(settings, bulk=True))):
+        for number, verdict in enumerate(judge(rows, settings, lambda: build_session(settings, bulk=True), known)):
             if limit is not None and report.settled >= limit:
                 break
             taken = verdict if outbox is None or outbox.takes(verdict) else BAD

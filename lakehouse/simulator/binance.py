@@ -95,7 +95,8 @@ class BinanceSession(Session):
     def _listing(self, stream: str) -> Listing | None:
         name, _, kind = stream.partition("@")
         # Names are lower case; an upper-case one is acknowledged and silent.
-        return self.hub.listing("binance", name.upper()) if kind == "trade" and name == name.lower() else None
+        named = (one for one in self.hub.listings("binance") if one.native.lower() == name)
+        return next(named, None) if kind == "trade" else None
 
     def _allow_inbound(self) -> bool:
         """Five inbound messages a second, pongs included; more ends the connection."""
@@ -178,6 +179,6 @@ def _problem(message: Any) -> str | None:
         return None
     if not isinstance(params, list) or not params:
         return "params must be a list of stream names"
-    if not all(isinstance(stream, str) and re.fullmatch(r"[!-~]+", stream) for stream in params):
+    if not all(isinstance(stream, str) and re.fullmatch(r"[^\x00-\x20\x7f]+", stream) for stream in params):
         return "stream name must be a string"
     return None
