@@ -44,7 +44,7 @@ class RuleReport:
     noise: int = 0
     bad: int = 0
     trades: int = 0  #: produced for those sent
-    detail: str = ""  #: why the first of those still bad is so, if the judge says it
+    detail: str = field(default="", compare=False)  #: why the first of those still bad is so, if that is known
 
     @property
     def settled(self) -> int:
