@@ -56,7 +56,10 @@ class Settings(BaseSettings):
     broker_memory: str = Field("512m", pattern=r"^[1-9][0-9]*[mMgG]$", description="Heap of the embedded broker's JVM.")
 
     venues: CommaSeparated = VENUES
-    symbols: CommaSeparated = DEFAULT_SYMBOLS
+    symbols: CommaSeparated = Field(
+        DEFAULT_SYMBOLS,
+        description="BASE/QUOTE as the venues list it: AAPLx/USD. In small letters for capitals: btc/usdt.",
+    )
     simulator_url: str | None = Field(
         None, description="http://127.0.0.1:PORT of the simulator, in place of live venues."
     )
