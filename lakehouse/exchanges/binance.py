@@ -26,6 +26,8 @@ MAX_STREAMS = 1024
 #: Streams named in one message or URL. 437 in one message failed without a word (ccxws issue 161) and a URL ends at
 #: 8,004 characters (unicorn-binance-websocket-api issue 19); 200 streams of 30 characters stay below both.
 STREAMS_A_MESSAGE = 200
+#: Characters of the streams in a URL, so that all of it stays below 8,004.
+MAX_URL_STREAMS = 7_800
 
 _TRADE_STREAM = "@trade"
 
@@ -86,10 +88,12 @@ class Binance:
         return Binance(symbols)
 
     def websocket_url(self, base: str | None, symbols: Sequence[str]) -> str:
-        """The combined stream of the first 200 symbols, times in microseconds; `subscribe` names them all."""
+        """The combined stream of the first 200 symbols that fit, times in microseconds; `subscribe` names them all."""
         root = "wss://stream.binance.com:9443" if base is None else f"{websocket_root(base)}/binance"
-        streams = quote("/".join(self._streams(symbols)[:STREAMS_A_MESSAGE]), safe="/@")
-        return f"{root}/stream?streams={streams}&timeUnit=MICROSECOND"
+        streams = [quote(stream, safe="@") for stream in self._streams(symbols)[:STREAMS_A_MESSAGE]]
+        while len("/".join(streams)) > MAX_URL_STREAMS:  # letters beyond ASCII take up to twelve characters each
+            del streams[-1]
+        return f"{root}/stream?streams={'/'.join(streams)}&timeUnit=MICROSECOND"
 
     def rest_url(self, base: str | None) -> str:
         """Root of `/api/v3/…`."""

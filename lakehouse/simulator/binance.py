@@ -36,6 +36,7 @@ class BinanceSession(Session):
         self._is_wrapped = wrapped
         self._is_micro = query.get("timeUnit", "").upper() == "MICROSECOND"
         self._streams: dict[str, None] = {}
+        self._by_name = {one.native.lower(): one for one in hub.listings("binance")}
         self._inbound: deque[float] = deque()
         self._pings: dict[bytes, float] = {}
         self._next_ping = self.now + hub.options.timings.ping
@@ -95,8 +96,7 @@ class BinanceSession(Session):
     def _listing(self, stream: str) -> Listing | None:
         name, _, kind = stream.partition("@")
         # Names are lower case; an upper-case one is acknowledged and silent.
-        named = (one for one in self.hub.listings("binance") if one.native.lower() == name)
-        return next(named, None) if kind == "trade" else None
+        return self._by_name.get(name) if kind == "trade" else None
 
     def _allow_inbound(self) -> bool:
         """Five inbound messages a second, pongs included; more ends the connection."""
