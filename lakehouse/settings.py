@@ -10,6 +10,7 @@ import datetime as dt
 import difflib
 import os
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.errors import BrokerUnavailableError, SettingError
+from lakehouse.symbols import canonical_symbol
 
 VENUES = ("binance", "kraken", "coinbase")
 VenueName = Literal["binance", "kraken", "coinbase"]
@@ -65,7 +67,10 @@ class Settings(BaseSettings):
     broker_memory: str = Field("512m", pattern=r"^[1-9][0-9]*[mMgG]$", description="Heap of the embedded broker's JVM.")
 
     venues: CommaSeparated = VENUES
-    symbols: CommaSeparated = DEFAULT_SYMBOLS
+    symbols: CommaSeparated = Field(
+        DEFAULT_SYMBOLS,
+        description="BASE/QUOTE as the venues list it: AAPLx/USD. In small letters for capitals: btc/usdt.",
+    )
     simulator_url: str | None = Field(
         None, description="http://127.0.0.1:PORT of the simulator, in place of live venues."
     )
@@ -156,7 +161,7 @@ class Settings(BaseSettings):
     @field_validator("symbols")
     @classmethod
     def _symbol_form(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(canonical_symbol(symbol) for symbol in value)
+        return _each_once(value)
 
     @cached_property
     def lake(self) -> str:
@@ -214,17 +219,16 @@ class Settings(BaseSettings):
         return variables
 
 
-def canonical_symbol(symbol: str) -> str:
-    """`XBT/USDT`, `xbt-usdt` → `BTC/USDT`; `DOGE` for `XDG`. Raises ValueError where it is not BASE/QUOTE."""
-    parts = symbol.upper().replace("-", "/").split("/")
-    if len(parts) != 2 or not all(part.isalnum() for part in parts):
-        raise ValueError(f"symbol {symbol!r}; expected BASE/QUOTE such as BTC/USDT")
-    base, quote = (CANONICAL_ASSETS.get(part, part) for part in parts)
-    return f"{base}/{quote}"
+def canonical_symbols(names: Iterable[str]) -> tuple[str, ...]:
+    """The symbols that names mean, each once. Raises SettingError if one is no symbol."""
+    try:
+        return _each_once(names)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
 
 
-#: Kraken's REST and v1 names (Kraken "asset names" page) → the names everybody else uses.
-CANONICAL_ASSETS = {"XBT": "BTC", "XDG": "DOGE"}
+def _each_once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(canonical_symbol(name) for name in names))
 
 
 def _absolute(uri: str) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lakehouse.exchanges.registry import VENUES, venue
+from lakehouse.exchanges.venue import Venue
+
 TS_INGEST = 1_700_000_000_000_000
 
 
@@ -109,3 +112,8 @@ COINBASE = Sample(
     expected=("SKL/BTC", 280232, "0.00001305", "985", "buy", 1618677817089723),
 )
 SAMPLES = {"binance": BINANCE, "binance raw": BINANCE_RAW, "kraken": KRAKEN, "coinbase": COINBASE}
+
+#: The venues, knowing the symbols of the samples and of the recorded frames as subscribed.
+READERS: dict[str, Venue] = {
+    name: venue(name, ["BNB/BTC", "MATIC/USD", "SKL/BTC", "BTC/USDT", "DOGE/USD"]) for name in VENUES
+}

@@ -28,7 +28,7 @@ from lakehouse.errors import TerminalError, VenueError
 from lakehouse.exchanges.history import Reply
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Shutdown, Subscribed, Trade, encode
 from lakehouse.exchanges.registry import VENUES
-from tests.exchange_samples import SAMPLES
+from tests.exchange_samples import READERS, SAMPLES
 from tests.fuzz_mutations import mutate
 
 TS = 1_700_000_000_000_000
@@ -206,7 +206,7 @@ def run(frames: int, seed: int, counts: Counter[str]) -> list[tuple[str, bytes, 
             if target.endswith(REST):
                 check_page(target, data, *span, counts)
             else:
-                values = VENUES[target].parse(data, TS)
+                values = READERS[target].parse(data, TS)
                 check_frame(target, data, values)
                 count(values, counts)
         except Exception as error:  # the very thing that is looked for

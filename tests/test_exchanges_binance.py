@@ -7,12 +7,11 @@ import json
 import pytest
 
 from lakehouse.errors import SettingError
-from lakehouse.exchanges.binance import Binance
 from lakehouse.exchanges.model import Refused, Rejected, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.registry import venue
-from tests.exchange_samples import BINANCE, BINANCE_RAW, TS_INGEST
+from tests.exchange_samples import BINANCE, BINANCE_RAW, READERS, TS_INGEST
 
-binance = Binance()
+binance = READERS["binance"]
 
 
 def test_the_documented_frame_in_milliseconds() -> None:
@@ -106,39 +105,29 @@ def test_control_messages() -> None:
     assert binance.parse(b'{"result":null,' + nested[1:], TS_INGEST) == refused
 
 
-@pytest.mark.parametrize(
-    ("native", "symbol"),
-    [
-        ("BTCUSDT", "BTC/USDT"),
-        ("BTCFDUSD", "BTC/FDUSD"),
-        ("PEPEFDUSD", "PEPE/FDUSD"),  # not PEPEFD/USD
-        ("ETHBTC", "ETH/BTC"),
-        ("TUSDT", "T/USDT"),
-        ("TUSDUSDT", "TUSD/USDT"),
-        ("BNBUSD", "BNB/USD"),  # not BN/BUSD
-        ("BTCBUSD", "BTC/BUSD"),
-        ("SOLTUSD", "SOL/TUSD"),
-        ("1000SATSUSDT", "1000SATS/USDT"),
-        ("XDGUSDT", "DOGE/USDT"),
-        ("币安人生USDT", "币安人生/USDT"),
-    ],
-)
-def test_names_are_split_by_quote_asset(native: str, symbol: str) -> None:
-    assert binance.canonical(native) == symbol
-
-
-def test_subscribed_symbols_come_first() -> None:
-    known = venue("binance", ["BN/BUSD", "ABC/NEWCOIN"])
-    assert binance.canonical("BNBUSD") == "BNB/USD"
+def test_a_name_is_that_of_a_subscribed_symbol_or_unknown() -> None:
+    """Never split by a guess: BNBUSD may be BNB/USD or BN/BUSD, and even BTCUSDT might be of an asset TCUSDT."""
+    known = venue("binance", ["BN/BUSD", "ABC/NEWCOIN", "币安人生/USDT"])
     assert known.canonical("BNBUSD") == "BN/BUSD"
     assert known.canonical("ABCNEWCOIN") == "ABC/NEWCOIN"
-    assert known.canonical("BTCUSDT") == "BTC/USDT"
+    assert known.canonical("币安人生USDT") == "币安人生/USDT"
     (trade,) = known.parse(BINANCE.frame(symbol='"ABCNEWCOIN"'), TS_INGEST)
     assert isinstance(trade, Trade)
     assert trade.symbol == "ABC/NEWCOIN"
-    (rejected,) = binance.parse(BINANCE.frame(symbol='"ABCNEWCOIN"'), TS_INGEST)
-    assert isinstance(rejected, Rejected)
-    assert rejected.reason == "unknown_symbol"
+    for name in ("BTCUSDT", "bnbusd"):
+        (rejected,) = known.parse(BINANCE.frame(symbol=f'"{name}"'), TS_INGEST)
+        assert isinstance(rejected, Rejected)
+        assert (rejected.reason, rejected.symbol) == ("unknown_symbol", None)
+        assert rejected.detail == f"found symbol '{name}'; expected the name of one symbol that is subscribed"
+    assert not any(isinstance(one, Trade) for one in venue("binance").parse(BINANCE.frame(), TS_INGEST))
+
+
+def test_two_symbols_of_one_name() -> None:
+    with pytest.raises(SettingError, match="binance writes BNB/USD and BN/BUSD alike, BNBUSD; expected one of the two"):
+        venue("binance", ["BNB/USD", "BTC/USDT", "BN/BUSD"])
+    reader = binance.for_symbols(["BNB/USD", "BN/BUSD"])
+    with pytest.raises(ValueError, match="'BNBUSD', which may be BNB/USD or BN/BUSD; expected the name of one symbol"):
+        reader.canonical("BNBUSD")
 
 
 def test_subscribe_within_the_limits() -> None:

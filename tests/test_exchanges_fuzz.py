@@ -21,13 +21,12 @@ from lakehouse.exchanges.model import (
     Trade,
     encode,
 )
-from lakehouse.exchanges.registry import VENUES
 from tests import fuzz_frames
-from tests.exchange_samples import BINANCE, COINBASE, KRAKEN, SAMPLES, TS_INGEST, Sample
+from tests.exchange_samples import BINANCE, COINBASE, KRAKEN, READERS, SAMPLES, TS_INGEST, Sample
 
 PARSED = (Trade, Rejected, Subscribed, Refused, Heartbeat, Shutdown)
 DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
-EACH_VENUE = pytest.mark.parametrize("name", VENUES)
+EACH_VENUE = pytest.mark.parametrize("name", READERS)
 EACH_SAMPLE = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 
 CONTROL = [
@@ -89,7 +88,7 @@ def check(values: list[Parsed]) -> list[Parsed]:
 @settings(max_examples=200, deadline=None)
 @given(frame=st.binary(max_size=200))
 def test_random_bytes(name: str, frame: bytes) -> None:
-    values = check(VENUES[name].parse(frame, TS_INGEST))
+    values = check(READERS[name].parse(frame, TS_INGEST))
     assert not any(isinstance(value, Trade) for value in values)
 
 
@@ -97,7 +96,7 @@ def test_random_bytes(name: str, frame: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 @given(value=json_values)
 def test_random_json(name: str, value: object) -> None:
-    check(VENUES[name].parse(json.dumps(value).encode(), TS_INGEST))
+    check(READERS[name].parse(json.dumps(value).encode(), TS_INGEST))
 
 
 @EACH_VENUE
@@ -111,7 +110,7 @@ def test_mutated_frames(name: str, data: st.DataObject) -> None:
         frame[start:end] = data.draw(
             st.binary(max_size=4) | st.sampled_from([b'"', b",", b"{", b"]", b"e9", b"-", b"null"])
         )
-    check(VENUES[name].parse(bytes(frame), TS_INGEST))
+    check(READERS[name].parse(bytes(frame), TS_INGEST))
 
 
 @EACH_SAMPLE
@@ -120,7 +119,7 @@ def test_mutated_frames(name: str, data: st.DataObject) -> None:
 def test_one_trade_with_one_random_field_is_one_value(sample: Sample, data: st.DataObject) -> None:
     role = data.draw(st.sampled_from(["symbol", "trade_id", "price", "size", "side", "time"]))
     changes = {role: data.draw(literals | st.just(LONE_SURROGATE))}
-    values = check(VENUES[sample.venue].parse(sample.frame(**changes), TS_INGEST))
+    values = check(READERS[sample.venue].parse(sample.frame(**changes), TS_INGEST))
     assert [type(value) in (Trade, Rejected) for value in values] == [True]
     (value,) = values
     assert isinstance(value, Trade | Rejected)
@@ -133,7 +132,7 @@ def test_one_trade_with_one_random_field_is_one_value(sample: Sample, data: st.D
 def test_a_batch_gives_as_many_values_as_it_has_trades(changes: list[dict[str, str]]) -> None:
     payloads = [KRAKEN.payload(**change) for change in changes]
     frame = f'{{"channel":"trade","type":"update","data":[{",".join(payloads)}]}}'
-    values = check(VENUES["kraken"].parse(frame.encode(), TS_INGEST))
+    values = check(READERS["kraken"].parse(frame.encode(), TS_INGEST))
     assert [value.raw for value in values if isinstance(value, Trade | Rejected)] == payloads
     untouched = [value for value, change in zip(values, changes, strict=True) if not change]
     assert all(isinstance(value, Trade) for value in untouched)
@@ -142,7 +141,7 @@ def test_a_batch_gives_as_many_values_as_it_has_trades(changes: list[dict[str, s
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(json_values, max_size=6))
 def test_a_v1_batch_gives_as_many_rejected_as_it_has_trades(rows: list[object]) -> None:
-    values = check(VENUES["kraken"].parse(json.dumps([993, rows, "trade", "XMR/USD"]).encode(), TS_INGEST))
+    values = check(READERS["kraken"].parse(json.dumps([993, rows, "trade", "XMR/USD"]).encode(), TS_INGEST))
     assert [value.reason for value in values if isinstance(value, Rejected)] == ["no_trade_id"] * len(rows)
 
 
@@ -156,7 +155,7 @@ def test_a_v1_batch_gives_as_many_rejected_as_it_has_trades(rows: list[object]) 
 def test_every_valid_decimal_survives_digit_by_digit(sample: Sample, whole: int, decimals: str, trade_id: int) -> None:
     text = f"{whole}.{decimals}" if decimals else str(whole)
     frame = sample.frame(price=sample.decimal(text), size=sample.decimal(text), trade_id=str(trade_id))
-    (value,) = check(VENUES[sample.venue].parse(frame, TS_INGEST))
+    (value,) = check(READERS[sample.venue].parse(frame, TS_INGEST))
     if text.strip("0."):
         assert isinstance(value, Trade)
         assert (value.price, value.size, value.trade_id) == (text, text, trade_id)
@@ -167,7 +166,7 @@ def test_every_valid_decimal_survives_digit_by_digit(sample: Sample, whole: int,
 
 def test_the_samples_are_what_the_fuzzing_starts_from() -> None:
     for sample in (BINANCE, KRAKEN, COINBASE):
-        assert isinstance(VENUES[sample.venue].parse(sample.frame(), TS_INGEST)[0], Trade)
+        assert isinstance(READERS[sample.venue].parse(sample.frame(), TS_INGEST)[0], Trade)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -192,7 +191,7 @@ def test_the_same_seed_spoils_the_same_frames() -> None:
 
 
 def test_a_parser_that_breaks_its_promise_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    coinbase, frame = VENUES["coinbase"], COINBASE.frame()
+    coinbase, frame = READERS["coinbase"], COINBASE.frame()
     (trade,) = coinbase.parse(frame, fuzz_frames.TS)
     assert isinstance(trade, Trade)
     fuzz_frames.check_frame("coinbase", frame, [trade])

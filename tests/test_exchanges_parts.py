@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from lakehouse.exchanges.model import Heartbeat, Rejected, Trade
 from lakehouse.exchanges.parts import parse_again
-from lakehouse.exchanges.registry import VENUES
-from tests.exchange_samples import SAMPLES, TS_INGEST, Sample
+from tests.exchange_samples import READERS, SAMPLES, TS_INGEST, Sample
 from tests.test_exchanges_fuzz import FRAMES, json_values, literals
 
-EACH_VENUE = pytest.mark.parametrize("name", VENUES)
+EACH_VENUE = pytest.mark.parametrize("name", READERS)
 EACH_SAMPLE = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 
 
@@ -21,7 +20,7 @@ def rejected(venue: str, raw: str, reason: str = "not_json", detail: str = "of a
 
 
 def assert_rejected_again(name: str, frame: bytes) -> None:
-    venue = VENUES[name]
+    venue = READERS[name]
     for value in venue.parse(frame, TS_INGEST):
         if isinstance(value, Rejected):
             again = parse_again(venue, value)
@@ -32,7 +31,7 @@ def assert_rejected_again(name: str, frame: bytes) -> None:
 @pytest.mark.parametrize("form", ["frame", "part"])
 def test_a_good_text_is_a_trade_today(sample: Sample, form: str) -> None:
     raw = sample.frame().decode() if form == "frame" else sample.payload()
-    (trade,) = parse_again(VENUES[sample.venue], rejected(sample.venue, raw))
+    (trade,) = parse_again(READERS[sample.venue], rejected(sample.venue, raw))
     assert isinstance(trade, Trade)
     found = (trade.symbol, trade.trade_id, trade.price, trade.size, trade.side, trade.ts_event)
     assert found == sample.expected
@@ -41,8 +40,8 @@ def test_a_good_text_is_a_trade_today(sample: Sample, form: str) -> None:
 
 def test_a_control_message_is_no_trade_and_no_fault() -> None:
     raw = '{"channel":"heartbeat"}'
-    assert parse_again(VENUES["kraken"], rejected("kraken", raw)) == [Heartbeat()]
-    assert parse_again(VENUES["binance"], rejected("binance", '{"stream":"x@depth","data":{"e":"depthUpdate"}}')) == []
+    assert parse_again(READERS["kraken"], rejected("kraken", raw)) == [Heartbeat()]
+    assert parse_again(READERS["binance"], rejected("binance", '{"stream":"x@depth","data":{"e":"depthUpdate"}}')) == []
 
 
 @pytest.mark.parametrize("kind", ['"correction"', "7", None])
@@ -51,7 +50,7 @@ def test_a_kraken_trade_of_an_unknown_kind_of_frame_stays_rejected(kind: str | N
     item = SAMPLES["kraken"].payload()
     type_field = "" if kind is None else f'"type":{kind},'
     frame = f'{{"channel":"trade",{type_field}"data":[{item}]}}'
-    (value,) = VENUES["kraken"].parse(frame.encode(), TS_INGEST)
+    (value,) = READERS["kraken"].parse(frame.encode(), TS_INGEST)
     assert isinstance(value, Rejected)
     assert value.raw == item
     assert_rejected_again("kraken", frame.encode())
@@ -66,7 +65,7 @@ def test_a_kraken_trade_of_an_unknown_kind_of_frame_stays_rejected(kind: str | N
     ],
 )
 def test_a_row_of_a_history_does_not_say_its_symbol_and_stays_rejected(venue: str, row: str) -> None:
-    assert [type(one) for one in parse_again(VENUES[venue], rejected(venue, row))] == [Rejected]
+    assert [type(one) for one in parse_again(READERS[venue], rejected(venue, row))] == [Rejected]
 
 
 @EACH_VENUE
@@ -94,5 +93,5 @@ def test_a_spoilt_field_is_rejected_again(sample: Sample, data: st.DataObject) -
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=60) | json_values.map(str))
 def test_no_text_makes_it_raise(text: str) -> None:
-    for name, venue in VENUES.items():
+    for name, venue in READERS.items():
         parse_again(venue, rejected(name, text))

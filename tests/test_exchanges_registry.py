@@ -45,7 +45,7 @@ def test_simulator_addresses(base: str, name: str, websocket: str, rest: str) ->
 )
 def test_names_go_both_ways(name: str, native: str) -> None:
     assert venue(name).native("DOGE/USDT") == native
-    assert venue(name).canonical(native) == "DOGE/USDT"
+    assert venue(name, ["DOGE/USDT"]).canonical(native) == "DOGE/USDT"
     assert venue(name).native("XDG/USDT") == native
 
 

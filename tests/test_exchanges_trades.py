@@ -10,14 +10,13 @@ import pytest
 
 from lakehouse.exchanges.faults import MAX_RAW
 from lakehouse.exchanges.model import Parsed, Rejected, Trade, encode
-from lakehouse.exchanges.registry import VENUES
-from tests.exchange_samples import BINANCE, COINBASE, KRAKEN, SAMPLES, TS_INGEST, Sample
+from tests.exchange_samples import BINANCE, COINBASE, KRAKEN, READERS, SAMPLES, TS_INGEST, Sample
 
 ALL = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 
 
 def parse_one(sample: Sample, frame: bytes) -> Parsed:
-    (parsed,) = VENUES[sample.venue].parse(frame, TS_INGEST)
+    (parsed,) = READERS[sample.venue].parse(frame, TS_INGEST)
     return parsed
 
 

@@ -51,8 +51,9 @@ def assert_all_else_passes(settings: Settings) -> None:
 def test_what_a_fix_makes_good_comes_back_and_the_rest_stays_open(
     spark: SparkSession, kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strict = kafka_settings.model_copy(update={"future_tolerance_seconds": 1})
-    fixed = kafka_settings.model_copy(update={"future_tolerance_seconds": 3600})
+    known = {"symbols": ("BTC/USDT", "BNB/BTC")}  # or nobody could tell what BNBBTC is
+    strict = kafka_settings.model_copy(update={"future_tolerance_seconds": 1, **known})
+    fixed = kafka_settings.model_copy(update={"future_tolerance_seconds": 3600, **known})
     soon = (time.time_ns() // 1000) + 1_800_000_000
     early = trade(trade_id=2, ts_event=soon, price="7.123456789012345678")
     event = {"venue": "binance", "event": "connected", "ts_event": soon, "connection_id": "c", "detail": "early"}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lakehouse.errors import BrokerUnavailableError, SettingError
-from lakehouse.settings import Settings, canonical_symbol, load_settings
+from lakehouse.settings import Settings, load_settings
+from lakehouse.symbols import canonical_symbol
 
 
 @pytest.fixture(autouse=True)

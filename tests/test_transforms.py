@@ -73,6 +73,8 @@ BAD: list[tuple[Any, str]] = [
     (trade(size="0" * 20 + "1"), "bad_size"),
     (trade(size="NaN"), "bad_size"),
     (trade(symbol="BTC/USDT\n"), "bad_symbol"),
+    (trade(symbol="btc/usdt"), "bad_symbol"),
+    (trade(symbol="BTC\u200b/USDT"), "bad_symbol"),
     (trade(source="live\n"), "bad_source"),
     (trade(trade_id="5\x1f1"), "bad_trade_id"),
     (trade(trade_id="5\x1f1", native_symbol=""), "bad_native_symbol"),

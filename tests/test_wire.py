@@ -22,6 +22,7 @@ from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 from lakehouse.transforms import parse, wire
 from tests.messages import trade
 from tests.rows import utc
+from tests.test_symbols import symbols
 from tests.wire_messages import EARLIEST_US, KAFKA_US, LATEST_US, judged, message
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x1
 GOOD_TRADES = st.builds(
     Trade,
     venue=st.from_regex(re.compile("[a-z0-9_-]{1,40}"), fullmatch=True),
-    symbol=st.from_regex(re.compile("[A-Z0-9]{1,20}/[A-Z0-9]{1,20}"), fullmatch=True),
+    symbol=st.from_regex(re.compile("[A-Z0-9]{1,20}/[A-Z0-9]{1,20}"), fullmatch=True) | symbols(),
     native_symbol=WORDS,
     trade_id=st.integers(1, 10**18 - 1),
     price=AMOUNTS,

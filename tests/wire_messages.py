@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import unicodedata
 from collections.abc import Callable
 from decimal import Context, Decimal
 from random import Random
@@ -58,14 +59,23 @@ def _is_named(text: dict[str, str]) -> bool:
         1 <= len(text["venue"]) <= 40
         and set(text["venue"]) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
         and slash == "/"
-        and all(
-            1 <= len(coin) <= 20 and coin.isascii() and coin.isalnum() and coin.upper() == coin
-            for coin in (base, quote)
-        )
+        and all(_is_asset(coin) for coin in (base, quote))
         and text["native_symbol"] != ""
         and "\x1f" not in text["native_symbol"]
         and text["side"] in ("buy", "sell")
         and text["source"] in ("live", "snapshot", "repair")
+    )
+
+
+def _is_asset(name: str) -> bool:
+    """Letters, digits, `.`, `_` and what can be seen of other scripts; not in small letters alone."""
+    return (
+        1 <= len(name) <= 20
+        and name[0] not in "._"
+        and all(
+            (one.isalnum() or one in "._") if one.isascii() else unicodedata.category(one)[0] in "LMNPS" for one in name
+        )
+        and (any("A" <= one <= "Z" for one in name) or not any("a" <= one <= "z" for one in name))
     )
 
 
@@ -98,7 +108,9 @@ _TIMES = tuple(str(at + by) for at in (EARLIEST_US, KAFKA_US, LATEST_US) for by 
 _SPOILED: dict[str, tuple[str, ...]] = {
     "venue": ('"Kraken"', '""', '"a b"', '"é"', '"kraken\\n"', f'"{"a" * 40}"', f'"{"a" * 41}"', "5", '{"a": 1}'),
     "symbol": ('"BTCUSDT"', '"BTC/"', '"/USD"', '"btc/usd"', '"BTC/USD\\n"', '"A/B/C"', f'"{"A" * 20}/B"', '"Ａ/B"',
-               f'"{"A" * 21}/B"', '"\\u0042TC/USD"'),
+               f'"{"A" * 21}/B"', '"\\u0042TC/USD"', '"币安人生/USDT"', '"AAPLx/USD"', '"BTC/usdt"', '"_A/B"',
+               '"A.b_/9"', '"A-B/C"', '"A\\u200b/B"',
+               '"\\ud83d\\ude80/B"', '"\\ud800/B"', f'"{"华" * 20}/B"', f'"{"华" * 21}/B"'),
     "native_symbol": ('""', '"a\\u001fb"', '"\\u001f"', '"\\n"', '"a\tb"', '"\\u0000"', '"\\ud83d\\ude00é"',
                       '"\\ud800"', '"\\/"', "7", '{"a": 1}'),
     "side": ('"BUY"', '"buy "', '"sell\\n"', '""', "1", '"\\u0062uy"'),

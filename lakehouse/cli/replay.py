@@ -67,16 +67,16 @@ def dismissal_line(done: Dismissal) -> str:
 
 
 def lines(report: ReplayReport) -> list[str]:
-    """One line a rule, and one for all."""
+    """A line a rule, one more if something stays and the reason is known, and one for all."""
     if not report.rules:
         return ["nothing is open in quarantine"]
     sent = "would be sent" if report.dry else "sent"
     would = "would be " if report.dry else ""
     total = f"{report.settled:,} messages {would}settled, {report.trades:,} trades {sent}"
-    return [*(_line(rule, sent) for rule in report.rules.values()), total]
+    return [*(line for rule in report.rules.values() for line in _lines(rule, sent)), total]
 
 
-def _line(rule: RuleReport, sent: str) -> str:
+def _lines(rule: RuleReport, sent: str) -> list[str]:
     parts = [
         f"{rule.rule}: {rule.open:,} open",
         f"{rule.sent:,} {sent}",
@@ -90,4 +90,4 @@ def _line(rule: RuleReport, sent: str) -> str:
         )
     if rule.unseen:
         parts.append(f"{rule.unseen:,} not looked at")
-    return ", ".join(parts)
+    return [", ".join(parts), *([f"  the first that stays: {rule.detail}"] if rule.detail else [])]

@@ -14,19 +14,20 @@ import msgspec
 
 from lakehouse.errors import SettingError
 from lakehouse.exchanges import binance_history, faults
-from lakehouse.exchanges.binance_symbols import split_native
 from lakehouse.exchanges.faults import MAX_RAW, UNREADABLE, Check, Fault
 from lakehouse.exchanges.fields import DecimalText, TradeId, epoch_micros
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.model import Parsed, Refused, Shutdown, Subscribed, Trade
-from lakehouse.exchanges.venue import http_root, request_number, websocket_root
-from lakehouse.settings import canonical_symbol
+from lakehouse.exchanges.venue import http_root, known_symbol, request_number, websocket_root
+from lakehouse.symbols import canonical_symbol
 
 #: Streams of one connection [documentation].
 MAX_STREAMS = 1024
 #: Streams named in one message or URL. 437 in one message failed without a word (ccxws issue 161) and a URL ends at
 #: 8,004 characters (unicorn-binance-websocket-api issue 19); 200 streams of 30 characters stay below both.
 STREAMS_A_MESSAGE = 200
+#: Characters of the streams in a URL, so that all of it stays below 8,004.
+MAX_URL_STREAMS = 7_800
 
 _TRADE_STREAM = "@trade"
 
@@ -54,7 +55,11 @@ _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
 class Binance:
-    """Binance spot. Without `symbols` a native name is split by its quote asset alone."""
+    """Binance spot. Its names run base and quote together, so it reads the trades of `symbols` and no others.
+
+    `BNBUSD` may be BNB/USD or BN/BUSD. Nothing in a frame tells, so a name is never split: it is that of a symbol which
+    is known to be subscribed, or it is unknown.
+    """
 
     name = "binance"
     #: The server pings every 20 s and cuts after 60 s without a pong [documentation]: 60 s without even a ping is dead.
@@ -66,7 +71,9 @@ class Binance:
     rest_budget = binance_history.BUDGET
 
     def __init__(self, symbols: Sequence[str] = ()) -> None:
-        self._subscribed = {self.native(symbol): canonical_symbol(symbol) for symbol in symbols}
+        self._known: dict[str, list[str]] = {}
+        for symbol in dict.fromkeys(map(canonical_symbol, symbols)):
+            self._known.setdefault(self.native(symbol), []).append(symbol)
         self._checks: tuple[tuple[str, Check], ...] = (
             ("s", faults.symbol(self.canonical)),
             ("t", faults.trade_id),
@@ -77,14 +84,16 @@ class Binance:
         )
 
     def for_symbols(self, symbols: Sequence[str]) -> Binance:
-        """Binance, knowing what is subscribed."""
+        """Binance, reading the trades of these symbols."""
         return Binance(symbols)
 
     def websocket_url(self, base: str | None, symbols: Sequence[str]) -> str:
-        """The combined stream of the first 200 symbols, times in microseconds; `subscribe` names them all."""
+        """The combined stream of the first 200 symbols that fit, times in microseconds; `subscribe` names them all."""
         root = "wss://stream.binance.com:9443" if base is None else f"{websocket_root(base)}/binance"
-        streams = quote("/".join(self._streams(symbols)[:STREAMS_A_MESSAGE]), safe="/@")
-        return f"{root}/stream?streams={streams}&timeUnit=MICROSECOND"
+        streams = [quote(stream, safe="@") for stream in self._streams(symbols)[:STREAMS_A_MESSAGE]]
+        while len("/".join(streams)) > MAX_URL_STREAMS:  # letters beyond ASCII take up to twelve characters each
+            del streams[-1]
+        return f"{root}/stream?streams={'/'.join(streams)}&timeUnit=MICROSECOND"
 
     def rest_url(self, base: str | None) -> str:
         """Root of `/api/v3/…`."""
@@ -95,8 +104,12 @@ class Binance:
         return canonical_symbol(symbol).replace("/", "")
 
     def canonical(self, native: str) -> str:
-        """`BTCUSDT` → `BTC/USDT`: a subscribed symbol where one fits, else by quote asset (`binance_symbols`)."""
-        return self._subscribed.get(native) or split_native(native)
+        """`BTCUSDT` → `BTC/USDT`, if that is one of the known symbols. Raises ValueError if none is, or several are."""
+        symbols = self._known.get(native, ())
+        if len(symbols) != 1:
+            several = f", which may be {' or '.join(symbols)}" if symbols else ""
+            raise ValueError(f"symbol {native!r}{several}; expected the name of one symbol that is subscribed")
+        return symbols[0]
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """SUBSCRIBE messages of at most 200 streams each; their acknowledgement names no symbol."""
@@ -187,8 +200,10 @@ class Binance:
         kind = faults.string(fields.get("e"))
         on_trades = stream is not None and stream.endswith(_TRADE_STREAM)
         fault: Fault
+        symbol = None
         if kind == "trade":
             fault = faults.explain(payload, self._checks)
+            symbol = known_symbol(self.canonical, faults.string(fields.get("s")))
         elif kind == "serverShutdown":
             return [Shutdown()]
         elif kind is not None and not on_trades:
@@ -203,7 +218,7 @@ class Binance:
             return []  # bookTicker and partial depth carry no event type
         else:
             return self._control(fields, payload, ts_ingest)
-        return [faults.rejected(self.name, fault, payload, ts_ingest)]
+        return [faults.rejected(self.name, fault, payload, ts_ingest, symbol)]
 
     def _control(self, fields: dict[str, str], payload: str, ts_ingest: int) -> list[Parsed]:
         """Replies: `{"result":null,"id":1}`, `{"code":2,"msg":"…"}`, `{"error":{"code":2,"msg":"…"},"id":1}`."""

@@ -18,8 +18,8 @@ from lakehouse.exchanges.faults import MAX_RAW, UNREADABLE, Check, Fault
 from lakehouse.exchanges.fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Side, Source, Subscribed, Trade
-from lakehouse.exchanges.venue import http_root, known_symbol, websocket_root
-from lakehouse.settings import canonical_symbol
+from lakehouse.exchanges.venue import http_root, known_symbol, symbol_in, websocket_root
+from lakehouse.symbols import canonical_symbol
 
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 _SOURCES: dict[str, Source] = {"match": "live", "last_match": "snapshot"}
@@ -102,10 +102,12 @@ class Coinbase:
         return canonical_symbol(symbol).replace("/", "-")
 
     def canonical(self, native: str) -> str:
-        """`BTC-USDT` → `BTC/USDT`."""
-        if "-" not in native or "/" in native or native != native.upper():
-            raise ValueError(f"symbol {native!r}; expected BASE-QUOTE such as BTC-USDT")
-        return canonical_symbol(native)
+        """`BTC-USDT` → `BTC/USDT`. Only the one spelling that we ask for: no `btc-usdt`, no `XBT-USDT`."""
+        if "/" not in native:
+            symbol = canonical_symbol(native)
+            if self.native(symbol) == native:
+                return symbol
+        raise ValueError(f"symbol {native!r}; expected BASE-QUOTE such as BTC-USDT")
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:  # noqa: ARG002 - replies name none
         """One message for all symbols. The venue cuts a connection that has not subscribed within 5 s."""
@@ -165,6 +167,7 @@ class Coinbase:
         """A control message, another channel's message, or a trade with a fault."""
         fields = faults.object_fields(text)
         fault: Fault
+        symbol = None
         if isinstance(fields, Fault):
             fault = fields
         elif "type" not in fields:
@@ -173,6 +176,7 @@ class Coinbase:
             match faults.string(fields["type"]):
                 case "match" | "last_match":
                     fault = faults.explain(text, self._checks)
+                    symbol = symbol_in(text, "product_id", self.canonical)
                 case "heartbeat" | "subscriptions" as kind:
                     try:
                         return self._heartbeat(text) if kind == "heartbeat" else self._subscribed(text)
@@ -184,7 +188,7 @@ class Coinbase:
                     fault = faults.wrong_type("type", fields["type"], "a string")
                 case _:  # "clients are expected to ignore messages they do not support" [documentation]
                     return []
-        return [faults.rejected(self.name, fault, text, ts_ingest)]
+        return [faults.rejected(self.name, fault, text, ts_ingest, symbol)]
 
     def _heartbeat(self, text: str) -> list[Parsed]:
         heartbeat = _read_heartbeat(text)

@@ -181,4 +181,4 @@ def _row(raw: str, symbol: str, native: str, ts_ingest: int) -> Row:
         pass
     fields = faults.object_fields(raw)
     trade_id = None if isinstance(fields, Fault) else readable_id(fields.get("trade_id"))
-    return Row(trade_id, faults.rejected(VENUE, faults.explain(raw, _CHECKS), raw, ts_ingest))
+    return Row(trade_id, faults.rejected(VENUE, faults.explain(raw, _CHECKS), raw, ts_ingest, symbol))

@@ -73,13 +73,15 @@ class Fault(NamedTuple):
 Check = Callable[[str, str], Fault | None]
 
 
-def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int) -> Rejected:
+def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | None = None) -> Rejected:
     """The message for a frame or part that has `fault`; says so where the raw text had to be cut."""
     detail = fault.detail
     if len(raw) > MAX_RAW:
         detail = f"{detail}; raw text cut after {MAX_RAW} of {len(raw)} characters"
         raw = raw[:MAX_RAW]
-    return Rejected(venue=venue, reason=fault.reason, detail=detail, raw=raw, ts_ingest=ts_ingest)
+    return Rejected(
+        venue=venue, reason=fault.reason, detail=detail, raw=raw, ts_ingest=ts_ingest, symbol=symbol or None
+    )
 
 
 def not_utf8(venue: str, frame: bytes, error: UnicodeDecodeError, ts_ingest: int) -> Rejected:

@@ -19,8 +19,8 @@ from lakehouse.exchanges.fields import TradeId, iso_micros, number_text
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.kraken_history import KrakenHistory
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Source, Subscribed, Trade
-from lakehouse.exchanges.venue import http_root, known_symbol, request_number, websocket_root
-from lakehouse.settings import canonical_symbol
+from lakehouse.exchanges.venue import http_root, known_symbol, request_number, symbol_in, websocket_root
+from lakehouse.symbols import canonical_symbol
 
 _SOURCES: dict[str, Source] = {"update": "live", "snapshot": "snapshot"}
 
@@ -94,8 +94,8 @@ class Kraken:
         return canonical_symbol(symbol)
 
     def canonical(self, native: str) -> str:
-        """`XBT/USD` → `BTC/USD`, `DOGE/USD` as it is."""
-        if "/" not in native or "-" in native:
+        """`XBT/USD` → `BTC/USD`; `DOGE/USD` and `AAPLx/USD` as they are."""
+        if "/" not in native:
             raise ValueError(f"symbol {native!r}; expected BASE/QUOTE such as BTC/USDT")
         return canonical_symbol(native)
 
@@ -150,7 +150,8 @@ class Kraken:
                 )
         except UNREADABLE:
             pass
-        return faults.rejected(self.name, faults.explain(raw, self._checks), raw, ts_ingest)
+        symbol = symbol_in(raw, "symbol", self.canonical)
+        return faults.rejected(self.name, faults.explain(raw, self._checks), raw, ts_ingest, symbol)
 
     def _not_trades(self, text: str, ts_ingest: int) -> list[Parsed]:
         """A control message, another channel, a v1 frame, or a trade frame with a fault."""

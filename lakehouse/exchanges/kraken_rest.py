@@ -28,7 +28,7 @@ from lakehouse.exchanges.history import (
     shown,
 )
 from lakehouse.exchanges.model import Trade
-from lakehouse.settings import CANONICAL_ASSETS, canonical_symbol
+from lakehouse.symbols import CANONICAL_ASSETS, canonical_symbol
 
 VENUE = "kraken"
 #: About one request a second is safe for each address [users' reports].
@@ -42,6 +42,10 @@ _UNKNOWN_SYMBOL = ("EQuery:Unknown asset", "EQuery:Invalid asset")
 _LIMITED = ("EAPI:Rate limit", "EGeneral:Too many requests", "EService:Throttled")
 _LOCKOUT = ("EGeneral:Temporary lockout",)
 _REFUSED = ("EGeneral:Invalid arguments", "EGeneral:Permission denied", "EGeneral:Unknown method")
+
+#: Ends the names of xStocks, tokenized shares such as AAPLx. Requests for them have to name their asset class
+#: ["Get Recent Trades"]; without it the pair is unknown.
+_XSTOCK = "x"
 
 _REST_ASSETS = {canonical: rest for rest, canonical in CANONICAL_ASSETS.items()}
 _is_nanos = re.compile(r"[0-9]{1,19}").fullmatch
@@ -80,13 +84,15 @@ class TradesPage(NamedTuple):
 
 
 def pair(symbol: str) -> str:
-    """REST's name of a canonical symbol: `BTC/USDT` → `XBTUSDT`."""
+    """REST's name (`altname`) of a canonical symbol: `BTC/USDT` → `XBTUSDT`, `AAPLx/USD` → `AAPLxUSD`."""
     return "".join(_REST_ASSETS.get(asset, asset) for asset in canonical_symbol(symbol).split("/"))
 
 
 def trades_request(symbol: str, since: int | None, count: int | None) -> Request:
     """Up to `count` trades later than `since` (ns); without `since` the newest thousand."""
     params = {"pair": pair(symbol)}
+    if canonical_symbol(symbol).partition("/")[0].endswith(_XSTOCK):
+        params["asset_class"] = "tokenized_asset"
     if since is not None:
         params["since"] = str(since)
     if count is not None:
@@ -176,4 +182,4 @@ def _row(raw: str, symbol: str, ts_ingest: int) -> Row:
         return Row(None, faults.rejected(VENUE, items, raw, ts_ingest))
     fields = dict(zip(_FIELDS, items, strict=False))
     fault = faults.explain_fields(fields, raw, _CHECKS)
-    return Row(readable_id(fields.get("trade_id")), faults.rejected(VENUE, fault, raw, ts_ingest))
+    return Row(readable_id(fields.get("trade_id")), faults.rejected(VENUE, fault, raw, ts_ingest, symbol))

@@ -54,7 +54,8 @@ class Rejected(msgspec.Struct, frozen=True):
     """A frame, or a part of one, that could not be read as a trade: the raw text and why.
 
     `reason` is a short snake_case name (`not_json`, `missing_field`, `no_trade_id`, `bad_decimal`, …), `detail` one
-    sentence for people.
+    sentence for people. `symbol` is the canonical symbol if it could be told, as what is subscribed may have changed
+    before the text is read again; messages of older releases have none.
     """
 
     venue: str
@@ -62,6 +63,7 @@ class Rejected(msgspec.Struct, frozen=True):
     detail: str
     raw: str
     ts_ingest: int
+    symbol: str | None = None
 
 
 class FeedEvent(msgspec.Struct, frozen=True):

@@ -16,10 +16,15 @@ VENUES: dict[str, Venue] = {venue.name: venue for venue in (Binance(), Kraken(),
 def venue(name: str, symbols: Sequence[str] = ()) -> Venue:
     """The venue called `name`, knowing the canonical `symbols` that will be subscribed, if any.
 
-    Raises SettingError where there is no such venue.
+    Raises SettingError if there is no such venue, or if it writes two of the symbols alike.
     """
     try:
         found = VENUES[name]
     except KeyError:
         raise SettingError(f"unknown venue {name!r}", f"one of {', '.join(VENUES)}") from None
-    return found.for_symbols(symbols) if symbols else found
+    names: dict[str, str] = {}
+    for symbol in dict.fromkeys(symbols):
+        native = found.native(symbol)
+        if (other := names.setdefault(native, symbol)) != symbol:
+            raise SettingError(f"{name} writes {other} and {symbol} alike, {native}", "one of the two")
+    return found.for_symbols(symbols)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from lakehouse.exchanges import faults
+from lakehouse.exchanges.faults import Fault
 from lakehouse.exchanges.history import Budget, History, Reply, Request
 from lakehouse.exchanges.model import Parsed
 
@@ -48,7 +50,7 @@ class Venue(Protocol):
         """The canonical symbol of the venue's own spelling. Raises ValueError where it cannot be told."""
 
     def for_symbols(self, symbols: Sequence[str]) -> Venue:
-        """This venue, knowing what is subscribed: `canonical` prefers these symbols where a name is ambiguous."""
+        """This venue, knowing what is subscribed: Binance's `canonical` tells no other symbols."""
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """Messages that subscribe, in order, within the venue's limits.
@@ -97,6 +99,12 @@ def request_number(literal: str | None) -> int | None:
         if literal is not None and literal.isascii() and literal.isdecimal() and len(literal) < 10
         else None
     )
+
+
+def symbol_in(raw: str, field: str, canonical: Callable[[str], str]) -> str | None:
+    """The canonical symbol that a field of a JSON object names, if it can be read."""
+    fields = faults.object_fields(raw)
+    return None if isinstance(fields, Fault) else known_symbol(canonical, faults.string(fields.get(field)))
 
 
 def websocket_root(base: str) -> str:

@@ -74,7 +74,7 @@ def repair_holes(
     by_venue: dict[str, list[Hole]] = defaultdict(list)
     for hole in holes:
         by_venue[hole.venue].append(hole)
-    venues = {name: find_venue(name, [hole.symbol for hole in of]) for name, of in by_venue.items()}
+    venues = {name: find_venue(name) for name in by_venue}
     if not holes:
         return RepairReport(0, 0, 0, 0, 0)
     wait_until_ready(settings.bootstrap(), BROKER_SECONDS)

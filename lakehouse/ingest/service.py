@@ -25,7 +25,7 @@ from lakehouse.ingest.repairer import Repairer
 from lakehouse.ingest.requests import RotationRequests
 from lakehouse.ingest.stats import IngestStats, VenueStats, refusals_text
 from lakehouse.ingest.succession import Rotation
-from lakehouse.settings import Settings, canonical_symbol
+from lakehouse.settings import Settings, canonical_symbols
 
 #: Seconds for the broker to answer at the start.
 BROKER_SECONDS = 10.0
@@ -48,8 +48,8 @@ class IngestService:
     ) -> None:
         """Raises SettingError for an unknown venue or a symbol that is not BASE/QUOTE. Opens nothing."""
         self._settings = settings.model_copy(update={"topic_trades": topic}) if topic else settings
-        self._symbols = _canonical(symbols) if symbols else settings.symbols
-        # A venue that knows what we subscribed reads an ambiguous native name as that symbol.
+        self._symbols = canonical_symbols(symbols) if symbols else settings.symbols
+        # Binance's names run two assets together: only what is subscribed tells them apart.
         self._venues = [find_venue(name, self._symbols) for name in dict.fromkeys(venues or settings.venues)]
         if not self._venues or not self._symbols:
             raise SettingError("nothing to ingest", "at least one venue and one symbol")
@@ -247,10 +247,3 @@ def per_socket(venue: Venue, symbols: Sequence[str]) -> Iterator[Sequence[str]]:
         yield from per_socket(venue, symbols[middle:])
     else:
         yield symbols
-
-
-def _canonical(symbols: Sequence[str]) -> tuple[str, ...]:
-    try:
-        return tuple(dict.fromkeys(canonical_symbol(symbol) for symbol in symbols))
-    except ValueError as error:
-        raise SettingError(str(error)) from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -21,6 +21,7 @@ from lakehouse.exchanges.model import Rejected, Trade, encode
 from lakehouse.exchanges.parts import parse_again
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.replay.clocks import Clocks
+from lakehouse.replay.names import KnownSymbols
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,29 +57,38 @@ class Produced:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one quarantined message: what to produce for it, and how many trades that is."""
+    """What becomes of one quarantined message: what to produce for it, and how many trades that is.
+
+    `detail` says why a rejected text stays where it is, if its parser of today or its symbol is the reason.
+    """
 
     outcome: Outcome
     produce: tuple[Produced, ...] = ()
     trades: int = 0
     is_alone: bool = False  #: bad, because the venue's other trades of that minute have no time in the future
+    detail: str = field(default="", compare=False)
 
 
 BAD, NOISE, ALONE = Verdict("bad"), Verdict("noise"), Verdict("bad", is_alone=True)
 
 
 def judge(
-    rows: pa.Table, settings: Settings, session: Callable[[], SparkSession], clocks: Clocks | None = None
+    rows: pa.Table,
+    settings: Settings,
+    session: Callable[[], SparkSession],
+    clocks: Clocks | None = None,
+    known: KnownSymbols | None = None,
 ) -> list[Verdict]:
     """A verdict for each row of silver/quarantine, in their order. `session` is asked only where Spark is needed.
 
-    `clocks` is kept by whoever judges many rows, call by call.
+    `clocks` and `known` are kept by whoever judges many rows, call by call.
     """
+    known = known or KnownSymbols(settings)
     verdicts = [BAD] * rows.num_rows
     messages = []
     for number, row in enumerate(rows.select(["rule", "key", "value_raw"]).to_pylist()):
         if row["rule"].startswith(REJECTED):
-            verdicts[number] = judge_rejected(row["value_raw"], settings)
+            verdicts[number] = judge_rejected(row["value_raw"], settings, known)
         elif row["value_raw"] is not None:
             messages.append(number)
     if messages:
@@ -89,21 +99,31 @@ def judge(
     return verdicts
 
 
-def judge_rejected(value: bytes | None, settings: Settings) -> Verdict:
+def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols | None = None) -> Verdict:
     """The verdict on a message of the rejected topic: its text is read by its venue's parser of today.
 
-    Where that finds trades beside parts that it still rejects, both are produced, as ingest would do with the frame.
+    If that finds trades beside parts that it still rejects, both are produced, as ingest would do with the frame. A
+    trade gets the symbol that it had, as the message says. One of an older release, or of a symbol that was not known
+    then, does not say it: the symbols that are known now do, and what they leave open stays in quarantine.
     """
     try:
         rejected = _read_rejected(value or b"")
-        venue = find_venue(rejected.venue, settings.symbols)
+        venue = find_venue(rejected.venue)
     except (msgspec.MsgspecError, UnicodeDecodeError, SettingError):
         return BAD
-    parsed = parse_again(venue, rejected)
+    had = rejected.symbol
+    symbols = (had,) if had else (known or KnownSymbols(settings)).of(venue.name)
+    try:
+        parsed = parse_again(venue.for_symbols(symbols), rejected)
+    except ValueError as error:  # a message that is none of ours names what is no symbol
+        return Verdict("bad", detail=str(error))
     trades = [one for one in parsed if isinstance(one, Trade)]
     parts = [one for one in parsed if isinstance(one, Rejected)]
+    other = next((trade for trade in trades if had and trade.symbol != had), None)
+    if other is not None:
+        return Verdict("bad", detail=f"found a trade of {other.symbol}; expected {had}, the symbol that it had")
     if not trades:
-        return BAD if parts else NOISE
+        return Verdict("bad", detail=parts[0].detail) if parts else NOISE
     produce = [Produced(settings.topic_trades, trade.symbol.encode(), encode(trade)) for trade in trades]
     produce += [Produced(settings.topic_rejected, part.venue.encode(), encode(part)) for part in parts]
     return Verdict("sent", tuple(produce), len(trades))

@@ -23,6 +23,7 @@ from lakehouse.ingest.producer import KafkaSink, MessageTooLargeError
 from lakehouse.quarantine import open_messages, open_quarantine, require_rule
 from lakehouse.replay.clocks import Clocks
 from lakehouse.replay.judge import BAD, Verdict, judge
+from lakehouse.replay.names import KnownSymbols
 from lakehouse.replay.settled import record
 from lakehouse.settings import Settings
 from lakehouse.streams.lease import Lease
@@ -45,6 +46,7 @@ class RuleReport:
     bad: int = 0
     trades: int = 0  #: produced for those sent
     alone: int = 0  #: of the bad: with a time in the future that the venue's other trades of that minute do not have
+    detail: str = field(default="", compare=False)  #: why the first of those still bad is so, if that is known
 
     @property
     def settled(self) -> int:
@@ -77,6 +79,7 @@ class ReplayReport:
         setattr(report, verdict.outcome, getattr(report, verdict.outcome) + 1)
         report.trades += verdict.trades
         report.alone += verdict.is_alone
+        report.detail = report.detail or verdict.detail
 
 
 def replay(
@@ -100,14 +103,15 @@ def replay(
 
 
 def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Outbox | None) -> ReplayReport:
-    report = ReplayReport(dry=outbox is None)
+    report, known = ReplayReport(dry=outbox is None), KnownSymbols(settings)
     for name, count in open_quarantine(settings).items():
         if rule in (None, name):
             report.rules[name] = RuleReport(name, count)
     clocks = Clocks(settings)
     for rows in open_messages(settings, rule, () if rule else LEFT_ALONE):
         settled: list[tuple[int, Verdict]] = []
-        for number, verdict in enumerate(judge(rows, settings, lambda: build_session(settings, bulk=True), clocks)):
+        verdicts = judge(rows, settings, lambda: build_session(settings, bulk=True), clocks, known)
+        for number, verdict in enumerate(verdicts):
             if limit is not None and report.settled >= limit:
                 break
             taken = verdict if outbox is None or outbox.takes(verdict) else BAD

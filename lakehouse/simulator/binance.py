@@ -38,6 +38,7 @@ class BinanceSession(Session):
         self._is_wrapped = wrapped
         self._is_micro = query.get("timeUnit", "").upper() == "MICROSECOND"
         self._streams: dict[str, None] = {}
+        self._by_name = {one.native.lower(): one for one in hub.listings("binance")}
         self._inbound: deque[float] = deque()
         self._pings: dict[bytes, float] = {}
         self._next_ping = self.now + hub.options.timings.ping
@@ -111,7 +112,7 @@ class BinanceSession(Session):
     def _listing(self, stream: str) -> Listing | None:
         name, _, kind = stream.partition("@")
         # Names are lower case; an upper-case one is acknowledged and silent.
-        return self.hub.listing("binance", name.upper()) if kind == "trade" and name == name.lower() else None
+        return self._by_name.get(name) if kind == "trade" else None
 
     def _allow_inbound(self) -> bool:
         """Five inbound messages a second, pongs included; more ends the connection."""
@@ -194,6 +195,6 @@ def _problem(message: Any) -> str | None:
         return None
     if not isinstance(params, list) or not params:
         return "params must be a list of stream names"
-    if not all(isinstance(stream, str) and re.fullmatch(r"[!-~]+", stream) for stream in params):
+    if not all(isinstance(stream, str) and re.fullmatch(r"[^\x00-\x20\x7f]+", stream) for stream in params):
         return "stream name must be a string"
     return None

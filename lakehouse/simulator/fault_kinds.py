@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from lakehouse.settings import VENUES, canonical_symbol
+from lakehouse.settings import VENUES
 from lakehouse.simulator.not_now import HOW
+from lakehouse.symbols import canonical_symbol
 
 LONGEST_SECONDS = 86_400.0
 DEFAULT_SECONDS = 5.0

@@ -79,6 +79,11 @@ class Listing:
         """The key under which Kraken's REST answers: often, but not always, the REST name."""
         return KRAKEN_OLD_KEYS.get(self.kraken_rest, self.kraken_rest)
 
+    @cached_property
+    def kraken_class(self) -> str | None:
+        """The asset class that Kraken's REST has to be told; None for coins. xStocks end in a small x."""
+        return "tokenized_asset" if self.symbol.split("/")[0].endswith("x") else None
+
 
 @cache
 def list_symbol(venue: str, symbol: str, position: int) -> Listing:

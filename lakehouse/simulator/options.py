@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lakehouse.errors import SettingError
-from lakehouse.settings import DEFAULT_SYMBOLS, VENUES, canonical_symbol
+from lakehouse.settings import DEFAULT_SYMBOLS, VENUES, canonical_symbols
 from lakehouse.simulator.fault_schedule import Planned, plan
 from lakehouse.simulator.faults import Faults
 from lakehouse.simulator.limits import Limits
@@ -61,14 +61,9 @@ class SimulatorOptions:
                 raise SettingError(f"unknown venue {venue!r}", f"one of {', '.join(VENUES)}")
         if not self.symbols:
             raise SettingError("no symbols", "at least one such as BTC/USDT")
-        try:
-            # The frozen way to normalise: a symbol listed twice would be two markets with one record.
-            object.__setattr__(
-                self, "symbols", tuple(dict.fromkeys(canonical_symbol(symbol) for symbol in self.symbols))
-            )
-            delisted = tuple((venue, canonical_symbol(symbol)) for venue, symbol in self.delisted)
-        except ValueError as error:
-            raise SettingError(str(error)) from None
+        # The frozen way to normalise: a symbol listed twice would be two markets with one record.
+        object.__setattr__(self, "symbols", canonical_symbols(self.symbols))
+        delisted = tuple((venue, canonical_symbols([symbol])[0]) for venue, symbol in self.delisted)
         object.__setattr__(self, "venues", tuple(dict.fromkeys(self.venues)))
         object.__setattr__(self, "delisted", delisted)
         for venue, symbol in delisted:

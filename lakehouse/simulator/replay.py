@@ -22,8 +22,10 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from lakehouse.errors import SettingError
-from lakehouse.settings import VENUES, canonical_symbol
+from lakehouse.settings import VENUES
+from lakehouse.simulator.binance_symbols import split_native
 from lakehouse.simulator.faults import Frame
+from lakehouse.symbols import canonical_symbol
 
 if TYPE_CHECKING:
     from lakehouse.simulator.hub import Hub
@@ -34,8 +36,6 @@ BUFFER_BYTES = 1024 * 1024
 WAIT_SECONDS = 0.01
 #: At full speed, so many frames go out before other work gets its turn.
 FRAMES_PER_TURN = 64
-#: Binance names have no separator; the longest quote that fits is taken.
-BINANCE_QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD", "EUR", "GBP", "TRY", "BTC", "ETH", "BNB")
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
                     native += _asked_for(msgspec.json.decode(right))
             elif b" <->" not in line and line.strip():
                 break  # the subscriptions stand before the first frame
-    joint = _binance_symbol if recording.venue == "binance" else canonical_symbol
+    named = split_native if recording.venue == "binance" else canonical_symbol
     symbols: dict[str, None] = {}
     for name in native:
         with contextlib.suppress(ValueError):
-            symbols[joint(name)] = None
+            symbols[named(name)] = None
     if not symbols:
         raise SettingError(f"replay file {path} names no symbols", "a subscription in its first lines")
     return recording.venue, tuple(symbols)
@@ -125,15 +125,6 @@ def _asked_for(message: Any) -> list[str]:
         params = [str(stream).partition("@")[0] for stream in params]
     found = params or message.get("product_ids") or message.get("pair") or []
     return [str(name) for name in found] if isinstance(found, list) else []
-
-
-def _binance_symbol(name: str) -> str:
-    name = name.upper()
-    for quote in BINANCE_QUOTES:
-        base = name.removesuffix(quote)
-        if base and base != name:
-            return canonical_symbol(f"{base}/{quote}")
-    raise ValueError(f"symbol {name!r}; expected it to end in one of {', '.join(BINANCE_QUOTES)}")
 
 
 class Replay:

@@ -73,9 +73,13 @@ def binance_trades(hub: Hub, call: RestCall, headers: Mapping[str, str], from_id
 
 def kraken_trades(hub: Hub, call: RestCall) -> RestReply:
     """Trades: ascending, later than `since` (ns); the newest page without it. A page may end inside one timestamp."""
-    pair = call.query.get("pair", "").upper()
+    pair, asset_class = call.query.get("pair", ""), call.query.get("asset_class")
     listing = next(
-        (one for one in hub.listings("kraken") if pair in _kraken_names(one.symbol, one.kraken_rest, one.kraken_key)),
+        (
+            one
+            for one in hub.listings("kraken")
+            if pair in _kraken_names(one.symbol, one.kraken_rest, one.kraken_key) and asset_class == one.kraken_class
+        ),
         None,
     )
     if listing is None:

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.received import FUTURE_RULE
 from lakehouse.settings import Settings
+from lakehouse.symbols import SYMBOL_FORM
 from lakehouse.tables import DECIMAL, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ MAX_PRICE, MAX_SIZE, MAX_NOTIONAL = 10**12, 10**15, 10**15
 _POSITIVE = "(?=[0-9.]*[1-9])0{{0,{zeros}}}[0-9]{{1,{whole}}}([.][0-9]{{1,18}})?"
 GOOD_FORM = {
     "venue": "[a-z0-9_-]{1,40}",
-    "symbol": "[A-Z0-9]{1,20}/[A-Z0-9]{1,20}",
+    "symbol": SYMBOL_FORM,
     "native_symbol": "[^\\x1f]+",
     "trade_id": "[0-9]{1,18}",
     "price": _POSITIVE.format(zeros=8, whole=12),
@@ -248,7 +249,7 @@ def _trade_rules(settings: Settings) -> list[tuple[str, Column, Column]]:
     return [
         *_shape_rules(TRADE_FIELDS),
         _venue_rule(),
-        ("bad_symbol", _has_form("symbol"), _found("symbol", "BASE/QUOTE")),
+        ("bad_symbol", _has_form("symbol"), _found("symbol", "BASE/QUOTE in the venue's own case")),
         (
             "bad_native_symbol",
             _has_form("native_symbol"),

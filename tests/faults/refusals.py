@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.faults.demo_system import DemoSystem
 from tests.faults.plan import Fault, Step
@@ -21,7 +22,7 @@ DELISTED = ("binance:LOOM/USDC", "coinbase:LOOM/USDC", "coinbase:AAPLx/USD", "kr
 
 #: Part of the time → venue, kind, seconds, parameters. A blocked place (451, 403) keeps ingest away for minutes, so
 #: these two come first on a venue.
-_TURNS = (
+_TURNS: tuple[tuple[float, str, str, float, dict[str, Any]], ...] = (
     (0.00, "binance", "handshake_refused", 4.0, {"status": "451", "form": "none"}),
     (0.02, "kraken", "refuse_passing", 15.0, {"how": "named"}),
     (0.05, "coinbase", "refuse_passing", 15.0, {"how": "nameless"}),
