@@ -69,6 +69,9 @@ def _open(snapshot: Snapshot) -> Text:
     holes = "no open hole"
     if snapshot.holes:
         holes = f"{snapshot.holes:,} open holes of {snapshot.missing:,} trades"
+    if snapshot.unavailable:
+        tries = ", ".join(f"{ids:,} after {number}" for number, ids in sorted(snapshot.unavailable.items()))
+        holes += f"; the venues lack {sum(snapshot.unavailable.values()):,} trades (answers: {tries})"
     named = [f"{rule} {count:,}" for rule, count in list(snapshot.quarantine.items())[:_RULES]]
     if len(snapshot.quarantine) > _RULES:
         named.append("…")
