@@ -110,8 +110,11 @@ def _holes(report: Report) -> Table:
     for one in report.holes.symbols:
         tries.update(one.tries)
     if tries:
-        after = ", ".join(f"{ids:,} after {number}" for number, ids in sorted(tries.items()))
-        captions.append(f"gone by the venues' answers: {after}; `lakehouse repair --unavailable` asks again")
+        after = ", ".join(
+            f"{count_of(ids, 'id')} after {count_of(number, 'answer')} of the venue"
+            for number, ids in sorted(tries.items())
+        )
+        captions.append(f"gone: {after}; `lakehouse repair --unavailable` asks again")
     table.caption, table.caption_justify = "\n".join(captions) or None, "left"
     return table
 
