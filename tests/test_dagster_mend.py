@@ -201,7 +201,7 @@ def test_an_old_hole_sends_for_a_repair_and_a_young_one_does_not(instance: Dagst
 
 
 #: (age of the first answer without the ids, age of the last, tries) → whether the venue is asked again. Seconds.
-AGAIN: dict[str, tuple[float, float | None, int | None, bool]] = {
+DUE_AGAIN: dict[str, tuple[float, float | None, int | None, bool]] = {
     "a moment ago": (290, 290, 1, False),
     "minutes ago": (310, 310, 1, True),
     "asked again after minutes": (3500, 3190, 2, False),
@@ -215,11 +215,11 @@ AGAIN: dict[str, tuple[float, float | None, int | None, bool]] = {
 }
 
 
-@pytest.mark.parametrize("situation", AGAIN)
+@pytest.mark.parametrize("situation", DUE_AGAIN)
 def test_what_a_venue_lacked_is_due_after_minutes_and_after_an_hour(
     instance: DagsterInstance, lake: Settings, situation: str
 ) -> None:
-    first, last, tries, is_due = AGAIN[situation]
+    first, last, tries, is_due = DUE_AGAIN[situation]
     row = ledger_row("unavailable", 20, 29, first) | {"tries": tries, "last_try": None}
     if last is not None:
         row["last_try"] = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=last)
