@@ -1,4 +1,4 @@
-"""The job `repair`: mend the open holes that ingest has left, then end.
+"""The job `repair`: mend the open holes that ingest has left, ask again for what the venues lacked, then end.
 
 Guarantee: that of `lakehouse.mend`. What it could not mend is no failure of the run: its figures say so, and the sensor
 `mend_holes` sends the next run, after a while where nothing has changed.
@@ -14,7 +14,7 @@ from pydantic import Field
 from assets.lineage import table_key
 from jobs.hosting import hosting
 from jobs.kept import HOLES_TAG, NAME_TAG, REPAIR
-from lakehouse.holes import open_holes
+from lakehouse.holes import to_mend
 from lakehouse.mend import REPAIR_SECONDS, MendReport, digest, mend
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
@@ -26,6 +26,9 @@ class RepairConfig(Config):
     older_than_seconds: float | None = Field(
         None, ge=0, description="Younger holes are left to ingest. Default: the setting repair_after_seconds."
     )
+    unavailable: bool = Field(
+        False, description="Ask again for all unavailable trade ids. Default: for those that are due."
+    )
     timeout_seconds: float = Field(REPAIR_SECONDS, gt=0, description="How long it may ask the venues.")
 
 
@@ -34,7 +37,7 @@ def mend_open_holes(context: OpExecutionContext, config: RepairConfig, settings:
     """Fetch the missing trades over REST, send them to Kafka, and see Silver's ledger close, where a stream is live."""
     with hosting(context, settings, REPAIR) as lease:
         older_than = settings.repair_after_seconds if config.older_than_seconds is None else config.older_than_seconds
-        holes = open_holes(settings, older_than)
+        holes = to_mend(settings, older_than, config.unavailable)
         # Before the work: whatever ends this run, the sensor can tell whether it is still about the same holes.
         context.instance.add_run_tags(context.run_id, {HOLES_TAG: digest(holes)})
         report = mend(settings, holes, config.timeout_seconds, hold=lease.hold)
@@ -54,8 +57,9 @@ def _figures(report: MendReport) -> dict[str, int | str]:
 @job(
     executor_def=in_process_executor,
     tags={NAME_TAG: REPAIR},
-    description="Bounded: mends the open holes of silver/continuity over the venues' REST history. "
-    "Launched by the sensor `mend_holes` where there are any.",
+    description="Bounded: mends the open holes of silver/continuity over the venues' REST history, and asks again for "
+    "what the venues have shown not to have, minutes and an hour later. Launched by the sensor `mend_holes` where "
+    "there is anything to ask for.",
 )
 def repair() -> None:
     """Mend once."""

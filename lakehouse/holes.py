@@ -17,6 +17,13 @@ from lakehouse.tables import SILVER_CONTINUITY
 
 Key = tuple[str, str]
 
+#: Seconds since a venue first showed not to have some ids, at which it is asked for them again: venues publish skipped
+#: rows minutes later (issue 19, A.7), seldom after an hour. What is lacking then is asked for on demand only.
+AGAIN_SECONDS = (300.0, 3600.0)
+#: Unavailable ranges that are asked for in one go: a quarter of Kraken's budget is a request in four seconds, and each
+#: range needs one at least. The others have their turn in the next go, for they were tried longer ago.
+MOST_AGAIN = 500
+
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -33,7 +40,7 @@ class Hole:
     """Trade ids, inclusive, that exist at the venue and that we do not have.
 
     `ts_before` and `ts_after` are the event times, in microseconds, of the trades around it, where known; Kraken's
-    history is asked by time.
+    history is asked by time. `tries` counts the venue's answers without them: 0 for an open hole.
     """
 
     venue: str
@@ -42,6 +49,7 @@ class Hole:
     last_id: int
     ts_before: int | None = None
     ts_after: int | None = None
+    tries: int = 0
 
     def __len__(self) -> int:
         return self.last_id - self.first_id + 1
@@ -66,17 +74,42 @@ def open_holes(settings: Settings, older_than_seconds: float = 0.0) -> list[Hole
     now, age = dt.datetime.now(dt.UTC), dt.timedelta(seconds=older_than_seconds)
     rows = [row for row in _rows(settings, "state = 'open'") if abs(now - row["since"]) >= age]
     rows.sort(key=lambda row: (row["since"], row["venue"], row["symbol"], row["first_id"]))
-    return [
-        Hole(
-            row["venue"],
-            row["symbol"],
-            row["first_id"],
-            row["last_id"],
-            _micros(row["ts_first"]),
-            _micros(row["ts_last"]),
-        )
-        for row in rows
+    return [_hole(row) for row in rows]
+
+
+def unavailable_holes(settings: Settings, tried_before: dt.datetime | None = None) -> list[Hole]:
+    """The ids that the venues have shown not to have, those first whose last try is the longest ago."""
+    rows = [row for row in _unavailable(settings) if tried_before is None or row["last_try"] < tried_before]
+    return [_hole(row) for row in rows]
+
+
+def due_again(settings: Settings, now: dt.datetime | None = None) -> list[Hole]:
+    """The unavailable ids that have not been asked for since the last of AGAIN_SECONDS that has passed for them."""
+    now = now or dt.datetime.now(dt.UTC)
+    times = [dt.timedelta(seconds=seconds) for seconds in AGAIN_SECONDS]
+    rows = _unavailable(settings)
+    return [_hole(row) for row in rows if any(row["last_try"] < row["since"] + time <= now for time in times)]
+
+
+def to_mend(settings: Settings, older_than_seconds: float = 0.0, all_unavailable: bool = False) -> list[Hole]:
+    """What to ask the venues for: the open holes, and at most MOST_AGAIN unavailable ranges that are due, or of all."""
+    again = unavailable_holes(settings) if all_unavailable else due_again(settings)
+    return [*open_holes(settings, older_than_seconds), *again[:MOST_AGAIN]]
+
+
+def _unavailable(settings: Settings) -> list[dict[str, Any]]:
+    """Rows with `tries` and `last_try`, also of a ledger of before tries were counted."""
+    rows = [
+        row | {"tries": row.get("tries") or 1, "last_try": row.get("last_try") or row["since"]}
+        for row in _rows(settings, "state = 'unavailable'")
     ]
+    return sorted(rows, key=lambda row: (row["last_try"], row["venue"], row["symbol"], row["first_id"]))
+
+
+def _hole(row: dict[str, Any]) -> Hole:
+    ends = _micros(row["ts_first"]), _micros(row["ts_last"])
+    tries = row["tries"] if row["state"] == "unavailable" else 0
+    return Hole(row["venue"], row["symbol"], row["first_id"], row["last_id"], *ends, tries)
 
 
 def _rows(settings: Settings, where: str) -> list[dict[str, Any]]:

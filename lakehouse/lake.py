@@ -165,7 +165,12 @@ def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
             f"move it and the {table.layer} checkpoint away: the {table.layer} stream writes it anew",
         )
     schema = Schema.from_arrow(arrow_schema(table))
-    there.alter.add_columns([field for field in schema.fields if field.name not in fields])
+    try:
+        there.alter.add_columns([field for field in schema.fields if field.name not in fields])
+    except CommitFailedError:  # somebody else has added them in the same moment: good
+        there.update_incremental()
+        if not set(table.column_names) <= {field.name for field in there.schema().fields}:
+            raise
 
 
 def open_table(settings: Settings, table: Table, version: int | None = None) -> DeltaTable:

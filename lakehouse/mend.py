@@ -1,12 +1,13 @@
-"""One mending of open holes: fetch their trades over REST, send them, see the ledger close. With or without Dagster.
+"""One mending of holes: fetch their trades over REST, send them, see the ledger close. With or without Dagster.
 
-Guarantee: it only ever asks for ids that the ledger holds open, and Silver takes each trade once, so a mending beside
-another one, or beside ingest's own repair, doubles nothing. Gap: without a live Silver stream nobody can say yet that
-the holes are closed; what was sent is in Kafka, and the next stream closes them.
+Guarantee: it only ever asks for ids that the ledger holds open or unavailable, and Silver takes each trade once, so a
+mending beside another one, or beside ingest's own repair, doubles nothing. Gap: without a live Silver stream nobody can
+say yet that the holes are closed, or the tries counted; what was sent is in Kafka, and the next stream does both.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lakehouse.errors import LeaseHeldError
-from lakehouse.holes import Hole, Key, open_holes
+from lakehouse.holes import Hole, Key, open_holes, unavailable_holes
 from lakehouse.id_ranges import IdRanges
 from lakehouse.ingest.repair import RepairReport, repair_holes
 from lakehouse.settings import Settings
@@ -38,15 +39,17 @@ class MendReport:
 
     holes: int = 0
     ids: int = 0
+    again: int = 0  #: of these: the ledger held them unavailable
     repaired: int = 0
     unavailable: int = 0
     left: int = 0  #: neither of these, says the repair: REST lags, a limit, an error, or the time was up
     requests: int = 0
-    still_open: int | None = 0  #: in Silver's ledger, after it; None where no stream is live that could tell
+    #: In Silver's ledger after it, or as unavailable as before it; None where no stream is live that could tell.
+    still_open: int | None = 0
 
     @property
     def done(self) -> bool:
-        """Whether every hole is closed, or will be as soon as a stream runs."""
+        """Whether every hole is closed or unavailable, or will be as soon as a stream runs."""
         return not self.left and not self.still_open
 
 
@@ -64,15 +67,17 @@ def mend(
     """
     if not holes:
         return MendReport()
+    began = dt.datetime.now(dt.UTC)
     report = _repair(settings, holes, timeout, hold)
     return MendReport(
         holes=len(holes),
         ids=sum(len(hole) for hole in holes),
+        again=sum(len(hole) for hole in holes if hole.tries),
         repaired=report.repaired,
         unavailable=report.unavailable,
         left=report.left,
         requests=report.requests,
-        still_open=_settled(settings, holes, report.left, time.monotonic() + settle, hold),
+        still_open=_settled(settings, holes, began, report.left, time.monotonic() + settle, hold),
     )
 
 
@@ -121,13 +126,16 @@ def _repair(settings: Settings, holes: Sequence[Hole], timeout: float, hold: Hol
     return outcome[0]
 
 
-def _settled(settings: Settings, holes: Sequence[Hole], left: int, deadline: float, hold: Hold) -> int | None:
+def _settled(
+    settings: Settings, holes: Sequence[Hole], began: dt.datetime, left: int, deadline: float, hold: Hold
+) -> int | None:
     """How many ids the ledger still holds open once it shows what was sent, or at the deadline; None: nobody writes it.
 
-    The repair has left `left` of them open, so there is no use in waiting for less.
+    So it does those that are unavailable without a try since this mending `began`. The repair has left `left` of them
+    all as they were, so there is no use in waiting for less.
     """
     while True:
-        still_open = ids_still_open(holes, open_holes(settings))
+        still_open = ids_still_open(holes, [*open_holes(settings), *unavailable_holes(settings, tried_before=began)])
         if still_open <= left or time.monotonic() >= deadline:
             return still_open
         if not _silver_is_live(settings):

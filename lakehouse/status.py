@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from lakehouse import lag
 from lakehouse.broker.stored import stored_end_offsets
 from lakehouse.errors import BrokerUnavailableError, TerminalError
-from lakehouse.holes import marks, open_holes
+from lakehouse.holes import marks, open_holes, unavailable_holes
 from lakehouse.lake import active_tables, bar_tables, open_table, row_count, sql
 from lakehouse.ledger import Batch, Verdict, newest_batches, newest_verdicts
 from lakehouse.quality.checks import checks_of_lake
@@ -72,7 +72,8 @@ class LatestBar:
 class Snapshot:
     """Everything that the display shows. `trades_per_second` is None until there are two collections to compare.
 
-    `quarantine` maps a rule to its open messages; `holes` and `missing` are open holes and the trade ids in them.
+    `quarantine` maps a rule to its open messages; `holes` and `missing` are open holes and the trade ids in them;
+    `unavailable` are trade ids that the venues have shown not to have, by the number of their answers.
     `bars` holds the newest bar of each series (venue and symbol), the newest first; `series` counts all that the ledger
     of ids knows. `works` is empty if no Dagster answers.
     """
@@ -90,6 +91,7 @@ class Snapshot:
     missing: int = 0
     series: int = 0
     works: tuple[Work, ...] = ()
+    unavailable: Mapping[int, int] = field(default_factory=dict)
 
     def table(self, path: str) -> TableStatus:
         """The status of one table. Raises KeyError where the path is none of the registry's."""
@@ -116,6 +118,9 @@ class StatusReader:
         statuses = tuple(_status(path, table, lags.get(path)) for path, table in tables.items())
         silver = next(status.rows for status in statuses if status.path == SILVER_TRADES.path)
         holes = open_holes(self._settings)
+        unavailable: Counter[int] = Counter()
+        for hole in unavailable_holes(self._settings):
+            unavailable[hole.tries] += len(hole)
         expected = {(check.table_path, check.name) for check in checks_of_lake(self._settings)}
         return Snapshot(
             home=str(self._settings.home),
@@ -131,6 +136,7 @@ class StatusReader:
             missing=sum(len(hole) for hole in holes),
             series=len(marks(self._settings)),
             works=read_works(self._settings) if self._is_supervised else (),
+            unavailable=unavailable,
         )
 
     def _lags(self, tables: dict[str, DeltaTable | None], batches: dict[str, Batch]) -> tuple[dict[str, int], str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lakehouse.ledger import Verdict
-from lakehouse.quality.model import Check, CheckResult
+from lakehouse.quality.model import Check, CheckResult, count_of
 from lakehouse.status import SERIES_MINUTES, Snapshot, TableStatus
 
 _NOTHING = "–"
@@ -79,6 +79,11 @@ def _open(snapshot: Snapshot) -> Text:
     holes = "no open hole"
     if snapshot.holes:
         holes = f"{snapshot.holes:,} open holes of {snapshot.missing:,} trades"
+    if snapshot.unavailable:
+        tries = ", ".join(
+            f"{ids:,} after {count_of(number, 'answer')}" for number, ids in sorted(snapshot.unavailable.items())
+        )
+        holes += f"; the venues lack {sum(snapshot.unavailable.values()):,} trades ({tries})"
     named = [f"{rule} {count:,}" for rule, count in list(snapshot.quarantine.items())[:_RULES]]
     if len(snapshot.quarantine) > _RULES:
         named.append("…")

@@ -1,5 +1,7 @@
 """The sensor `mend_holes`: sends for a repair while the ledger holds open holes that ingest has left.
 
+And where a venue is to be asked again for ids that it has shown not to have, minutes and an hour later.
+
 Never a second run beside a live one, never against a person who canceled one, and not again at once where the run
 before could not change anything.
 """
@@ -22,7 +24,7 @@ from deltalake.exceptions import DeltaError
 
 from jobs.kept import NAME_TAG, REPAIR
 from lakehouse.errors import LakehouseError
-from lakehouse.holes import Hole, open_holes
+from lakehouse.holes import Hole, to_mend
 from lakehouse.mend import digest
 from lakehouse.settings import Settings
 from sensors.decide import (
@@ -67,7 +69,9 @@ def decide_mend(holes: Sequence[Hole], runs: Sequence[ObservedRun], now: float, 
         due, why = _after_no_change(digest(holes), runs, now, policy)
     if now >= due:
         return Launch(f"{REPAIR}:after:{newest.run_id}")
-    return Skip(f"{len(holes)} open holes; run {newest.run_id[:8]}: {why}; next run in {due - now:.0f} s")
+    again = sum(hole.tries > 0 for hole in holes)
+    waiting = f"{len(holes) - again} open holes{f', {again} to be asked for again' if again else ''}"
+    return Skip(f"{waiting}; run {newest.run_id[:8]}: {why}; next run in {due - now:.0f} s")
 
 
 def _after_no_change(holes: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> tuple[float, str]:
@@ -87,13 +91,15 @@ def _after_no_change(holes: str, runs: Sequence[ObservedRun], now: float, policy
 def _look(settings: Settings, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Launch | Skip:
     after = settings.repair_after_seconds
     try:
-        holes = open_holes(settings, after)
+        holes = to_mend(settings, after)
     except Exception as error:
         # deltalake's DataFusion raises plain Exception for what goes wrong while a query runs. Bugs still raise.
         if not isinstance(error, LakehouseError | DeltaError | OSError) and type(error) is not Exception:
             raise
         return Skip(f"the ledger could not be read: {' '.join(str(error).split())}")
-    return decide_mend(holes, runs, now, policy) if holes else Skip(f"no hole has been open for {after:g} s")
+    if not holes:
+        return Skip(f"no hole has been open for {after:g} s, none is due again")
+    return decide_mend(holes, runs, now, policy)
 
 
 def mend_holes(settings: Settings) -> SensorDefinition:
@@ -112,8 +118,8 @@ def mend_holes(settings: Settings) -> SensorDefinition:
         default_status=DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=LOOKS * settings.supervisor_seconds,
         description=f"Launches the job {REPAIR} where silver/continuity has held a hole open for "
-        f"{settings.repair_after_seconds:g} s. A run that a person cancels is the last; turn this sensor off to mend "
-        "nothing.",
+        f"{settings.repair_after_seconds:g} s, or where ids that a venue lacked are due to be asked for again. A run "
+        "that a person cancels is the last; turn this sensor off to mend nothing.",
     )
     def mend(context: SensorEvaluationContext) -> SensorResult:
         runs, now = observe(context.instance, REPAIR, beats), time.time()

@@ -299,6 +299,8 @@ class AuditLake:
             "since": utc(self.at),
             "repaired": by_rest if state == "present" else 0,
             "trades_version": self.version(SILVER_TRADES),
+            "tries": 1 if state == "unavailable" else None,
+            "last_try": utc(self.at) if state == "unavailable" else None,
         }
 
     def _continuity(self) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from jobs import repair
 from jobs.kept import HEARTBEAT_TAG, HOLES_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
-from lakehouse.holes import Hole, open_holes
+from lakehouse.holes import MOST_AGAIN, Hole, open_holes, to_mend
 from lakehouse.lake import append_rows, table_uri
 from lakehouse.mend import digest, ids_still_open
 from lakehouse.settings import Settings, load_settings
@@ -82,6 +82,11 @@ def test_reasons_are_for_people() -> None:
     )
     assert decide_mend(HOLES, [done(9), done(99)], NOW, POLICY) == Skip(
         "2 open holes; run newest: the same holes were left open 2 times in a row; next run in 51 s"
+    )
+    holes = [HOLES[0], replace(HOLES[1], tries=1)]
+    assert decide_mend(holes, [done(9)], NOW, POLICY) == Skip(
+        "1 open holes, 1 to be asked for again; run newest: the same holes were left open 1 times in a row; "
+        "next run in 21 s"
     )
 
 
@@ -182,17 +187,57 @@ def succeeded(instance: DagsterInstance, settings: Settings) -> DagsterRun:
 
 def test_before_there_is_a_lake_there_is_nothing_to_mend(instance: DagsterInstance, tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path / "nowhere")
-    assert tick(instance, settings) == ([], "no hole has been open for 120 s")
+    assert tick(instance, settings) == ([], "no hole has been open for 120 s, none is due again")
     assert not settings.home.exists()
 
 
 def test_an_old_hole_sends_for_a_repair_and_a_young_one_does_not(instance: DagsterInstance, lake: Settings) -> None:
-    rows = [ledger_row("present", 1, 9), ledger_row("open", 10, 19, age=100), ledger_row("unavailable", 20, 29)]
+    rows = [ledger_row("present", 1, 9), ledger_row("open", 10, 19, 100), ledger_row("unavailable", 20, 29, 100)]
     append_rows(lake, SILVER_CONTINUITY, rows)
-    assert tick(instance, lake) == ([], "no hole has been open for 120 s")
+    assert tick(instance, lake) == ([], "no hole has been open for 120 s, none is due again")
     append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 30, 39, age=130)])
     requests, _ = tick(instance, lake)
     assert [(request.run_key, dict(request.tags)) for request in requests] == [("repair:first", {NAME_TAG: "repair"})]
+
+
+#: (age of the first answer without the ids, age of the last, tries) → whether the venue is asked again. Seconds.
+DUE_AGAIN: dict[str, tuple[float, float | None, int | None, bool]] = {
+    "a moment ago": (290, 290, 1, False),
+    "minutes ago": (310, 310, 1, True),
+    "asked again after minutes": (3500, 3190, 2, False),
+    "an hour ago": (3610, 3300, 2, True),
+    "asked again after an hour": (90_000, 86_000, 3, False),
+    "asked by hand a moment ago": (310, 5, 2, False),
+    "asked by hand too early": (310, 200, 2, True),
+    "everything was down for a day": (86_400, 86_400, 1, True),
+    "of a ledger that counted none, young": (290, None, None, False),
+    "of a ledger that counted none, old": (86_400, None, None, True),
+}
+
+
+@pytest.mark.parametrize("situation", DUE_AGAIN)
+def test_what_a_venue_lacked_is_due_after_minutes_and_after_an_hour(
+    instance: DagsterInstance, lake: Settings, situation: str
+) -> None:
+    first, last, tries, is_due = DUE_AGAIN[situation]
+    row = ledger_row("unavailable", 20, 29, first) | {"tries": tries, "last_try": None}
+    if last is not None:
+        row["last_try"] = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=last)
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("present", 1, 19), row])
+    requests, reason = tick(instance, lake)
+    assert [request.run_key for request in requests] == (["repair:first"] if is_due else [])
+    assert reason == ("" if is_due else "no hole has been open for 120 s, none is due again")
+    assert [hole.tries for hole in to_mend(lake)] == ([tries or 1] if is_due else [])
+    assert [hole.tries for hole in to_mend(lake, all_unavailable=True)] == [tries or 1]
+    assert open_holes(lake) == []
+
+
+def test_one_go_asks_for_so_many_ranges_the_longest_untried_first(lake: Settings) -> None:
+    rows = [ledger_row("unavailable", 10 * n, 10 * n, age=400 + n) for n in range(MOST_AGAIN + 7)]
+    append_rows(lake, SILVER_CONTINUITY, [*rows, ledger_row("open", 9, 9)])
+    holes = to_mend(lake, 120)
+    assert len(holes) == 1 + MOST_AGAIN
+    assert [hole.first_id for hole in holes[:3]] == [9, 10 * (MOST_AGAIN + 6), 10 * (MOST_AGAIN + 5)]
 
 
 def test_one_run_at_a_time(instance: DagsterInstance, lake: Settings) -> None:

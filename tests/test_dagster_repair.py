@@ -15,7 +15,7 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunSta
 from jobs import repair
 from jobs.kept import HOLES_TAG, NAME_TAG, TERMINAL_TAG
 from lakehouse.control_room import folder
-from lakehouse.holes import open_holes
+from lakehouse.holes import MOST_AGAIN, open_holes, to_mend
 from lakehouse.lake import append_rows, ensure_tables, open_table
 from lakehouse.mend import MendReport, digest, mend
 from lakehouse.settings import Settings
@@ -271,3 +271,82 @@ def test_the_command_mends(kafka_settings: Settings, exchange: SimulatorServer) 
     assert first.startswith("1 holes of 10 trade ids: 10 repaired, 0 unavailable upstream, 0 left; ")
     assert second == "no Silver stream runs: the next one closes them in silver/continuity"
     assert [(venue, trade_id) for venue, trade_id, *_ in sent(settings)] == true(trades, 30, 39)
+
+
+# What the venues lacked.
+
+
+@pytest.mark.kafka
+def test_ids_that_are_due_again_are_asked_for_and_the_young_ones_are_not(
+    instance: DagsterInstance, kafka_settings: Settings, exchange: SimulatorServer
+) -> None:
+    settings = kafka_settings.model_copy(update={"simulator_url": exchange.url})
+    ensure_tables(settings)
+    lacked = {"state": "unavailable", "tries": None, "last_try": None}  # by a ledger of before tries were counted
+    binance, kraken = (traded(exchange, venue) for venue in ("binance", "kraken"))
+    rows = [
+        hole_of(binance, 20, 29) | lacked,
+        hole_of(kraken, 20, 29) | lacked,
+        hole_of(binance, 40, 49) | lacked | {"since": dt.datetime.now(dt.UTC) - dt.timedelta(seconds=60)},
+        hole_row("coinbase", "BTC/USDT", 1, 3) | lacked,  # from before its history
+    ]
+    append_rows(settings, SILVER_CONTINUITY, rows)
+
+    found = figures(run_repair(instance, settings))
+
+    names = ("holes", "ids", "again", "repaired", "unavailable", "left")
+    assert {name: found[name] for name in names} == dict(zip(names, (3, 23, 23, 20, 3, 0), strict=True))
+    expected = sorted([*true(binance, 20, 29), *true(kraken, 20, 29)])
+    assert [(venue, trade_id) for venue, trade_id, *_ in sent(settings)] == expected
+    events = [value for _, value in messages(settings.bootstrap(), settings.topic_feed_events)]
+    gone = [(one["venue"], one["first_id"], one["last_id"]) for one in events if one["event"] == "gap_unavailable"]
+    assert gone == [("coinbase", 1, 3)]
+
+    found = figures(run_repair(instance, settings, unavailable=True))
+    assert (found["again"], found["repaired"]) == (33, 30)
+
+
+@pytest.mark.kafka
+def test_beside_a_live_stream_it_waits_until_the_try_is_counted(
+    kafka_settings: Settings, exchange: SimulatorServer
+) -> None:
+    settings = kafka_settings.model_copy(update={"simulator_url": exchange.url})
+    ensure_tables(settings)
+    lacked = {"state": "unavailable", "tries": 1, "last_try": dt.datetime.now(dt.UTC) - dt.timedelta(seconds=600)}
+    append_rows(settings, SILVER_CONTINUITY, [hole_row("coinbase", "BTC/USDT", 1, 3) | lacked])
+    waits: list[float] = []
+
+    def hold(seconds: float) -> None:
+        """In place of the stream, which counts a while after the venue has answered."""
+        waits.append(seconds)
+        if waits.count(1.0) == 3:
+            open_table(settings, SILVER_CONTINUITY).update({"tries": "2", "last_try": "now()"})
+        time.sleep(min(seconds, 0.2))
+
+    with Lease(settings, ("silver",), "a stream"):
+        report = mend(settings, to_mend(settings), hold=hold)
+        assert (report.again, report.unavailable, report.still_open, report.done) == (3, 3, 0, True)
+        assert waits.count(1.0) == 3
+        assert to_mend(settings) == []
+        late = mend(settings, to_mend(settings, all_unavailable=True), settle=0.5)
+        assert (late.unavailable, late.still_open, late.done) == (3, 3, False)
+
+
+@pytest.mark.kafka
+def test_the_command_asks_for_so_many_ranges_and_says_what_is_left(
+    kafka_settings: Settings, exchange: SimulatorServer
+) -> None:
+    settings = kafka_settings.model_copy(update={"simulator_url": exchange.url})
+    ensure_tables(settings)
+    rows = [hole_row("coinbase", "BTC/USDT", 2 * n, 2 * n, 9e6, state="unavailable") for n in range(MOST_AGAIN + 10)]
+    append_rows(settings, SILVER_CONTINUITY, rows)
+    folder.save_environment(settings.home, settings.environment())
+
+    done = lakehouse(settings.home, "repair", "--unavailable", "--home", str(settings.home))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    first, _, last = done.stdout.splitlines()
+    assert first.startswith(
+        "500 holes of 500 trade ids, 500 of them unavailable before: 0 repaired, 500 unavailable upstream, 0 left; "
+    )
+    assert last == "10 more unavailable ranges were not asked for: say `lakehouse repair --unavailable` again"

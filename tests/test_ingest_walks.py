@@ -71,6 +71,22 @@ def test_pages_take_turns_and_the_smallest_begins() -> None:
     assert walks.next_due() == 0.0
 
 
+def test_what_the_venue_was_seen_to_lack_waits_for_all_others() -> None:
+    walks = Walks()
+    walks.add(Order("BTC/USDT", Nobody(), 10, 10, again=True), due=0.0)
+    walks.add(Order("ETH/USDT", Nobody(), 10, 10, again=True), due=0.0)
+    walks.add(order("SOL/USDT", 1, 1_000_000), due=0.0)
+    for _ in range(3):
+        walk = walks.next(now=1.0)
+        assert walk is not None
+        assert walk.symbol == "SOL/USDT"
+        walk.pages += 1
+    walks.add(order("ETH/USDT", 12, 90), due=0.0)  # an open gap beside it takes it along
+    walk = walks.next(now=1.0)
+    assert walk is not None
+    assert (walk.symbol, list(walk.wanted)) == ("ETH/USDT", [(10, 10), (12, 90)])
+
+
 @given(st.lists(st.tuples(st.integers(0, 50_000), st.integers(0, 30)), min_size=1, max_size=60))
 def test_every_ordered_id_is_wanted_and_no_other(gaps: list[tuple[int, int]]) -> None:
     walks = Walks()

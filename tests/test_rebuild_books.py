@@ -22,6 +22,7 @@ from lakehouse.streams import unfinished
 from lakehouse.streams.batch import PartitionRows, Place
 from lakehouse.streams.continuity import write_anew
 from lakehouse.streams.segments import News
+from lakehouse.streams.tries import Tried
 from lakehouse.streams.unfinished import Unfinished
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_TRADES
 from tests.audit_lake import EVENTS, AuditLake, event, messages, trade
@@ -133,7 +134,10 @@ def test_the_ledger_anew_is_the_one_that_grew_with_the_trades(tmp_path: Path) ->
         ("BTC/USDT", 12, 12, "present", 0),
         ("ETH/USDT", 9, 9, "present", 0),
     ]
-    words = {("binance", "BTC/USDT"): News(gone=[(3, 4)]), ("kraken", "BTC/USDT"): News(claimed=[(5, 8)])}
+    words = {
+        ("binance", "BTC/USDT"): News(gone=[Tried.once(3, 4, utc(0))]),
+        ("kraken", "BTC/USDT"): News(claimed=[(5, 8)]),
+    }
     write_anew(made.settings, made.version(SILVER_TRADES), words)
     anew = ledger()
     assert [one for one in anew if one.venue == "binance"] == grown

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.streams.segments import Arrival, News, Segment, cut, undated
+from lakehouse.streams.tries import Tried
 
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -23,6 +24,11 @@ def arrival(first: int, last: int, repaired: int = 0) -> Arrival:
     return Arrival(first, last, at(first), at(last), repaired)
 
 
+def gone(first: int, last: int, when: dt.datetime = EPOCH) -> Tried:
+    """An answer of the venue without some ids."""
+    return Tried.once(first, last, when)
+
+
 spans = st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 facts = st.lists(st.tuples(st.sampled_from(["arrived", "claimed", "gone"]), spans), min_size=1, max_size=12)
 
@@ -32,8 +38,10 @@ def news_of(some: list[tuple[str, tuple[int, int]]]) -> News:
     for kind, (first, last) in some:
         if kind == "arrived":
             news.arrived.append(arrival(first, last))
+        elif kind == "gone":
+            news.gone.append(gone(first, last))
         else:
-            getattr(news, kind).append((first, last))
+            news.claimed.append((first, last))
     return news
 
 
@@ -97,12 +105,14 @@ def test_times_at_the_ends_and_around_a_hole() -> None:
 def test_a_claim_above_everything_is_an_open_hole_at_the_tail() -> None:
     segments = cut(cut([], News([arrival(1, 5)]), at(1)), News(claimed=[(6, 9)]), at(2))
     assert segments[1:] == [Segment(6, 9, "open", at(5), None, at(2))]
-    assert cut(segments, News(gone=[(6, 9)]), at(3))[1:] == [Segment(6, 9, "unavailable", at(5), None, at(3))]
+    assert cut(segments, News(gone=[gone(6, 9, at(3))]), at(4))[1:] == [
+        Segment(6, 9, "unavailable", at(5), None, at(3), tries=1, last_try=at(3))
+    ]
 
 
 def test_a_trade_beats_the_word_that_it_is_gone() -> None:
-    segments = cut([], News([arrival(1, 3), arrival(5, 6)], gone=[(4, 4)]), at(1))
+    segments = cut([], News([arrival(1, 3), arrival(5, 6)], gone=[gone(4, 4)]), at(1))
     assert [s.state for s in segments] == ["present", "unavailable", "present"]
-    assert cut(segments, News([arrival(4, 4, 1)], gone=[(4, 4)]), at(2)) == [
+    assert cut(segments, News([arrival(4, 4, 1)], gone=[gone(4, 4)]), at(2)) == [
         Segment(1, 6, "present", at(1), at(6), at(1), 1)
     ]

@@ -31,7 +31,7 @@ ASKED_FOR = [
 
 def test_every_kind_that_was_asked_for() -> None:
     assert set(ASKED_FOR) <= set(KINDS)
-    assert set(KINDS) - set(ASKED_FOR) == {"mute", "retention", "venue_clock"}
+    assert set(KINDS) - set(ASKED_FOR) == {"mute", "rest_late_rows", "retention", "venue_clock"}
 
 
 def test_begin_show_and_end(tmp_path: Path) -> None:

@@ -105,6 +105,38 @@ def test_retention(pool: Pool, venue: str) -> None:
         assert len(ids(venue, ask(server, venue))) == min(500 if venue == "binance" else 1000, len(true))
 
 
+@pytest.mark.parametrize("venue", VENUES)
+def test_rows_that_come_late(pool: Pool, venue: str) -> None:
+    """Pages are as long as ever, and go on behind the rows that are left out."""
+    with traded(pool, venue) as server:
+        server.pause()
+        true = truth(server.record, venue, SYMBOL)
+        begin(server, "rest_late_rows", delay=3600, every=3, seconds=60)
+        shown = [trade.trade_id for trade in true if trade.trade_id % 3]
+        newest = ids(venue, ask(server, venue))
+        assert newest == shown[-len(newest) :]
+        assert len(newest) == min(500 if venue == "binance" else 1000, len(shown))
+        first = true[6]
+        if venue == "binance":
+            page = ids(venue, ask(server, venue, f"&fromId={first.trade_id}&limit=5"))
+            assert page == [trade_id for trade_id in shown if trade_id >= first.trade_id][:5]
+        elif venue == "kraken":
+            page = ids(venue, ask(server, venue, f"&since={first.ts_event * 1000}&count=5"))
+            assert page == [one.trade_id for one in true if one.ts_event > first.ts_event and one.trade_id % 3][:5]
+        else:
+            last = true[-7].trade_id
+            page = ids(venue, ask(server, venue, f"after={last}&limit=5"))
+            assert page == [trade_id for trade_id in shown if trade_id < last][-5:]
+        end_faults(server)
+        # Those are there that are older than the delay, and the younger ones when it has passed.
+        begin(server, "rest_late_rows", delay=time.time() - true[-40].ts_event / 1e6 + 0.5, every=2, seconds=60)
+        found = ids(venue, ask(server, venue))
+        assert [one for one in found if one % 2 == 0 and one < true[-41].trade_id]
+        assert not [one for one in found if one % 2 == 0 and one > true[-39].trade_id]
+        end_faults(server)
+        assert ids(venue, ask(server, venue))[-50:] == [trade.trade_id for trade in true[-50:]]
+
+
 @pytest.mark.parametrize(
     ("venue", "kind", "status", "body"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,7 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class SymbolProof:
-    """One (venue, symbol). All but `ranges` and the holes are trade ids."""
+    """One (venue, symbol). All but `ranges` and the holes are trade ids; `tries`: answers without them → ids."""
 
     venue: str
     symbol: str
@@ -32,6 +33,7 @@ class SymbolProof:
     open_holes: int
     unavailable: int
     oldest_open: datetime | None
+    tries: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -86,9 +88,17 @@ def _symbols(ledger: Sequence[LedgerRange]) -> list[SymbolProof]:
                 open_holes=len(of_state["open"]),
                 unavailable=sum(map(len, of_state["unavailable"])),
                 oldest_open=min((row.since for row in of_state["open"]), default=None),
+                tries=_tries(of_state["unavailable"]),
             )
         )
     return found
+
+
+def _tries(unavailable: Sequence[LedgerRange]) -> dict[int, int]:
+    counts: Counter[int] = Counter()
+    for row in unavailable:
+        counts[row.tries or 1] += len(row)  # a ledger of before tries were counted has one each
+    return dict(sorted(counts.items()))
 
 
 def _repair_faults(settings: Settings, version: int, symbols: Sequence[SymbolProof]) -> list[str]:

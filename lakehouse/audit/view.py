@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from rich import box
@@ -101,10 +102,20 @@ def _holes(report: Report) -> Table:
     table.add_section()
     table.add_row("all", "", "", "", *(_number(report.holes.total(name)) for name in figures), style="bold")
     oldest = min((one.oldest_open for one in report.holes.symbols if one.oldest_open), default=None)
+    captions: list[str] = []
     if oldest is not None:
         age = _age((report.taken_at - oldest).total_seconds())
-        table.caption = f"{count_of(report.holes.total('open_holes'), 'hole')} open, the oldest for {age}"
-        table.caption_justify = "left"
+        captions.append(f"{count_of(report.holes.total('open_holes'), 'hole')} open, the oldest for {age}")
+    tries: Counter[int] = Counter()
+    for one in report.holes.symbols:
+        tries.update(one.tries)
+    if tries:
+        after = ", ".join(
+            f"{count_of(ids, 'id')} after {count_of(number, 'answer')} of the venue"
+            for number, ids in sorted(tries.items())
+        )
+        captions.append(f"gone: {after}; `lakehouse repair --unavailable` asks again")
+    table.caption, table.caption_justify = "\n".join(captions) or None, "left"
     return table
 
 

@@ -1,4 +1,4 @@
-"""`lakehouse repair`: mend the open holes of the ledger once, without Dagster."""
+"""`lakehouse repair`: mend the holes of the ledger once, without Dagster."""
 
 from __future__ import annotations
 
@@ -23,13 +23,24 @@ def repair(
         float | None,
         typer.Option(min=0, help="Only holes open for so many seconds. Default: 120; the young are ingest's."),
     ] = None,
+    unavailable: Annotated[
+        bool,
+        typer.Option(
+            "--unavailable",
+            help="Ask again for all trade ids that the venues have shown not to have. Default: those that are due, "
+            "minutes and an hour after they were missed.",
+        ),
+    ] = False,
     home: Annotated[
         Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
     ] = None,
 ) -> None:
-    """Fetch the trades of open holes over the venues' REST history. Exit code 0 where no hole is left open, else 75."""
+    """Fetch the trades of open holes over the venues' REST history, and ask again for what the venues lacked.
+
+    Exit code 0 where no hole is left open, else 75. Without Dagster nothing else asks again.
+    """
     from lakehouse.cli.homes import settings_as_started
-    from lakehouse.holes import open_holes
+    from lakehouse.holes import MOST_AGAIN, open_holes, to_mend, unavailable_holes
     from lakehouse.mend import ids_still_open, mend
     from lakehouse.status import is_simulated
 
@@ -41,11 +52,14 @@ def repair(
             'say eval "$(lakehouse env)"',
         )
     after = settings.repair_after_seconds if older_than is None else older_than
-    holes = open_holes(settings, after)
+    holes = to_mend(settings, after, unavailable)
     young = [hole for hole in open_holes(settings) if hole not in holes]
+    others = max(0, len(unavailable_holes(settings)) - MOST_AGAIN) if unavailable else 0
     report = mend(settings, holes)
     for line in lines(report):
         typer.echo(line)
+    if others:
+        typer.echo(f"{others:,} more unavailable ranges were not asked for: say `lakehouse repair --unavailable` again")
     if not report.done:
         left = max(report.left, report.still_open or 0)
         raise RetriableError(f"{left:,} trade ids are still missing", "none", "try again later")
@@ -60,8 +74,9 @@ def lines(report: MendReport) -> list[str]:
     """What was done, and what the ledger says to it."""
     if not report.holes:
         return ["no open hole to mend"]
+    again = f", {report.again:,} of them unavailable before" if report.again else ""
     done = (
-        f"{report.holes:,} holes of {report.ids:,} trade ids: {report.repaired:,} repaired, "
+        f"{report.holes:,} holes of {report.ids:,} trade ids{again}: {report.repaired:,} repaired, "
         f"{report.unavailable:,} unavailable upstream, {report.left:,} left; {report.requests:,} requests"
     )
     if report.still_open is None:

@@ -102,7 +102,7 @@ class History(Protocol):
     def unavailable(self) -> IdRanges:
         """Missing ids that the venue has shown not to have: older than its history, skipped in it, or unreadable.
 
-        Final at the end of the walk.
+        Final at the end of the walk. A later walk may find them: some venues publish skipped rows minutes later.
         """
 
     @property
@@ -174,7 +174,7 @@ class Walk:
         self._newest = trade_id if self._newest is None else max(self._newest, trade_id)
 
     def _cover(self, first: int, last: int) -> None:
-        """The venue has shown all that it has from `first` to `last`: what did not come there never will."""
+        """The venue has shown all that it has from `first` to `last`: it lacks what did not come there."""
         first, last = max(first, self._first), min(last, self._last)
         if first <= last:
             self._covered.add(first, last)

@@ -1,5 +1,7 @@
 """Mends holes of the ledger that a running ingest has left: after its death, its downtime, or its patience.
 
+And asks again for ids that a venue has shown not to have, behind all others: some publish skipped rows minutes later.
+
 Guarantee: the ids reported as repaired are in Kafka, acknowledged. What is left may be asked for again at any time; a
 trade that was there already is a duplicate, which Silver counts and drops.
 """
@@ -87,8 +89,8 @@ def repair_holes(
         for hole in of:
             target = wanted[name, hole.symbol]
             target.missing.add(hole.first_id, hole.last_id)
-            order = Order(hole.symbol, target, hole.first_id, hole.last_id, hole.ts_before, hole.ts_after)
-            repairer.order(order)
+            times = hole.ts_before, hole.ts_after
+            repairer.order(Order(hole.symbol, target, hole.first_id, hole.last_id, *times, again=hole.tries > 0))
         repairers.append(repairer)
     asked = sum(one.missing.count() for one in wanted.values())
     for repairer in repairers:

@@ -4,10 +4,11 @@ One thread per venue, for all of its symbols. It takes orders and never makes an
 threads, and a page is handed to Kafka in slices with a pause in between.
 
 Guarantee: `gap_repaired` names ids that Kafka has acknowledged, or that a socket brought late after all;
-`gap_unavailable` names ids that the venue has shown not to have. An id is asked for again, with growing pauses, until
-it is one or the other, or `GIVE_UP_SECONDS` have brought none of its walk. Gap: what is left then, and what is
-unfinished when the process ends, stays open in the ledger of Silver, whose job `repair` mends it
-(`repair.repair_holes`), and is taken up by the next start (`marks`).
+`gap_unavailable` names ids that the venue has shown not to have, now: each is a try, which the ledger of Silver counts.
+An id is asked for again, with growing pauses, until it is one or the other, or `GIVE_UP_SECONDS` have brought none of
+its walk. Gap: what is left then, and what is unfinished when the process ends, stays open in the ledger, whose job
+`repair` mends it (`repair.repair_holes`), and is taken up by the next start (`marks`). The job also asks again for what
+is unavailable (`holes.due_again`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 An order is one gap. Orders of one symbol that lie within a page of each other become one walk, since asking for the
 ids between them costs less than another request. Walks take turns page by page: the one with the fewest pages so far,
-the smallest first, so that a gap of an hour holds up neither the others nor itself.
+the smallest first, so that a gap of an hour holds up neither the others nor itself. What the venue has shown not to
+have waits for all others.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A gap to repair: inclusive ids, and the event times (µs) of the trades before and behind, where known."""
+    """A gap to repair: inclusive ids, and the event times (µs) of the trades before and behind, where known.
+
+    `again`: the venue has shown not to have them, and is asked once more.
+    """
 
     symbol: str
     target: Target
@@ -45,6 +49,7 @@ class Order:
     last_id: int
     ts_before: int | None = None
     ts_after: int | None = None
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -65,6 +70,7 @@ class Walk:
     ts_before: int | None
     ts_after: int | None
     due: float
+    again: bool = False
     progress_at: float | None = None  #: when Kafka last acknowledged a trade of it, or when it began
     history: History | None = None
     pages: int = 0
@@ -95,6 +101,7 @@ class Walk:
         if order.last_id > last:
             self.ts_after = order.ts_after
         self.wanted.add(order.first_id, order.last_id)
+        self.again &= order.again
 
 
 class Walks:
@@ -114,12 +121,13 @@ class Walks:
             nearest.take_in(order)
             return
         wanted = IdRanges([(order.first_id, order.last_id)])
-        self._walks.append(Walk(order.symbol, order.target, wanted, order.ts_before, order.ts_after, due))
+        times = order.ts_before, order.ts_after
+        self._walks.append(Walk(order.symbol, order.target, wanted, *times, due, order.again))
 
     def next(self, now: float) -> Walk | None:
         """The walk to ask a page for; None where none is due."""
         due = (walk for walk in self._walks if walk.due <= now and not walk.is_read)
-        return min(due, key=lambda walk: (walk.pages, walk.wanted.count()), default=None)
+        return min(due, key=lambda walk: (walk.again, walk.pages, walk.wanted.count()), default=None)
 
     def next_due(self) -> float | None:
         """When the first waiting walk is due."""

@@ -24,7 +24,7 @@ _KEYS = ("venue", "symbol")
 
 @dataclass(frozen=True)
 class LedgerRange:
-    """One row of silver/continuity. `first_id` to `last_id`, inclusive."""
+    """One row of silver/continuity. `first_id` to `last_id`, inclusive. `tries`: None where none were counted."""
 
     venue: str
     symbol: str
@@ -34,6 +34,7 @@ class LedgerRange:
     since: datetime
     repaired: int
     trades_version: int
+    tries: int | None = None
 
     @property
     def key(self) -> Key:
@@ -83,11 +84,11 @@ def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> Trad
 
 def read_ledger(settings: Settings, version: int | None = None) -> list[LedgerRange]:
     """The ledger at a version, or now, ordered by venue, symbol and id."""
-    columns = ", ".join(LedgerRange.__dataclass_fields__)
+    table = open_table(settings, SILVER_CONTINUITY, version)
+    there = {field.name for field in table.schema().fields}  # a version of before tries were counted has no column
+    columns = ", ".join(name for name in LedgerRange.__dataclass_fields__ if name in there)
     rows = sql(
-        settings,
-        f"SELECT {columns} FROM ledger ORDER BY venue, symbol, first_id, last_id",
-        ledger=open_table(settings, SILVER_CONTINUITY, version),
+        settings, f"SELECT {columns} FROM ledger ORDER BY venue, symbol, first_id, last_id", ledger=table
     ).to_pylist()
     return [LedgerRange(**row) for row in rows]
 

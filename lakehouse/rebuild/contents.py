@@ -18,9 +18,10 @@ from pyspark.sql import functions as F  # noqa: N812
 from lakehouse import lake
 from lakehouse.presence import Key
 from lakehouse.settings import Settings
-from lakehouse.streams import dedup, silver
+from lakehouse.streams import dedup
 from lakehouse.streams.batch import PartitionRows, Place, rows_by_place
 from lakehouse.streams.segments import News
+from lakehouse.streams.words import add_words
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
 from lakehouse.transforms import parse
 
@@ -71,7 +72,7 @@ class Contents:
     def words(self) -> dict[Key, News]:
         """What ingest has ever said of missing ids."""
         news: dict[Key, News] = {}
-        silver.add_words(news, self.rows[SILVER_FEED_EVENTS.path])
+        add_words(news, self.rows[SILVER_FEED_EVENTS.path])
         return news
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
+import msgspec
+
 from lakehouse.simulator import refusals
 from lakehouse.simulator.fault_kinds import Value, Wanted
 from lakehouse.simulator.fault_lane import Fault, Lane
@@ -164,22 +166,15 @@ class FaultBox:
         return round(sum(fault.wanted.number("ahead") for fault in faults) * 1_000_000)
 
     def view(self, venue: str, symbol: str) -> View:
-        """Older with `rest_lag`, shorter with `retention`."""
-        lag, ids = 0.0, 0
-        newest: int | None = None
+        """Older with `rest_lag`, shorter with `retention`, with rows left out with `rest_late_rows`."""
+        view = WHOLE
         for fault in self._faults:
-            if fault.name not in ("rest_lag", "retention") or not fault.hits(venue, symbol):
+            if fault.name not in ("rest_lag", "retention", "rest_late_rows") or not fault.hits(venue, symbol):
                 continue
-            if not fault.strikes(self._random):
-                continue
-            fault.count()
-            if fault.name == "retention":
-                kept = int(fault.wanted.number("trades"))
-                newest = kept if newest is None else min(newest, kept)
-            else:
-                lag = max(lag, fault.wanted.number("lag"))
-                ids = max(ids, int(fault.wanted.number("ids")))
-        return View(int(lag * 1e6), ids, newest) if lag or ids or newest is not None else WHOLE
+            if fault.strikes(self._random):
+                fault.count()
+                view = _narrowed(view, fault)
+        return view
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
         """The refusal of the first fault that strikes."""
@@ -246,3 +241,15 @@ class FaultBox:
         if lane is None:
             lane = self._lanes[peer.number] = Lane(peer, self._random)
         return lane
+
+
+def _narrowed(view: View, fault: Fault) -> View:
+    """What is left of a view with one more fault; of two that leave rows out the later one."""
+    number = fault.wanted.number
+    if fault.name == "retention":
+        kept = int(number("trades"))
+        return msgspec.structs.replace(view, newest=kept if view.newest is None else min(view.newest, kept))
+    if fault.name == "rest_lag":
+        lag, ids = max(view.lag_micros, int(number("lag") * 1e6)), max(view.lag_ids, int(number("ids")))
+        return msgspec.structs.replace(view, lag_micros=lag, lag_ids=ids)
+    return msgspec.structs.replace(view, late_micros=int(number("delay") * 1e6), late_every=int(number("every")))

@@ -157,6 +157,13 @@ _ALL = (
         knows_symbols=True,
         parameters={"lag": Parameter(2.0, 0.0, 3600.0), "ids": Parameter(0.0, 0.0, 1e9)},
     ),
+    # REST leaves out every `every`th trade, by its id, until the trade is `delay` seconds old; then it has it.
+    Kind(
+        "rest_late_rows",
+        unit="calls",
+        knows_symbols=True,
+        parameters={"delay": Parameter(60.0, 0.1, 86_400.0), "every": Parameter(3.0, 1.0, 1e6)},
+    ),
     # Refusals. `retry_after` in seconds; 0 names what is left of the fault.
     Kind("rest_429", **_CALLS, parameters={"retry_after": Parameter(0.0, 0.0, 3600.0)}),
     Kind("rest_418", **_CALLS, parameters={"retry_after": Parameter(0.0, 0.0, 3600.0)}),

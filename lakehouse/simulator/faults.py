@@ -59,11 +59,16 @@ class RestReply(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """What REST shows of a market: nothing of the last `lag_micros` and the last `lag_ids` trades, `newest` at most."""
+    """What REST shows of a market: nothing of the last `lag_micros` and the last `lag_ids` trades, `newest` at most.
+
+    And none of the trades of the last `late_micros` whose id is a multiple of `late_every`.
+    """
 
     lag_micros: int = 0
     lag_ids: int = 0
     newest: int | None = None
+    late_micros: int = 0
+    late_every: int = 1
 
 
 class NotNow(msgspec.Struct, frozen=True):

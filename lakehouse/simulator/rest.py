@@ -21,10 +21,17 @@ BINANCE_DEFAULT = 500
 
 
 class History:
-    """Rows of one market as REST shows them: `first` ≤ index < `count`. REST may lag behind the socket, and forget."""
+    """Rows of one market as REST shows them: `first` ≤ index < `count`, without those that come late.
+
+    REST may lag behind the socket, forget, and leave rows out.
+    """
 
     def __init__(self, hub: Hub, market: Market) -> None:
         self._tape = market.tape
+        self._late_since, self._late_every = (
+            0,
+            0,
+        )  #: from this event time on, every so manyth id is left out; 0: none is
         self.first, self.count = 0, self._tape.count if self._tape else 0
         if self._tape and hub.faults.active:
             view = hub.faults.view(market.listing.venue, market.listing.symbol)
@@ -33,6 +40,8 @@ class History:
             if view.lag_micros:
                 self.count = self._tape.index_after(now_micros() - view.lag_micros)
             self.count = max(self.first, self.count - view.lag_ids)
+            if view.late_micros:
+                self._late_since, self._late_every = now_micros() - view.late_micros, view.late_every
 
     def index_of(self, trade_id: int) -> int:
         """Index of the first row with an id ≥ `trade_id`."""
@@ -44,8 +53,28 @@ class History:
 
     def page(self, start: int, limit: int) -> list[Row]:
         """Up to `limit` rows from an index on; an index before the first begins there."""
+        found: list[Row] = []
+        at = max(self.first, start)
+        while self._tape and len(found) < limit and at < self.count:
+            rows = self._tape.rows(at, min(limit, self.count - at))
+            at += len(rows)
+            found += self._shown(rows)
+        return found[: max(0, limit)]
+
+    def page_before(self, end: int, limit: int, start: int = 0) -> list[Row]:
+        """Up to `limit` rows before an index, from `start` on at most; ascending."""
+        found: list[Row] = []
         start = max(self.first, start)
-        return self._tape.rows(start, min(limit, self.count - start)) if self._tape and start < self.count else []
+        while self._tape and len(found) < limit and end > start:
+            at = max(start, end - limit)
+            found = [*self._shown(self._tape.rows(at, end - at)), *found]
+            end = at
+        return found[-limit:]
+
+    def _shown(self, rows: list[Row]) -> list[Row]:
+        if not self._late_every:
+            return rows
+        return [row for row in rows if row.ts_event < self._late_since or row.trade_id % self._late_every]
 
     def _within(self, index: int) -> int:
         return max(self.first, min(self.count, index))
@@ -66,9 +95,12 @@ def binance_trades(hub: Hub, call: RestCall, headers: Mapping[str, str], from_id
             return _json({"code": -1100, "msg": message}, 400)
     limit = max(1, min(PAGE_TRADES, int(call.query.get("limit", BINANCE_DEFAULT))))
     history = History(hub, hub.markets["binance", listing.symbol])
-    start = history.index_of(int(call.query["fromId"])) if from_id and "fromId" in call.query else history.count - limit
+    if from_id and "fromId" in call.query:
+        rows = history.page(history.index_of(int(call.query["fromId"])), limit)
+    else:
+        rows = history.page_before(history.count, limit)
     unit = 1 if headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND" else 1000
-    return RestReply(f"[{','.join([binance.rest_row(row, unit) for row in history.page(start, limit)])}]".encode())
+    return RestReply(f"[{','.join([binance.rest_row(row, unit) for row in rows])}]".encode())
 
 
 def kraken_trades(hub: Hub, call: RestCall) -> RestReply:
@@ -90,8 +122,10 @@ def kraken_trades(hub: Hub, call: RestCall) -> RestReply:
     limit = max(1, min(PAGE_TRADES, int(count_text)))
     since = _nanoseconds(since_text)
     history = History(hub, hub.markets["kraken", listing.symbol])
-    start = history.count - limit if since is None else history.index_after(since // 1000)
-    rows = history.page(start, limit)
+    if since is None:
+        rows = history.page_before(history.count, limit)
+    else:
+        rows = history.page(history.index_after(since // 1000), limit)
     last = rows[-1].ts_event * 1000 if rows else since or 0
     trades = ",".join([kraken.rest_row(row) for row in rows])
     return RestReply(f'{{"error":[],"result":{{"{listing.kraken_key}":[{trades}],"last":"{last}"}}}}'.encode())
@@ -108,10 +142,8 @@ def coinbase_trades(hub: Hub, call: RestCall, product: str) -> RestReply:
     limit = max(1, min(PAGE_TRADES, int(call.query.get("limit", PAGE_TRADES))))
     history = History(hub, hub.markets["coinbase", listing.symbol])
     end = history.index_of(int(call.query["after"])) if "after" in call.query else history.count
-    start = end - limit
-    if "before" in call.query:
-        start = max(start, history.index_of(int(call.query["before"]) + 1))
-    rows = history.page(start, end - max(history.first, start))[::-1]
+    start = history.index_of(int(call.query["before"]) + 1) if "before" in call.query else 0
+    rows = history.page_before(end, limit, start)[::-1]
     headers = {"cb-before": str(rows[0].trade_id), "cb-after": str(rows[-1].trade_id)} if rows else {}
     return RestReply(f"[{','.join([coinbase.rest_row(row) for row in rows])}]".encode(), headers=headers)
 

@@ -22,7 +22,7 @@ from lakehouse import lake
 from lakehouse.id_ranges import IdRanges
 from lakehouse.presence import Island, Key, islands_between
 from lakehouse.settings import Settings
-from lakehouse.streams.segments import Arrival, News, Segment, cut, ranges_of
+from lakehouse.streams.segments import Arrival, News, Segment, cut, ranges_of, tried
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
 
@@ -82,7 +82,7 @@ class Ledger:
             for key, segments in self._segments.items():
                 news[key] = News(
                     claimed=[(one.first_id, one.last_id) for one in segments],
-                    gone=list(ranges_of(segments, "unavailable")),
+                    gone=tried(segments),
                 )
             self._segments.clear()
             self._present.clear()
@@ -95,7 +95,8 @@ class Ledger:
 def write_anew(settings: Settings, trades_version: int, words: Mapping[Key, News]) -> None:
     """Write the ledger of silver/trades at a version as if there had been none.
 
-    From the trades themselves, and from `words`, what ingest has ever said of missing ids. `since` begins anew too.
+    From the trades themselves, and from `words`, what ingest has ever said of missing ids; so the tries are counted as
+    before. `since` begins anew, but for what is unavailable.
     """
     news = {key: replace(item, arrived=list(item.arrived)) for key, item in words.items()}
     _add_arrivals(news, islands_between(settings, None, trades_version)[0])

@@ -1,7 +1,8 @@
 """The id space of one (venue, symbol), cut into segments: present, open hole, unavailable. Pure.
 
 Guarantee: the segments depend on what was put in, not on its order or repetition (`since` and `repaired` apart, which
-tell when and how). Present beats unavailable: a trade that came after all is there.
+tell when and how; tries are counted in the order in which they come, see `tries`). Present beats unavailable: a trade
+that came after all is there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lakehouse.id_ranges import IdRange, IdRanges
+from lakehouse.streams.tries import Tried, TriedIds
 
 State = Literal["present", "open", "unavailable"]
 
@@ -27,6 +29,8 @@ class Segment:
     ts_last: dt.datetime | None
     since: dt.datetime
     repaired: int = 0
+    tries: int | None = None
+    last_try: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -42,28 +46,27 @@ class Arrival:
 
 @dataclass
 class News:
-    """What a batch says of one (venue, symbol). `claimed` ids exist at the venue, `gone` ones no longer do."""
+    """What a batch says of one (venue, symbol). `claimed` ids exist at the venue, which lacks the `gone` ones."""
 
     arrived: list[Arrival] = field(default_factory=list)
     claimed: list[IdRange] = field(default_factory=list)
-    gone: list[IdRange] = field(default_factory=list)
+    gone: list[Tried] = field(default_factory=list)
 
 
 def cut(segments: Sequence[Segment], news: News, now: dt.datetime) -> list[Segment]:
     """The segments after some news; they tile the ids from the lowest known to the highest without space between."""
     present = ranges_of(segments, "present")
-    gone = ranges_of(segments, "unavailable")
+    gone = TriedIds(tried(segments))
     known = [(segment.first_id, segment.last_id) for segment in segments]
     for arrival in news.arrived:
         present.add(arrival.first_id, arrival.last_id)
         known.append((arrival.first_id, arrival.last_id))
-    for first, last in news.gone:
-        gone.add(first, last)
-    known += [*news.claimed, *news.gone]
+    for word in news.gone:
+        gone.add(word)
+        known.append((word.first_id, word.last_id))
+    known += news.claimed
     if not known:
         return []
-    for first, last in present:
-        gone.remove(first, last)
     low, high = min(first for first, _ in known), max(last for _, last in known)
     return _dated(_tiles(present, gone, low, high), segments, news.arrived, now)
 
@@ -73,16 +76,39 @@ def ranges_of(segments: Iterable[Segment], state: State) -> IdRanges:
     return IdRanges((segment.first_id, segment.last_id) for segment in segments if segment.state == state)
 
 
-def _tiles(present: IdRanges, gone: IdRanges, low: int, high: int) -> list[tuple[int, int, State]]:
-    tiles: list[tuple[int, int, State]] = [(first, last, "present") for first, last in present]
+def tried(segments: Iterable[Segment]) -> list[Tried]:
+    """The unavailable ids. A ledger of before tries were counted has one each, at the time that it names."""
+    return [
+        Tried(one.first_id, one.last_id, one.since, one.last_try or one.since, one.tries or 1)
+        for one in segments
+        if one.state == "unavailable"
+    ]
+
+
+@dataclass(frozen=True)
+class _Tile:
+    first_id: int
+    last_id: int
+    state: State
+    tried: Tried | None = None
+
+
+def _tiles(present: IdRanges, gone: TriedIds, low: int, high: int) -> list[_Tile]:
+    tiles = [_Tile(first, last, "present") for first, last in present]
     for hole_first, hole_last in present.missing(low, high):
-        tiles += [(first, last, "unavailable") for first, last in gone.within(hole_first, hole_last)]
-        tiles += [(first, last, "open") for first, last in gone.missing(hole_first, hole_last)]
-    return sorted(tiles)
+        following = hole_first
+        for one in gone.within(hole_first, hole_last):
+            if following < one.first_id:
+                tiles.append(_Tile(following, one.first_id - 1, "open"))
+            tiles.append(_Tile(one.first_id, one.last_id, "unavailable", one))
+            following = one.last_id + 1
+        if following <= hole_last:
+            tiles.append(_Tile(following, hole_last, "open"))
+    return sorted(tiles, key=lambda tile: tile.first_id)
 
 
 def _dated(
-    tiles: Sequence[tuple[int, int, State]], before: Sequence[Segment], arrived: Sequence[Arrival], now: dt.datetime
+    tiles: Sequence[_Tile], before: Sequence[Segment], arrived: Sequence[Arrival], now: dt.datetime
 ) -> list[Segment]:
     """Tiles with the times at their ends, and with what the segments before them knew."""
     first_times = {one.first_id: one.ts_first for one in before if one.state == "present"}
@@ -94,7 +120,8 @@ def _dated(
     result: list[Segment] = []
     old = iter(before)
     candidate = next(old, None)
-    for first, last, state in tiles:
+    for tile in tiles:
+        first, last, state = tile.first_id, tile.last_id, tile.state
         since, repaired = now, 0
         # Both lists ascend, so one walk over the older segments serves all tiles.
         while candidate is not None and candidate.first_id <= last:
@@ -106,8 +133,11 @@ def _dated(
         if state == "present":
             repaired += sum(one.repaired for one in arrived if first <= one.first_id <= last)
             result.append(Segment(first, last, state, first_times.get(first), last_times.get(last), since, repaired))
-        else:
-            result.append(Segment(first, last, state, last_times.get(first - 1), first_times.get(last + 1), since))
+            continue
+        hole = Segment(first, last, state, last_times.get(first - 1), first_times.get(last + 1), since)
+        if tile.tried is not None:
+            hole = replace(hole, since=tile.tried.since, tries=tile.tried.tries, last_try=tile.tried.last_try)
+        result.append(hole)
     return result
 
 

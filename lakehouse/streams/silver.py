@@ -35,6 +35,7 @@ from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.continuity import Ledger
 from lakehouse.streams.segments import Arrival, News
 from lakehouse.streams.session import frame_of
+from lakehouse.streams.words import add_words
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
@@ -54,9 +55,6 @@ MAX_BYTES_PER_TRIGGER = "64m"
 
 #: Delta's application id of every commit of rows to silver/trades, by whomever.
 APPENDS = "lakehouse/silver/trades"
-
-#: Feed events that tell of missing ids.
-CLAIM, GONE = "gap_opened", "gap_unavailable"
 
 #: What a batch needs of bronze/messages.
 _COLUMNS = (*wire.COLUMNS, "key", "ingest_date")
@@ -254,16 +252,6 @@ def _news(arrived: Sequence[Island]) -> dict[Key, News]:
         arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)
         news.setdefault(island.key, News()).arrived.append(arrival)
     return news
-
-
-def add_words(news: dict[Key, News], events: DataFrame) -> None:
-    """Add what ingest says of missing ids, by rows of silver/feed_events. There are few: a gap is one, however wide."""
-    gaps = events.where(
-        F.col("event").isin(CLAIM, GONE) & F.col("symbol").isNotNull() & (F.col("first_id") <= F.col("last_id"))
-    )
-    for row in gaps.select("venue", "symbol", "event", "first_id", "last_id").collect():
-        item = news.setdefault((row["venue"], row["symbol"]), News())
-        (item.claimed if row["event"] == CLAIM else item.gone).append((row["first_id"], row["last_id"]))
 
 
 def _ends(batch: _Batch, outcome: _Outcome) -> dict[Place, PartitionRows]:

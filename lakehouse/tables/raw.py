@@ -110,7 +110,7 @@ SILVER_CONTINUITY = Table(
             "state",
             "string",
             "present: every id is in silver/trades. open: known to exist and not there, to be repaired. "
-            "unavailable: the venue has said that it no longer has them.",
+            "unavailable: the venue has shown not to have them, as often as `tries` says; they may come all the same.",
         ),
         Column(
             "ts_first",
@@ -124,8 +124,26 @@ SILVER_CONTINUITY = Table(
             "Time of the trade last_id; of a hole, of the trade behind it, where known.",
             nullable=True,
         ),
-        Column("since", "timestamp", "When the ledger first held the range in this state, UTC."),
+        Column(
+            "since",
+            "timestamp",
+            "When the ledger first held the range in this state; of an unavailable range, when the venue first showed "
+            "not to have it. UTC.",
+        ),
         Column("repaired", "bigint", "Ids of the range that came over REST; 0 for a hole."),
         Column("trades_version", "bigint", "Version of silver/trades that all rows of this table describe."),
+        Column(
+            "tries",
+            "bigint",
+            "Of an unavailable range: answers of the venue without it, a minute or more apart. Null: another state, or "
+            "a ledger of before tries were counted, which stands for 1.",
+            nullable=True,
+        ),
+        Column(
+            "last_try",
+            "timestamp",
+            "When the last of these answers came, UTC. Null as `tries`, and then `since` stands for it.",
+            nullable=True,
+        ),
     ),
 )

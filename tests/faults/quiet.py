@@ -1,5 +1,7 @@
 """After the storm: no fault any more, every symbol trades once more, the market halts, everything drains.
 
+Then the venues are asked once more for what they lacked, as a user does who will not wait for an hour.
+
 When to stop waiting is decided by what lies ahead (lags, open holes, the exchange's newest ids); whether the tables are
 right is for the verdict alone, which is taken also where this gave up waiting.
 """
@@ -7,6 +9,8 @@ right is for the verdict alone, which is taken also where this gave up waiting.
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -18,7 +22,7 @@ from lakehouse.control_room.closing import behind_of
 from lakehouse.errors import LakehouseError
 from lakehouse.status import StatusReader
 from tests.faults.admin import Admin
-from tests.faults.system import System, wait_for
+from tests.faults.system import System, child_variables, wait_for
 
 #: Seconds for ingest to have every socket again after the last kill: a run's backoff, a broker's restart, a code
 #: server's; each was seen to take up to half a minute.
@@ -27,6 +31,8 @@ RETURN_SECONDS = 240.0
 TRADE_SECONDS = 10.0
 #: Everything must look done for so long, in seconds: longer than a stream's trigger and a batch.
 STABLE_SECONDS = 12.0
+#: Seconds for `lakehouse repair --unavailable`: as long as one mending may fetch and settle, and a start.
+AGAIN_SECONDS = 420.0
 #: Between two looks, in seconds; one look reads some Delta logs.
 LOOK_SECONDS = 2.0
 
@@ -52,7 +58,38 @@ def quiet(system: System, admin: Admin, drain_seconds: float) -> Drain:
         system.look,
     )
     admin.pause()
-    return drain(system, admin, drain_seconds)
+    drained = drain(system, admin, drain_seconds)
+    if drained.left or not holes.unavailable_holes(system.settings):
+        return drained
+    if failure := ask_again(system):
+        return Drain(drained.seconds, [failure])
+    again = drain(system, admin, drain_seconds)
+    return Drain(drained.seconds + again.seconds, again.left)
+
+
+def ask_again(system: System) -> str:
+    """`lakehouse repair --unavailable`, as a user says it; what went wrong, or an empty string."""
+    settings = system.settings
+    command = [sys.executable, "-m", "lakehouse", "repair", "--unavailable", "--home", str(settings.home)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=child_variables(settings.environment(), settings.home),
+    )
+    deadline = time.monotonic() + AGAIN_SECONDS
+    while process.poll() is None:
+        system.look()  # Kafka, ingest and the streams live on
+        if time.monotonic() > deadline:
+            process.kill()
+        time.sleep(LOOK_SECONDS)
+    said = process.communicate()[0].strip()
+    with contextlib.suppress(OSError):
+        (settings.home / "repair.txt").write_text(said, encoding="utf-8")
+    return (
+        f"lakehouse repair --unavailable ended with {process.returncode}: {said[-300:]}" if process.returncode else ""
+    )
 
 
 def drain(system: System, admin: Admin, seconds: float) -> Drain:
