@@ -72,13 +72,15 @@ class Lease:
 
 
 class Turn:
-    """Gold's tables for a moment. A stream's batch and the slices of a rebuild take turns, whichever process they are.
+    """A layer's tables for a moment. A stream's batch, the slices of a rebuild of Gold and whoever deletes files take
+    turns, whichever process they are.
 
-    Between two turns every table of Gold is whole: it equals Silver at the version that Gold has processed.
+    Between two turns every table of Gold is whole: it equals Silver at the version that Gold has processed. And no
+    batch of the layer has written files that it has yet to commit.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._path = _folder(settings) / "gold.turn"
+    def __init__(self, settings: Settings, layer: str) -> None:
+        self._path = _folder(settings) / f"{layer}.turn"
         self._file: IO[str] | None = None
 
     def take(self, wait: bool = True) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -82,7 +81,7 @@ def start_query(
 
     def process(rows: DataFrame, batch_id: int) -> None:
         try:
-            with Turn(settings) if layer == "gold" else contextlib.nullcontext():
+            with Turn(settings, layer):
                 context.run(batch_id, lambda: write(rows, batch_id))
         except Exception as error:
             # Spark runs a recursive regular expression over the message; pages of Java trace overflow its stack.
