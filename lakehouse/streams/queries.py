@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.errors import SettingError
+from deltalake.exceptions import DeltaError
+
+from lakehouse.errors import RetriableError, SettingError
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
@@ -71,13 +73,33 @@ def start_query(
 ) -> Started:
     """Start a layer's query. `trigger` is `available-now` (read all, then end) or Bronze's interval (`2 seconds`).
 
-    `reader` is Bronze's, where there is one at work already.
+    `reader` is Bronze's, where there is one at work already. Raises RetriableError where a disk is full or does not
+    answer.
     """
+    from py4j.protocol import Py4JJavaError
+
+    try:
+        return _start(spark, settings, layer, run_id, listener, trigger, reader or Reader(settings))
+    except (OSError, DeltaError, Py4JJavaError) as error:
+        raise RetriableError(
+            f"the {layer} stream cannot start: {one_line(error)}", "space and access", "it can be started again"
+        ) from error
+
+
+def _start(
+    spark: SparkSession,
+    settings: Settings,
+    layer: str,
+    run_id: str,
+    listener: Listener,
+    trigger: str,
+    reader: Reader,
+) -> Started:
     checkpoint = Checkpoint(spark, f"{settings.checkpoints.rstrip('/')}/{layer}")
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
     )
-    source, write, idle, close = _parts(spark, context, layer, reader or Reader(settings))
+    source, write, idle, close = _parts(spark, context, layer, reader)
 
     def process(rows: DataFrame, batch_id: int) -> None:
         try:
