@@ -66,7 +66,7 @@ def log_files(uri: str) -> list[LogFile]:
         match = _OF_VERSION.fullmatch(info.base_name)
         if match and info.type == pa_fs.FileType.File:
             kind = f".{match[2]}" if info.base_name.startswith(".") else match[2]
-            found.append(LogFile(f"_delta_log/{info.base_name}", int(match[1]), kind, info.mtime_ns / 1e9))
+            found.append(LogFile(f"_delta_log/{info.base_name}", int(match[1]), kind, (info.mtime_ns or 0) / 1e9))
     return sorted(found, key=lambda file: file.version)
 
 

@@ -60,7 +60,7 @@ def in_log(settings: Settings, table: Table) -> set[str]:
 
 def offsets(settings: Settings) -> list[int]:
     found = lake.sql(settings, 'SELECT "offset" FROM t ORDER BY "offset"', t=BRONZE_MESSAGES)
-    return [int(one) for one in found.column("offset").to_pylist()]
+    return [row["offset"] for row in found.to_pylist()]
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, call: Callable[[Callable[[], None]], None]) -> None:
@@ -139,13 +139,13 @@ def test_rows_appended_and_written_anew_by_deltalake(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """A row of the ledger ops/batches, and the ledger of ids."""
-    original = lake.write_deltalake
+    original = write_deltalake
 
     def answer_lost(*arguments: Any, **named: Any) -> None:
         original(*arguments, **named)
         raise error
 
-    monkeypatch.setattr(lake, "write_deltalake", answer_lost)
+    monkeypatch.setattr("lakehouse.lake.write_deltalake", answer_lost)
     assert lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0)], ("stream", 0)) == 1
     assert lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0)], ("stream", 0)) == 1
     assert lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 1)]) == 2
@@ -232,10 +232,15 @@ def vacuum(table: DeltaTable) -> None:
     assert table.vacuum(1, dry_run=False, enforce_retention_duration=False, full=True)
 
 
+def optimize_and_vacuum(table: DeltaTable) -> None:
+    table.optimize.compact()
+    vacuum(table)
+
+
 MAINTENANCE: dict[str, Callable[[DeltaTable], object]] = {
     "vacuum": vacuum,
     "optimize": lambda table: table.optimize.compact(),
-    "both": lambda table: (table.optimize.compact(), vacuum(table)),
+    "both": optimize_and_vacuum,
 }
 
 
@@ -256,7 +261,12 @@ def test_a_commit_that_maintenance_was_quicker_than_is_made_again(settings: Sett
 
 def test_bronze_goes_on_beside_maintenance(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     append(settings, 1)
-    broken(monkeypatch, lambda commit: (vacuum(DeltaTable(lake.table_uri(settings, BRONZE_MESSAGES))), commit())[1])
+
+    def overtaken(commit: Callable[[], None]) -> None:
+        vacuum(DeltaTable(lake.table_uri(settings, BRONZE_MESSAGES)))
+        commit()
+
+    broken(monkeypatch, overtaken)
     append(settings, 2)
     assert offsets(settings) == [1, 2]
 

@@ -76,7 +76,7 @@ def start_query(
     `reader` is Bronze's, where there is one at work already. Raises RetriableError where a disk is full or does not
     answer.
     """
-    from py4j.protocol import Py4JJavaError
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 
     try:
         return _start(spark, settings, layer, run_id, listener, trigger, reader or Reader(settings))

@@ -65,7 +65,7 @@ class Upkeep:
         for table in self._tables:
             self.attempt(f"the log of {table.path}", partial(write_checkpoint, self._settings, table))
 
-    def attempt(self, what: str, step: Callable[[], None]) -> None:
+    def attempt(self, what: str, step: Callable[[], object]) -> None:
         """Do a step of upkeep. An error of it is told with those of the others, once a minute."""
         try:
             step()

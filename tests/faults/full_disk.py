@@ -39,7 +39,7 @@ MEGABYTES = 16
 
 def places(settings: Settings) -> dict[str, tuple[Path, str]]:
     """Name → the folder, and the layer whose stream writes there."""
-    folders = {
+    folders: dict[str, tuple[Path, str]] = {
         table.path: (Path(lake.table_uri(settings, table)), table.layer)
         for table in lake.active_tables(settings)
         if table.layer != "ops"
