@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import uuid
 from collections.abc import Iterator
@@ -51,7 +52,8 @@ def is_remote(uri: str) -> bool:
 
 
 class LogFile(NamedTuple):
-    """A file of a version, at `path` below the table; `written` in seconds since the epoch."""
+    """A file of a version, at `path` below the table; `written` in seconds since the epoch, infinite if the
+    store does not say."""
 
     path: str
     version: int
@@ -66,7 +68,14 @@ def log_files(uri: str) -> list[LogFile]:
         match = _OF_VERSION.fullmatch(info.base_name)
         if match and info.type == pa_fs.FileType.File:
             kind = f".{match[2]}" if info.base_name.startswith(".") else match[2]
-            found.append(LogFile(f"_delta_log/{info.base_name}", int(match[1]), kind, (info.mtime_ns or 0) / 1e9))
+            found.append(
+                LogFile(
+                    f"_delta_log/{info.base_name}",
+                    int(match[1]),
+                    kind,
+                    info.mtime_ns / 1e9 if info.mtime_ns else math.inf,
+                )
+            )
     return sorted(found, key=lambda file: file.version)
 
 

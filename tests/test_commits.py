@@ -172,6 +172,16 @@ def test_no_commit_of_ours_writes_a_checkpoint(
     assert table_log.checkpoints(table_log.log_files(lake.table_uri(settings, table))) == []
 
 
+def test_a_log_is_the_same_by_the_way_of_an_object_store(settings: Settings) -> None:
+    uri = lake.table_uri(settings, BRONZE_MESSAGES)
+    append(settings, 1)
+    lake.open_table(settings, BRONZE_MESSAGES).create_checkpoint()
+    found = table_log.log_files(f"file://{uri}")
+    assert [(file.version, file.kind) for file in found] == [(0, "json"), (1, "checkpoint.parquet"), (1, "json")]
+    assert found == table_log.log_files(uri)
+    assert not table_log.Commit(f"file://{uri}", 0).find().stands
+
+
 # ---------------------------------------------------------------------------------------- a commit that does not stand
 
 
