@@ -76,7 +76,7 @@ def log_files(uri: str) -> list[LogFile]:
                     info.mtime_ns / 1e9 if info.mtime_ns else math.inf,
                 )
             )
-    return sorted(found, key=lambda file: file.version)
+    return sorted(found, key=lambda file: (file.version, file.kind))
 
 
 def checkpoints(files: list[LogFile]) -> list[int]:
