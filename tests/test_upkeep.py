@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse import lake
 from lakehouse.settings import Settings
-from lakehouse.streams import file_retention, upkeep
+from lakehouse.streams import file_retention, gold, upkeep
 from lakehouse.streams.compaction import compact
 from lakehouse.streams.lease import Turn
 from lakehouse.streams.upkeep import Upkeep
@@ -100,3 +100,26 @@ def test_while_gold_is_written_it_waits_for_the_next_time(settings: Settings) ->
     turn = Turn(settings, "gold")
     assert turn.take(wait=False)
     turn.give()
+
+
+def test_files_of_gold_that_cannot_be_joined_do_not_fail_its_batch(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[Table] = []
+
+    def full(settings: Settings, table: Table) -> None:
+        asked.append(table)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gold, "compact", full)
+    knowledge = gold.Knowledge(settings)
+    knowledge.join_files()
+    knowledge.join_files()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("the files of Gold's days are not joined: [Errno 28] No space left on device")
+    assert len(asked) == 1, "tried again after a minute, not with each batch"
+    monkeypatch.setattr(gold, "JOIN_AGAIN_SECONDS", 0.0)
+    knowledge = gold.Knowledge(settings)
+    knowledge.join_files()
+    knowledge.join_files()
+    assert len(asked) == 3
