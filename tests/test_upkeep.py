@@ -116,7 +116,7 @@ def test_files_of_gold_that_cannot_be_joined_do_not_fail_its_batch(
     knowledge.join_files()
     knowledge.join_files()
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("the files of Gold's days are not joined: [Errno 28] No space left on device")
+    assert line.startswith("the files of Gold's days are not joined: OSError: [Errno 28] No space left on device")
     assert len(asked) == 1, "tried again after a minute, not with each batch"
     monkeypatch.setattr(gold, "JOIN_AGAIN_SECONDS", 0.0)
     knowledge = gold.Knowledge(settings)

@@ -34,8 +34,3 @@ def compact(settings: Settings, table: Table, most: int = MOST_FILES) -> None:
             lake.open_table(settings, table).optimize.compact(
                 which, writer_properties=lake.WRITER, post_commithook_properties=NO_HOOK
             )
-
-
-def one_line(error: BaseException) -> str:
-    """An error of deltalake's, which writes several lines, for a line of a log."""
-    return " ".join(str(error).split())[:300]

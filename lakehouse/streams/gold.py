@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 from deltalake import Transaction
 
 from lakehouse import lake
-from lakehouse.errors import BrokerUnavailableError
+from lakehouse.errors import BrokerUnavailableError, one_line
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.batch_plan import files_of
 from lakehouse.streams.checkpoints import delta_position
-from lakehouse.streams.compaction import UPKEEP_ERRORS, compact, one_line
+from lakehouse.streams.compaction import UPKEEP_ERRORS, compact
 from lakehouse.streams.gold_bars import KeptParts, Since, Touched, folded
 from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deltalake.exceptions import DeltaError
 
-from lakehouse.errors import RetriableError, SettingError
+from lakehouse.errors import RetriableError, SettingError, one_line
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
@@ -32,14 +32,6 @@ FOLLOW = "0 seconds"
 
 class BatchFailed(Exception):  # noqa: N818
     """A batch did not end well; Spark stops the query and hands the message on."""
-
-
-def one_line(error: BaseException) -> str:
-    """Type and first line of an error, of the JVM's where it is one, short enough for a log line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[1].startswith(": "):  # py4j names its own call first, and then the error of the JVM
-        return lines[1][2:502]
-    return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
 
 
 def require_layers(layers: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from lakehouse import lake
+from lakehouse.errors import one_line
 from lakehouse.ledger import Batch, recent_batches
 from lakehouse.settings import Settings
 from lakehouse.streams import log_retention
-from lakehouse.streams.compaction import UPKEEP_ERRORS, compact, one_line
+from lakehouse.streams.compaction import UPKEEP_ERRORS, compact
 from lakehouse.streams.file_retention import delete_files
 from lakehouse.streams.lease import Turn
 from lakehouse.streams.log_retention import clean_log, is_behind, named_versions, write_checkpoint
