@@ -23,10 +23,10 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lakehouse import open_tables
-from lakehouse.errors import TerminalError
+from lakehouse.errors import RetriableError, TerminalError
 from lakehouse.settings import Settings
 from lakehouse.table_log import NO_HOOK, Commit
 from lakehouse.tables import BAR_MINUTES, BARS, SPANS, TABLES, Table
@@ -261,11 +261,19 @@ def overwrite(settings: Settings, table: Table, rows: pa.Table) -> None:
 
 
 def _write(delta_table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], commit: Commit) -> None:
-    with commit.certain():
-        write_deltalake(
-            delta_table,
-            rows,
-            mode=mode,
-            commit_properties=commit.properties,
-            post_commithook_properties=NO_HOOK,
-        )
+    try:
+        with commit.certain():
+            write_deltalake(
+                delta_table,
+                rows,
+                mode=mode,
+                commit_properties=commit.properties,
+                post_commithook_properties=NO_HOOK,
+            )
+    except (OSError, DeltaError) as error:
+        if "No space left" not in str(error):
+            raise
+        where = delta_table.table_uri
+        raise RetriableError(
+            f"no space left to write {where}", "space on the disk", "make some, and try again"
+        ) from error

@@ -16,11 +16,12 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lakehouse import lake, table_log
-from lakehouse.errors import RetriableError
+from lakehouse.errors import LeaseHeldError, RetriableError
 from lakehouse.settings import Settings
 from lakehouse.streams import bulk_append, silver
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.compaction import UPKEEP_ERRORS
+from lakehouse.streams.lease import Lease
 from lakehouse.streams.log_retention import write_checkpoint
 from lakehouse.streams.replacement import replace
 from lakehouse.streams.unfinished import Unfinished, begin, unfinished
@@ -377,6 +378,18 @@ def test_a_full_disk_at_each_step_loses_nothing_and_doubles_nothing(
         rows = lake.row_count(DeltaTable(lake.table_uri(settings, table)))
         wanted = {GOLD_BARS_1M: 3, SILVER_CONTINUITY: 0}
         assert rows == wanted.get(table, 3 * len(LEFT))
+
+
+def test_a_lease_is_to_be_had_on_a_full_disk(settings: Settings) -> None:
+    with small_disk(Path(settings.lake) / "_leases", megabytes=1) as disk:
+        with Lease(settings, ("bronze",), "the first"):
+            pass
+        disk.fill()
+        with Lease(settings, ("bronze",), "x" * 5_000), pytest.raises(LeaseHeldError):
+            Lease(settings, ("bronze",), "another").acquire()
+        disk.free()
+        with Lease(settings, ("bronze",), "the last"), pytest.raises(LeaseHeldError, match="by the last"):
+            Lease(settings, ("bronze",), "another").acquire()
 
 
 def append_in_pieces(settings: Settings, rows: pa.Table) -> None:

@@ -8,6 +8,7 @@ The lock lies beside a local lake, so that everybody who writes there meets it; 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -56,9 +57,9 @@ class Lease:
                 "one writer per table",
                 "stop that one first, or let it go on",
             ) from None
-        file.truncate(0)
-        file.write(f"{self._holder} (pid {os.getpid()})")
-        file.flush()
+        with contextlib.suppress(OSError):  # the name is for people; on a full disk the lock holds without it
+            file.truncate(0)
+            os.write(file.fileno(), f"{self._holder} (pid {os.getpid()})".encode())
         return file
 
     def __enter__(self) -> Lease:
