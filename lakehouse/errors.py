@@ -7,6 +7,11 @@ without a stack trace, and exits with `exit_code`.
 
 from __future__ import annotations
 
+import re
+
+#: deltalake puts each cause of an error into a line of its own, behind this sign, in colour.
+_CAUSE = re.compile(r"(?:\x1b\[\d*m)*↳(?:\x1b\[\d*m)*\s*")
+
 
 class LakehouseError(Exception):
     """Base of every error of ours. `found`, `expected` and `remedy` make the one line that is printed."""
@@ -61,3 +66,13 @@ class VenueError(RetriableError):
 
 class LeaseHeldError(RetriableError):
     """Another process is the one writer of these tables."""
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of an error, of the JVM's if it is one, with deltalake's causes; short enough for a log."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[1].startswith(": "):  # py4j names its own call first, and then the error of the JVM
+        return lines[1][2:502]
+    causes = [_CAUSE.sub("", line, count=1) for line in lines[1:] if _CAUSE.match(line)]
+    text = ": ".join([*lines[:1], *causes])
+    return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
-import pyarrow.fs as pa_fs
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -25,12 +23,12 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
-from deltalake.fs import DeltaStorageHandler
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lakehouse import open_tables
-from lakehouse.errors import TerminalError
+from lakehouse.errors import RetriableError, TerminalError
 from lakehouse.settings import Settings
+from lakehouse.table_log import NO_HOOK, Commit
 from lakehouse.tables import BAR_MINUTES, BARS, SPANS, TABLES, Table
 
 _ARROW_TYPES: dict[str, pa.DataType] = {
@@ -43,14 +41,17 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
 
+#: Seconds for which a commit stays in the log at least. A thread trusts for 60 s that what it has open is the newest
+#: (`open_tables.TRUSTED_SECONDS`), and a catch-up's batch takes minutes.
+LOG_SECONDS = 300
+
 #: Delta table properties of every table. Every commit and every look at a table lists its log, so a log is kept short:
 #: `streams/upkeep.py` removes what nobody needs any more, and nobody else does. A log checkpoint is a small
 #: file from deltalake; from Spark it costs a small batch 4 s (shared measurements), so there is one in 50 commits. It
-#: names the files that a table no longer has for a quarter of a day. By then `streams/upkeep.py` has deleted them; but
-#: where a query stayed behind for longer, they stay on the disk.
+#: names the files that a table no longer has for a quarter of a day; `streams/file_retention.py` deletes them.
 PROPERTIES = {
     "delta.checkpointInterval": "50",
-    "delta.logRetentionDuration": "interval 5 minutes",
+    "delta.logRetentionDuration": f"interval {LOG_SECONDS // 60} minutes",
     "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": "interval 6 hours",
 }
@@ -79,8 +80,6 @@ WRITER = WriterProperties(
         "value_raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
     },
 )
-
-LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 
 
 def bar_tables(settings: Settings) -> tuple[tuple[Table, int], ...]:
@@ -151,7 +150,7 @@ def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
     """
     if PROPERTIES.items() - there.metadata().configuration.items():
         with contextlib.suppress(CommitFailedError):  # somebody else commits in this moment: at the next start
-            there.alter.set_table_properties(PROPERTIES)
+            there.alter.set_table_properties(PROPERTIES, post_commithook_properties=NO_HOOK)
     fields = {field.name: field for field in there.schema().fields}
     missing = [column for column in table.columns if column.name not in fields]
     if not missing and len(fields) == len(table.columns):
@@ -165,8 +164,9 @@ def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
             f"move it and the {table.layer} checkpoint away: the {table.layer} stream writes it anew",
         )
     schema = Schema.from_arrow(arrow_schema(table))
+    new = [field for field in schema.fields if field.name not in fields]
     try:
-        there.alter.add_columns([field for field in schema.fields if field.name not in fields])
+        there.alter.add_columns(new, post_commithook_properties=NO_HOOK)
     except CommitFailedError:  # somebody else has added them in the same moment: good
         there.update_incremental()
         if not set(table.column_names) <= {field.name for field in there.schema().fields}:
@@ -186,25 +186,6 @@ def open_table(settings: Settings, table: Table, version: int | None = None) -> 
         raise TerminalError(
             f"no table {table.path} in {settings.lake}", "a lake that a stream has written", "start `lakehouse stream`"
         ) from None
-
-
-def files_of(uri: str) -> pa_fs.FileSystem:
-    """The folder of a table, wherever it is, as a file system of Arrow's; paths are relative to it."""
-    if "://" not in uri:
-        return pa_fs.SubTreeFileSystem(uri, pa_fs.LocalFileSystem())
-    return pa_fs.PyFileSystem(DeltaStorageHandler(uri))
-
-
-def checkpoint_version(delta_table: DeltaTable) -> int:
-    """The version of the newest checkpoint of a table's log, -1 where there is none.
-
-    Source: Delta protocol, "Last Checkpoint File"; a hint, which may be older than the newest but never newer.
-    """
-    try:
-        with files_of(delta_table.table_uri).open_input_file(LAST_CHECKPOINT) as file:
-            return int(json.loads(file.read())["version"])
-    except FileNotFoundError:
-        return -1
 
 
 def row_count(delta_table: DeltaTable) -> int:
@@ -262,13 +243,42 @@ def append_rows(
     `transaction` is (application id, version): a version that the table has already seen is skipped.
     """
     delta_table = open_table(settings, table)
-    transactions = []
     if transaction is not None:
         seen = delta_table.transaction_version(transaction[0])
         if seen is not None and seen >= transaction[1]:
             return delta_table.version()
-        transactions = [Transaction(transaction[0], transaction[1])]
-    properties = CommitProperties(app_transactions=transactions, max_commit_retries=APPEND_RETRIES)
+    of_delta = None if transaction is None else Transaction(*transaction)
+    commit = Commit(table_uri(settings, table), delta_table.version(), of_delta, APPEND_RETRIES)
     data = pa.Table.from_pylist(rows, schema=arrow_schema(table))
-    write_deltalake(delta_table, data, mode="append", commit_properties=properties)
-    return delta_table.version()
+    _write(delta_table, data, "append", commit)
+    return open_table(settings, table).version()
+
+
+def overwrite(settings: Settings, table: Table, rows: pa.Table) -> None:
+    """Replace all rows of a table, in one commit."""
+    delta_table = open_table(settings, table)
+    _write(
+        delta_table,
+        rows,
+        "overwrite",
+        Commit(table_uri(settings, table), delta_table.version(), retries=APPEND_RETRIES),
+    )
+
+
+def _write(delta_table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], commit: Commit) -> None:
+    try:
+        with commit.certain():
+            write_deltalake(
+                delta_table,
+                rows,
+                mode=mode,
+                commit_properties=commit.properties,
+                post_commithook_properties=NO_HOOK,
+            )
+    except (OSError, DeltaError) as error:
+        if "No space left" not in str(error):
+            raise
+        where = delta_table.table_uri
+        raise RetriableError(
+            f"no space left to write {where}", "space on the disk", "make some, and try again"
+        ) from error

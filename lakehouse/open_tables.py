@@ -75,6 +75,11 @@ def newest(uri: str) -> DeltaTable:
     return kept.table
 
 
+def forget(uri: str) -> None:
+    """Open a table anew at the next look: after an error nobody knows what the open one has taken in."""
+    _opened.tables.pop(uri, None)
+
+
 def _is_gone(uri: str, log: Path) -> bool:
     """Whether the log of a local table was deleted; deltalake does not mind as it reads on."""
     return "://" not in uri.removeprefix("file://") and not log.is_dir()

@@ -40,7 +40,7 @@ def damage(settings: Settings, rng: random.Random) -> str:
     table = rng.choice([table for table in active_tables(settings) if table.layer == "gold"])
     first = table.key[0]
     value = rng.choice(settings.venues) if first == "venue" else settings.symbols[0].partition("/")[0]
-    with Turn(settings):
+    with Turn(settings, "gold"):
         open_table(settings, table).delete(f"{first} = '{value}'")
     return f"{table.path} without {value}"
 

@@ -5,7 +5,7 @@ import typer
 
 import lakehouse.cli
 from lakehouse import errors
-from lakehouse.errors import LakehouseError, RetriableError, SettingError, TerminalError, VenueError
+from lakehouse.errors import LakehouseError, RetriableError, SettingError, TerminalError, VenueError, one_line
 
 
 def test_the_one_line() -> None:
@@ -50,3 +50,22 @@ def test_the_command_line_prints_one_line_and_exits_with_the_code(
         lakehouse.cli.main()
     assert exit_info.value.code == code
     assert capsys.readouterr().err == f"lakehouse: {error}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "OSError"),
+        ("disk\n\nat Foo.bar(Foo.java)", "OSError: disk"),
+        (
+            "An error occurred while calling o1.x.\n: java.io.IOException: No space left",
+            "java.io.IOException: No space left",
+        ),
+        (
+            "Generic LocalFileSystem error\n  \x1b[31m↳\x1b[0m Unable to copy\n  \x1b[31m↳\x1b[0m No space left (28)\n",
+            "OSError: Generic LocalFileSystem error: Unable to copy: No space left (28)",
+        ),
+    ],
+)
+def test_one_line_of_a_foreign_error_names_its_cause(text: str, line: str) -> None:
+    assert one_line(OSError(text)) == line

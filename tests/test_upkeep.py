@@ -10,12 +10,12 @@ import pytest
 
 from lakehouse import lake
 from lakehouse.settings import Settings
-from lakehouse.streams import upkeep
+from lakehouse.streams import file_retention, gold, upkeep
 from lakehouse.streams.compaction import compact
 from lakehouse.streams.lease import Turn
 from lakehouse.streams.upkeep import Upkeep
-from lakehouse.tables import GOLD_SPREADS_1M, OPS_BATCHES, SILVER_TRADES, Table
-from tests.rows import NOON_US, batch_row, empty_lake, trade_row, utc
+from lakehouse.tables import GOLD_SPREADS_1M, OPS_BATCHES, Table
+from tests.rows import NOON_US, batch_row, empty_lake, utc
 
 LAYERS = ("bronze", "silver", "gold")
 NOW_US = round(dt.datetime.now(dt.UTC).timestamp() * 1_000_000)
@@ -24,7 +24,7 @@ NOW_US = round(dt.datetime.now(dt.UTC).timestamp() * 1_000_000)
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A lake where a file may go in the hour in which its table has lost it."""
-    monkeypatch.setattr(upkeep, "KEPT_HOURS", 0)
+    monkeypatch.setattr(file_retention, "KEPT_HOURS", 0)
     return empty_lake(tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_files_that_nobody_reads_go(settings: Settings) -> None:
 
 
 def test_files_of_the_last_hour_stay(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "KEPT_HOURS", 1)
+    monkeypatch.setattr(file_retention, "KEPT_HOURS", 1)
     joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
     Upkeep(settings, LAYERS).do()
     assert on_disk(settings, GOLD_SPREADS_1M) == 4
@@ -71,19 +71,13 @@ def test_files_since_a_recent_batch_stay(settings: Settings) -> None:
     assert on_disk(settings, GOLD_SPREADS_1M) == 4
 
 
-def test_what_streams_read_stays(settings: Settings) -> None:
-    joined(settings, SILVER_TRADES, [trade_row(number) for number in range(1, 4)])
-    Upkeep(settings, LAYERS).do()
-    assert on_disk(settings, SILVER_TRADES) == 4
-
-
 def test_it_is_done_once_an_hour(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = Upkeep(settings, LAYERS)
     ours.do()
     joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
     ours.do()
     assert on_disk(settings, GOLD_SPREADS_1M) == 4
-    monkeypatch.setattr(upkeep, "VACUUM_SECONDS", 0.0)
+    monkeypatch.setattr(upkeep, "DELETE_SECONDS", 0.0)
     Upkeep(settings, LAYERS).do()
     assert on_disk(settings, GOLD_SPREADS_1M) == 1
 
@@ -98,11 +92,34 @@ def test_while_gold_is_written_it_waits_for_the_next_time(settings: Settings) ->
     """A commit of it between a batch's look at a table and the batch's commit would let the batch fail."""
     joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
     ours = Upkeep(settings, LAYERS)
-    with Turn(settings):
+    with Turn(settings, "gold"):
         ours.do()
         assert on_disk(settings, GOLD_SPREADS_1M) == 4
     ours.do()
     assert on_disk(settings, GOLD_SPREADS_1M) == 1
-    turn = Turn(settings)
+    turn = Turn(settings, "gold")
     assert turn.take(wait=False)
     turn.give()
+
+
+def test_files_of_gold_that_cannot_be_joined_do_not_fail_its_batch(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[Table] = []
+
+    def full(settings: Settings, table: Table) -> None:
+        asked.append(table)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gold, "compact", full)
+    knowledge = gold.Knowledge(settings)
+    knowledge.join_files()
+    knowledge.join_files()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("the files of Gold's days are not joined: OSError: [Errno 28] No space left on device")
+    assert len(asked) == 1, "tried again after a minute, not with each batch"
+    monkeypatch.setattr(gold, "JOIN_AGAIN_SECONDS", 0.0)
+    knowledge = gold.Knowledge(settings)
+    knowledge.join_files()
+    knowledge.join_files()
+    assert len(asked) == 3

@@ -29,6 +29,7 @@ from lakehouse.streams.gold_rows import RowChanges
 from lakehouse.streams.gold_write import GoldWriter
 from lakehouse.streams.lease import Turn
 from lakehouse.streams.unfinished import require_finished
+from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
 from lakehouse.transforms.time_ranges import TimeRange
 
@@ -90,6 +91,7 @@ class _Rebuild:
         self._silver_version = silver_version
         self._completeness: Completeness | None = None
         self._finality = Finality.of_tables(settings)
+        self._upkeep = Upkeep(settings, ("gold",))
         self.version: int | None = None
         self.slices = 0
         self.changes: dict[str, RowChanges] = {}
@@ -97,7 +99,7 @@ class _Rebuild:
     def slice(self, piece: TimeRange, run_id: str) -> None:
         """One slice in one turn."""
         settings = self._settings
-        with Turn(settings):
+        with Turn(settings, "gold"):
             started = dt.datetime.now(dt.UTC)
             self.version = processed_version(settings) if self._silver_version is None else self._silver_version
             self._completeness = self._completeness or Completeness.at(settings, self.version)
@@ -107,6 +109,7 @@ class _Rebuild:
             writer.slice(piece)
             if self._silver_version is None and any(changes.any for changes in writer.changes.values()):
                 _record(settings, run_id, started)
+        self._upkeep.write_checkpoints()
         self.slices += 1
         for path, changes in writer.changes.items():
             self.changes[path] = self.changes.get(path, RowChanges()).plus(changes)
@@ -125,7 +128,7 @@ class _Rebuild:
             except BrokerUnavailableError:  # nobody knows whether everything has been read
                 return
             if moment is not None:
-                with Turn(settings):
+                with Turn(settings, "gold"):
                     finality.write(moment)
                 return
             time.sleep(0.5)

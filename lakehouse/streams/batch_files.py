@@ -18,6 +18,7 @@ from lakehouse import lake
 from lakehouse.settings import Settings
 from lakehouse.streams.handover import CHUNK_ROWS, HANDOVER, Made, Work
 from lakehouse.streams.side_by_side import in_order
+from lakehouse.table_log import files_of
 from lakehouse.tables import Table
 
 
@@ -56,7 +57,7 @@ def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns:
     """Some columns of data files of a table, a chunk at a time, in the types of the registry."""
     wanted = _types(table, columns)
     stored = [name for name in columns if name not in table.partition_by]
-    files = lake.files_of(lake.table_uri(settings, table))
+    files = files_of(lake.table_uri(settings, table))
     for path in paths:
         values = _partition_values(path, table)
         with files.open_input_file(path) as source:

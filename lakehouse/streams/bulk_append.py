@@ -1,9 +1,13 @@
 """Appends many rows to a Delta table: Parquet by Arrow, one commit by deltalake.
 
 Guarantee: no row is in the table before `commit` and all are after it, in one version, under a transaction id of
-Delta's where one is given; where somebody else has committed meanwhile, `commit` raises deltalake's CommitFailedError
-and adds nothing. Rows of a file keep their order.
-Gap: a process that is killed leaves files that no commit names; nobody reads them, and `vacuum` takes them.
+Delta's where one is given; where somebody else has changed the table meanwhile, `commit` raises deltalake's
+CommitFailedError and adds nothing. A commit that was refused because of maintenance alone is made again. Rows of a file
+keep their order.
+A file is deleted only if no log can name it: before `commit`, or after one that does not stand and cannot any more.
+Whether one stands, the log says, not the error (`table_log`, docs/adr/0015).
+Gap: a process that is killed, or an object store that gives no answer, leaves files that no commit names; nobody reads
+them, and `file_retention` deletes them.
 
 deltalake's own writer needs twice the CPU for these rows: it sorts each piece by partition and copies it
 (docs/adr/0011). Its commit is used as it is.
@@ -26,18 +30,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, Transaction
+from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lakehouse import lake
+from lakehouse import lake, open_tables
 from lakehouse.errors import RetriableError
 from lakehouse.settings import Settings
 from lakehouse.streams.handover import HANDOVER
+from lakehouse.table_log import NO_HOOK, Commit, files_of, is_remote
 from lakehouse.tables import Table
 
 #: Rows of a row group. They wait in memory until there are so many: some 60 MB of raw messages.
 ROW_GROUP_ROWS = 131_072
+
+#: How often a commit is made that maintenance was quicker than. Each time there was another one, within milliseconds.
+MOST_COMMITS = 10
 
 #: A partition's value as text, by the column's place in `Table.partition_by`.
 Values = tuple[str, ...]
@@ -47,16 +55,16 @@ class BulkAppend:
     """Rows on their way into one commit. A context manager: without a commit its files are deleted."""
 
     def __init__(self, settings: Settings, table: Table) -> None:
-        self._table = table
+        self._settings, self._table = settings, table
         self.delta = lake.open_table(settings, table)
         self._uri = lake.table_uri(settings, table)
-        self._files = lake.files_of(self._uri)
+        self._files = files_of(self._uri)
         schema = lake.arrow_schema(table)
         self._stored = pa.schema([field for field in schema if field.name not in table.partition_by])
         self._parts: dict[tuple[Values, bool], _Part] = {}
         self._removed: list[RemoveAction] = []
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._committed = False
+        self._unnamed = True  #: no log names the files, and none will
 
     def add(self, rows: pa.Table, apart: bool = False) -> None:
         """Take rows of the table's columns and types, of any partitions; those `apart` come into files of their own."""
@@ -80,7 +88,7 @@ class BulkAppend:
         self._removed.append(RemoveAction(path, True, time.time_ns() // 1_000_000, size, dict(partition)))
 
     def commit(self, transaction: Transaction | None = None) -> None:
-        """One commit of it all. Raises CommitFailedError where the table has got another one since it was opened."""
+        """One commit of it all. Raises CommitFailedError where somebody has changed the table since it was opened."""
         for part in self._parts.values():
             HANDOVER.written(self._uri, part.path)
         actions: list[AddAction | RemoveAction] = [
@@ -88,16 +96,32 @@ class BulkAppend:
             for (values, _), part in self._parts.items()
         ]
         actions += self._removed
+        for left in reversed(range(MOST_COMMITS)):
+            commit = Commit(self._uri, self.delta.version(), transaction)
+            self._unnamed = False
+            try:
+                self._try(actions, commit)
+                return
+            except Exception as error:
+                found = commit.found_after(error)
+                if found.stands:
+                    open_tables.forget(self._uri)
+                    return
+                is_refused = isinstance(error, CommitFailedError)
+                self._unnamed = is_refused or not is_remote(self._uri)
+                if not (is_refused and left and found.maintained) or found.moved & {one.path for one in self._removed}:
+                    raise
+                self.delta = lake.open_table(self._settings, self._table)
+
+    def _try(self, actions: list[AddAction | RemoveAction], commit: Commit) -> None:
         self.delta.create_write_transaction(
             actions,
             "append",
             self.delta.schema(),
             list(self._table.partition_by),
-            commit_properties=CommitProperties(
-                app_transactions=[] if transaction is None else [transaction], max_commit_retries=0
-            ),
+            commit_properties=commit.properties,
+            post_commithook_properties=NO_HOOK,
         )
-        self._committed = True
 
     def commit_alone(self, transaction: Transaction | None = None) -> None:
         """As `commit`, of a table that nobody else writes meanwhile. Raises RetriableError where somebody has."""
@@ -116,7 +140,7 @@ class BulkAppend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._committed:
+        if self._unnamed:
             for part in self._parts.values():
                 part.discard()
         self._encoder.shutdown()

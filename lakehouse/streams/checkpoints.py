@@ -58,13 +58,21 @@ class Checkpoint:
             stream.close()
 
     def write(self, name: str, text: str) -> None:
-        """Write a small text file into the checkpoint."""
+        """Write a small text file into the checkpoint: all of it, or, where the disk is full, nothing."""
         file_system, path = self._path(name)
-        stream = file_system.create(path, True)
+        _, half = self._path(f".{name}.{uuid.uuid4().hex}.tmp")
         try:
-            stream.write(bytearray(text.encode()))
+            stream = file_system.create(half, True)
+            try:
+                stream.write(bytearray(text.encode()))
+            finally:
+                stream.close()
+            if file_system.exists(path):
+                file_system.delete(path, False)
+            if not file_system.rename(half, path):
+                raise OSError(f"cannot rename {half} to {path}")
         finally:
-            stream.close()
+            file_system.delete(half, False)
 
     def is_new(self) -> bool:
         """True until Spark has planned a first batch here."""
@@ -81,9 +89,11 @@ class Checkpoint:
 
     def generation(self) -> str:
         """The generation of this checkpoint; made on the first call."""
-        if not self.exists("generation"):
-            self.write("generation", uuid.uuid4().hex)
-        return self.read("generation").strip()
+        known = self.read("generation").strip() if self.exists("generation") else ""
+        if not known:  # empty where a full disk kept it from an earlier version of ours
+            known = uuid.uuid4().hex
+            self.write("generation", known)
+        return known
 
     def offset(self, batch_id: int) -> dict[str, Any] | None:
         """The source's offset at the end of a batch, None before the first.

@@ -10,9 +10,17 @@ their commits and this one are of different files, and Delta lets both through.
 
 from __future__ import annotations
 
+import pyarrow as pa
+from deltalake.exceptions import DeltaError
+
 from lakehouse import lake
+from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
+from lakehouse.table_log import NO_HOOK
 from lakehouse.tables import Table
+
+#: What upkeep of tables may raise, on a full disk or beside another writer; nothing that stops a stream.
+UPKEEP_ERRORS = (LakehouseError, DeltaError, OSError, ValueError, pa.ArrowException)
 
 #: Files of one day that are joined to one when there are more.
 MOST_FILES = 12
@@ -23,4 +31,6 @@ def compact(settings: Settings, table: Table, most: int = MOST_FILES) -> None:
     for day, there in lake.days(settings, table).items():
         if there.files > most:
             which = [(table.partition_by[0], "=", str(day))]
-            lake.open_table(settings, table).optimize.compact(which, writer_properties=lake.WRITER)
+            lake.open_table(settings, table).optimize.compact(
+                which, writer_properties=lake.WRITER, post_commithook_properties=NO_HOOK
+            )

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
-from deltalake import write_deltalake
 
 from lakehouse import lake
 from lakehouse.id_ranges import IdRanges
@@ -111,7 +110,7 @@ def _write(settings: Settings, segments: Mapping[Key, Sequence[Segment]], trades
         for segment in ranges
     ]
     data = pa.Table.from_pylist(rows, schema=lake.arrow_schema(SILVER_CONTINUITY))
-    write_deltalake(lake.open_table(settings, SILVER_CONTINUITY), data, mode="overwrite")
+    lake.overwrite(settings, SILVER_CONTINUITY, data)
 
 
 def _add_arrivals(news: dict[Key, News], islands: Iterable[Island]) -> None:

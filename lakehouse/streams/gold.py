@@ -12,6 +12,8 @@ follow touch the rest.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from functools import cached_property
@@ -20,12 +22,13 @@ from typing import TYPE_CHECKING
 from deltalake import Transaction
 
 from lakehouse import lake
+from lakehouse.errors import BrokerUnavailableError, one_line
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.batch_plan import files_of
 from lakehouse.streams.checkpoints import delta_position
-from lakehouse.streams.compaction import compact
+from lakehouse.streams.compaction import UPKEEP_ERRORS, compact
 from lakehouse.streams.gold_bars import KeptParts, Since, Touched, folded
 from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
@@ -41,6 +44,11 @@ if TYPE_CHECKING:
 __all__ = ["Knowledge", "StaleBatchError", "app_id", "gold_versions", "read", "write_batch"]
 
 MAX_BYTES_PER_TRIGGER = "64m"
+
+#: Seconds until files are joined again after an error: as often as the rest of the upkeep.
+JOIN_AGAIN_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 def app_id(settings: Settings) -> str:
@@ -66,12 +74,24 @@ class Knowledge:
         self._read = ReadThrough(settings)
         self.kept = KeptParts()
         self.guard = threading.Lock()
+        self._join_due = time.monotonic()
 
     def after(self, version: int) -> Completeness:
         """Which bars are complete after the last batch, which ended at (or inside) a version of Silver."""
         if self._completeness is None:
             self._completeness = Completeness.at(self._settings, version)
         return self._completeness
+
+    def join_files(self) -> None:
+        """Join the small files of days. An error of it (a full disk) is one line; it is tried again after a time."""
+        if time.monotonic() < self._join_due:
+            return
+        try:
+            for table in _tables(self._settings):
+                compact(self._settings, table)
+        except UPKEEP_ERRORS as error:
+            self._join_due = time.monotonic() + JOIN_AGAIN_SECONDS
+            _log.warning("the files of Gold's days are not joined: %s; it is tried again", one_line(error))
 
     @cached_property
     def finality(self) -> Finality:
@@ -84,12 +104,14 @@ class Knowledge:
 
     def idle(self) -> None:
         """Between two batches: flag the bars whose time is over by the clock, once all of that time has been read."""
-        now = time.time_ns() // 1_000
-        turn = Turn(self._settings)
+        now, moment = time.time_ns() // 1_000, None
+        turn = Turn(self._settings, "gold")
         if not self.guard.acquire(blocking=False):
             return
         try:
-            if not self.finality.over(now) or (moment := self._read.passed(now)) is None:
+            with contextlib.suppress(BrokerUnavailableError):  # nobody knows yet whether everything has been read
+                moment = self._read.passed(now) if self.finality.over(now) else None
+            if moment is None:
                 return
             if turn.take(wait=False):  # not before Kafka has answered: others wait for it
                 self.finality.write(moment)
@@ -130,8 +152,7 @@ def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowled
         since = Since(start["version"], touched.parts) if whole else None
         writer.minutes(touched.places, completeness.take_due(), since)
         finality.write()
-        for table in _tables(settings):
-            compact(settings, table)
+        knowledge.join_files()
     return BatchResult(
         source_start=start,
         source_end=end,

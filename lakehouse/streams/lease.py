@@ -8,6 +8,7 @@ The lock lies beside a local lake, so that everybody who writes there meets it; 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -56,9 +57,9 @@ class Lease:
                 "one writer per table",
                 "stop that one first, or let it go on",
             ) from None
-        file.truncate(0)
-        file.write(f"{self._holder} (pid {os.getpid()})")
-        file.flush()
+        with contextlib.suppress(OSError):  # the name is for people; on a full disk the lock holds without it
+            file.truncate(0)
+            os.write(file.fileno(), f"{self._holder} (pid {os.getpid()})".encode())
         return file
 
     def __enter__(self) -> Lease:
@@ -72,13 +73,15 @@ class Lease:
 
 
 class Turn:
-    """Gold's tables for a moment. A stream's batch and the slices of a rebuild take turns, whichever process they are.
+    """A layer's tables for a moment. A stream's batch, the slices of a rebuild of Gold and whoever deletes files take
+    turns, whichever process they are.
 
-    Between two turns every table of Gold is whole: it equals Silver at the version that Gold has processed.
+    Between two turns every table of Gold is whole: it equals Silver at the version that Gold has processed. And no
+    batch of the layer has written files that it has yet to commit.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._path = _folder(settings) / "gold.turn"
+    def __init__(self, settings: Settings, layer: str) -> None:
+        self._path = _folder(settings) / f"{layer}.turn"
         self._file: IO[str] | None = None
 
     def take(self, wait: bool = True) -> bool:

@@ -1,37 +1,63 @@
-"""Removes from the tables' logs what nobody needs any more, while the streams run.
+"""Keeps the tables' logs short while the streams run: writes checkpoints, removes what nobody needs any more.
 
 A stream commits to a dozen tables every two seconds. Each commit, each look at a table and each poll of Spark's Delta
 source lists the table's log, so that a batch would cost more with every batch before it: 10 ms for each 500 commits,
 a dozen times a batch. Table properties alone cannot bound it: a log is history for Delta, but what a stream reads next
 for us.
-Guarantee: a version stays readable where a stream may still start from it, or where it belongs to a recent batch, which
-is what the audit compares. While a stream is far behind its source, nothing is removed.
+Guarantee: a version stays readable if a stream may still start from it, or if it belongs to a recent batch, which is
+what the audit compares. While a stream is far behind its source, nothing is removed. Both go by the checkpoints that
+are there, not by `_last_checkpoint`, which is written after a checkpoint and may be missing or of an older one.
+deltalake's own cleanup keeps what is younger than a time, and cannot be told of a version.
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+
+import pyarrow.parquet as pq
 
 from lakehouse import lake
 from lakehouse.ledger import QUERIES, Batch
 from lakehouse.settings import Settings
 from lakehouse.streams.progress import READS
+from lakehouse.table_log import CHECKPOINT, checkpoints, files_of, log_files
 from lakehouse.tables import Table
 
 #: Batches of each query whose versions of all tables stay readable.
 KEPT_BATCHES = 15
 
 
-def clean_log(settings: Settings, table: Table, needed: int | None) -> None:
-    """Remove commits older than `delta.logRetentionDuration` that a log checkpoint stands for and nobody needs.
-
-    `needed` is the lowest version that has to stay readable, None where it is the newest.
-    """
+def write_checkpoint(settings: Settings, table: Table) -> None:
+    """Write a log checkpoint if the newest is as many commits old as `delta.checkpointInterval` says."""
     there = lake.open_table(settings, table)
-    # Only what lies before a checkpoint goes, and the newest one lies before all that is needed.
-    if lake.checkpoint_version(there) <= (there.version() if needed is None else needed):
-        there.cleanup_metadata()
+    newest = max(checkpoints(log_files(lake.table_uri(settings, table))), default=-1)
+    if there.version() - newest >= int(lake.PROPERTIES["delta.checkpointInterval"]):
+        there.create_checkpoint()
+
+
+def clean_log(settings: Settings, table: Table, needed: int | None) -> None:
+    """Remove log files that a checkpoint stands for, that nobody needs, and that are old enough.
+
+    `needed` is the lowest version that has to stay readable, None if it is the newest. Raises OSError or ArrowInvalid
+    where the checkpoint cannot be read; nothing is removed then.
+    """
+    uri = lake.table_uri(settings, table)
+    files = log_files(uri)
+    there = checkpoints(files)
+    first = max((version for version in there if needed is None or version <= needed), default=-1)
+    before = time.time() - lake.LOG_SECONDS
+    old = [file for file in files if file.version < first and file.written < before]
+    if not old:
+        return
+    store = files_of(uri)
+    with store.open_input_file(f"_delta_log/{first:020}.{CHECKPOINT}") as checkpoint:
+        pq.read_metadata(checkpoint)  # a file that a failing machine left empty stands for nothing
+    for file in old:
+        with contextlib.suppress(FileNotFoundError):
+            store.delete_file(file.path)
 
 
 def is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
@@ -45,15 +71,13 @@ def is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
     return False
 
 
-def needed_versions(recent: Mapping[str, Sequence[Batch]]) -> dict[str, int]:
-    """Table path → the lowest version that has to stay readable."""
-    versions: list[tuple[str, int]] = []
+def named_versions(recent: Mapping[str, Sequence[Batch]]) -> dict[str, set[int]]:
+    """Table path → the versions that recent batches have read or left. The lowest has to stay readable."""
+    named: dict[str, set[int]] = {}
     for query, batches in recent.items():
         for batch in batches:
-            versions += batch.versions.items()
+            for path, version in batch.versions.items():
+                named.setdefault(path, set()).add(version)
             if query in READS:
-                versions.append((READS[query].path, batch.source_version))
-    needed: dict[str, int] = {}
-    for path, version in versions:
-        needed[path] = min(version, needed.get(path, version))
-    return needed
+                named.setdefault(READS[query].path, set()).add(batch.source_version)
+    return named

@@ -8,8 +8,6 @@ import threading
 import time
 from types import TracebackType
 
-from deltalake.exceptions import DeltaError
-
 from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.errors import LakehouseError, LeaseHeldError
 from lakehouse.ledger import standalone_run_id
@@ -30,6 +28,7 @@ from lakehouse.streams.queries import FOLLOW, LAYERS, require_layers, start_quer
 from lakehouse.streams.runner import StreamFailedError, StreamRunner, prepare, stream_failure
 from lakehouse.streams.session import build_session, expect_session
 from lakehouse.streams.unfinished import require_finished
+from lakehouse.streams.upkeep import Upkeep
 
 #: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
 WAIT_POLL_SECONDS = 1.0
@@ -168,15 +167,16 @@ def _catch_up(
 
     require_finished(settings, (layer,))
     started = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW, reader)
-    query = started.query
+    query, upkeep = started.query, Upkeep(settings, (layer,))
     try:
         while query.isActive:
             with contextlib.suppress(StreamingQueryException):  # it is raised below, in one line
                 query.awaitTermination(1)
+            upkeep.idle()
         if query.exception() is not None:
             raise stream_failure(layer, query)
-        with contextlib.suppress(LakehouseError, DeltaError):
-            started.idle()
+        upkeep.attempt(f"{layer} without a batch", started.idle)
+        upkeep.do()
     finally:
         if query.isActive:
             query.stop()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.errors import SettingError
+from deltalake.exceptions import DeltaError
+
+from lakehouse.errors import RetriableError, SettingError, one_line
 from lakehouse.settings import AVAILABLE_NOW, Settings
 from lakehouse.streams import batch_files, bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
@@ -30,14 +31,6 @@ FOLLOW = "0 seconds"
 
 class BatchFailed(Exception):  # noqa: N818
     """A batch did not end well; Spark stops the query and hands the message on."""
-
-
-def one_line(error: BaseException) -> str:
-    """Type and first line of an error, of the JVM's where it is one, short enough for a log line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[1].startswith(": "):  # py4j names its own call first, and then the error of the JVM
-        return lines[1][2:502]
-    return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
 
 
 def require_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -71,17 +64,37 @@ def start_query(
 ) -> Started:
     """Start a layer's query. `trigger` is `available-now` (read all, then end) or Bronze's interval (`2 seconds`).
 
-    `reader` is Bronze's, where there is one at work already.
+    `reader` is Bronze's, where there is one at work already. Raises RetriableError where a disk is full or does not
+    answer.
     """
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+
+    try:
+        return _start(spark, settings, layer, run_id, listener, trigger, reader or Reader(settings))
+    except (OSError, DeltaError, Py4JJavaError) as error:
+        raise RetriableError(
+            f"the {layer} stream cannot start: {one_line(error)}", "space and access", "it can be started again"
+        ) from error
+
+
+def _start(
+    spark: SparkSession,
+    settings: Settings,
+    layer: str,
+    run_id: str,
+    listener: Listener,
+    trigger: str,
+    reader: Reader,
+) -> Started:
     checkpoint = Checkpoint(spark, f"{settings.checkpoints.rstrip('/')}/{layer}")
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
     )
-    source, write, idle, close = _parts(spark, context, layer, reader or Reader(settings))
+    source, write, idle, close = _parts(spark, context, layer, reader)
 
     def process(rows: DataFrame, batch_id: int) -> None:
         try:
-            with Turn(settings) if layer == "gold" else contextlib.nullcontext():
+            with Turn(settings, layer):
                 context.run(batch_id, lambda: write(rows, batch_id))
         except Exception as error:
             # Spark runs a recursive regular expression over the message; pages of Java trace overflow its stack.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from deltalake.exceptions import DeltaError
-
 from lakehouse import lake
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.errors import LakehouseError, RetriableError
+from lakehouse.errors import RetriableError
 from lakehouse.ledger import standalone_run_id
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
@@ -87,10 +84,8 @@ class StreamRunner:
         for layer, started in self._queries.items():
             if not started.query.isActive:
                 raise stream_failure(layer, started.query)
-            with contextlib.suppress(LakehouseError, DeltaError):  # it is due again at the next look
-                started.idle()
-        with contextlib.suppress(LakehouseError, DeltaError, OSError, ValueError):
-            self._upkeep.idle()
+            self._upkeep.attempt(f"{layer} without a batch", started.idle)
+        self._upkeep.idle()
 
     def finished(self) -> bool:
         """True where every query has ended without an error (trigger `available-now`)."""

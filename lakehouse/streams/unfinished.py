@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from lakehouse import lake
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings
+from lakehouse.table_log import NO_HOOK
 from lakehouse.tables import SILVER_TRADES
 
 #: Name of the Delta table property; empty where no rebuild is under way.
@@ -59,4 +60,6 @@ def require_finished(settings: Settings, layers: tuple[str, ...]) -> None:
 
 def _set(settings: Settings, text: str) -> None:
     # deltalake takes properties that are not Delta's own only where it is told not to look.
-    lake.open_table(settings, SILVER_TRADES).alter.set_table_properties({PROPERTY: text}, raise_if_not_exists=False)
+    lake.open_table(settings, SILVER_TRADES).alter.set_table_properties(
+        {PROPERTY: text}, raise_if_not_exists=False, post_commithook_properties=NO_HOOK
+    )

@@ -1,32 +1,33 @@
 """What running streams do for the tables beside writing them: short logs, few files, no files that nobody reads.
 
-Bronze's and Silver's rows are what streams read, by the files of each commit; nothing of bronze/messages and
-silver/trades is touched here but their logs.
+Guarantee: an error of it (a full disk) is one line, stops no stream, and is tried again a minute later.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from lakehouse import lake
+from lakehouse.errors import one_line
 from lakehouse.ledger import Batch, recent_batches
 from lakehouse.settings import Settings
 from lakehouse.streams import log_retention
-from lakehouse.streams.compaction import compact
+from lakehouse.streams.compaction import UPKEEP_ERRORS, compact
+from lakehouse.streams.file_retention import delete_files
 from lakehouse.streams.lease import Turn
-from lakehouse.streams.log_retention import clean_log, is_behind, needed_versions
+from lakehouse.streams.log_retention import clean_log, is_behind, named_versions, write_checkpoint
 from lakehouse.streams.native_memory import give_back
-from lakehouse.streams.progress import READS
+
+_log = logging.getLogger(__name__)
 
 #: Seconds between two looks at logs and files, and between two looks for files that can go.
 EVERY_SECONDS = 60.0
-VACUUM_SECONDS = 3_600.0
-
-#: Hours for which a file that a table no longer has stays at least: longer than any query runs.
-KEPT_HOURS = 1
+DELETE_SECONDS = 3_600.0
 
 #: Files of a day of an ops table. `ledger` finds the newest batches by files of one query each, and a joined one is of
 #: all; so they are joined seldom.
@@ -41,7 +42,8 @@ class Upkeep:
         kept = {*layers, *(("ops",) if "gold" in layers else ())}
         self._tables = [table for table in lake.active_tables(settings) if table.layer in kept]
         self._due = time.monotonic() + EVERY_SECONDS
-        self._vacuum_due = time.monotonic()
+        self._delete_due = dict.fromkeys(sorted(kept), time.monotonic())
+        self._failed: dict[str, str] = {}  #: what → why
 
     def idle(self) -> None:
         """To be called now and then."""
@@ -52,34 +54,59 @@ class Upkeep:
     def do(self) -> None:
         """What is due, now."""
         give_back()
-        recent = recent_batches(self._settings, log_retention.KEPT_BATCHES)
-        if not is_behind(recent):
-            needed = needed_versions(recent)
-            for table in self._tables:
-                clean_log(self._settings, table, needed.get(table.path))
-            if time.monotonic() >= self._vacuum_due:
-                self._vacuum_between_batches(recent)
+        self.write_checkpoints()
+        self.attempt("what nobody needs", self._remove)
         for table in self._tables:
             if table.layer == "ops" and table.partition_by:
-                compact(self._settings, table, MOST_OPS_FILES)
+                self.attempt(f"the files of {table.path}", partial(compact, self._settings, table, MOST_OPS_FILES))
+        self._report()
 
-    def _vacuum_between_batches(self, recent: Mapping[str, Sequence[Batch]]) -> None:
-        """Its commits would let one of Gold's fail; while Gold is written it is not done, and stays due."""
-        turn = Turn(self._settings)
+    def write_checkpoints(self) -> None:
+        """Of the logs that have grown; it is never a part of a commit, which stands whatever becomes of it."""
+        for table in self._tables:
+            self.attempt(f"the log of {table.path}", partial(write_checkpoint, self._settings, table))
+
+    def attempt(self, what: str, step: Callable[[], object]) -> None:
+        """Do a step of upkeep. An error of it is told with those of the others, once a minute."""
+        try:
+            step()
+        except UPKEEP_ERRORS as error:
+            self._failed[what] = one_line(error)
+
+    def _report(self) -> None:
+        if self._failed:
+            what, why = next(iter(self._failed.items()))
+            more = f" and of {len(self._failed) - 1} more" if len(self._failed) > 1 else ""
+            _log.warning("upkeep of %s%s failed: %s; the streams go on, and it is tried again", what, more, why)
+            self._failed = {}
+
+    def _remove(self) -> None:
+        recent = recent_batches(self._settings, log_retention.KEPT_BATCHES)
+        if is_behind(recent):
+            return
+        named = named_versions(recent)
+        for table in self._tables:
+            needed = min(named.get(table.path, ()), default=None)
+            self.attempt(f"the log of {table.path}", partial(clean_log, self._settings, table, needed))
+        for layer in self._delete_due:
+            if time.monotonic() >= self._delete_due[layer]:
+                self._delete_between_batches(layer, recent, named)
+
+    def _delete_between_batches(
+        self, layer: str, recent: Mapping[str, Sequence[Batch]], named: Mapping[str, set[int]]
+    ) -> None:
+        """A batch that waits to be committed has files that no log names. While one runs, deleting stays due."""
+        now = dt.datetime.now(dt.UTC)
+        oldest = min((batch.committed_at for batches in recent.values() for batch in batches), default=now)
+        hours = math.ceil((now - oldest) / dt.timedelta(hours=1))
+        turn = Turn(self._settings, layer)
         if not turn.take(wait=False):
             return
         try:
-            self._vacuum(recent)
+            for table in self._tables:
+                if table.layer == layer:
+                    step = partial(delete_files, self._settings, table, hours, named.get(table.path, ()))
+                    self.attempt(f"the files of {table.path}", step)
         finally:
             turn.give()
-        self._vacuum_due = time.monotonic() + VACUUM_SECONDS
-
-    def _vacuum(self, recent: Mapping[str, Sequence[Batch]]) -> None:
-        """Delete files that no version of a recent batch, and none of the last KEPT_HOURS, has."""
-        now = dt.datetime.now(dt.UTC)
-        oldest = min((batch.committed_at for batches in recent.values() for batch in batches), default=now)
-        hours = max(KEPT_HOURS, math.ceil((now - oldest) / dt.timedelta(hours=1)))
-        for table in self._tables:
-            if table not in READS.values():
-                there = lake.open_table(self._settings, table)
-                there.vacuum(hours, dry_run=False, enforce_retention_duration=False)
+        self._delete_due[layer] = time.monotonic() + DELETE_SECONDS

@@ -1,0 +1,60 @@
+"""Deletes data files that no version of a table names that anybody may still read, in every table.
+
+Three kinds: files that a table has lost (Gold's rows change, days are joined, a rebuild replaces the whole), files of a
+writer that was killed before its commit, and files of a commit that failed.
+Guarantee: a file stays if a version that a recent batch names has it, and for so many hours since it was lost, or
+written; and no file goes that a running writer has yet to commit, for it is called between the batches of the table's
+layer (`Turn`), and a rebuild has the layer's lease. What is older than the oldest of the recent batches stays readable
+for them by its removal in the log, or, once checkpoints have dropped that, by the versions themselves.
+Which files those are, deltalake's `vacuum` says in its full mode. It is told to delete nothing, since it would commit
+the beginning and the end of its work, and each commit may be in the way of a writer.
+Gap: on an object store, a writer on another machine has neither lease nor turn in common with us; so a file that no
+commit names has a day there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+
+from lakehouse import lake
+from lakehouse.settings import Settings
+from lakehouse.streams.progress import READS
+from lakehouse.table_log import files_of, is_remote
+from lakehouse.tables import Table
+
+#: Hours for which a file stays at least: longer than any query runs. On an object store longer than any batch, rebuild
+#: or joining of files, which may run on another machine.
+KEPT_HOURS, KEPT_HOURS_REMOTE = 1, 24
+
+#: Hours for which a checkpoint names a file that the table has lost (`delta.deletedFileRetentionDuration`).
+REMEMBERED_HOURS = 6
+
+
+def delete_files(settings: Settings, table: Table, hours: int, named: Collection[int]) -> int:
+    """Delete the files of a table that nobody can ask for. Returns how many.
+
+    `hours` is the age of the oldest of the recent batches, rounded up; `named` are the versions of the table that they
+    name. Call it between two batches of the layer. Raises DeltaError or OSError; what is left goes the next time.
+    """
+    uri = lake.table_uri(settings, table)
+    hours = max(KEPT_HOURS_REMOTE if is_remote(uri) else KEPT_HOURS, hours)
+    keep = sorted(_kept(table, named)) if hours >= REMEMBERED_HOURS else []
+    there = lake.open_table(settings, table)
+    paths = there.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True, keep_versions=keep or None)
+    files = files_of(uri)
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            files.delete_file(path)
+    return len(paths)
+
+
+def _kept(table: Table, named: Collection[int]) -> set[int]:
+    """Versions whose files are asked for one by one: of 50,000 files that takes 0.3 s for each.
+
+    What streams read only grows between two rebuilds, so the last version has the files of the others; nobody compares
+    a version from before a rebuild with one from behind it (`audit/snapshot.py`).
+    """
+    if table in READS.values() and named:
+        return {min(named), max(named)}
+    return set(named)
