@@ -93,9 +93,7 @@ def unheard(admin: Admin) -> list[str]:
     """The markets that nobody is subscribed to: of all that the exchange lists, also one that never traded."""
     with contextlib.suppress(httpx.TransportError):
         return [
-            f"{market['venue']} {market['symbol']}"
-            for market in admin.status()["markets"]
-            if not market["subscribers"]
+            f"{market['venue']} {market['symbol']}" for market in admin.status()["markets"] if not market["subscribers"]
         ]
     return ["the simulator does not answer"]
 
