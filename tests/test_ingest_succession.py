@@ -61,3 +61,12 @@ def test_a_successor_that_ends_or_is_never_subscribed_fails_and_an_old_one_that_
 def test_a_refused_symbol_is_not_waited_for() -> None:
     new = Wire(subscribed=frozenset({"BTC/USDT"}), delivered={"BTC/USDT": 101})
     assert trial(Wire(delivered={"ETH/USDT": 200}), new).verdict(0.0) == ""
+
+
+def test_a_successor_that_lacks_a_symbol_of_the_old_one_is_not_taken() -> None:
+    new = Wire(delivered={"BTC/USDT": 101}, subscribed=frozenset({"BTC/USDT"}), waiting=frozenset({"ETH/USDT"}))
+    under = trial(Wire(delivered={"BTC/USDT": 101}), new)
+    assert under.verdict(0.0) is None
+    assert under.verdict(SUCCESSOR_SECONDS) == f"the successor was not subscribed within {SUCCESSOR_SECONDS:g} s"
+    # Refused on both, it keeps nobody from changing.
+    assert trial(Wire(subscribed=frozenset({"BTC/USDT"})), new).verdict(0.0) == ""

@@ -82,7 +82,7 @@ class Asking:
         apart = [tuple(symbol for symbol in group if symbol in self.waiting) for group in shared.apart]
         alone = {symbol for group in apart for symbol in group}
         others = [symbol for symbol in shared.wanted if symbol not in alone]
-        # What gave no trouble first: Coinbase cuts who has no subscription at all.
+        # Those that gave no trouble come first: Coinbase cuts who has no subscription at all.
         parts = [tuple(others[first : first + most]) for first in range(0, len(others), most)]
         self._queue = deque(self._group(part, now) for part in parts)
         self._queue += (self._group(part, now, is_apart=True) for part in apart if part)
@@ -112,7 +112,8 @@ class Asking:
         """Trades came of these: proof enough of a subscription that was never answered."""
         if not self.waiting:
             return []
-        return self._subscribed([one for one in symbols if one in self.waiting - self._taken], now, is_listed=True)
+        fresh = self.waiting - self._taken
+        return self._subscribed([one for one in symbols if one in fresh], now, is_listed=True)
 
     def refused(self, reply: Refused, now: float) -> tuple[bool, str | None]:
         """A refusal. Returns whether it answers a request of ours, and the symbol that it refuses for good, if any."""

@@ -80,9 +80,8 @@ class Feed:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keeper-{venue.name}", daemon=True)
-        lines = lambda: self._lines  # noqa: E731
         self.watched = WatchedFeed(
-            venue.name, self.subscriptions, self.flows, lines, self._found_silent, self._wake.set
+            venue.name, self.subscriptions, self.flows, lambda: self._lines, self._found_silent, self._wake.set
         )
         for symbol in symbols:
             self.flows.of(symbol)

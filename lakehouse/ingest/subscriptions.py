@@ -1,4 +1,4 @@
-"""What a feed wants of its venue, and what the venue says to that. `asking` does the asking."""
+"""The symbols that a feed wants of its venue, and the venue's answers. `asking` does the asking."""
 
 from __future__ import annotations
 

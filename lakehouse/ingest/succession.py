@@ -115,7 +115,7 @@ class Trial:
         if old.ended:
             return ""
         if self._settled is None:
-            # What the venue refuses on either socket speaks against neither.
+            # A symbol that the venue refuses on both sockets speaks against neither.
             if not new.settled or not old.subscribed.isdisjoint(new.waiting):
                 late = now >= self._began + SUCCESSOR_SECONDS
                 return f"the successor was not subscribed within {SUCCESSOR_SECONDS:g} s" if late else None

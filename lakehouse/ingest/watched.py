@@ -63,7 +63,7 @@ class WatchedFeed:
 
     def unlisted(self, symbol: str, words: str) -> None:
         if symbol in self._subscriptions.listed or self.received(symbol):
-            # The socket knows better: it is subscribed. What REST does not know, it cannot repair.
+            # The socket knows better. REST cannot repair a symbol that it does not know, so that is told.
             _log.warning("REST of %s does not know %s, which is subscribed: %s", self._venue, symbol, words)
             self._flows.event("venue_error", self._connection_id, symbol, detail=f"REST: {words}")
         elif self._subscriptions.refuse(symbol, words):

@@ -76,8 +76,8 @@ class BinanceSession(Session):
             return
         refusal = self._not_now(params) if method == "SUBSCRIBE" else None
         if refusal:
-            error = {"code": NOT_NOW, "msg": refusal.words}
-            self.send(error if refusal.is_bare else {"error": error, "id": number})
+            words = {"code": NOT_NOW, "msg": refusal.words}
+            self.send(words if refusal.is_bare else {"error": words, "id": number})
             return
         # The acknowledgement goes first: a stream may trade at once.
         self.send({"result": result, "id": number})
