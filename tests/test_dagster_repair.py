@@ -289,21 +289,27 @@ def test_ids_that_are_due_again_are_asked_for_and_the_young_ones_are_not(
         hole_of(kraken, 20, 29) | lacked,
         hole_of(binance, 40, 49) | lacked | {"since": dt.datetime.now(dt.UTC) - dt.timedelta(seconds=60)},
         hole_row("coinbase", "BTC/USDT", 1, 3) | lacked,  # from before its history
+        hole_row("coinbase", "LOOM/USDT", 7, 8) | lacked,  # delisted since
     ]
     append_rows(settings, SILVER_CONTINUITY, rows)
 
     found = figures(run_repair(instance, settings))
 
     names = ("holes", "ids", "again", "repaired", "unavailable", "left")
-    assert {name: found[name] for name in names} == dict(zip(names, (3, 23, 23, 20, 3, 0), strict=True))
+    assert {name: found[name] for name in names} == dict(zip(names, (4, 25, 25, 20, 5, 0), strict=True))
     expected = sorted([*true(binance, 20, 29), *true(kraken, 20, 29)])
     assert [(venue, trade_id) for venue, trade_id, *_ in sent(settings)] == expected
     events = [value for _, value in messages(settings.bootstrap(), settings.topic_feed_events)]
-    gone = [(one["venue"], one["first_id"], one["last_id"]) for one in events if one["event"] == "gap_unavailable"]
-    assert gone == [("coinbase", 1, 3)]
+    gone = {one["symbol"]: one for one in events if one["event"] == "gap_unavailable"}
+    assert [(one["venue"], one["first_id"], one["last_id"]) for _, one in sorted(gone.items())] == [
+        ("coinbase", 1, 3),
+        ("coinbase", 7, 8),
+    ]
+    assert "knows no symbol LOOM/USDT" in gone["LOOM/USDT"]["detail"]
+    assert {one["event"] for one in events} == {"gap_repaired", "gap_unavailable"}
 
     found = figures(run_repair(instance, settings, unavailable=True))
-    assert (found["again"], found["repaired"]) == (33, 30)
+    assert (found["again"], found["repaired"]) == (35, 30)
 
 
 @pytest.mark.kafka

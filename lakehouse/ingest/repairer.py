@@ -167,6 +167,7 @@ class Repairer:
             self._client.refused(error)
             self._later(walk, str(error))
         except TerminalError as error:
+            walk.is_refused = True
             self._give_up(walk, str(error))
         except Exception as error:
             # A reply that nobody thought of costs its walk, not the feed.
@@ -234,12 +235,8 @@ class Repairer:
 
     def _end(self, walk: Walk) -> None:
         """A history has been read to its end: tell what came of it, and ask again for what REST does not show yet."""
-        for first, last in walk.history.unavailable if walk.history is not None else ():
-            for wanted in walk.wanted.within(first, last):
-                for part in walk.target.still_missing(*wanted):
-                    walk.target.unavailable(*part)
-                    walk.wanted.remove(*part)
-                    self._event("gap_unavailable", walk.symbol, part, "the venue's REST history lacks them")
+        if walk.history is not None:
+            self._tell_unavailable(walk, walk.history.unavailable, "the venue's REST history lacks them")
         left = IdRanges(part for first, last in walk.wanted for part in walk.target.still_missing(first, last))
         for first, last in walk.wanted:
             for part in left.missing(first, last):
@@ -266,12 +263,23 @@ class Repairer:
         walk.is_read, walk.given_up = True, reason
 
     def _leave(self, walk: Walk) -> None:
-        """Leave the gap open."""
+        """Leave the gap open; or, where the venue has been seen to lack it and now refuses to answer, as it was."""
         self._tell_delivered(walk)
         self._walks.remove(walk)
+        if walk.again and walk.is_refused:
+            self._tell_unavailable(walk, IdRanges(walk.wanted), walk.given_up)
+            return
         first, last = walk.span()
         _log.warning("gap %d..%d of %s %s stays open: %s", first, last, self.venue.name, walk.symbol, walk.given_up)
         self._event("venue_error", walk.symbol, None, f"gap {first}..{last} stays open: {walk.given_up}")
+
+    def _tell_unavailable(self, walk: Walk, gone: IdRanges, detail: str) -> None:
+        for first, last in gone:
+            for wanted in walk.wanted.within(first, last):
+                for part in walk.target.still_missing(*wanted):
+                    walk.target.unavailable(*part)
+                    walk.wanted.remove(*part)
+                    self._event("gap_unavailable", walk.symbol, part, detail)
 
     def _tell_unfinished(self) -> None:
         """On the way out: what was brought need not be asked for again by the next process."""

@@ -76,6 +76,7 @@ class Walk:
     pages: int = 0
     is_read: bool = False  #: nothing more is asked; acknowledgements may be outstanding
     given_up: str = ""  #: why nothing more is asked, where that is not the history's end
+    is_refused: bool = False  #: given up, because the venue will not answer this whenever it is asked
     sent: deque[Sent] = field(default_factory=deque)
     delivered: IdRanges = field(default_factory=IdRanges)  #: acknowledged, and not yet told as repaired
     newest: tuple[int, int] | None = None  #: id and event time of the highest trade that was sent
