@@ -5,7 +5,7 @@
 
 A place is the folder of a table or a layer's checkpoint. It gets a small file system of its own, of which each batch
 finds another number of bytes left: none for a file, none for the log entry, none for Spark's word, and so on. What
-fails is started anew while the disk is as full, as a supervisor would.
+fails is started anew with the next batch, on a disk that is as full or nearly so.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def run(settings: Settings, names: Sequence[str], batches: int, say: Any = print
         with _mounted(folder) as disk:
             for left in itertools.islice(itertools.cycle(LEFT), batches):
                 rounds.send_next()
-                materialize(settings, LAYERS[: LAYERS.index(layer)])
+                if before := LAYERS[: LAYERS.index(layer)]:
+                    materialize(settings, before)
                 disk.fill(left)
                 try:
                     materialize(settings, (layer,))
