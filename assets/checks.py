@@ -17,6 +17,7 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
+    Output,
     ResourceParam,
     multi_asset_check,
 )
@@ -28,7 +29,7 @@ from lakehouse.quality.checks import Check, CheckResult, checks_of_lake, run_che
 from lakehouse.settings import Settings
 from lakehouse.tables import BY_PATH
 
-Verdict = AssetCheckResult | AssetCheckEvaluation
+Verdict = AssetCheckResult | AssetCheckEvaluation | Output[None]
 
 
 def check_key(check: Check) -> AssetCheckKey:
@@ -74,12 +75,8 @@ def check_evaluation(
 
 def _layer_checks(settings: Settings, layer: str) -> AssetChecksDefinition:
     checks = {check_key(check): check for check in checks_of(settings, (layer,))}
-    specs = [
-        AssetCheckSpec(check.name, asset=key.asset_key, description=check.description, blocking=check.blocking)
-        for key, check in checks.items()
-    ]
 
-    @multi_asset_check(name=f"{layer}_checks", specs=specs, can_subset=True)
+    @multi_asset_check(name=f"{layer}_checks", specs=[_spec(check) for check in checks.values()], can_subset=True)
     def evaluate_checks(context: AssetCheckExecutionContext, settings: ResourceParam[Settings]) -> Iterator[Verdict]:
         selected = [check for key, check in checks.items() if key in context.selected_asset_check_keys]
         with one_line_failures():
@@ -94,9 +91,14 @@ def _layer_checks(settings: Settings, layer: str) -> AssetChecksDefinition:
     return evaluate_checks
 
 
+def _spec(check: Check) -> AssetCheckSpec:
+    key = table_key(check.table_path)
+    return AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.blocking)
+
+
 def _day_by_day(
     context: AssetCheckExecutionContext, results: list[tuple[Check, CheckResult]], days: list[str]
-) -> Iterator[AssetCheckEvaluation]:
+) -> Iterator[Verdict]:
     """The verdicts of a run over days of Gold.
 
     Dagster plans each check once for each of the run's days, though the checks have no partitions, and would show what
@@ -104,6 +106,7 @@ def _day_by_day(
     """
     latest = latest_materializations(context.instance, {table_key(check.table_path) for check, _ in results})
     for check, result in results:
+        yield Output(None, output_name=_spec(check).get_python_identifier())  # what Dagster makes of a result
         for day in days:
             yield check_evaluation(check, result, latest.get(table_key(check.table_path)), partition=day)
 
