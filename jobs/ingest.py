@@ -81,12 +81,20 @@ def _materializations(settings: Settings, stats: IngestStats, last: IngestStats 
             "rest_budget_used": max((venue.budget_used for venue in stats.venues), default=0.0),
             "reconnects": sum(venue.reconnects for venue in stats.venues),
             "rotations": sum(venue.rotations for venue in stats.venues),
+            **_troubles(stats),
         },
     )
     rejected = sum(venue.rejected for venue in stats.venues)
     if rejected == (sum(venue.rejected for venue in last.venues) if last else 0):
         return [trades]
     return [trades, AssetMaterialization(topic_key(settings.topic_rejected), metadata={"rejected": rejected})]
+
+
+def _troubles(stats: IngestStats) -> dict[str, str]:
+    """Why venues are not connected, in their words, and why Kafka does not acknowledge; empty where all is well."""
+    down = [f"{venue.venue}: {venue.last_error}" for venue in stats.venues if not venue.connected and venue.last_error]
+    troubles = {"down": "; ".join(down), "kafka_trouble": stats.kafka_trouble}
+    return {name: text for name, text in troubles.items() if text}
 
 
 @job(
