@@ -85,6 +85,7 @@ def _materializations(settings: Settings, stats: IngestStats, last: IngestStats 
             "rotations": sum(venue.rotations for venue in stats.venues),
             "not_subscribed": _named(stats, "unsubscribed"),
             "refused": _named(stats, "refused"),
+            **_troubles(stats),
         },
     )
     rejected = sum(venue.rejected for venue in stats.venues)
@@ -97,6 +98,13 @@ def _named(stats: IngestStats, of: Literal["unsubscribed", "refused"]) -> str:
     """`kraken: FOO/USD (why), …`; `none` if there is none."""
     named = {(venue.venue, symbol): why for venue in stats.venues for symbol, why in getattr(venue, of).items()}
     return refusals_text(named) or "none"
+
+
+def _troubles(stats: IngestStats) -> dict[str, str]:
+    """Why venues are not connected, in their words, and why Kafka does not acknowledge; empty where all is well."""
+    down = [f"{venue.venue}: {venue.last_error}" for venue in stats.venues if not venue.connected and venue.last_error]
+    troubles = {"down": "; ".join(down), "kafka_trouble": stats.kafka_trouble}
+    return {name: text for name, text in troubles.items() if text}
 
 
 @job(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
 
+from jobs.ingest import _troubles
+from lakehouse.cli.ingest import _status
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.retry_after import LONGEST_SECONDS, retry_after
 from lakehouse.ingest.away import Away
@@ -27,6 +30,9 @@ from lakehouse.ingest.handshake import remedy, words
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.settings import Settings
+from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.server import SimulatorServer
+from tests.ingest_runs import running
 from tests.ingest_tools import messages, until, venue_server
 
 NOON = 1_445_428_800.0  # Wed, 21 Oct 2015 12:00:00 GMT
@@ -240,3 +246,35 @@ def test_a_limited_feed_comes_back_when_the_venue_said_and_not_before(kafka_sett
     for before, after in pairwise(knocks):
         assert 2.0 <= after - before < 5.0
     assert sink.flush(time.monotonic() + 10) == 0
+
+
+@pytest.mark.kafka
+def test_refused_by_the_simulated_exchange_and_back_without_a_loss(kafka_settings: Settings, tmp_path: Path) -> None:
+    with (
+        SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=300)) as simulator,
+        running(kafka_settings, simulator) as service,
+    ):
+        assert service.wait_subscribed(10) == {}
+        until(lambda: service.stats().acked > 200, 20)
+        simulator.fault("handshake_refused", venue="binance", status="451", seconds=60, form="none")
+        simulator.fault("handshake_refused", venue="kraken", status="429", seconds=4, form="date")
+        simulator.fault("handshake_refused", venue="coinbase", status="418", seconds=4, form="decimals")
+        until(lambda: not any(venue.connected for venue in service.stats().venues))
+        until(lambda: all("next attempt at" in venue.last_error for venue in service.stats().venues))
+        before = service.stats()
+        binance, kraken, coinbase = before.venues
+        assert "HTTP 451: Service unavailable from a restricted location.; expected 101; " in binance.last_error
+        assert "HTTP 429: error code: 1015; expected 101; this address makes too many requests" in kraken.last_error
+        assert "IP banned until" in coinbase.last_error
+        assert "binance DOWN" in (line := _status(before, before, 5.0))
+        assert "Service unavailable from a restricted location." in line
+        assert "take it out of LAKEHOUSE_VENUES" in line
+        assert "restricted location" in _troubles(before)["down"]
+        until(lambda: [venue.connected for venue in service.stats().venues] == [False, True, True], 20)
+        assert service.wait_subscribed(0.0) == {}
+        assert not service.settled
+        until(lambda: simulator.status()["faults"]["active"] == 1)
+        attempts = simulator.status()["attempts"]["binance"]["made"]
+        assert attempts == 2, "one at the start, one refused"
+        began = time.monotonic()
+    assert time.monotonic() - began < 6, "the end does not wait for the next attempt"

@@ -197,7 +197,9 @@ class RenewedProducer:
             if error.code() in FOR_GOOD:
                 self._fail(error)
             elif self._broken:
-                self._broken = error.str() if error.fatal() else self._broken  # produce() does not tell the cause
+                if error.fatal() and error.str() != self._broken:  # neither produce() nor a report tells the cause
+                    self._broken = error.str()
+                    _log.warning("Kafka at %s: %s", self._bootstrap, self.trouble)
             elif self.failure is None:
                 now = time.monotonic()
                 if now - self._renewed_at >= HEALTHY_SECONDS:
