@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 from lakehouse import lag
 from lakehouse.broker.stored import stored_end_offsets
 from lakehouse.errors import BrokerUnavailableError, TerminalError
+from lakehouse.feed_state import NotSubscribed, not_subscribed
 from lakehouse.holes import marks, open_holes, unavailable_holes
 from lakehouse.lake import active_tables, bar_tables, open_table, row_count, sql
 from lakehouse.ledger import Batch, Verdict, newest_batches, newest_verdicts
@@ -27,7 +28,7 @@ from lakehouse.quality.checks import checks_of_lake
 from lakehouse.quarantine import open_quarantine
 from lakehouse.settings import Settings
 from lakehouse.supervision import Work, read_works
-from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_TRADES
+from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_FEED_EVENTS, SILVER_TRADES
 
 #: Seconds a broker has to answer; a local one needs 0.05.
 BROKER_TIMEOUT_SECONDS = 2.0
@@ -91,6 +92,7 @@ class Snapshot:
     missing: int = 0
     series: int = 0
     works: tuple[Work, ...] = ()
+    not_subscribed: tuple[NotSubscribed, ...] = ()
     unavailable: Mapping[int, int] = field(default_factory=dict)
 
     def table(self, path: str) -> TableStatus:
@@ -108,6 +110,7 @@ class StatusReader:
         """Dagster is not asked what it runs if `is_supervised` is False."""
         self._settings = settings
         self._is_supervised = is_supervised
+        self._not_subscribed: tuple[int, tuple[NotSubscribed, ...]] = (-1, ())  # by version of silver/feed_events
         self._silver_rows: deque[tuple[float, int]] = deque()
 
     def collect(self) -> Snapshot:
@@ -136,8 +139,17 @@ class StatusReader:
             missing=sum(len(hole) for hole in holes),
             series=len(marks(self._settings)),
             works=read_works(self._settings) if self._is_supervised else (),
+            not_subscribed=self._feeds(tables[SILVER_FEED_EVENTS.path]),
             unavailable=unavailable,
         )
+
+    def _feeds(self, events: DeltaTable | None) -> tuple[NotSubscribed, ...]:
+        """The symbols that are not subscribed; the events are read again only if there are new ones."""
+        if events is None:
+            return ()
+        if self._not_subscribed[0] != events.version():
+            self._not_subscribed = (events.version(), not_subscribed(self._settings))
+        return self._not_subscribed[1]
 
     def _lags(self, tables: dict[str, DeltaTable | None], batches: dict[str, Batch]) -> tuple[dict[str, int], str]:
         """Table path → messages behind Kafka's newest, and what to say of the broker.

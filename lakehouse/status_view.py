@@ -60,6 +60,10 @@ def _headline(snapshot: Snapshot) -> Text:
     text.append(f"\nKafka: {snapshot.broker}", style="dim")
     for work in snapshot.works:
         text.append(f"\n{work.name}: {work.state}", style="bold red" if work.by_hand else "dim")
+    for one in snapshot.not_subscribed:
+        what = "refused for good" if one.is_final else "NOT SUBSCRIBED, asked again"
+        since = f"{age(one.since, snapshot.taken_at)} ago"
+        text.append(f"\n{one.venue} {one.symbol}: {what} ({since}): {one.words}", style="yellow")
     if not snapshot.works:
         text.append(
             "\nNo Dagster answers for this lakehouse: nothing keeps ingest and the streams running.", style="yellow"

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from lakehouse import lag
 from lakehouse.cli.homes import newest
+from lakehouse.control_room.display import View, plain_line
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 from lakehouse.lake import active_tables, append_rows, ensure_tables
 from lakehouse.ledger import Batch
@@ -21,7 +22,14 @@ from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings, load_settings
 from lakehouse.status import Snapshot, StatusReader, TableStatus, collect
 from lakehouse.status_view import age, render
-from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES
+from lakehouse.tables import (
+    BRONZE_MESSAGES,
+    GOLD_BARS_1M,
+    OPS_BATCHES,
+    SILVER_CONTINUITY,
+    SILVER_FEED_EVENTS,
+    SILVER_TRADES,
+)
 from tests.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row, utc
 
 ROOT = Path(__file__).parent.parent
@@ -224,3 +232,47 @@ def test_without_a_lake_the_commands_say_so_in_one_line(tmp_path: Path, command:
         done = lakehouse(tmp_path, command, *arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert re.fullmatch(r"lakehouse: no lake [^\n]*start `lakehouse demo`[^\n]*\n", done.stderr)
+
+
+def feed_event(event: str, at: int, symbol: str | None, offset: int, detail: str = "") -> dict[str, object]:
+    moment = utc(NOON_US + at * 1_000_000)
+    return {
+        "venue": "kraken",
+        "event": event,
+        "ts_event": moment,
+        "connection_id": "kraken-1",
+        "symbol": symbol,
+        "first_id": None,
+        "last_id": None,
+        "detail": detail,
+        "kafka_topic": "crypto.feed_events",
+        "kafka_partition": 0,
+        "kafka_offset": offset,
+        "ts_kafka": moment,
+        "event_date": moment.date(),
+    }
+
+
+def test_symbols_that_are_not_subscribed_are_named(lake: Settings) -> None:
+    events = [
+        feed_event("unsubscribed", 1, "ETH/USDT", 0, "Exceeded msg rate"),
+        feed_event("unsubscribed", 1, "SOL/USDT", 1, "EService:Unavailable"),
+        feed_event("subscribed", 2, "BTC/USDT", 2),
+        feed_event("subscription_refused", 3, "BTC/USDT", 3, "BTC-USDT is delisted"),
+        feed_event("connected", 4, None, 4),
+        feed_event("unsubscribed", 5, "FOO/USDT", 5, "not of the settings"),
+    ]
+    append_rows(lake, SILVER_FEED_EVENTS, events)
+    reader = StatusReader(lake)
+    snapshot = reader.collect()
+    assert [(one.symbol, one.is_final, one.words) for one in snapshot.not_subscribed] == [
+        ("BTC/USDT", True, "BTC-USDT is delisted"),
+        ("ETH/USDT", False, "Exceeded msg rate"),
+        ("SOL/USDT", False, "EService:Unavailable"),
+    ]
+    text = shown(snapshot)
+    assert re.search(r"kraken BTC/USDT: refused for good \(.* ago\): BTC-USDT is delisted", text)
+    assert re.search(r"kraken ETH/USDT: NOT SUBSCRIBED, asked again \(.* ago\): Exceeded msg rate", text)
+    assert "kraken SOL/USDT NOT SUBSCRIBED" in plain_line(View(lake, snapshot=snapshot))
+    append_rows(lake, SILVER_FEED_EVENTS, [feed_event("subscribed", 9, "ETH/USDT", 6)])
+    assert [one.symbol for one in reader.collect().not_subscribed] == ["BTC/USDT", "SOL/USDT"]
