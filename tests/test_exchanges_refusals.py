@@ -110,6 +110,12 @@ def test_requests_are_numbered() -> None:
     ("venue", "status", "body", "words"),
     [
         ("binance", 400, '{"code":-1121,"msg":"Invalid symbol."}', "Invalid symbol. (code -1121)"),
+        (
+            "binance",
+            400,
+            '{"code":-1100,"msg":"Illegal characters found in parameter \'symbol\'; legal range is \'^[A-Z]+$\'."}',
+            "Illegal characters found in parameter 'symbol'; legal range is '^[A-Z]+$'. (code -1100)",
+        ),
         ("coinbase", 404, '{"message":"NotFound"}', '{"message":"NotFound"}'),
         ("kraken", 200, '{"error":["EQuery:Unknown asset pair"]}', "EQuery:Unknown asset pair"),
         ("kraken", 200, '{"error":["EQuery:Invalid asset pair"]}', "EQuery:Invalid asset pair"),
