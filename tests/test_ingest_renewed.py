@@ -208,8 +208,10 @@ def test_what_is_given_up_at_the_end_does_not_come_later(
     assert sink.flush(began + 1.0) == 3
     assert time.monotonic() - began < 4
     sink._producer._renew_at = 0.0
+    broken = sink._producer._producer
     for _ in range(5):
         sink.poll(0.05)
+    assert sink._producer._producer is broken, "nobody sends them any more"
     assert messages(kafka_settings.bootstrap(), kafka_settings.topic_trades) == []
     assert sink.unacknowledged == 3
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lakehouse.holes import Hole
-from lakehouse.ingest import looks, quiet, repairer, rest
+from lakehouse.ingest import backoff, looks, quiet, repairer, rest
+from lakehouse.ingest.backoff import Steps
 from lakehouse.ingest.budget import LIVE_SHARE
 from lakehouse.ingest.repair import RepairReport, repair_holes
 from lakehouse.ingest.service import IngestService
@@ -38,8 +39,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of seconds is over before the pauses grow long. What the venue names or its budget asks for stays."""
     monkeypatch.setattr(repairer, "PAUSE_SECONDS", 0.5)
     monkeypatch.setattr(repairer, "LONGEST_PAUSE_SECONDS", 2.0)
-    monkeypatch.setattr(rest, "FIRST_SECONDS", 0.5)
-    monkeypatch.setattr(rest, "LONGEST_SECONDS", 4.0)
+    monkeypatch.setattr(rest, "LIMITED", Steps(0.5, 4.0))
+    for status in (418, 429):
+        monkeypatch.setitem(backoff._STEPS, status, Steps(0.5, 4.0))
 
 
 @pytest.fixture
