@@ -63,7 +63,7 @@ class Reporter:
         return time.monotonic() >= self._due
 
     def look(self, read_progress: Callable[[], Mapping[str, TableProgress]], last: bool = False) -> None:
-        """1 the checks; if a report is due, or this is the last look: 2 the tables, 3 the verdicts, 4 the ledgers.
+        """1 the checks; if a report is due, or this is the last look: 2 the tables with their verdicts, 3 the ledgers.
 
         What cannot be read now is logged and reported the next time: a report must not end a stream.
         """
@@ -77,8 +77,7 @@ class Reporter:
             hidden = self._hidden(results)
             changed = any(self._reported.get(path) != table.version for path, table in progress.items())
             if changed and (last or hidden or time.monotonic() >= self._report_due):
-                self._report_tables(progress)
-                self._report_verdicts(results)
+                self._report_tables(progress, results)
                 for ledger in (OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS):
                     self._report_ledger(ledger)
                 self._report_due = time.monotonic() + self._settings.report_seconds
@@ -104,8 +103,8 @@ class Reporter:
         keys = {table_key(check.table_path) for check, _ in results}
         return latest_materializations(self._context.instance, keys)
 
-    def _report_tables(self, progress: Mapping[str, TableProgress]) -> None:
-        """One materialization of each table.
+    def _report_tables(self, progress: Mapping[str, TableProgress], results: Verdicts) -> None:
+        """One materialization of each table, at once followed by its verdicts: till then they are not evaluated.
 
         A table that stayed as it was is reported with the others: it is as current as they are, and the UI would call
         it out of step. Gold is reported by day: each that was written since the report before, and today.
@@ -114,7 +113,9 @@ class Reporter:
         for table in progress.values():
             for materialization in materializations(self._settings, table, self._days_since):
                 log_event(self._context, materialization)
+            self._report_verdicts([one for one in results if one[0].table_path == table.table_path])
             self._reported[table.table_path] = table.version
+        self._report_verdicts([one for one in results if one[0].table_path not in progress])
         self._days_since = begun - COMMIT_SECONDS
 
     def _report_verdicts(self, results: Verdicts) -> None:

@@ -94,6 +94,12 @@ def materialize_by_hand(stack: DagsterStack, page: Page) -> None:
     stack.wait_status(run_id, DagsterRunStatus.SUCCESS, PATIENCE)
 
 
+def await_verdict(page: Page, path: str, check: str, verdict: str) -> None:
+    """A page may be opened in the moment between a materialization and its verdicts."""
+    what = f"{verdict} of {check} on the page"
+    wait_for(what, lambda: ui.check_verdict(page, path, check) == verdict, 60)
+
+
 def test_verdicts_are_true_and_kept_beside_a_stream(stack: DagsterStack) -> None:
     settings, check = stack.settings, "quarantine_settled"
     stream = stack.started("stream", PATIENCE)
@@ -105,15 +111,15 @@ def test_verdicts_are_true_and_kept_beside_a_stream(stack: DagsterStack) -> None
             await_report(stack, stream)
             wait_for("every verdict after the stream's report", lambda: all_passed(stack), 60)
         for name in shown(stack, TRADES):
-            assert ui.check_verdict(page, "silver/trades", name) == "Passed"
+            await_verdict(page, "silver/trades", name, "Passed")
 
         # 2. A check fails for a moment, and the history has both.
         send(settings, settings.topic_trades, [b"junk"])
         wait_for("a failed check", lambda: shown(stack, QUARANTINE)[check] == "FAILED", PATIENCE)
-        assert ui.check_verdict(page, "silver/quarantine", check) == "Failed"
+        await_verdict(page, "silver/quarantine", check, "Failed")
         assert dismiss(settings, "not_json").messages == 1
         wait_for("a passed check", lambda: shown(stack, QUARANTINE)[check] == "SUCCEEDED", PATIENCE)
-        assert ui.check_verdict(page, "silver/quarantine", check) == "Passed"
+        await_verdict(page, "silver/quarantine", check, "Passed")
         history = ui.check_history(page, "silver/quarantine", check)
         assert history[0] == "Passed"
         assert "Failed" in history
