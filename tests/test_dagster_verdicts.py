@@ -7,6 +7,7 @@ Without Spark: the lake is written by hand, and a catch-up by hand changes nothi
 
 import asyncio
 import datetime as dt
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -285,9 +286,11 @@ def test_the_verdicts_of_a_stream_of_the_commit_before_are_followed_by_new_ones(
 
 
 def test_a_report_comes_when_it_is_due_and_every_look_is_recorded(instance: DagsterInstance, lake: Settings) -> None:
+    ids = itertools.count(2)
+
     def steps() -> Iterator[None]:
-        for number in range(5):
-            append_rows(lake, SILVER_TRADES, [trade_row(2 + number, NOW_US)])
+        for _ in range(5):
+            append_rows(lake, SILVER_TRADES, [trade_row(next(ids), NOW_US)])
             yield
 
     stream(instance, lake, steps())
