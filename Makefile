@@ -41,7 +41,7 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts
 
 .PHONY: test
 test: check $(VENV)/.classes ## check, then every test, in two processes; make test ARGS="-k bars"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/.test $(VENV)/.classes ## kills and faults by seed, then the comparison with the truth; hours; make test-faults ARGS="--seeds 1-3"

@@ -1,12 +1,12 @@
-"""Fixtures for everybody: settings in a temporary home, the one embedded Kafka and the one Spark of the test run.
+"""Fixtures for everybody: settings in a temporary home, and one embedded Kafka and one Spark for each test process.
 
-`make test` runs two processes. What asks for Kafka or Spark, and what starts a lakehouse of processes of its own, is in
-one of them, so there is one broker and one session, and never two lakehouses at once; the rest is beside it, a module
-at a time.
+`make test` runs two processes, which share the tests as they get free. Tests that start a lakehouse of processes of
+their own bear the mark `lakehouse`: there are never two of them at once.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,17 +24,20 @@ if TYPE_CHECKING:
 
 SettingsFactory = Callable[..., Settings]
 
-#: A test with one of these fixtures or marks belongs to the process that has the broker and the session.
-HEAVY = {"broker", "spark", "kafka", "browser"}
-
 #: Where the machine's Java and jars are is the machine's business; every other setting is the test's.
 KEPT = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        asked = {*getattr(item, "fixturenames", ()), *(mark.name for mark in item.iter_markers())}
-        item.add_marker(pytest.mark.xdist_group("heavy" if asked & HEAVY else item.nodeid.partition("::")[0]))
+@pytest.fixture(autouse=True)
+def _one_lakehouse_at_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let a test that starts a lakehouse of its own wait until no other process of the run has one."""
+    if request.node.get_closest_marker("lakehouse") is None:
+        yield
+        return
+    # The folder above a process's own is common to the processes of a run; alone, its parent is common to all runs.
+    with (tmp_path_factory.getbasetemp().parent / "lakehouse.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +59,7 @@ def settings_factory(tmp_path: Path) -> SettingsFactory:
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
-    """The one Kafka of the test run, ready. Starts with the first test that asks for it."""
+    """The one Kafka of this test process, ready. Starts with the first test that asks for it."""
     embedded = EmbeddedBroker(load_settings(home=tmp_path_factory.mktemp("broker")))
     with embedded:
         yield embedded
@@ -83,7 +86,7 @@ def kafka_settings(broker: EmbeddedBroker, topics: dict[str, str], settings_fact
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The one Spark session of the test run."""
+    """The one Spark session of this test process."""
     from lakehouse.streams.session import build_session, end_session
 
     yield build_session(load_settings(home=tmp_path_factory.mktemp("spark")))

@@ -131,6 +131,7 @@ def test_there_is_a_browser_for_the_story_below() -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.lakehouse
 @pytest.mark.spark
 @pytest.mark.timeout(1500)
 def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStack) -> None:

@@ -25,6 +25,7 @@ from tests.messages import send
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.lakehouse,
     pytest.mark.spark,
     pytest.mark.kafka,
     pytest.mark.timeout(900),

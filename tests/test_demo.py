@@ -23,7 +23,7 @@ from tests.demo_tools import assert_nothing_left, lakehouse, start
 #: A whole start and a drain on two cores that other work shares; alone it takes under two minutes.
 RUN_SECONDS = 420
 
-pytestmark = [pytest.mark.timeout(RUN_SECONDS + 60), pytest.mark.spark, pytest.mark.kafka]
+pytestmark = [pytest.mark.timeout(RUN_SECONDS + 60), pytest.mark.spark, pytest.mark.kafka, pytest.mark.lakehouse]
 
 
 def wait_for(what: str, condition: object, seconds: float) -> None:

@@ -151,10 +151,10 @@ def indicators_written() -> None:
 
 def trades_acknowledged() -> None:
     """Ingest: Kafka has acknowledged a trade, and nobody in this process knows yet."""
-    from lakehouse.ingest.producer import KafkaSink
+    from lakehouse.ingest import producer
 
     reports = iter(range(REPORTS))
-    before(KafkaSink, "_trade_reported", lambda *_: next(reports, None) is None)
+    before(producer, "_trade_acknowledged", lambda *_: next(reports, None) is None)
 
 
 def gap_filled() -> None:
