@@ -43,6 +43,10 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts
 test: check $(VENV)/.classes ## check, then every test, in two processes; make test ARGS="-k bars"
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
+.PHONY: test-slow
+test-slow: $(VENV)/.test $(VENV)/.classes ## walks of a browser, storms, stories from a socket to a bar; `.ci/run` runs them after `make test`
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal $(ARGS)
+
 .PHONY: test-faults
 test-faults: $(VENV)/.test $(VENV)/.classes ## kills and faults by seed, then the comparison with the truth; hours; make test-faults ARGS="--seeds 1-3"
 	@exec $(BIN)/python -m tests.faults $(ARGS)

@@ -34,7 +34,7 @@ from tests.test_clock_tables import QUOTED, QUOTED_KAFKA
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = [pytest.mark.spark, pytest.mark.kafka]
+pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka]
 
 SECOND = 1_000_000
 

@@ -27,7 +27,7 @@ from tests.truth import assert_bars_equal_fold
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = [pytest.mark.browser, pytest.mark.lakehouse, pytest.mark.spark, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.lakehouse, pytest.mark.spark, pytest.mark.timeout(600)]
 
 #: Seconds for one step on a machine that other work shares; the run takes about 20 alone.
 PATIENCE = 240.0

@@ -124,12 +124,14 @@ def mend_a_hole(stack: DagsterStack) -> None:
     stack.wait_status(record.dagster_run.run_id, DagsterRunStatus.SUCCESS, PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_there_is_a_browser_for_the_story_below() -> None:
     if ui.chromium() is None:
         pytest.skip("no Chromium here: the story below goes without its browser step")
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 @pytest.mark.lakehouse
 @pytest.mark.spark

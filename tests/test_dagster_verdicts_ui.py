@@ -24,6 +24,7 @@ from tests.dagster_stack import DagsterStack, wait_for
 from tests.messages import send
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.lakehouse,
     pytest.mark.spark,

@@ -30,7 +30,7 @@ from tests.truth import assert_bars_equal_fold, assert_silver_equals_record, rea
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = [pytest.mark.spark, pytest.mark.kafka]
+pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka]
 
 SYMBOLS = ("币安人生/USDT", "AAPLx/USD", "BRK.Bx/EUR")
 

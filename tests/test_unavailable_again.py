@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lakehouse.holes import Hole
     from lakehouse.ingest.service import IngestService
 
-pytestmark = [pytest.mark.spark, pytest.mark.kafka]
+pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka]
 
 MINUTE, HOUR = 60.0, 3600.0
 Ids = set[tuple[str, int]]

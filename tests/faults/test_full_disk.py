@@ -10,7 +10,7 @@ from lakehouse.settings import Settings
 from tests.faults.full_disk import run
 from tests.small_disk import can_mount
 
-pytestmark = [pytest.mark.spark, pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 @pytest.mark.skipif(not can_mount(), reason="a tmpfs cannot be mounted here")

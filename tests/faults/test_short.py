@@ -18,7 +18,7 @@ from tests.faults.light_system import LightSystem
 from tests.faults.plan import Step, make_plan
 from tests.faults.scenario import Scenario, run
 
-pytestmark = [pytest.mark.spark, pytest.mark.kafka, pytest.mark.lakehouse, pytest.mark.timeout(700)]
+pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka, pytest.mark.lakehouse, pytest.mark.timeout(700)]
 
 SEEDS = (1, 2)
 #: Of each seed. So many kills are more than half of the deck; together they hit everything that can be killed.
