@@ -142,14 +142,14 @@ def test_what_traded_while_kraken_refused_is_a_gap_and_is_repaired(
             until(lambda: bool(service.stats().venues[0].unsubscribed), 5)
             (symbol,) = service.stats().venues[0].unsubscribed
             assert symbol == "ETH/USDT"
-            # The first look at REST: from here on it is ours.
-            until(lambda: service.stats().venues[0].requests > 0, 10)
-            first = simulator.record.count("kraken", "ETH/USDT")
             until(lambda: service.stats().venues[0].subscribed == ("BTC/USDT", "ETH/USDT"), 70)
             until(lambda: service.stats().venues[0].gaps > 0 and not service.stats().venues[0].open_ids, 30)
             assert service.stats().venues[0].unsubscribed == {}
             simulator.pause()
-            wanted = [true.trade_id for true in simulator.record.iter("kraken", "ETH/USDT")][first:]
+            # From the first look at REST on it is ours; the gap begins there.
+            gaps = [one for one in events_of(kafka_settings, "gap_opened") if one["symbol"] == "ETH/USDT"]
+            first = min(one["first_id"] for one in gaps)
+            wanted = [one.trade_id for one in simulator.record.iter("kraken", "ETH/USDT") if one.trade_id >= first]
             until(lambda: set(wanted) <= ids(kafka_settings, "ETH/USDT"), 20)
             assert service.stats().venues[0].repaired > 0
             assert service.stats().venues[0].reconnects == 0
