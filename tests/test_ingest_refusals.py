@@ -138,6 +138,7 @@ def test_what_traded_while_kraken_refused_is_a_gap_and_is_repaired(
         other.send({"method": "subscribe", "params": {"channel": "trade", "symbol": ["ETH/USDT"], "snapshot": False}})
         until(lambda: simulator.record.count("kraken", "ETH/USDT") > 0)
         simulator.fault("refuse_passing", venue="kraken", symbol="ETH/USDT", seconds=12, how=how, cut=False)
+        refused_until = time.time_ns() // 1000 + 12_000_000
         with running(kafka_settings, simulator, venues=["kraken"], symbols=SYMBOLS[:2]) as service:
             until(lambda: bool(service.stats().venues[0].unsubscribed), 5)
             (symbol,) = service.stats().venues[0].unsubscribed
@@ -149,7 +150,10 @@ def test_what_traded_while_kraken_refused_is_a_gap_and_is_repaired(
             # From the first look at REST on it is ours; the gap begins there.
             gaps = [one for one in events_of(kafka_settings, "gap_opened") if one["symbol"] == "ETH/USDT"]
             first = min(one["first_id"] for one in gaps)
-            wanted = [one.trade_id for one in simulator.record.iter("kraken", "ETH/USDT") if one.trade_id >= first]
+            # A look found it while the venue still refused, and not the first trade behind the refusal.
+            recorded = [one for one in simulator.record.iter("kraken", "ETH/USDT") if one.trade_id >= first]
+            assert recorded[0].ts_event < refused_until
+            wanted = [one.trade_id for one in recorded]
             until(lambda: set(wanted) <= ids(kafka_settings, "ETH/USDT"), 20)
             assert service.stats().venues[0].repaired > 0
             assert service.stats().venues[0].reconnects == 0

@@ -54,7 +54,7 @@ def started_settings(settings: Settings) -> Settings:
 
 
 def is_named_by_environment() -> bool:
-    """Whether the environment says which lakehouse is meant."""
+    """True if the environment names the lakehouse that is meant."""
     return bool({"LAKEHOUSE_HOME", "LAKEHOUSE_LAKE_URI"} & {name.upper() for name in os.environ})
 
 
@@ -75,7 +75,7 @@ def newest(root: Path, homes: list[Path] | None = None) -> Path:
 
 
 def is_running(home: Path) -> bool:
-    """Whether processes of a `lakehouse demo` or `up` in this home are alive on this machine."""
+    """True if processes of a `lakehouse demo` or `up` in this home are alive on this machine."""
     from lakehouse.control_room.processes import marked_processes
 
     return bool(marked_processes(home))
