@@ -114,11 +114,11 @@ $(VENV)/.bench: requirements-bench.lock requirements-bench-quix.lock $(VENV)/.de
 	@$(BIN)/uv pip install --quiet --python $(VENV)/quix/bin/python --compile-bytecode --require-hashes -r requirements-bench-quix.lock
 	@touch $@
 
-$(VENV)/.jars: lakehouse/jars.lock $(VENV)/.demo
-	@$(BIN)/python -m lakehouse.jars
+$(VENV)/.jars: lakehouse/runtime/jars.lock $(VENV)/.demo
+	@$(BIN)/python -m lakehouse.runtime.jars
 	@touch $@
 
 # A stream's JVM starts from it in a third of the time; without it everything works.
-$(VENV)/.classes: lakehouse/streams/class_archive.py $(VENV)/.jars
-	@$(BIN)/python -m lakehouse.streams.class_archive
+$(VENV)/.classes: lakehouse/runtime/class_archive.py lakehouse/streams/class_training.py $(VENV)/.jars
+	@$(BIN)/python -m lakehouse.streams.class_training
 	@touch $@

@@ -10,7 +10,7 @@ import datetime as dt
 
 from dagster import DailyPartitionsDefinition
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
@@ -36,7 +36,7 @@ def written_days(settings: Settings, table: Table, since: float, today: dt.date)
     Those written since then, which covers late trades and the minutes around midnight, and today, which is as current
     as the table is. None that Dagster does not know as a partition; the newest `MOST_DAYS` of them.
     """
-    there = lake.days(settings, table)
+    there = table_io.days(settings, table)
     written = {day for day, files in there.items() if files.written >= since}
     told = sorted(day for day in written | {today} if settings.first_day <= day <= today)
     return {day: there[day].rows if day in there else 0 for day in told[-MOST_DAYS:]}

@@ -27,7 +27,7 @@ from assets.failures import one_line_failures
 from assets.lineage import table_key, tables_of
 from assets.metadata import ledger_materialization, materializations, progress_metadata, rebuild_metadata
 from assets.specs import table_spec
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES
 
@@ -66,7 +66,7 @@ def _rebuild(context: AssetExecutionContext, config: CatchUpConfig, settings: Se
     rebuilt = rebuild_days(settings, first, last, run_id, say=context.log.info)
     for table in tables_of(settings, "gold"):
         key = table_key(table.path)
-        there = lake.days(settings, table)
+        there = table_io.days(settings, table)
         for day in context.partition_keys:
             files = there.get(dt.date.fromisoformat(day))
             count = files.rows if files else 0

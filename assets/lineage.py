@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dagster import AssetKey
 
-from lakehouse.lake import active_tables
+from lakehouse.lake.table_io import active_tables
 from lakehouse.quality.checks import CHECKS
 from lakehouse.settings import Settings
 from lakehouse.tables import TABLES, Layer, Table

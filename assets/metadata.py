@@ -11,9 +11,9 @@ from dagster import AssetMaterialization, MetadataValue
 
 from assets.days import utc_today, written_days
 from assets.lineage import table_key
-from lakehouse.holes import open_holes
-from lakehouse.lake import open_table, row_count
-from lakehouse.quarantine import open_quarantine
+from lakehouse.continuity.gaps import open_holes
+from lakehouse.lake.quarantine import open_quarantine
+from lakehouse.lake.table_io import open_table, row_count
 from lakehouse.settings import Settings
 from lakehouse.tables import BY_PATH, SILVER_CONTINUITY, SILVER_QUARANTINE, Table
 

@@ -16,7 +16,7 @@ from dagster import (
 from assets.column_lineage import column_lineage, origin
 from assets.days import gold_days
 from assets.lineage import table_key, topic_key, upstream_keys
-from lakehouse.lake import table_uri
+from lakehouse.lake.table_io import table_uri
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 

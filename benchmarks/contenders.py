@@ -17,10 +17,10 @@ from deltalake import DeltaTable, QueryBuilder
 
 from benchmarks.machine import QUIX_PYTHON
 from benchmarks.meter import Cost, measured
-from lakehouse import lake
 from lakehouse.broker.topics import end_offsets
-from lakehouse.jars import spark_jars
-from lakehouse.java import find_java
+from lakehouse.lake import table_io
+from lakehouse.runtime.jars import spark_jars
+from lakehouse.runtime.java import find_java
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 
@@ -115,13 +115,13 @@ def _bars_topic(job: Job) -> str:
 def _ours(job: Job) -> Counts:
     settings = our_settings(job)
     return (
-        lake.row_count(lake.open_table(settings, SILVER_TRADES)),
-        _sum_of_trades(lake.open_table(settings, GOLD_BARS_1M)),
+        table_io.row_count(table_io.open_table(settings, SILVER_TRADES)),
+        _sum_of_trades(table_io.open_table(settings, GOLD_BARS_1M)),
     )
 
 
 def _delta(job: Job) -> Counts:
-    return lake.row_count(DeltaTable(job.out / "silver")), _sum_of_trades(DeltaTable(job.out / "gold"))
+    return table_io.row_count(DeltaTable(job.out / "silver")), _sum_of_trades(DeltaTable(job.out / "gold"))
 
 
 def _nothing(_job: Job) -> Counts:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
-from lakehouse.exchanges.binance import Binance
-from lakehouse.exchanges.coinbase import Coinbase
-from lakehouse.exchanges.kraken import Kraken
+from lakehouse.exchanges.binance.stream import Binance
+from lakehouse.exchanges.coinbase.stream import Coinbase
+from lakehouse.exchanges.kraken.stream import Kraken
 from lakehouse.exchanges.venue import Venue
 
 Raw = Literal["full", "none"]

@@ -17,16 +17,16 @@ import psutil
 
 from benchmarks.home import ROOT
 from benchmarks.visible import History
-from lakehouse import lake
-from lakehouse.control_room import folder
-from lakehouse.control_room.ending import SHUTDOWN_SECONDS
-from lakehouse.control_room.memory import measure
-from lakehouse.control_room.processes import end_processes, marked_processes
+from lakehouse.broker.ports import free_port
 from lakehouse.errors import LakehouseError
-from lakehouse.lake import row_count
-from lakehouse.ports import free_port
+from lakehouse.lake import table_io
+from lakehouse.lake.table_io import row_count
+from lakehouse.local_stack import home_folder
+from lakehouse.local_stack.memory import measure
+from lakehouse.local_stack.processes import end_processes, marked_processes
+from lakehouse.local_stack.shutdown import SHUTDOWN_SECONDS
+from lakehouse.runtime.jvm import SERVER
 from lakehouse.settings import Settings, load_settings
-from lakehouse.streams.gateway import SERVER
 from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
 
 #: Seconds for the first bars: a cold JVM and a cold Dagster, on a machine that may be busy.
@@ -90,7 +90,7 @@ class DemoRun:
     @property
     def settings(self) -> Settings:
         """Those that the demo has written into its folder."""
-        variables = folder.load_environment(self._home)
+        variables = home_folder.load_environment(self._home)
         chosen = {name.removeprefix("LAKEHOUSE_").lower(): value for name, value in variables.items()}
         return load_settings(**{name: value for name, value in chosen.items() if name in Settings.model_fields})
 
@@ -100,7 +100,7 @@ class DemoRun:
         while time.monotonic() < deadline:
             self._look()
             with contextlib.suppress(LakehouseError, OSError):
-                if row_count(lake.open_table(self.settings, GOLD_BARS_1M)):
+                if row_count(table_io.open_table(self.settings, GOLD_BARS_1M)):
                     return time.monotonic() - self._began
             time.sleep(LOOK_SECONDS)
         raise TimeoutError(f"no bars after {START_SECONDS:g} s; see {self._home.with_suffix('.log').name}")
@@ -136,14 +136,15 @@ class DemoRun:
         query = "SELECT kafka_topic, kafka_partition, max(kafka_offset) AS kafka_offset FROM trades GROUP BY 1, 2"
         while time.monotonic() < deadline:
             self._look()
-            newest = lake.sql(self.settings, "SELECT max(ts_kafka) AS at FROM trades", trades=SILVER_TRADES)["at"][0]
+            newest_at = "SELECT max(ts_kafka) AS at FROM trades"
+            newest = table_io.sql(self.settings, newest_at, trades=SILVER_TRADES)["at"][0]
             if newest.as_py() is not None and newest.as_py() > moment:
                 break
             time.sleep(LOOK_SECONDS)
-        places = lake.sql(self.settings, query, trades=SILVER_TRADES).to_pylist()
+        places = table_io.sql(self.settings, query, trades=SILVER_TRADES).to_pylist()
         while time.monotonic() < deadline:
             self._look()
-            history = History(lake.sql(self.settings, "SELECT * FROM batches", batches=OPS_BATCHES).to_pylist())
+            history = History(table_io.sql(self.settings, "SELECT * FROM batches", batches=OPS_BATCHES).to_pylist())
             if all(history.of((p["kafka_topic"], p["kafka_partition"]), p["kafka_offset"]).gold for p in places):
                 return
             time.sleep(LOOK_SECONDS)

@@ -25,7 +25,7 @@ from benchmarks.contenders import PEERS, Job
 from benchmarks.data import Tape
 from benchmarks.home import RESULTS, ROOT, bench_home, fill
 from benchmarks.machine import machine, machine_line
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import SILVER_TRADES
 
@@ -54,7 +54,7 @@ def size_of(table: DeltaTable, folder: Path) -> Size:
     actions = pa.table(table.get_add_actions(flatten=True))
     sizes: list[Any] = actions["size_bytes"].to_pylist() if actions.num_rows else []
     log = sum(file.stat().st_size for file in (folder / "_delta_log").rglob("*") if file.is_file())
-    return Size(lake.row_count(table), len(sizes), sum(sizes), log)
+    return Size(table_io.row_count(table), len(sizes), sum(sizes), log)
 
 
 def main(arguments: list[str]) -> int:
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _report(settings: Settings, options: argparse.Namespace) -> int:
-    trades = lake.row_count(lake.open_table(settings, SILVER_TRADES))
+    trades = table_io.row_count(table_io.open_table(settings, SILVER_TRADES))
     records = sizes(settings)
     folder = RESULTS / f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-disk"
     report.write_records(folder, {"machine": machine(), "trades": trades}, records)
@@ -100,9 +100,9 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 def sizes(settings: Settings) -> list[dict[str, Any]]:
     """A record a table that has rows: before, and as a compacted copy."""
     records = []
-    for table in lake.active_tables(settings):
-        source = Path(lake.table_uri(settings, table))
-        before = size_of(lake.open_table(settings, table), source)
+    for table in table_io.active_tables(settings):
+        source = Path(table_io.table_uri(settings, table))
+        before = size_of(table_io.open_table(settings, table), source)
         if not before.rows:
             continue
         with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:

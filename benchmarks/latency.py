@@ -23,7 +23,7 @@ from benchmarks.demo_run import DemoRun
 from benchmarks.home import RESULTS, ROOT
 from benchmarks.machine import machine, machine_line
 from benchmarks.visible import History, percentile
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import OPS_BATCHES, SILVER_TRADES
 
@@ -84,7 +84,7 @@ def latencies(settings: Settings, begin: dt.datetime | None, end: dt.datetime | 
 
     Raises ValueError where there is none.
     """
-    history = History(lake.sql(settings, "SELECT * FROM batches", batches=OPS_BATCHES).to_pylist())
+    history = History(table_io.sql(settings, "SELECT * FROM batches", batches=OPS_BATCHES).to_pylist())
     seconds: dict[str, list[float]] = {leg: [] for leg in LEGS}
     first = last = None
     count = not_in_bars = 0
@@ -118,7 +118,7 @@ def _trades(settings: Settings, begin: dt.datetime | None, end: dt.datetime | No
         "SELECT ts_event, ts_kafka, kafka_topic, kafka_partition, kafka_offset FROM trades "
         f"WHERE source = 'live'{bounds}"
     )
-    for batch in lake.sql_batches(settings, query, trades=SILVER_TRADES):
+    for batch in table_io.sql_batches(settings, query, trades=SILVER_TRADES):
         yield from batch.to_pylist()
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.home import ROOT
-from lakehouse.jars import read_lock
-from lakehouse.java import find_java, probe
+from lakehouse.runtime.jars import read_lock
+from lakehouse.runtime.java import find_java, probe
 
 PACKAGES = ("pyspark", "delta-spark", "deltalake", "polars", "confluent-kafka")
 #: The environment that the Makefile makes for Quix Streams.

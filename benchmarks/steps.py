@@ -26,12 +26,12 @@ from benchmarks.data import START, Tape
 from benchmarks.figures import Spread, spread
 from benchmarks.home import ROOT
 from benchmarks.machine import machine_line
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings, load_settings
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.replacement import replace
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M
-from lakehouse.transforms.places import Places
+from lakehouse.transforms.row_keys import Places
 
 HEADERS = ("Step", "Library's way, median (min–max)", "Ours, median (min–max)", "Unit")
 
@@ -79,7 +79,7 @@ def steps(repeats: int) -> Iterator[Step]:
 
 def _lakehouse(folder: str) -> Settings:
     settings = load_settings(home=Path(folder))
-    lake.ensure_tables(settings)
+    table_io.ensure_tables(settings)
     return settings
 
 
@@ -100,7 +100,7 @@ def _replacement(settings: Settings, days: int, repeats: int) -> Step:
         start = f"TIMESTAMP '{START + 9 * MINUTE:%Y-%m-%d %H:%M:%S}Z'"
         same = " AND ".join(f"t.{name} = s.{name}" for name in (*GOLD_BARS_1M.key, "bar_date"))
         where = f"t.bar_date = DATE '{START:%Y-%m-%d}' AND t.bar_start >= {start} AND t.bar_start <= {start} AND {same}"
-        table = lake.open_table(settings, GOLD_BARS_1M)
+        table = table_io.open_table(settings, GOLD_BARS_1M)
         merger = table.merge(rows, where, source_alias="s", target_alias="t", commit_properties=_properties())
         merger.when_matched_update(columns).when_not_matched_insert(columns).execute()
 
@@ -108,7 +108,7 @@ def _replacement(settings: Settings, days: int, repeats: int) -> Step:
         replace(settings, GOLD_BARS_1M, Places.of(rows, GOLD_BARS_1M.key), rows, Transaction(APP, next(versions)))
 
     costs = _alternating(changed, merged, replaced, repeats)
-    there = lake.sql(settings, "SELECT count(*) AS rows FROM t", t=GOLD_BARS_1M).column("rows")[0].as_py()
+    there = table_io.sql(settings, "SELECT count(*) AS rows FROM t", t=GOLD_BARS_1M).column("rows")[0].as_py()
     if there != days * 240 + 10 * SYMBOLS:
         raise AssertionError(f"found {there} rows; expected the ones that were put in, each once")
     name = f"{SYMBOLS} bars change, {days} {'day' if days == 1 else 'days'} before them"
@@ -123,7 +123,7 @@ def _append(settings: Settings, repeats: int) -> Step:
     versions = itertools.count(1)
 
     def by_library(_: object) -> None:
-        table = lake.open_table(settings, BRONZE_MESSAGES)
+        table = table_io.open_table(settings, BRONZE_MESSAGES)
         reader = pa.RecordBatchReader.from_batches(
             rows.schema, (batch for chunk in chunks for batch in chunk.to_batches())
         )
@@ -183,7 +183,7 @@ def _bars(start: dt.datetime, symbols: int, trades: int) -> pa.Table:
         "bar_date": pa.repeat(start.date(), symbols),
         "trades": pa.repeat(trades, symbols),
     }
-    for field in lake.arrow_schema(GOLD_BARS_1M):
+    for field in table_io.arrow_schema(GOLD_BARS_1M):
         if field.name in columns:
             continue
         if pa.types.is_timestamp(field.type):
@@ -192,7 +192,9 @@ def _bars(start: dt.datetime, symbols: int, trades: int) -> pa.Table:
             columns[field.name] = pa.repeat(False, symbols)
         else:
             columns[field.name] = numbers.cast(pa.decimal128(19, 0)) if pa.types.is_decimal(field.type) else numbers
-    return pa.table({name: columns[name] for name in GOLD_BARS_1M.column_names}).cast(lake.arrow_schema(GOLD_BARS_1M))
+    return pa.table({name: columns[name] for name in GOLD_BARS_1M.column_names}).cast(
+        table_io.arrow_schema(GOLD_BARS_1M)
+    )
 
 
 def _messages(count: int) -> pa.Table:
@@ -208,7 +210,7 @@ def _messages(count: int) -> pa.Table:
         "value_raw": pa.array(values, pa.binary()),
         "ingest_date": pa.repeat(START.date(), count),
     }
-    schema = lake.arrow_schema(BRONZE_MESSAGES)
+    schema = table_io.arrow_schema(BRONZE_MESSAGES)
     return pa.table({name: columns[name] for name in schema.names}).cast(schema)
 
 

@@ -129,7 +129,7 @@ print(f"{sum(1 for _ in sites[0].rglob('*.pyc'))} of {sum(1 for _ in sites[0].rg
 PYTHON
     ) || die "bytecode or Postgres: ${found:-see above}"
     say "ok: bytecode of $found files; dagster-postgres can be imported"
-    found=$(in_image python -c 'from lakehouse.jars import broker_jars, is_given, spark_jars
+    found=$(in_image python -c 'from lakehouse.runtime.jars import broker_jars, is_given, spark_jars
 assert is_given()
 print(len(spark_jars()), "Spark and", len(broker_jars()), "broker jars in", spark_jars()[0].parent.parent)')
     say "ok: $found"

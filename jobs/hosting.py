@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dagster import AssetMaterialization, OpExecutionContext
 
 from assets.failures import one_line_failures
-from jobs.lease import Lease
+from jobs.run_heartbeat import Lease
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings
 

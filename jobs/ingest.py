@@ -14,8 +14,8 @@ from pydantic import Field
 
 from assets.lineage import topic_key
 from jobs.hosting import hosting, log_event
-from jobs.kept import NAME_TAG, name_of
-from jobs.lease import Lease
+from jobs.managed_runs import NAME_TAG, name_of
+from jobs.run_heartbeat import Lease
 from lakehouse.ingest.service import IngestService
 from lakehouse.ingest.stats import IngestStats, refusals_text
 from lakehouse.settings import Settings

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import psutil
 from dagster import DagsterRunStatus
 
-from jobs.kept import HEARTBEAT_TAG, HOST_TAG, PID_TAG
+from jobs.managed_runs import HEARTBEAT_TAG, HOST_TAG, PID_TAG
 
 LIVE = (
     DagsterRunStatus.QUEUED,

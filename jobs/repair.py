@@ -1,7 +1,7 @@
 """The job `repair`: mend the open holes that ingest has left, ask again for what the venues lacked, then end.
 
-Guarantee: that of `lakehouse.mend`. What it could not mend is no failure of the run: its figures say so, and the sensor
-`mend_holes` sends the next run, after a while where nothing has changed.
+Guarantee: that of `lakehouse.repair.run`. What it could not mend is no failure of the run: its figures say so, and the
+sensor `mend_holes` sends the next run, after a while where nothing has changed.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
@@ -13,9 +13,9 @@ from pydantic import Field
 
 from assets.lineage import table_key
 from jobs.hosting import hosting
-from jobs.kept import HOLES_TAG, NAME_TAG, REPAIR
-from lakehouse.holes import to_mend
-from lakehouse.mend import REPAIR_SECONDS, MendReport, digest, mend
+from jobs.managed_runs import HOLES_TAG, NAME_TAG, REPAIR
+from lakehouse.continuity.gaps import to_mend
+from lakehouse.repair.run import REPAIR_SECONDS, MendReport, digest, mend
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
 

@@ -23,7 +23,7 @@ from assets.metadata import ledger_materialization, materializations
 from assets.specs import ALWAYS_GROWING
 from assets.verdicts import Materialized, latest_materializations, shown_verdict
 from jobs.hosting import log_event
-from lakehouse.lake import open_table
+from lakehouse.lake.table_io import open_table
 from lakehouse.quality.checks import Check, CheckResult, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS, Table

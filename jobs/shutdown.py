@@ -3,7 +3,7 @@
 For the end of a whole control room. 1 mark the runs as planned stops, so that the supervisors do not take their end for
 a person's wish; 2 ask each to cancel; 3 wait; 4 report what has not ended as canceled, so that the leases end it.
 Call it while the code server is up and, best, after the daemon was stopped: a running supervisor relaunches
-`sensors.decide.Policy.planned_grace_seconds` after the mark.
+`sensors.supervision_policy.Policy.planned_grace_seconds` after the mark.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 
 from dagster import DagsterInstance, DagsterRun, RunsFilter
 
-from jobs.kept import PLANNED_STOP_TAG
 from jobs.live import LIVE
+from jobs.managed_runs import PLANNED_STOP_TAG
 
 #: Seconds between two looks.
 POLL_SECONDS = 0.2

@@ -12,9 +12,9 @@ from dagster import Config, OpExecutionContext, ResourceParam, in_process_execut
 from pydantic import Field
 
 from jobs.hosting import hosting
-from jobs.kept import ALL_LAYERS, NAME_TAG, name_of
-from jobs.lease import Lease
+from jobs.managed_runs import ALL_LAYERS, NAME_TAG, name_of
 from jobs.reporting import Reporter
+from jobs.run_heartbeat import Lease
 from lakehouse.errors import LeaseHeldError
 from lakehouse.settings import Settings
 

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.errors import BrokerUnavailableError, SettingError
-from lakehouse.symbols import canonical_symbol
+from lakehouse.market.symbols import canonical_symbol
 
 VENUES = ("binance", "kraken", "coinbase")
 VenueName = Literal["binance", "kraken", "coinbase"]

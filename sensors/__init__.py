@@ -6,7 +6,7 @@ from dagster import SensorDefinition
 
 from lakehouse.settings import Settings
 from sensors.alerts import alert_moves
-from sensors.mend import mend_holes
+from sensors.repair import mend_holes
 from sensors.supervisor import supervisors
 
 __all__ = ["all_sensors"]

@@ -33,7 +33,7 @@ from dagster import (
 from deltalake.exceptions import DeltaError
 
 from lakehouse.errors import LakehouseError
-from lakehouse.lake import open_table, sql
+from lakehouse.lake.table_io import open_table, sql
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_MOVES
 from sensors.moves import ALERT_FOR, REMEMBER_FOR, Cursor, Move, decide_alerts

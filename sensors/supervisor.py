@@ -17,10 +17,10 @@ from dagster import (
     sensor,
 )
 
-from jobs.kept import NAME_TAG, Kept, kept_ingests, kept_streams
+from jobs.managed_runs import NAME_TAG, Kept, kept_ingests, kept_streams
 from lakehouse.settings import Settings
-from sensors.decide import FailDead, Launch, Policy, decide
-from sensors.observe import Beats, observe
+from sensors.run_history import Beats, observe
+from sensors.supervision_policy import FailDead, Launch, Policy, decide
 
 #: Beats without which a run that was seen before is taken for dead, if the clock says so too: one may be lost.
 WATCHED_BEATS = 3

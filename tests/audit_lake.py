@@ -18,7 +18,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse.id_ranges import IdRanges
-from lakehouse.lake import append_rows, arrow_schema, open_table
+from lakehouse.lake.table_io import append_rows, arrow_schema, open_table
 from lakehouse.settings import Settings
 from lakehouse.tables import (
     BRONZE_MESSAGES,

@@ -87,7 +87,7 @@ def kafka_settings(broker: EmbeddedBroker, topics: dict[str, str], settings_fact
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The one Spark session of this test process."""
-    from lakehouse.streams.session import build_session, end_session
+    from lakehouse.runtime.spark_session import build_session, end_session
 
     yield build_session(load_settings(home=tmp_path_factory.mktemp("spark")))
     end_session(60)

@@ -6,7 +6,7 @@ from dagster import DagsterInstance, DagsterRun
 from dagster._core.events import DagsterEvent, DagsterEventType
 
 from jobs import stream
-from jobs.kept import NAME_TAG
+from jobs.managed_runs import NAME_TAG
 
 
 def queued_run(instance: DagsterInstance, tags: dict[str, str] | None = None) -> DagsterRun:

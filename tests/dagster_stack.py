@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
-from jobs.kept import NAME_TAG
-from lakehouse.control_room import members
-from lakehouse.control_room.processes import Child, child_environment, end_processes, marked_processes
-from lakehouse.ports import free_port, is_free
+from jobs.managed_runs import NAME_TAG
+from lakehouse.broker.ports import free_port, is_free
+from lakehouse.local_stack import child_commands
+from lakehouse.local_stack.processes import Child, child_environment, end_processes, marked_processes
 from lakehouse.settings import Settings
-from lakehouse.supervision import LOCATION
+from lakehouse.status.supervision import LOCATION
 
 ROOT = Path(__file__).parent.parent
 Found = TypeVar("Found")
@@ -52,15 +52,15 @@ class DagsterStack:
 
     def __enter__(self) -> DagsterStack:
         port = free_port()
-        self.workspace = members.write_dagster_home(self.settings, port)
+        self.workspace = child_commands.write_dagster_home(self.settings, port)
         self.instance = DagsterInstance.from_config(str(self.settings.dagster_home))
         try:
-            self.children["code-server"] = Child(members.code_server(self.settings, port))
+            self.children["code-server"] = Child(child_commands.code_server(self.settings, port))
             wait_for("code server", lambda: not is_free(port), 180)
             if self._sensors:
                 self.start_daemon()
             if self._webserver:
-                self.children["webserver"] = Child(members.webserver(self.settings, self.workspace))
+                self.children["webserver"] = Child(child_commands.webserver(self.settings, self.workspace))
                 wait_for("webserver", lambda: not is_free(self.settings.dagster_port), 180)
             if not self._sensors:
                 self._turn_sensors_off()
@@ -77,7 +77,7 @@ class DagsterStack:
 
     def start_daemon(self) -> None:
         """Start the daemon, or start it anew."""
-        self.children["daemon"] = Child(members.daemon(self.settings, self.workspace))
+        self.children["daemon"] = Child(child_commands.daemon(self.settings, self.workspace))
 
     def _turn_sensors_off(self) -> None:
         found = self.graphql(
@@ -100,7 +100,7 @@ class DagsterStack:
     @property
     def environment(self) -> dict[str, str]:
         """What a person exports before using Dagster's own commands."""
-        return child_environment(members.environment(self.settings), self.settings.home)
+        return child_environment(child_commands.environment(self.settings), self.settings.home)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `python -m …` in the project's root, to its end."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from lakehouse.control_room.processes import marked_processes
+from lakehouse.local_stack.processes import marked_processes
 
 #: What a child must not inherit from the machine that runs the tests.
 DROPPED = ("PYTHONDONTWRITEBYTECODE", "JAVA_HOME", "DAGSTER_HOME")

@@ -32,7 +32,7 @@ from deltalake import write_deltalake
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError
-from lakehouse.lake import arrow_schema, open_table, sql
+from lakehouse.lake.table_io import arrow_schema, open_table, sql
 from lakehouse.settings import BAR_SIZES, Settings, load_settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.tables import SILVER_TRADES, Table

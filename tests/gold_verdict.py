@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.lake import bar_tables, sql
+from lakehouse.lake.table_io import bar_tables, sql
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M, Table
 from tests.gold_reference import Row, reference

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from lakehouse.exchanges.binance_history import BinanceHistory
-from lakehouse.exchanges.coinbase_history import CoinbaseHistory
+from lakehouse.exchanges.binance.history import BinanceHistory
+from lakehouse.exchanges.coinbase.history import CoinbaseHistory
 from lakehouse.exchanges.history import History, Reply, Request
-from lakehouse.exchanges.kraken_history import KrakenHistory
+from lakehouse.exchanges.kraken.history import KrakenHistory
 from lakehouse.exchanges.model import Rejected, Trade
 
 TS = 1_700_000_000_000_000

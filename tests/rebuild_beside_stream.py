@@ -22,9 +22,9 @@ from pathlib import Path
 from deltalake.exceptions import DeltaError
 
 from lakehouse.errors import LakehouseError
-from lakehouse.lake import active_tables, open_table
+from lakehouse.lake.lease import Turn
+from lakehouse.lake.table_io import active_tables, open_table
 from lakehouse.settings import Settings
-from lakehouse.streams.lease import Turn
 from tests.faults.admin import Admin
 from tests.faults.light_system import LightSystem
 from tests.faults.quiet import quiet

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from lakehouse.lake import ensure_tables
+from lakehouse.lake.table_io import ensure_tables
 from lakehouse.settings import Settings, load_settings
 from lakehouse.simulator.record import HEADER, ROW, Row, file_of
 

@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from lakehouse import lake
 from lakehouse.audit.run import audit
-from lakehouse.ledger import newest_batches
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import newest_batches
 from lakehouse.quality.checks import checks_of_lake, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_QUARANTINE, SILVER_TRADES, Table
@@ -24,14 +24,14 @@ Refusal = Callable[[Row, Row], str | None]
 
 def rows(settings: Settings, table: Table, columns: str = "*") -> list[Row]:
     """All rows of a table."""
-    found: list[Row] = lake.sql(settings, f"SELECT {columns} FROM t", t=table).to_pylist()
+    found: list[Row] = table_io.sql(settings, f"SELECT {columns} FROM t", t=table).to_pylist()
     return found
 
 
 def messages_read(settings: Settings, topic: str) -> list[Row]:
     """The messages of a topic that Silver has read, in Kafka's order."""
-    bronze = lake.open_table(settings, BRONZE_MESSAGES, newest_batches(settings)["silver"].source_version)
-    found: list[Row] = lake.sql(settings, f"SELECT * FROM t WHERE topic = '{topic}'", t=bronze).to_pylist()
+    bronze = table_io.open_table(settings, BRONZE_MESSAGES, newest_batches(settings)["silver"].source_version)
+    found: list[Row] = table_io.sql(settings, f"SELECT * FROM t WHERE topic = '{topic}'", t=bronze).to_pylist()
     return sorted(found, key=lambda one: (one["partition"], one["offset"]))
 
 

@@ -15,10 +15,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRange, IdRanges
-from lakehouse.lake import arrow_schema
+from lakehouse.lake.table_io import arrow_schema
 from lakehouse.streams.dedup import same_as_kept
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.arrivals import Arrivals, Island, Key
+from lakehouse.transforms.batch_ids import Arrivals, Island, Key
 from tests.rows import NOON_US, trade_row, utc
 
 SCHEMA = arrow_schema(SILVER_TRADES)

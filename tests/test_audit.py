@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from lakehouse.audit import conservation
 from lakehouse.audit.kafka import KafkaOffsets
+from lakehouse.audit.printer import render
 from lakehouse.audit.report import Report, to_json
 from lakehouse.audit.run import Options, audit
-from lakehouse.audit.view import render
 from lakehouse.cli import build_app
-from lakehouse.quality.accounting import account
-from lakehouse.quality.lineage import Versions
+from lakehouse.quality.message_account import account
+from lakehouse.quality.message_lineage import Versions
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,

@@ -11,7 +11,7 @@ import pytest
 from lakehouse.audit.report import Report
 from lakehouse.audit.run import audit
 from lakehouse.errors import TerminalError
-from lakehouse.lake import append_rows
+from lakehouse.lake.table_io import append_rows
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES
 from tests.audit_lake import EVENTS, AuditLake, event, messages, trade
 from tests.rows import batch_row

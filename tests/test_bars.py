@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lakehouse.errors import TerminalError
-from lakehouse.lake import arrow_schema
+from lakehouse.lake.table_io import arrow_schema
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, PARTS, TRADE_COLUMNS, finished, fold, joined

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lakehouse.exchanges.fields import epoch_micros, iso_micros, seconds_nanos
+from lakehouse.exchanges.json_fields import epoch_micros, iso_micros, seconds_nanos
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.tables import BARS
 from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, finished, fold, joined

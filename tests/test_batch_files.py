@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lakehouse import lake
-from lakehouse.presence import Key
+from lakehouse.continuity.known_ids import Key
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings, load_settings
 from lakehouse.streams import batch_files, batch_plan
 from lakehouse.streams.gold_bars import Touched
 from lakehouse.streams.gold_complete import IdGroup
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES, Table
-from lakehouse.transforms.places import Place
+from lakehouse.transforms.row_keys import Place
 from tests.rows import NOON_US, empty_lake, message_row, trade_row, utc
 
 DAY = 86_400_000_000
@@ -33,13 +33,13 @@ Row = dict[str, Any]
 def append(settings: Settings, table: Table, rows: list[Row]) -> list[str]:
     """Append rows; returns the paths of the new files, relative to the table's root."""
     before = files(settings, table)
-    lake.append_rows(settings, table, rows)
+    table_io.append_rows(settings, table, rows)
     return sorted(files(settings, table) - before)
 
 
 def files(settings: Settings, table: Table) -> set[str]:
-    root = lake.table_uri(settings, table)
-    return {unquote(uri).removeprefix(f"{root}/") for uri in lake.open_table(settings, table).file_uris()}
+    root = table_io.table_uri(settings, table)
+    return {unquote(uri).removeprefix(f"{root}/") for uri in table_io.open_table(settings, table).file_uris()}
 
 
 # ---------------------------------------------------------------------------------------------------- files
@@ -58,7 +58,7 @@ def test_rows_come_back_with_partitions_and_nulls(tmp_path: Path) -> None:
     assert len(paths) == 3
     columns = ("topic", "partition", "offset", "ts_kafka", "value_raw", "key", "ingest_date")
     chunks = list(batch_files.read_chunks(settings, BRONZE_MESSAGES, paths, columns))
-    schema = lake.arrow_schema(BRONZE_MESSAGES)
+    schema = table_io.arrow_schema(BRONZE_MESSAGES)
     assert [chunk.schema.names for chunk in chunks] == [list(columns)] * 3
     assert all(chunk.schema.field(name).equals(schema.field(name)) for chunk in chunks for name in columns)
     found = [row for chunk in chunks for row in chunk.to_pylist()]
@@ -163,11 +163,11 @@ def test_ids_of_any_batch(tmp_path: Path, minutes: dict[tuple[str, int], int], p
         trade_row(number, at=NOON_US + minute * MINUTE, symbol=f"{base}/USDT")
         for (base, number), minute in minutes.items()
     ]
-    folder = Path(lake.table_uri(settings, SILVER_TRADES)) / "event_date=2026-11-01"
+    folder = Path(table_io.table_uri(settings, SILVER_TRADES)) / "event_date=2026-11-01"
     folder.mkdir(parents=True, exist_ok=True)
     paths = [f"{folder.name}/{piece}.parquet" for piece in range(pieces)]
     for piece, path in enumerate(paths):
-        data = pa.Table.from_pylist(rows[piece::pieces], schema=lake.arrow_schema(SILVER_TRADES))
+        data = pa.Table.from_pylist(rows[piece::pieces], schema=table_io.arrow_schema(SILVER_TRADES))
         pq.write_table(data.drop_columns("event_date"), folder.parent / path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch_files, "CHUNK_ROWS", chunk_rows)

@@ -14,9 +14,9 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from lakehouse.broker.embedded import EmbeddedBroker
+from lakehouse.broker.ports import FREE_PORTS, free_port, holder, is_free, require_free
 from lakehouse.broker.topics import TOPIC_CONFIG, cluster_id, end_offsets, ensure_topics, wait_until_ready
 from lakehouse.errors import BrokerUnavailableError, MissingDependencyError
-from lakehouse.ports import FREE_PORTS, free_port, holder, is_free, require_free
 from lakehouse.settings import Settings
 from tests.conftest import SettingsFactory
 

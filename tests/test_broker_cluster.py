@@ -14,12 +14,12 @@ import pytest
 
 from lakehouse.broker.cluster import EmbeddedCluster
 from lakehouse.broker.home import BrokerHome, Cluster, Ports
+from lakehouse.broker.ports import holder
 from lakehouse.broker.topics import Admin, ensure_topics
 from lakehouse.errors import BrokerUnavailableError, LakehouseError, MissingDependencyError, SettingError
 from lakehouse.exchanges.model import Trade
 from lakehouse.ingest.metrics import SymbolCounters
 from lakehouse.ingest.producer import KafkaSink
-from lakehouse.ports import holder
 from lakehouse.settings import Settings, load_settings
 from tests.dagster_stack import wait_for
 from tests.ingest_tools import messages

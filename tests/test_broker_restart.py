@@ -17,8 +17,8 @@ from lakehouse.broker.home import BrokerHome
 from lakehouse.broker.stored import stored_end_offsets
 from lakehouse.broker.topics import end_offsets, ensure_topics
 from lakehouse.errors import BrokerUnavailableError
-from lakehouse.lake import ensure_tables
-from lakehouse.status import collect
+from lakehouse.lake.table_io import ensure_tables
+from lakehouse.status.snapshot import collect
 from tests.conftest import SettingsFactory
 from tests.test_broker import consume, produce
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import bulk_append
 from lakehouse.streams.bulk_append import BulkAppend
@@ -43,7 +43,7 @@ TRADES: list[Row] = [
 
 
 def rows_of(table: Table, rows: list[Row]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=lake.arrow_schema(table))
+    return pa.Table.from_pylist(rows, schema=table_io.arrow_schema(table))
 
 
 def append(settings: Settings, table: Table, *pieces: list[Row], version: int = 1) -> None:
@@ -56,15 +56,15 @@ def append(settings: Settings, table: Table, *pieces: list[Row], version: int = 
 def content(settings: Settings, table: Table) -> pa.Table:
     names = ", ".join(f'"{name}"' for name in table.column_names)
     keys = ", ".join(f'"{name}"' for name in table.key)
-    return lake.sql(settings, f"SELECT {names} FROM t ORDER BY {keys}", t=table)
+    return table_io.sql(settings, f"SELECT {names} FROM t ORDER BY {keys}", t=table)
 
 
 def data_files(settings: Settings, table: Table) -> set[Path]:
-    return set(Path(lake.table_uri(settings, table)).rglob("*.parquet"))
+    return set(Path(table_io.table_uri(settings, table)).rglob("*.parquet"))
 
 
 def adds(settings: Settings, table: Table) -> list[dict[str, Any]]:
-    log = Path(lake.table_uri(settings, table)) / "_delta_log" / f"{1:020}.json"
+    log = Path(table_io.table_uri(settings, table)) / "_delta_log" / f"{1:020}.json"
     actions = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return sorted(
         (one["add"] for one in actions if "add" in one), key=lambda add: sorted(add["partitionValues"].items())
@@ -75,20 +75,20 @@ def adds(settings: Settings, table: Table) -> list[dict[str, Any]]:
 def test_the_same_as_deltalakes_own(tmp_path: Path, table: Table, rows: list[Row]) -> None:
     ours, theirs = empty_lake(tmp_path / "ours, 100% and é"), empty_lake(tmp_path / "theirs")
     append(ours, table, rows[:2], rows[2:])
-    lake.append_rows(theirs, table, rows)
+    table_io.append_rows(theirs, table, rows)
     assert content(ours, table).equals(content(theirs, table))
     assert content(ours, table).num_rows == len(rows)
     for mine, other in zip(adds(ours, table), adds(theirs, table), strict=True):
         assert mine["partitionValues"] == other["partitionValues"]
-        assert mine["size"] == (Path(lake.table_uri(ours, table)) / mine["path"]).stat().st_size
+        assert mine["size"] == (Path(table_io.table_uri(ours, table)) / mine["path"]).stat().st_size
         stats, expected = (json.loads(one["stats"].replace(".000Z", "Z")) for one in (mine, other))
         assert stats["numRecords"] == expected["numRecords"]
         for kind in ("minValues", "nullCount"):
             assert stats[kind] == {name: expected[kind][name] for name in stats[kind]}
         missing = expected["nullCount"].keys() - stats["nullCount"].keys()
         assert missing <= {"key", "value_raw", "price", "size"}  # which nobody looks for by their bounds
-    assert lake.row_count(lake.open_table(ours, table)) == len(rows)
-    assert lake.open_table(ours, table).transaction_version("test") == 1
+    assert table_io.row_count(table_io.open_table(ours, table)) == len(rows)
+    assert table_io.open_table(ours, table).transaction_version("test") == 1
 
 
 def test_an_upper_bound_of_times_is_not_below_the_newest(tmp_path: Path) -> None:
@@ -108,14 +108,14 @@ def test_nothing_is_left_of_rows_that_are_not_committed(tmp_path: Path) -> None:
         rows.add(rows_of(BRONZE_MESSAGES, MESSAGES))
         assert len(data_files(settings, BRONZE_MESSAGES)) == 4
     assert not data_files(settings, BRONZE_MESSAGES)
-    assert lake.open_table(settings, BRONZE_MESSAGES).version() == 0
+    assert table_io.open_table(settings, BRONZE_MESSAGES).version() == 0
 
 
 def test_who_comes_second_adds_nothing(tmp_path: Path) -> None:
     settings = empty_lake(tmp_path)
     with BulkAppend(settings, SILVER_TRADES) as second:
         second.add(rows_of(SILVER_TRADES, TRADES[:2]))
-        theirs = DeltaTable(lake.table_uri(settings, SILVER_TRADES))
+        theirs = DeltaTable(table_io.table_uri(settings, SILVER_TRADES))
         write_deltalake(theirs, rows_of(SILVER_TRADES, TRADES[2:]), mode="append")
         with pytest.raises(CommitFailedError):
             second.commit(Transaction("test", 1))
@@ -134,4 +134,4 @@ def test_rows_keep_their_order_however_they_come(tmp_path_factory: Any, cuts: li
         append(settings, BRONZE_MESSAGES, *(rows[a:b] for a, b in pairwise(bounds)))
     found = [pq.ParquetFile(file).read().column("offset").to_pylist() for file in data_files(settings, BRONZE_MESSAGES)]
     assert sorted(found) == [list(range(0, 40, 2)), list(range(1, 40, 2))]
-    assert lake.row_count(lake.open_table(settings, BRONZE_MESSAGES)) == 40
+    assert table_io.row_count(table_io.open_table(settings, BRONZE_MESSAGES)) == 40

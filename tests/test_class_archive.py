@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lakehouse.java import find_java
-from lakehouse.streams import class_archive
+from lakehouse.runtime import class_archive
+from lakehouse.runtime.java import find_java
+from lakehouse.streams import class_training
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,10 +48,10 @@ def test_one_that_cannot_be_made_is_one_line_and_no_failure(
     java: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "spark-classes-1.jsa"
-    monkeypatch.setattr(class_archive, "archive", lambda _: file)
+    monkeypatch.setattr(class_training, "archive", lambda _: file)
     monkeypatch.setenv("LAKEHOUSE_JAVA_HOME", str(find_java(for_spark=True).parent.parent))
     monkeypatch.setenv("LAKEHOUSE_SPARK_MASTER", "no master")
-    assert class_archive.main([]) == 0
+    assert class_training.main([]) == 0
     error = capfd.readouterr().err
     assert error.startswith("lakehouse: no archive of the JVM's classes: ")
     assert error.count("\n") == 1

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.control_room import folder
-from lakehouse.control_room.processes import MARKER
 from lakehouse.errors import SettingError
+from lakehouse.local_stack import home_folder
+from lakehouse.local_stack.processes import MARKER
 from lakehouse.settings import load_settings
 from tests.rows import empty_lake
 from tests.test_status import lakehouse
@@ -22,7 +22,7 @@ def two(tmp_path: Path) -> Path:
     """An older `demo` and a newer `live`, both once started."""
     for kind, moment in (("demo", 1), ("live", 2)):
         lake = empty_lake(tmp_path / ".lakehouse" / kind)
-        folder.save_environment(lake.home, lake.environment())
+        home_folder.save_environment(lake.home, lake.environment())
         for log in lake.home.glob("lake/*/*/_delta_log"):
             os.utime(log, (moment, moment))
     return tmp_path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lakehouse.clock import FEWEST, Offset, cause, offset_of
-from lakehouse.ingest.skew import WINDOW_SECONDS, Clocks
+from lakehouse.ingest.clock_skew import WINDOW_SECONDS, Clocks
+from lakehouse.market.clock_offset import FEWEST, Offset, cause, offset_of
 
 SECOND = 1_000_000
 

@@ -13,11 +13,11 @@ import pytest
 from confluent_kafka import Producer
 
 from lakehouse.audit.run import audit
-from lakehouse.lake import append_rows, sql
-from lakehouse.ledger import newest_batches
+from lakehouse.lake.batch_log import newest_batches
+from lakehouse.lake.quarantine import open_quarantine
+from lakehouse.lake.table_io import append_rows, sql
 from lakehouse.quality.checks import CHECKS, run_checks
 from lakehouse.quality.model import Look
-from lakehouse.quarantine import open_quarantine
 from lakehouse.rebuild.silver import rebuild_silver
 from lakehouse.replay.run import RuleReport, replay
 from lakehouse.settings import Settings

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse.holes import open_holes
-from lakehouse.lake import append_rows, arrow_schema
+from lakehouse.continuity.gaps import open_holes
+from lakehouse.lake.table_io import append_rows, arrow_schema
 from lakehouse.quality.checks import CHECKS, CheckResult
 from lakehouse.quality.model import Look
 from lakehouse.replay.clocks import Clocks

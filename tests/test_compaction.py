@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from deltalake import Transaction
 
-from lakehouse import lake
-from lakehouse.ledger import QUERIES, newest_batches, recent_batches
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import QUERIES, newest_batches, recent_batches
 from lakehouse.settings import Settings
 from lakehouse.streams.compaction import MOST_FILES, compact
 from lakehouse.streams.gold_rows import sync
@@ -48,7 +48,9 @@ def test_a_day_of_an_ops_table_is_joined_while_others_append(settings: Settings)
     def append(query: str) -> None:
         try:
             for number in range(25):
-                lake.append_rows(settings, OPS_BATCHES, [batch_row(query, number, NOON_US + number)], (query, number))
+                table_io.append_rows(
+                    settings, OPS_BATCHES, [batch_row(query, number, NOON_US + number)], (query, number)
+                )
         except BaseException as error:
             failures.append(error)
 
@@ -60,55 +62,55 @@ def test_a_day_of_an_ops_table_is_joined_while_others_append(settings: Settings)
     for thread in threads:
         thread.join()
     assert not failures
-    done = [entry["operation"] for entry in lake.open_table(settings, OPS_BATCHES).history()]
+    done = [entry["operation"] for entry in table_io.open_table(settings, OPS_BATCHES).history()]
     assert done.count("OPTIMIZE") > 1
     compact(settings, OPS_BATCHES, 1)
-    assert len(lake.open_table(settings, OPS_BATCHES).file_uris()) == 1
-    rows = lake.sql(settings, "SELECT query, batch_id FROM t ORDER BY query, batch_id", t=OPS_BATCHES).to_pylist()
+    assert len(table_io.open_table(settings, OPS_BATCHES).file_uris()) == 1
+    rows = table_io.sql(settings, "SELECT query, batch_id FROM t ORDER BY query, batch_id", t=OPS_BATCHES).to_pylist()
     assert rows == [{"query": query, "batch_id": number} for query in sorted(QUERIES) for number in range(25)]
     recent = recent_batches(settings, 3)
     assert sorted(recent) == sorted(QUERIES)
     assert all([one.batch_id for one in found] == [24, 23, 22] for found in recent.values())
-    lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 25, NOON_US + 25)])
+    table_io.append_rows(settings, OPS_BATCHES, [batch_row("gold", 25, NOON_US + 25)])
     assert newest_batches(settings)["gold"].batch_id == 25
     assert newest_batches(settings)["silver"].batch_id == 24
 
 
 def files(settings: Settings) -> list[str]:
-    return sorted(lake.open_table(settings, TABLE).file_uris())
+    return sorted(table_io.open_table(settings, TABLE).file_uris())
 
 
 def rows(settings: Settings) -> list[dict[str, Any]]:
-    return lake.sql(settings, "SELECT * FROM t ORDER BY bar_start", t=TABLE).to_pylist()
+    return table_io.sql(settings, "SELECT * FROM t ORDER BY bar_start", t=TABLE).to_pylist()
 
 
 def test_only_days_of_many_files_are_joined(settings: Settings) -> None:
     for minute in range(MOST_FILES + 1):
-        lake.append_rows(settings, TABLE, [row(NOON_US + minute * MINUTE_US)])
+        table_io.append_rows(settings, TABLE, [row(NOON_US + minute * MINUTE_US)])
     for minute in range(MOST_FILES):
-        lake.append_rows(settings, TABLE, [row(NOON_US + DAY_US + minute * MINUTE_US)])
-    before, there = rows(settings), lake.open_table(settings, TABLE).version()
+        table_io.append_rows(settings, TABLE, [row(NOON_US + DAY_US + minute * MINUTE_US)])
+    before, there = rows(settings), table_io.open_table(settings, TABLE).version()
     compact(settings, TABLE)
     assert rows(settings) == before
     assert len(files(settings)) == 1 + MOST_FILES
-    opened = lake.open_table(settings, TABLE)
+    opened = table_io.open_table(settings, TABLE)
     assert opened.version() == there + 1
-    log = Path(lake.table_uri(settings, TABLE)) / "_delta_log" / f"{there + 1:020}.json"
+    log = Path(table_io.table_uri(settings, TABLE)) / "_delta_log" / f"{there + 1:020}.json"
     actions = [json.loads(line) for line in log.read_text().splitlines()]
     changes = [action[kind] for action in actions for kind in ("add", "remove") if kind in action]
     assert len(changes) == MOST_FILES + 2
     assert not any(change["dataChange"] for change in changes)
     compact(settings, TABLE)
-    assert lake.open_table(settings, TABLE).version() == there + 1
+    assert table_io.open_table(settings, TABLE).version() == there + 1
 
 
 def test_an_upsert_goes_on_with_joined_files(settings: Settings) -> None:
     for minute in range(MOST_FILES + 1):
-        lake.append_rows(settings, TABLE, [row(NOON_US + minute * MINUTE_US)])
+        table_io.append_rows(settings, TABLE, [row(NOON_US + minute * MINUTE_US)])
     compact(settings, TABLE)
     at = utc(NOON_US + 3 * MINUTE_US)
-    existing = lake.sql(settings, f"SELECT * FROM t WHERE bar_start = TIMESTAMP '{at.isoformat()}'", t=TABLE)
-    existing = existing.cast(lake.arrow_schema(TABLE))
+    existing = table_io.sql(settings, f"SELECT * FROM t WHERE bar_start = TIMESTAMP '{at.isoformat()}'", t=TABLE)
+    existing = existing.cast(table_io.arrow_schema(TABLE))
     assert existing.num_rows == 1
     maintained = ("revision", "updated_at", "bar_date")
     name = next(column.name for column in TABLE.columns if column.type.startswith("decimal"))

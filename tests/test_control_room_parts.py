@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lakehouse.control_room import folder, members
-from lakehouse.control_room.memory import measure
-from lakehouse.control_room.processes import (
+from lakehouse.errors import LeaseHeldError, SettingError
+from lakehouse.local_stack import child_commands, home_folder
+from lakehouse.local_stack.memory import measure
+from lakehouse.local_stack.processes import (
     MARKER,
     Child,
     ChildSpec,
@@ -24,8 +25,7 @@ from lakehouse.control_room.processes import (
     last_line,
     marked_processes,
 )
-from lakehouse.control_room.restart import CAP_SECONDS, HEALTHY_SECONDS, RestartPolicy
-from lakehouse.errors import LeaseHeldError, SettingError
+from lakehouse.local_stack.restart import CAP_SECONDS, HEALTHY_SECONDS, RestartPolicy
 from tests.conftest import SettingsFactory
 
 
@@ -62,35 +62,38 @@ def test_a_long_life_forgives_earlier_deaths() -> None:
 
 
 def test_the_lock_refuses_a_second_holder_and_names_the_first(tmp_path: Path) -> None:
-    with folder.HomeLock(tmp_path), pytest.raises(LeaseHeldError, match=f"already running .*process {os.getpid()}"):
-        folder.HomeLock(tmp_path).__enter__()
-    with folder.HomeLock(tmp_path):
+    with (
+        home_folder.HomeLock(tmp_path),
+        pytest.raises(LeaseHeldError, match=f"already running .*process {os.getpid()}"),
+    ):
+        home_folder.HomeLock(tmp_path).__enter__()
+    with home_folder.HomeLock(tmp_path):
         pass
 
 
 def test_simulated_and_live_data_never_share_a_folder(tmp_path: Path) -> None:
-    folder.claim(tmp_path, "demo")
+    home_folder.claim(tmp_path, "demo")
     assert "SIMULATED" in (tmp_path / "SIMULATED-DATA.txt").read_text(encoding="utf-8")
-    folder.claim(tmp_path, "demo")
+    home_folder.claim(tmp_path, "demo")
     with pytest.raises(SettingError, match="holds demo data"):
-        folder.claim(tmp_path, "live")
+        home_folder.claim(tmp_path, "live")
 
 
 def test_emptying_leaves_what_is_not_ours(tmp_path: Path) -> None:
-    with folder.HomeLock(tmp_path):
-        folder.claim(tmp_path, "demo")
+    with home_folder.HomeLock(tmp_path):
+        home_folder.claim(tmp_path, "demo")
         (tmp_path / "lake" / "gold").mkdir(parents=True)
         (tmp_path / "lake" / "gold" / "part").write_text("x", encoding="utf-8")
         (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-        folder.empty(tmp_path)
+        home_folder.empty(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_saved_settings_come_back(tmp_path: Path) -> None:
-    folder.save_environment(tmp_path, {"LAKEHOUSE_HOME": "/somewhere else"})
-    assert folder.load_environment(tmp_path) == {"LAKEHOUSE_HOME": "/somewhere else"}
+    home_folder.save_environment(tmp_path, {"LAKEHOUSE_HOME": "/somewhere else"})
+    assert home_folder.load_environment(tmp_path) == {"LAKEHOUSE_HOME": "/somewhere else"}
     with pytest.raises(SettingError, match="no lakehouse has run"):
-        folder.load_environment(tmp_path / "other")
+        home_folder.load_environment(tmp_path / "other")
 
 
 # --- processes
@@ -151,7 +154,7 @@ def test_children_die_with_a_killed_control_room(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
         "from tests.test_control_room_parts import spec\n"
-        "from lakehouse.control_room.processes import Child\n"
+        "from lakehouse.local_stack.processes import Child\n"
         f"child = Child(spec(Path({str(tmp_path)!r}), 'import time; time.sleep(60)'))\n"
         "print(child.pid, flush=True); time.sleep(60)"
     )
@@ -191,7 +194,7 @@ def wait_for_line(child: Child, line: str) -> None:
 
 def test_the_generated_dagster_home_points_at_our_code_server(settings_factory: SettingsFactory) -> None:
     settings = settings_factory()
-    workspace = members.write_dagster_home(settings, 12345)
+    workspace = child_commands.write_dagster_home(settings, 12345)
     server = {"host": "127.0.0.1", "port": 12345, "location_name": "lakehouse"}
     assert json.loads(workspace.read_text(encoding="utf-8")) == {"load_from": [{"grpc_server": server}]}
     assert (settings.dagster_home / "dagster.yaml").read_text(encoding="utf-8").count("QueuedRunCoordinator") == 1
@@ -200,10 +203,10 @@ def test_the_generated_dagster_home_points_at_our_code_server(settings_factory: 
 def test_every_member_carries_settings_marker_and_dagster_home(settings_factory: SettingsFactory) -> None:
     settings = settings_factory(symbols="BTC/USDT,ETH/USDT", simulator_url="http://127.0.0.1:1")
     for one in (
-        members.code_server(settings, 1),
-        members.daemon(settings, Path("w")),
-        members.webserver(settings, Path("w")),
-        members.simulator(settings, members.Market(1)),
+        child_commands.code_server(settings, 1),
+        child_commands.daemon(settings, Path("w")),
+        child_commands.webserver(settings, Path("w")),
+        child_commands.simulator(settings, child_commands.Market(1)),
     ):
         assert one.environment["LAKEHOUSE_SYMBOLS"] == "BTC/USDT,ETH/USDT"
         assert one.environment["DAGSTER_HOME"] == str(settings.dagster_home)
@@ -211,4 +214,4 @@ def test_every_member_carries_settings_marker_and_dagster_home(settings_factory:
 
 
 def test_definitions_lie_next_to_the_packages() -> None:
-    assert members.definitions_file().name == "definitions.py"
+    assert child_commands.definitions_file().name == "definitions.py"

@@ -18,8 +18,8 @@ from dagster import DagsterInstance, SensorResult, SkipReason, build_sensor_cont
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.lake import append_rows, open_table
-from lakehouse.ports import free_port
+from lakehouse.broker.ports import free_port
+from lakehouse.lake.table_io import append_rows, open_table
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import GOLD_MOVES
 from sensors import webhook

@@ -13,8 +13,8 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from assets.checks import check_key, checks_of
 from assets.days import utc_today
-from lakehouse.lake import active_tables, append_rows, ensure_tables, open_table, sql
-from lakehouse.ports import free_port
+from lakehouse.broker.ports import free_port
+from lakehouse.lake.table_io import active_tables, append_rows, ensure_tables, open_table, sql
 from lakehouse.settings import Settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, GOLD_MOVES, SILVER_TRADES, Table

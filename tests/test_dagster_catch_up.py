@@ -10,7 +10,7 @@ from dagster import AssetKey, DagsterEventType, DagsterInstance, ExecuteInProces
 from deltalake import write_deltalake
 
 from jobs import catch_up
-from lakehouse.lake import open_table, sql, table_uri
+from lakehouse.lake.table_io import open_table, sql, table_uri
 from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, SensorDefinition, SensorResult, build_sensor_context
 
-from jobs.kept import HEARTBEAT_TAG, HOST_TAG, PID_TAG
-from lakehouse.holes import Hole
+from jobs.managed_runs import HEARTBEAT_TAG, HOST_TAG, PID_TAG
+from lakehouse.continuity.gaps import Hole
 from lakehouse.settings import load_settings
-from sensors.decide import FailDead, Launch, ObservedRun, Phase, Policy, Skip, decide
-from sensors.mend import decide_mend
-from sensors.observe import Beats
+from sensors.repair import decide_mend
+from sensors.run_history import Beats
+from sensors.supervision_policy import FailDead, Launch, ObservedRun, Phase, Policy, Skip, decide
 from sensors.supervisor import supervisors
 from tests.dagster_runs import started_run
 from tests.test_dagster_decide import NOW, POLICY, run

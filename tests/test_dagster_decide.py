@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.decide import LIVE_PHASES, FailDead, Launch, ObservedRun, Phase, Policy, Skip, backoff, decide
+from sensors.supervision_policy import LIVE_PHASES, FailDead, Launch, ObservedRun, Phase, Policy, Skip, backoff, decide
 
 NOW = 1_000_000.0
 POLICY = Policy()

@@ -12,7 +12,7 @@ from dagster._core.definitions.repository_definition import RepositoryDefinition
 
 from assets import all_assets, all_checks
 from assets.lineage import UPSTREAM, table_key
-from lakehouse.lake import active_tables
+from lakehouse.lake.table_io import active_tables
 from lakehouse.settings import load_settings
 from lakehouse.tables import BY_PATH, Table
 from tests.conftest import SettingsFactory

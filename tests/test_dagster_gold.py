@@ -29,7 +29,7 @@ from assets.days import MOST_DAYS, gold_days, utc_today, written_days
 from assets.lineage import UPSTREAM
 from jobs import catch_up, rebuild_gold
 from jobs.reporting import Reporter
-from lakehouse.lake import active_tables, append_rows, open_table
+from lakehouse.lake.table_io import active_tables, append_rows, open_table
 from lakehouse.rebuild.gold import GoldRebuild
 from lakehouse.settings import Settings
 from lakehouse.streams.gold_rows import RowChanges

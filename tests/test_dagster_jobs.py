@@ -10,7 +10,7 @@ from dagster import DagsterInstance, Failure, JobDefinition
 
 from assets.failures import one_line_failures
 from jobs import ingest, stream
-from jobs.kept import HEARTBEAT_TAG, NAME_TAG, TERMINAL_TAG
+from jobs.managed_runs import HEARTBEAT_TAG, NAME_TAG, TERMINAL_TAG
 from lakehouse.errors import BrokerUnavailableError, LakehouseError, SettingError
 from lakehouse.settings import Settings
 from tests.conftest import SettingsFactory

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from dagster import DagsterExecutionInterruptedError, DagsterInstance, DagsterRunStatus
 
-from jobs.kept import HEARTBEAT_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
-from jobs.lease import Lease
+from jobs.managed_runs import HEARTBEAT_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from jobs.run_heartbeat import Lease
 from jobs.shutdown import end_live_runs
 from tests.dagster_runs import queued_run, started_run
 

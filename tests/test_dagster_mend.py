@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import repair
-from jobs.kept import HEARTBEAT_TAG, HOLES_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
-from lakehouse.holes import MOST_AGAIN, Hole, open_holes, to_mend
-from lakehouse.lake import append_rows, table_uri
-from lakehouse.mend import digest, ids_still_open
+from jobs.managed_runs import HEARTBEAT_TAG, HOLES_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from lakehouse.continuity.gaps import MOST_AGAIN, Hole, open_holes, to_mend
+from lakehouse.lake.table_io import append_rows, table_uri
+from lakehouse.repair.run import digest, ids_still_open
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import SILVER_CONTINUITY
-from sensors.decide import LIVE_PHASES, Launch, ObservedRun, Phase, Policy, Skip, live_or_dead
-from sensors.mend import BACKOFF_CAP_SECONDS, BACKOFF_SECONDS, decide_mend, mend_holes
+from sensors.repair import BACKOFF_CAP_SECONDS, BACKOFF_SECONDS, decide_mend, mend_holes
+from sensors.supervision_policy import LIVE_PHASES, Launch, ObservedRun, Phase, Policy, Skip, live_or_dead
 from tests.rows import empty_lake
 from tests.test_dagster_decide import observed_runs
 
@@ -256,7 +256,7 @@ def test_the_same_holes_are_not_hammered_on_but_others_are_mended_at_once(
     assert "the same holes were left open 1 times in a row; next run in " in reason
     now = time.time()
     with monkeypatch.context() as patch:
-        patch.setattr("sensors.mend.time.time", lambda: now + 31)
+        patch.setattr("sensors.repair.time.time", lambda: now + 31)
         assert [request.run_key for request in tick(instance, lake)[0]] == [f"repair:after:{run.run_id}"]
     append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 30, 39)])
     assert [request.run_key for request in tick(instance, lake)[0]] == [f"repair:after:{run.run_id}"]
@@ -278,7 +278,7 @@ def test_a_run_that_ended_with_its_control_room_comes_back(
     instance.add_run_tags(run.run_id, {PLANNED_STOP_TAG: str(time.time() + 0.1)})
     instance.report_run_canceled(run)
     now = time.time()
-    monkeypatch.setattr("sensors.mend.time.time", lambda: now + 11)
+    monkeypatch.setattr("sensors.repair.time.time", lambda: now + 11)
     assert [request.run_key for request in tick(instance, lake)[0]] == [f"repair:after:{run.run_id}"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from assets.days import utc_today
 from assets.metadata import materializations, progress_metadata
-from lakehouse.lake import active_tables, append_rows
+from lakehouse.lake.table_io import active_tables, append_rows
 from lakehouse.settings import Settings
 from lakehouse.streams.progress import LayerCounter, TableProgress, layer_progress
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_CONTINUITY, SILVER_QUARANTINE, TABLES, Table

@@ -13,15 +13,15 @@ import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus, ExecuteInProcessResult
 
 from jobs import repair
-from jobs.kept import HOLES_TAG, NAME_TAG, TERMINAL_TAG
-from lakehouse.control_room import folder
-from lakehouse.holes import MOST_AGAIN, open_holes, to_mend
-from lakehouse.lake import append_rows, ensure_tables, open_table
-from lakehouse.mend import MendReport, digest, mend
+from jobs.managed_runs import HOLES_TAG, NAME_TAG, TERMINAL_TAG
+from lakehouse.continuity.gaps import MOST_AGAIN, open_holes, to_mend
+from lakehouse.lake.lease import Lease
+from lakehouse.lake.table_io import append_rows, ensure_tables, open_table
+from lakehouse.local_stack import home_folder
+from lakehouse.repair.run import MendReport, digest, mend
 from lakehouse.settings import Settings
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.server import SimulatorServer
-from lakehouse.streams.lease import Lease
 from lakehouse.tables import SILVER_CONTINUITY
 from tests.ingest_tools import messages, until
 from tests.rows import empty_lake, utc
@@ -262,7 +262,7 @@ def test_the_command_mends(kafka_settings: Settings, exchange: SimulatorServer) 
     ensure_tables(settings)
     trades = traded(exchange, "coinbase")
     append_rows(settings, SILVER_CONTINUITY, [hole_of(trades, 30, 39)])
-    folder.save_environment(settings.home, settings.environment())
+    home_folder.save_environment(settings.home, settings.environment())
 
     done = lakehouse(settings.home, "repair", "--home", str(settings.home))
 
@@ -346,7 +346,7 @@ def test_the_command_asks_for_so_many_ranges_and_says_what_is_left(
     ensure_tables(settings)
     rows = [hole_row("coinbase", "BTC/USDT", 2 * n, 2 * n, 9e6, state="unavailable") for n in range(MOST_AGAIN + 10)]
     append_rows(settings, SILVER_CONTINUITY, rows)
-    folder.save_environment(settings.home, settings.environment())
+    home_folder.save_environment(settings.home, settings.environment())
 
     done = lakehouse(settings.home, "repair", "--unavailable", "--home", str(settings.home))
 

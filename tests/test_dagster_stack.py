@@ -16,17 +16,17 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from playwright.sync_api import expect
 
 from assets.checks import check_key
-from jobs.kept import NAME_TAG, PID_TAG, REPAIR
+from jobs.managed_runs import NAME_TAG, PID_TAG, REPAIR
+from lakehouse.broker.ports import free_port
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.holes import marks, open_holes
-from lakehouse.lake import sql
-from lakehouse.ports import free_port
+from lakehouse.continuity.gaps import marks, open_holes
+from lakehouse.lake.table_io import sql
 from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
-from lakehouse.status import collect
-from lakehouse.supervision import Work, read_works
+from lakehouse.status.snapshot import collect
+from lakehouse.status.supervision import Work, read_works
 from lakehouse.tables import SILVER_TRADES
 from tests import ui
 from tests.conftest import SettingsFactory

@@ -12,7 +12,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SensorDefinition, SensorResult, build_sensor_context
 
 from jobs import ingest, stream
-from jobs.kept import (
+from jobs.managed_runs import (
     HEARTBEAT_TAG,
     HOST_TAG,
     NAME_TAG,

@@ -38,7 +38,7 @@ from assets.specs import FRESHNESS
 from assets.verdicts import latest_materializations, shown_verdict
 from jobs import catch_up, rebuild_gold
 from jobs.reporting import Reporter
-from lakehouse.lake import append_rows, sql, table_uri
+from lakehouse.lake.table_io import append_rows, sql, table_uri
 from lakehouse.quality.checks import CheckResult
 from lakehouse.settings import Settings, load_settings
 from lakehouse.streams.progress import LayerCounter, TableProgress, layer_progress

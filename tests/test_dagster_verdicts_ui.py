@@ -12,9 +12,9 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterRunStatus
 from playwright.sync_api import Page
 
 from assets.checks import checks_of
-from jobs.kept import NAME_TAG
+from jobs.managed_runs import NAME_TAG
+from lakehouse.broker.ports import free_port
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.ports import free_port
 from lakehouse.replay.dismiss import dismiss
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions

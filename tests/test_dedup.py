@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import dedup
 from lakehouse.tables import SILVER_TRADES
@@ -21,7 +21,7 @@ DAY_US = 86_400_000_000
 
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=lake.arrow_schema(SILVER_TRADES))
+    return pa.Table.from_pylist(rows, schema=table_io.arrow_schema(SILVER_TRADES))
 
 
 def unlike(settings: Settings, *rows: dict[str, Any]) -> list[bool]:
@@ -43,7 +43,7 @@ def unlike(settings: Settings, *rows: dict[str, Any]) -> list[bool]:
 )
 def test_what_makes_a_repeat_the_same_trade(tmp_path: Path, changes: dict[str, Any], expected: bool) -> None:
     settings = empty_lake(tmp_path)
-    lake.append_rows(settings, SILVER_TRADES, [trade_row(1)])
+    table_io.append_rows(settings, SILVER_TRADES, [trade_row(1)])
     assert unlike(settings, trade_row(1, **changes)) == [expected]
 
 
@@ -52,7 +52,7 @@ def test_what_makes_a_repeat_the_same_trade(tmp_path: Path, changes: dict[str, A
 def test_times_may_differ_by_less_than_a_millisecond(tmp_path: Path, stored: int, apart: int) -> None:
     """Also across the edge of a window, and of a day."""
     settings = empty_lake(tmp_path)
-    lake.append_rows(settings, SILVER_TRADES, [trade_row(1, at=stored)])
+    table_io.append_rows(settings, SILVER_TRADES, [trade_row(1, at=stored)])
     rows = [trade_row(1, at=stored + apart), trade_row(1, at=stored - apart)]
     assert unlike(settings, *rows) == [apart >= 1_000] * 2
 
@@ -63,7 +63,7 @@ def test_many_repeats_over_many_files(tmp_path: Path, monkeypatch: pytest.Monkey
     kept: dict[int, Decimal] = {}
     for start in range(0, 400, 100):
         rows = [trade_row(n, at=NOON_US + n * 20_000_000, price=Decimal(n + 1)) for n in range(start, start + 100)]
-        lake.append_rows(settings, SILVER_TRADES, rows)
+        table_io.append_rows(settings, SILVER_TRADES, rows)
         kept |= {row["trade_id"]: row["price"] for row in rows}
     repeats = []
     for _ in range(300):

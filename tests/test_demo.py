@@ -13,14 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lakehouse.broker.ports import free_port
 from lakehouse.broker.stored import stored_end_offsets
-from lakehouse.control_room.ending import SHUTDOWN_SECONDS
-from lakehouse.control_room.processes import marked_processes
-from lakehouse.lag import kafka_lag
-from lakehouse.ledger import newest_batches
-from lakehouse.ports import free_port
+from lakehouse.lake.batch_log import newest_batches
+from lakehouse.lake.lag import kafka_lag
+from lakehouse.local_stack.processes import marked_processes
+from lakehouse.local_stack.shutdown import SHUTDOWN_SECONDS
 from lakehouse.settings import load_settings
-from lakehouse.status import collect
+from lakehouse.status.snapshot import collect
 from tests.demo_tools import assert_nothing_left, lakehouse, start
 
 #: A whole start and a drain on two cores that other work shares; alone it takes under two minutes.

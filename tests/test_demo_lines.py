@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.control_room import folder
-from lakehouse.ports import free_port
+from lakehouse.broker.ports import free_port
+from lakehouse.local_stack import home_folder
 from tests.demo_tools import assert_nothing_left, assert_one_line, environment, lakehouse
 
 
@@ -43,7 +43,7 @@ def test_no_java(home: Path) -> None:
 
 def test_no_java_anywhere(home: Path) -> None:
     script = (
-        "import lakehouse.java as java, lakehouse.cli as cli\n"
+        "import lakehouse.runtime.java as java, lakehouse.cli as cli\n"
         "java.USUAL_FOLDERS = ()\n"
         "java._download = lambda: None\n"
         f"cli.sys.argv = ['lakehouse', 'demo', '--home', {str(home)!r}, '--port', '{free_port()}']\n"
@@ -90,15 +90,15 @@ def test_set_bootstrap_servers_that_do_not_answer(home: Path) -> None:
 
 
 def test_one_lakehouse_a_folder(home: Path) -> None:
-    with folder.HomeLock(home):
+    with home_folder.HomeLock(home):
         assert_one_line(demo(home), "already running", str(home), "--home")
-        folder.claim(home, "demo")
+        home_folder.claim(home, "demo")
         assert_one_line(lakehouse("reset", "--yes", "--home", str(home), cwd=home.parent), "already running")
 
 
 def test_live_refuses_a_demo_folder(home: Path) -> None:
-    with folder.HomeLock(home):
-        folder.claim(home, "demo")
+    with home_folder.HomeLock(home):
+        home_folder.claim(home, "demo")
     done = lakehouse("up", "--home", str(home), "--port", str(free_port()), cwd=home.parent)
     assert_one_line(done, "holds demo data", "expected a folder of live data")
 
@@ -114,8 +114,8 @@ def test_live_refuses_a_simulator(home: Path) -> None:
 
 def test_reset_asks_and_deletes(tmp_path: Path) -> None:
     home = tmp_path / ".lakehouse" / "demo"
-    with folder.HomeLock(home):
-        folder.claim(home, "demo")
+    with home_folder.HomeLock(home):
+        home_folder.claim(home, "demo")
     (home / "lake").mkdir()
     declined = lakehouse("reset", cwd=tmp_path, typed="n\n")
     assert declined.returncode == 1
@@ -128,15 +128,15 @@ def test_reset_asks_and_deletes(tmp_path: Path) -> None:
 
 
 def test_reset_of_the_other_kind_or_an_unknown_one(home: Path) -> None:
-    with folder.HomeLock(home):
-        folder.claim(home, "demo")
+    with home_folder.HomeLock(home):
+        home_folder.claim(home, "demo")
     assert_one_line(lakehouse("reset", "live", "--yes", "--home", str(home), cwd=home.parent), "holds demo data")
     assert_one_line(lakehouse("reset", "gold", cwd=home.parent), "'gold'", "one of demo, live")
 
 
 def test_env_prints_what_a_shell_can_read(home: Path) -> None:
     home.mkdir()
-    folder.save_environment(home, {"DAGSTER_HOME": "/a folder/dagster"})
+    home_folder.save_environment(home, {"DAGSTER_HOME": "/a folder/dagster"})
     done = lakehouse("env", "--home", str(home), cwd=home.parent)
     assert (done.returncode, done.stdout) == (0, "export DAGSTER_HOME='/a folder/dagster'\n")
     assert_one_line(lakehouse("env", cwd=home.parent), "no lakehouse has run")

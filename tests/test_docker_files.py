@@ -85,7 +85,7 @@ def test_the_workspace_is_the_code_location_of_compose() -> None:
 
 def test_dagster_takes_the_instance_and_it_differs_from_the_demos_in_storage_alone() -> None:
     ours, _ = dagster_instance_config(str(DOCKER))  # validates; connects to nothing
-    demo = load(ROOT / "lakehouse" / "control_room" / "dagster.yaml")
+    demo = load(ROOT / "lakehouse" / "local_stack" / "dagster.yaml")
     assert ours["storage"]["postgres"]["postgres_db"]["scheme"] == "postgresql+psycopg2"
     assert {name: ours[name] for name in demo} == demo
     variables = re.findall(r"env: (\w+)", (DOCKER / "dagster.yaml").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lakehouse.exchanges.coinbase import Coinbase
+from lakehouse.exchanges.coinbase.stream import Coinbase
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Subscribed, Trade
 from tests.exchange_samples import COINBASE, TS_INGEST
 

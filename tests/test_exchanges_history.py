@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lakehouse.exchanges.binance_history import BinanceHistory
-from lakehouse.exchanges.coinbase_history import CoinbaseHistory
+from lakehouse.exchanges.binance.history import BinanceHistory
+from lakehouse.exchanges.coinbase.history import CoinbaseHistory
 from lakehouse.exchanges.history import Page, Request
 from lakehouse.exchanges.registry import VENUES
 from tests.history_tools import (

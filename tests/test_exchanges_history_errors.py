@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse.errors import TerminalError, VenueError
 from lakehouse.exchanges.history import Budget, Reply, Request, Walk
-from lakehouse.exchanges.kraken_history import KrakenHistory
+from lakehouse.exchanges.kraken.history import KrakenHistory
 from lakehouse.exchanges.registry import VENUES
 from tests.history_tools import (
     SYMBOL,

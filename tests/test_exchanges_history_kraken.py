@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lakehouse.exchanges.history import Request
-from lakehouse.exchanges.kraken_history import SLACK, KrakenHistory
-from lakehouse.exchanges.kraken_search import SECOND, SHORTEST_SPAN, Search
+from lakehouse.exchanges.kraken.history import SLACK, KrakenHistory
+from lakehouse.exchanges.kraken.id_search import SECOND, SHORTEST_SPAN, Search
 from lakehouse.exchanges.registry import VENUES
 from tests.history_tools import (
     SYMBOL,

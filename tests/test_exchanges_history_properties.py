@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.errors import TerminalError, VenueError
-from lakehouse.exchanges.binance_history import BinanceHistory
-from lakehouse.exchanges.coinbase_history import MOST_SHORT_PAGES, CoinbaseHistory
+from lakehouse.exchanges.binance.history import BinanceHistory
+from lakehouse.exchanges.coinbase.history import MOST_SHORT_PAGES, CoinbaseHistory
 from lakehouse.exchanges.history import History, Reply, Request
-from lakehouse.exchanges.kraken_history import SPARE_PAGES, KrakenHistory
+from lakehouse.exchanges.kraken.history import SPARE_PAGES, KrakenHistory
 from lakehouse.exchanges.model import Rejected, Trade
 from tests.history_tools import (
     MODELS,

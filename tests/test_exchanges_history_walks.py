@@ -12,13 +12,13 @@ import httpx
 import pytest
 
 from lakehouse.errors import TerminalError, VenueError
-from lakehouse.exchanges.binance_history import BinanceHistory
-from lakehouse.exchanges.coinbase_history import CoinbaseHistory
+from lakehouse.exchanges.binance.history import BinanceHistory
+from lakehouse.exchanges.coinbase.history import CoinbaseHistory
 from lakehouse.exchanges.history import History, Reply, Request
-from lakehouse.exchanges.kraken_history import SLACK, KrakenHistory
+from lakehouse.exchanges.kraken.history import SLACK, KrakenHistory
 from lakehouse.exchanges.model import Trade
 from lakehouse.exchanges.registry import VENUES
-from lakehouse.simulator.faults import NoFaults, View
+from lakehouse.simulator.faults.model import NoFaults, View
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.server import SimulatorServer
 from tests.history_tools import Fetch, Walked, members, walk

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lakehouse.exchanges.kraken import Kraken
+from lakehouse.exchanges.kraken.stream import Kraken
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Subscribed, Trade
 from tests.exchange_samples import KRAKEN, TS_INGEST
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.exchanges.model import Heartbeat, Rejected, Trade
-from lakehouse.exchanges.parts import parse_again
+from lakehouse.exchanges.reparse import parse_again
 from tests.exchange_samples import READERS, SAMPLES, TS_INGEST, Sample
 from tests.test_exchanges_fuzz import FRAMES, json_values, literals
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from lakehouse.exchanges.faults import MAX_RAW
 from lakehouse.exchanges.model import Parsed, Rejected, Trade, encode
+from lakehouse.exchanges.parse_errors import MAX_RAW
 from tests.exchange_samples import BINANCE, COINBASE, KRAKEN, READERS, SAMPLES, TS_INGEST, Sample
 
 ALL = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from lakehouse import lake, open_tables
+from lakehouse.lake import table_cache, table_io
+from lakehouse.lake.lease import Turn
 from lakehouse.settings import Settings
 from lakehouse.streams import file_retention
 from lakehouse.streams.bulk_append import BulkAppend
-from lakehouse.streams.lease import Turn
 from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import (
     BRONZE_MESSAGES,
@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def data_files(settings: Settings, table: Table) -> set[Path]:
-    folder = Path(lake.table_uri(settings, table))
+    folder = Path(table_io.table_uri(settings, table))
     return {file for file in folder.rglob("*.parquet") if "_delta_log" not in file.parts}
 
 
@@ -53,7 +53,7 @@ def age(files: set[Path], hours: float) -> None:
 
 def orphan(settings: Settings, table: Table, hours: float) -> Path:
     """What a writer leaves that is killed before its commit."""
-    folder = Path(lake.table_uri(settings, table))
+    folder = Path(table_io.table_uri(settings, table))
     for name in table.partition_by:
         folder /= f"{name}=2026-11-01" if name != "topic" else "topic=crypto.trades"
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,10 +70,10 @@ def orphan(settings: Settings, table: Table, hours: float) -> Path:
 )
 def test_what_a_killed_writer_left_goes_from_every_table(settings: Settings, table: Table) -> None:
     old = orphan(settings, table, hours=1.1)
-    before = lake.open_table(settings, table).version()
+    before = table_io.open_table(settings, table).version()
     Upkeep(settings, LAYERS).do()
     assert not old.exists()
-    assert lake.open_table(settings, table).version() == before, "nobody's commit is in the way of a stream"
+    assert table_io.open_table(settings, table).version() == before, "nobody's commit is in the way of a stream"
 
 
 @pytest.mark.parametrize("table", [BRONZE_MESSAGES, GOLD_BARS_1M], ids=lambda table: table.path)
@@ -86,23 +86,23 @@ def test_what_was_written_in_the_last_hour_stays(settings: Settings, table: Tabl
 def test_a_batch_that_has_written_and_not_committed_loses_nothing(settings: Settings) -> None:
     """However old its files are: a machine may have slept between the two."""
     with Turn(settings, "bronze"), BulkAppend(settings, BRONZE_MESSAGES) as append:
-        append.add(pa.Table.from_pylist([message_row(1)], schema=lake.arrow_schema(BRONZE_MESSAGES)))
+        append.add(pa.Table.from_pylist([message_row(1)], schema=table_io.arrow_schema(BRONZE_MESSAGES)))
         age(data_files(settings, BRONZE_MESSAGES), hours=30)
         upkeep = Upkeep(settings, LAYERS)
         upkeep.do()
         append.commit()
     upkeep.do()
-    assert lake.sql(settings, 'SELECT "offset" FROM t', t=BRONZE_MESSAGES).num_rows == 1
+    assert table_io.sql(settings, 'SELECT "offset" FROM t', t=BRONZE_MESSAGES).num_rows == 1
 
 
 def test_the_old_whole_behind_a_rebuild_goes_and_the_new_one_stays(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(1, 4):
-        lake.append_rows(settings, SILVER_TRADES, [trade_row(number)])
+        table_io.append_rows(settings, SILVER_TRADES, [trade_row(number)])
     old = data_files(settings, SILVER_TRADES)
     rows = [trade_row(number) for number in range(1, 4)]
-    lake.overwrite(settings, SILVER_TRADES, pa.Table.from_pylist(rows, schema=lake.arrow_schema(SILVER_TRADES)))
+    table_io.overwrite(settings, SILVER_TRADES, pa.Table.from_pylist(rows, schema=table_io.arrow_schema(SILVER_TRADES)))
     new = data_files(settings, SILVER_TRADES) - old
     age(old | new, hours=10)
     Upkeep(settings, LAYERS).do()
@@ -111,50 +111,50 @@ def test_the_old_whole_behind_a_rebuild_goes_and_the_new_one_stays(
     time.sleep(0.01)
     Upkeep(settings, LAYERS).do()
     assert data_files(settings, SILVER_TRADES) == new
-    assert lake.row_count(lake.open_table(settings, SILVER_TRADES)) == 3
+    assert table_io.row_count(table_io.open_table(settings, SILVER_TRADES)) == 3
 
 
 def record(settings: Settings, query: str, number: int, hours: float, **columns: Any) -> None:
-    lake.append_rows(settings, OPS_BATCHES, [batch_row(query, number, NOW_US - round(hours * HOUR_US), **columns)])
+    table_io.append_rows(settings, OPS_BATCHES, [batch_row(query, number, NOW_US - round(hours * HOUR_US), **columns)])
 
 
 def forget_removals(settings: Settings, table: Table) -> None:
     """What six hours do: a checkpoint names only files that the table has."""
-    there = lake.open_table(settings, table)
+    there = table_io.open_table(settings, table)
     there.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 0 seconds"})
     time.sleep(0.01)
-    uri = lake.table_uri(settings, table)
+    uri = table_io.table_uri(settings, table)
     DeltaTable(uri).create_checkpoint()
-    open_tables.forget(uri)
+    table_cache.forget(uri)
 
 
 def test_versions_of_recent_batches_stay_readable_when_checkpoints_have_forgotten_their_files(
     settings: Settings,
 ) -> None:
     """In a quiet market, or after a night, the newest batches may be of yesterday."""
-    named = lake.append_rows(settings, GOLD_BARS_1M, [bar_row(trades=1)])
-    lake.overwrite(
-        settings, GOLD_BARS_1M, pa.Table.from_pylist([bar_row(trades=2)], schema=lake.arrow_schema(GOLD_BARS_1M))
+    named = table_io.append_rows(settings, GOLD_BARS_1M, [bar_row(trades=1)])
+    table_io.overwrite(
+        settings, GOLD_BARS_1M, pa.Table.from_pylist([bar_row(trades=2)], schema=table_io.arrow_schema(GOLD_BARS_1M))
     )
-    lost = lake.open_table(settings, GOLD_BARS_1M).version()
-    lake.overwrite(
-        settings, GOLD_BARS_1M, pa.Table.from_pylist([bar_row(trades=3)], schema=lake.arrow_schema(GOLD_BARS_1M))
+    lost = table_io.open_table(settings, GOLD_BARS_1M).version()
+    table_io.overwrite(
+        settings, GOLD_BARS_1M, pa.Table.from_pylist([bar_row(trades=3)], schema=table_io.arrow_schema(GOLD_BARS_1M))
     )
     forget_removals(settings, GOLD_BARS_1M)
     age(data_files(settings, GOLD_BARS_1M), hours=30)
     record(settings, "gold", 1, 20, versions={GOLD_BARS_1M.path: named}, source_end={"version": 0, "complete": True})
     Upkeep(settings, LAYERS).do()
-    there = lake.sql(settings, "SELECT trades FROM t", t=lake.open_table(settings, GOLD_BARS_1M, named))
+    there = table_io.sql(settings, "SELECT trades FROM t", t=table_io.open_table(settings, GOLD_BARS_1M, named))
     assert there.column("trades").to_pylist() == [1]
-    assert lake.sql(settings, "SELECT trades FROM t", t=GOLD_BARS_1M).column("trades").to_pylist() == [3]
+    assert table_io.sql(settings, "SELECT trades FROM t", t=GOLD_BARS_1M).column("trades").to_pylist() == [3]
     assert len(data_files(settings, GOLD_BARS_1M)) == 2, f"version {lost} is nobody's"
 
 
 def test_what_a_stream_has_yet_to_read_stays(settings: Settings) -> None:
     """Gold stands at a version of Silver that has been joined since; the removal is out of the checkpoints."""
     for number in range(1, 4):
-        read = lake.append_rows(settings, SILVER_TRADES, [trade_row(number)])
-    lake.open_table(settings, SILVER_TRADES).optimize.compact()
+        read = table_io.append_rows(settings, SILVER_TRADES, [trade_row(number)])
+    table_io.open_table(settings, SILVER_TRADES).optimize.compact()
     forget_removals(settings, SILVER_TRADES)
     files = data_files(settings, SILVER_TRADES)
     age(files, hours=30)
@@ -167,9 +167,9 @@ def test_a_full_disk_in_upkeep_is_one_line(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whichever table it is that cannot be written; the others are looked after all the same."""
-    blocked = Path(lake.table_uri(settings, SILVER_CONTINUITY), "_delta_log", f"{0:020}.checkpoint.parquet")
+    blocked = Path(table_io.table_uri(settings, SILVER_CONTINUITY), "_delta_log", f"{0:020}.checkpoint.parquet")
     blocked.mkdir()
-    monkeypatch.setitem(lake.PROPERTIES, "delta.checkpointInterval", "1")
+    monkeypatch.setitem(table_io.PROPERTIES, "delta.checkpointInterval", "1")
     old = orphan(settings, SILVER_TRADES, hours=2)
     upkeep = Upkeep(settings, LAYERS)
     upkeep.do()
@@ -177,7 +177,7 @@ def test_a_full_disk_in_upkeep_is_one_line(
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("upkeep of the log of silver/continuity failed: ")
     assert "\n" not in line
-    assert Path(lake.table_uri(settings, SILVER_TRADES), "_delta_log", blocked.name).is_file()
+    assert Path(table_io.table_uri(settings, SILVER_TRADES), "_delta_log", blocked.name).is_file()
     blocked.rmdir()
     caplog.clear()
     upkeep.do()

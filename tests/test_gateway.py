@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from lakehouse.errors import RetriableError
-from lakehouse.java import find_java
-from lakehouse.streams.gateway import Jvm, class_path
+from lakehouse.runtime.java import find_java
+from lakehouse.runtime.jvm import Jvm, class_path
 from tests.conftest import SettingsFactory
 
 

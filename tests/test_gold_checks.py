@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse.lake import append_rows, open_table
+from lakehouse.lake.table_io import append_rows, open_table
 from lakehouse.quality.checks import CHECKS, CheckResult
 from lakehouse.quality.model import Look
 from lakehouse.settings import Settings

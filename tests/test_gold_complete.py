@@ -13,7 +13,7 @@ import pytest
 
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.lake import append_rows, ensure_tables, open_table, sql
+from lakehouse.lake.table_io import append_rows, ensure_tables, open_table, sql
 from lakehouse.quality.checks import checks_of_lake
 from lakehouse.quality.model import Look
 from lakehouse.settings import Settings

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse.lake import arrow_schema, ensure_tables, open_table
+from lakehouse.lake.table_io import arrow_schema, ensure_tables, open_table
 from lakehouse.settings import BAR_SIZES, Settings
 from tests.conftest import SettingsFactory
 from tests.gold_day import DayRun, damage_table

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import gold_bars
 from lakehouse.streams.gold_bars import KeptParts, Since, minute_parts
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.bars import BAR_KEY, TRADE_COLUMNS, finished, fold
-from lakehouse.transforms.places import Place, Places
+from lakehouse.transforms.row_keys import Place, Places
 from lakehouse.transforms.time_ranges import TimeRange
 from tests.rows import NOON_US, empty_lake, trade_row
 
@@ -33,7 +33,7 @@ class Stream:
         self.settings, self.kept, self.next_id = settings, kept, 1
 
     def version(self) -> int:
-        return lake.open_table(self.settings, SILVER_TRADES).version()
+        return table_io.open_table(self.settings, SILVER_TRADES).version()
 
     def trade(self, rng: Random, minute: int) -> dict[str, Any]:
         self.next_id += 1
@@ -44,8 +44,8 @@ class Stream:
 
     def append(self, rows: Sequence[dict[str, Any]]) -> tuple[Since, set[Place]]:
         before = self.version()
-        lake.append_rows(self.settings, SILVER_TRADES, list(rows))
-        trades = pa.Table.from_pylist(list(rows), schema=lake.arrow_schema(SILVER_TRADES)).select(TRADE_COLUMNS)
+        table_io.append_rows(self.settings, SILVER_TRADES, list(rows))
+        trades = pa.Table.from_pylist(list(rows), schema=table_io.arrow_schema(SILVER_TRADES)).select(TRADE_COLUMNS)
         parts = fold(trades)
         places = set(zip(*(parts.column(name).to_pylist() for name in BAR_KEY), strict=True))
         return Since(before, parts), places

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from lakehouse.lake import active_tables, append_rows, ensure_tables, open_table, sql
+from lakehouse.lake.table_io import active_tables, append_rows, ensure_tables, open_table, sql
 from lakehouse.rebuild.gold import rebuild_days
 from lakehouse.settings import BAR_SIZES, Settings
 from lakehouse.streams.gold_rows import places_of

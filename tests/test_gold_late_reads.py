@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse.lake import append_rows, ensure_tables, sql
+from lakehouse.lake.table_io import append_rows, ensure_tables, sql
 from lakehouse.settings import BAR_SIZES, Settings
 from lakehouse.streams.runner import StreamRunner
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES

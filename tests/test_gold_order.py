@@ -18,8 +18,8 @@ import pytest
 from deltalake import Transaction
 from typer.testing import CliRunner
 
-from lakehouse import lake
 from lakehouse.cli import build_app
+from lakehouse.lake import table_io
 from lakehouse.rebuild.gold import rebuild_days
 from lakehouse.settings import Settings
 from lakehouse.streams import gold_write
@@ -56,12 +56,12 @@ class Stream:
         self.changes: dict[str, RowChanges] = {}
 
     def version(self) -> int:
-        return lake.open_table(self.settings, SILVER_TRADES).version()
+        return table_io.open_table(self.settings, SILVER_TRADES).version()
 
     def batch(self, rows: Sequence[dict[str, Any]]) -> None:
         before = self.version()
-        lake.append_rows(self.settings, SILVER_TRADES, list(rows))
-        schema = lake.arrow_schema(SILVER_TRADES)
+        table_io.append_rows(self.settings, SILVER_TRADES, list(rows))
+        schema = table_io.arrow_schema(SILVER_TRADES)
         parts = fold(pa.Table.from_pylist(list(rows), schema=schema).select(TRADE_COLUMNS))
         for row in rows:
             self.finality.saw((row["venue"], row["symbol"]), (row["ts_event"] - utc(0)) // MICROSECOND)
@@ -93,7 +93,7 @@ def markets(minutes: range) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
 def gold(settings: Settings) -> dict[str, dict[Any, dict[str, Any]]]:
     found = {}
     for table in gold_tables(settings):
-        rows = lake.sql(settings, "SELECT * FROM t", t=table)
+        rows = table_io.sql(settings, "SELECT * FROM t", t=table)
         found[table.path] = dict(zip(places_of(table, rows).tuples(), rows.to_pylist(), strict=True))
     return found
 
@@ -126,7 +126,7 @@ def rule_of_before(trades: Sequence[dict[str, Any]]) -> Iterator[None]:
 
 
 def silver(settings: Settings) -> pa.Table:
-    return lake.sql(settings, f"SELECT {', '.join(TRADE_COLUMNS)} FROM t", t=SILVER_TRADES)
+    return table_io.sql(settings, f"SELECT {', '.join(TRADE_COLUMNS)} FROM t", t=SILVER_TRADES)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.continuity.known_ids import Presence
 from lakehouse.id_ranges import IdRange, IdRanges
-from lakehouse.lake import append_rows, open_table
-from lakehouse.presence import Presence
+from lakehouse.lake.table_io import append_rows, open_table
 from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness, IdGroup, Waiting, ranges_of
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, SILVER_TRADES
 from tests.rows import NOON_US, bar_row, empty_lake, trade_row

@@ -14,7 +14,7 @@ from deltalake import Transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.streams import batch_files, bulk_append
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.handover import Handover, Made
@@ -182,9 +182,9 @@ def test_a_batch_reads_the_same_from_memory_and_from_files(tmp_path: Path, monke
     with BulkAppend(settings, BRONZE_MESSAGES) as append:
         for start in range(0, 23, 5):
             piece = messages[start : start + 5]
-            append.add(pa.Table.from_pylist(piece, schema=lake.arrow_schema(BRONZE_MESSAGES)))
+            append.add(pa.Table.from_pylist(piece, schema=table_io.arrow_schema(BRONZE_MESSAGES)))
         append.commit(Transaction("test", 1))
-    actions = pa.table(lake.open_table(settings, BRONZE_MESSAGES).get_add_actions())
+    actions = pa.table(table_io.open_table(settings, BRONZE_MESSAGES).get_add_actions())
     paths = sorted(str(path) for path in actions.column("path"))
     assert len(paths) == 4
     kept = [made for (made,) in batch_files.made_of(settings, BRONZE_MESSAGES, paths, columns, work)]

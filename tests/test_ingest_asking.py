@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lakehouse.exchanges.model import Refused, Subscribed
-from lakehouse.ingest.asking import ANSWER_SECONDS, FIRST_SECONDS, LONGEST_SECONDS, TELL_SECONDS, Ask, Asking
+from lakehouse.ingest.subscribing import ANSWER_SECONDS, FIRST_SECONDS, LONGEST_SECONDS, TELL_SECONDS, Ask, Asking
 from lakehouse.ingest.subscriptions import Subscriptions
 
 A, B, C, D = "AAA/USD", "BBB/USD", "CCC/USD", "DDD/USD"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.ingest.budget import JOB_SHARE, LIVE_SHARE, LOOK_SHARE, WindowBudget
+from lakehouse.ingest.rate_limit import JOB_SHARE, LIVE_SHARE, LOOK_SHARE, WindowBudget
 
 #: (weight, seconds, weight of one request): Binance, Kraken, Coinbase.
 VENUES = {"binance": (6000.0, 60.0, 25.0), "kraken": (1.0, 1.0, 1.0), "coinbase": (10.0, 1.0, 1.0)}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRanges
-from lakehouse.ingest.continuity import Continuity, Gap, Kind, Observation
+from lakehouse.ingest.id_tracker import Continuity, Gap, Kind, Observation
 
 IDS = st.integers(min_value=-40, max_value=40)
 

@@ -15,10 +15,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection
 
 from lakehouse.exchanges.registry import venue as find_venue
+from lakehouse.ingest.backfill_queue import Order
 from lakehouse.ingest.feed import Feed
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
-from lakehouse.ingest.walks import Order
 from lakehouse.settings import Settings
 from tests.ingest_tools import Script, messages, until, venue_server
 
@@ -128,7 +128,7 @@ def test_a_reconnect_shows_what_was_missed_and_a_snapshot_fills_it(kafka_setting
 
 
 def test_a_silent_socket_is_closed_and_opened_again(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakehouse.exchanges.kraken.Kraken.silence_seconds", 0.6)
+    monkeypatch.setattr("lakehouse.exchanges.kraken.stream.Kraken.silence_seconds", 0.6)
 
     def silent(server: ServerConnection) -> None:
         kraken_ack(server)

@@ -12,11 +12,11 @@ import pytest
 from confluent_kafka import Producer
 from deltalake import write_deltalake
 
-from lakehouse import lake
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.exchanges.model import FeedEvent, Trade, encode
-from lakehouse.ingest import marks as module
-from lakehouse.ingest.marks import read
+from lakehouse.ingest import resume as module
+from lakehouse.ingest.resume import read
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
 
@@ -126,9 +126,9 @@ def test_what_was_being_repaired_is_found_open(kafka_settings: Settings) -> None
 
 @pytest.mark.kafka
 def test_the_ledger_of_silver_is_asked_as_well(kafka_settings: Settings) -> None:
-    lake.ensure_tables(kafka_settings)
+    table_io.ensure_tables(kafka_settings)
     now = dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
-    schema = lake.arrow_schema(SILVER_CONTINUITY)
+    schema = table_io.arrow_schema(SILVER_CONTINUITY)
     values: dict[str, Any] = {
         "venue": "kraken",
         "symbol": "ETH/USDT",
@@ -142,7 +142,7 @@ def test_the_ledger_of_silver_is_asked_as_well(kafka_settings: Settings) -> None
     row = {field.name: values.get(field.name, None if field.nullable else _some(field.type)) for field in schema}
     other = row | {"venue": "binance", "symbol": "BTC/USDT", "last_id": 150}
     write_deltalake(
-        lake.table_uri(kafka_settings, SILVER_CONTINUITY),
+        table_io.table_uri(kafka_settings, SILVER_CONTINUITY),
         pa.Table.from_pylist([row, other], schema=schema),
         mode="append",
     )
@@ -157,7 +157,7 @@ def _some(kind: pa.DataType) -> Any:
 
 @pytest.mark.kafka
 def test_a_lake_that_cannot_be_read_costs_its_marks_and_no_start(kafka_settings: Settings) -> None:
-    lake.ensure_tables(kafka_settings)
+    table_io.ensure_tables(kafka_settings)
     log = kafka_settings.home / "lake" / SILVER_CONTINUITY.path / "_delta_log"
     for file in log.iterdir():
         file.write_bytes(random.Random(1).randbytes(100))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.ingest.continuity import Continuity, Gap
+from lakehouse.ingest.id_tracker import Continuity, Gap
 from lakehouse.ingest.quiet import AGAIN_SECONDS, FRESH_SECONDS, QUIET_SECONDS, Quiet
 
 

@@ -14,7 +14,7 @@ from websockets.sync.server import ServerConnection
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import SettingError
 from lakehouse.exchanges.model import FeedEvent
-from lakehouse.ingest import marks
+from lakehouse.ingest import resume
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
@@ -190,7 +190,7 @@ def test_a_venue_that_refuses_everything_for_a_while_gets_all_symbols_back(
 def test_a_socket_is_not_changed_for_one_that_lacks_a_symbol(
     kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse.ingest.succession.SUCCESSOR_SECONDS", 3.0)
+    monkeypatch.setattr("lakehouse.ingest.rotation.SUCCESSOR_SECONDS", 3.0)
     with running(kafka_settings, simulator, venues=["kraken"], symbols=SYMBOLS[:2]) as service:
         service.wait_subscribed(10)
         simulator.fault("refuse_passing", venue="kraken", symbol="ETH/USDT", seconds=600, cut=False)
@@ -213,7 +213,7 @@ def test_a_mark_of_which_only_the_gap_is_known_outlives_the_process(kafka_settin
     sink = KafkaSink(kafka_settings.bootstrap(), *kafka_settings.topics)
     sink.event(FeedEvent("kraken", "gap_opened", 1, "x", "ETH/USDT", 11, 20))
     assert sink.flush(time.monotonic() + 10) == 0
-    found = marks.read(kafka_settings, [("kraken", "ETH/USDT"), ("kraken", "BTC/USDT")])
+    found = resume.read(kafka_settings, [("kraken", "ETH/USDT"), ("kraken", "BTC/USDT")])
     assert set(found) == {("kraken", "ETH/USDT")}
-    resume = found["kraken", "ETH/USDT"]
-    assert (resume.trade_id, [(one.first_id, one.last_id) for one in resume.holes]) == (20, [(11, 20)])
+    marked = found["kraken", "ETH/USDT"]
+    assert (marked.trade_id, [(one.first_id, one.last_id) for one in marked.holes]) == (20, [(11, 20)])

@@ -16,11 +16,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from lakehouse.errors import TerminalError
 from lakehouse.exchanges.model import FeedEvent, Rejected, Trade
-from lakehouse.ingest import renewed as module
+from lakehouse.ingest import renewable_producer as module
 from lakehouse.ingest.backoff import Steps
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
-from lakehouse.ingest.renewed import RenewedProducer
+from lakehouse.ingest.renewable_producer import RenewedProducer
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from lakehouse.holes import Hole
-from lakehouse.ingest import backoff, looks, quiet, repairer, rest
+from lakehouse.continuity.gaps import Hole
+from lakehouse.ingest import backoff, gap_repair, quiet, rest, silence_probe
 from lakehouse.ingest.backoff import Steps
-from lakehouse.ingest.budget import LIVE_SHARE
-from lakehouse.ingest.repair import RepairReport, repair_holes
+from lakehouse.ingest.rate_limit import LIVE_SHARE
 from lakehouse.ingest.service import IngestService
 from lakehouse.ingest.stats import VenueStats
+from lakehouse.repair.fetch import RepairReport, repair_holes
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
@@ -37,8 +37,8 @@ def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of seconds is over before the pauses grow long. What the venue names or its budget asks for stays."""
-    monkeypatch.setattr(repairer, "PAUSE_SECONDS", 0.5)
-    monkeypatch.setattr(repairer, "LONGEST_PAUSE_SECONDS", 2.0)
+    monkeypatch.setattr(gap_repair, "PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(gap_repair, "LONGEST_PAUSE_SECONDS", 2.0)
     monkeypatch.setattr(rest, "LIMITED", Steps(0.5, 4.0))
     for status in (418, 429):
         monkeypatch.setitem(backoff._STEPS, status, Steps(0.5, 4.0))
@@ -56,7 +56,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiet, "QUIET_SECONDS", 3.0)
     monkeypatch.setattr(quiet, "FRESH_SECONDS", 2.0)
     monkeypatch.setattr(quiet, "AGAIN_SECONDS", 1.5)
-    monkeypatch.setattr(looks, "SAMPLE_SECONDS", 0.2)
+    monkeypatch.setattr(silence_probe, "SAMPLE_SECONDS", 0.2)
     monkeypatch.setattr(rest, "LOOK_SHARE", 0.5)
 
 
@@ -278,7 +278,7 @@ def test_a_stop_in_the_middle_of_a_repair_is_gone_on_with_by_the_next_start(
 def test_what_is_not_shown_for_too_long_is_given_up_and_stays_open(
     kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repairer, "GIVE_UP_SECONDS", 2.0)
+    monkeypatch.setattr(gap_repair, "GIVE_UP_SECONDS", 2.0)
     with running(kafka_settings, simulator, venues=["coinbase"], symbols=["BTC/USDT"]) as service:
         flowing(service, 50)
         simulator.fault("rest_lag", seconds=600, lag=3600.0)
@@ -319,7 +319,7 @@ def torn(
     """
     settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT", "ETH/USDT"), "simulator_url": simulator.url})
     with monkeypatch.context() as patch:
-        patch.setattr(repairer.Repairer, "order", lambda *_: None)
+        patch.setattr(gap_repair.Repairer, "order", lambda *_: None)
         with running(settings, simulator) as service:
             flowing(service)
             drop(simulator, 0.3, 800)

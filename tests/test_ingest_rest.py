@@ -14,8 +14,8 @@ from lakehouse.errors import VenueError
 from lakehouse.exchanges.history import Request
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.ingest.backoff import BAN_SECONDS, LIMITED
-from lakehouse.ingest.budget import LIVE_SHARE
 from lakehouse.ingest.metrics import VenueCounters
+from lakehouse.ingest.rate_limit import LIVE_SHARE
 from lakehouse.ingest.rest import RestClient
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.ingest import looks, quiet
+from lakehouse.ingest import quiet, silence_probe
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
@@ -70,7 +70,7 @@ def test_a_start_after_downtime_is_repaired_where_no_live_trade_follows(
 ) -> None:
     monkeypatch.setattr(quiet, "FRESH_SECONDS", 1.0)
     monkeypatch.setattr(quiet, "AGAIN_SECONDS", 1.0)
-    monkeypatch.setattr(looks, "SAMPLE_SECONDS", 0.2)
+    monkeypatch.setattr(silence_probe, "SAMPLE_SECONDS", 0.2)
     settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT",)})
     with running(settings, simulator) as service:
         until(lambda: all(one.acked > 50 for one in service.stats().venues), 20)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.ingest import feed, requests, succession
+from lakehouse.ingest import feed, rotation, rotation_requests
 from lakehouse.ingest.service import IngestService
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
@@ -91,14 +91,14 @@ def test_when_the_venue_says_that_it_will_close(kafka_settings: Settings, simula
 def test_a_successor_that_brings_nothing_is_not_taken(
     kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(succession, "OVERLAP_SECONDS", 2.0)
+    monkeypatch.setattr(rotation, "OVERLAP_SECONDS", 2.0)
     with running(kafka_settings, simulator) as service:
         flowing(service)
         simulator.fault("ack_silent", seconds=600)
         rotations = service.rotate()
-        for rotation in rotations:
-            assert rotation.done.wait(30)
-            assert "the successor brought no trade of" in rotation.problem
+        for one in rotations:
+            assert one.done.wait(30)
+            assert "the successor brought no trade of" in one.problem
         assert all(one.connected and one.rotations == 0 for one in service.stats().venues)
         without_a_gap(kafka_settings, simulator, service, overlaps=False)
 
@@ -108,8 +108,8 @@ def test_a_rotation_without_a_connection_is_answered(kafka_settings: Settings, s
         flowing(service)
         simulator.fault("outage", seconds=3)
         until(lambda: not service.stats().venues[0].connected)
-        (rotation,) = service.rotate()
-        assert rotation.done.wait(15)
+        (one,) = service.rotate()
+        assert one.done.wait(15)
     (late,) = service.rotate()
     assert late.done.is_set()
     assert late.problem == "the feed has ended"
@@ -129,7 +129,7 @@ def test_by_a_signal_and_by_the_command(kafka_settings: Settings, simulator: Sim
         assert said.returncode == 0, said.stderr
         assert said.stderr.strip() == "rotated 3 of 3 sockets of binance, kraken, coinbase"
         until(lambda: len(events_of(kafka_settings, "disconnected")) == 6)
-        assert [path.name for path in requests.folder(kafka_settings).iterdir()] == ["rotate"]
+        assert [path.name for path in rotation_requests.folder(kafka_settings).iterdir()] == ["rotate"]
         simulator.pause()
         until(lambda: in_kafka(kafka_settings) >= recorded(simulator))
         process.terminate()
@@ -147,13 +147,13 @@ def test_several_ingests_of_one_home_all_follow(kafka_settings: Settings, simula
     ):
         flowing(one)
         flowing(other)
-        token = requests.ask(kafka_settings)
-        until(lambda: len(requests.answers(kafka_settings, token)) == 2, 30)
-        answers = requests.answers(kafka_settings, token)
+        token = rotation_requests.ask(kafka_settings)
+        until(lambda: len(rotation_requests.answers(kafka_settings, token)) == 2, 30)
+        answers = rotation_requests.answers(kafka_settings, token)
         assert sorted(answer.sockets for answer in answers) == [1, 2]
         assert all(answer.problems == [] for answer in answers)
-        requests.forget(kafka_settings, token)
-        assert requests.answers(kafka_settings, token) == []
+        rotation_requests.forget(kafka_settings, token)
+        assert rotation_requests.answers(kafka_settings, token) == []
 
 
 def test_the_command_without_an_ingest_says_so(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lakehouse.ingest.succession import OVERLAP_SECONDS, SUCCESSOR_SECONDS, Trial
+from lakehouse.ingest.rotation import OVERLAP_SECONDS, SUCCESSOR_SECONDS, Trial
 
 BOTH = frozenset({"BTC/USDT", "ETH/USDT"})
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRange, IdRanges
-from lakehouse.ingest import walks as module
-from lakehouse.ingest.walks import MERGE_IDS, Order, Walks
+from lakehouse.ingest import backfill_queue as module
+from lakehouse.ingest.backfill_queue import MERGE_IDS, Order, Walks
 
 
 class Nobody:

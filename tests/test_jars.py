@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse import jars, maven
 from lakehouse.errors import MissingDependencyError
+from lakehouse.runtime import jars, maven
 
 SMALL = ("org.example.one:alpha:1.0", "org.example.two:beta_2.13:2.1")
 

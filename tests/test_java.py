@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import java
 from lakehouse.errors import MissingDependencyError
-from lakehouse.java import Java, find_java, has_module, probe
+from lakehouse.runtime import java
+from lakehouse.runtime.java import Java, find_java, has_module, probe
 
 
 def make_java(home: Path, version: str, modules: str = "java.base@17 jdk.incubator.vector@17") -> Path:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from lakehouse import lake
+from lakehouse.lake import table_io
+from lakehouse.lake.table_log import checkpoints, log_files
 from lakehouse.settings import Settings
 from lakehouse.streams import log_retention, upkeep
 from lakehouse.streams.upkeep import Upkeep
-from lakehouse.table_log import checkpoints, log_files
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES, Table
 from tests.rows import NOON_US, batch_row, empty_lake
 
@@ -24,15 +24,15 @@ LAYERS = ("bronze", "silver", "gold")
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A lake whose commits may go at once, with a checkpoint in five of them; two batches of each query are recent."""
-    monkeypatch.setattr(lake, "PROPERTIES", lake.PROPERTIES | {"delta.checkpointInterval": "5"})
-    monkeypatch.setattr(lake, "LOG_SECONDS", 0)
+    monkeypatch.setattr(table_io, "PROPERTIES", table_io.PROPERTIES | {"delta.checkpointInterval": "5"})
+    monkeypatch.setattr(table_io, "LOG_SECONDS", 0)
     monkeypatch.setattr(log_retention, "KEPT_BATCHES", 2)
     return empty_lake(tmp_path)
 
 
 def commit(settings: Settings, table: Table, count: int) -> None:
     for number in range(count):
-        lake.open_table(settings, table).alter.set_table_name(f"{table.path} {number}")
+        table_io.open_table(settings, table).alter.set_table_name(f"{table.path} {number}")
 
 
 def record(settings: Settings, query: str, batch_id: int, source: int, **versions: int) -> None:
@@ -45,17 +45,17 @@ def record(settings: Settings, query: str, batch_id: int, source: int, **version
         source_end={"version": source, "complete": True} if query != "bronze" else {},
         versions={by_path[layer]: version for layer, version in versions.items()},
     )
-    lake.append_rows(settings, OPS_BATCHES, [row])
+    table_io.append_rows(settings, OPS_BATCHES, [row])
 
 
 def commits(settings: Settings, table: Table) -> list[int]:
-    log = Path(lake.table_uri(settings, table)) / "_delta_log"
+    log = Path(table_io.table_uri(settings, table)) / "_delta_log"
     return sorted(int(file.stem) for file in log.glob("*.json"))
 
 
 def readable(settings: Settings, table: Table, version: int) -> bool:
     try:
-        return DeltaTable(lake.table_uri(settings, table), version=version).version() == version
+        return DeltaTable(table_io.table_uri(settings, table), version=version).version() == version
     except Exception:
         return False
 
@@ -74,7 +74,7 @@ def test_what_a_checkpoint_stands_for_goes(settings: Settings) -> None:
     assert commits(settings, BRONZE_MESSAGES) == [19, 20, 21, 22, 23]
     assert all(readable(settings, BRONZE_MESSAGES, version) for version in range(20, 24))
     commit(settings, BRONZE_MESSAGES, 1)
-    assert lake.open_table(settings, BRONZE_MESSAGES).version() == 24
+    assert table_io.open_table(settings, BRONZE_MESSAGES).version() == 24
 
 
 def test_a_version_that_a_recent_batch_names_stays(settings: Settings) -> None:
@@ -124,7 +124,7 @@ def test_a_run_cleans_the_tables_of_its_layers(settings: Settings) -> None:
 
 def test_the_log_of_the_last_minutes_stays(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(settings, BRONZE_MESSAGES, 23)
-    monkeypatch.setattr(lake, "LOG_SECONDS", 300)
+    monkeypatch.setattr(table_io, "LOG_SECONDS", 300)
     run(settings)
     assert commits(settings, BRONZE_MESSAGES) == list(range(24))
 
@@ -164,14 +164,14 @@ def _hint_garbage(hint: Path) -> None:
 def test_it_goes_by_the_checkpoints_that_are_there(settings: Settings, spoil: Callable[[Path], None]) -> None:
     """A process that was killed between a checkpoint and the hint to it: the hint is older, or missing."""
     commit(settings, BRONZE_MESSAGES, 23)
-    log = Path(lake.table_uri(settings, BRONZE_MESSAGES)) / "_delta_log"
+    log = Path(table_io.table_uri(settings, BRONZE_MESSAGES)) / "_delta_log"
     assert sorted(int(file.name[:20]) for file in log.glob("*.checkpoint.parquet")) == [4, 9, 14, 19]
     _read_by(settings, 16, 17)
     spoil(log / "_last_checkpoint")
     log_retention.clean_log(settings, BRONZE_MESSAGES, 16)
     assert commits(settings, BRONZE_MESSAGES) == list(range(14, 24))
     assert all(readable(settings, BRONZE_MESSAGES, version) for version in range(14, 24))
-    assert DeltaTable(lake.table_uri(settings, BRONZE_MESSAGES)).version() == 23
+    assert DeltaTable(table_io.table_uri(settings, BRONZE_MESSAGES)).version() == 23
 
 
 @pytest.mark.parametrize(("needed", "first"), [(3, 0), (4, 4), (8, 4), (9, 9), (19, 19), (23, 19), (None, 19)])
@@ -184,7 +184,7 @@ def test_no_version_goes_that_is_needed(settings: Settings, needed: int | None, 
 
 def test_a_checkpoint_that_is_no_file_or_is_not_whole_stands_for_nothing(settings: Settings) -> None:
     commit(settings, BRONZE_MESSAGES, 23)
-    log = Path(lake.table_uri(settings, BRONZE_MESSAGES)) / "_delta_log"
+    log = Path(table_io.table_uri(settings, BRONZE_MESSAGES)) / "_delta_log"
     for version in (14, 19):
         (log / f"{version:020}.checkpoint.parquet").unlink()
     (log / f"{14:020}.checkpoint.parquet").mkdir()
@@ -200,7 +200,7 @@ def test_a_checkpoint_that_is_no_file_or_is_not_whole_stands_for_nothing(setting
 
 def test_what_killed_writers_of_a_log_left_goes_too(settings: Settings) -> None:
     commit(settings, BRONZE_MESSAGES, 23)
-    log = Path(lake.table_uri(settings, BRONZE_MESSAGES)) / "_delta_log"
+    log = Path(table_io.table_uri(settings, BRONZE_MESSAGES)) / "_delta_log"
     old = [f".{7:020}.json.0c0ffee0.tmp", f"{8:020}.json#1", f"{9:020}.crc", f".{10:020}.checkpoint.parquet.0.tmp"]
     for name in (*old, f"{21:020}.crc", "_last_checkpoint"):
         (log / name).touch()
@@ -212,12 +212,12 @@ def test_what_killed_writers_of_a_log_left_goes_too(settings: Settings) -> None:
 
 
 def test_checkpoints_come_by_upkeep_also_where_one_could_not_be_written(settings: Settings) -> None:
-    uri = lake.table_uri(settings, SILVER_CONTINUITY)
+    uri = table_io.table_uri(settings, SILVER_CONTINUITY)
     blocked = Path(uri) / "_delta_log" / f"{9:020}.checkpoint.parquet"
     blocked.mkdir()
     found: list[list[int]] = []
     for _ in range(11):
-        lake.overwrite(settings, SILVER_CONTINUITY, lake.arrow_schema(SILVER_CONTINUITY).empty_table())
+        table_io.overwrite(settings, SILVER_CONTINUITY, table_io.arrow_schema(SILVER_CONTINUITY).empty_table())
         run(settings, ("silver",))
         found.append(checkpoints(log_files(uri)))
     assert found == [[]] * 3 + [[4]] * 5 + [[4]] + [[10]] * 2

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
-from lakehouse import lake
 from lakehouse.broker import offset_ranges
 from lakehouse.broker.offset_ranges import MessagesLostError, OffsetRange, OffsetRangeReader, Run
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.message_reader import Reader, first_messages
@@ -63,7 +63,7 @@ def values(rows: Iterator[pa.Table]) -> dict[int, list[tuple[int, bytes]]]:
     """Partition → offsets and messages, in the order in which they came."""
     found: dict[int, list[tuple[int, bytes]]] = {}
     for table in rows:
-        assert table.schema == lake.arrow_schema(BRONZE_MESSAGES)
+        assert table.schema == table_io.arrow_schema(BRONZE_MESSAGES)
         assert table.num_rows
         for row in table.to_pylist():
             found.setdefault(row["partition"], []).append((row["offset"], row["value_raw"]))
@@ -175,7 +175,7 @@ def test_a_long_catch_up_begins_with_what_was_read_ahead(
     for behind in (first, second):  # but for rounding, all of it was there
         assert sum(one.end - one.first for one in behind) <= 2 * len(ahead)
     assert sum(one.end - one.first for one in third) in range(370, 402)
-    rows = lake.sql(settings, 'SELECT "partition", "offset" FROM t', t=BRONZE_MESSAGES).to_pylist()
+    rows = table_io.sql(settings, 'SELECT "partition", "offset" FROM t', t=BRONZE_MESSAGES).to_pylist()
     for partition in {row["partition"] for row in rows}:
         offsets = sorted(row["offset"] for row in rows if row["partition"] == partition)
         assert offsets == list(range(len(offsets)))

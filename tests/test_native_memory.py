@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps
 #: Six threads that hold memory at the same time; then the number of heaps.
 SCRIPT = """
 import ctypes, re, threading
-from lakehouse.streams.native_memory import limit_heaps
+from lakehouse.runtime.process_memory import limit_heaps
 if {limited}:
     limit_heaps()
 c = ctypes.CDLL(None)
@@ -48,7 +48,7 @@ def test_threads_share_two_heaps() -> None:
 def test_arrow_takes_its_memory_from_them() -> None:
     code = """
 import pyarrow as pa
-from lakehouse.streams.native_memory import limit_heaps
+from lakehouse.runtime.process_memory import limit_heaps
 limit_heaps()
 before = pa.system_memory_pool().bytes_allocated()
 held = pa.array(range(100_000))

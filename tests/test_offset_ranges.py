@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from lakehouse import lake
 from lakehouse.broker import offset_ranges
 from lakehouse.broker.offset_ranges import MessagesLostError, OffsetRange, OffsetRangeReader
 from lakehouse.errors import BrokerUnavailableError
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.runner import StreamFailedError
@@ -106,7 +106,7 @@ def test_bronze_has_what_kafka_has(spark: SparkSession, kafka_settings: Settings
         producer.produce(topic, value, key, partition=partition, timestamp=at + number * 86_400_000)
     producer.flush()
     materialize(settings, ("bronze",))
-    rows = lake.sql(settings, "SELECT * FROM t ORDER BY ts_kafka", t=BRONZE_MESSAGES)
+    rows = table_io.sql(settings, "SELECT * FROM t ORDER BY ts_kafka", t=BRONZE_MESSAGES)
     assert rows.schema.names == list(BRONZE_MESSAGES.column_names)
     next_offset: dict[tuple[str, int], int] = {}
     for number, ((topic, partition, key, value), row) in enumerate(zip(sent, rows.to_pylist(), strict=True)):
@@ -138,4 +138,4 @@ def test_a_stream_stops_where_messages_went_before_they_were_read(
     monkeypatch.setattr(OffsetRangeReader, "read", read_late)
     with pytest.raises(StreamFailedError, match="which was not read yet and is gone"):
         materialize(kafka_settings, ("bronze",))
-    assert lake.open_table(kafka_settings, BRONZE_MESSAGES).version() == 0  # as it was made: nothing in it
+    assert table_io.open_table(kafka_settings, BRONZE_MESSAGES).version() == 0  # as it was made: nothing in it

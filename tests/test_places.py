@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lakehouse.transforms.places import FEW, Place, Places, codes
+from lakehouse.transforms.row_keys import FEW, Place, Places, codes
 
 #: Few of each, so that equal ones are frequent; starts also far apart.
 PLACES = st.lists(

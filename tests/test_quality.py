@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lakehouse.errors import TerminalError
-from lakehouse.lake import append_rows, open_table, sql
+from lakehouse.lake.table_io import append_rows, open_table, sql
 from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
 from lakehouse.quality.model import Look, first_recent_date
 from lakehouse.settings import Settings, load_settings

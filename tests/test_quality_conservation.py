@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse import ledger
-from lakehouse.lake import append_rows, open_table, row_count
+from lakehouse.lake import batch_log
+from lakehouse.lake.table_io import append_rows, open_table, row_count
 from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
 from lakehouse.quality.model import Look
 from lakehouse.settings import Settings
@@ -140,7 +140,7 @@ def test_recent_batches_only(lake: Settings) -> None:
 
 
 def ends(settings: Settings) -> dict[str, int]:
-    return {query: batch.batch_id for query, batch in ledger.newest_batches(settings).items()}
+    return {query: batch.batch_id for query, batch in batch_log.newest_batches(settings).items()}
 
 
 def test_newest_batches_of_small_and_of_compacted_files(lake: Settings) -> None:
@@ -164,17 +164,20 @@ def test_newest_batch_within_a_millisecond_and_by_id_in_a_tie(lake: Settings) ->
 
 
 def test_newest_verdicts_look_back_only_where_one_is_missing(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "RECENT_COMMITS", 2)
+    monkeypatch.setattr(batch_log, "RECENT_COMMITS", 2)
     unique, positive = (check for check in CHECKS if check.name in ("key_unique", "prices_and_sizes_positive"))
     run_checks(lake, [positive])
     for _ in range(4):
         run_checks(lake, [unique])
     append_rows(lake, SILVER_TRADES, [trade_row(1), trade_row(1)])
     run_checks(lake, [unique])
-    names: Callable[[list[ledger.Verdict]], list[tuple[str, bool]]] = lambda found: [  # noqa: E731
+    names: Callable[[list[batch_log.Verdict]], list[tuple[str, bool]]] = lambda found: [  # noqa: E731
         (verdict.check_name, verdict.passed) for verdict in found
     ]
-    assert names(ledger.newest_verdicts(lake, {("silver/trades", "key_unique")})) == [("key_unique", False)]
+    assert names(batch_log.newest_verdicts(lake, {("silver/trades", "key_unique")})) == [("key_unique", False)]
     expected = {("silver/trades", "key_unique"), ("silver/trades", "prices_and_sizes_positive")}
-    assert names(ledger.newest_verdicts(lake, expected)) == [("key_unique", False), ("prices_and_sizes_positive", True)]
+    assert names(batch_log.newest_verdicts(lake, expected)) == [
+        ("key_unique", False),
+        ("prices_and_sizes_positive", True),
+    ]
     assert row_count(open_table(lake, OPS_CHECKS)) == 6

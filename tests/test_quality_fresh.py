@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from lakehouse.lake import append_rows
+from lakehouse.lake.table_io import append_rows
 from lakehouse.quality.checks import CheckResult, run_checks
 from lakehouse.quality.checks import checks_of_lake as checks_of
 from lakehouse.quality.freshness import LATE_SECONDS

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse import ledger
-from lakehouse.lake import append_rows, open_table
+from lakehouse.lake import batch_log
+from lakehouse.lake.table_io import append_rows, open_table
 from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES
@@ -104,10 +104,10 @@ def test_a_message_that_waited_for_long_is_found_by_its_date(lake: Settings) -> 
 
 def test_where_a_query_began_some_time_ago(lake: Settings) -> None:
     batches(lake, [], [])
-    assert ledger.source_start_since(lake, "bronze", utc(NOW_US)) == {TOPIC: {"0": 70, "1": 0}}
-    assert ledger.source_start_since(lake, "bronze", utc(BEFORE_US)) == {TOPIC: {"0": 0, "1": 0}}
-    assert ledger.source_start_since(lake, "bronze", utc(NOW_US + 1)) is None
-    assert ledger.source_start_since(lake, "silver", utc(0)) is None
+    assert batch_log.source_start_since(lake, "bronze", utc(NOW_US)) == {TOPIC: {"0": 70, "1": 0}}
+    assert batch_log.source_start_since(lake, "bronze", utc(BEFORE_US)) == {TOPIC: {"0": 0, "1": 0}}
+    assert batch_log.source_start_since(lake, "bronze", utc(NOW_US + 1)) is None
+    assert batch_log.source_start_since(lake, "silver", utc(0)) is None
 
 
 # ------------------------------------------------------------------------------------------------ silver

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse.lake import append_rows, open_table
+from lakehouse.lake.table_io import append_rows, open_table
 from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import (

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRanges
-from lakehouse.lake import append_rows
+from lakehouse.lake.table_io import append_rows
 from lakehouse.quality import duplicates
 from lakehouse.quality.bitmaps import Block, ranges_of
 from lakehouse.quality.checks import CHECKS, CheckResult

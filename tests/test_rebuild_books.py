@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from lakehouse import lake
-from lakehouse.audit.books import Counts, read_books
+from lakehouse.audit.batch_history import Counts, read_books
 from lakehouse.audit.run import audit
+from lakehouse.continuity.id_states import News
+from lakehouse.continuity.ledger import write_anew
+from lakehouse.continuity.tries import Tried
 from lakehouse.errors import TerminalError
-from lakehouse.ledger import newest_batches
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import newest_batches
 from lakehouse.quality.conservation import nothing_dropped
-from lakehouse.quality.ids import LedgerRange, read_ledger
+from lakehouse.quality.id_coverage import LedgerRange, read_ledger
 from lakehouse.quality.model import Look
-from lakehouse.rebuild import books
+from lakehouse.rebuild import batch_records
 from lakehouse.streams import unfinished
 from lakehouse.streams.batch import PartitionRows, Place
-from lakehouse.streams.continuity import write_anew
-from lakehouse.streams.segments import News
-from lakehouse.streams.tries import Tried
 from lakehouse.streams.unfinished import Unfinished
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_TRADES
 from tests.audit_lake import EVENTS, AuditLake, event, messages, trade
@@ -47,10 +47,10 @@ def booked(made: AuditLake, rebuild_id: str = "7") -> None:
             totals[place] = totals.get(place, Counts()).plus(counts)
     places = {place: PartitionRows(*counts.figures) for place, counts in totals.items()}
     results = {
-        "silver": books.silver_result(settings, made.version(BRONZE_MESSAGES), places),
-        "gold": books.gold_result(settings, made.version(SILVER_TRADES)),
+        "silver": batch_records.silver_result(settings, made.version(BRONZE_MESSAGES), places),
+        "gold": batch_records.gold_result(settings, made.version(SILVER_TRADES)),
     }
-    books.book(settings, rebuild_id, "test", dt.datetime.now(dt.UTC), results)
+    batch_records.book(settings, rebuild_id, "test", dt.datetime.now(dt.UTC), results)
 
 
 def generations(made: AuditLake) -> list[tuple[str, int, int]]:
@@ -90,11 +90,11 @@ def test_a_generation_that_begins_neither_there_nor_at_the_start_is_a_fault(audi
 
 
 def test_a_rebuild_is_booked_once_and_behind_what_it_stands_for(audited: AuditLake) -> None:
-    rows = lake.row_count(lake.open_table(audited.settings, OPS_BATCHES))
-    assert books.is_booked(audited.settings, "7")
+    rows = table_io.row_count(table_io.open_table(audited.settings, OPS_BATCHES))
+    assert batch_records.is_booked(audited.settings, "7")
     booked(audited)
-    assert lake.row_count(lake.open_table(audited.settings, OPS_BATCHES)) == rows
-    assert not books.is_booked(audited.settings, "8")
+    assert table_io.row_count(table_io.open_table(audited.settings, OPS_BATCHES)) == rows
+    assert not batch_records.is_booked(audited.settings, "8")
     audited.batch(messages(trade(5), partition=1))  # by a clock that is ahead
     ahead = newest_batches(audited.settings)["silver"].committed_at
     booked(audited, "8")
@@ -106,10 +106,10 @@ def test_what_a_rebuild_counted_wrong_is_found(audited: AuditLake) -> None:
     settings = audited.settings
     wrong = {("crypto.trades", 0): PartitionRows(4, 3, 0, 1)}
     results = {
-        "silver": books.silver_result(settings, audited.version(BRONZE_MESSAGES), wrong),
-        "gold": books.gold_result(settings, audited.version(SILVER_TRADES)),
+        "silver": batch_records.silver_result(settings, audited.version(BRONZE_MESSAGES), wrong),
+        "gold": batch_records.gold_result(settings, audited.version(SILVER_TRADES)),
     }
-    books.book(settings, "9", "test", dt.datetime.now(dt.UTC), results)
+    batch_records.book(settings, "9", "test", dt.datetime.now(dt.UTC), results)
     faults = audit(settings).faults
     assert "crypto.trades partition 0: ops/batches of silver has out 3, the tables 2" in faults
     assert "crypto.trades partition 1: ops/batches of silver has in 0, the tables 4" in faults
@@ -147,7 +147,7 @@ def test_the_ledger_anew_is_the_one_that_grew_with_the_trades(tmp_path: Path) ->
 
 def test_the_mark_keeps_silver_and_gold_out_and_changes_no_row(audited: AuditLake) -> None:
     settings = audited.settings
-    there = lake.open_table(settings, SILVER_TRADES)
+    there = table_io.open_table(settings, SILVER_TRADES)
     before, table_id, files = there.version(), there.metadata().id, there.file_uris()
     assert unfinished.unfinished(settings) is None
     mark = Unfinished("7", before)
@@ -161,9 +161,9 @@ def test_the_mark_keeps_silver_and_gold_out_and_changes_no_row(audited: AuditLak
     unfinished.end(settings)
     assert unfinished.unfinished(settings) is None
     unfinished.require_finished(settings, ("silver", "gold"))
-    after = lake.open_table(settings, SILVER_TRADES)
+    after = table_io.open_table(settings, SILVER_TRADES)
     assert (after.version(), after.metadata().id) == (before + 2, table_id)
     assert after.file_uris() == files
-    assert after.metadata().configuration["delta.checkpointInterval"] == lake.PROPERTIES["delta.checkpointInterval"]
+    assert after.metadata().configuration["delta.checkpointInterval"] == table_io.PROPERTIES["delta.checkpointInterval"]
     audited.batch(messages(trade(5), partition=1))
     assert generations(audited)[1] == ("silver", 2, 1)

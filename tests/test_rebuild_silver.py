@@ -14,15 +14,15 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F  # noqa: N812
 
-from lakehouse import lake
 from lakehouse.cli.rebuild import silver_lines
 from lakehouse.errors import LeaseHeldError, RetriableError, TerminalError
-from lakehouse.rebuild import books
+from lakehouse.lake import table_io
+from lakehouse.lake.lease import Lease
+from lakehouse.rebuild import batch_records
 from lakehouse.rebuild import silver as rebuild
 from lakehouse.rebuild.silver import SilverReport, rebuild_silver
 from lakehouse.settings import Settings
 from lakehouse.streams import silver, unfinished
-from lakehouse.streams.lease import Lease
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.runner import StreamRunner
 from lakehouse.tables import (
@@ -59,7 +59,7 @@ def assert_silver(settings: Settings, refused: str, rule: str = "bad_market") ->
 
 
 def versions(settings: Settings) -> dict[str, int]:
-    return {path: lake.open_table(settings, BY_PATH[path]).version() for path in TABLES}
+    return {path: table_io.open_table(settings, BY_PATH[path]).version() for path in TABLES}
 
 
 # --------------------------------------------------------------------------------------- what happens to it
@@ -78,7 +78,7 @@ def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
 
     def leave_all(messages: pa.Table, _: Settings) -> wire.Recognised:
         """A recogniser takes nothing that the new rules might refuse."""
-        return wire.Recognised(lake.arrow_schema(SILVER_TRADES).empty_table(), np.ones(messages.num_rows, np.bool_))
+        return wire.Recognised(table_io.arrow_schema(SILVER_TRADES).empty_table(), np.ones(messages.num_rows, np.bool_))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "recognise", leave_all)
@@ -197,7 +197,7 @@ def test_a_fix_changes_silver_and_gold_and_the_streams_go_on(spark: SparkSession
         assert_silver(settings, "GONEUSDT")
         assert_exact(settings)
         odd = "SELECT first_id, last_id, state FROM t WHERE symbol = 'ODD/USDT' ORDER BY first_id"
-        assert [tuple(row.values()) for row in lake.sql(settings, odd, t=SILVER_CONTINUITY).to_pylist()] == [
+        assert [tuple(row.values()) for row in table_io.sql(settings, odd, t=SILVER_CONTINUITY).to_pylist()] == [
             (1, 7, "present"), (8, 8, "open"), (9, 9, "present"),
         ]  # fmt: skip
 
@@ -230,10 +230,10 @@ def assert_fixed(settings: Settings, report: SilverReport, said: list[str]) -> N
     assert any(line.startswith("writing silver/trades: ") for line in said)
     assert "quarantined as conflict: 5 → 3 messages" in silver_lines(report)
     assert [path.name for path in Path(settings.checkpoints).iterdir() if path.name.startswith("gold-before-")]
-    newest = lake.sql(settings, "SELECT max(ts_event) AS at FROM t", t=SILVER_TRADES).to_pylist()[0]["at"]
+    newest = table_io.sql(settings, "SELECT max(ts_event) AS at FROM t", t=SILVER_TRADES).to_pylist()[0]["at"]
     assert newest.day == 4  # the third day after New Year: the fourth and fifth have gone with their trades
     btc = "SELECT first_id, last_id, state FROM t WHERE symbol = 'BTC/USDT' AND venue = 'binance' AND first_id > 400"
-    ranges = lake.sql(settings, btc + " ORDER BY first_id", t=SILVER_CONTINUITY).to_pylist()
+    ranges = table_io.sql(settings, btc + " ORDER BY first_id", t=SILVER_CONTINUITY).to_pylist()
     assert [tuple(row.values()) for row in ranges] == [
         (495, 496, "unavailable"), (497, 499, "open"), (500, 501, "present"),
     ]  # fmt: skip
@@ -270,7 +270,7 @@ def test_a_rebuild_that_is_cut_keeps_the_streams_out_until_it_is_done(
     with parser("GONEUSDT"):
         cut_at(silver, "write_trades")  # quarantine is new, the trades are old
         cut_at(rebuild, "write_anew")  # the trades are new, the ledger is old
-        cut_at(books, "book")  # all tables are new, and what they are of is not written down
+        cut_at(batch_records, "book")  # all tables are new, and what they are of is not written down
         ids = {row["generation"] for row in rows(settings, OPS_BATCHES) if row["generation"].startswith("rebuild-")}
         assert ids == set()
         cut_at(unfinished, "end")
@@ -292,7 +292,7 @@ def test_what_stands_in_the_way_is_said_in_one_line(tmp_path: Path) -> None:
 
     def stands(version: int, complete: bool, at: int) -> None:
         row = batch_row("silver", at, at=NEW_YEAR + at, source_end={"version": version, "complete": complete})
-        lake.append_rows(settings, OPS_BATCHES, [row])
+        table_io.append_rows(settings, OPS_BATCHES, [row])
 
     stands(7, False, at=1)
     with pytest.raises(RetriableError, match="stands at version 7 of bronze/messages, in the middle of it"):
@@ -302,4 +302,4 @@ def test_what_stands_in_the_way_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RetriableError, match="stands at version 3 of bronze/messages; expected the end of the newest"):
         rebuild_silver(settings)
     assert unfinished.unfinished(settings) is None
-    assert lake.row_count(lake.open_table(settings, SILVER_FEED_EVENTS)) == 0
+    assert table_io.row_count(table_io.open_table(settings, SILVER_FEED_EVENTS)) == 0

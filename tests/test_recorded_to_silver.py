@@ -16,11 +16,11 @@ import pytest
 
 from lakehouse.exchanges.model import Side
 from lakehouse.ingest.service import IngestService
-from lakehouse.lake import sql
+from lakehouse.lake.table_io import sql
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.playback import replay_symbols
 from lakehouse.simulator.record import TrueTrade
-from lakehouse.simulator.replay import replay_symbols
 from lakehouse.simulator.server import SimulatorServer
 from lakehouse.streams.materialize import materialize
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES

@@ -13,19 +13,19 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction
 
-from lakehouse import lake
 from lakehouse.errors import RetriableError
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, replacement
 from lakehouse.streams.compaction import compact
 from lakehouse.streams.replacement import flag, replace
 from lakehouse.tables import GOLD_BARS_1M
 from lakehouse.tables import GOLD_SPREADS_1M as TABLE
-from lakehouse.transforms.places import Place, Places
+from lakehouse.transforms.row_keys import Place, Places
 from tests.rows import NOON_US, bar_row, empty_lake, utc
 from tests.test_compaction import DAY_US, MINUTE_US, row
 
-SCHEMA = lake.arrow_schema(TABLE)
+SCHEMA = table_io.arrow_schema(TABLE)
 FIRST, SECOND = (Transaction("gold", number) for number in (1, 2))
 #: A column that is no key, to tell versions of a row apart.
 MARK = next(column.name for column in TABLE.columns if column.type == "bigint")
@@ -48,7 +48,7 @@ def rows(values: dict[Place, int]) -> pa.Table:
 
 def there(settings: Settings) -> list[tuple[Place, int]]:
     """Sorted, so that a row that is there twice shows."""
-    found = lake.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
+    found = table_io.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
     marks: list[Any] = found[MARK].to_pylist()
     return sorted(zip(Places.of(found, TABLE.key).tuples(), marks, strict=True))
 
@@ -96,7 +96,7 @@ def test_replacements_are_those_of_a_dictionary(
         put(settings, number, gone, new)
         truth |= new
         assert there(settings) == sorted(truth.items())
-        assert lake.open_table(settings, TABLE).transaction_version("gold") == number
+        assert table_io.open_table(settings, TABLE).transaction_version("gold") == number
         if number == 9:
             compact(settings, TABLE, 1)
             assert there(settings) == sorted(truth.items())
@@ -106,9 +106,9 @@ def test_whole_rows_are_kept(settings: Settings) -> None:
     """Every column, types and nulls included."""
     first, second, third = ((name, "USDT", NOON_US) for name in ("BTC", "ETH", "SOL"))
     put(settings, 1, [], {first: 1, second: 2, third: 3})
-    before = lake.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
+    before = table_io.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
     put(settings, 2, [second], {})
-    after = lake.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
+    after = table_io.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
     assert after.equals(before.take([0, 2]))
 
 
@@ -118,13 +118,15 @@ def test_only_files_that_hold_a_row_are_written_anew(settings: Settings, monkeyp
     for number, place in enumerate(places):
         put(settings, number, [], {place: number, ("ETH", "USDT", place[2]): 7})
     looked = looked_through(monkeypatch)
-    before = set(lake.open_table(settings, TABLE).file_uris())
+    before = set(table_io.open_table(settings, TABLE).file_uris())
     put(settings, 9, [places[2], ("SOL", "USDT", NOON_US + DAY_US)], {places[2]: 200})
-    after = set(lake.open_table(settings, TABLE).file_uris())
+    after = set(table_io.open_table(settings, TABLE).file_uris())
     assert len(looked) == 3  # the third and the fourth minute, and the other day
     assert len(before - after) == len(after - before) == 1
     log = (
-        Path(lake.table_uri(settings, TABLE)) / "_delta_log" / f"{lake.open_table(settings, TABLE).version():020}.json"
+        Path(table_io.table_uri(settings, TABLE))
+        / "_delta_log"
+        / f"{table_io.open_table(settings, TABLE).version():020}.json"
     )
     actions = [json.loads(line) for line in log.read_text().splitlines()]
     (removed,) = (action["remove"] for action in actions if "remove" in action)
@@ -137,15 +139,15 @@ def test_a_file_without_statistics_is_looked_through(settings: Settings) -> None
     """It is of another writer, and older than one of the columns."""
     place, stays = (("BTC", quote, NOON_US) for quote in ("USDT", "EUR"))
     put(settings, 1, [], {("ETH", "USDT", NOON_US): 1})
-    folder = Path(lake.table_uri(settings, TABLE)) / "bar_date=2026-11-01"
+    folder = Path(table_io.table_uri(settings, TABLE)) / "bar_date=2026-11-01"
     pq.write_table(rows({place: 5, stays: 5}).drop_columns(["bar_date", "spread_bps"]), folder / "other.parquet")
     size = (folder / "other.parquet").stat().st_size
-    opened = lake.open_table(settings, TABLE)
+    opened = table_io.open_table(settings, TABLE)
     added = AddAction("bar_date=2026-11-01/other.parquet", size, {"bar_date": "2026-11-01"}, 0, True, "{}")
     opened.create_write_transaction([added], "append", opened.schema(), ["bar_date"])
     put(settings, 2, [place], {place: 6})
     assert there(settings) == [(stays, 5), (place, 6), (("ETH", "USDT", NOON_US), 1)]
-    (null,) = lake.sql(settings, "SELECT * FROM t WHERE spread_bps IS NULL", t=TABLE).to_pylist()
+    (null,) = table_io.sql(settings, "SELECT * FROM t WHERE spread_bps IS NULL", t=TABLE).to_pylist()
     assert (null["base"], null["quote"]) == ("BTC", "EUR")
 
 
@@ -157,7 +159,7 @@ def test_somebody_elses_commit_in_between_is_an_error_and_changes_nothing(
     original = replacement._holds
 
     def meet(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
-        other = DeltaTable(lake.table_uri(settings, TABLE))
+        other = DeltaTable(table_io.table_uri(settings, TABLE))
         other.delete(commit_properties=CommitProperties(max_commit_retries=0))
         return original(settings, table, path, wanted)
 
@@ -165,7 +167,7 @@ def test_somebody_elses_commit_in_between_is_an_error_and_changes_nothing(
     with pytest.raises(RetriableError, match="gold/spreads_1m took somebody else's commit"):
         put(settings, 2, [place], {place: 2})
     assert there(settings) == []
-    folder = Path(lake.table_uri(settings, TABLE)) / "bar_date=2026-11-01"
+    folder = Path(table_io.table_uri(settings, TABLE)) / "bar_date=2026-11-01"
     assert len(list(folder.glob("*.parquet"))) == 1  # the one that was deleted; what was begun is gone
     assert utc(NOON_US).date().isoformat() in str(folder)
 
@@ -177,7 +179,7 @@ def bars(minutes: dict[int, bool]) -> pa.Table:
         for minute, final in minutes.items()
         for symbol in ("BTC/USDT", "ETH/USDT")
     ]
-    return pa.Table.from_pylist(rows, lake.arrow_schema(GOLD_BARS_1M))
+    return pa.Table.from_pylist(rows, table_io.arrow_schema(GOLD_BARS_1M))
 
 
 def bar_places(*minutes: int, symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")) -> Places:
@@ -188,7 +190,7 @@ def bar_places(*minutes: int, symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT"
 
 def in_files(settings: Settings) -> list[list[tuple[int, str, bool]]]:
     """The bars of each file: minute, symbol, whether final; smallest file first."""
-    actions: Any = pa.table(lake.open_table(settings, GOLD_BARS_1M).get_add_actions(flatten=True))
+    actions: Any = pa.table(table_io.open_table(settings, GOLD_BARS_1M).get_add_actions(flatten=True))
     found = []
     for path in actions["path"].to_pylist():
         names = ["symbol", "bar_start", "is_final"]
@@ -208,19 +210,19 @@ def test_of_many_rows_what_the_next_batch_changes_lies_apart(
     few, most = in_files(settings)
     assert {minute for minute, _, _ in most} == {0, 1, 2}
     assert {minute for minute, _, _ in few} == {3, 4}
-    kept = set(lake.open_table(settings, GOLD_BARS_1M).file_uris())
+    kept = set(table_io.open_table(settings, GOLD_BARS_1M).file_uris())
     replace(settings, GOLD_BARS_1M, bar_places(3, 4), bars({3: True, 4: True, 5: True, 6: False}), SECOND)
     assert [len(one) for one in in_files(settings)] == [2, 6, 6]
-    assert len(kept & set(lake.open_table(settings, GOLD_BARS_1M).file_uris())) == 1
+    assert len(kept & set(table_io.open_table(settings, GOLD_BARS_1M).file_uris())) == 1
 
     markets = [("BTC", "USDT"), ("ETH", "USDT")]
     put(settings, 1, [], {(*market, NOON_US + minute * MINUTE_US): 1 for market in markets for minute in range(6)})
-    actions: Any = pa.table(lake.open_table(settings, TABLE).get_add_actions(flatten=True))
+    actions: Any = pa.table(table_io.open_table(settings, TABLE).get_add_actions(flatten=True))
     sizes = dict(zip(actions["num_records"].to_pylist(), actions["path"].to_pylist(), strict=True))
     assert set(sizes) == {2, 10}
     last = {(*market, NOON_US + 5 * MINUTE_US): 2 for market in markets}
     put(settings, 2, list(last), last)
-    after = pa.table(lake.open_table(settings, TABLE).get_add_actions(flatten=True))["path"].to_pylist()
+    after = pa.table(table_io.open_table(settings, TABLE).get_add_actions(flatten=True))["path"].to_pylist()
     assert sizes[10] in after
     assert sizes[2] not in after
 
@@ -233,7 +235,7 @@ def test_rows_that_stay_lie_apart_where_they_are_not_final(settings: Settings, m
     replace(settings, GOLD_BARS_1M, bar_places(), bars({minute: minute != 3 for minute in range(6)}), FIRST)
     monkeypatch.setattr(replacement, "APART_ROWS", 4)
     put(settings, 2, [next(iter(old))], {("BTC", "USDT", NOON_US + minute * MINUTE_US): 2 for minute in range(5)})
-    actions: Any = pa.table(lake.open_table(settings, TABLE).get_add_actions(flatten=True))
+    actions: Any = pa.table(table_io.open_table(settings, TABLE).get_add_actions(flatten=True))
     assert sorted(actions["num_records"].to_pylist()) == [1, 12]
     replace(settings, GOLD_BARS_1M, bar_places(0), bars({0: True, 7: True}), SECOND)
     assert [{minute for minute, _, _ in file} for file in in_files(settings)] == [{3}, {0, 1, 2, 4, 5, 7}]
@@ -247,17 +249,17 @@ def test_few_rows_come_in_one_file(settings: Settings) -> None:
 def test_a_flag_is_set_and_nothing_else(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(settings, GOLD_BARS_1M, bar_places(), bars({0: True, 1: True}), FIRST)
     replace(settings, GOLD_BARS_1M, bar_places(), bars({2: False, 3: False, 4: True}), SECOND)
-    before = lake.sql(settings, "SELECT * FROM t", t=GOLD_BARS_1M).cast(lake.arrow_schema(GOLD_BARS_1M))
+    before = table_io.sql(settings, "SELECT * FROM t", t=GOLD_BARS_1M).cast(table_io.arrow_schema(GOLD_BARS_1M))
     looked = looked_through(monkeypatch)
     flag(settings, GOLD_BARS_1M, bar_places(0, 2).plus(bar_places(3, symbols=("ETH/USDT",))), "is_final")
     assert len(looked) == 1  # all of the other file have it, as its statistics say
-    after = lake.sql(settings, "SELECT * FROM t", t=GOLD_BARS_1M).cast(before.schema)
+    after = table_io.sql(settings, "SELECT * FROM t", t=GOLD_BARS_1M).cast(before.schema)
     key: Any = [(name, "ascending") for name in GOLD_BARS_1M.key]
     assert after.drop_columns(["is_final"]).sort_by(key) == before.drop_columns(["is_final"]).sort_by(key)
     minutes = {(minute, symbol): final for file in in_files(settings) for minute, symbol, final in file}
     assert [place for place, final in minutes.items() if not final] == [(3, "BTC/USDT")]
 
-    version = lake.open_table(settings, GOLD_BARS_1M).version()
+    version = table_io.open_table(settings, GOLD_BARS_1M).version()
     flag(settings, GOLD_BARS_1M, bar_places(0, 7), "is_final")
     flag(settings, GOLD_BARS_1M, bar_places(), "is_final")
-    assert lake.open_table(settings, GOLD_BARS_1M).version() == version  # nothing to do
+    assert table_io.open_table(settings, GOLD_BARS_1M).version() == version  # nothing to do

@@ -10,15 +10,15 @@ import pytest
 
 from lakehouse.cli.homes import settings_as_started
 from lakehouse.cli.replay import lines
-from lakehouse.control_room import folder
 from lakehouse.errors import LeaseHeldError, SettingError
 from lakehouse.exchanges.model import Rejected, encode
-from lakehouse.lake import append_rows, sql, table_uri
-from lakehouse.quarantine import BATCH_ROWS, open_messages, open_quarantine
+from lakehouse.lake.lease import Lease
+from lakehouse.lake.quarantine import BATCH_ROWS, open_messages, open_quarantine
+from lakehouse.lake.table_io import append_rows, sql, table_uri
+from lakehouse.local_stack import home_folder
 from lakehouse.replay.judge import BAD, NOISE, Produced, Verdict, judge, judge_rejected
 from lakehouse.replay.run import ReplayReport, RuleReport, _Outbox, replay
 from lakehouse.settings import Settings, load_settings
-from lakehouse.streams.lease import Lease
 from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE
 from tests.exchange_samples import BINANCE, KRAKEN, TS_INGEST
 from tests.rows import NOON_US, empty_lake, utc
@@ -234,7 +234,7 @@ def test_the_command_and_the_status_say_what_is_open(lake: Settings, tmp_path: P
 def test_a_command_goes_by_what_the_lakehouse_was_started_with(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_as_started(lake.home).simulator_url is None
     started = load_settings(home=lake.home, simulator_url="http://127.0.0.1:9", split_ingest=True, symbols=("A/B",))
-    folder.save_environment(lake.home, started.environment() | {"DAGSTER_HOME": "somewhere"})
+    home_folder.save_environment(lake.home, started.environment() | {"DAGSTER_HOME": "somewhere"})
     found = settings_as_started(lake.home)
     assert (found.simulator_url, found.split_ingest, found.symbols) == ("http://127.0.0.1:9", True, ("A/B",))
     assert found.home == lake.home

@@ -11,14 +11,14 @@ from deltalake import DeltaTable, write_deltalake
 from lakehouse.audit.run import audit
 from lakehouse.cli.replay import dismissal_line
 from lakehouse.errors import LakehouseError, LeaseHeldError, SettingError
-from lakehouse.lake import append_rows, open_table, sql, table_uri
+from lakehouse.lake.lease import Lease
+from lakehouse.lake.quarantine import open_messages, open_quarantine
+from lakehouse.lake.table_io import append_rows, open_table, sql, table_uri
 from lakehouse.quality.model import Look
 from lakehouse.quality.silver import quarantine_settled
-from lakehouse.quarantine import open_messages, open_quarantine
 from lakehouse.replay import dismiss as module
 from lakehouse.replay.dismiss import Dismissal, dismiss, somebody
 from lakehouse.settings import Settings
-from lakehouse.streams.lease import Lease
 from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE
 from tests.audit_lake import AuditLake, messages, trade
 from tests.rows import empty_lake

@@ -11,9 +11,9 @@ import pytest
 from lakehouse.audit.run import audit
 from lakehouse.broker.topics import end_offsets
 from lakehouse.exchanges.model import Rejected, encode
-from lakehouse.lake import sql
+from lakehouse.lake.quarantine import open_quarantine
+from lakehouse.lake.table_io import sql
 from lakehouse.quality.checks import run_checks
-from lakehouse.quarantine import open_quarantine
 from lakehouse.replay import run
 from lakehouse.replay.dismiss import dismiss
 from lakehouse.replay.run import RuleReport, replay

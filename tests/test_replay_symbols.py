@@ -11,7 +11,7 @@ import pytest
 from lakehouse.cli.replay import lines
 from lakehouse.exchanges.model import Rejected, encode
 from lakehouse.exchanges.registry import venue
-from lakehouse.lake import append_rows
+from lakehouse.lake.table_io import append_rows
 from lakehouse.replay.judge import judge_rejected
 from lakehouse.replay.run import replay
 from lakehouse.settings import Settings, load_settings

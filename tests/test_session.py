@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from lakehouse.streams.session import frame_of
+from lakehouse.runtime.spark_session import frame_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

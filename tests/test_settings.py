@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lakehouse.errors import BrokerUnavailableError, SettingError
+from lakehouse.market.symbols import canonical_symbol
 from lakehouse.settings import Settings, load_settings
-from lakehouse.symbols import canonical_symbol
 
 
 @pytest.fixture(autouse=True)

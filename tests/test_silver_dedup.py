@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse import lake
-from lakehouse.holes import open_holes
-from lakehouse.presence import Presence
+from lakehouse.continuity.gaps import open_holes
+from lakehouse.continuity.known_ids import Presence
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import silver
 from lakehouse.streams.bulk_append import BulkAppend
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 def rows(settings: Settings, query: str, table: Any) -> list[Row]:
-    found: list[Row] = lake.sql(settings, query, t=table).to_pylist()
+    found: list[Row] = table_io.sql(settings, query, t=table).to_pylist()
     return found
 
 
@@ -185,7 +185,7 @@ def test_the_ledger_is_right_whatever_is_lost(spark: SparkSession, kafka_setting
     materialize(settings, TO_SILVER)
     before = ledger(settings)
     assert before == [(1, 3, "present"), (4, 5, "unavailable"), (6, 6, "open"), (7, 8, "present")]
-    folder = Path(lake.table_uri(settings, SILVER_CONTINUITY))
+    folder = Path(table_io.table_uri(settings, SILVER_CONTINUITY))
     if lost == "cut":  # killed after the trades of a second batch and before its ledger: the older ledger stands there
         shutil.copytree(folder, folder.with_name("aside"))
         send(settings, settings.topic_trades, numbered(6, 9, 11, source="repair"))
@@ -202,7 +202,7 @@ def test_the_ledger_is_right_whatever_is_lost(spark: SparkSession, kafka_setting
     send(settings, settings.topic_trades, numbered(10))
     materialize(settings, TO_SILVER)
     count = len(ids(settings))
-    version = lake.open_table(settings, SILVER_TRADES).version()
+    version = table_io.open_table(settings, SILVER_TRADES).version()
     expected = [(1, 3, "present"), (4, 5, "unavailable"), (6, 6, "open"), (7, 8, "present"), (9, 9, "open")]
     if lost == "ledger":  # the word that 4 and 5 are gone is in the feed events alone, and those were read before
         expected = [(1, 3, "present"), (4, 6, "open"), (7, 8, "present"), (9, 9, "open")]
@@ -230,7 +230,7 @@ def test_a_second_writer_of_the_same_table_gives_way(
     materialize(settings, TO_SILVER)
     send(settings, settings.topic_trades, numbered(3, 4))
     materialize(settings, ("bronze",))
-    real = lake.open_table
+    real = table_io.open_table
     rival = real(settings, SILVER_TRADES).to_pyarrow_table().slice(0, 1)
     place: Any = {"before": silver, "within": BulkAppend}[moment]
     name = {"before": "append_trades", "within": "commit"}[moment]
@@ -246,7 +246,7 @@ def test_a_second_writer_of_the_same_table_gives_way(
     def append_one() -> None:
         number = (real(settings, SILVER_TRADES).transaction_version(silver.APPENDS) or 0) + 1
         row = rival.set_column(rival.schema.get_field_index("trade_id"), "trade_id", [[3]])
-        lake.append_rows(settings, SILVER_TRADES, row.to_pylist(), (silver.APPENDS, number))
+        table_io.append_rows(settings, SILVER_TRADES, row.to_pylist(), (silver.APPENDS, number))
 
     shot = pytest.MonkeyPatch()
     shot.setattr(place, name, append_as_rival)

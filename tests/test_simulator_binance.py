@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import websocket
 
+from lakehouse.simulator.connection import Timings
 from lakehouse.simulator.server import SimulatorServer
-from lakehouse.simulator.session import Timings
 from tests.simulator_support import binance_trade, client, get, running, truth
 
 TWO = "/binance/stream?streams=btcusdt@trade/ethusdt@trade&timeUnit=MICROSECOND"

@@ -13,9 +13,9 @@ import pytest
 
 from lakehouse.errors import SettingError
 from lakehouse.settings import VENUES
-from lakehouse.simulator.fault_kinds import KINDS, FaultError, read_fault
-from lakehouse.simulator.fault_schedule import Planned, as_lines, plan
-from lakehouse.simulator.faults import NoFaults
+from lakehouse.simulator.faults.kinds import KINDS, FaultError, read_fault
+from lakehouse.simulator.faults.model import NoFaults
+from lakehouse.simulator.faults.schedule import Planned, as_lines, plan
 from lakehouse.simulator.options import SimulatorOptions
 from tests.simulator_support import SYMBOL, begin, end_faults, get, running, until
 
@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_schedule() -> None:
     assert take(500) != take(500, seed=8)
     # Other processes too: nothing in it depends on a hash.
     code = (
-        "import itertools; from lakehouse.simulator.fault_schedule import *; "
+        "import itertools; from lakehouse.simulator.faults.schedule import *; "
         f"print([(p.at, as_lines(p.wanted)) for p in itertools.islice(plan(7, 60.0, {VENUES}, {SYMBOLS}), 50)])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True).stdout

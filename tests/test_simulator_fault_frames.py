@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lakehouse.settings import VENUES
-from lakehouse.simulator.fault_kinds import GARBAGE
+from lakehouse.simulator.faults.kinds import GARBAGE
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.server import SimulatorServer
 from tests.simulator_support import (

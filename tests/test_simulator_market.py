@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.settings import VENUES
-from lakehouse.simulator.listing import list_symbol
+from lakehouse.simulator.instruments import list_symbol
 from lakehouse.simulator.market import Market, Reference, Schedule
 from lakehouse.simulator.record import Row
 

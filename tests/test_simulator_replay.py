@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lakehouse.errors import SettingError
-from lakehouse.simulator.replay import open_recording, replay_symbols
-from lakehouse.simulator.session import Timings
+from lakehouse.simulator.connection import Timings
+from lakehouse.simulator.playback import open_recording, replay_symbols
 from tests.simulator_support import begin, client, running
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

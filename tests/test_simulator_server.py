@@ -17,7 +17,7 @@ import pytest
 import websocket
 
 from lakehouse.errors import MissingDependencyError, SettingError
-from lakehouse.simulator.faults import Cut, Frame, NoFaults, Peer, View
+from lakehouse.simulator.faults.model import Cut, Frame, NoFaults, Peer, View
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.record import Record, file_of
 from lakehouse.simulator.server import SimulatorServer

@@ -12,16 +12,16 @@ import pytest
 from confluent_kafka import Producer
 from rich.console import Console
 
-from lakehouse import lag
 from lakehouse.cli.homes import newest
-from lakehouse.control_room.display import View, plain_line
 from lakehouse.errors import BrokerUnavailableError, TerminalError
-from lakehouse.lake import active_tables, append_rows, ensure_tables
-from lakehouse.ledger import Batch
+from lakehouse.lake import lag
+from lakehouse.lake.batch_log import Batch
+from lakehouse.lake.table_io import active_tables, append_rows, ensure_tables
+from lakehouse.local_stack.display import View, plain_line
 from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings, load_settings
-from lakehouse.status import Snapshot, StatusReader, TableStatus, collect
-from lakehouse.status_view import age, render
+from lakehouse.status.snapshot import Snapshot, StatusReader, TableStatus, collect
+from lakehouse.status.view import age, render
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,
@@ -151,7 +151,7 @@ def test_a_broker_that_is_gone_costs_no_time(tmp_path: Path) -> None:
 
 def test_trades_per_second_is_the_growth_of_silver(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter((100.0, 110.0, 135.0, 140.0))
-    monkeypatch.setattr("lakehouse.status.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("lakehouse.status.snapshot.time.monotonic", lambda: next(clock))
     reader = StatusReader(lake)
     assert reader._rate(1000) is None
     assert reader._rate(1500) == 50.0

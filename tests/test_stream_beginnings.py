@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import BEGIN, Checkpoint, delta_position
 from lakehouse.streams.materialize import materialize
@@ -53,10 +53,10 @@ def test_a_checkpoint_that_has_begun_stays_as_it_is(spark: SparkSession, tmp_pat
 
 def cut_log(spark: SparkSession, settings: Settings, table: Table) -> None:
     """What `log_retention` does in the end: all before the newest version goes, and a log checkpoint stands for it."""
-    opened = lake.open_table(settings, table)
+    opened = table_io.open_table(settings, table)
     assert opened.version() > 0
     opened.create_checkpoint()
-    log = Path(lake.table_uri(settings, table).removeprefix("file://")) / "_delta_log"
+    log = Path(table_io.table_uri(settings, table).removeprefix("file://")) / "_delta_log"
     for version in range(opened.version()):
         (log / f"{version:020}.json").unlink()
     jvm = spark._jvm

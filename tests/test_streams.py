@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse import lake
 from lakehouse.errors import LeaseHeldError
-from lakehouse.lake import sql
+from lakehouse.lake import table_io
+from lakehouse.lake.lease import Lease
+from lakehouse.lake.table_io import sql
 from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings
 from lakehouse.simulator.record import TrueTrade
-from lakehouse.streams.lease import Lease
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.runner import StreamFailedError, StreamRunner, prepare
 from lakehouse.tables import (
@@ -258,7 +258,7 @@ def test_a_follower_that_breaks_is_one_clear_error_and_heals(spark: SparkSession
     settings = kafka_settings.model_copy(update={"max_offsets_per_trigger": 100})
     good = trades(600, seed=16)
     prepare(settings, ("bronze",))
-    lake.open_table(settings, SILVER_QUARANTINE).alter.add_constraint({"nothing": "rule = 'nothing'"})
+    table_io.open_table(settings, SILVER_QUARANTINE).alter.add_constraint({"nothing": "rule = 'nothing'"})
     send(settings, settings.topic_trades, [b"junk", *good])
 
     with pytest.raises(StreamFailedError, match=r"the silver stream ended: .*CHECK constraint nothing") as failure:
@@ -270,7 +270,7 @@ def test_a_follower_that_breaks_is_one_clear_error_and_heals(spark: SparkSession
         lease = Lease(settings, (layer,), "test")
         lease.acquire()
         lease.release()
-    lake.open_table(settings, SILVER_QUARANTINE).alter.drop_constraint("nothing")
+    table_io.open_table(settings, SILVER_QUARANTINE).alter.drop_constraint("nothing")
 
     materialize(settings)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from jobs.kept import kept_ingests, kept_streams
+from jobs.managed_runs import kept_ingests, kept_streams
 from lakehouse.broker.stored import stored_end_offsets
-from lakehouse.control_room.display import View, plain_line
+from lakehouse.local_stack.display import View, plain_line
 from lakehouse.settings import Settings, load_settings
-from lakehouse.status import collect
-from lakehouse.supervision import Work, read_works, work_names
+from lakehouse.status.snapshot import collect
+from lakehouse.status.supervision import Work, read_works, work_names
 from tests.rows import empty_lake
 from tests.test_status import shown
 

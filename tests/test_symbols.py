@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from lakehouse.errors import SettingError
 from lakehouse.exchanges.history import Reply, Request
-from lakehouse.exchanges.kraken_rest import trades_request
+from lakehouse.exchanges.kraken.rest import trades_request
 from lakehouse.exchanges.model import Rejected, Trade
 from lakehouse.exchanges.registry import VENUES, venue
+from lakehouse.market.symbols import MAX_ASSET, canonical_symbol
 from lakehouse.settings import load_settings
-from lakehouse.simulator.binance_symbols import split_native
 from lakehouse.simulator.record import file_of
-from lakehouse.symbols import MAX_ASSET, canonical_symbol
+from lakehouse.simulator.venues.binance.symbols import split_native
 from tests.exchange_samples import BINANCE, COINBASE, KRAKEN, TS_INGEST
 from tests.simulator_support import client, running
 

@@ -11,8 +11,8 @@ import pytest
 
 from lakehouse.audit.run import Options, audit
 from lakehouse.broker.topics import end_offsets
-from lakehouse.lake import sql
-from lakehouse.quarantine import open_quarantine
+from lakehouse.lake.quarantine import open_quarantine
+from lakehouse.lake.table_io import sql
 from lakehouse.replay.run import replay
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions

@@ -1,4 +1,4 @@
-"""Silver's two readers go by the rule of `lakehouse.symbols`, to the character; Java's Unicode is not Python's."""
+"""Silver's two readers go by the rule of `market.symbols`, to the character; Java's Unicode is not Python's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lakehouse.market.symbols import MAX_ASSET, SYMBOL_FORM, canonical_symbol
 from lakehouse.settings import load_settings
-from lakehouse.symbols import MAX_ASSET, SYMBOL_FORM, canonical_symbol
 from lakehouse.transforms import parse
 from tests.messages import trade
 from tests.test_transforms import bronze

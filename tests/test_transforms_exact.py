@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.errors import TerminalError
-from lakehouse.transforms.exact import half_up_quotient, table_of, values_of
+from lakehouse.transforms.decimal18 import half_up_quotient, table_of, values_of
 
 FIGURE = pa.decimal128(38, 18)
 EDGES = [0, 1, -1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64 - 1, 2**64, -(2**64), 10**38 - 1, 1 - 10**38]

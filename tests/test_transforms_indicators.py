@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.lake import arrow_schema
+from lakehouse.lake.table_io import arrow_schema
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M
 from lakehouse.transforms import indicators as under_test
 from lakehouse.transforms import logarithm
+from lakehouse.transforms.int128 import Wide
 from lakehouse.transforms.logarithm import half_up_ln
-from lakehouse.transforms.places import Place as BarPlace
-from lakehouse.transforms.places import Places
-from lakehouse.transforms.wide import Wide
+from lakehouse.transforms.row_keys import Place as BarPlace
+from lakehouse.transforms.row_keys import Places
 
 MINUTE = 60_000_000
 #: 2026-01-01 00:00 UTC.

@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.errors import TerminalError
-from lakehouse.lake import arrow_schema
+from lakehouse.lake.table_io import arrow_schema
 from lakehouse.tables import BAR_MINUTES, BARS
-from lakehouse.transforms.exact import half_up_quotient
+from lakehouse.transforms.decimal18 import half_up_quotient
 from lakehouse.transforms.longer import longer_bars
 
 MINUTE = 60_000_000

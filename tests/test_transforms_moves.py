@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.lake import arrow_schema
+from lakehouse.lake.table_io import arrow_schema
 from lakehouse.tables import GOLD_BARS_1M, GOLD_MOVES
 from lakehouse.transforms.moves import moves
 

@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.errors import TerminalError
-from lakehouse.transforms import wide
-from lakehouse.transforms.exact import LIMIT, half_up_quotient, values_of
-from lakehouse.transforms.wide import (
+from lakehouse.transforms import int128
+from lakehouse.transforms.decimal18 import LIMIT, half_up_quotient, values_of
+from lakehouse.transforms.int128 import (
     FIGURE,
     Sums,
     Wide,
@@ -49,8 +49,8 @@ PAIRS = st.lists(st.tuples(SIGNED, DIVISORS) | ties(), max_size=60)
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns of any length are computed as columns, most in several blocks."""
-    monkeypatch.setattr(wide, "FEW", 0)
-    monkeypatch.setattr(wide, "BLOCK", 16)
+    monkeypatch.setattr(int128, "FEW", 0)
+    monkeypatch.setattr(int128, "BLOCK", 16)
 
 
 def columns(pairs: list[tuple[int, int]]) -> tuple[Wide, Wide]:
@@ -92,9 +92,9 @@ def test_doubles_are_nearly_it(sizes: list[int]) -> None:
 
 
 def test_usual_quotients_are_not_computed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not wide.LONG_ENOUGH:
+    if not int128.LONG_ENOUGH:
         pytest.skip("no long doubles here")
-    monkeypatch.setattr(wide, "_one_by_one", None)
+    monkeypatch.setattr(int128, "_one_by_one", None)
     pairs = [(price * 10**8 * size, size * 10**10) for price in (1, 10**6 + 1, 10**11) for size in (1, 7, 10**13 + 1)]
     assert half_up_quotients(*columns(pairs)).counts.ints() == [half_up_quotient(*pair) for pair in pairs]
 
@@ -103,7 +103,7 @@ def test_usual_quotients_are_not_computed_one_by_one(monkeypatch: pytest.MonkeyP
 def test_one_by_one_the_quotients_are_the_same(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
     pairs = [(10**37, 3), (5, 7), (-1, 2 * 10**18), (LIMIT - 1, 1)]
     whole = half_up_quotients(*columns(pairs))
-    monkeypatch.setattr(wide, name, value)
+    monkeypatch.setattr(int128, name, value)
     single = half_up_quotients(*columns(pairs))
     assert (single.counts.ints(), single.fit.tolist()) == (whole.counts.ints(), whole.fit.tolist())
 

@@ -9,8 +9,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.streams.segments import Arrival, News, Segment, cut, tried
-from lakehouse.streams.tries import ONE_TRY_SECONDS, Tried, TriedIds
+from lakehouse.continuity.id_states import Arrival, News, Segment, cut, tried
+from lakehouse.continuity.tries import ONE_TRY_SECONDS, Tried, TriedIds
 
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 

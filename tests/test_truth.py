@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse.lake import append_rows
+from lakehouse.lake.table_io import append_rows
 from lakehouse.settings import Settings
 from lakehouse.simulator.record import Row, TrueTrade
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, SILVER_TRADES

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse import lake
-from lakehouse.control_room import folder
-from lakehouse.holes import due_again, open_holes, to_mend, unavailable_holes
-from lakehouse.mend import MendReport, mend
-from lakehouse.quality.ids import read_ledger
+from lakehouse.continuity.gaps import due_again, open_holes, to_mend, unavailable_holes
+from lakehouse.continuity.ledger import write_anew
+from lakehouse.lake import table_io
+from lakehouse.local_stack import home_folder
+from lakehouse.quality.id_coverage import read_ledger
 from lakehouse.rebuild.contents import contents
+from lakehouse.repair.run import MendReport, mend
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
-from lakehouse.streams.continuity import write_anew
 from lakehouse.streams.materialize import materialize
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_CONTINUITY, SILVER_TRADES
 from tests.ingest_runs import events_of, recorded, running
@@ -31,7 +31,7 @@ from tests.truth import assert_bars_equal_fold, assert_silver_equals_record
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.holes import Hole
+    from lakehouse.continuity.gaps import Hole
     from lakehouse.ingest.service import IngestService
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka]
@@ -71,7 +71,7 @@ def settled(service: IngestService) -> None:
 
 def passed(settings: Settings, seconds: float) -> None:
     """Let time pass by the ledger, as if it had been written earlier."""
-    table = lake.open_table(settings, SILVER_CONTINUITY)
+    table = table_io.open_table(settings, SILVER_CONTINUITY)
     back = f"INTERVAL '{seconds:.0f} seconds'"
     table.update({name: f"{name} - {back}" for name in ("since", "last_try")})
 
@@ -91,7 +91,7 @@ def tries(settings: Settings) -> Counter[int]:
 def lost(settings: Settings, simulator: SimulatorServer) -> Ids:
     """What the exchange has traded between Silver's first and last trade of each venue, and Silver lacks."""
     found: Ids = set()
-    rows = lake.sql(settings, "SELECT venue, trade_id FROM t", t=SILVER_TRADES).to_pylist()
+    rows = table_io.sql(settings, "SELECT venue, trade_id FROM t", t=SILVER_TRADES).to_pylist()
     for venue in settings.venues:
         there = {row["trade_id"] for row in rows if row["venue"] == venue}
         true = {one.trade_id for one in simulator.record.iter(venue, "BTC/USDT")}
@@ -128,7 +128,7 @@ def test_rows_come_at_the_second_look_at_the_third_and_on_demand(
     assert tries(settings) == {1: len(missed)}
     assert (open_holes(settings), due_again(settings)) == ([], [])
     complete = "SELECT count(*) FILTER (WHERE complete) AS n FROM t"
-    before = lake.sql(settings, complete, t=GOLD_BARS_1M).to_pylist()[0]["n"]
+    before = table_io.sql(settings, complete, t=GOLD_BARS_1M).to_pylist()[0]["n"]
 
     # Minutes later it has half of them.
     passed(settings, 5 * MINUTE)
@@ -157,7 +157,7 @@ def test_rows_come_at_the_second_look_at_the_third_and_on_demand(
 
     # Two days later somebody asks.
     simulator.end_faults()
-    folder.save_environment(settings.home, settings.environment())
+    home_folder.save_environment(settings.home, settings.environment())
     done = lakehouse(settings.home, "repair", "--unavailable", "--home", str(settings.home))
     assert (done.returncode, done.stderr) == (0, "")
     said = f" of {len(left):,} trade ids, {len(left):,} of them unavailable before: {len(left):,} repaired, 0 unavail"
@@ -169,8 +169,8 @@ def test_rows_come_at_the_second_look_at_the_third_and_on_demand(
     assert assert_bars_equal_fold(settings, 1) > 0
     by_rest = sum(one.repaired for one in read_ledger(settings))
     rows = "SELECT count(*) AS n FROM t WHERE source = 'repair'"
-    assert by_rest == lake.sql(settings, rows, t=SILVER_TRADES).to_pylist()[0]["n"] >= len(missed)
-    after = lake.sql(settings, complete, t=GOLD_BARS_1M).to_pylist()[0]["n"]
+    assert by_rest == table_io.sql(settings, rows, t=SILVER_TRADES).to_pylist()[0]["n"] >= len(missed)
+    after = table_io.sql(settings, complete, t=GOLD_BARS_1M).to_pylist()[0]["n"]
     assert after > before or before == after == 0
     assert ids_of_kind(settings, "gap_repaired") >= missed
 
@@ -241,7 +241,7 @@ def ledger(settings: Settings) -> list[tuple[int, int, str, int | None, dt.datet
     query = "SELECT first_id, last_id, state, tries, since, last_try FROM t ORDER BY first_id"
     return [
         (*(row[name] for name in ("first_id", "last_id", "state", "tries")), row["tries"] and row["last_try"])
-        for row in lake.sql(settings, query, t=SILVER_CONTINUITY).to_pylist()
+        for row in table_io.sql(settings, query, t=SILVER_CONTINUITY).to_pylist()
     ]
 
 
@@ -283,8 +283,8 @@ def test_a_kill_counts_no_try_twice_and_a_rebuild_counts_the_same(
     assert ledger(settings) == expected
 
     before = read_ledger(settings)
-    trades_version = lake.open_table(settings, SILVER_TRADES).version()
-    with contents(spark, settings, lake.open_table(settings, BRONZE_MESSAGES).version()) as new:
+    trades_version = table_io.open_table(settings, SILVER_TRADES).version()
+    with contents(spark, settings, table_io.open_table(settings, BRONZE_MESSAGES).version()) as new:
         write_anew(settings, trades_version, new.words())
     assert ledger(settings) == expected
     since = {one.first_id: one.since for one in before if one.state == "unavailable"}

@@ -15,18 +15,18 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from rich.console import Console
 
-from lakehouse import lake
+from lakehouse.audit.printer import render
 from lakehouse.audit.run import audit
-from lakehouse.audit.view import render
-from lakehouse.holes import due_again, marks, open_holes, unavailable_holes
-from lakehouse.presence import Presence
-from lakehouse.quality.ids import read_ledger
+from lakehouse.continuity.gaps import due_again, marks, open_holes, unavailable_holes
+from lakehouse.continuity.id_states import News
+from lakehouse.continuity.known_ids import Presence
+from lakehouse.continuity.ledger import Ledger
+from lakehouse.continuity.tries import Tried
+from lakehouse.lake import table_io
+from lakehouse.quality.id_coverage import read_ledger
 from lakehouse.settings import Settings
-from lakehouse.status import collect
-from lakehouse.status_view import render as render_status
-from lakehouse.streams.continuity import Ledger
-from lakehouse.streams.segments import News
-from lakehouse.streams.tries import Tried
+from lakehouse.status.snapshot import collect
+from lakehouse.status.view import render as render_status
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES, Table
 from tests.audit_lake import EVENTS, AuditLake, event, messages, trade
 
@@ -38,11 +38,11 @@ KEY = ("binance", "BTC/USDT")
 def old(tmp_path: Path) -> AuditLake:
     """Trades 1, 2, 6 and 9; 3 and 4 are unavailable, the others missing. The ledger has the schema of before."""
     made = AuditLake.empty(tmp_path)
-    uri = lake.table_uri(made.settings, SILVER_CONTINUITY)
+    uri = table_io.table_uri(made.settings, SILVER_CONTINUITY)
     shutil.rmtree(uri)
-    whole = lake.arrow_schema(SILVER_CONTINUITY)
+    whole = table_io.arrow_schema(SILVER_CONTINUITY)
     schema = pa.schema([field for field in whole if field.name not in NEW_COLUMNS])
-    DeltaTable.create(uri, schema=schema, configuration=lake.PROPERTIES)
+    DeltaTable.create(uri, schema=schema, configuration=table_io.PROPERTIES)
 
     overwritten = made.overwrite
 
@@ -58,7 +58,7 @@ def old(tmp_path: Path) -> AuditLake:
 
 
 def columns(settings: Settings, version: int | None = None) -> set[str]:
-    return {field.name for field in lake.open_table(settings, SILVER_CONTINUITY, version).schema().fields}
+    return {field.name for field in table_io.open_table(settings, SILVER_CONTINUITY, version).schema().fields}
 
 
 def text(renderable: object) -> str:
@@ -89,7 +89,7 @@ def test_it_is_read_as_it_is(old: AuditLake) -> None:
 def test_a_start_adds_the_columns_and_old_versions_are_read_on(old: AuditLake) -> None:
     settings, version = old.settings, old.version(SILVER_CONTINUITY)
     before = read_ledger(settings)
-    lake.ensure_tables(settings)
+    table_io.ensure_tables(settings)
     assert set(NEW_COLUMNS) <= columns(settings)
     assert read_ledger(settings) == before
     since = next(one.since for one in before if one.state == "unavailable")
@@ -115,10 +115,10 @@ def test_processes_that_start_at_once_add_the_columns_once(old: AuditLake) -> No
     settings, errors, gate = old.settings, list[BaseException](), threading.Barrier(4)
 
     def start() -> None:
-        lake.open_table(settings, SILVER_CONTINUITY)  # each thread has the table of before in hand
+        table_io.open_table(settings, SILVER_CONTINUITY)  # each thread has the table of before in hand
         gate.wait()
         try:
-            lake.ensure_tables(settings)
+            table_io.ensure_tables(settings)
         except BaseException as error:
             errors.append(error)
 
@@ -130,20 +130,20 @@ def test_processes_that_start_at_once_add_the_columns_once(old: AuditLake) -> No
         thread.join()
     assert errors == []
     assert set(NEW_COLUMNS) <= columns(settings)
-    assert DeltaTable(lake.table_uri(settings, SILVER_CONTINUITY)).version() == before + 1
+    assert DeltaTable(table_io.table_uri(settings, SILVER_CONTINUITY)).version() == before + 1
 
 
 def test_tries_outlive_a_compaction_of_the_trades(old: AuditLake) -> None:
     """The ledger reads all trades anew where the files of its version are gone, and keeps what it alone knows."""
     settings = old.settings
-    lake.ensure_tables(settings)
+    table_io.ensure_tables(settings)
     at = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     Ledger(settings).take({KEY: News(gone=[Tried.once(3, 3, at)])}, old.version(SILVER_TRADES))
     before = [replace(one, trades_version=0) for one in read_ledger(settings) if one.state == "unavailable"]
     assert [one.tries for one in before] == [2, 1]
-    trades = lake.open_table(settings, SILVER_TRADES)
+    trades = table_io.open_table(settings, SILVER_TRADES)
     data = pa.table(trades.to_pyarrow_table())
     write_deltalake(trades, data, mode="overwrite")
-    Ledger(settings).take({}, lake.open_table(settings, SILVER_TRADES).version())
+    Ledger(settings).take({}, table_io.open_table(settings, SILVER_TRADES).version())
     after = [replace(one, trades_version=0) for one in read_ledger(settings) if one.state == "unavailable"]
     assert after == before

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lakehouse import lake
+from lakehouse.lake import table_io
+from lakehouse.lake.lease import Turn
 from lakehouse.settings import Settings
 from lakehouse.streams import file_retention, gold, upkeep
 from lakehouse.streams.compaction import compact
-from lakehouse.streams.lease import Turn
 from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import GOLD_SPREADS_1M, OPS_BATCHES, Table
 from tests.rows import NOON_US, batch_row, empty_lake, utc
@@ -35,24 +35,26 @@ def spread_row(minute: int) -> dict[str, Any]:
 
 
 def on_disk(settings: Settings, table: Table) -> int:
-    return len([file for file in Path(lake.table_uri(settings, table)).rglob("*.parquet") if "_delta" not in str(file)])
+    return len(
+        [file for file in Path(table_io.table_uri(settings, table)).rglob("*.parquet") if "_delta" not in str(file)]
+    )
 
 
 def joined(settings: Settings, table: Table, rows: list[dict[str, Any]]) -> None:
     """A file for each row, and then one for all: so many files that the table no longer has."""
     for row in rows:
-        lake.append_rows(settings, table, [row])
+        table_io.append_rows(settings, table, [row])
     compact(settings, table, 1)
-    assert len(lake.open_table(settings, table).file_uris()) == 1
+    assert len(table_io.open_table(settings, table).file_uris()) == 1
     assert on_disk(settings, table) == len(rows) + 1
 
 
 def test_files_that_nobody_reads_go(settings: Settings) -> None:
     joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
-    before = lake.sql(settings, "SELECT * FROM t ORDER BY bar_start", t=GOLD_SPREADS_1M)
+    before = table_io.sql(settings, "SELECT * FROM t ORDER BY bar_start", t=GOLD_SPREADS_1M)
     Upkeep(settings, LAYERS).do()
     assert on_disk(settings, GOLD_SPREADS_1M) == 1
-    assert lake.sql(settings, "SELECT * FROM t ORDER BY bar_start", t=GOLD_SPREADS_1M).equals(before)
+    assert table_io.sql(settings, "SELECT * FROM t ORDER BY bar_start", t=GOLD_SPREADS_1M).equals(before)
 
 
 def test_files_of_the_last_hour_stay(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +67,8 @@ def test_files_of_the_last_hour_stay(settings: Settings, monkeypatch: pytest.Mon
 def test_files_since_a_recent_batch_stay(settings: Settings) -> None:
     """However long ago it was: in a quiet market the newest batch of Gold may be of yesterday."""
     joined(settings, GOLD_SPREADS_1M, [spread_row(minute) for minute in range(3)])
-    lake.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0, NOW_US - 86_400_000_000)])
-    lake.append_rows(settings, OPS_BATCHES, [batch_row("bronze", 0, NOW_US)])
+    table_io.append_rows(settings, OPS_BATCHES, [batch_row("gold", 0, NOW_US - 86_400_000_000)])
+    table_io.append_rows(settings, OPS_BATCHES, [batch_row("bronze", 0, NOW_US)])
     Upkeep(settings, LAYERS).do()
     assert on_disk(settings, GOLD_SPREADS_1M) == 4
 

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lakehouse.exchanges.model import Trade, encode
-from lakehouse.lake import arrow_schema
+from lakehouse.lake.table_io import arrow_schema
 from lakehouse.settings import load_settings
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 from lakehouse.transforms import parse, wire

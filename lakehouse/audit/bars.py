@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from deltalake import DeltaTable
 
 from lakehouse.audit.snapshot import Snapshot
-from lakehouse.lake import open_table, sql, sql_batches
-from lakehouse.quality.ids import TradeIds
+from lakehouse.lake.table_io import open_table, sql, sql_batches
+from lakehouse.quality.id_coverage import TradeIds
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table

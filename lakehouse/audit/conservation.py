@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lakehouse.audit.kafka import KafkaOffsets
-from lakehouse.quality.accounting import Account, named
+from lakehouse.quality.message_account import Account, named
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 

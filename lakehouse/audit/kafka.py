@@ -9,7 +9,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from lakehouse.broker.topics import Admin
 from lakehouse.errors import BrokerUnavailableError
-from lakehouse.lag import end_offsets
+from lakehouse.lake.lag import end_offsets
 from lakehouse.settings import Settings
 
 #: Seconds that a broker has to answer each question; a local one needs 0.05.

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lakehouse.audit.books import FIGURES, Counts, Entry, Place
+from lakehouse.audit.batch_history import FIGURES, Counts, Entry, Place
 from lakehouse.id_ranges import IdRanges
-from lakehouse.quality.accounting import Account, named
+from lakehouse.quality.message_account import Account, named
 from lakehouse.quality.model import count_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lakehouse.lake import open_table, sql
+from lakehouse.lake.table_io import open_table, sql
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE
 

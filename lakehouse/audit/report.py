@@ -9,7 +9,7 @@ import msgspec
 
 from lakehouse.audit.bars import BarsProof
 from lakehouse.audit.conservation import PartitionProof
-from lakehouse.audit.holes import HolesProof
+from lakehouse.audit.gaps import HolesProof
 from lakehouse.audit.ledger import BooksProof
 from lakehouse.audit.quarantined import RuleCount
 from lakehouse.audit.simulated import SimulatedProof

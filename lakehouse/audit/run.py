@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from deltalake.exceptions import DeltaError
 
-from lakehouse.audit import bars, conservation, holes, kafka, ledger, quarantined, simulated
+from lakehouse.audit import bars, conservation, gaps, kafka, ledger, quarantined, simulated
 from lakehouse.audit import snapshot as snapshots
 from lakehouse.audit.report import Report, Versions
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.errors import BrokerUnavailableError, TerminalError
-from lakehouse.lake import bar_tables, open_table, row_count
-from lakehouse.quality.accounting import account
-from lakehouse.quality.ids import TradeIds, ids_of_trades, read_ledger
+from lakehouse.lake.table_io import bar_tables, open_table, row_count
+from lakehouse.quality.id_coverage import TradeIds, ids_of_trades, read_ledger
+from lakehouse.quality.message_account import account
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
@@ -68,7 +68,7 @@ def _audit(settings: Settings, options: Options) -> Report:
         ),
         silver_rows=trades.rows,
         bars=[bars.prove_bars(settings, snapshot, trades, table, minutes) for table, minutes in bar_tables(settings)],
-        holes=holes.prove_holes(settings, snapshot, id_ledger, trades),
+        holes=gaps.prove_holes(settings, snapshot, id_ledger, trades),
         quarantine=quarantined.count_rules(settings, snapshot.versions.quarantine),
         books=[
             ledger.bronze_books(snapshot.bronze_batches, accounts),

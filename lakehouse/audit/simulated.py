@@ -20,9 +20,9 @@ from deltalake import DeltaTable
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.errors import TerminalError
 from lakehouse.id_ranges import IdRanges
-from lakehouse.lake import open_table, sql_batches
-from lakehouse.quality.accounting import named
-from lakehouse.quality.ids import LedgerRange, TradeIds
+from lakehouse.lake.table_io import open_table, sql_batches
+from lakehouse.quality.id_coverage import LedgerRange, TradeIds
+from lakehouse.quality.message_account import named
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES

@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lakehouse.audit.books import Entry, read_books
+from lakehouse.audit.batch_history import Entry, read_books
 from lakehouse.errors import TerminalError
-from lakehouse.lake import open_table, row_count
-from lakehouse.quality.lineage import Versions
+from lakehouse.lake.table_io import open_table, row_count
+from lakehouse.quality.message_lineage import Versions
 from lakehouse.settings import Settings
 from lakehouse.tables import (
     BRONZE_MESSAGES,

@@ -19,8 +19,8 @@ from typing import Self
 
 from lakehouse.broker.home import BrokerHome, Cluster, Ports
 from lakehouse.broker.node import START_SECONDS, STOP_SECONDS, KafkaNode
+from lakehouse.broker.ports import LOCALHOST, require_free
 from lakehouse.errors import BrokerUnavailableError, LakehouseError, SettingError
-from lakehouse.ports import LOCALHOST, require_free
 
 #: Heap of one node. Idle it uses 60 MB; three of them are not to need more than a laptop has.
 NODE_MEMORY = "256m"

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import psutil
 
+from lakehouse.broker.ports import LOCALHOST, free_port, is_free, require_free
 from lakehouse.errors import MissingDependencyError
-from lakehouse.ports import LOCALHOST, free_port, is_free, require_free
 
 #: Seconds the kernel may take to end the JVM of an owner that was killed, before we take it for an orphan.
 ORPHAN_GRACE_SECONDS = 3.0

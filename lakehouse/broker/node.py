@@ -21,8 +21,8 @@ from typing import IO
 from lakehouse.broker.home import BrokerHome, write_atomically
 from lakehouse.broker.topics import Admin
 from lakehouse.errors import BrokerUnavailableError, LakehouseError, MissingDependencyError
-from lakehouse.jars import broker_jars
-from lakehouse.java import find_java
+from lakehouse.runtime.jars import broker_jars
+from lakehouse.runtime.java import find_java
 
 #: Seconds until SIGKILL. A clean stop takes half a second, more on a busy machine.
 STOP_SECONDS = 10.0

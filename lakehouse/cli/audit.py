@@ -75,10 +75,10 @@ def audit(
     """
     from rich.console import Console
 
+    from lakehouse.audit.printer import render
     from lakehouse.audit.report import to_json
     from lakehouse.audit.run import Options
     from lakehouse.audit.run import audit as prove
-    from lakehouse.audit.view import render
     from lakehouse.cli.homes import settings_as_started
 
     settings = settings_as_started(home)

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
         from lakehouse.cli.homes import settings_as_started
         from lakehouse.quality.checks import run_checks
-        from lakehouse.status_view import render_results
+        from lakehouse.status.view import render_results
 
         settings = settings_as_started(home)
         results = run_checks(settings, recent=recent)

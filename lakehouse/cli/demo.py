@@ -12,7 +12,7 @@ import typer
 from lakehouse.errors import LeaseHeldError, SettingError
 
 if TYPE_CHECKING:
-    from lakehouse.control_room.session import Plan
+    from lakehouse.local_stack.stack import Plan
 
 ROOT = Path(".lakehouse")
 KINDS = ("demo", "live")
@@ -54,9 +54,9 @@ def demo(
     trigger: Trigger = None,
 ) -> None:
     """The whole lakehouse on a SIMULATED market: exchange, Kafka, streams, Dagster. Ctrl-C ends everything."""
-    from lakehouse.control_room.members import Market
-    from lakehouse.control_room.session import Plan
-    from lakehouse.ports import free_port
+    from lakehouse.broker.ports import free_port
+    from lakehouse.local_stack.child_commands import Market
+    from lakehouse.local_stack.stack import Plan
     from lakehouse.settings import load_settings
     from lakehouse.simulator.options import SimulatorOptions, read_delisted
 
@@ -90,7 +90,7 @@ def up(
     trigger: Trigger = None,
 ) -> None:
     """The whole lakehouse on the LIVE venues. Ctrl-C ends everything."""
-    from lakehouse.control_room.session import Plan
+    from lakehouse.local_stack.stack import Plan
     from lakehouse.settings import load_settings
 
     settings = load_settings(
@@ -109,17 +109,17 @@ def reset(
     home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/demo or .lakehouse/live.")] = None,
 ) -> None:
     """Delete everything that a lakehouse wrote into its folder. Refuses while one runs there."""
-    from lakehouse.control_room import folder
-    from lakehouse.control_room.processes import marked_processes
+    from lakehouse.local_stack import home_folder
+    from lakehouse.local_stack.processes import marked_processes
 
     if kind not in KINDS:
         raise SettingError(f"{kind!r}", f"one of {', '.join(KINDS)}")
     target = home or ROOT / kind
-    if not (target / folder.KIND_FILE).is_file():
+    if not (target / home_folder.KIND_FILE).is_file():
         typer.echo(f"nothing to delete: no lakehouse has run in {target}")
         return
-    with folder.HomeLock(target):
-        found = folder.kind_of(target)
+    with home_folder.HomeLock(target):
+        found = home_folder.kind_of(target)
         if found != kind:
             raise SettingError(f"{target} holds {found} data", f"{kind} data", f"say `lakehouse reset {found}`")
         running = marked_processes(target)
@@ -127,10 +127,10 @@ def reset(
             raise LeaseHeldError(
                 f"{len(running)} processes of {target} still run (first: {running[0].pid})", "none", "stop them first"
             )
-        megabytes = folder.size(target) / 1e6
+        megabytes = home_folder.size(target) / 1e6
         if not yes:
             typer.confirm(f"Delete {megabytes:,.1f} MB of {kind} data in {target}?", abort=True)
-        folder.empty(target)
+        home_folder.empty(target)
     typer.echo(f"deleted {megabytes:,.1f} MB of {kind} data in {target}")
 
 
@@ -141,7 +141,7 @@ def env(
 ) -> None:
     """Print the variables of a lakehouse that was started, for another terminal: eval "$(lakehouse env)"."""
     from lakehouse.cli.homes import home_or_default, is_running
-    from lakehouse.control_room.folder import load_environment
+    from lakehouse.local_stack.home_folder import load_environment
 
     chosen = home_or_default(home) or _home("demo")
     variables = load_environment(chosen)
@@ -157,7 +157,7 @@ def _home(kind: str) -> Path:
 
 def _of_recordings(files: list[Path]) -> dict[str, Any]:
     """The venues and symbols that recorded files hold."""
-    from lakehouse.simulator.replay import replay_symbols
+    from lakehouse.simulator.playback import replay_symbols
 
     recorded = [replay_symbols(file) for file in files]
     symbols = dict.fromkeys(symbol for _, names in recorded for symbol in names)
@@ -167,7 +167,7 @@ def _of_recordings(files: list[Path]) -> dict[str, Any]:
 def _run(plan: Plan) -> None:
     from rich.console import Console
 
-    from lakehouse.control_room.session import run
+    from lakehouse.local_stack.stack import run
 
     console = Console()
     if not console.is_terminal:

@@ -95,7 +95,7 @@ def _python() -> Finding:
 
 
 def _java() -> Finding:
-    from lakehouse.java import find_java, probe
+    from lakehouse.runtime.java import find_java, probe
 
     try:
         java = probe(find_java(for_spark=True, download=False))
@@ -105,18 +105,21 @@ def _java() -> Finding:
 
 
 def _jars() -> Iterator[Finding]:
-    from lakehouse import jars
+    from lakehouse.runtime import jars
 
     for name in ("spark", "broker"):
         jar_set: jars.JarSet = "spark" if name == "spark" else "broker"
         if jars.is_ready(jar_set):
             yield Finding(f"jars: {name}", "ok", str(jars.jars_folder() / name))
         elif jars.is_given():
-            remedy = f"python -m lakehouse.jars --to {jars.jars_folder()}, or unset LAKEHOUSE_JARS"
+            remedy = f"python -m lakehouse.runtime.jars --to {jars.jars_folder()}, or unset LAKEHOUSE_JARS"
             yield Finding(f"jars: {name}", "missing", f"not all in LAKEHOUSE_JARS={jars.jars_folder()}", remedy)
         else:
             yield Finding(
-                f"jars: {name}", "note", "not fetched yet", "first use fetches them, or python -m lakehouse.jars"
+                f"jars: {name}",
+                "note",
+                "not fetched yet",
+                "first use fetches them, or python -m lakehouse.runtime.jars",
             )
 
 
@@ -161,7 +164,7 @@ def _amount(what: str, found: float, needed: float, advised: float, remedy: str)
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    from lakehouse.ports import holder, is_free
+    from lakehouse.broker.ports import holder, is_free
 
     wanted = {"Dagster": (settings.dagster_port, "LAKEHOUSE_DAGSTER_PORT")}
     if settings.broker_port is not None and settings.bootstrap_servers is None:

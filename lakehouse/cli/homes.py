@@ -39,15 +39,15 @@ def settings_as_started(home: Path | None) -> Settings:
 
 def started_settings(settings: Settings) -> Settings:
     """The settings that the lakehouse in this home was started with, if one was; the environment takes precedence."""
-    from lakehouse.control_room import folder
+    from lakehouse.local_stack import home_folder
 
-    if not (settings.home / folder.SETTINGS_FILE).is_file():
+    if not (settings.home / home_folder.SETTINGS_FILE).is_file():
         return settings
     prefix = str(Settings.model_config["env_prefix"])
     ours = {name.upper() for name in os.environ}
     saved = {
         name.removeprefix(prefix).lower(): value
-        for name, value in folder.load_environment(settings.home).items()
+        for name, value in home_folder.load_environment(settings.home).items()
         if name.startswith(prefix) and name not in ours
     }
     return load_settings(**{**saved, "home": settings.home})
@@ -76,7 +76,7 @@ def newest(root: Path, homes: list[Path] | None = None) -> Path:
 
 def is_running(home: Path) -> bool:
     """True if processes of a `lakehouse demo` or `up` in this home are alive on this machine."""
-    from lakehouse.control_room.processes import marked_processes
+    from lakehouse.local_stack.processes import marked_processes
 
     return bool(marked_processes(home))
 
@@ -86,9 +86,9 @@ def may_be_supervised(settings: Settings) -> bool:
 
     Another lakehouse may have taken its port since.
     """
-    from lakehouse.control_room import folder
+    from lakehouse.local_stack import home_folder
 
-    return not (settings.home / folder.SETTINGS_FILE).is_file() or is_running(settings.home)
+    return not (settings.home / home_folder.SETTINGS_FILE).is_file() or is_running(settings.home)
 
 
 def home_or_default(home: Path | None) -> Path | None:

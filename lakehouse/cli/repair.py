@@ -10,7 +10,7 @@ import typer
 from lakehouse.errors import RetriableError, SettingError
 
 if TYPE_CHECKING:
-    from lakehouse.mend import MendReport
+    from lakehouse.repair.run import MendReport
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +40,9 @@ def repair(
     Exit code 0 where no hole is left open, else 75. Without Dagster nothing else asks again.
     """
     from lakehouse.cli.homes import settings_as_started
-    from lakehouse.holes import MOST_AGAIN, open_holes, to_mend, unavailable_holes
-    from lakehouse.mend import ids_still_open, mend
-    from lakehouse.status import is_simulated
+    from lakehouse.continuity.gaps import MOST_AGAIN, open_holes, to_mend, unavailable_holes
+    from lakehouse.repair.run import ids_still_open, mend
+    from lakehouse.status.snapshot import is_simulated
 
     settings = settings_as_started(home)
     if is_simulated(settings) and settings.simulator_url is None:

@@ -1,8 +1,8 @@
 """`lakehouse rotate`: new sockets for the running ingest, without a break.
 
 It reaches every ingest of the data folder, whoever hosts it (`lakehouse ingest`, a Dagster run, the demo): a request
-file below `home`, at which they look every second (`lakehouse.ingest.requests`). In place of it, SIGUSR1 does the same
-for one `lakehouse ingest`.
+file below `home`, at which they look every second (`lakehouse.ingest.rotation_requests`). In place of it, SIGUSR1 does
+the same for one `lakehouse ingest`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lakehouse.ingest.requests import Answer
+    from lakehouse.ingest.rotation_requests import Answer
     from lakehouse.settings import Settings
 
 #: Seconds for the first ingest to answer: its look at the file, the new sockets, and the overlap on quiet symbols.
@@ -34,14 +34,14 @@ def rotate(
 ) -> None:
     """Change the sockets of the running ingest: new ones deliver before the old ones close."""
     from lakehouse.errors import RetriableError
-    from lakehouse.ingest import requests
+    from lakehouse.ingest import rotation_requests
 
     settings = _settings(home)
-    token = requests.ask(settings)
+    token = rotation_requests.ask(settings)
     try:
         found = _answers(settings, token)
     finally:
-        requests.forget(settings, token)
+        rotation_requests.forget(settings, token)
     if not found:
         raise RetriableError(
             f"no ingest of {settings.home} answered within {ANSWER_SECONDS:g} s",
@@ -57,13 +57,13 @@ def rotate(
 
 
 def _answers(settings: Settings, token: str) -> list[Answer]:
-    from lakehouse.ingest import requests
+    from lakehouse.ingest import rotation_requests
 
     deadline = time.monotonic() + ANSWER_SECONDS
     found: list[Answer] = []
     while time.monotonic() < deadline:
         time.sleep(0.1)
-        now = requests.answers(settings, token)
+        now = rotation_requests.answers(settings, token)
         if len(now) > len(found):
             found, deadline = now, min(deadline, time.monotonic() + FURTHER_SECONDS)
     return found

@@ -21,8 +21,8 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
 
         from lakehouse.cli.homes import may_be_supervised, settings_as_started
-        from lakehouse.status import collect
-        from lakehouse.status_view import render
+        from lakehouse.status.snapshot import collect
+        from lakehouse.status.view import render
 
         settings = settings_as_started(home)
         Console().print(render(collect(settings, may_be_supervised(settings))))

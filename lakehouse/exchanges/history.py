@@ -19,9 +19,9 @@ from typing import NamedTuple, NoReturn, Protocol
 import msgspec
 
 from lakehouse.errors import TerminalError, VenueError
-from lakehouse.exchanges import faults
-from lakehouse.exchanges.faults import Fault
+from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.model import Rejected, Trade
+from lakehouse.exchanges.parse_errors import Fault
 from lakehouse.exchanges.retry_after import retry_after
 from lakehouse.id_ranges import IdRanges
 
@@ -191,7 +191,7 @@ def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
 
 def readable_id(literal: str | None) -> int | None:
     """The trade id that a JSON literal writes; None where it is none."""
-    return None if literal is None or faults.trade_id("", literal) is not None else int(literal)
+    return None if literal is None or parse_errors.trade_id("", literal) is not None else int(literal)
 
 
 def body_text(venue: str, reply: Reply) -> str:
@@ -206,7 +206,7 @@ def body_text(venue: str, reply: Reply) -> str:
 def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
     """The rows of a body that is an array, verbatim. Raises VenueError, or as its status asks, where it is none."""
     raise_for_status(venue, reply)
-    rows = faults.array_items(text)
+    rows = parse_errors.array_items(text)
     if isinstance(rows, Fault):
         raise_unreadable(venue, text, "an array of trades")
     return rows
@@ -239,4 +239,4 @@ def raise_unknown_symbol(venue: str, symbol: str | None, said: str) -> NoReturn:
 
 def shown(text: str) -> str:
     """`text` for an error message: one line, shortened."""
-    return faults.shorten(" ".join(text[:400].split()), 120) or "(nothing)"
+    return parse_errors.shorten(" ".join(text[:400].split()), 120) or "(nothing)"

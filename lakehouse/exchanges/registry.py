@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lakehouse.errors import SettingError
-from lakehouse.exchanges.binance import Binance
-from lakehouse.exchanges.coinbase import Coinbase
-from lakehouse.exchanges.kraken import Kraken
+from lakehouse.exchanges.binance.stream import Binance
+from lakehouse.exchanges.coinbase.stream import Coinbase
+from lakehouse.exchanges.kraken.stream import Kraken
 from lakehouse.exchanges.venue import Venue
 
 VENUES: dict[str, Venue] = {venue.name: venue for venue in (Binance(), Kraken(), Coinbase())}

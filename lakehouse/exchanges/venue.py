@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from lakehouse.exchanges import faults
-from lakehouse.exchanges.faults import Fault
+from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.history import Budget, History, Reply, Request
 from lakehouse.exchanges.model import Parsed
+from lakehouse.exchanges.parse_errors import Fault
 
 
 class Venue(Protocol):
@@ -103,8 +103,8 @@ def request_number(literal: str | None) -> int | None:
 
 def symbol_in(raw: str, field: str, canonical: Callable[[str], str]) -> str | None:
     """The canonical symbol that a field of a JSON object names, if it can be read."""
-    fields = faults.object_fields(raw)
-    return None if isinstance(fields, Fault) else known_symbol(canonical, faults.string(fields.get(field)))
+    fields = parse_errors.object_fields(raw)
+    return None if isinstance(fields, Fault) else known_symbol(canonical, parse_errors.string(fields.get(field)))
 
 
 def websocket_root(base: str) -> str:

@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.away import Away
+from lakehouse.ingest.backfill_queue import Order
 from lakehouse.ingest.backoff import delays
-from lakehouse.ingest.flow import Flows
-from lakehouse.ingest.line import Line
-from lakehouse.ingest.marks import Resume
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
+from lakehouse.ingest.resume import Resume
+from lakehouse.ingest.rotation import Rotation, Rotations, Trial
+from lakehouse.ingest.sequencer import Flows
 from lakehouse.ingest.subscriptions import Subscriptions
-from lakehouse.ingest.succession import Rotation, Rotations, Trial
-from lakehouse.ingest.walks import Order
+from lakehouse.ingest.venue_socket import Line
 from lakehouse.ingest.watched import WatchedFeed
 
 _log = logging.getLogger(__name__)

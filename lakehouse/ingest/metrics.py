@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from lakehouse.errors import MissingDependencyError
-from lakehouse.ingest.skew import Clocks
+from lakehouse.ingest.clock_skew import Clocks
 
 #: Upper bounds in seconds of event time → Kafka's acknowledgement: from a linger on localhost to a repaired minute.
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)

@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException
 from lakehouse.errors import TerminalError
 from lakehouse.exchanges.model import FeedEvent, Rejected, Trade, encode
 from lakehouse.ingest.metrics import SymbolCounters
-from lakehouse.ingest.renewed import RenewedProducer
+from lakehouse.ingest.renewable_producer import RenewedProducer
 
 #: Milliseconds a message waits for company. Trades come in bursts: 50 ms fill a batch in a burst and do not show in a
 #: latency that a venue's network dominates.

@@ -18,8 +18,8 @@ from lakehouse.exchanges.history import Reply, Request
 from lakehouse.exchanges.retry_after import retry_after
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.backoff import LIMITED, Pauses
-from lakehouse.ingest.budget import LOOK_SHARE, WindowBudget
 from lakehouse.ingest.metrics import VenueCounters
+from lakehouse.ingest.rate_limit import LOOK_SHARE, WindowBudget
 
 _log = logging.getLogger(__name__)
 

@@ -16,15 +16,15 @@ from lakehouse.broker.topics import ensure_topics, wait_until_ready
 from lakehouse.errors import LakehouseError, RetriableError, SettingError
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.venue import Venue
-from lakehouse.ingest import marks
-from lakehouse.ingest.budget import LIVE_SHARE
+from lakehouse.ingest import resume
 from lakehouse.ingest.feed import Feed
+from lakehouse.ingest.gap_repair import Repairer
 from lakehouse.ingest.metrics import Counters, MetricsServer
 from lakehouse.ingest.producer import KafkaSink
-from lakehouse.ingest.repairer import Repairer
-from lakehouse.ingest.requests import RotationRequests
+from lakehouse.ingest.rate_limit import LIVE_SHARE
+from lakehouse.ingest.rotation import Rotation
+from lakehouse.ingest.rotation_requests import RotationRequests
 from lakehouse.ingest.stats import IngestStats, VenueStats, refusals_text
-from lakehouse.ingest.succession import Rotation
 from lakehouse.settings import Settings, canonical_symbols
 
 #: Seconds for the broker to answer at the start.
@@ -74,7 +74,7 @@ class IngestService:
         # 1. A broker that answers and has the topics: otherwise no socket is opened at all.
         wait_until_ready(bootstrap, BROKER_SECONDS)
         ensure_topics(settings)
-        resume = marks.read(settings, [(venue.name, symbol) for venue in self._venues for symbol in self._symbols])
+        resumed = resume.read(settings, [(venue.name, symbol) for venue in self._venues for symbol in self._symbols])
         # 2. Everything that may refuse to start.
         sink = KafkaSink(bootstrap, *settings.topics)
         for venue in self._venues:
@@ -86,7 +86,7 @@ class IngestService:
         self._polling.set()
         self._poller.start()
         for feed in self._feeds:
-            feed.resume(resume)
+            feed.resume(resumed)
             feed.start()
         for repairer in self._repairers:
             repairer.start()

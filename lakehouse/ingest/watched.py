@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from lakehouse.ingest.flow import Flows
-from lakehouse.ingest.line import Line
+from lakehouse.ingest.sequencer import Flows
 from lakehouse.ingest.subscriptions import Subscriptions
+from lakehouse.ingest.venue_socket import Line
 
 _log = logging.getLogger(__name__)
 

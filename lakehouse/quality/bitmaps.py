@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from deltalake import DeltaTable
 
 from lakehouse.id_ranges import IdRanges
-from lakehouse.lake import sql
+from lakehouse.lake.table_io import sql
 from lakehouse.settings import Settings
 
 #: Integers a bitmap.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
-from lakehouse.lake import open_table
-from lakehouse.ledger import Batch, newest_batches, source_start_since
+from lakehouse.lake.batch_log import Batch, newest_batches, source_start_since
+from lakehouse.lake.table_io import open_table
 from lakehouse.quality.bitmaps import WIDTH, read_blocks
 from lakehouse.quality.model import (
     CheckResult,

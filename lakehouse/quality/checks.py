@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from lakehouse.lake import active_tables, append_rows, open_table
-from lakehouse.ledger import failed_checks, standalone_run_id
+from lakehouse.lake.batch_log import failed_checks, standalone_run_id
+from lakehouse.lake.table_io import active_tables, append_rows, open_table
 from lakehouse.quality import bronze, silver
 from lakehouse.quality.clock import clock_agrees
 from lakehouse.quality.conservation import conserved_by_lineage, nothing_dropped, trades_conserved
-from lakehouse.quality.continuity import ledger_matches, no_old_holes
-from lakehouse.quality.derived import follows_bars
+from lakehouse.quality.derived_tables import follows_bars
 from lakehouse.quality.freshness import fresh
+from lakehouse.quality.gaps import ledger_matches, no_old_holes
 from lakehouse.quality.gold import bars_consistent, complete_proved
 from lakehouse.quality.model import Check, CheckResult, Look
 from lakehouse.settings import Settings

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.clock import Offset, cause, offset_of
-from lakehouse.lake import open_table
+from lakehouse.lake.receipt_times import received, refused
+from lakehouse.lake.table_io import open_table
+from lakehouse.market.clock_offset import Offset, cause, offset_of
 from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict, newest, recent_span
-from lakehouse.received import received, refused
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 

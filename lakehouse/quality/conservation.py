@@ -6,10 +6,10 @@ The checks read ops/batches, so they hold mid-stream too: they compare tables at
 
 from __future__ import annotations
 
-from lakehouse.lake import open_table, row_count, sql
-from lakehouse.ledger import newest_whole_batch, since_rebuild
-from lakehouse.quality.accounting import account
-from lakehouse.quality.lineage import Versions
+from lakehouse.lake.batch_log import newest_whole_batch, since_rebuild
+from lakehouse.lake.table_io import open_table, row_count, sql
+from lakehouse.quality.message_account import account
+from lakehouse.quality.message_lineage import Versions
 from lakehouse.quality.model import (
     CheckResult,
     Evaluate,

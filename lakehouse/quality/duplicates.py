@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from lakehouse.id_ranges import IdRanges
-from lakehouse.lake import open_table, sql_batches
+from lakehouse.lake.table_io import open_table, sql_batches
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from lakehouse import lag
 from lakehouse.errors import BrokerUnavailableError
-from lakehouse.lake import open_table
-from lakehouse.ledger import Batch, newest_batches, newest_with_rows
+from lakehouse.lake import lag
+from lakehouse.lake.batch_log import Batch, newest_batches, newest_with_rows
+from lakehouse.lake.table_io import open_table
 from lakehouse.quality.model import CheckResult, Evaluate, Figure, Look, always_a_verdict, count_of
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_TRADES, Table

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lakehouse.lake import open_table, sql
-from lakehouse.ledger import newest_whole_batch
-from lakehouse.presence import Presence
-from lakehouse.quality.ids import ids_of_trades
+from lakehouse.continuity.known_ids import Presence
+from lakehouse.lake.batch_log import newest_whole_batch
+from lakehouse.lake.table_io import open_table, sql
+from lakehouse.quality.id_coverage import ids_of_trades
 from lakehouse.quality.model import (
     CheckResult,
     Evaluate,

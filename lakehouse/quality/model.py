@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lakehouse.errors import LakehouseError
-from lakehouse.lake import sql
+from lakehouse.lake.table_io import sql
 from lakehouse.settings import Settings
 
 Figure = int | float | str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from deltalake import DeltaTable
 
-from lakehouse.lake import open_table, row_count, sql
-from lakehouse.quality.ids import TradeIds, count_present, ids_of_trades, read_ledger
+from lakehouse.lake.quarantine import open_quarantine
+from lakehouse.lake.table_io import open_table, row_count, sql
+from lakehouse.quality.id_coverage import TradeIds, count_present, ids_of_trades, read_ledger
 from lakehouse.quality.model import (
     CheckResult,
     Figure,
@@ -15,7 +16,6 @@ from lakehouse.quality.model import (
     where_arrived_lately,
     where_recent,
 )
-from lakehouse.quarantine import open_quarantine
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812
 
-from lakehouse import lake
-from lakehouse.presence import Key
+from lakehouse.continuity.id_states import News
+from lakehouse.continuity.known_ids import Key
+from lakehouse.continuity.venue_words import add_words
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import dedup
 from lakehouse.streams.batch import PartitionRows, Place, rows_by_place
-from lakehouse.streams.segments import News
-from lakehouse.streams.words import add_words
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
 from lakehouse.transforms import parse
 
@@ -80,9 +80,11 @@ class Contents:
 def contents(spark: SparkSession, settings: Settings, bronze_version: int) -> Iterator[Contents]:
     """Compute Silver from all messages of Bronze at a version; what Spark keeps of it goes with the block."""
     messages = (
-        spark.read.format("delta").option("versionAsOf", bronze_version).load(lake.table_uri(settings, BRONZE_MESSAGES))
+        spark.read.format("delta")
+        .option("versionAsOf", bronze_version)
+        .load(table_io.table_uri(settings, BRONZE_MESSAGES))
     )
-    count = lake.row_count(lake.open_table(settings, BRONZE_MESSAGES, bronze_version))
+    count = table_io.row_count(table_io.open_table(settings, BRONZE_MESSAGES, bronze_version))
     with _tasks(spark, math.ceil(count / ROWS_PER_TASK)), contextlib.ExitStack() as stack:
         yield _compute(messages, settings, stack)
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 
 from deltalake import Transaction
 
-from lakehouse import lake
 from lakehouse.errors import BrokerUnavailableError, SettingError, TerminalError
-from lakehouse.ledger import standalone_run_id
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import standalone_run_id
+from lakehouse.lake.lease import Turn
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchResult, ledger_row
 from lakehouse.streams.gold import app_id, gold_versions
@@ -27,7 +28,6 @@ from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges
 from lakehouse.streams.gold_write import GoldWriter
-from lakehouse.streams.lease import Turn
 from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
@@ -70,7 +70,7 @@ def rebuild_days(
     """
     if last_day < first_day:
         raise SettingError(f"days from {first_day} to {last_day}", "the first day first")
-    lake.ensure_tables(settings)
+    table_io.ensure_tables(settings)
     if silver_version is None:
         require_finished(settings, ("gold",))
     rebuild = _Rebuild(settings, silver_version)
@@ -136,7 +136,7 @@ class _Rebuild:
 
 def processed_version(settings: Settings) -> int:
     """The version of Silver that Gold has been written from. Raises TerminalError where it has never been written."""
-    version = lake.open_table(settings, GOLD_BARS_1M).transaction_version(app_id(settings))
+    version = table_io.open_table(settings, GOLD_BARS_1M).transaction_version(app_id(settings))
     if version is None:
         raise TerminalError(
             f"no gold stream has written {settings.lake}",
@@ -152,7 +152,7 @@ def _record(settings: Settings, run_id: str, started: dt.datetime) -> None:
     It carries that batch's generation, so that the chain of batches stays whole, and a number below zero, which Spark
     does not use.
     """
-    newest = lake.sql(
+    newest = table_io.sql(
         settings,
         "SELECT generation, source_end FROM t WHERE query = 'gold' ORDER BY committed_at DESC, batch_id DESC LIMIT 1",
         t=OPS_BATCHES,
@@ -163,13 +163,13 @@ def _record(settings: Settings, run_id: str, started: dt.datetime) -> None:
     number = -((committed - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1))
     result = BatchResult(end, end, rows_in=0, rows_out=0, versions=gold_versions(settings))
     row = ledger_row("gold", newest[0]["generation"], number, run_id, (started, committed), result)
-    lake.append_rows(settings, OPS_BATCHES, [row])
+    table_io.append_rows(settings, OPS_BATCHES, [row])
 
 
 def _days(settings: Settings, first: dt.date, last: dt.date) -> list[tuple[dt.date, int]]:
     """The days that Silver or Gold has rows of, with Silver's trades, from the Delta logs."""
-    trades = lake.days(settings, SILVER_TRADES)
-    gold = [lake.days(settings, table) for table in lake.active_tables(settings) if table.layer == "gold"]
+    trades = table_io.days(settings, SILVER_TRADES)
+    gold = [table_io.days(settings, table) for table in table_io.active_tables(settings) if table.layer == "gold"]
     days = sorted(day for day in set(trades).union(*gold) if first <= day <= last)
     return [(day, trades[day].rows if day in trades else 0) for day in days]
 

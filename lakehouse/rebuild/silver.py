@@ -20,19 +20,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lakehouse import lake
+from lakehouse.continuity.ledger import write_anew
 from lakehouse.errors import RetriableError, TerminalError
-from lakehouse.ledger import newest_batches, standalone_run_id
-from lakehouse.rebuild import books, gold
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import newest_batches, standalone_run_id
+from lakehouse.lake.lease import Lease
+from lakehouse.rebuild import batch_records, gold
 from lakehouse.rebuild.contents import TABLES, Contents, contents, fingerprint
+from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import Settings
 from lakehouse.streams import silver, unfinished
 from lakehouse.streams.batch import BatchResult
 from lakehouse.streams.checkpoints import Checkpoint
-from lakehouse.streams.continuity import write_anew
 from lakehouse.streams.gold import app_id as gold_app_id
-from lakehouse.streams.lease import Lease
-from lakehouse.streams.session import build_session
 from lakehouse.streams.unfinished import Unfinished
 from lakehouse.tables import (
     BRONZE_MESSAGES,
@@ -78,11 +78,11 @@ def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | 
     RetriableError where it has read a version of Bronze in part; each before anything is written.
     """
     with Lease(settings, unfinished.LAYERS, f"rebuild:{os.getpid()}"):
-        lake.ensure_tables(settings)
+        table_io.ensure_tables(settings)
         cut = _cut(settings, say)
         position = _position(settings)
         spark = build_session(settings, bulk=True)
-        messages = lake.row_count(lake.open_table(settings, BRONZE_MESSAGES, position))
+        messages = table_io.row_count(table_io.open_table(settings, BRONZE_MESSAGES, position))
         say(f"reading {messages:,} messages of bronze/messages up to version {position}, as far as Silver has")
         with contents(spark, settings, position) as new:
             report = SilverReport(position, _compare(spark, settings, new), _rules(settings), new.rules)
@@ -96,7 +96,7 @@ def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | 
 def _cut(settings: Settings, say: Say) -> Unfinished | None:
     """The rebuild that is to be finished, if one was cut. Where only its mark was left, that goes."""
     cut = unfinished.unfinished(settings)
-    if cut is not None and books.is_booked(settings, cut.rebuild_id):
+    if cut is not None and batch_records.is_booked(settings, cut.rebuild_id):
         say(f"rebuild {cut.rebuild_id} was cut after its last table: it is finished")
         unfinished.end(settings)
         return None
@@ -126,21 +126,21 @@ def _position(settings: Settings) -> int:
 
 def _furthest(settings: Settings) -> int:
     """A stream that lost its checkpoint reads Bronze again: how far it had come before."""
-    ends = lake.sql(settings, "SELECT DISTINCT source_end FROM b WHERE query = 'silver'", b=OPS_BATCHES)
+    ends = table_io.sql(settings, "SELECT DISTINCT source_end FROM b WHERE query = 'silver'", b=OPS_BATCHES)
     return max((int(json.loads(row["source_end"]).get("version", -1)) for row in ends.to_pylist()), default=-1)
 
 
 def _compare(spark: SparkSession, settings: Settings, new: Contents) -> list[TableChange]:
     changes: list[TableChange] = []
     for table in TABLES:
-        there = fingerprint(spark.read.format("delta").load(lake.table_uri(settings, table)), table)
+        there = fingerprint(spark.read.format("delta").load(table_io.table_uri(settings, table)), table)
         to_be = new.fingerprint(table)
         changes.append(TableChange(table.path, there.rows, to_be.rows, there != to_be))
     return changes
 
 
 def _rules(settings: Settings) -> dict[str, int]:
-    rows = lake.sql(settings, "SELECT rule, count(*) AS n FROM q GROUP BY rule", q=SILVER_QUARANTINE).to_pylist()
+    rows = table_io.sql(settings, "SELECT rule, count(*) AS n FROM q GROUP BY rule", q=SILVER_QUARANTINE).to_pylist()
     return {row["rule"]: int(row["n"]) for row in rows}
 
 
@@ -159,7 +159,7 @@ class _Rebuild:
     def run(self) -> None:
         """See the order at the top. What a cut rebuild may have left undone is done whether or not a table differs."""
         settings, started = self.settings, dt.datetime.now(dt.UTC)
-        old = lake.open_table(settings, SILVER_TRADES).version()
+        old = table_io.open_table(settings, SILVER_TRADES).version()
         mark = self.cut or Unfinished(uuid.uuid4().hex[:12], old)
         if self.cut is None:
             unfinished.begin(settings, mark)
@@ -167,16 +167,16 @@ class _Rebuild:
             if change.changed:
                 self.say(f"writing {table.path}: {change.before:,} → {change.after:,} rows")
                 self._write(table, change.after)
-        version = lake.open_table(settings, SILVER_TRADES).version()
+        version = table_io.open_table(settings, SILVER_TRADES).version()
         if self._touched(SILVER_TRADES, SILVER_FEED_EVENTS):
             self.say("writing silver/continuity")
             write_anew(settings, version, self.new.words())
         results: dict[str, BatchResult] = {}
         if self._touched(SILVER_TRADES):
             self._gold(mark, version)
-            results["gold"] = books.gold_result(settings, version)
-        results["silver"] = books.silver_result(settings, self.report.bronze_version, self.new.places)
-        books.book(settings, mark.rebuild_id, self.run_id, started, results)
+            results["gold"] = batch_records.gold_result(settings, version)
+        results["silver"] = batch_records.silver_result(settings, self.report.bronze_version, self.new.places)
+        batch_records.book(settings, mark.rebuild_id, self.run_id, started, results)
         unfinished.end(settings)
 
     def _touched(self, *tables: Table) -> bool:
@@ -188,17 +188,17 @@ class _Rebuild:
         if table is SILVER_TRADES:
             silver.write_trades(rows, count, self.settings)
             return
-        uri = lake.table_uri(self.settings, table)
+        uri = table_io.table_uri(self.settings, table)
         rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by).save(uri)
 
     def _gold(self, mark: Unfinished, version: int) -> None:
         """Gold of the new Silver; its stream goes on behind `version`, with the commit that takes the mark away."""
         both = (mark.trades_version, version)
-        days = {day for one in both for day in lake.days(self.settings, SILVER_TRADES, one)}
+        days = {day for one in both for day in table_io.days(self.settings, SILVER_TRADES, one)}
         if days:
             self.say(f"computing Gold of {min(days)} to {max(days)}")
             gold.rebuild_days(self.settings, min(days), max(days), self.run_id, silver_version=version)
         # Also where no bar has changed: Gold is of this version from now on.
-        lake.append_rows(self.settings, GOLD_BARS_1M, [], (gold_app_id(self.settings), version))
+        table_io.append_rows(self.settings, GOLD_BARS_1M, [], (gold_app_id(self.settings), version))
         checkpoint = Checkpoint(self.spark, f"{self.settings.checkpoints.rstrip('/')}/gold")
         checkpoint.begin_behind(version, aside=f"before-{mark.rebuild_id}")

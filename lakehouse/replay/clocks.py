@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.received import FUTURE_RULE, is_from_socket, received, refused
+from lakehouse.lake.receipt_times import FUTURE_RULE, is_from_socket, received, refused
 from lakehouse.settings import Settings
-from lakehouse.transforms.columns import Integers, Mask
+from lakehouse.transforms.arrow_numpy import Integers, Mask
 
 SECOND = 1_000_000
 #: Microseconds before and after a message that count as around it: long enough for a quiet market to have a word.

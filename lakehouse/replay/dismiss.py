@@ -12,12 +12,12 @@ import os
 import socket
 from dataclasses import dataclass
 
-from lakehouse import lake
 from lakehouse.errors import SettingError
-from lakehouse.quarantine import open_messages, require_rule
+from lakehouse.lake import table_io
+from lakehouse.lake.lease import Lease
+from lakehouse.lake.quarantine import open_messages, require_rule
 from lakehouse.replay.settled import record
 from lakehouse.settings import VENUES, Settings
-from lakehouse.streams.lease import Lease
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def dismiss(
         count = sum(rows.num_rows for rows in open_messages(settings, rule, venue=venue))
         return Dismissal(rule, venue, count, dry=True)
     with Lease(settings, ("replay",), f"replay:{os.getpid()}"):
-        lake.ensure_tables(settings)  # a lake of an older release lacks the table, or its columns
+        table_io.ensure_tables(settings)  # a lake of an older release lacks the table, or its columns
         said = {
             "outcome": "dismissed",
             "trades": 0,

@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from lakehouse.errors import SettingError
 from lakehouse.exchanges.model import Rejected, Trade, encode
-from lakehouse.exchanges.parts import parse_again
 from lakehouse.exchanges.registry import venue as find_venue
+from lakehouse.exchanges.reparse import parse_again
 from lakehouse.replay.clocks import Clocks
 from lakehouse.replay.names import KnownSymbols
 from lakehouse.settings import Settings
@@ -131,7 +131,7 @@ def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols 
 
 def _judge_messages(rows: pa.Table, settings: Settings, spark: SparkSession, clocks: Clocks) -> list[Verdict]:
     """The verdicts on messages of the trades and the feed events topic; a good one is produced as it was."""
-    from lakehouse.streams.session import frame_of
+    from lakehouse.runtime.spark_session import frame_of
     from lakehouse.transforms.parse import parse_messages
 
     messages = rows.select(list(_AS_MESSAGES)).rename_columns(list(_AS_MESSAGES.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deltalake import DeltaTable
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
 
@@ -26,7 +26,7 @@ class KnownSymbols:
         return tuple(dict.fromkeys((*self._settings.symbols, *self._stored.get(venue, ()))))
 
     def _read(self, venue: str) -> tuple[str, ...]:
-        if not DeltaTable.is_deltatable(lake.table_uri(self._settings, SILVER_TRADES)):
+        if not DeltaTable.is_deltatable(table_io.table_uri(self._settings, SILVER_TRADES)):
             return ()
         query = f"SELECT DISTINCT symbol FROM trades WHERE venue = '{venue}' ORDER BY symbol"
-        return tuple(row["symbol"] for row in lake.sql(self._settings, query, trades=SILVER_TRADES).to_pylist())
+        return tuple(row["symbol"] for row in table_io.sql(self._settings, query, trades=SILVER_TRADES).to_pylist())

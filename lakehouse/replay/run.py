@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from lakehouse import lake
 from lakehouse.broker.topics import ensure_topics, wait_until_ready
 from lakehouse.errors import RetriableError
 from lakehouse.ingest.producer import KafkaSink, MessageTooLargeError
-from lakehouse.quarantine import open_messages, open_quarantine, require_rule
+from lakehouse.lake import table_io
+from lakehouse.lake.lease import Lease
+from lakehouse.lake.quarantine import open_messages, open_quarantine, require_rule
 from lakehouse.replay.clocks import Clocks
 from lakehouse.replay.judge import BAD, Verdict, judge
 from lakehouse.replay.names import KnownSymbols
 from lakehouse.replay.settled import record
+from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import Settings
-from lakehouse.streams.lease import Lease
-from lakehouse.streams.session import build_session
 
 #: Rules that only `--rule` replays.
 LEFT_ALONE = ("conflict",)
@@ -95,7 +95,7 @@ def replay(
     if dry_run:
         return _replay(settings, rule, limit, None)
     with Lease(settings, ("replay",), f"replay:{os.getpid()}"):
-        lake.ensure_tables(settings)
+        table_io.ensure_tables(settings)
         bootstrap = settings.bootstrap()
         wait_until_ready(bootstrap, BROKER_SECONDS)
         ensure_topics(settings)

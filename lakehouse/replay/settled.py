@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 from deltalake.exceptions import CommitFailedError
 
-from lakehouse import lake
 from lakehouse.errors import LeaseHeldError
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_REPLAYS
 
@@ -30,9 +30,9 @@ def record(settings: Settings, rows: pa.Table, outcomes: Sequence[Mapping[str, A
     now = dt.datetime.now(dt.UTC)
     places = rows.select([*OPS_REPLAYS.key, "rule"]).to_pylist()
     entries = [{**place, **outcome, "replayed_at": now} for place, outcome in zip(places, outcomes, strict=True)]
-    done = lake.open_table(settings, OPS_REPLAYS).transaction_version(APPENDS)
+    done = table_io.open_table(settings, OPS_REPLAYS).transaction_version(APPENDS)
     try:
-        lake.append_rows(settings, OPS_REPLAYS, entries, (APPENDS, 0 if done is None else int(done) + 1))
+        table_io.append_rows(settings, OPS_REPLAYS, entries, (APPENDS, 0 if done is None else int(done) + 1))
     except CommitFailedError as error:
         raise LeaseHeldError(
             f"another replay has written {OPS_REPLAYS.path} at the same time: {str(error).splitlines()[0]}",

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lakehouse.simulator.fault_kinds import FaultError
-from lakehouse.simulator.hub import Hub
+from lakehouse.market.symbols import canonical_symbol
+from lakehouse.simulator.exchange import Hub
+from lakehouse.simulator.faults.kinds import FaultError
 from lakehouse.simulator.record import true_trade
-from lakehouse.symbols import canonical_symbol
 
 #: `/admin/record` gives so many trades a page, and so many at most.
 PAGE_DEFAULT = 1000

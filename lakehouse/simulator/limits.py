@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lakehouse.errors import SettingError
-from lakehouse.simulator import refusals
-from lakehouse.simulator.faults import RestReply
+from lakehouse.simulator.faults import refusals
+from lakehouse.simulator.faults.model import RestReply
 
 #: So many calls within a penalty are forgiven: those that were under way.
 FORGIVEN_CALLS = 10

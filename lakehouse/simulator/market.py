@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from lakehouse.simulator.listing import Listing
+from lakehouse.simulator.instruments import Listing
 from lakehouse.simulator.record import Row, Tape, file_of
 
 #: This share of all trades comes in bursts, the rest one by one (a Poisson process).

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lakehouse.errors import SettingError
 from lakehouse.settings import DEFAULT_SYMBOLS, VENUES, canonical_symbols
-from lakehouse.simulator.fault_schedule import Planned, plan
-from lakehouse.simulator.faults import Faults
+from lakehouse.simulator.connection import Timings
+from lakehouse.simulator.faults.model import Faults
+from lakehouse.simulator.faults.schedule import Planned, plan
 from lakehouse.simulator.limits import Limits
-from lakehouse.simulator.session import Timings
 
 #: Trades per second over all venues. The upper end is what design and exchanges.md size for.
 LOWEST_RATE, HIGHEST_RATE = 1.0, 20_000.0

@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 
-from lakehouse.simulator import binance, coinbase, kraken
 from lakehouse.simulator.clock import now_micros
-from lakehouse.simulator.faults import RestCall, RestReply
-from lakehouse.simulator.hub import Hub
+from lakehouse.simulator.exchange import Hub
+from lakehouse.simulator.faults.model import RestCall, RestReply
 from lakehouse.simulator.market import Market
 from lakehouse.simulator.record import Row
+from lakehouse.simulator.venues.binance import session as binance
+from lakehouse.simulator.venues.coinbase import session as coinbase
+from lakehouse.simulator.venues.kraken import session as kraken
 
 #: All three venues give 1,000 trades a page at most.
 PAGE_TRADES = 1000

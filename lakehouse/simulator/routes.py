@@ -12,15 +12,16 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from lakehouse.simulator import refusals, rest
+from lakehouse.simulator import rest
 from lakehouse.simulator.admin import admin_routes
-from lakehouse.simulator.binance import BinanceSession
-from lakehouse.simulator.coinbase import CoinbaseSession
-from lakehouse.simulator.faults import Refusal, RestCall, RestReply
-from lakehouse.simulator.hub import Hub
-from lakehouse.simulator.kraken import KrakenSession
-from lakehouse.simulator.session import Session
-from lakehouse.simulator.wire import wire_of
+from lakehouse.simulator.connection import Session
+from lakehouse.simulator.exchange import Hub
+from lakehouse.simulator.faults import refusals
+from lakehouse.simulator.faults.model import Refusal, RestCall, RestReply
+from lakehouse.simulator.transport import wire_of
+from lakehouse.simulator.venues.binance.session import BinanceSession
+from lakehouse.simulator.venues.coinbase.session import CoinbaseSession
+from lakehouse.simulator.venues.kraken.session import KrakenSession
 
 #: Every call for trades costs so much of Binance's budget; on the other venues calls are counted.
 BINANCE_WEIGHT = 25.0

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 import uvicorn
 
 from lakehouse.errors import MissingDependencyError
-from lakehouse.simulator.hub import Hub
+from lakehouse.simulator.exchange import Hub
 from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.playback import build_replays
 from lakehouse.simulator.record import FolderLock, Record
-from lakehouse.simulator.replay import build_replays
 from lakehouse.simulator.routes import build_app
-from lakehouse.simulator.wire import Wire
+from lakehouse.simulator.transport import Wire
 
 T = TypeVar("T")
 

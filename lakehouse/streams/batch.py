@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lakehouse import lake
-from lakehouse.ledger import newest_batches
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import newest_batches
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import OPS_BATCHES, Table
@@ -135,7 +135,9 @@ class BatchContext:
         # Later than the batches that it follows, whatever the clock says: the newest row is found by its time.
         committed = max(dt.datetime.now(dt.UTC), self._committed[0] + dt.timedelta(microseconds=1))
         row = ledger_row(self.query, self.generation, batch_id, self.run_id, (started, committed), result)
-        lake.append_rows(self.settings, OPS_BATCHES, [row], (f"lakehouse/ops/{self.query}/{self.generation}", batch_id))
+        table_io.append_rows(
+            self.settings, OPS_BATCHES, [row], (f"lakehouse/ops/{self.query}/{self.generation}", batch_id)
+        )
         self._committed[0] = committed
         self.listener(BatchReport(self.query, batch_id, committed, result))
 
@@ -178,5 +180,5 @@ def ledger_row(
 
 def committed_batch(settings: Settings, table: Table, app_id: str) -> int | None:
     """The newest batch of an application that a table has already taken, None where it has taken none."""
-    version = lake.open_table(settings, table).transaction_version(app_id)
+    version = table_io.open_table(settings, table).transaction_version(app_id)
     return None if version is None else int(version)

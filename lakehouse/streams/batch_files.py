@@ -14,11 +14,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse import lake
+from lakehouse.lake import table_io
+from lakehouse.lake.table_log import files_of
 from lakehouse.settings import Settings
 from lakehouse.streams.handover import CHUNK_ROWS, HANDOVER, Made, Work
 from lakehouse.streams.side_by_side import in_order
-from lakehouse.table_log import files_of
 from lakehouse.tables import Table
 
 
@@ -29,7 +29,7 @@ def made_of(
 
     Of files that this process has just written it is done already, or being done.
     """
-    uri = lake.table_uri(settings, table)
+    uri = table_io.table_uri(settings, table)
     waiting: list[str] = []
     for path in paths:
         made = HANDOVER.take(uri, path)
@@ -45,19 +45,19 @@ def made_of(
 
 def expect(settings: Settings, table: Table, columns: Sequence[str], work: Work) -> None:
     """From now on do `work` on rows of a table while this process writes them."""
-    HANDOVER.expect(lake.table_uri(settings, table), _types(table, columns), work)
+    HANDOVER.expect(table_io.table_uri(settings, table), _types(table, columns), work)
 
 
 def dismiss(settings: Settings, table: Table) -> None:
     """The end of what `expect` began."""
-    HANDOVER.dismiss(lake.table_uri(settings, table))
+    HANDOVER.dismiss(table_io.table_uri(settings, table))
 
 
 def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
     """Some columns of data files of a table, a chunk at a time, in the types of the registry."""
     wanted = _types(table, columns)
     stored = [name for name in columns if name not in table.partition_by]
-    files = files_of(lake.table_uri(settings, table))
+    files = files_of(table_io.table_uri(settings, table))
     for path in paths:
         values = _partition_values(path, table)
         with files.open_input_file(path) as source:
@@ -71,7 +71,7 @@ def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns:
 
 
 def _types(table: Table, columns: Sequence[str]) -> pa.Schema:
-    schema = lake.arrow_schema(table)
+    schema = table_io.arrow_schema(table)
     return pa.schema([schema.field(name) for name in columns])
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from deltalake import Transaction
 
-from lakehouse import lake
 from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.broker.topics import end_offsets
-from lakehouse.lag import Offsets
+from lakehouse.lake import table_io
+from lakehouse.lake.lag import Offsets
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_plan
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, committed_batch
@@ -51,7 +51,7 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
 
 def next_offsets(settings: Settings) -> Offsets:
     """Topic → partition → the offset after the last one in the table."""
-    rows = lake.sql(
+    rows = table_io.sql(
         settings,
         'SELECT topic, "partition", max("offset") + 1 AS next FROM messages GROUP BY topic, "partition"',
         messages=BRONZE_MESSAGES,
@@ -93,7 +93,7 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, reade
         for partition, rows in partitions.items()
         if rows
     }
-    version = lake.open_table(settings, BRONZE_MESSAGES).version()
+    version = table_io.open_table(settings, BRONZE_MESSAGES).version()
     return BatchResult.of_partitions(places, start, end, {BRONZE_MESSAGES.path: version})
 
 

@@ -34,11 +34,11 @@ from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lakehouse import lake, open_tables
 from lakehouse.errors import RetriableError
+from lakehouse.lake import table_cache, table_io
+from lakehouse.lake.table_log import NO_HOOK, Commit, files_of, is_remote
 from lakehouse.settings import Settings
 from lakehouse.streams.handover import HANDOVER
-from lakehouse.table_log import NO_HOOK, Commit, files_of, is_remote
 from lakehouse.tables import Table
 
 #: Rows of a row group. They wait in memory until there are so many: some 60 MB of raw messages.
@@ -56,10 +56,10 @@ class BulkAppend:
 
     def __init__(self, settings: Settings, table: Table) -> None:
         self._settings, self._table = settings, table
-        self.delta = lake.open_table(settings, table)
-        self._uri = lake.table_uri(settings, table)
+        self.delta = table_io.open_table(settings, table)
+        self._uri = table_io.table_uri(settings, table)
         self._files = files_of(self._uri)
-        schema = lake.arrow_schema(table)
+        schema = table_io.arrow_schema(table)
         self._stored = pa.schema([field for field in schema if field.name not in table.partition_by])
         self._parts: dict[tuple[Values, bool], _Part] = {}
         self._removed: list[RemoveAction] = []
@@ -105,13 +105,13 @@ class BulkAppend:
             except Exception as error:
                 found = commit.found_after(error)
                 if found.stands:
-                    open_tables.forget(self._uri)
+                    table_cache.forget(self._uri)
                     return
                 is_refused = isinstance(error, CommitFailedError)
                 self._unnamed = is_refused or not is_remote(self._uri)
                 if not (is_refused and left and found.maintained) or found.moved & {one.path for one in self._removed}:
                     raise
-                self.delta = lake.open_table(self._settings, self._table)
+                self.delta = table_io.open_table(self._settings, self._table)
 
     def _try(self, actions: list[AddAction | RemoveAction], commit: Commit) -> None:
         self.delta.create_write_transaction(
@@ -156,7 +156,7 @@ class _Part:
         files.create_dir(folder, recursive=True)
         self._sink = files.open_output_stream(self.path)
         self._meta: list[pq.FileMetaData] = []
-        dictionary: Any = [name for name in schema.names if name not in lake.NO_DICTIONARY]
+        dictionary: Any = [name for name in schema.names if name not in table_io.NO_DICTIONARY]
         self._writer = pq.ParquetWriter(
             self._sink,
             schema,

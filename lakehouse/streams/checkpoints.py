@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import TerminalError
-from lakehouse.lag import Offsets
+from lakehouse.lake.lag import Offsets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -13,10 +13,10 @@ from __future__ import annotations
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from lakehouse import lake
 from lakehouse.errors import LakehouseError
+from lakehouse.lake import table_io
+from lakehouse.lake.table_log import NO_HOOK
 from lakehouse.settings import Settings
-from lakehouse.table_log import NO_HOOK
 from lakehouse.tables import Table
 
 #: What upkeep of tables may raise, on a full disk or beside another writer; nothing that stops a stream.
@@ -28,9 +28,9 @@ MOST_FILES = 12
 
 def compact(settings: Settings, table: Table, most: int = MOST_FILES) -> None:
     """Join the files of the days that have more than so many."""
-    for day, there in lake.days(settings, table).items():
+    for day, there in table_io.days(settings, table).items():
         if there.files > most:
             which = [(table.partition_by[0], "=", str(day))]
-            lake.open_table(settings, table).optimize.compact(
-                which, writer_properties=lake.WRITER, post_commithook_properties=NO_HOOK
+            table_io.open_table(settings, table).optimize.compact(
+                which, writer_properties=table_io.WRITER, post_commithook_properties=NO_HOOK
             )

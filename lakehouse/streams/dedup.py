@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import functions as F  # noqa: N812
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.columns import integers
+from lakehouse.transforms.arrow_numpy import integers
 from lakehouse.transforms.time_ranges import in_ranges, sql_in_ranges, time_ranges
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def unlike_silver(repeated: pa.Table, settings: Settings) -> npt.NDArray[np.bool
     starts = (_EPOCH + dt.timedelta(microseconds=start) for start in windows.tolist())
     times = sql_in_ranges(time_ranges(starts, _WINDOW, _SLACK))
     query = f"SELECT {', '.join(names)} FROM t WHERE {times}"
-    for some in _chunks(lake.sql_batches(settings, query, t=SILVER_TRADES)):
+    for some in _chunks(table_io.sql_batches(settings, query, t=SILVER_TRADES)):
         its = some.rename_columns([name if name in SILVER_TRADES.key else f"its_{name}" for name in names])
         pairs = rows.join(its, list(SILVER_TRADES.key), join_type="inner")
         same = np.ones(pairs.num_rows, np.bool_)
@@ -98,7 +98,7 @@ def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _typed(batches: list[pa.RecordBatch]) -> pa.Table:
     table = pa.Table.from_batches(batches)
-    schema = lake.arrow_schema(SILVER_TRADES)
+    schema = table_io.arrow_schema(SILVER_TRADES)
     return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
 
 
@@ -158,7 +158,7 @@ def near(trades: DataFrame, settings: Settings) -> DataFrame:
     window = F.window("ts_event", f"{WINDOW_MINUTES} minutes").getField("start")
     starts: Iterable[dt.datetime] = {row["w"] for row in trades.select(window.alias("w")).distinct().collect()}
     ranges = time_ranges(starts, _WINDOW, _SLACK)
-    silver = trades.sparkSession.read.format("delta").load(lake.table_uri(settings, SILVER_TRADES))
+    silver = trades.sparkSession.read.format("delta").load(table_io.table_uri(settings, SILVER_TRADES))
     return silver.where(in_ranges(ranges))
 
 

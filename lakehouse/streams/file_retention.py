@@ -17,10 +17,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 
-from lakehouse import lake
+from lakehouse.lake import table_io
+from lakehouse.lake.table_log import files_of, is_remote
 from lakehouse.settings import Settings
 from lakehouse.streams.progress import READS
-from lakehouse.table_log import files_of, is_remote
 from lakehouse.tables import Table
 
 #: Hours for which a file stays at least: longer than any query runs. On an object store longer than any batch, rebuild
@@ -37,10 +37,10 @@ def delete_files(settings: Settings, table: Table, hours: int, named: Collection
     `hours` is the age of the oldest of the recent batches, rounded up; `named` are the versions of the table that they
     name. Call it between two batches of the layer. Raises DeltaError or OSError; what is left goes the next time.
     """
-    uri = lake.table_uri(settings, table)
+    uri = table_io.table_uri(settings, table)
     hours = max(KEPT_HOURS_REMOTE if is_remote(uri) else KEPT_HOURS, hours)
     keep = sorted(_kept(table, named)) if hours >= REMEMBERED_HOURS else []
-    there = lake.open_table(settings, table)
+    there = table_io.open_table(settings, table)
     paths = there.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True, keep_versions=keep or None)
     files = files_of(uri)
     for path in paths:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from deltalake import Transaction
 
-from lakehouse import lake
 from lakehouse.errors import BrokerUnavailableError, one_line
+from lakehouse.lake import table_io
+from lakehouse.lake.lease import Turn
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.batch import BatchContext, BatchResult
@@ -34,7 +35,6 @@ from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges, StaleBatchError
 from lakehouse.streams.gold_write import GoldWriter
-from lakehouse.streams.lease import Turn
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES, Table
 from lakehouse.transforms.bars import TRADE_COLUMNS
 
@@ -53,16 +53,16 @@ _log = logging.getLogger(__name__)
 
 def app_id(settings: Settings) -> str:
     """Delta's application id of Gold's commits: of this Silver, since another one counts its versions anew."""
-    return f"lakehouse/gold/{lake.open_table(settings, SILVER_TRADES).metadata().id}"
+    return f"lakehouse/gold/{table_io.open_table(settings, SILVER_TRADES).metadata().id}"
 
 
 def gold_versions(settings: Settings) -> dict[str, int]:
     """Table path → version, of every table of Gold."""
-    return {table.path: lake.open_table(settings, table).version() for table in _tables(settings)}
+    return {table.path: table_io.open_table(settings, table).version() for table in _tables(settings)}
 
 
 def _tables(settings: Settings) -> list[Table]:
-    return [table for table in lake.active_tables(settings) if table.layer == "gold"]
+    return [table for table in table_io.active_tables(settings) if table.layer == "gold"]
 
 
 class Knowledge:
@@ -123,12 +123,12 @@ class Knowledge:
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """The Delta source over Silver, which only ever gets new rows; behind a rebuild of Silver it begins there."""
     batch_files.expect(context.settings, SILVER_TRADES, TRADE_COLUMNS, folded)
-    context.checkpoint.begin_at_creation(lake.open_table(context.settings, SILVER_TRADES).version())
+    context.checkpoint.begin_at_creation(table_io.open_table(context.settings, SILVER_TRADES).version())
     return (
         spark.readStream.format("delta")
         .option("maxBytesPerTrigger", MAX_BYTES_PER_TRIGGER)
         .options(**context.checkpoint.begin_options())
-        .load(lake.table_uri(context.settings, SILVER_TRADES))
+        .load(table_io.table_uri(context.settings, SILVER_TRADES))
     )
 
 
@@ -139,7 +139,7 @@ def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowled
     end = delta_position(context.checkpoint.offset(batch_id))
     with knowledge.guard:
         completeness, finality = knowledge.after(start["version"]), knowledge.finality
-        touched = Touched(settings, files_of(trades, lake.table_uri(settings, SILVER_TRADES)))
+        touched = Touched(settings, files_of(trades, table_io.table_uri(settings, SILVER_TRADES)))
         for key, newest in touched.newest.items():
             finality.saw(key, newest)
         if not end["complete"]:  # the bars are read at all of that version, of which this batch has only a part

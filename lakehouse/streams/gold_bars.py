@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from lakehouse import lake
+from lakehouse.continuity.known_ids import Key
 from lakehouse.id_ranges import IdRange
-from lakehouse.presence import Key
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
@@ -25,10 +25,10 @@ from lakehouse.streams.gold_rows import only, places_of
 from lakehouse.streams.handover import Made
 from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
+from lakehouse.transforms.arrow_numpy import differs, integers
 from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, fold, joined
-from lakehouse.transforms.columns import differs, integers
-from lakehouse.transforms.exact import MINUTE_US
-from lakehouse.transforms.places import Places
+from lakehouse.transforms.decimal18 import MINUTE_US
+from lakehouse.transforms.row_keys import Places
 from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
 
 MINUTE = dt.timedelta(minutes=1)
@@ -162,8 +162,8 @@ def _trades_in(settings: Settings, version: int, ranges: Sequence[TimeRange]) ->
     if version < 0 or not ranges:
         return
     query = f"SELECT {', '.join(TRADE_COLUMNS)} FROM t WHERE {sql_in_ranges(ranges)}"
-    schema = pa.schema([lake.arrow_schema(SILVER_TRADES).field(name) for name in TRADE_COLUMNS])
-    for batch in lake.sql_batches(settings, query, t=lake.open_table(settings, SILVER_TRADES, version)):
+    schema = pa.schema([table_io.arrow_schema(SILVER_TRADES).field(name) for name in TRADE_COLUMNS])
+    for batch in table_io.sql_batches(settings, query, t=table_io.open_table(settings, SILVER_TRADES, version)):
         yield pa.table(batch).cast(schema)
 
 

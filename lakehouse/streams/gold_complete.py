@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lakehouse import lake
+from lakehouse.continuity.known_ids import Key, Presence, islands_between
 from lakehouse.id_ranges import IdRange
-from lakehouse.presence import Key, Presence, islands_between
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
+from lakehouse.transforms.arrow_numpy import Integers, Mask, integers
 from lakehouse.transforms.bars import BAR_KEY
-from lakehouse.transforms.columns import Integers, Mask, integers
-from lakehouse.transforms.places import Places
+from lakehouse.transforms.row_keys import Places
 
 MINUTE_US = 60_000_000
 
@@ -115,8 +115,8 @@ class Completeness:
         A batch that was cut may already have written bars that this version cannot prove; they wait like the others.
         """
         found = cls(Presence.at(settings, version), version)
-        for table, minutes in lake.bar_tables(settings):
-            bars = lake.sql(
+        for table, minutes in table_io.bar_tables(settings):
+            bars = table_io.sql(
                 settings,
                 "SELECT venue, symbol, bar_start, first_trade_id, last_trade_id FROM bars WHERE NOT complete",
                 bars=table,

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse import lake
-from lakehouse.presence import Key
+from lakehouse.continuity.known_ids import Key
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams.gold_complete import MINUTE_US
 from lakehouse.streams.gold_rows import UTC_MICROS
 from lakehouse.streams.progress import has_passed, last_position, newest_position
 from lakehouse.streams.replacement import flag
 from lakehouse.tables import GOLD_BARS_1M
+from lakehouse.transforms.arrow_numpy import Integers, Mask
 from lakehouse.transforms.bars import BAR_KEY
-from lakehouse.transforms.columns import Integers, Mask
-from lakehouse.transforms.places import Places
+from lakehouse.transforms.row_keys import Places
 
 _NEVER = np.iinfo(np.int64).min
 
@@ -67,19 +67,19 @@ class Finality:
         self._grace = round(settings.final_after_seconds * 1_000_000)
         self._newest = dict(newest)
         #: Length in minutes → bars that are not final.
-        self._open = {length: Places.of_tuples(()) for _, length in lake.bar_tables(settings)}
+        self._open = {length: Places.of_tuples(()) for _, length in table_io.bar_tables(settings)}
 
     @classmethod
     def of_tables(cls, settings: Settings) -> Finality:
         """As the tables of bars tell it."""
-        minutes = lake.sql(
+        minutes = table_io.sql(
             settings, "SELECT venue, symbol, max(bar_start) AS at FROM t GROUP BY venue, symbol", t=GOLD_BARS_1M
         )
         times = minutes.column("at").cast(UTC_MICROS).cast(pa.int64())
         columns: list[list[Any]] = [one.to_pylist() for one in (minutes["venue"], minutes["symbol"], times)]
         found = cls(settings, {(venue, symbol): at for venue, symbol, at in zip(*columns, strict=True)})
-        for table, length in lake.bar_tables(settings):
-            left = lake.sql(settings, "SELECT venue, symbol, bar_start FROM t WHERE NOT is_final", t=table)
+        for table, length in table_io.bar_tables(settings):
+            left = table_io.sql(settings, "SELECT venue, symbol, bar_start FROM t WHERE NOT is_final", t=table)
             found._open[length] = Places.of(left, table.key)
         return found
 
@@ -109,7 +109,7 @@ class Finality:
         Raises RetriableError where somebody else has written a table meanwhile.
         """
         written = 0
-        for table, minutes in lake.bar_tables(self._settings):
+        for table, minutes in table_io.bar_tables(self._settings):
             places = self._open[minutes]
             due = self._passed(places, minutes)
             if now is not None:

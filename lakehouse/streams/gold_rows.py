@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import Transaction
 
-from lakehouse import lake
 from lakehouse.errors import RetriableError
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams.replacement import replace
 from lakehouse.tables import SILVER_TRADES, Table
-from lakehouse.transforms.columns import Integers, Mask, kept
-from lakehouse.transforms.places import Places, codes, is_in
+from lakehouse.transforms.arrow_numpy import Integers, Mask, kept
+from lakehouse.transforms.row_keys import Places, codes, is_in
 from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges
 
 #: What is not content: a bar that becomes final is the same bar.
@@ -68,11 +68,11 @@ def rows_in(
 ) -> pa.Table:
     """The rows of a Gold table that start in one of the ranges. Other days' partitions are not opened."""
     names = list(columns or table.column_names)
-    schema = pa.schema([lake.arrow_schema(table).field(name) for name in names])
+    schema = pa.schema([table_io.arrow_schema(table).field(name) for name in names])
     if not ranges:
         return schema.empty_table()
     there = sql_in_ranges(ranges, "bar_date", "bar_start")
-    return lake.sql(settings, f"SELECT {', '.join(names)} FROM t WHERE {there}", t=table).cast(schema)
+    return table_io.sql(settings, f"SELECT {', '.join(names)} FROM t WHERE {there}", t=table).cast(schema)
 
 
 def places_of(table: Table, rows: pa.Table) -> Places:
@@ -93,7 +93,7 @@ def sync(
     `computed` has `is_final` where the table has it; a bar that is final stays so. `of_silver` is the version of Silver
     that the rows are of. Raises StaleBatchError where the table has been written from a newer one.
     """
-    target = lake.open_table(settings, table)
+    target = table_io.open_table(settings, table)
     newest = target.transaction_version(of_silver.app_id)
     if newest is not None and newest > of_silver.version:
         raise StaleBatchError(
@@ -102,7 +102,7 @@ def sync(
             "stop the other one; this one can be started again",
         )
     now = dt.datetime.now(dt.UTC)
-    schema = lake.arrow_schema(table)
+    schema = table_io.arrow_schema(table)
     were, are = codes(places_of(table, existing), places_of(table, computed))
     existing, were = _newest_each(existing, were)
     before: Any = pc.index_in(pa.array(are), value_set=pa.array(were))

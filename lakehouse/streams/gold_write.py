@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from deltalake import Transaction
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams.gold_bars import MINUTE, KeptParts, Since, minute_parts
 from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness
@@ -29,12 +29,12 @@ from lakehouse.tables import (
     LOOKBACK_MINUTES,
     Table,
 )
+from lakehouse.transforms.arrow_numpy import kept
 from lakehouse.transforms.bars import finished
-from lakehouse.transforms.columns import kept
 from lakehouse.transforms.indicators import affected, indicators
 from lakehouse.transforms.longer import SHORTER_COLUMNS, longer_bars
 from lakehouse.transforms.moves import moves
-from lakehouse.transforms.places import Places
+from lakehouse.transforms.row_keys import Places
 from lakehouse.transforms.spreads import pairs_of, spreads
 from lakehouse.transforms.time_ranges import TimeRange, ranges_around
 
@@ -115,7 +115,7 @@ class GoldWriter:
         self, touched: Places, due: Collection[Bar] = (), since: Since | None = None, time: TimeRange | None = None
     ) -> None:
         """Each size from the longest smaller one that divides it: the same fold, so it equals that of the trades."""
-        sizes = lake.bar_tables(self.settings)
+        sizes = table_io.bar_tables(self.settings)
         for number, (table, minutes) in enumerate(sizes[1:], start=1):
             windows = _windows(touched, minutes).once()
             if time is not None:  # a bar without a minute in the slice may have some behind it: its own minutes tell

@@ -19,11 +19,11 @@ from itertools import pairwise
 
 import pyarrow.parquet as pq
 
-from lakehouse import lake
-from lakehouse.ledger import QUERIES, Batch
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import QUERIES, Batch
+from lakehouse.lake.table_log import CHECKPOINT, checkpoints, files_of, log_files
 from lakehouse.settings import Settings
 from lakehouse.streams.progress import READS
-from lakehouse.table_log import CHECKPOINT, checkpoints, files_of, log_files
 from lakehouse.tables import Table
 
 #: Batches of each query whose versions of all tables stay readable.
@@ -32,9 +32,9 @@ KEPT_BATCHES = 15
 
 def write_checkpoint(settings: Settings, table: Table) -> None:
     """Write a log checkpoint if the newest is as many commits old as `delta.checkpointInterval` says."""
-    there = lake.open_table(settings, table)
-    newest = max(checkpoints(log_files(lake.table_uri(settings, table))), default=-1)
-    if there.version() - newest >= int(lake.PROPERTIES["delta.checkpointInterval"]):
+    there = table_io.open_table(settings, table)
+    newest = max(checkpoints(log_files(table_io.table_uri(settings, table))), default=-1)
+    if there.version() - newest >= int(table_io.PROPERTIES["delta.checkpointInterval"]):
         there.create_checkpoint()
 
 
@@ -44,11 +44,11 @@ def clean_log(settings: Settings, table: Table, needed: int | None) -> None:
     `needed` is the lowest version that has to stay readable, None if it is the newest. Raises OSError or ArrowInvalid
     where the checkpoint cannot be read; nothing is removed then.
     """
-    uri = lake.table_uri(settings, table)
+    uri = table_io.table_uri(settings, table)
     files = log_files(uri)
     there = checkpoints(files)
     first = max((version for version in there if needed is None or version <= needed), default=-1)
-    before = time.time() - lake.LOG_SECONDS
+    before = time.time() - table_io.LOG_SECONDS
     old = [file for file in files if file.version < first and file.written < before]
     if not old:
         return

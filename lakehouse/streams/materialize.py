@@ -10,9 +10,10 @@ from types import TracebackType
 
 from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.errors import LakehouseError, LeaseHeldError
-from lakehouse.ledger import standalone_run_id
+from lakehouse.lake.batch_log import standalone_run_id
+from lakehouse.lake.lease import Lease
+from lakehouse.runtime.spark_session import build_session, expect_session
 from lakehouse.settings import AVAILABLE_NOW, Settings
-from lakehouse.streams.lease import Lease
 from lakehouse.streams.message_reader import Reader, first_messages
 from lakehouse.streams.progress import (
     LayerCounter,
@@ -26,7 +27,6 @@ from lakehouse.streams.progress import (
 )
 from lakehouse.streams.queries import FOLLOW, LAYERS, require_layers, start_query
 from lakehouse.streams.runner import StreamFailedError, StreamRunner, prepare, stream_failure
-from lakehouse.streams.session import build_session, expect_session
 from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
 

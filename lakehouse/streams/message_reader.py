@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 
-from lakehouse import lake
 from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader, Run
 from lakehouse.errors import LakehouseError
-from lakehouse.lag import Offsets
+from lakehouse.lake import table_io
+from lakehouse.lake.lag import Offsets
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES
 
@@ -154,5 +154,5 @@ def rows_of(run: Run) -> pa.Table:
             "value_raw": pa.array(list(map(Message.value, run.messages)), pa.binary()),
             "ingest_date": at.cast(pa.date32()),
         },
-        schema=lake.arrow_schema(BRONZE_MESSAGES),
+        schema=table_io.arrow_schema(BRONZE_MESSAGES),
     )

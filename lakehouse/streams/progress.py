@@ -6,10 +6,10 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakehouse import lag, lake
 from lakehouse.errors import BrokerUnavailableError
-from lakehouse.lag import Offsets
-from lakehouse.ledger import newest_batches
+from lakehouse.lake import lag, table_io
+from lakehouse.lake.batch_log import newest_batches
+from lakehouse.lake.lag import Offsets
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
 from lakehouse.tables import (
@@ -83,7 +83,7 @@ def newest_position(settings: Settings, layer: str) -> dict[str, Any]:
     """Where a layer's source ends at this moment."""
     if layer == "bronze":
         return kafka_end(settings)
-    return {"version": lake.open_table(settings, READS[layer]).version()}
+    return {"version": table_io.open_table(settings, READS[layer]).version()}
 
 
 def has_passed(position: dict[str, Any] | None, target: dict[str, Any], layer: str) -> bool:
@@ -115,13 +115,13 @@ def layer_progress(settings: Settings, layer: str, counter: LayerCounter) -> dic
     behind = source_lag(settings, layer)
     offsets = last_position(settings, layer) if layer == "bronze" else None
     result: dict[str, TableProgress] = {}
-    for table in lake.active_tables(settings):
+    for table in table_io.active_tables(settings):
         if table.layer != layer:
             continue
-        opened = lake.open_table(settings, table)
+        opened = table_io.open_table(settings, table)
         result[table.path] = TableProgress(
             table.path,
-            lake.row_count(opened),
+            table_io.row_count(opened),
             opened.version(),
             counter.added.get(table.path, 0),
             counter.batches,

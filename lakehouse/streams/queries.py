@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from deltalake.exceptions import DeltaError
 
+from lakehouse.continuity.ledger import Ledger
 from lakehouse.errors import RetriableError, SettingError, one_line
+from lakehouse.lake.lease import Turn
 from lakehouse.settings import AVAILABLE_NOW, Settings
 from lakehouse.streams import batch_files, bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
-from lakehouse.streams.continuity import Ledger
-from lakehouse.streams.lease import Turn
 from lakehouse.streams.message_reader import Reader
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 

@@ -23,7 +23,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams.batch_files import read_chunks
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.tables import Table
-from lakehouse.transforms.places import Places
+from lakehouse.transforms.row_keys import Places
 
 #: New rows from which on it is worth a second file. A live stream's batches have fewer.
 APART_ROWS = 50_000

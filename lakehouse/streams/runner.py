@@ -7,13 +7,14 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import lake
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import RetriableError
-from lakehouse.ledger import standalone_run_id
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import standalone_run_id
+from lakehouse.lake.lease import Lease
+from lakehouse.runtime.spark_session import build_session, expect_session
 from lakehouse.settings import Settings
 from lakehouse.streams.batch import BatchReport
-from lakehouse.streams.lease import Lease
 from lakehouse.streams.progress import (
     LayerCounter,
     TableProgress,
@@ -22,7 +23,6 @@ from lakehouse.streams.progress import (
     layer_progress,
 )
 from lakehouse.streams.queries import LAYERS, Started, require_layers, start_query
-from lakehouse.streams.session import build_session, expect_session
 from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
 
@@ -170,7 +170,7 @@ def prepare(settings: Settings, layers: tuple[str, ...]) -> None:
     """Make sure that the tables, and for Bronze the topics, are there."""
     if "bronze" in layers:
         ensure_topics(settings)
-    lake.ensure_tables(settings)
+    table_io.ensure_tables(settings)
 
 
 def stream_failure(layer: str, query: StreamingQuery) -> StreamFailedError:

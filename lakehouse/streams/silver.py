@@ -24,18 +24,18 @@ from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import functions as F  # noqa: N812
 
-from lakehouse import lake
+from lakehouse.continuity.id_states import Arrival, News
+from lakehouse.continuity.known_ids import Key
+from lakehouse.continuity.ledger import Ledger
+from lakehouse.continuity.venue_words import add_words
 from lakehouse.errors import RetriableError
-from lakehouse.presence import Key
+from lakehouse.lake import table_io
+from lakehouse.runtime.spark_session import frame_of
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, batch_plan, dedup
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, Place, rows_by_place
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import delta_position
-from lakehouse.streams.continuity import Ledger
-from lakehouse.streams.segments import Arrival, News
-from lakehouse.streams.session import frame_of
-from lakehouse.streams.words import add_words
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
@@ -45,7 +45,7 @@ from lakehouse.tables import (
     Table,
 )
 from lakehouse.transforms import parse, wire
-from lakehouse.transforms.arrivals import Arrivals, Island
+from lakehouse.transforms.batch_ids import Arrivals, Island
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -88,12 +88,12 @@ class _Outcome:
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """The Delta source over Bronze."""
     batch_files.expect(context.settings, BRONZE_MESSAGES, _COLUMNS, partial(_recognised, settings=context.settings))
-    context.checkpoint.begin_at_creation(lake.open_table(context.settings, BRONZE_MESSAGES).version())
+    context.checkpoint.begin_at_creation(table_io.open_table(context.settings, BRONZE_MESSAGES).version())
     return (
         spark.readStream.format("delta")
         .option("maxBytesPerTrigger", MAX_BYTES_PER_TRIGGER)
         .options(**context.checkpoint.begin_options())
-        .load(lake.table_uri(context.settings, BRONZE_MESSAGES))
+        .load(table_io.table_uri(context.settings, BRONZE_MESSAGES))
     )
 
 
@@ -110,22 +110,22 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
             events = parse.feed_events(batch.parsed)
             merge_by_offset(events, SILVER_FEED_EVENTS, settings)
             add_words(news, events)
-        ledger.take(news, lake.open_table(settings, SILVER_TRADES).version())
+        ledger.take(news, table_io.open_table(settings, SILVER_TRADES).version())
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     return BatchResult.of_partitions(
         _ends(batch, outcome),
         source_start=delta_position(context.checkpoint.offset(batch_id - 1)),
         source_end=delta_position(context.checkpoint.offset(batch_id)),
-        versions={table.path: lake.open_table(settings, table).version() for table in tables},
+        versions={table.path: table_io.open_table(settings, table).version() for table in tables},
     )
 
 
 @contextmanager
 def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
     """Read a batch; what Spark keeps of it goes with the block."""
-    trades: list[pa.Table] = [lake.arrow_schema(SILVER_TRADES).empty_table()]
+    trades: list[pa.Table] = [table_io.arrow_schema(SILVER_TRADES).empty_table()]
     rest: list[pa.Table] = []
-    files = batch_plan.files_of(messages, lake.table_uri(settings, BRONZE_MESSAGES))
+    files = batch_plan.files_of(messages, table_io.table_uri(settings, BRONZE_MESSAGES))
     work = partial(_recognised, settings=settings)
     for found, left in batch_files.made_of(settings, BRONZE_MESSAGES, files, _COLUMNS, work):
         trades.append(found.cast(trades[0].schema))
@@ -148,7 +148,7 @@ def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
 def _recognised(chunk: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table]:
     """The plain trades of a chunk of a file, and the messages that are none."""
     if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
-        return lake.arrow_schema(SILVER_TRADES).empty_table(), chunk
+        return table_io.arrow_schema(SILVER_TRADES).empty_table(), chunk
     found = wire.recognise(chunk.select(wire.COLUMNS), settings)
     # An empty slice would keep all of the chunk in memory.
     return found.trades, chunk.filter(pa.array(found.left)) if found.left.any() else chunk.schema.empty_table()
@@ -184,7 +184,7 @@ def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
 
     Raises OtherWriterError where somebody else has appended rows since, or does in the same moment.
     """
-    table = lake.open_table(settings, SILVER_TRADES)
+    table = table_io.open_table(settings, SILVER_TRADES)
     number = table.transaction_version(APPENDS) or 0
     if table.version() != known and number != _appends_at(settings, known):
         raise _other_writer("somebody else's rows since its ledger was written", rows.num_rows)
@@ -197,7 +197,7 @@ def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
 
 
 def _appends_at(settings: Settings, version: int) -> int:
-    return 0 if version < 0 else lake.open_table(settings, SILVER_TRADES, version).transaction_version(APPENDS) or 0
+    return 0 if version < 0 else table_io.open_table(settings, SILVER_TRADES, version).transaction_version(APPENDS) or 0
 
 
 def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
@@ -205,7 +205,7 @@ def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
 
     Raises OtherWriterError where somebody else has written meanwhile.
     """
-    there = lake.open_table(settings, SILVER_TRADES)
+    there = table_io.open_table(settings, SILVER_TRADES)
     before, number = there.version(), (there.transaction_version(APPENDS) or 0) + 1
     (
         rows.write.format("delta")
@@ -213,9 +213,9 @@ def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
         .option("txnAppId", APPENDS)
         .option("txnVersion", number)
         .partitionBy(*SILVER_TRADES.partition_by)
-        .save(lake.table_uri(settings, SILVER_TRADES))
+        .save(table_io.table_uri(settings, SILVER_TRADES))
     )
-    after = lake.open_table(settings, SILVER_TRADES)
+    after = table_io.open_table(settings, SILVER_TRADES)
     # A commit with a transaction version that the table has seen is skipped by Delta without a word.
     metrics = after.history(1)[0].get("operationMetrics", {}) if after.version() > before else {}
     added = int(metrics.get("numOutputRows", 0))
@@ -270,7 +270,7 @@ def merge_by_offset(rows: DataFrame, table: Table, settings: Settings) -> None:
 
     same_key = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
     (
-        DeltaTable.forPath(rows.sparkSession, lake.table_uri(settings, table))
+        DeltaTable.forPath(rows.sparkSession, table_io.table_uri(settings, table))
         .alias("t")
         .merge(rows.coalesce(1).alias("s"), same_key)
         .whenNotMatchedInsertAll()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from lakehouse import lake
 from lakehouse.errors import TerminalError
+from lakehouse.lake import table_io
+from lakehouse.lake.table_log import NO_HOOK
 from lakehouse.settings import Settings
-from lakehouse.table_log import NO_HOOK
 from lakehouse.tables import SILVER_TRADES
 
 #: Name of the Delta table property; empty where no rebuild is under way.
@@ -33,7 +33,7 @@ class Unfinished:
 
 def unfinished(settings: Settings) -> Unfinished | None:
     """The rebuild that is under way or was cut, None where there is none."""
-    configuration = lake.open_table(settings, SILVER_TRADES).metadata().configuration
+    configuration = table_io.open_table(settings, SILVER_TRADES).metadata().configuration
     text = configuration.get(PROPERTY)
     return Unfinished(**json.loads(text)) if text else None
 
@@ -60,6 +60,6 @@ def require_finished(settings: Settings, layers: tuple[str, ...]) -> None:
 
 def _set(settings: Settings, text: str) -> None:
     # deltalake takes properties that are not Delta's own only where it is told not to look.
-    lake.open_table(settings, SILVER_TRADES).alter.set_table_properties(
+    table_io.open_table(settings, SILVER_TRADES).alter.set_table_properties(
         {PROPERTY: text}, raise_if_not_exists=False, post_commithook_properties=NO_HOOK
     )

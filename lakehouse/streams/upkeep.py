@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from lakehouse import lake
 from lakehouse.errors import one_line
-from lakehouse.ledger import Batch, recent_batches
+from lakehouse.lake import table_io
+from lakehouse.lake.batch_log import Batch, recent_batches
+from lakehouse.lake.lease import Turn
+from lakehouse.runtime.process_memory import give_back
 from lakehouse.settings import Settings
 from lakehouse.streams import log_retention
 from lakehouse.streams.compaction import UPKEEP_ERRORS, compact
 from lakehouse.streams.file_retention import delete_files
-from lakehouse.streams.lease import Turn
 from lakehouse.streams.log_retention import clean_log, is_behind, named_versions, write_checkpoint
-from lakehouse.streams.native_memory import give_back
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Upkeep:
     def __init__(self, settings: Settings, layers: Sequence[str]) -> None:
         self._settings = settings
         kept = {*layers, *(("ops",) if "gold" in layers else ())}
-        self._tables = [table for table in lake.active_tables(settings) if table.layer in kept]
+        self._tables = [table for table in table_io.active_tables(settings) if table.layer in kept]
         self._due = time.monotonic() + EVERY_SECONDS
         self._delete_due = dict.fromkeys(sorted(kept), time.monotonic())
         self._failed: dict[str, str] = {}  #: what → why

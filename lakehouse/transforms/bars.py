@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.errors import TerminalError
-from lakehouse.transforms.columns import Integers, coded, differs, integers
-from lakehouse.transforms.exact import MINUTE_US
-from lakehouse.transforms.places import Places, codes
-from lakehouse.transforms.wide import Wide, half_up_products, quotient_column
+from lakehouse.transforms.arrow_numpy import Integers, coded, differs, integers
+from lakehouse.transforms.decimal18 import MINUTE_US
+from lakehouse.transforms.int128 import Wide, half_up_products, quotient_column
+from lakehouse.transforms.row_keys import Places, codes
 
 BAR_KEY = ("venue", "symbol", "bar_start")
 

@@ -27,11 +27,11 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M, LOOKBACK_MINUTES, SPANS
-from lakehouse.transforms.columns import Integers
-from lakehouse.transforms.exact import MINUTE_US, ONE, content_schema, half_up_quotient
+from lakehouse.transforms.arrow_numpy import Integers
+from lakehouse.transforms.decimal18 import MINUTE_US, ONE, content_schema, half_up_quotient
+from lakehouse.transforms.int128 import Figures, Sums, Wide, half_up_means, half_up_quotients
 from lakehouse.transforms.logarithm import half_up_lns
-from lakehouse.transforms.places import Places, codes, is_in
-from lakehouse.transforms.wide import Figures, Sums, Wide, half_up_means, half_up_quotients
+from lakehouse.transforms.row_keys import Places, codes, is_in
 
 _READ = ("venue", "symbol", "bar_start", "close", "volume", "quote_volume")
 _LOOKBACK_US = LOOKBACK_MINUTES * MINUTE_US

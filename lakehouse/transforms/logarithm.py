@@ -11,8 +11,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from lakehouse.transforms.exact import ONE, SCALE
-from lakehouse.transforms.wide import LONG_ENOUGH, Wide
+from lakehouse.transforms.decimal18 import ONE, SCALE
+from lakehouse.transforms.int128 import LONG_ENOUGH, Wide
 
 #: Digits that a logarithm is tried with first, and that are added until its 18th decimal is certain. 40 leave 1 in
 #: 10¹⁹ uncertain.

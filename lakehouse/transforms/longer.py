@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.tables import BARS
+from lakehouse.transforms.arrow_numpy import integers
 from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, PARTS, finished, joined
-from lakehouse.transforms.columns import integers
-from lakehouse.transforms.exact import MINUTE_US
+from lakehouse.transforms.decimal18 import MINUTE_US
 
 #: What is read of a shorter bar.
 SHORTER_COLUMNS = (
@@ -39,7 +39,7 @@ def longer_bars(bars: pa.Table, minutes: int) -> pa.Table:
 
     Columns BAR_KEY and BAR_VALUES, sorted by BAR_KEY. Raises TerminalError where a sum does not fit DECIMAL(38,18).
     """
-    fields = lake.arrow_schema(BARS[minutes])
+    fields = table_io.arrow_schema(BARS[minutes])
     starts = integers(bars.column("bar_start").cast(fields.field("bar_start").type))
     # Each shorter bar is a part of the longer one. Its newest trade's time is not known, and no column of a bar.
     made = {"bar_start": starts - starts % (minutes * MINUTE_US), "newest_ts": starts}

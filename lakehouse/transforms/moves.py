@@ -20,8 +20,8 @@ from decimal import Decimal
 import pyarrow as pa
 
 from lakehouse.tables import GOLD_MOVES
-from lakehouse.transforms.exact import content_schema, half_up_quotient, table_of, values_of
-from lakehouse.transforms.wide import Wide
+from lakehouse.transforms.decimal18 import content_schema, half_up_quotient, table_of, values_of
+from lakehouse.transforms.int128 import Wide
 
 #: Less than 1 by far more than what a double can be off.
 _NEARLY = 1 - 2.0**-40

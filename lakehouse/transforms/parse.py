@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812
 
-from lakehouse.received import FUTURE_RULE
+from lakehouse.lake.receipt_times import FUTURE_RULE
+from lakehouse.market.symbols import SYMBOL_FORM
 from lakehouse.settings import Settings
-from lakehouse.symbols import SYMBOL_FORM
 from lakehouse.tables import DECIMAL, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ import pyarrow as pa
 
 from lakehouse.errors import TerminalError
 from lakehouse.tables import GOLD_BARS_1M, GOLD_SPREADS_1M, SPREAD_VENUES
-from lakehouse.transforms.columns import Integers, Mask, coded
-from lakehouse.transforms.exact import content_schema, half_up_quotient
-from lakehouse.transforms.places import Places, codes
-from lakehouse.transforms.wide import Wide, half_up_quotients
+from lakehouse.transforms.arrow_numpy import Integers, Mask, coded
+from lakehouse.transforms.decimal18 import content_schema, half_up_quotient
+from lakehouse.transforms.int128 import Wide, half_up_quotients
+from lakehouse.transforms.row_keys import Places, codes
 
 #: Basis points of a whole.
 BASIS_POINTS = 10_000

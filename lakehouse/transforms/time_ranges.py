@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyspark.sql import functions as F  # noqa: N812
 
-from lakehouse.transforms.columns import Integers
+from lakehouse.transforms.arrow_numpy import Integers
 
 if TYPE_CHECKING:
     from pyspark.sql import Column

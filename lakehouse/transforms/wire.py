@@ -22,7 +22,7 @@ from lakehouse.exchanges.model import Side, Source
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms import parse, wire_template
-from lakehouse.transforms.columns import Integers, Mask, coded, has_any, no_digits, texts, whole
+from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, has_any, no_digits, texts, whole
 from lakehouse.transforms.wire_template import FIELDS
 
 #: Columns of bronze/messages that a trade is made of.

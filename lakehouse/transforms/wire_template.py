@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.transforms.columns import Bytes, Integers, Mask, Texts, has_any, no_digits, texts
+from lakehouse.transforms.arrow_numpy import Bytes, Integers, Mask, Texts, has_any, no_digits, texts
 
 #: Fields of a message in the order in which `exchanges.model.encode` writes those of a `Trade`; `raw`, the last, is
 #: looked at only as far as it has to be JSON.

@@ -13,15 +13,15 @@ import psutil
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from sqlalchemy.exc import OperationalError
 
-from jobs.kept import NAME_TAG, PID_TAG
-from lakehouse.control_room import folder
-from lakehouse.control_room.ending import SHUTDOWN_SECONDS
-from lakehouse.control_room.processes import Child, ChildSpec, last_line, marked_processes
-from lakehouse.control_room.restart import HEALTHY_SECONDS
+from jobs.managed_runs import NAME_TAG, PID_TAG
+from lakehouse.broker.ports import free_port
 from lakehouse.errors import LakehouseError
-from lakehouse.ports import free_port
+from lakehouse.local_stack import home_folder
+from lakehouse.local_stack.processes import Child, ChildSpec, last_line, marked_processes
+from lakehouse.local_stack.restart import HEALTHY_SECONDS
+from lakehouse.local_stack.shutdown import SHUTDOWN_SECONDS
 from lakehouse.settings import Settings
-from lakehouse.status import collect
+from lakehouse.status.snapshot import collect
 from tests.demo_tools import environment
 from tests.faults import system
 from tests.faults.system import NotReached, alive, java_below
@@ -80,7 +80,7 @@ class DemoSystem:
                 self._home.with_suffix(".demo.log"),
             )
         )
-        system.wait_for("the demo's settings", (self._home / folder.SETTINGS_FILE).exists, 60.0, self.look)
+        system.wait_for("the demo's settings", (self._home / home_folder.SETTINGS_FILE).exists, 60.0, self.look)
         self._settings = system.settings_of(self._home)
         system.wait_for("trades in Gold", self._has_bars, system.START_SECONDS, self.look)
         # What has never lived for so long is given up after three deaths: rightly, but not here.

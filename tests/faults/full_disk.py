@@ -20,11 +20,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse import lake
 from lakehouse.audit.run import audit
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import BY_PATH
 from tests.faults.kill_points import Rounds, assert_exact, assert_nothing_wrong_so_far
@@ -40,11 +40,11 @@ MEGABYTES = 16
 def places(settings: Settings) -> dict[str, tuple[Path, str]]:
     """Name → the folder, and the layer whose stream writes there."""
     folders: dict[str, tuple[Path, str]] = {
-        table.path: (Path(lake.table_uri(settings, table)), table.layer)
-        for table in lake.active_tables(settings)
+        table.path: (Path(table_io.table_uri(settings, table)), table.layer)
+        for table in table_io.active_tables(settings)
         if table.layer != "ops"
     }
-    folders["ops/batches"] = (Path(lake.table_uri(settings, BY_PATH["ops/batches"])), "bronze")
+    folders["ops/batches"] = (Path(table_io.table_uri(settings, BY_PATH["ops/batches"])), "bronze")
     for layer in ("bronze", "silver", "gold"):
         folders[f"checkpoints/{layer}"] = (Path(settings.checkpoints) / layer, layer)
     return folders
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         with EmbeddedBroker(load_settings(home=home / "kafka")) as broker:
             settings = load_settings(home=home / "lakehouse", bootstrap_servers=broker.bootstrap)
             ensure_topics(settings)
-            lake.ensure_tables(settings)
+            table_io.ensure_tables(settings)
             run(settings, [name for name in places(settings) if name.startswith(options.only)], options.batches)
     return 0
 

@@ -72,9 +72,9 @@ def table_committed(query: str) -> Hook:
     """After the commits of the query's tables, before its row in ops/batches."""
 
     def install() -> None:
-        from lakehouse import lake
+        from lakehouse.lake import table_io
 
-        before(lake, "append_rows", _is_row_of(query))
+        before(table_io, "append_rows", _is_row_of(query))
 
     return install
 
@@ -83,9 +83,9 @@ def batch_recorded(query: str) -> Hook:
     """After the row in ops/batches, before Spark commits the batch to the checkpoint."""
 
     def install() -> None:
-        from lakehouse import lake
+        from lakehouse.lake import table_io
 
-        after(lake, "append_rows", _is_row_of(query))
+        after(table_io, "append_rows", _is_row_of(query))
 
     return install
 
@@ -128,7 +128,7 @@ def events_merged() -> None:
 
 def ledger_written() -> None:
     """Silver: after the ledger, before anything that follows."""
-    from lakehouse.streams.continuity import Ledger
+    from lakehouse.continuity.ledger import Ledger
 
     after(Ledger, "take")
 
@@ -206,9 +206,9 @@ def gold_set_aside() -> None:
 
 def rebuild_written() -> None:
     """Rebuild of Silver: after all tables, before its rows in ops/batches."""
-    from lakehouse.rebuild import books
+    from lakehouse.rebuild import batch_records
 
-    before(books, "book")
+    before(batch_records, "book")
 
 
 def rebuild_booked() -> None:

@@ -23,9 +23,9 @@ from typing import Any
 
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.holes import marks
+from lakehouse.continuity.gaps import marks
 from lakehouse.id_ranges import IdRanges
-from lakehouse.lake import sql
+from lakehouse.lake.table_io import sql
 from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings, load_settings
 from lakehouse.simulator.options import SimulatorOptions

@@ -15,14 +15,14 @@ from typing import Protocol
 import psutil
 
 from lakehouse.broker.cluster import EmbeddedCluster
+from lakehouse.broker.ports import free_port
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.control_room import folder, members
-from lakehouse.control_room.processes import MARKER, Child, ChildSpec, last_line
 from lakehouse.errors import LakehouseError
-from lakehouse.lake import ensure_tables
-from lakehouse.ports import free_port
+from lakehouse.lake.table_io import ensure_tables
+from lakehouse.local_stack import child_commands, home_folder
+from lakehouse.local_stack.processes import MARKER, Child, ChildSpec, last_line
 from lakehouse.settings import load_settings
-from lakehouse.status import collect
+from lakehouse.status.snapshot import collect
 from tests.faults import system
 from tests.faults.system import NotReached, alive, java_below
 
@@ -181,8 +181,8 @@ class LightSystem:
     def start(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
         os.environ[MARKER] = str(self._home)  # for the JVMs that this process itself starts
-        market = members.Market(self._port, self._rate)
-        record = ("--record", str(members.record_folder(self.settings)))
+        market = child_commands.Market(self._port, self._rate)
+        record = ("--record", str(child_commands.record_folder(self.settings)))
         symbols = ("--symbols", ",".join(self.settings.symbols))
         simulate = ("simulate", "--port", str(market.port), "--rate", f"{market.rate:g}", *record, *symbols)
         self._kept["simulator"] = Kept(self._spec(*simulate))
@@ -191,7 +191,7 @@ class LightSystem:
             self.settings = self.settings.model_copy(update={"bootstrap_servers": self._kafka.bootstrap})
         system.wait_for("Kafka", self._has_topics, system.START_SECONDS, self.look)
         ensure_tables(self.settings)
-        folder.save_environment(self._home, self.settings.environment())
+        home_folder.save_environment(self._home, self.settings.environment())
         self._kept["stream"] = Kept(self._spec("stream", runner=self._runner))
         self._kept["ingest"] = Kept(self._spec("ingest", runner=self._runner))
         system.wait_for("trades in Gold", self._has_bars, system.START_SECONDS, self.look)

@@ -19,7 +19,7 @@ def no_dedup() -> None:
     """Silver appends whatever comes."""
     import numpy as np
 
-    from lakehouse.transforms.arrivals import Arrivals
+    from lakehouse.transforms.batch_ids import Arrivals
 
     _replace(Arrivals, "within", lambda arrivals, _: np.zeros(arrivals.trades.num_rows, np.bool_))
     _replace(Arrivals, "first", property(lambda arrivals: np.ones(arrivals.trades.num_rows, np.bool_)))
@@ -27,16 +27,16 @@ def no_dedup() -> None:
 
 def no_repair() -> None:
     """Ingest sees gaps and does nothing about them."""
-    from lakehouse.ingest.repairer import Repairer
+    from lakehouse.ingest.gap_repair import Repairer
 
     _replace(Repairer, "order", lambda *_: None)
 
 
 def no_marks() -> None:
     """Ingest begins anew at each start, as if there had been nothing before."""
-    from lakehouse.ingest import marks
+    from lakehouse.ingest import resume
 
-    _replace(marks, "read", lambda *_: {})
+    _replace(resume, "read", lambda *_: {})
 
 
 def no_idempotent_batches() -> None:
@@ -65,13 +65,13 @@ def no_rebuild_mark() -> None:
 
 def halved_tables() -> None:
     """A rebuild of Silver empties a table before it writes it: two commits, and in between nothing is there."""
-    from lakehouse import lake
+    from lakehouse.lake import table_io
     from lakehouse.rebuild.silver import _Rebuild
 
     write = _Rebuild._write
 
     def emptied_and_written(self: Any, table: Any, count: int) -> None:
-        lake.open_table(self.settings, table).delete()
+        table_io.open_table(self.settings, table).delete()
         write(self, table, count)
 
     _replace(_Rebuild, "_write", emptied_and_written)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lakehouse import holes
+from lakehouse.continuity import gaps
 from tests.faults.admin import Admin
 from tests.faults.light_system import LightSystem
 from tests.faults.plan import Fault
@@ -87,9 +87,9 @@ def measure(system: System, measured: Measured, within: float, say: Say) -> None
 
 def _is_repaired(system: System, ids: dict[tuple[str, str], int]) -> Callable[[], bool]:
     def look() -> bool:
-        marks = holes.marks(system.settings)
+        marks = gaps.marks(system.settings)
         reached = all(key in marks and marks[key].trade_id >= last for key, last in ids.items())
-        return reached and not holes.open_holes(system.settings)
+        return reached and not gaps.open_holes(system.settings)
 
     return look
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakehouse.simulator.fault_kinds import KINDS, Kind
+from lakehouse.simulator.faults.kinds import KINDS, Kind
 
 #: How often each target lies in the deck. The stream needs half a minute to come back, and dies with its JVM and with
 #: the code server too: what is killed all the time proves nothing about what it does in between.

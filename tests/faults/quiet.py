@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 import httpx
 from deltalake.exceptions import DeltaError
 
-from lakehouse import holes
-from lakehouse.control_room.closing import behind_of
+from lakehouse.continuity import gaps
 from lakehouse.errors import LakehouseError
-from lakehouse.status import StatusReader
+from lakehouse.local_stack.drain import behind_of
+from lakehouse.status.snapshot import StatusReader
 from tests.faults.admin import Admin
 from tests.faults.system import System, child_variables, wait_for
 
@@ -59,7 +59,7 @@ def quiet(system: System, admin: Admin, drain_seconds: float) -> Drain:
     )
     admin.pause()
     drained = drain(system, admin, drain_seconds)
-    if drained.left or not holes.unavailable_holes(system.settings):
+    if drained.left or not gaps.unavailable_holes(system.settings):
         return drained
     if failure := ask_again(system):
         return Drain(drained.seconds, [failure])
@@ -114,9 +114,9 @@ def ahead(system: System, admin: Admin, reader: StatusReader) -> list[str]:
     try:
         left = [f"{path} behind by {lag}" for path, lag in behind_of(reader.collect()).items()]
         left += [
-            f"open hole {one.venue} {one.symbol} {one.first_id}-{one.last_id}" for one in holes.open_holes(settings)
+            f"open hole {one.venue} {one.symbol} {one.first_id}-{one.last_id}" for one in gaps.open_holes(settings)
         ]
-        marks = holes.marks(settings)
+        marks = gaps.marks(settings)
     except (LakehouseError, DeltaError) as error:  # a table in the middle of a commit
         return [f"not readable: {' '.join(str(error).split())[:200]}"]
     for key, last in newest(admin).items():

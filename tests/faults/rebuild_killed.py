@@ -28,7 +28,7 @@ from pathlib import Path
 from lakehouse.audit.run import audit
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.control_room.processes import marked_processes
+from lakehouse.local_stack.processes import marked_processes
 from lakehouse.settings import Settings, load_settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.unfinished import unfinished

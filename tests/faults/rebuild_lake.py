@@ -16,8 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse import lake
-from lakehouse.lake import active_tables, open_table
+from lakehouse.lake import table_io
+from lakehouse.lake.table_io import active_tables, open_table
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
 from tests.gold_verdict import assert_gold_equals_reference
@@ -109,7 +109,9 @@ def assert_right(settings: Settings) -> None:
     assert_silver_is(settings, refusal)
     _assert_events(settings)
     assert_exact(settings)
-    silver = lake.sql(settings, "SELECT venue, symbol, trade_id, price, size, side, ts_event FROM t", t=SILVER_TRADES)
+    silver = table_io.sql(
+        settings, "SELECT venue, symbol, trade_id, price, size, side, ts_event FROM t", t=SILVER_TRADES
+    )
     assert_gold_equals_reference(settings, silver, settled=False)
 
 
@@ -146,7 +148,7 @@ def replaced_tables(settings: Settings) -> list[Table]:
 def parts(settings: Settings, table: Table, version: int | None = None) -> Parts:
     """What a reader of a version, or the newest, gets."""
     opened = open_table(settings, table, version)
-    found = pa.table(lake.sql(settings, "SELECT * FROM t", t=opened))
+    found = pa.table(table_io.sql(settings, "SELECT * FROM t", t=opened))
     names = [name for name in found.column_names if name not in WRITTEN]
     days = found.column("bar_date").to_pylist() if table.layer == "gold" else [None] * found.num_rows
     grouped: dict[Any, list[tuple[Any, ...]]] = {}

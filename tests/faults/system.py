@@ -11,8 +11,8 @@ from typing import Protocol
 
 import psutil
 
-from lakehouse.control_room import folder
-from lakehouse.control_room.processes import MARKER, end_processes, marked_processes
+from lakehouse.local_stack import home_folder
+from lakehouse.local_stack.processes import MARKER, end_processes, marked_processes
 from lakehouse.settings import Settings, load_settings
 from tests.demo_tools import environment
 
@@ -100,7 +100,7 @@ def child_variables(settings: Mapping[str, str], home: Path) -> dict[str, str]:
 
 def settings_of(home: Path) -> Settings:
     """The settings with which the lakehouse in `home` was started."""
-    saved = folder.load_environment(home)
+    saved = home_folder.load_environment(home)
     prefix = "LAKEHOUSE_"
     values = {name.removeprefix(prefix).lower(): value for name, value in saved.items() if name.startswith(prefix)}
     return load_settings(**{**values, "home": home.absolute()})

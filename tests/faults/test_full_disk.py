@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse import lake
+from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from tests.faults.full_disk import run
 from tests.small_disk import can_mount
@@ -15,5 +15,5 @@ pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka, pytest.mar
 
 @pytest.mark.skipif(not can_mount(), reason="a tmpfs cannot be mounted here")
 def test_a_full_disk_ends_exact(spark: SparkSession, kafka_settings: Settings) -> None:
-    lake.ensure_tables(kafka_settings)
+    table_io.ensure_tables(kafka_settings)
     run(kafka_settings, ["silver/trades", "checkpoints/silver"], batches=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.settings import DEFAULT_SYMBOLS, VENUES
-from lakehouse.simulator.fault_kinds import KINDS, read_fault
+from lakehouse.simulator.faults.kinds import KINDS, read_fault
 from tests.faults.outcome import HEADER, Outcome, read_json, table, write_json
 from tests.faults.plan import SETTLE, SOCKET_UNITS, Step, make_plan
 from tests.faults.verdict import Figures

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from deltalake.exceptions import DeltaError
 
-from lakehouse.control_room import members
+from lakehouse.continuity.gaps import open_holes
 from lakehouse.errors import LakehouseError
-from lakehouse.holes import open_holes
-from lakehouse.lake import sql
+from lakehouse.lake.table_io import sql
+from lakehouse.local_stack import child_commands
 from lakehouse.quality.checks import run_checks
 from lakehouse.settings import Settings
 from lakehouse.simulator.record import Record
@@ -51,7 +51,7 @@ class Verdict:
 def judge(settings: Settings, done: Mapping[str, int]) -> Verdict:
     """Compare and count. `done` is what the simulator's faults have done, kind → count; the simulator is up."""
     figures, failures = Figures(), list[str]()
-    record = members.record_folder(settings)
+    record = child_commands.record_folder(settings)
 
     def attempt(look: Callable[[], None]) -> None:
         try:

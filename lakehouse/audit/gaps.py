@@ -1,0 +1,118 @@
+"""The ledger of ids against the trades themselves: what is there, what is missing, what the venue no longer has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lakehouse.audit.snapshot import Snapshot
+from lakehouse.lake.table_io import open_table, row_count, sql
+from lakehouse.quality.id_coverage import Key, LedgerRange, TradeIds, form_errors, unproved, unsaid
+from lakehouse.quality.model import count_of
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_TRADES
+
+#: Differences that are named; the rest are counted.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class SymbolProof:
+    """One (venue, symbol). All but `ranges` and the holes are trade ids; `tries`: answers without them → ids."""
+
+    venue: str
+    symbol: str
+    first_id: int
+    last_id: int
+    present: int
+    ranges: int
+    repaired: int
+    open: int
+    open_holes: int
+    unavailable: int
+    oldest_open: datetime | None
+    tries: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class HolesProof:
+    """The ledger at the snapshot. `trades_version` is the version of silver/trades that it describes."""
+
+    trades_version: int | None
+    symbols: list[SymbolProof]
+    faults: list[str] = field(default_factory=list)
+
+    def total(self, figure: str) -> int:
+        """A figure over all symbols."""
+        return sum(getattr(symbol, figure) for symbol in self.symbols)
+
+
+def prove_holes(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRange], trades: TradeIds) -> HolesProof:
+    """`trades` are the ids of silver/trades at the snapshot, by its rows."""
+    version = ledger[0].trades_version if ledger else None
+    proof = HolesProof(version, _symbols(ledger))
+    proof.faults += [f"silver/continuity: {line}" for line in form_errors(ledger)]
+    if version is not None and version != snapshot.trades_version:
+        rows = row_count(open_table(settings, SILVER_TRADES, version))
+        if rows != snapshot.trades_rows:
+            proof.faults.append(
+                f"silver/continuity describes silver/trades at version {version} with {rows:,} rows, "
+                f"not at {snapshot.trades_version} with {snapshot.trades_rows:,}"
+            )
+    differences = [*unproved(ledger, trades), *unsaid(ledger, trades)]
+    proof.faults += [f"silver/continuity: {line}" for line in differences[:_NAMED]]
+    if len(differences) > _NAMED:
+        proof.faults.append(f"silver/continuity: {len(differences):,} ranges differ from silver/trades")
+    proof.faults += _repair_faults(settings, snapshot.trades_version, proof.symbols)
+    return proof
+
+
+def _symbols(ledger: Sequence[LedgerRange]) -> list[SymbolProof]:
+    by_key: dict[Key, list[LedgerRange]] = {}
+    for row in ledger:
+        by_key.setdefault(row.key, []).append(row)
+    found: list[SymbolProof] = []
+    for key, rows in by_key.items():
+        of_state = {state: [row for row in rows if row.state == state] for state in ("present", "open", "unavailable")}
+        found.append(
+            SymbolProof(
+                *key,
+                first_id=min(row.first_id for row in rows),
+                last_id=max(row.last_id for row in rows),
+                present=sum(map(len, of_state["present"])),
+                ranges=len(of_state["present"]),
+                repaired=sum(row.repaired for row in of_state["present"]),
+                open=sum(map(len, of_state["open"])),
+                open_holes=len(of_state["open"]),
+                unavailable=sum(map(len, of_state["unavailable"])),
+                oldest_open=min((row.since for row in of_state["open"]), default=None),
+                tries=_tries(of_state["unavailable"]),
+            )
+        )
+    return found
+
+
+def _tries(unavailable: Sequence[LedgerRange]) -> dict[int, int]:
+    counts: Counter[int] = Counter()
+    for row in unavailable:
+        counts[row.tries or 1] += len(row)  # a ledger of before tries were counted has one each
+    return dict(sorted(counts.items()))
+
+
+def _repair_faults(settings: Settings, version: int, symbols: Sequence[SymbolProof]) -> list[str]:
+    """The ids that came over REST by the ledger are the rows of silver/trades that say so."""
+    rows = sql(
+        settings,
+        "SELECT venue, symbol, count(*) AS n FROM trades WHERE source = 'repair' GROUP BY venue, symbol",
+        trades=open_table(settings, SILVER_TRADES, version),
+    ).to_pylist()
+    there = {(row["venue"], row["symbol"]): int(row["n"]) for row in rows}
+    said = {(symbol.venue, symbol.symbol): symbol.repaired for symbol in symbols}
+    return [
+        f"silver/continuity: {key[0]} {key[1]} has {count_of(said.get(key, 0), 'repaired id')}, "
+        f"silver/trades {count_of(there.get(key, 0), 'row')} with source repair"
+        for key in sorted({*there, *said})
+        if there.get(key, 0) != said.get(key, 0)
+    ]

@@ -1,0 +1,125 @@
+"""What silver/continuity says: the newest id of each (venue, symbol), and the holes to mend. No JVM.
+
+The ledger is written by the Silver stream; this only reads it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from deltalake import DeltaTable
+
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_CONTINUITY
+
+Key = tuple[str, str]
+
+#: Seconds since a venue first showed not to have some ids, at which it is asked for them again: venues publish skipped
+#: rows minutes later (issue 19, A.7), seldom after an hour. What is lacking then is asked for on demand only.
+AGAIN_SECONDS = (300.0, 3600.0)
+#: Unavailable ranges that are asked for in one go: a quarter of Kraken's budget is a request in four seconds, and each
+#: range needs one at least. The others have their turn in the next go, for they were tried longer ago.
+MOST_AGAIN = 500
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The newest trade of a (venue, symbol) in Silver. `ts_event` in microseconds, None where it is not known."""
+
+    trade_id: int
+    ts_event: int | None = None
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Trade ids, inclusive, that exist at the venue and that we do not have.
+
+    `ts_before` and `ts_after` are the event times, in microseconds, of the trades around it, where known; Kraken's
+    history is asked by time. `tries` counts the venue's answers without them: 0 for an open hole.
+    """
+
+    venue: str
+    symbol: str
+    first_id: int
+    last_id: int
+    ts_before: int | None = None
+    ts_after: int | None = None
+    tries: int = 0
+
+    def __len__(self) -> int:
+        return self.last_id - self.first_id + 1
+
+
+def marks(settings: Settings) -> dict[Key, Mark]:
+    """(venue, symbol) → its newest trade in Silver. Empty where there is no lake yet."""
+    rows = _rows(settings, "state = 'present'")
+    found: dict[Key, Mark] = {}
+    for row in rows:
+        key = row["venue"], row["symbol"]
+        if key not in found or row["last_id"] > found[key].trade_id:
+            found[key] = Mark(row["last_id"], _micros(row["ts_last"]))
+    return found
+
+
+def open_holes(settings: Settings, older_than_seconds: float = 0.0) -> list[Hole]:
+    """The open holes that the ledger has held for so many seconds, oldest first. Empty where there is no lake yet.
+
+    One that was opened as far in the future, before the clock was set back, counts: its true age is not known.
+    """
+    now, age = dt.datetime.now(dt.UTC), dt.timedelta(seconds=older_than_seconds)
+    rows = [row for row in _rows(settings, "state = 'open'") if abs(now - row["since"]) >= age]
+    rows.sort(key=lambda row: (row["since"], row["venue"], row["symbol"], row["first_id"]))
+    return [_hole(row) for row in rows]
+
+
+def unavailable_holes(settings: Settings, tried_before: dt.datetime | None = None) -> list[Hole]:
+    """The ids that the venues have shown not to have, those first whose last try is the longest ago."""
+    rows = [row for row in _unavailable(settings) if tried_before is None or row["last_try"] < tried_before]
+    return [_hole(row) for row in rows]
+
+
+def due_again(settings: Settings, now: dt.datetime | None = None) -> list[Hole]:
+    """The unavailable ids that have not been asked for since the last of AGAIN_SECONDS that has passed for them."""
+    now = now or dt.datetime.now(dt.UTC)
+    times = [dt.timedelta(seconds=seconds) for seconds in AGAIN_SECONDS]
+    rows = _unavailable(settings)
+    return [_hole(row) for row in rows if any(row["last_try"] < row["since"] + time <= now for time in times)]
+
+
+def to_mend(settings: Settings, older_than_seconds: float = 0.0, all_unavailable: bool = False) -> list[Hole]:
+    """What to ask the venues for: the open holes, and at most MOST_AGAIN unavailable ranges that are due, or of all."""
+    again = unavailable_holes(settings) if all_unavailable else due_again(settings)
+    return [*open_holes(settings, older_than_seconds), *again[:MOST_AGAIN]]
+
+
+def _unavailable(settings: Settings) -> list[dict[str, Any]]:
+    """Rows with `tries` and `last_try`, also of a ledger of before tries were counted."""
+    rows = [
+        row | {"tries": row.get("tries") or 1, "last_try": row.get("last_try") or row["since"]}
+        for row in _rows(settings, "state = 'unavailable'")
+    ]
+    return sorted(rows, key=lambda row: (row["last_try"], row["venue"], row["symbol"], row["first_id"]))
+
+
+def _hole(row: dict[str, Any]) -> Hole:
+    ends = _micros(row["ts_first"]), _micros(row["ts_last"])
+    tries = row["tries"] if row["state"] == "unavailable" else 0
+    return Hole(row["venue"], row["symbol"], row["first_id"], row["last_id"], *ends, tries)
+
+
+def _rows(settings: Settings, where: str) -> list[dict[str, Any]]:
+    if not DeltaTable.is_deltatable(table_io.table_uri(settings, SILVER_CONTINUITY)):
+        return []
+    rows: list[dict[str, Any]] = table_io.sql(
+        settings, f"SELECT * FROM ledger WHERE {where}", ledger=SILVER_CONTINUITY
+    ).to_pylist()
+    return rows
+
+
+def _micros(moment: dt.datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // dt.timedelta(microseconds=1)

@@ -1,0 +1,147 @@
+"""The id space of one (venue, symbol), cut into segments: present, open hole, unavailable. Pure.
+
+Guarantee: the segments depend on what was put in, not on its order or repetition (`since` and `repaired` apart, which
+tell when and how; tries are counted in the order in which they come, see `tries`). Present beats unavailable: a trade
+that came after all is there.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from lakehouse.continuity.tries import Tried, TriedIds
+from lakehouse.id_ranges import IdRange, IdRanges
+
+State = Literal["present", "open", "unavailable"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One contiguous id range, inclusive, in one state; the columns of silver/continuity say what the rest means."""
+
+    first_id: int
+    last_id: int
+    state: State
+    ts_first: dt.datetime | None
+    ts_last: dt.datetime | None
+    since: dt.datetime
+    repaired: int = 0
+    tries: int | None = None
+    last_try: dt.datetime | None = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Ids that are in silver/trades now: a contiguous range, the times at its ends, how many new ones came by REST."""
+
+    first_id: int
+    last_id: int
+    ts_first: dt.datetime | None = None
+    ts_last: dt.datetime | None = None
+    repaired: int = 0
+
+
+@dataclass
+class News:
+    """What a batch says of one (venue, symbol). `claimed` ids exist at the venue, which lacks the `gone` ones."""
+
+    arrived: list[Arrival] = field(default_factory=list)
+    claimed: list[IdRange] = field(default_factory=list)
+    gone: list[Tried] = field(default_factory=list)
+
+
+def cut(segments: Sequence[Segment], news: News, now: dt.datetime) -> list[Segment]:
+    """The segments after some news; they tile the ids from the lowest known to the highest without space between."""
+    present = ranges_of(segments, "present")
+    gone = TriedIds(tried(segments))
+    known = [(segment.first_id, segment.last_id) for segment in segments]
+    for arrival in news.arrived:
+        present.add(arrival.first_id, arrival.last_id)
+        known.append((arrival.first_id, arrival.last_id))
+    for word in news.gone:
+        gone.add(word)
+        known.append((word.first_id, word.last_id))
+    known += news.claimed
+    if not known:
+        return []
+    low, high = min(first for first, _ in known), max(last for _, last in known)
+    return _dated(_tiles(present, gone, low, high), segments, news.arrived, now)
+
+
+def ranges_of(segments: Iterable[Segment], state: State) -> IdRanges:
+    """The ids in a state."""
+    return IdRanges((segment.first_id, segment.last_id) for segment in segments if segment.state == state)
+
+
+def tried(segments: Iterable[Segment]) -> list[Tried]:
+    """The unavailable ids. A ledger of before tries were counted has one each, at the time that it names."""
+    return [
+        Tried(one.first_id, one.last_id, one.since, one.last_try or one.since, one.tries or 1)
+        for one in segments
+        if one.state == "unavailable"
+    ]
+
+
+@dataclass(frozen=True)
+class _Tile:
+    first_id: int
+    last_id: int
+    state: State
+    tried: Tried | None = None
+
+
+def _tiles(present: IdRanges, gone: TriedIds, low: int, high: int) -> list[_Tile]:
+    tiles = [_Tile(first, last, "present") for first, last in present]
+    for hole_first, hole_last in present.missing(low, high):
+        following = hole_first
+        for one in gone.within(hole_first, hole_last):
+            if following < one.first_id:
+                tiles.append(_Tile(following, one.first_id - 1, "open"))
+            tiles.append(_Tile(one.first_id, one.last_id, "unavailable", one))
+            following = one.last_id + 1
+        if following <= hole_last:
+            tiles.append(_Tile(following, hole_last, "open"))
+    return sorted(tiles, key=lambda tile: tile.first_id)
+
+
+def _dated(
+    tiles: Sequence[_Tile], before: Sequence[Segment], arrived: Sequence[Arrival], now: dt.datetime
+) -> list[Segment]:
+    """Tiles with the times at their ends, and with what the segments before them knew."""
+    first_times = {one.first_id: one.ts_first for one in before if one.state == "present"}
+    last_times = {one.last_id: one.ts_last for one in before if one.state == "present"}
+    # A present tile begins and ends where an older one or an arrival does. Known times win over unknown ones.
+    for arrival in arrived:
+        first_times[arrival.first_id] = first_times.get(arrival.first_id) or arrival.ts_first
+        last_times[arrival.last_id] = last_times.get(arrival.last_id) or arrival.ts_last
+    result: list[Segment] = []
+    old = iter(before)
+    candidate = next(old, None)
+    for tile in tiles:
+        first, last, state = tile.first_id, tile.last_id, tile.state
+        since, repaired = now, 0
+        # Both lists ascend, so one walk over the older segments serves all tiles.
+        while candidate is not None and candidate.first_id <= last:
+            if candidate.last_id >= first and candidate.state == state:
+                since, repaired = min(since, candidate.since), repaired + candidate.repaired
+            if candidate.last_id > last:
+                break  # it reaches into the next tile
+            candidate = next(old, None)
+        if state == "present":
+            repaired += sum(one.repaired for one in arrived if first <= one.first_id <= last)
+            result.append(Segment(first, last, state, first_times.get(first), last_times.get(last), since, repaired))
+            continue
+        hole = Segment(first, last, state, last_times.get(first - 1), first_times.get(last + 1), since)
+        if tile.tried is not None:
+            hole = replace(hole, since=tile.tried.since, tries=tile.tried.tries, last_try=tile.tried.last_try)
+        result.append(hole)
+    return result
+
+
+def undated(segments: Iterable[Segment]) -> list[Segment]:
+    """Segments without `since` and `repaired`, for a comparison of what is where."""
+    never = dt.datetime.min.replace(tzinfo=dt.UTC)
+    return [replace(segment, since=never, repaired=0) for segment in segments]

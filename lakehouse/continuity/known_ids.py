@@ -1,0 +1,184 @@
+"""Which trade ids silver/trades holds at a version: contiguous ranges per (venue, symbol). No JVM.
+
+Read from the ledger silver/continuity where that describes the version, else from the trades themselves: only the files
+that were added since the ledger's version, or all of them where there is no ledger to begin with. The answer is the
+same; the ledger only makes it cheap.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from lakehouse.id_ranges import IdRanges
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
+
+Key = tuple[str, str]
+
+#: Versions of the ledger that are looked at before the trades are read instead: Gold is at most some batches behind.
+LEDGER_VERSIONS_BACK = 50
+
+_COLUMNS = ["venue", "symbol", "trade_id", "ts_event", "source"]
+
+
+@dataclass(frozen=True)
+class Island:
+    """Contiguous trade ids of one (venue, symbol), inclusive, with the event times of the first and the last.
+
+    `repaired` counts those that came over REST.
+    """
+
+    venue: str
+    symbol: str
+    first_id: int
+    last_id: int
+    ts_first: dt.datetime | None = None
+    ts_last: dt.datetime | None = None
+    repaired: int = 0
+
+    @property
+    def key(self) -> Key:
+        return self.venue, self.symbol
+
+
+class Presence(dict[Key, IdRanges]):
+    """(venue, symbol) → the ids that are there."""
+
+    @classmethod
+    def at(cls, settings: Settings, version: int) -> Presence:
+        """What silver/trades holds at a version; a version below 0 holds nothing."""
+        presence = cls()
+        if version < 0:
+            return presence
+        ledger = _ledger_at(settings, version)
+        since = ledger[0]["trades_version"] if ledger else None
+        for row in ledger:
+            if row["state"] == "present":
+                presence.add((row["venue"], row["symbol"]), row["first_id"], row["last_id"])
+        islands, _ = islands_between(settings, since, version)
+        for island in islands:
+            presence.add(island.key, island.first_id, island.last_id)
+        return presence
+
+    def of(self, key: Key) -> IdRanges:
+        """The ids of a key; an empty set, kept, where it has none yet."""
+        return self.setdefault(key, IdRanges())
+
+    def add(self, key: Key, first_id: int, last_id: int) -> int:
+        """Put in a range. Returns how many of its ids were not there."""
+        return self.of(key).add(first_id, last_id)
+
+    def covers(self, key: Key, first_id: int, last_id: int) -> bool:
+        """Whether every id of a range is there."""
+        ids = self.get(key)
+        return ids is not None and ids.covers(first_id, last_id)
+
+
+def islands_between(settings: Settings, since: int | None, version: int) -> tuple[list[Island], bool]:
+    """The islands of the trades that came after version `since`, up to `version`, and whether they are of all trades.
+
+    silver/trades is append-only. All trades are read where `since` is None, or where files of that version are gone
+    (a compaction).
+    """
+    if since == version:
+        return [], False
+    table = table_io.open_table(settings, SILVER_TRADES, version)
+    if since is not None and 0 <= since < version:
+        old, new = _paths(table_io.open_table(settings, SILVER_TRADES, since)), _paths(table)
+        if old <= new:
+            return _islands_of(_read_files(table, new - old)), False
+    return _islands_of_all(settings, table), True
+
+
+def _ledger_at(settings: Settings, version: int) -> list[dict[str, Any]]:
+    """The ledger's rows as they were at the newest of its versions that describes `version` or an older one."""
+    if not DeltaTable.is_deltatable(table_io.table_uri(settings, SILVER_CONTINUITY)):
+        return []
+    newest = table_io.open_table(settings, SILVER_CONTINUITY).version()
+    for number in range(newest, max(-1, newest - LEDGER_VERSIONS_BACK), -1):
+        rows: list[dict[str, Any]] = table_io.sql(
+            settings, "SELECT * FROM ledger", ledger=table_io.open_table(settings, SILVER_CONTINUITY, number)
+        ).to_pylist()
+        if not rows or rows[0]["trades_version"] <= version:
+            return rows
+    return []
+
+
+def _paths(table: DeltaTable) -> set[str]:
+    return {str(path) for path in pa.table(table.get_add_actions()).column("path").to_pylist()}
+
+
+def _read_files(table: DeltaTable, paths: set[str]) -> pa.Table:
+    fragments = [
+        fragment
+        for fragment in table.to_pyarrow_dataset().get_fragments()
+        if any(fragment.path.endswith(path) for path in paths)
+    ]
+    # Cast: a file of another writer may hold views of strings, which Arrow does not sort.
+    schema = pa.schema([table_io.arrow_schema(SILVER_TRADES).field(name) for name in _COLUMNS])
+    parts = [fragment.to_table(columns=_COLUMNS).cast(schema) for fragment in fragments]
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def _islands_of(trades: pa.Table) -> list[Island]:
+    """Islands of a few trades in memory."""
+    ordered = trades.sort_by([("venue", "ascending"), ("symbol", "ascending"), ("trade_id", "ascending")])
+    found: list[Island] = []
+    for row in _batched(ordered):
+        last = found[-1] if found else None
+        repaired = int(row["source"] == "repair")
+        if last and last.key == (row["venue"], row["symbol"]) and row["trade_id"] <= last.last_id + 1:
+            found[-1] = Island(
+                last.venue,
+                last.symbol,
+                last.first_id,
+                row["trade_id"],
+                last.ts_first,
+                row["ts_event"],
+                last.repaired + repaired,
+            )
+        else:
+            found.append(
+                Island(
+                    row["venue"],
+                    row["symbol"],
+                    row["trade_id"],
+                    row["trade_id"],
+                    row["ts_event"],
+                    row["ts_event"],
+                    repaired,
+                )
+            )
+    return found
+
+
+def _batched(table: pa.Table) -> Iterable[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=65_536):
+        yield from batch.to_pylist()
+
+
+def _islands_of_all(settings: Settings, table: DeltaTable) -> list[Island]:
+    """Islands of a whole table: ids minus their rank are equal exactly within a contiguous run."""
+    rows = table_io.sql(
+        settings,
+        """
+        SELECT venue, symbol, min(trade_id) AS first_id, max(trade_id) AS last_id,
+               first_value(ts_event ORDER BY trade_id) AS ts_first,
+               last_value(ts_event ORDER BY trade_id) AS ts_last,
+               count(*) FILTER (WHERE source = 'repair') AS repaired
+        FROM (SELECT venue, symbol, trade_id, ts_event, source,
+                     trade_id - CAST(row_number() OVER (PARTITION BY venue, symbol ORDER BY trade_id) AS BIGINT)
+                         AS island
+              FROM trades)
+        GROUP BY venue, symbol, island ORDER BY venue, symbol, first_id
+        """,
+        trades=table,
+    )
+    return [Island(**row) for row in rows.to_pylist()]

@@ -1,0 +1,119 @@
+"""The ledger silver/continuity, kept by the Silver stream: which ids are there, which are missing, which are gone.
+
+Guarantee: after every batch the table describes silver/trades at exactly one version, the one that its column
+`trades_version` names. It is written after the trades, so it never claims what is not there; a crash in between leaves
+an older ledger, which the next start brings up to date from the files that came since.
+Gap: a hole is known by its neighbours or by ingest's word. What was traded before the first id or behind the last one
+that anybody has named is not in the ledger.
+Cost: by batch. In memory and in the table it is one row a range, so a symbol without holes is one row, however long its
+history; the table is rewritten as a whole.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from lakehouse.continuity.id_states import Arrival, News, Segment, cut, ranges_of, tried
+from lakehouse.continuity.known_ids import Island, Key, islands_between
+from lakehouse.id_ranges import IdRanges
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
+
+
+class Ledger:
+    """The ledger in the memory of its single writer."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read it, and bring it to the newest version of silver/trades."""
+        self._settings = settings
+        self._segments: dict[Key, list[Segment]] = {}
+        self._present: dict[Key, IdRanges] = {}
+        self.trades_version = -1
+        self._read()
+        self._catch_up()
+
+    def present(self, key: Key) -> IdRanges:
+        """The ids of a key that are in silver/trades."""
+        found = self._present.get(key)
+        if found is None:
+            found = self._present[key] = ranges_of(self._segments.get(key, ()), "present")
+        return found
+
+    def take(self, news: Mapping[Key, News], trades_version: int) -> int:
+        """Put in a batch's news, after its trades are in the table, and write. Returns the ledger's version."""
+        now = dt.datetime.now(dt.UTC)
+        changed = False
+        for key, item in news.items():
+            before = self._segments.get(key, [])
+            after = cut(before, item, now)
+            if after != before:
+                changed = True
+                self._segments[key] = after
+                self._present.pop(key, None)
+        if changed or trades_version != self.trades_version:
+            self.trades_version = trades_version
+            _write(self._settings, self._segments, trades_version)
+        return table_io.open_table(self._settings, SILVER_CONTINUITY).version()
+
+    def _read(self) -> None:
+        rows = table_io.sql(
+            self._settings, "SELECT * FROM ledger ORDER BY venue, symbol, first_id", ledger=SILVER_CONTINUITY
+        ).to_pylist()
+        for row in rows:
+            key = row.pop("venue"), row.pop("symbol")
+            self.trades_version = row.pop("trades_version")
+            self._segments.setdefault(key, []).append(Segment(**row))
+
+    def _catch_up(self) -> None:
+        """Trades that the ledger does not know: those of a batch that was cut off, or all where it is new or lost."""
+        version = table_io.open_table(self._settings, SILVER_TRADES).version()
+        if self.trades_version > version:  # the table was restored to an older state
+            self.trades_version = -1
+        since = self.trades_version if self.trades_version >= 0 else None
+        islands, of_all = islands_between(self._settings, since, version)
+        news: dict[Key, News] = {}
+        if of_all:  # what is there comes anew, with its counts; what was claimed or gone is known from here alone
+            for key, segments in self._segments.items():
+                news[key] = News(
+                    claimed=[(one.first_id, one.last_id) for one in segments],
+                    gone=tried(segments),
+                )
+            self._segments.clear()
+            self._present.clear()
+        _add_arrivals(news, islands)
+        if news:
+            self.take(news, version)
+        self.trades_version = version
+
+
+def write_anew(settings: Settings, trades_version: int, words: Mapping[Key, News]) -> None:
+    """Write the ledger of silver/trades at a version as if there had been none.
+
+    From the trades themselves, and from `words`, what ingest has ever said of missing ids; so the tries are counted as
+    before. `since` begins anew, but for what is unavailable.
+    """
+    news = {key: replace(item, arrived=list(item.arrived)) for key, item in words.items()}
+    _add_arrivals(news, islands_between(settings, None, trades_version)[0])
+    now = dt.datetime.now(dt.UTC)
+    _write(settings, {key: cut([], item, now) for key, item in news.items()}, trades_version)
+
+
+def _write(settings: Settings, segments: Mapping[Key, Sequence[Segment]], trades_version: int) -> None:
+    rows = [
+        {"venue": venue, "symbol": symbol, **vars(segment), "trades_version": trades_version}
+        for (venue, symbol), ranges in sorted(segments.items())
+        for segment in ranges
+    ]
+    data = pa.Table.from_pylist(rows, schema=table_io.arrow_schema(SILVER_CONTINUITY))
+    table_io.overwrite(settings, SILVER_CONTINUITY, data)
+
+
+def _add_arrivals(news: dict[Key, News], islands: Iterable[Island]) -> None:
+    for island in islands:
+        arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)
+        news.setdefault(island.key, News()).arrived.append(arrival)

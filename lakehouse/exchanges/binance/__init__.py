@@ -1,0 +1,1 @@
+"""Binance: trade stream, REST history and names."""

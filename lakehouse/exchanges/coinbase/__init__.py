@@ -1,0 +1,1 @@
+"""Coinbase: trade stream, REST history and names."""

@@ -1,0 +1,1 @@
+"""Kraken: trade stream, REST history and names."""

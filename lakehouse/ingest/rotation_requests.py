@@ -1,0 +1,122 @@
+"""How another process asks a running ingest for new sockets: a file below `home`, and answers beside it.
+
+`lakehouse rotate` writes `home/ingest/rotate`. Every ingest service of this home looks at that file, whoever hosts it:
+a command, a Dagster run, a container that mounts the folder. One that finds a request that it has not seen yet changes
+its sockets and writes an answer of its own, so that several ingests (one per venue) all follow one request.
+
+Gap: an ingest on another machine, without this folder, is not reached; it has SIGUSR1 and its own schedule.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lakehouse.ingest.rotation import Rotation
+from lakehouse.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the file.
+LOOK_SECONDS = 1.0
+#: Seconds for the sockets to have changed; above what a feed itself allows.
+ROTATE_SECONDS = 40.0
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What one ingest made of a request. `problems` is empty where every socket was changed."""
+
+    venues: list[str]
+    sockets: int
+    problems: list[str] = []
+
+
+def folder(settings: Settings) -> Path:
+    """Where requests and answers lie."""
+    return settings.home.absolute() / "ingest"
+
+
+def ask(settings: Settings) -> str:
+    """Leave a request. Returns its token, by which the answers are known."""
+    token = uuid.uuid4().hex
+    _write(folder(settings) / "rotate", token.encode())
+    return token
+
+
+def answers(settings: Settings, token: str) -> list[Answer]:
+    """The answers that are there."""
+    return [
+        msgspec.json.decode(path.read_bytes(), type=Answer)
+        for path in sorted(folder(settings).glob(f"rotated-{token}-*.json"))
+    ]
+
+
+def forget(settings: Settings, token: str) -> None:
+    """Remove the answers to a request."""
+    for path in folder(settings).glob(f"rotated-{token}-*.json"):
+        path.unlink(missing_ok=True)
+
+
+class RotationRequests:
+    """The thread that looks for requests. What lies there at the start has been answered, or died with who asked."""
+
+    def __init__(self, settings: Settings, rotate: Callable[[], list[Rotation]], venues: Sequence[str]) -> None:
+        self._settings = settings
+        self._rotate = rotate
+        self._venues = list(venues)
+        self._file = folder(settings) / "rotate"
+        self._seen = self._token()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rotation-requests", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more. Returns at once."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                token = self._token()
+                if token != self._seen:
+                    self._seen = token
+                    if token:
+                        self._follow(token)
+            except OSError:
+                # A folder that cannot be written costs the answer, not the ingest.
+                _log.warning("no answer can be written to %s", self._file.parent, exc_info=True)
+
+    def _follow(self, token: str) -> None:
+        rotations = self._rotate()
+        deadline = time.monotonic() + ROTATE_SECONDS
+        for rotation in rotations:
+            while not rotation.done.wait(0.1) and time.monotonic() < deadline:
+                if self._stop.is_set():
+                    return
+        problems = [one.problem if one.done.is_set() else "not done in time" for one in rotations]
+        answer = Answer(self._venues, len(rotations), [problem for problem in problems if problem])
+        name = f"rotated-{token}-{os.getpid()}-{uuid.uuid4().hex[:6]}.json"
+        _write(self._file.parent / name, msgspec.json.encode(answer))
+
+    def _token(self) -> str:
+        try:
+            return self._file.read_text(encoding="ascii", errors="replace").strip()
+        except OSError:  # not there, or the folder is away: no request
+            return ""
+
+
+def _write(path: Path, content: bytes) -> None:
+    """So that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:6]}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,240 @@
+"""One socket of a feed and its thread: connect, subscribe, read, until it ends or is told to.
+
+Guarantee: every frame that was read ends in Kafka as trades, as rejected, or as a feed event, or is protocol noise that
+the venue's parser names as such. Gap: what the venue sends while no socket is open is not replayed; the ids show it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
+from lakehouse.exchanges.model import FeedEventKind, Heartbeat, Parsed, Refused, Rejected, Shutdown, Subscribed, Trade
+from lakehouse.exchanges.venue import Venue
+from lakehouse.ingest.connection import Connection, ConnectionLostError, HandshakeRefusedError, SocketStaleError
+from lakehouse.ingest.metrics import VenueCounters
+from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
+from lakehouse.ingest.sequencer import Flows
+from lakehouse.ingest.subscribing import Asking
+from lakehouse.ingest.subscriptions import Subscriptions
+
+_log = logging.getLogger(__name__)
+
+_by_trade_id = attrgetter("trade_id")
+
+
+class Line:
+    """One socket. Attributes without underscore may be read by any thread."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        base: str | None,
+        subscriptions: Subscriptions,
+        flows: Flows,
+        sink: KafkaSink,
+        counters: VenueCounters,
+        wake: Callable[[], None],
+        rng: random.Random,
+    ) -> None:
+        self.connection_id = f"{venue.name}-{uuid.uuid4().hex[:12]}"
+        self.connected = False
+        self.delivered: dict[str, int] = {}  #: symbol → id of the newest trade that this socket brought
+        self.last_frame: float | None = None  #: monotonic seconds
+        self.is_leaving = False  #: the venue has announced that it will close the connection
+        self.error = ""  #: why it ended, if that was an error
+        self.refused: HandshakeRefusedError | None = None  #: the venue's answer to the handshake, if it was a refusal
+        self.failure: BaseException | None = None  #: what ended the thread, if neither the venue nor we wanted it
+        self.lived = 0.0  #: seconds from the first attempt to the end
+        self._venue = venue
+        self._base = base
+        self._subscriptions = subscriptions
+        self._flows = flows
+        self._sink = sink
+        self._counters = counters
+        self._wake = wake
+        self._rng = rng
+        self._asking: Asking | None = None  #: while there is a connection
+        self._reason = "stopped"
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"feed-{venue.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, reason: str) -> None:
+        """Ask the thread to close its socket and end. Returns at once; `join` waits."""
+        if not self._stop.is_set():
+            self._reason = reason
+            self._stop.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end. False where it has not ended in time."""
+        return self._ended.wait(max(0.0, seconds))
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    @property
+    def since(self) -> dict[str, float]:
+        """Symbol → monotonic second of its acknowledgement on this connection."""
+        asking = self._asking
+        return {} if asking is None else asking.since
+
+    @property
+    def subscribed(self) -> frozenset[str]:
+        """Acknowledged on this connection."""
+        return frozenset(self.since)
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Asked for on this connection and not acknowledged."""
+        asking = self._asking
+        return frozenset() if asking is None else asking.waiting
+
+    @property
+    def settled(self) -> bool:
+        """Whether the venue has answered for every symbol, be it with a refusal."""
+        asking = self._asking
+        return asking is not None and asking.settled
+
+    def _run(self) -> None:
+        opened = time.monotonic()
+        try:
+            self._connect_and_read()
+        except QueueBlockedError:
+            pass  # stopping, with a broker that is away; the sink counts what it could not take
+        except BaseException as error:
+            self.failure = error
+            _log.exception("socket of %s ended", self._venue.name)
+        finally:
+            self.connected = False
+            self.lived = time.monotonic() - opened
+            self._ended.set()
+            self._wake()
+
+    def _connect_and_read(self) -> None:
+        connection = Connection(
+            self._venue.websocket_url(self._base, self._subscriptions.wanted),
+            self._venue.silence_seconds,
+            self._venue.ping,
+            self._venue.ping_seconds,
+        )
+        try:
+            connection.open()
+            self.connected = True
+            self._event("connected", detail=connection.url.split("?", 1)[0])
+            asking = self._asking = self._begin()
+            self._read(connection, asking)
+            reason = self._reason if self._stop.is_set() else "every symbol was refused"
+        except SocketStaleError as error:
+            reason = self.error = str(error)
+            self._event("stale", detail=reason)
+        except ConnectionLostError as error:
+            reason = self.error = str(error)
+            self.refused = error if isinstance(error, HandshakeRefusedError) else None
+            if self._stop.is_set() and not self.connected:
+                return
+        finally:
+            self.connected = False
+            ended, self._asking = self._asking, None
+            connection.close()
+        if ended is not None:
+            self._tell_missed(ended, is_over=True)
+        self._event("disconnected", detail=reason)
+
+    def _begin(self) -> Asking:
+        wanted = sorted(self._subscriptions.wanted)
+        self._flows.reconnected(self._subscriptions.wanted)
+        most = -(-len(wanted) // max(1, len(self._venue.subscribe(wanted))))  # as many as fit into one message
+        return Asking(
+            self._subscriptions, time.monotonic(), self._rng, max(1, most), self._venue.subscribe_pause_seconds
+        )
+
+    def _ask(self, connection: Connection, asking: Asking) -> None:
+        now = time.monotonic()
+        self._taken(asking.brought(self.delivered, now))
+        ask = asking.step(now)
+        if ask is not None:
+            for message in self._venue.subscribe(ask.symbols, ask.number):
+                connection.send(message)
+        self._tell_missed(asking)
+
+    def _read(self, connection: Connection, asking: Asking) -> None:
+        self._ask(connection, asking)
+        parse, clock, take = self._venue.parse, time.time_ns, self._flows.trade
+        delivered, connection_id = self.delivered, self.connection_id
+        for frame in connection.frames(self._stop):
+            if frame is not None:
+                items = parse(frame, clock() // 1000)
+                if len(items) == 1 and type(trade := items[0]) is Trade:
+                    delivered[trade.symbol] = trade.trade_id
+                    take(trade, connection_id)
+                elif items:
+                    self._take(items, asking)
+                continue
+            self.last_frame = connection.heard
+            self._flows.settle()
+            if asking.waiting:
+                self._ask(connection, asking)
+            if not self._subscriptions.wanted:
+                return
+
+    def _take(self, items: list[Parsed], asking: Asking) -> None:
+        trades = [item for item in items if type(item) is Trade]
+        # A venue may send a batch newest first, which is neither a gap nor late.
+        trades.sort(key=_by_trade_id)
+        for trade in trades:
+            self.delivered[trade.symbol] = trade.trade_id
+            self._flows.trade(trade, self.connection_id)
+        for item in items:
+            if isinstance(item, Rejected):
+                self._counters.reject(item.reason)
+                self._sink.rejected(item)
+            elif isinstance(item, Heartbeat):
+                if item.symbol is not None and item.last_trade_id is not None:
+                    self._flows.heartbeat(item.symbol, item.last_trade_id, self.connection_id)
+            elif isinstance(item, Subscribed):
+                self._taken(asking.acknowledged(item, time.monotonic()))
+            elif isinstance(item, Refused):
+                self._refusal(item, asking)
+            elif isinstance(item, Shutdown):
+                # Read on: the venue leaves time to bring another socket up first.
+                self.is_leaving = True
+                self._wake()
+
+    def _taken(self, symbols: Sequence[str]) -> None:
+        """These are subscribed now."""
+        for symbol in symbols:
+            self._event("subscribed", symbol)
+        if symbols:
+            self._wake()
+
+    def _refusal(self, refused: Refused, asking: Asking) -> None:
+        is_answer, symbol = asking.refused(refused, time.monotonic())
+        if not is_answer:
+            self._event("venue_error", refused.symbol, refused.message)
+        if refused.symbol is None:
+            self.error = refused.message
+        if symbol is not None:
+            _log.warning("%s refused %s: %s", self._venue.name, symbol, refused.message)
+            self._event("subscription_refused", symbol, refused.message)
+        self._wake()
+
+    def _tell_missed(self, asking: Asking, is_over: bool = False) -> None:
+        """Name the symbols that are not subscribed, when that begins. Not while another socket may have them."""
+        if self._flows.overlapping or (is_over and self._stop.is_set()):
+            return
+        for symbol, why in asking.untold(time.monotonic(), is_over):
+            _log.warning("%s %s is not subscribed and is asked for again: %s", self._venue.name, symbol, why)
+            self._event("unsubscribed", symbol, why)
+
+    def _event(self, kind: FeedEventKind, symbol: str | None = None, detail: str = "") -> None:
+        self._flows.event(kind, self.connection_id, symbol, detail=detail)

@@ -1,0 +1,259 @@
+"""The newest entries of ops/batches and ops/checks, found without reading the whole ledger.
+
+Both tables grow by one small file a commit, thousands a day. The statistics in the Delta log tell which files can hold
+the newest entry, so only those are read. Statistics only ever narrow the search: without them the answer is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from lakehouse.errors import TerminalError
+from lakehouse.lake.table_io import open_table, sql
+from lakehouse.settings import Settings
+from lakehouse.tables import OPS_BATCHES, OPS_CHECKS
+
+QUERIES = ("bronze", "silver", "gold")
+
+#: A generation that begins so is no checkpoint but a rebuild: its batch 0 stands for all rows of its query before it,
+#: and the streams' generations go on from where it ends.
+REBUILD = "rebuild-"
+
+#: Newest ops/checks commits that are read first. A live stream records every check in one commit, so one would do;
+#: the rest leaves room for checks that were run one at a time.
+RECENT_COMMITS = 50
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The end of a committed micro-batch: what its stream had processed and the table versions it left."""
+
+    query: str
+    batch_id: int
+    committed_at: datetime
+    source_end: dict[str, Any]
+    versions: dict[str, int]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the batch ended at the end of a source version, not inside it."""
+        return self.source_end.get("complete", True) is True
+
+    @property
+    def source_version(self) -> int:
+        """The Delta version of the source that has been processed, inclusive. TerminalError where there is none."""
+        return self._integer(self.source_end, "version", "source_end")
+
+    def version_of(self, table_path: str) -> int:
+        """The version of a table after this batch. TerminalError where the batch does not name it."""
+        return self._integer(self.versions, table_path, "versions")
+
+    def _integer(self, values: dict[str, Any], key: str, column: str) -> int:
+        value = values.get(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TerminalError(
+                f"ops/batches, {self.query} batch {self.batch_id}: {column} is {json.dumps(values)}",
+                f"a whole number under {key!r}",
+            )
+        return value
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The last recorded verdict of a check."""
+
+    table_path: str
+    check_name: str
+    passed: bool
+    detail: str
+    evaluated_at: datetime
+
+
+def standalone_run_id() -> str:
+    """The run id of what Dagster did not start, in both tables."""
+    return f"standalone:{os.getpid()}"
+
+
+def newest_batches(settings: Settings) -> dict[str, Batch]:
+    """Query name → its newest batch by commit time. A query that has committed none is absent."""
+    return {query: batches[0] for query, batches in recent_batches(settings, 1).items()}
+
+
+def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
+    """Query name → its newest batches by commit time, at most so many, the newest first."""
+    table = open_table(settings, OPS_BATCHES)
+    floors = _batch_floors(table, count)
+    # So many batches were committed at their query's floor or later, so the newest are among the rows from there on.
+    bounds = " OR ".join(
+        f"(query = '{query}'" + (f" AND committed_at >= {_literal(floors[query])})" if query in floors else ")")
+        for query in QUERIES
+    )
+    rows = sql(
+        settings,
+        f"""
+        SELECT query, batch_id, committed_at, source_end, versions FROM (
+            SELECT *, row_number() OVER (PARTITION BY query ORDER BY committed_at DESC, batch_id DESC) AS place
+            FROM batches WHERE {bounds}
+        ) WHERE place <= {count} ORDER BY place
+        """,
+        batches=table,
+    ).to_pylist()
+    found: dict[str, list[Batch]] = {}
+    for row in rows:
+        found.setdefault(row["query"], []).append(_batch(row))
+    return found
+
+
+def newest_with_rows(settings: Settings, query: str, first: datetime, last: datetime) -> Batch | None:
+    """The newest batch of a query that was committed between two times and added rows to its main table.
+
+    None if there is none. The batch of a rebuild, whose rows were there before, is left out.
+    """
+    rows = sql(
+        settings,
+        f"""
+        SELECT query, batch_id, committed_at, source_end, versions FROM batches
+        WHERE query = '{query}' AND rows_out > 0 AND generation NOT LIKE '{REBUILD}%'
+            AND committed_at BETWEEN {_literal(first)} AND {_literal(last)}
+            AND batch_date >= DATE '{first.date().isoformat()}'
+        ORDER BY committed_at DESC LIMIT 1
+        """,
+        batches=OPS_BATCHES,
+    ).to_pylist()
+    return _batch(rows[0]) if rows else None
+
+
+def source_start_since(settings: Settings, query: str, since: datetime) -> dict[str, Any] | None:
+    """Where the oldest batch that a query committed at a time or later had begun; None where there is none."""
+    rows = sql(
+        settings,
+        f"""
+        SELECT source_start FROM batches WHERE query = '{query}' AND committed_at >= {_literal(since)}
+            AND batch_date >= DATE '{since.date().isoformat()}'
+        ORDER BY committed_at, batch_id LIMIT 1
+        """,
+        batches=OPS_BATCHES,
+    ).to_pylist()
+    return _json_object(rows[0]["source_start"], "source_start") if rows else None
+
+
+def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
+    """The newest batch of a query that ended at a source version; None where there is none."""
+    newest = newest_batches(settings).get(query)
+    if newest is None or newest.whole:
+        return newest
+    rows = sql(  # seldom: only while a catch-up goes through one large version in several batches
+        settings,
+        f"""
+        SELECT query, batch_id, committed_at, source_end, versions FROM batches
+        WHERE query = '{query}' ORDER BY committed_at DESC, batch_id DESC
+        """,
+        batches=OPS_BATCHES,
+    ).to_pylist()
+    return next((batch for batch in map(_batch, rows) if batch.whole), None)
+
+
+def since_rebuild(query: str, where: str = "TRUE") -> str:
+    """The SQL condition that keeps a query's rows of ops/batches, registered as `batches`, that no rebuild stands for.
+
+    `where` is the other condition on its rows; a rebuild that does not meet it is older than all that do.
+    """
+    of_query = f"query = '{query}' AND {where}"
+    newest = f"SELECT max(committed_at) FROM batches WHERE {of_query} AND generation LIKE '{REBUILD}%' AND batch_id = 0"
+    return f"{of_query} AND committed_at >= coalesce(({newest}), TIMESTAMP '1970-01-01T00:00:00+00:00')"
+
+
+def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[Verdict]:
+    """The last verdict of each check, ordered by table and name.
+
+    `expected` are the (table path, check name) pairs that should have one: where the newest commits lack any of
+    them, the whole table is read.
+    """
+    table = open_table(settings, OPS_CHECKS)
+    floor = _check_floor(table)
+    verdicts = _verdicts(settings, table, floor)
+    if floor is not None and expected - {(verdict.table_path, verdict.check_name) for verdict in verdicts}:
+        verdicts = _verdicts(settings, table, None)
+    return verdicts
+
+
+def failed_checks(settings: Settings) -> set[tuple[str, str]]:
+    """(table path, check name) of the checks whose last verdict, if it is among the newest commits', was a failure."""
+    verdicts = newest_verdicts(settings, set())
+    return {(verdict.table_path, verdict.check_name) for verdict in verdicts if not verdict.passed}
+
+
+def _batch(row: dict[str, Any]) -> Batch:
+    return Batch(
+        row["query"],
+        row["batch_id"],
+        row["committed_at"],
+        _json_object(row["source_end"], "source_end"),
+        _json_object(row["versions"], "versions"),
+    )
+
+
+def _verdicts(settings: Settings, table: DeltaTable, floor: datetime | None) -> list[Verdict]:
+    rows = sql(
+        settings,
+        f"""
+        SELECT table_path, check_name, passed, detail, evaluated_at FROM (
+            SELECT *, row_number() OVER (PARTITION BY table_path, check_name ORDER BY evaluated_at DESC) AS place
+            FROM checks WHERE {"TRUE" if floor is None else f"evaluated_at >= {_literal(floor)}"}
+        ) WHERE place = 1 ORDER BY table_path, check_name
+        """,
+        checks=table,
+    ).to_pylist()
+    return [Verdict(**row) for row in rows]
+
+
+def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
+    """Query name → a time at or after which it has certainly committed so many batches."""
+    files = _files(table, "min.query", "max.query", "min.committed_at")
+    if files is None:
+        return {}
+    # Only a file of one query says anything about that query's times; a compacted file may mix them.
+    alone = files.filter((pc.field("min.query") == pc.field("max.query")) & pc.field("min.committed_at").is_valid())
+    floors = {}
+    for query in QUERIES:
+        times = alone.filter(pc.field("min.query") == query)["min.committed_at"]
+        if len(times) >= count:
+            floors[query] = pc.min(times.take(pc.top_k_unstable(times, count))).as_py()
+    return floors
+
+
+def _check_floor(table: DeltaTable) -> datetime | None:
+    """The earliest evaluation in the newest commits; None where everything is to be read."""
+    files = _files(table, "min.evaluated_at")
+    if files is None or files.num_rows <= RECENT_COMMITS:
+        return None
+    floors: list[datetime] = sorted((at for at in files["min.evaluated_at"].to_pylist() if at), reverse=True)
+    return floors[RECENT_COMMITS - 1] if len(floors) >= RECENT_COMMITS else None
+
+
+def _files(table: DeltaTable, *columns: str) -> pa.Table | None:
+    """The given statistics, one row a file; None where the log has no such statistics."""
+    files = pa.table(table.get_add_actions(flatten=True))
+    return files.select(list(columns)) if set(columns) <= set(files.column_names) else None
+
+
+def _literal(at: datetime) -> str:
+    return f"TIMESTAMP '{at.isoformat()}'"
+
+
+def _json_object(text: str, column: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise TerminalError(f"ops/batches: {column} is {text[:80]!r}", "a JSON object")
+    return value

@@ -1,0 +1,76 @@
+"""How far a table is behind its source: Bronze in messages behind Kafka, the others in rows behind the table before."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from lakehouse.errors import BrokerUnavailableError
+from lakehouse.lake.batch_log import Batch
+from lakehouse.lake.table_io import open_table, row_count
+from lakehouse.settings import Settings
+from lakehouse.tables import Table
+
+Offsets = dict[str, dict[str, int]]
+
+
+def end_offsets(bootstrap: str, topics: Sequence[str], timeout: float) -> Offsets:
+    """Topic → partition → offset after the newest message, in the form of ops/batches.
+
+    Raises BrokerUnavailableError where no broker answers within `timeout` seconds; at once where nobody listens.
+    """
+    from lakehouse.broker import topics as kafka
+
+    _require_listener(bootstrap, timeout)
+    return _as_in_batches(kafka.end_offsets(bootstrap, topics, timeout))
+
+
+def offsets_since(bootstrap: str, topics: Sequence[str], since: float, timeout: float) -> Offsets:
+    """Topic → partition → offset of the first message sent at a time (epoch seconds) or later, -1 if there is none.
+
+    Raises as `end_offsets`.
+    """
+    from lakehouse.broker import topics as kafka
+
+    _require_listener(bootstrap, timeout)
+    return _as_in_batches(kafka.offsets_since(bootstrap, topics, since, timeout))
+
+
+def _as_in_batches(offsets: dict[str, dict[int, int]]) -> Offsets:
+    return {topic: {str(partition): at for partition, at in places.items()} for topic, places in offsets.items()}
+
+
+def _require_listener(bootstrap: str, timeout: float) -> None:
+    """Fail at once where nobody listens; the Kafka client goes on trying until its timeout."""
+    reason: OSError | ValueError | None = None
+    for server in bootstrap.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
+            return
+        except (OSError, ValueError) as error:
+            reason = error
+    raise BrokerUnavailableError(f"no Kafka broker listens at {bootstrap}: {reason}", "a running broker") from None
+
+
+def kafka_lag(ends: Offsets, batch: Batch | None) -> int:
+    """Messages in Kafka that Bronze has not committed. Without a batch, everything in Kafka's ends counts."""
+    done = batch.source_end if batch else {}
+    return sum(
+        max(0, end - int(done.get(topic, {}).get(partition, 0)))
+        for topic, partitions in ends.items()
+        for partition, end in partitions.items()
+    )
+
+
+def rows_behind(settings: Settings, source: Table, batch: Batch | None) -> int:
+    """Rows of the source table beyond the version that the batch had processed.
+
+    The source only grows, but for the moments of a rebuild, which may leave fewer rows: 0 then.
+    """
+    rows = row_count(open_table(settings, source))
+    if batch is None:
+        return rows
+    # Of a version that was read in part, the log does not say how much: all of it counts as ahead.
+    done = batch.source_version if batch.whole else batch.source_version - 1
+    return rows if done < 0 else max(0, rows - row_count(open_table(settings, source, done)))

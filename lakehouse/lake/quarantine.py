@@ -1,0 +1,93 @@
+"""What silver/quarantine still holds open: the messages that no replay has settled. No JVM.
+
+A quarantined message is open until `lakehouse replay` has put its position into ops/replays: sent, noise or dismissed.
+Its row in quarantine stays for ever, so that the count of the streams' books never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from lakehouse.errors import SettingError
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE
+
+#: Rows that `open_messages` yields at once, at least; a query gives up to 8,192 a time. A value has 1 KB as a rule.
+BATCH_ROWS = 1_000
+
+_SAME_MESSAGE = " AND ".join(f"r.{name} = q.{name}" for name in SILVER_QUARANTINE.key)
+
+
+def open_quarantine(settings: Settings) -> dict[str, int]:
+    """Rule → messages that failed it and are open, the rule with the most first. Empty where there is no lake yet."""
+    query = "SELECT q.rule AS rule, count(*) AS n FROM {open} GROUP BY q.rule ORDER BY n DESC, rule"
+    rows = [row for batch in _batches(settings, query) for row in batch.to_pylist()]
+    return {row["rule"]: int(row["n"]) for row in rows}
+
+
+def quarantined_rules(settings: Settings) -> list[str]:
+    """Every rule that a message has ever failed, settled ones included."""
+    batches = _batches(settings, "SELECT DISTINCT rule FROM quarantine ORDER BY rule")
+    return [row["rule"] for batch in batches for row in batch.to_pylist()]
+
+
+def require_rule(settings: Settings, rule: str) -> None:
+    """Raise SettingError, with the rules that there are, where no message has ever failed this one."""
+    if rule not in (known := quarantined_rules(settings)):
+        expected = f"one of {', '.join(known)}" if known else "a rule, but nothing has ever been quarantined here"
+        raise SettingError(f"no quarantined message has failed the rule {rule!r}", expected)
+
+
+def open_messages(
+    settings: Settings, rule: str | None = None, without: tuple[str, ...] = (), venue: str | None = None
+) -> Iterator[pa.Table]:
+    """The open rows of silver/quarantine, BATCH_ROWS or more at a time, of one rule or of all but those in `without`.
+
+    With `venue` only those in which that venue could be read. All are of the tables as they are when the first is
+    taken: what is settled in the meantime does not shift them.
+    """
+    where = "TRUE"
+    if rule is not None:
+        where = f"q.rule = {_literal(rule)}"
+    elif without:
+        where = f"q.rule NOT IN ({', '.join(map(_literal, without))})"
+    if venue is not None:
+        where += f" AND q.venue = {_literal(venue)}"
+    columns = ", ".join(f"q.{name} AS {name}" for name in SILVER_QUARANTINE.column_names)
+    kept: list[pa.RecordBatch] = []
+    # A batch may be as small as a file, and a file of quarantine often has one row.
+    for batch in _batches(settings, f"SELECT {columns} FROM {{open}} WHERE {where}"):
+        kept.append(batch)
+        if sum(one.num_rows for one in kept) >= BATCH_ROWS:
+            yield _table(kept)
+            kept = []
+    if any(one.num_rows for one in kept):
+        yield _table(kept)
+
+
+def _table(batches: list[pa.RecordBatch]) -> pa.Table:
+    """One table in the order of the messages."""
+    table = pa.Table.from_batches(batches).cast(table_io.arrow_schema(SILVER_QUARANTINE))
+    return table.sort_by([(name, "ascending") for name in SILVER_QUARANTINE.key])
+
+
+def _batches(settings: Settings, query: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a query, read as they are asked for. `{open}` in it stands for the open rows, as `q`."""
+    there = {
+        table.name: table
+        for table in (SILVER_QUARANTINE, OPS_REPLAYS)
+        if DeltaTable.is_deltatable(table_io.table_uri(settings, table))
+    }
+    if SILVER_QUARANTINE.name not in there:
+        return
+    # A lake from before ops/replays has settled nothing.
+    anti_join = f"LEFT ANTI JOIN replays r ON {_SAME_MESSAGE}" if OPS_REPLAYS.name in there else ""
+    yield from table_io.sql_batches(settings, query.replace("{open}", f"quarantine q {anti_join}"), **there)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,151 @@
+"""The log of a Delta table as files: which checkpoints and commits there are, and whether a commit of ours stands.
+
+Guarantee: `Commit.find` answers by the log itself, after an error of whatever kind: a commit is known again by an id in
+its entry. Who deletes files, or commits again, asks it before.
+Source of the names and entries: Delta protocol, "Delta Log Entries" and "Checkpoints".
+Gap: on an object store a request that timed out may still arrive after the look. So there files are left alone unless
+the commit was refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow.fs as pa_fs
+from deltalake import CommitProperties, PostCommitHookProperties, Transaction
+from deltalake.exceptions import DeltaError
+from deltalake.fs import DeltaStorageHandler
+
+from lakehouse.lake import table_cache
+
+#: deltalake would write a log checkpoint behind each 50th commit, as a part of it, and raise an error where that fails,
+#: though the commit stands. `streams/upkeep.py` writes checkpoints and removes old logs.
+NO_HOOK = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+#: The field of a log entry's `commitInfo` by which a commit is known again.
+ID = "lakehouseCommit"
+
+#: Files that belong to a version: commits, checkpoints, Spark's checksums, and what a killed writer of any of these
+#: leaves (`.<version>.json.<uuid>.tmp` of Hadoop's, `<version>.json#1` of deltalake's).
+_OF_VERSION = re.compile(r"\.?(\d{20})\.(.+)")
+
+#: The kinds of files that count: a commit, and a checkpoint in one file (nobody here writes others).
+COMMIT, CHECKPOINT = "json", "checkpoint.parquet"
+
+
+def files_of(uri: str) -> pa_fs.FileSystem:
+    """The folder of a table, wherever it is, as a file system of Arrow's; paths are relative to it."""
+    if not is_remote(uri):
+        return pa_fs.SubTreeFileSystem(uri, pa_fs.LocalFileSystem())
+    return pa_fs.PyFileSystem(DeltaStorageHandler(uri))
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a table is on an object store, where a request may arrive after its sender has given it up."""
+    return "://" in uri
+
+
+class LogFile(NamedTuple):
+    """A file of a version, at `path` below the table; `written` in seconds since the epoch, infinite if the
+    store does not say."""
+
+    path: str
+    version: int
+    kind: str  #: what stands behind the version in its name; COMMIT and CHECKPOINT only of whole ones
+    written: float
+
+
+def log_files(uri: str) -> list[LogFile]:
+    """Every file of the log that belongs to one version, by version. Raises OSError."""
+    found: list[LogFile] = []
+    for info in files_of(uri).get_file_info(pa_fs.FileSelector("_delta_log")):
+        match = _OF_VERSION.fullmatch(info.base_name)
+        if match and info.type == pa_fs.FileType.File:
+            kind = f".{match[2]}" if info.base_name.startswith(".") else match[2]
+            found.append(
+                LogFile(
+                    f"_delta_log/{info.base_name}",
+                    int(match[1]),
+                    kind,
+                    info.mtime_ns / 1e9 if info.mtime_ns else math.inf,
+                )
+            )
+    return sorted(found, key=lambda file: (file.version, file.kind))
+
+
+def checkpoints(files: list[LogFile]) -> list[int]:
+    """The versions that have a checkpoint, whatever `_last_checkpoint` says: it may be missing, or of an older one."""
+    return [file.version for file in files if file.kind == CHECKPOINT]
+
+
+class Found(NamedTuple):
+    """What a log says of a commit.
+
+    `maintained` says that there are others' commits since and that all are maintenance: rows are as they were, and
+    nobody has used a transaction id. `moved` are the files, by their paths, that others have taken out of the table.
+    """
+
+    stands: bool
+    maintained: bool
+    moved: frozenset[str]
+
+
+class Commit:
+    """One commit by deltalake to the table at a URI, as it was at a version. `retries` are deltalake's own."""
+
+    def __init__(self, uri: str, version: int, transaction: Transaction | None = None, retries: int = 0) -> None:
+        self._uri, self._version = uri, version
+        self._id = uuid.uuid4().hex
+        self.properties = CommitProperties(
+            custom_metadata={ID: self._id},
+            app_transactions=[] if transaction is None else [transaction],
+            max_commit_retries=retries,
+        )
+
+    def find(self) -> Found:
+        """Look for it among the commits since. Raises OSError or ValueError where they cannot all be read."""
+        files = files_of(self._uri)
+        since = {file.version: file for file in log_files(self._uri) if file.kind == COMMIT}
+        newest = max(since, default=-1)
+        maintained, moved = newest > self._version, set[str]()
+        for version in range(self._version + 1, newest + 1):
+            if version not in since:
+                raise ValueError(f"no commit {version} in the log of {self._uri}")
+            with files.open_input_file(since[version].path) as file:
+                actions = [json.loads(line) for line in file.read().splitlines() if line.strip()]
+            if any(action.get("commitInfo", {}).get(ID) == self._id for action in actions):
+                return Found(True, maintained, frozenset(moved))
+            maintained = maintained and all(_is_maintenance(action) for action in actions)
+            moved |= {action["remove"]["path"] for action in actions if "remove" in action}
+        return Found(False, maintained, frozenset(moved))
+
+    @contextlib.contextmanager
+    def certain(self) -> Iterator[None]:
+        """Around the call that commits. An error of it counts only if the commit does not stand."""
+        try:
+            yield
+        except Exception as error:
+            if not self.found_after(error).stands:
+                raise
+            table_cache.forget(self._uri)
+
+    def found_after(self, error: Exception) -> Found:
+        """As `find`, after an error of the commit, which is raised where nobody can tell."""
+        try:
+            return self.find()
+        except (OSError, ValueError, DeltaError) as unread:
+            raise error from unread
+
+
+def _is_maintenance(action: dict[str, Any]) -> bool:
+    """Whether an action of a commit leaves rows, schema and transaction ids as they are."""
+    for name in ("add", "remove"):
+        if name in action:
+            return action[name].get("dataChange") is False
+    return set(action) <= {"commitInfo"}

@@ -1,0 +1,119 @@
+"""What one lakehouse consists of: the command line of each child, and Dagster's home.
+
+The streams and ingest are not here: they are Dagster runs, launched and relaunched by its supervisor sensors.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import lakehouse
+from lakehouse.broker.ports import LOCALHOST
+from lakehouse.errors import MissingDependencyError
+from lakehouse.local_stack.processes import ChildSpec, child_environment
+from lakehouse.settings import Settings
+from lakehouse.status.supervision import LOCATION
+
+
+@dataclass(frozen=True)
+class Market:
+    """How the simulated exchange of a demo is run; `SimulatorOptions` says what the figures mean and may be."""
+
+    port: int
+    rate: float = 100.0
+    replays: tuple[Path, ...] = ()
+    speed: float = 1.0
+    delisted: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOCALHOST}:{self.port}"
+
+
+def definitions_file() -> Path:
+    """`definitions.py`: it lies next to the packages, in a checkout and where the project is installed."""
+    path = Path(lakehouse.__file__).resolve().parent.parent / "definitions.py"
+    if not path.is_file():
+        raise MissingDependencyError(f"no file {path}", "Dagster's definitions next to the packages", "install again")
+    return path
+
+
+def write_dagster_home(settings: Settings, code_server_port: int) -> Path:
+    """Generate `settings.dagster_home` and return its workspace file. What Dagster keeps there stays."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
+    workspace = home / "workspace.yaml"
+    server = {"host": LOCALHOST, "port": code_server_port, "location_name": LOCATION}
+    # JSON is YAML, so that no path or name needs quoting rules of ours.
+    workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}, indent=1) + "\n", encoding="utf-8")
+    return workspace
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that every child gets, and that `lakehouse env` prints."""
+    return {**settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
+
+
+def _spec(settings: Settings, name: str, *command: str) -> ChildSpec:
+    home = settings.home.absolute()
+    return ChildSpec(
+        name=name,
+        command=(sys.executable, "-m", *command),
+        environment=child_environment(environment(settings), home),
+        log=home / "logs" / f"{name}.log",
+    )
+
+
+def record_folder(settings: Settings) -> Path:
+    """Where the simulated exchange keeps what it has really traded."""
+    return settings.home.absolute() / "simulator" / "record"
+
+
+def simulator(settings: Settings, market: Market) -> ChildSpec:
+    """The simulated exchange of the demo."""
+    record = str(record_folder(settings))
+    options = ["--port", str(market.port), "--rate", str(market.rate), "--record", record]
+    for replay in market.replays:
+        options += ["--replay", str(replay.absolute())]
+    for name in market.delisted:
+        options += ["--delisted", name]
+    return _spec(settings, "simulator", "lakehouse", "simulate", *options, "--speed", str(market.speed))
+
+
+def code_server(settings: Settings, port: int) -> ChildSpec:
+    """Serves the definitions and is the parent of every run."""
+    definitions = definitions_file()
+    return _spec(
+        settings,
+        "code-server",
+        *("dagster", "api", "grpc", "--host", LOCALHOST, "--port", str(port)),
+        *("--python-file", str(definitions), "--working-directory", str(definitions.parent)),
+        *("--location-name", LOCATION, "--use-python-environment-entry-point"),
+    )
+
+
+def webserver(settings: Settings, workspace: Path) -> ChildSpec:
+    """Dagster's UI."""
+    return _spec(
+        settings,
+        "webserver",
+        *(
+            "dagster_webserver",
+            "--host",
+            settings.dagster_host,
+            "--port",
+            str(settings.dagster_port),
+            "--workspace",
+            str(workspace),
+        ),
+    )
+
+
+def daemon(settings: Settings, workspace: Path) -> ChildSpec:
+    """Dagster's sensors and run queue."""
+    return _spec(settings, "daemon", "dagster._daemon", "run", "--workspace", str(workspace))

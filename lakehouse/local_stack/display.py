@@ -1,0 +1,136 @@
+"""What a person sees while a lakehouse runs: a live screen on a terminal, else a plain line every ten seconds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from lakehouse.local_stack.memory import Memory
+from lakehouse.settings import Settings
+from lakehouse.status.snapshot import Snapshot
+from lakehouse.status.view import render
+
+#: Seconds between two plain lines where standard output is no terminal.
+PLAIN_SECONDS = 10.0
+#: Redraws a second; the figures change every two seconds.
+REFRESH = 2
+GIGABYTE = 1e9
+
+
+@dataclass
+class View:
+    """What the display shows next to the snapshot; the session writes it, the display reads it."""
+
+    settings: Settings
+    started: float = field(default_factory=time.monotonic)
+    states: dict[str, str] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    snapshot: Snapshot | None = None
+    first_bar_seconds: float | None = None
+    activity: str = "starting"
+
+    @property
+    def ui(self) -> str:
+        return f"http://127.0.0.1:{self.settings.dagster_port}"
+
+    @property
+    def simulated(self) -> bool:
+        return self.settings.simulator_url is not None
+
+
+class Display:
+    """A context manager: the screen lives inside it. `say` is for lines that must stay."""
+
+    def __init__(self, console: Console, view: View) -> None:
+        self._console = console
+        self._view = view
+        self._live = Live(console=console, get_renderable=self._screen, refresh_per_second=REFRESH, transient=True)
+        self._next_line = 0.0
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print one line that stays, above the live screen."""
+        self._console.print(Text(f"[{elapsed(self._view)}] {line}"), soft_wrap=True)
+
+    def tick(self) -> None:
+        """Print a plain line where it is time and there is no screen."""
+        now = time.monotonic()
+        if not self._console.is_terminal and now >= self._next_line:
+            self._next_line = now + PLAIN_SECONDS
+            self.say(plain_line(self._view))
+
+    def _screen(self) -> RenderableType:
+        view = self._view
+        parts: list[RenderableType] = [headline(view), _parts_line(view)]
+        parts.append(render(view.snapshot) if view.snapshot is not None else Text("No table yet.", style="dim"))
+        parts.append(Text("Ctrl-C stops everything; a second one at once.", style="dim"))
+        return Group(*parts)
+
+
+def elapsed(view: View) -> str:
+    """`1:05` since the start, minutes and seconds."""
+    minutes, seconds = divmod(int(time.monotonic() - view.started), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+def headline(view: View) -> Text:
+    """What runs here, and where its UI is."""
+    text = Text()
+    if view.simulated:
+        text.append(" SIMULATED MARKET ", style="black on yellow")
+        text.append(" an exchange on this machine, not real trades   ", style="yellow")
+    else:
+        text.append(" LIVE ", style="black on green")
+        text.append(f" {', '.join(view.settings.venues)}   ")
+    text.append("Dagster UI ").append(view.ui, style="bold underline")
+    return text
+
+
+def plain_line(view: View) -> str:
+    """The state in one line without colours."""
+    label = "SIMULATED" if view.simulated else "LIVE"
+    parts = [f"{label} {view.activity}"]
+    snapshot = view.snapshot
+    if snapshot is not None:
+        if snapshot.trades_per_second is not None:
+            parts.append(f"{snapshot.trades_per_second:,.0f} trades/s")
+        rows = [f"{table.path} {table.rows:,}" for table in snapshot.tables if table.rows]
+        parts.append("rows: " + (", ".join(rows) or "none yet"))
+        behind = [f"{table.path} {table.lag:,}" for table in snapshot.tables if table.lag is not None]
+        if behind:
+            parts.append("behind: " + ", ".join(behind))
+        if snapshot.bars:
+            bar = snapshot.bars[0]
+            parts.append(f"latest bar: {bar.venue} {bar.symbol} {bar.bar_start:%H:%M} close {bar.close.normalize():f}")
+        parts += [f"{one.venue} {one.symbol} NOT SUBSCRIBED" for one in snapshot.not_subscribed if not one.is_final]
+        parts += [f"{work.name} {work.state}" for work in snapshot.works if work.by_hand]
+    not_up = [f"{name} {state}" for name, state in view.states.items() if state != "up"]
+    if not_up:
+        parts.append(", ".join(not_up))
+    parts.append(f"memory {view.memory.rss / GIGABYTE:.2f} GB")
+    return "; ".join(parts)
+
+
+def _parts_line(view: View) -> Text:
+    text = Text(f"{elapsed(view)}  {view.activity}   ")
+    for name, state in view.states.items():
+        text.append(f"{name} ", style="dim").append(f"{state}  ", style="green" if state == "up" else "yellow")
+    if view.first_bar_seconds is not None:
+        text.append(f" first bars after {view.first_bar_seconds:.0f} s ", style="dim")
+    memory = view.memory
+    text.append(f" memory {memory.rss / GIGABYTE:.2f} GB in {memory.processes} processes", style="dim")
+    return text

@@ -1,0 +1,153 @@
+"""How a run of so many minutes closes: nothing new, everything drained, every check, one table.
+
+1. Where not one trade has arrived yet (a slow machine, very few minutes), wait for the first ones.
+2. Pause the simulated market.
+3. Wait until Kafka → Silver → Gold have nothing ahead of them, seen twice in a row.
+   Live venues cannot be paused: with them 2 and 3 are left out, and the next start goes on where this one ended.
+4. Run every check.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from lakehouse.local_stack import child_commands
+from lakehouse.local_stack.display import GIGABYTE, View
+from lakehouse.local_stack.memory import Memory
+from lakehouse.local_stack.shutdown import pause_market
+from lakehouse.local_stack.supervise import ControlRoom
+from lakehouse.quality.checks import Check, CheckResult, run_checks
+from lakehouse.simulator.record import Record
+from lakehouse.status.snapshot import Snapshot, StatusReader
+from lakehouse.status.view import render_results
+from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, GOLD_BARS_5M, OPS_BATCHES, SILVER_TRADES
+
+#: Without a batch for so long, the streams do not move: a cold JVM's first batch took up to 44 s on idle cores.
+DRAIN_SECONDS = 150.0
+#: After the pause, what is in sockets and in the producer needs this long to be in Kafka at most.
+SETTLE_SECONDS = 2.0
+#: From the start to the first trade took 40 s on a machine whose two cores were five times overbooked.
+FIRST_TRADE_SECONDS = 120.0
+#: A start puts two to four feed events a venue into Kafka; with more messages than that there are trades.
+FEED_EVENTS = 12
+STREAMED = (BRONZE_MESSAGES.path, SILVER_TRADES.path, GOLD_BARS_1M.path, GOLD_BARS_5M.path)
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What the closing found. `behind` is empty where everything was drained."""
+
+    snapshot: Snapshot
+    results: list[tuple[Check, CheckResult]]
+    behind: dict[str, int | None]
+    drain_seconds: float
+    trades_made: int | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are bars, everything was drained, and every check passed."""
+        return bool(self.snapshot.bars) and not self.behind and all(result.passed for _, result in self.results)
+
+    def render(self, view: View, peak: Memory) -> RenderableType:
+        """The closing table."""
+        table = Table(title="SIMULATED market, closing" if view.simulated else "Closing", title_justify="left")
+        table.add_column("")
+        table.add_column("", justify="right")
+        if self.trades_made is not None:
+            table.add_row("trades that the exchange made", f"{self.trades_made:,}")
+        for status in self.snapshot.tables:
+            table.add_row(f"{status.path}, rows", f"{status.rows or 0:,}")
+        table.add_section()
+        first = f"{view.first_bar_seconds:.0f} s" if view.first_bar_seconds is not None else "never"
+        table.add_row("first bars after", first)
+        if view.simulated:
+            table.add_row("drained within", "NOT DRAINED" if self.behind else f"{self.drain_seconds:.0f} s")
+        failed = sum(not result.passed for _, result in self.results)
+        table.add_row("checks passed", f"{len(self.results) - failed} of {len(self.results)}")
+        table.add_row("peak memory, sum of RSS", f"{peak.rss / GIGABYTE:.2f} GB")
+        table.add_row("peak memory, sum of PSS", f"{peak.pss / GIGABYTE:.2f} GB" if peak.pss else "not known here")
+        table.add_row("processes at most", str(peak.processes))
+        return Group(render_results(self.results), table)
+
+
+def close(room: ControlRoom, view: View, tick: Callable[[], bool], say: Callable[[str], None]) -> Closing | None:
+    """Do the four steps. `tick` keeps the room going and is False once somebody asks to stop (→ None)."""
+    reader = StatusReader(view.settings)
+    # 1. the first trades
+    if not _has_trades(reader.collect()):
+        view.activity = "waiting for the first trades"
+        say(f"no trade has arrived yet; waiting up to {FIRST_TRADE_SECONDS:.0f} s more for the first ones")
+        if not _look_until(_has_trades, reader, tick, FIRST_TRADE_SECONDS):
+            return None
+
+    started = time.monotonic()
+    behind: dict[str, int | None] = {}
+    if room.market is not None:
+        # 2. nothing new
+        if not pause_market(room.market.url):
+            say("the simulated exchange did not answer the request to pause; going on")
+        view.activity = "draining"
+        say("market paused; waiting until every trade has reached Gold")
+
+        # 3. everything drained
+        looks: list[bool] = []
+
+        def drained_twice(snapshot: Snapshot) -> bool:
+            looks.append(not behind_of(snapshot))
+            return looks[-2:] == [True, True]
+
+        snapshot = _look_until(drained_twice, reader, tick, DRAIN_SECONDS)
+        if snapshot is None:
+            return None
+        behind = behind_of(snapshot)
+        if behind:
+            what = ", ".join(f"{path} {lag}" for path, lag in behind.items())
+            say(f"no batch for {DRAIN_SECONDS:.0f} s and still behind: {what}")
+    seconds = time.monotonic() - started
+
+    # 4. every check
+    view.activity = "checking"
+    say("running all checks")
+    results = run_checks(view.settings)
+    return Closing(reader.collect(), results, behind, seconds, _trades_made(room))
+
+
+def behind_of(snapshot: Snapshot) -> dict[str, int | None]:
+    """Streamed tables that are not at the end of their source; None: not known, which counts as behind."""
+    return {path: snapshot.table(path).lag for path in STREAMED if snapshot.table(path).lag != 0}
+
+
+def _has_trades(snapshot: Snapshot) -> bool:
+    bronze = snapshot.table(BRONZE_MESSAGES.path)
+    return (bronze.rows or 0) + (bronze.lag or 0) > FEED_EVENTS
+
+
+def _look_until(
+    done: Callable[[Snapshot], bool], reader: StatusReader, tick: Callable[[], bool], seconds: float
+) -> Snapshot | None:
+    """The first snapshot that is done, or the last one once no batch has come for `seconds`; None: asked to stop."""
+    until, batches = time.monotonic() + seconds, 0
+    while True:
+        next_look = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < next_look:
+            if not tick():
+                return None
+        snapshot = reader.collect()
+        if (snapshot.table(OPS_BATCHES.path).rows or 0) > batches:
+            batches = snapshot.table(OPS_BATCHES.path).rows or 0
+            until = time.monotonic() + seconds
+        if done(snapshot) or time.monotonic() >= until:
+            return snapshot
+
+
+def _trades_made(room: ControlRoom) -> int | None:
+    """By the simulated exchange's own record, over all starts in this folder; None where it has none (a replay)."""
+    if room.market is None or room.market.replays:
+        return None
+    record = Record(child_commands.record_folder(room.settings))
+    return sum(record.count(venue, symbol) for venue, symbol in record.keys())  # noqa: SIM118 - not a mapping

@@ -1,0 +1,89 @@
+"""Memory of a whole lakehouse, sampled: what `lakehouse demo --minutes N` reports at its end.
+
+RSS counts pages that processes share once per process; PSS splits them, so its sum is what the machine really gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from lakehouse.local_stack.processes import marked_processes
+
+#: The kernel walks all of a process's pages to tell its PSS: once a second would take 4 % of a core.
+SAMPLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes over some processes. `pss` is 0 where the system has none."""
+
+    rss: int = 0
+    pss: int = 0
+    processes: int = 0
+
+
+def measure(processes: Iterable[psutil.Process]) -> Memory:
+    """Now. Processes that end meanwhile are left out."""
+    rss = pss = count = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            if _is_being_spawned(process):
+                continue
+            rss += process.memory_info().rss
+            pss += _pss(process.pid)
+            count += 1
+    return Memory(rss, pss, count)
+
+
+def _is_being_spawned(process: psutil.Process) -> bool:
+    """Between vfork and exec a JVM's child runs in its parent's memory, and would count all of it a second time."""
+    parent = process.parent()
+    return (
+        parent is not None
+        and process.name() == "java" == parent.name()
+        and process.memory_info().vms == parent.memory_info().vms
+    )
+
+
+def _pss(pid: int) -> int:
+    # psutil reads the full smaps, tens of milliseconds for a JVM; the kernel's own sum is one short file.
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return 0
+    line = next((line for line in text.splitlines() if line.startswith("Pss:")), "Pss: 0 kB")
+    return int(line.split()[1]) * 1024
+
+
+class MemoryMeter:
+    """Samples the control room and all processes of its lakehouse every few seconds, in a thread of its own.
+
+    The peaks of RSS and PSS are kept each by itself.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory-meter", daemon=True)
+        self.current = Memory()
+        self.peak = Memory()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self.current = now = measure((psutil.Process(), *marked_processes(self._home)))
+            peak = self.peak
+            self.peak = Memory(max(peak.rss, now.rss), max(peak.pss, now.pss), max(peak.processes, now.processes))

@@ -1,0 +1,135 @@
+"""Processes of one lakehouse: how a child is started, how all of them are found again, how they are ended.
+
+Everything that the control room starts carries the environment variable `MARKER`, the absolute path of the home. Run
+workers inherit it through Dagster's code server. So they are found also when their parent died and somebody else
+adopted them, and nothing is ever ended by its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from lakehouse.broker import die_with_parent
+
+MARKER = "LAKEHOUSE_CONTROL_ROOM"
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """What to start."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    log: Path
+
+
+class Child:
+    """One running child in a session of its own, so that Ctrl-C in the terminal reaches the control room alone.
+
+    It dies with the control room, however that ends (Linux; elsewhere the next start ends it).
+    """
+
+    def __init__(self, spec: ChildSpec) -> None:
+        """Start it. Call from a thread that lives as long as the child: the kernel ties its life to the thread."""
+        self.spec = spec
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        shim = (sys.executable, "-S", "-E", die_with_parent.__file__)
+        arguments = (*shim, str(os.getpid()), *spec.command)
+        with spec.log.open("ab") as log:
+            log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(spec.command)}\n".encode())
+            log.flush()
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(spec.environment),
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the child alone; what it started is its own to end."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it has ended within `timeout` seconds."""
+        try:
+            self._process.wait(max(timeout, 0.0))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+#: glibc's heaps for the threads of a process. Streams limit them themselves, but only from then on: what a thread of
+#: Dagster has got before stays (`lakehouse.runtime.process_memory`).
+HEAPS = {"MALLOC_ARENA_MAX": "2"}
+
+
+def child_environment(variables: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Our own environment, plus `variables`, plus the marker.
+
+    Without PYTHONDONTWRITEBYTECODE, which makes every start of Dagster 2.5 times slower.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**HEAPS, **environment, **variables, MARKER: str(home.absolute())}
+
+
+def last_line(log: Path) -> str:
+    """The last line with something in it, of the last 8 KiB; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip() and not line.startswith("--- ")), "")
+
+
+def marked_processes(home: Path) -> list[psutil.Process]:
+    """Every live process of this home but our own and those that we run in; zombies do not count."""
+    wanted = str(home.absolute())
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in ours:
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARKER) == wanted and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def end_processes(processes: Sequence[psutil.Process], deadline: float) -> list[psutil.Process]:
+    """SIGTERM, then SIGKILL for those left half a second before `deadline` (monotonic). Returns the killed ones."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(processes, timeout=max(deadline - 0.5 - time.monotonic(), 0.0))
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=max(deadline - time.monotonic(), 0.5))
+    return alive

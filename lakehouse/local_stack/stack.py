@@ -1,0 +1,222 @@
+"""One run of a lakehouse from its start to its end: what `lakehouse demo` and `lakehouse up` do.
+
+1. Take the folder's lock, then look for everything that could be missing: port, Java, jars. Nothing has started yet.
+2. Start the control room and look after it until somebody stops it or its minutes are over.
+3. After its minutes: pause the market, wait until what was traded has reached Gold, run every check.
+4. End everything within one deadline, whatever happened before, and look that nothing is left.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from deltalake.exceptions import DeltaError
+from rich.console import Console
+
+from lakehouse.broker.ports import require_free
+from lakehouse.broker.topics import ensure_topics
+from lakehouse.errors import LakehouseError
+from lakehouse.lake.table_io import open_table
+from lakehouse.local_stack import child_commands, home_folder
+from lakehouse.local_stack.display import Display, View
+from lakehouse.local_stack.drain import Closing, close
+from lakehouse.local_stack.memory import MemoryMeter
+from lakehouse.local_stack.processes import MARKER, end_processes, marked_processes
+from lakehouse.local_stack.shutdown import Ending, shut_down
+from lakehouse.local_stack.supervise import ControlRoom
+from lakehouse.runtime import jars
+from lakehouse.runtime.java import find_java
+from lakehouse.settings import Settings
+from lakehouse.status.snapshot import StatusReader
+from lakehouse.tables import GOLD_BARS_1M
+
+#: The control room looks after its children this often, seconds: a dead one is noticed at once by human standards.
+TICK_SECONDS = 0.25
+#: Between two looks at the parts' ports, seconds.
+STATES_SECONDS = 1.0
+#: Between two looks at the tables, seconds: a look takes 0.2 s of a core that Spark needs while it starts.
+SNAPSHOT_SECONDS = 5.0
+#: Until the first bars are seen, their table's version is asked for this often, seconds; that takes milliseconds.
+FIRST_BAR_SECONDS = 1.0
+#: A Kafka that was there before us answers a metadata request within this, seconds, or is not there.
+BROKER_SECONDS = 10.0
+#: Processes that a killed control room left behind get so long to end, seconds; a run's lease gives up after 5.
+LEFTOVER_SECONDS = 12.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. `minutes` None: until somebody stops it."""
+
+    kind: home_folder.Kind
+    settings: Settings
+    market: child_commands.Market | None
+    minutes: float | None = None
+
+
+class StopRequests:
+    """Counts Ctrl-C, SIGTERM and a closed terminal. The handler only counts: it may interrupt anything."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal.signal calls it
+        self.count += 1
+
+    @property
+    def asked(self) -> bool:
+        return self.count > 0
+
+    @property
+    def forced(self) -> bool:
+        return self.count > 1
+
+
+class Watcher:
+    """Takes snapshots in a thread of its own, so that a slow look at the tables never delays a restart."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._reader = StatusReader(view.settings)
+        self._version_before = self._bars_version()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        view, next_snapshot = self._view, time.monotonic()
+        while not self._stop.wait(FIRST_BAR_SECONDS):
+            if view.first_bar_seconds is None and self._bars_version() > self._version_before:
+                view.first_bar_seconds = time.monotonic() - view.started
+            if time.monotonic() >= next_snapshot:
+                try:
+                    view.snapshot = self._reader.collect()
+                except Exception as error:  # a table in the middle of its creation; the next look will see it whole
+                    view.activity = f"status not readable: {error}".splitlines()[0][:100]
+                next_snapshot = time.monotonic() + SNAPSHOT_SECONDS
+
+    def _bars_version(self) -> int:
+        """Version of the bars' table; 0, an empty table's, where there is none yet."""
+        try:
+            return open_table(self._view.settings, GOLD_BARS_1M).version()
+        except (LakehouseError, DeltaError):
+            return 0
+
+
+def run(plan: Plan, console: Console) -> int:
+    """Run it and return the exit code. Raises LakehouseError where it cannot start or a part never comes up."""
+    settings = plan.settings
+    view = View(settings)
+    os.environ[MARKER] = str(settings.home.absolute())  # for the broker's JVM, which gets our own environment
+    with home_folder.HomeLock(settings.home):
+        preflight(plan, say=lambda line: console.print(line, highlight=False))
+        stop = StopRequests()
+        stop.install()
+        meter, watcher = MemoryMeter(settings.home), Watcher(view)
+        with Display(console, view) as display:
+            room = ControlRoom(settings, plan.market, display.say)
+            display.say(_welcome(plan, view))
+            closing: Closing | None = None
+            failure: LakehouseError | None = None
+            try:
+                room.start()
+                meter.start()
+                watcher.start()
+                closing = _live(plan, room, view, meter, display, stop)
+            except LakehouseError as error:
+                failure = error
+            finally:
+                watcher.stop()
+                meter.stop()
+                view.activity = "stopping"
+                display.say("stopping everything; a second Ctrl-C does it at once")
+                ending = shut_down(room, forced=lambda: stop.forced)
+        if closing is not None:
+            console.print(closing.render(view, meter.peak))
+        console.print(_farewell(ending), highlight=False, soft_wrap=True)
+        if failure is not None:
+            raise failure
+        return 1 if ending.left or (closing is not None and not closing.passed) else 0
+
+
+def preflight(plan: Plan, say: Callable[[str], None]) -> None:
+    """Everything that can be known before the first process starts. Raises LakehouseError, one line."""
+    settings = plan.settings
+    home = settings.home.absolute()
+    require_free(settings.dagster_port, "Dagster's UI", "use --port PORT")
+    find_java(for_spark=True)
+    if settings.bootstrap_servers:
+        jars.jars("spark")
+        ensure_topics(settings, timeout=BROKER_SECONDS)
+    else:
+        jars.jars("spark", "broker")
+    child_commands.definitions_file()
+    home_folder.claim(home, plan.kind)
+    leftovers = marked_processes(home)
+    if leftovers:
+        say(f"ending {len(leftovers)} processes that an earlier start left behind")
+        end_processes(leftovers, time.monotonic() + LEFTOVER_SECONDS)
+    home_folder.save_environment(home, child_commands.environment(settings))
+
+
+def _live(
+    plan: Plan, room: ControlRoom, view: View, meter: MemoryMeter, display: Display, stop: StopRequests
+) -> Closing | None:
+    """Look after the room until asked to stop (None) or until the minutes are over and the closing is done."""
+
+    next_states = 0.0
+
+    def tick() -> bool:
+        nonlocal next_states
+        room.tick()
+        if time.monotonic() >= next_states:
+            view.states = room.states()
+            next_states = time.monotonic() + STATES_SECONDS
+        view.memory = meter.current
+        display.tick()
+        time.sleep(TICK_SECONDS)
+        return not stop.asked
+
+    ends_at = view.started + plan.minutes * 60 if plan.minutes is not None else float("inf")
+    view.activity = "running"
+    announced = False
+    while time.monotonic() < ends_at:
+        if not tick():
+            return None
+        if view.first_bar_seconds is not None and not announced:
+            announced = True
+            display.say(f"first bars after {view.first_bar_seconds:.0f} s")
+    return close(room, view, tick, display.say)
+
+
+def _farewell(ending: Ending) -> str:
+    counts = Counter(ending.killed)
+    killed = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in counts.items())
+    return (
+        f"stopped in {ending.seconds:.1f} s; {f'had to kill {killed}; ' if killed else ''}{ending.left} processes left"
+    )
+
+
+def _welcome(plan: Plan, view: View) -> str:
+    settings = view.settings
+    what = "a SIMULATED market, no real trades" if plan.kind == "demo" else f"live: {', '.join(settings.venues)}"
+    elsewhere = {"Kafka": settings.bootstrap_servers, "tables": settings.lake_uri}
+    where = "".join(f"; {name} at {place}" for name, place in elsewhere.items() if place)
+    return f"{what}; Dagster UI {view.ui}; data and logs in {settings.home.absolute()}{where}"

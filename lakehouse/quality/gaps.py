@@ -1,0 +1,89 @@
+"""Checks of silver/continuity: the ledger says of every id what silver/trades says, and no hole stays open for long."""
+
+from __future__ import annotations
+
+from lakehouse.continuity.gaps import open_holes
+from lakehouse.lake.batch_log import newest_batches
+from lakehouse.lake.table_io import open_table, row_count
+from lakehouse.quality.id_coverage import count_present, form_errors, ids_of_trades, read_ledger, unproved, unsaid
+from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict, count_of, where_arrived_lately
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
+
+#: Seconds that ingest has to close a hole that it has seen itself; after that somebody else has to.
+OLD_SECONDS = 120.0
+#: Faults that a sentence names.
+_NAMED = 3
+
+
+@always_a_verdict
+def ledger_matches(settings: Settings, look: Look) -> CheckResult:
+    """The present ranges are exactly the runs of ids in silver/trades at the version that the ledger names.
+
+    And the ranges of a key tile its ids. Recent: the trades of the last minutes, and the count of all: as many
+    ids are present as Silver has rows by its log, so that no scan of the history is needed.
+    """
+    ledger = read_ledger(settings)
+    batch = newest_batches(settings).get("silver")
+    if ledger:
+        version = ledger[0].trades_version
+    elif batch is not None:
+        version = batch.version_of(SILVER_TRADES.path)
+    else:
+        return CheckResult(True, "Nothing written yet: 0 ranges of ids.", {"ranges": 0, "ids": 0})
+    faults = list(form_errors(ledger))
+    said = count_present(ledger)
+    trades = row_count(open_table(settings, SILVER_TRADES, version))
+    if look is not Look.ALL:
+        lately = where_arrived_lately(settings, open_table(settings, SILVER_TRADES, version))
+        there = ids_of_trades(settings, version, lately)
+        # A part of the trades can tell only this; the count tells the other.
+        faults += unsaid(ledger, there)
+        if said != trades:
+            faults.append(f"{said:,} ids are present by the ledger, silver/trades has {trades:,} rows")
+    else:
+        there = ids_of_trades(settings, version)
+        faults += [*unproved(ledger, there), *unsaid(ledger, there)]
+        if there.surplus:
+            faults.append(f"{count_of(there.surplus, 'row')} of silver/trades beyond one an id")
+    figures: dict[str, Figure] = {
+        "ranges": len(ledger),
+        "ids": said,
+        "silver_rows": trades,
+        "faults": len(faults),
+        "trades_version": version,
+    }
+    if faults:
+        named = "; ".join(faults[:_NAMED])
+        return CheckResult(False, f"{count_of(len(faults), 'fault')} at version {version}, first: {named}.", figures)
+    return CheckResult(
+        True,
+        f"{count_of(len(ledger), 'range')} say of every id what silver/trades says at version {version}: "
+        f"{count_of(said, 'id')} present.",
+        figures,
+    )
+
+
+@always_a_verdict
+def no_old_holes(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (a hole of last month is one too)
+    """No hole has been open for longer than the time in which ingest closes it."""
+    open_table(settings, SILVER_CONTINUITY)
+    holes = open_holes(settings)
+    old = open_holes(settings, OLD_SECONDS)
+    old_ids = sum(map(len, old))
+    figures: dict[str, Figure] = {
+        "open_holes": len(holes),
+        "open_ids": sum(map(len, holes)),
+        "old_holes": len(old),
+        "old_ids": old_ids,
+    }
+    minutes = f"{OLD_SECONDS / 60:.0f} minutes"
+    if old:
+        named = ", ".join(f"{hole.venue} {hole.symbol} {hole.first_id}–{hole.last_id}" for hole in old[:_NAMED])
+        return CheckResult(
+            False,
+            f"Open for longer than {minutes}: {count_of(len(old), 'hole')} with {count_of(old_ids, 'id')}, "
+            f"the oldest {named}; `lakehouse repair` fetches them.",
+            figures,
+        )
+    return CheckResult(True, f"No hole has been open for {minutes}; {count_of(len(holes), 'hole')} open.", figures)

@@ -1,0 +1,152 @@
+"""Which trade ids silver/trades holds, by its rows, and whether the ledger silver/continuity says the same.
+
+Independent on purpose of what the streams use to keep the ledger: nothing here believes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lakehouse.id_ranges import IdRange, IdRanges
+from lakehouse.lake.table_io import open_table, sql
+from lakehouse.quality.bitmaps import read_blocks, runs
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
+
+Key = tuple[str, str]
+
+STATES = ("present", "open", "unavailable")
+_KEYS = ("venue", "symbol")
+
+
+@dataclass(frozen=True)
+class LedgerRange:
+    """One row of silver/continuity. `first_id` to `last_id`, inclusive. `tries`: None where none were counted."""
+
+    venue: str
+    symbol: str
+    first_id: int
+    last_id: int
+    state: str
+    since: datetime
+    repaired: int
+    trades_version: int
+    tries: int | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.venue, self.symbol
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{_name(self.key, self.first_id, self.last_id)} ({self.state})"
+
+    def __len__(self) -> int:
+        return max(0, self.last_id - self.first_id + 1)
+
+
+@dataclass
+class TradeIds:
+    """The ids in silver/trades at a version. `surplus` are rows beyond one an id, `doubled` where they are."""
+
+    rows: int = 0
+    surplus: int = 0
+    ids: dict[Key, IdRanges] = field(default_factory=dict)
+    doubled: dict[Key, IdRanges] = field(default_factory=dict)
+
+    def of(self, key: Key) -> IdRanges:
+        """The ids of a key; none where it has no trade."""
+        return self.ids.get(key, IdRanges())
+
+
+def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> TradeIds:
+    """Every id of silver/trades at a version, among the rows that meet a condition."""
+    found = TradeIds()
+    table = open_table(settings, SILVER_TRADES, version)
+    for block in read_blocks(settings, table, _KEYS, "trade_id", where):
+        key = (block.key[0], block.key[1])
+        ranges = found.ids.setdefault(key, IdRanges())
+        for first, last in runs(block.number, block.bits):
+            ranges.add(first, last)
+        found.rows += block.rows
+        if block.rows > block.distinct:
+            found.surplus += block.rows - block.distinct
+            # Which of the 64 it is does not show in a bitmap: all of them are named.
+            doubled = found.doubled.setdefault(key, IdRanges())
+            for first, last in runs(block.number, block.bits):
+                doubled.add(first, last)
+    return found
+
+
+def read_ledger(settings: Settings, version: int | None = None) -> list[LedgerRange]:
+    """The ledger at a version, or now, ordered by venue, symbol and id."""
+    table = open_table(settings, SILVER_CONTINUITY, version)
+    there = {field.name for field in table.schema().fields}  # a version of before tries were counted has no column
+    columns = ", ".join(name for name in LedgerRange.__dataclass_fields__ if name in there)
+    rows = sql(
+        settings, f"SELECT {columns} FROM ledger ORDER BY venue, symbol, first_id, last_id", ledger=table
+    ).to_pylist()
+    return [LedgerRange(**row) for row in rows]
+
+
+def present(ledger: Iterable[LedgerRange]) -> dict[Key, IdRanges]:
+    """What the ledger says is there."""
+    found: dict[Key, IdRanges] = {}
+    for row in ledger:
+        if row.state == "present" and row.first_id <= row.last_id:
+            found.setdefault(row.key, IdRanges()).add(row.first_id, row.last_id)
+    return found
+
+
+def count_present(ledger: Iterable[LedgerRange]) -> int:
+    """How many different ids it says are there."""
+    return sum(ids.count() for ids in present(ledger).values())
+
+
+def form_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
+    """What is wrong with the ledger in itself: the ranges of a key tile its ids, each as long as it can be."""
+    for row in ledger:
+        if row.first_id > row.last_id:
+            yield f"{row.name}: the first id is above the last"
+        if row.state not in STATES:
+            yield f"{row.name}: the state is none of {', '.join(STATES)}"
+    for before, row in itertools.pairwise(ledger):
+        if before.key != row.key:
+            continue
+        if row.first_id <= before.last_id:
+            yield f"{row.name}: overlaps ids {before.first_id}–{before.last_id} ({before.state})"
+        elif row.first_id > before.last_id + 1:
+            yield f"{row.name}: nothing is said of ids {before.last_id + 1}–{row.first_id - 1} before it"
+        elif row.state == before.state == "present":
+            yield f"{row.name}: is one range with ids {before.first_id}–{before.last_id} before it"
+    versions = {row.trades_version for row in ledger}
+    if len(versions) > 1:
+        yield f"rows describe different versions of silver/trades: {', '.join(map(str, sorted(versions)))}"
+
+
+def unproved(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
+    """Ids that the ledger calls present and Silver lacks; one line a range."""
+    for key, ranges in sorted(present(ledger).items(), key=lambda item: item[0]):
+        for first, last in _only_in(ranges, trades.of(key)):
+            yield f"{_name(key, first, last)}: present by the ledger, not in silver/trades"
+
+
+def unsaid(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
+    """Ids that Silver has and the ledger does not call present; one line a range."""
+    said = present(ledger)
+    for key, ranges in sorted(trades.ids.items(), key=lambda item: item[0]):
+        for first, last in _only_in(ranges, said.get(key, IdRanges())):
+            yield f"{_name(key, first, last)}: in silver/trades, not present by the ledger"
+
+
+def _name(key: Key, first: int, last: int) -> str:
+    return f"{' '.join(key)} id {first}" if first == last else f"{' '.join(key)} ids {first}–{last}"
+
+
+def _only_in(some: IdRanges, others: IdRanges) -> Iterator[IdRange]:
+    for first, last in some:
+        yield from others.missing(first, last)

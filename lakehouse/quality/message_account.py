@@ -1,0 +1,59 @@
+"""The account of every Kafka message: claimed by one table of Silver, or proved to be a duplicate, or lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from lakehouse.id_ranges import IdRanges
+from lakehouse.quality.duplicates import DuplicateProof, prove_duplicates
+from lakehouse.quality.message_lineage import PartitionLineage, Versions, trace
+from lakehouse.quality.model import count_of
+from lakehouse.settings import Settings
+
+#: Ranges of offsets that a sentence names.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Account:
+    """One Kafka partition: where its messages went, by the tables alone."""
+
+    lineage: PartitionLineage
+    duplicates: DuplicateProof
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.lineage.name
+
+    def faults(self) -> Iterator[str]:
+        """One sentence for each way in which Bronze is not Silver + duplicates + quarantined + feed events."""
+        lineage, unaccounted = self.lineage, self.duplicates.unaccounted
+        if unaccounted:
+            reasons = "; ".join(self.duplicates.reasons)
+            yield f"{self.name}: {count_of(unaccounted.count(), 'message')} unaccounted for: {reasons}"
+        if lineage.surplus_claims:
+            yield (
+                f"{self.name}: {count_of(lineage.surplus_claims, 'row')} of Silver's tables beyond one a message, "
+                f"at or near offsets {named(lineage.contested)}"
+            )
+        if lineage.foreign:
+            unknown = f"{count_of(lineage.foreign.count(), 'offset')} that Bronze does not have"
+            yield f"{self.name}: rows of Silver's tables name {unknown}: {named(lineage.foreign)}"
+
+
+def account(settings: Settings, versions: Versions, since: datetime | None = None) -> list[Account]:
+    """The accounts of all Kafka partitions, ordered by topic and number; `since` is a Kafka time."""
+    lineages = trace(settings, versions, since)
+    unclaimed = {(one.topic, one.partition): one.unclaimed for one in lineages}
+    proofs = prove_duplicates(settings, versions.bronze, versions.trades, unclaimed)
+    return [Account(one, proofs[one.topic, one.partition]) for one in lineages]
+
+
+def named(ranges: IdRanges | list[tuple[int, int]]) -> str:
+    """`5, 7–9, …`: the first few ranges."""
+    every = list(ranges)
+    texts = [str(first) if first == last else f"{first}–{last}" for first, last in every[:_NAMED]]
+    return ", ".join([*texts, "…"] if len(every) > _NAMED else texts)

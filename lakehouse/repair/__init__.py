@@ -1,0 +1,1 @@
+"""Repair of gaps over REST, beside a running ingest or without one."""

@@ -1,0 +1,126 @@
+"""Mends holes of the ledger that a running ingest has left: after its death, its downtime, or its patience.
+
+And asks again for ids that a venue has shown not to have, behind all others: some publish skipped rows minutes later.
+
+Guarantee: the ids reported as repaired are in Kafka, acknowledged. What is left may be asked for again at any time; a
+trade that was there already is a duplicate, which Silver counts and drops.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lakehouse.broker.topics import ensure_topics, wait_until_ready
+from lakehouse.continuity.gaps import Hole
+from lakehouse.errors import RetriableError
+from lakehouse.exchanges.registry import venue as find_venue
+from lakehouse.id_ranges import IdRange, IdRanges
+from lakehouse.ingest.backfill_queue import Order
+from lakehouse.ingest.gap_repair import Repairer
+from lakehouse.ingest.metrics import Counters
+from lakehouse.ingest.producer import KafkaSink
+from lakehouse.ingest.rate_limit import JOB_SHARE
+from lakehouse.settings import Settings
+
+#: Seconds for the broker to answer.
+BROKER_SECONDS = 10.0
+#: Seconds of one wait for delivery reports.
+POLL_SECONDS = 0.1
+#: Seconds, of the timeout, for threads to end and Kafka to acknowledge.
+STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What came of the holes. Counts are trade ids but for `requests`."""
+
+    holes: int
+    repaired: int
+    unavailable: int
+    left: int
+    requests: int
+
+
+class _Wanted:
+    """The ids of one symbol's holes, as the target of a repair."""
+
+    def __init__(self) -> None:
+        self.missing = IdRanges()
+        self.repaired = 0
+        self.gone = 0
+
+    def still_missing(self, first: int, last: int) -> list[IdRange]:
+        return self.missing.within(first, last)
+
+    def delivered(self, first: int, last: int) -> None:
+        self.repaired += self.missing.remove(first, last)
+
+    def unavailable(self, first: int, last: int) -> None:
+        self.gone += self.missing.remove(first, last)
+
+
+def repair_holes(
+    settings: Settings, holes: Sequence[Hole], stop: threading.Event | None = None, timeout: float = 300.0
+) -> RepairReport:
+    """Fetch the trades of these holes over REST and send them to the topic, until done, `stop`, or `timeout` seconds.
+
+    Uses a quarter of the venues' request budgets, so that it may run beside an ingest. Raises BrokerUnavailableError;
+    SettingError for an unknown venue; RetriableError where Kafka or a thread of it failed on the way.
+    """
+    deadline = time.monotonic() + timeout
+    stop = stop or threading.Event()
+    by_venue: dict[str, list[Hole]] = defaultdict(list)
+    for hole in holes:
+        by_venue[hole.venue].append(hole)
+    venues = {name: find_venue(name) for name in by_venue}
+    if not holes:
+        return RepairReport(0, 0, 0, 0, 0)
+    wait_until_ready(settings.bootstrap(), BROKER_SECONDS)
+    ensure_topics(settings)
+    sink, counters = KafkaSink(settings.bootstrap(), *settings.topics, client_id="repair"), Counters()
+    wanted: dict[tuple[str, str], _Wanted] = defaultdict(_Wanted)
+    repairers = []
+    for name, of in by_venue.items():
+        repairer = Repairer(venues[name], settings.simulator_url, sink, counters, JOB_SHARE)
+        for hole in of:
+            target = wanted[name, hole.symbol]
+            target.missing.add(hole.first_id, hole.last_id)
+            times = hole.ts_before, hole.ts_after
+            repairer.order(Order(hole.symbol, target, hole.first_id, hole.last_id, *times, again=hole.tries > 0))
+        repairers.append(repairer)
+    asked = sum(one.missing.count() for one in wanted.values())
+    for repairer in repairers:
+        repairer.start()
+    try:
+        _wait(repairers, sink, stop, deadline)
+    finally:
+        _end(repairers, sink)
+    sink.check()
+    repaired, gone = (sum(getattr(one, name) for one in wanted.values()) for name in ("repaired", "gone"))
+    requests = sum(counters.venue(name).requests for name in by_venue)
+    return RepairReport(asked, repaired, gone, asked - repaired - gone, requests)
+
+
+def _wait(repairers: list[Repairer], sink: KafkaSink, stop: threading.Event, deadline: float) -> None:
+    while not stop.is_set() and time.monotonic() < deadline and not all(one.is_idle for one in repairers):
+        sink.poll(POLL_SECONDS)
+        sink.check()
+        for repairer in repairers:
+            if repairer.failure is not None:
+                raise RetriableError(
+                    f"the repair of {repairer.venue.name} ended: {repairer.failure!r}"
+                ) from repairer.failure
+
+
+def _end(repairers: list[Repairer], sink: KafkaSink) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    for repairer in repairers:
+        repairer.stop()
+    sink.stop_waiting()
+    while time.monotonic() < deadline and not all(repairer.join(0.0) for repairer in repairers):
+        sink.poll(POLL_SECONDS)
+    sink.flush(max(deadline, time.monotonic() + 1.0))

@@ -1,0 +1,192 @@
+"""The one SparkSession builder."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from lakehouse.runtime import class_archive
+from lakehouse.runtime.collector import collect_seldom
+from lakehouse.runtime.jars import spark_jars
+from lakehouse.runtime.java import find_java
+from lakehouse.runtime.jvm import Jvm
+from lakehouse.runtime.process_memory import limit_heaps
+from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+#: Exactness and bounds that hold wherever Spark runs; a cluster's own settings stay as they are.
+SESSION_CONF = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    # Keeps 18 decimals in a division of DECIMAL(38,18); by default Spark would cut the scale to 6.
+    "spark.sql.decimalOperations.allowPrecisionLoss": "false",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Bronze, Silver and Gold share one application: none may starve the others.
+    "spark.scheduler.mode": "FAIR",
+    # Batches are small; two partitions are what a laptop's cores can use. A cluster sets its own.
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    # A driver that lives for days must not collect history (delta#7178).
+    "spark.ui.enabled": "false",
+    "spark.ui.retainedJobs": "50",
+    "spark.ui.retainedStages": "50",
+    "spark.sql.ui.retainedExecutions": "20",
+    "spark.sql.streaming.ui.enabled": "false",
+    "spark.sql.streaming.numRecentProgressUpdates": "10",
+    "spark.sql.streaming.minBatchesToRetain": "20",
+    # What a batch broadcasts is freed by a collection of the old generation, which Spark asks for every half hour.
+    "spark.cleaner.periodicGC.interval": "5min",
+    "spark.ui.showConsoleProgress": "false",
+    # How long Silver and Gold wait before they look for news again; each look lists the log of a Delta table.
+    "spark.sql.streaming.pollingDelay": "250ms",
+}
+
+#: Of a session that says what batches hold and works on few rows: to generate and compile code for them costs more than
+#: it saves. With the first of `QUICK_JAVA` a start takes a third of its time (docs/adr/0009).
+QUICK_CONF = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+QUICK_JAVA = (
+    "-XX:TieredStopAtLevel=1",
+    # Of what such a session allocates 100 MB live on. G1 let its heap grow for half an hour rather than look at them.
+    "-XX:+UseSerialGC",
+    "-Xms256m",
+)
+
+#: Of a session that works on many rows. Without the first a generated method beyond 8,000 bytes is interpreted for
+#: ever; the others give memory back to a laptop.
+BULK_JAVA = ("-XX:-DontCompileHugeMethods", "-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000")
+
+#: Where checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for each file that it
+#: makes; this file system asks Java. It is one for Hadoop's FileSystem alone, and Spark's usual manager of checkpoints
+#: goes by FileContext, so that it would not be used (docs/adr/0010).
+LOCAL_FILES_CONF = {
+    "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+}
+
+#: Only for a master inside this process: loopback.
+LOCAL_CONF = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+LOCAL_JAVA = ("-XX:ReservedCodeCacheSize=256m", "-Xss4m")
+
+#: Layers start side by side.
+_ONE_START = threading.Lock()
+
+#: The JVM of this process, where it is ours; before the session it waits there for it.
+_JVMS: list[Jvm] = []
+
+
+def expect_session(settings: Settings) -> None:
+    """Start the JVM of a stream's session that will be built soon, and do not wait for it.
+
+    Raises MissingDependencyError as `build_session` does.
+    """
+    from pyspark import SparkContext
+
+    limit_heaps()
+    with _ONE_START:
+        if _is_local(settings) and SparkContext._gateway is None and not _JVMS:
+            _JVMS.append(_new_jvm(settings, QUICK_JAVA))
+
+
+def build_session(settings: Settings, bulk: bool = False, java_options: tuple[str, ...] = ()) -> SparkSession:
+    """The SparkSession of this process, made on the first call and shared after it.
+
+    `bulk` where Spark itself works on many rows, as a rebuild of Silver does; a stream's rows are not Spark's.
+    Raises MissingDependencyError where Java or the jars are not to be had.
+    """
+    from pyspark.sql import SparkSession
+
+    with _ONE_START:
+        active = SparkSession.getActiveSession()
+        return active if active is not None else _start(settings, bulk, java_options)
+
+
+def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
+    """A DataFrame of an Arrow table, with all of its rows.
+
+    Spark 4.2 stops at a run of empty record batches and says nothing of the rows behind it; a table of chunks has such
+    wherever one of its columns has two empty chunks. So a table is handed over in one piece.
+    """
+    return spark.createDataFrame(rows.combine_chunks())
+
+
+def end_session(timeout: float) -> None:
+    """Stop the session and end its JVM, for whoever needs that to have ended before this process does."""
+    from pyspark.sql import SparkSession
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        active.stop()
+    if _JVMS:
+        _JVMS.pop().end(timeout)
+
+
+def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    limit_heaps()
+    collect_seldom()
+    builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)
+    conf = {**SESSION_CONF, **({} if bulk else QUICK_CONF), **_places(settings)}
+    for name, value in conf.items():
+        builder = builder.config(name, value)
+    with _jvm(settings, (BULK_JAVA if bulk else QUICK_JAVA) + java_options):
+        session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _places(settings: Settings) -> dict[str, str]:
+    """What depends on where the driver runs. A cluster gets the jars sent and keeps its own Java options."""
+    if not _is_local(settings):
+        jars = ",".join(str(jar) for jar in spark_jars())
+        return {"spark.jars": jars, "spark.driver.memory": settings.spark_driver_memory}
+    return LOCAL_CONF | (LOCAL_FILES_CONF if urlsplit(settings.checkpoints).scheme in ("", "file") else {})
+
+
+@contextmanager
+def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
+    """Of a master inside this process the JVM is ours; that of a cluster's driver is started by pyspark."""
+    from pyspark import SparkContext
+
+    if not _is_local(settings):
+        os.environ["JAVA_HOME"] = str(find_java(for_spark=True).parent.parent)
+    if not _is_local(settings) or SparkContext._gateway is not None:
+        yield
+        return
+    if not _JVMS:
+        _JVMS.append(_new_jvm(settings, options))
+    try:
+        offer = _JVMS[-1].offer()
+    except BaseException:
+        _JVMS.clear()
+        raise
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers are of this environment
+    os.environ.update(offer)
+    try:
+        yield
+    finally:
+        for name in offer:  # no child of ours may take this JVM for its own
+            del os.environ[name]
+
+
+def _new_jvm(settings: Settings, options: tuple[str, ...]) -> Jvm:
+    java = find_java(for_spark=True)
+    os.environ["JAVA_HOME"] = str(java.parent.parent)
+    options = LOCAL_JAVA + class_archive.java_options(java) + options
+    return Jvm(java, settings.spark_driver_memory, options)
+
+
+def _is_local(settings: Settings) -> bool:
+    return settings.spark_master.startswith("local")

@@ -1,0 +1,240 @@
+"""The middle of the exchange: all markets, all sessions, and the tick that joins them.
+
+A tick, for every open market: 1. make its trades, 2. write them to the record, 3. encode them once a variant, 4. hand
+them to the sessions that subscribed; then each session sends what it got in one write. A subscriber therefore gets
+every trade that is made after its subscription, and nothing that is not in the record.
+
+A market opens at its first subscription, so that the record begins with what somebody heard, and then trades on
+whether anybody listens or not, unless paused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.simulator.connection import Session
+from lakehouse.simulator.faults.injector import FaultBox
+from lakehouse.simulator.faults.kinds import FaultError, read_fault
+from lakehouse.simulator.faults.model import Faults, Frame, NoFaults
+from lakehouse.simulator.instruments import Listing, list_symbol
+from lakehouse.simulator.limits import Gates
+from lakehouse.simulator.market import Market, Reference
+
+if TYPE_CHECKING:
+    from lakehouse.simulator.options import SimulatorOptions
+    from lakehouse.simulator.playback import Replay
+
+#: Often enough that a trade is at most some milliseconds late, seldom enough that a tick carries many trades.
+TICK_SECONDS = 0.005
+#: With no market open a tick only looks at the clocks of the connections.
+IDLE_TICK_SECONDS = 0.02
+HOUSEKEEPING_SECONDS = 0.05
+#: The status shows the rate over so many seconds.
+RATE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class Hub:
+    """All markets and sessions of one server; lives in its one event loop."""
+
+    def __init__(self, options: SimulatorOptions, replays: dict[str, Replay]) -> None:
+        self.options = options
+        #: The faults that the admin calls work on; None where the options brought their own.
+        self.box = None if options.faults else FaultBox(options.fault_seed or options.seed, options.schedule(replays))
+        self.faults: Faults = options.faults or self.box or NoFaults()
+        self.gates = Gates(options.limits, options.all_venues(replays))
+        self.replays = replays
+        self.paused = False
+        self.error: str | None = None
+        self.sessions: dict[Session, None] = {}
+        self.markets: dict[tuple[str, str], Market] = {}
+        self._listeners: dict[tuple[str, str], dict[Session, None]] = {}
+        self._sent: dict[tuple[str, str], int] = {}
+        self._names: dict[tuple[str, str], Listing] = {}
+        #: (venue, its own name) of what it had once.
+        self.delisted: set[tuple[str, str]] = set()
+        self._numbers = 0
+        self._made: deque[tuple[float, int]] = deque()
+        self._started = time.monotonic()
+        self._build()
+
+    def _build(self) -> None:
+        venues = [venue for venue in self.options.venues if venue not in self.replays]
+        known = [
+            list_symbol(venue, symbol, place) for venue in venues for place, symbol in enumerate(self.options.symbols)
+        ]
+        listings = [one for one in known if (one.venue, one.symbol) not in self.options.delisted]
+        self.delisted.update((one.venue, one.native) for one in known if one not in listings)
+        weights = sum(listing.weight for listing in listings)
+        references = {symbol: Reference(self.options.seed, symbol.split("/")[0]) for symbol in self.options.symbols}
+        for listing in listings:
+            key = (listing.venue, listing.symbol)
+            rate = self.options.rate * listing.weight / weights
+            self.markets[key] = Market(
+                listing, references[listing.symbol], rate, self.options.seed, self.options.record
+            )
+            self._listeners[key] = {}
+            self._sent[key] = 0
+            self._names[listing.venue, listing.native] = listing
+
+    def next_number(self) -> int:
+        """The number of the next connection, from 1."""
+        self._numbers += 1
+        return self._numbers
+
+    def pause(self, paused: bool) -> None:
+        """Halt all trading and replaying, or trade on; connections stay alive."""
+        self.paused = paused
+        if not paused:
+            self.error = None
+
+    def begin_fault(self, message: Any) -> int:
+        """Begin a fault as an admin call describes it; its number. Raises FaultError where it cannot be."""
+        if self.box is None:
+            raise FaultError("this simulator was started with faults of its own; expected one without")
+        venues = self.options.all_venues(self.replays)
+        number = self.box.add(read_fault(message, venues, self.options.symbols))
+        self.flush()  # what happens once happens now
+        return number
+
+    def end_faults(self) -> int:
+        """End all faults and the schedule; how many were active."""
+        ended = self.box.end_all() if self.box else 0
+        self.flush()  # what was held back
+        return ended
+
+    def listing(self, venue: str, native: str) -> Listing | None:
+        """The listing of a venue's WebSocket name; None where it is not listed."""
+        return self._names.get((venue, native))
+
+    def listings(self, venue: str) -> list[Listing]:
+        """All listings of a venue."""
+        return [listing for (of, _), listing in self._names.items() if of == venue]
+
+    def join(self, session: Session, symbol: str) -> Market:
+        """Subscribe a session; the market opens if it has not."""
+        key = (session.venue, symbol)
+        market = self.markets[key]
+        market.is_open = True
+        self._listeners[key][session] = None
+        return market
+
+    def is_heard(self, session: Session, symbol: str) -> bool:
+        """Whether a session is subscribed to a symbol."""
+        return session in self._listeners.get((session.venue, symbol), {})
+
+    def leave(self, session: Session, symbol: str) -> None:
+        """Unsubscribe a session."""
+        self._listeners.get((session.venue, symbol), {}).pop(session, None)
+
+    def forget(self, session: Session) -> None:
+        """A session has ended."""
+        session.is_over = True
+        self.faults.closed(session.peer)
+        self.sessions.pop(session, None)
+        for listeners in self._listeners.values():
+            listeners.pop(session, None)
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        last = time.monotonic()
+        housekeeping = 0.0
+        while True:
+            is_busy = not self.paused and any(market.is_open for market in self.markets.values())
+            await asyncio.sleep(TICK_SECONDS if is_busy else IDLE_TICK_SECONDS)
+            now = time.monotonic()
+            elapsed, last = now - last, now
+            self.faults.tick(now)
+            if is_busy and not self.paused:
+                self._tick(elapsed, now)
+            elif self.faults.active:
+                self.flush()
+            if now >= housekeeping:
+                housekeeping = now + HOUSEKEEPING_SECONDS
+                for session in list(self.sessions):
+                    session.tick(now)
+
+    def _tick(self, elapsed: float, now: float) -> None:
+        made = 0
+        for key, market in self.markets.items():
+            if market.is_open:
+                made += self._trade(key, market, elapsed)
+        self.flush()
+        self._made.append((now, made))
+        while self._made[0][0] < now - RATE_SECONDS:
+            self._made.popleft()
+
+    def _trade(self, key: tuple[str, str], market: Market, elapsed: float) -> int:
+        time_us = time.time_ns() // 1000 + (self.faults.clock_ahead(key[0]) if self.faults.active else 0)
+        try:
+            skip = partial(self.faults.skipped_ids, *key) if self.faults.active else None
+            rows = market.make(elapsed, time_us, skip)
+        except OSError as error:
+            # What cannot be recorded is not sent: the exchange halts until somebody resumes it.
+            self.paused = True
+            self.error = f"cannot write the record of {key[0]} {key[1]}: {error}; trading is paused"
+            logger.error(self.error)
+            return 0
+        if not rows:
+            return 0
+        frames: dict[str, list[Frame]] = {}
+        for session in self._listeners[key]:
+            variant = session.variant
+            if variant not in frames:
+                frames[variant] = session.trade_frames(market.listing, rows, time_us)
+            session.outbox.extend(frames[variant])
+            self._sent[key] += len(rows)
+        return len(rows)
+
+    def flush(self) -> None:
+        """Every session sends what it got; the faults have their say on every connection."""
+        for session in list(self.sessions):
+            session.flush()
+
+    def status(self) -> dict[str, Any]:
+        """What `/admin/status` shows. `sent` counts trades handed to subscribers, before any fault."""
+        window = min(RATE_SECONDS, time.monotonic() - self._started) or 1.0
+        recent = [made for at, made in self._made if at >= time.monotonic() - window]
+        return {
+            "simulated": True,
+            "rate_target": self.options.rate,
+            "rate": round(sum(recent) / window, 1),
+            "seed": self.options.seed,
+            "paused": self.paused,
+            "error": self.error,
+            "uptime_seconds": round(time.monotonic() - self._started, 1),
+            "connections": {
+                venue: sum(s.venue == venue for s in self.sessions) for venue in self.options.all_venues(self.replays)
+            },
+            "markets": [self._market_status(key, market) for key, market in self.markets.items()],
+            **self.gates.status(),
+            "faults": self.faults.status(),
+            "replays": [line for replay in self.replays.values() for line in replay.status()],
+            "replay_ended": all(replay.ended for replay in self.replays.values()) if self.replays else None,
+        }
+
+    def _market_status(self, key: tuple[str, str], market: Market) -> dict[str, Any]:
+        tape = market.tape
+        return {
+            "venue": key[0],
+            "symbol": key[1],
+            "is_open": market.is_open,
+            "rate_target": round(market.rate, 3),
+            "made": market.made,
+            "sent": self._sent[key],
+            "recorded": tape.count if tape else 0,
+            "first_id": tape.first.trade_id if tape and tape.first else None,
+            "last_id": tape.last.trade_id if tape and tape.last else None,
+            "subscribers": len(self._listeners[key]),
+        }
+
+    def close(self) -> None:
+        """Close the record."""
+        for market in self.markets.values():
+            market.close()

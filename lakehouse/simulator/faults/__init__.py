@@ -1,0 +1,1 @@
+"""Faults that the simulated exchange injects on demand or by a schedule."""

@@ -1,0 +1,242 @@
+"""What the active faults do to one connection: which frames are lost, held back, repeated, garbled; when it is cut.
+
+Guarantee: a frame that is held back leaves within its fault's delay, and at once when that fault ends; if the
+connection ends before, it is lost to that client like a dropped one. What a fault adds comes after the true frame, on
+the same connection, and only where the true frame itself was sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+from lakehouse.simulator.faults import frame_faults
+from lakehouse.simulator.faults.kinds import GARBAGE, Garbage, Wanted
+from lakehouse.simulator.faults.model import DATA, Cut, Frame, Peer
+
+#: How each kind ends a connection.
+CUTS = {
+    "cut_1006": Cut(1006, "fault"),
+    "cut_1008": Cut(1008, "fault"),
+    "day_end": Cut(1001, "going away"),
+    "outage": Cut(1006, "outage"),
+    "refuse_passing": Cut(1006, "fault"),
+    "handshake_refused": Cut(1006, "refused"),
+}
+GOING_AWAY = Cut(1001, "server shutdown")
+#: A snapshot that comes late comes so many seconds late.
+LATE_SNAPSHOT_SECONDS = 0.3
+#: A fault that happens once stays so long, for every connection to come by.
+ONCE_SECONDS = 1.0
+
+
+class Fault:
+    """An active fault. Times are monotonic seconds."""
+
+    def __init__(self, number: int, wanted: Wanted, now: float, done: Counter[str]) -> None:
+        self.number = number
+        self.wanted = wanted
+        self.name = wanted.kind.name
+        self.since = now
+        self.until = now + self._seconds(wanted)
+        self.done = 0
+        self.refused = 0  #: subscriptions
+        self._all_done = done
+        self._chosen: dict[int, bool] = {}
+
+    @staticmethod
+    def _seconds(wanted: Wanted) -> float:
+        return wanted.number("delay") + ONCE_SECONDS if wanted.kind.once else wanted.seconds
+
+    def hits(self, venue: str, symbol: str | None = None) -> bool:
+        """Whether it is about this venue, and this symbol where one is given."""
+        wanted = self.wanted
+        if venue not in wanted.kind.venues or wanted.venue not in (None, venue):
+            return False
+        return symbol is None or wanted.symbol in (None, symbol)
+
+    def strikes(self, random: Random) -> bool:
+        """The chance of `share`."""
+        return self.wanted.share >= 1.0 or random.random() < self.wanted.share
+
+    def chooses(self, peer: Peer, random: Random) -> bool:
+        """The chance of `share`, once a connection."""
+        if self.wanted.parameters.get("open_only") and peer.since > self.since:
+            return False
+        if peer.number not in self._chosen:
+            self._chosen[peer.number] = self.strikes(random)
+        return self._chosen[peer.number]
+
+    def count(self, times: int = 1) -> None:
+        """It has struck."""
+        self.done += times
+        self._all_done[self.name] += times
+
+
+class Lane:
+    """One connection's way through the faults."""
+
+    def __init__(self, peer: Peer, random: Random) -> None:
+        self.peer = peer
+        #: Symbols whose subscription was acknowledged and brings nothing.
+        self.unheard: set[str] = set()
+        self._random = random
+        #: (when to send it, the frame, whether it is an extra that no other fault touches).
+        self._held: list[tuple[float, Frame, bool]] = []
+        self._batch: list[Frame] = []
+        self._batch_until = 0.0
+        self._close_at: float | None = None
+        self._garbage = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is still to be done here when no fault is active any more."""
+        return bool(self._held or self._batch or self.unheard or self._close_at is not None)
+
+    def release(self) -> None:
+        """Let everything held back go with the next frames."""
+        self._held = [(0.0, frame, is_extra) for _, frame, is_extra in self._held]
+        self._batch_until = 0.0
+
+    def heal(self) -> None:
+        """Forget what outlives its fault: unheard subscriptions and an announced closing."""
+        self.unheard.clear()
+        self._close_at = None
+        self.release()
+
+    def send(self, faults: Sequence[Fault], frames: Sequence[Frame], now: float) -> list[Frame | Cut]:
+        """What leaves in place of these frames. The faults are those that are about this connection's venue."""
+        out: list[Frame | Cut] = []
+        cut = self._cut(faults, out, now)
+        if cut and cut.code == 1006:
+            return [cut]
+        for frame in frames:
+            if not self._is_lost(faults, frame) and not self._is_held(faults, frame, now):
+                self._let_out(faults, frame, out, now)
+        if self._batch and now >= self._batch_until:
+            batch, self._batch = self._batch, []
+            for frame in reversed(batch):
+                reversed_ = frame_faults.reverse(frame) if frame.kind == "trade" else frame
+                self._let_out(faults, reversed_, out, now)
+        due = sorted((entry for entry in self._held if entry[0] <= now), key=lambda entry: entry[0])
+        if due:
+            self._held = [entry for entry in self._held if entry[0] > now]
+        for _, frame, is_extra in due:
+            if is_extra:
+                out.append(frame)
+            else:
+                self._let_out(faults, frame, out, now)
+        if cut:
+            out.append(cut)
+        return out
+
+    def _cut(self, faults: Sequence[Fault], out: list[Frame | Cut], now: float) -> Cut | None:
+        if self._close_at is not None and now >= self._close_at:
+            return GOING_AWAY
+        for fault in faults:
+            is_cut, is_notice = fault.name in CUTS, fault.name == "server_shutdown" and self._close_at is None
+            if (
+                not (is_cut or is_notice)
+                or self.peer.since > fault.since
+                or fault.wanted.parameters.get("cut") is False
+            ):
+                continue
+            if not fault.chooses(self.peer, self._random):
+                continue
+            fault.count()
+            if is_cut:
+                return CUTS[fault.name]
+            self._close_at = now + fault.wanted.number("delay")
+            notice = _shutdown_notice(self.peer.venue)
+            if notice:
+                out.append(Frame(notice))
+        return None
+
+    def _is_lost(self, faults: Sequence[Fault], frame: Frame) -> bool:
+        if frame.kind in DATA and frame.symbol in self.unheard:
+            return True
+        for fault in faults:
+            if not fault.hits(self.peer.venue, frame.symbol):
+                continue
+            match fault.name:
+                case "drop":
+                    lost = frame.kind in DATA and fault.strikes(self._random)
+                case "silent":
+                    lost = (frame.kind in DATA or frame.kind == "heartbeat") and fault.chooses(self.peer, self._random)
+                case "mute":
+                    lost = frame.kind in DATA and fault.chooses(self.peer, self._random)
+                case "no_pong":
+                    lost = frame.kind == "pong" and fault.chooses(self.peer, self._random)
+                case _:
+                    lost = False
+            if lost:
+                fault.count()
+                return True
+        return False
+
+    def _is_held(self, faults: Sequence[Fault], frame: Frame, now: float) -> bool:
+        if frame.kind not in DATA:
+            return False
+        for fault in faults:
+            if not fault.hits(self.peer.venue, frame.symbol):
+                continue
+            match fault.name:
+                case "newest_first" if fault.strikes(self._random):
+                    if not self._batch:
+                        self._batch_until = now + fault.wanted.number("window")
+                    self._batch.append(frame)
+                case "reorder" if fault.strikes(self._random):
+                    delay = fault.wanted.number("delay") * self._random.uniform(0.2, 1.0)
+                    self._held.append((now + delay, frame, False))
+                case "snapshot_overlap" if frame.kind == "snapshot" and fault.strikes(self._random):
+                    self._held.append((now + LATE_SNAPSHOT_SECONDS, frame, False))
+                case _:
+                    continue
+            fault.count()
+            return True
+        return False
+
+    def _let_out(self, faults: Sequence[Fault], frame: Frame, out: list[Frame | Cut], now: float) -> None:
+        """The frame, and what the faults add to it."""
+        out.append(frame)
+        if frame.kind not in DATA:
+            return
+        for fault in faults:
+            if not fault.hits(self.peer.venue, frame.symbol):
+                continue
+            if fault.name == "duplicate" and fault.strikes(self._random):
+                if self._random.random() < 0.5:
+                    out.append(frame)
+                else:
+                    delay = fault.wanted.number("delay") * self._random.random()
+                    self._held.append((now + delay, frame, True))
+                fault.count()
+            elif frame.kind == "trade":
+                extra = self._extra(fault, frame)
+                if extra:
+                    out.append(extra)
+                    fault.count()
+
+    def _extra(self, fault: Fault, frame: Frame) -> Frame | None:
+        if fault.name not in ("snapshot_overlap", "conflict", "garbage") or not fault.strikes(self._random):
+            return None
+        if fault.name == "snapshot_overlap":
+            return frame_faults.as_snapshot(frame)
+        if fault.name == "conflict":
+            return frame_faults.conflict(frame, self._random)
+        named = fault.wanted.parameters["what"]
+        what: Garbage = next((one for one in GARBAGE if one == named), GARBAGE[self._garbage % len(GARBAGE)])
+        self._garbage += 1
+        return frame_faults.garbage(frame, what, self._random)
+
+
+def _shutdown_notice(venue: str) -> bytes:
+    """How a venue announces its end; empty where it does not."""
+    if venue == "binance":
+        return f'{{"e":"serverShutdown","E":{time.time_ns() // 1_000_000}}}'.encode()
+    if venue == "kraken":
+        data = '{"version":"2.0.10","system":"maintenance","api_version":"v2","connection_id":16389994220698793191}'
+        return f'{{"channel":"status","type":"update","data":[{data}]}}'.encode()
+    return b""

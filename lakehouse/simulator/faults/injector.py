@@ -1,0 +1,255 @@
+"""The faults of a simulator: those that are active, those that a schedule still holds, and what each kind has done.
+
+Guarantee: with no active fault nothing here is on a trade's way; an ended fault leaves nothing behind but the
+subscriptions that `ack_silent` made worthless and the closings that `server_shutdown` announced, which last as long as
+their connections, or until `end_all`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+
+from lakehouse.simulator.faults import refusals
+from lakehouse.simulator.faults.connection_faults import Fault, Lane
+from lakehouse.simulator.faults.kinds import Value, Wanted
+from lakehouse.simulator.faults.model import WHOLE, Cut, Frame, NotNow, Peer, Refusal, RestCall, RestReply, View
+from lakehouse.simulator.faults.not_now import not_now
+from lakehouse.simulator.faults.schedule import Planned, as_lines
+
+#: So many of the schedule's next faults are shown.
+UPCOMING = 5
+
+
+class FaultBox:
+    """The `Faults` that every simulator has. Lives in the server's one event loop.
+
+    `schedule` begins at the first tick; None is none. `seed` decides what is hit where `share` leaves it to chance.
+    """
+
+    def __init__(self, seed: int, schedule: Iterator[Planned] | None = None) -> None:
+        self.active = False
+        self.done: Counter[str] = Counter()
+        self._random = Random(f"{seed}/fault box")
+        self._faults: list[Fault] = []
+        self._lanes: dict[int, Lane] = {}
+        self._number = 0
+        self._schedule = schedule
+        self._upcoming: deque[Planned] = deque()
+        self._began: float | None = None
+        self._holes: dict[tuple[int, str, str], float] = {}
+
+    # Begin and end
+
+    def add(self, wanted: Wanted) -> int:
+        """Begin a fault now; its number, from 1."""
+        self._number += 1
+        self._faults.append(Fault(self._number, wanted, time.monotonic(), self.done))
+        self.active = True
+        return self._number
+
+    def end_all(self) -> int:
+        """End every fault and the schedule; how many faults were active."""
+        ended = len(self._faults)
+        self._faults.clear()
+        self._schedule = None
+        self._upcoming.clear()
+        for lane in self._lanes.values():
+            lane.heal()
+        return ended
+
+    def tick(self, now: float) -> None:
+        """Begin what the schedule has, end what is over."""
+        if self._schedule is not None:
+            if self._began is None:
+                self._began = now
+            while (planned := self._next()) and planned.at <= now - self._began:
+                self.add(self._upcoming.popleft().wanted)
+        if not self.active:
+            return
+        if any(fault.until <= now for fault in self._faults):
+            self._faults = [fault for fault in self._faults if fault.until > now]
+            for lane in self._lanes.values():
+                lane.release()
+        self.active = bool(self._faults) or any(lane.is_busy for lane in self._lanes.values())
+
+    def _next(self) -> Planned | None:
+        while self._schedule is not None and len(self._upcoming) < UPCOMING:
+            self._upcoming.append(next(self._schedule))
+        return self._upcoming[0] if self._upcoming else None
+
+    # What is asked on a trade's way
+
+    def admits(self, venue: str) -> Refusal | None:
+        """Nobody during an outage: 503, or the connection ends without a word. See `refusals.handshake` besides."""
+        for fault in self._of("outage", venue):
+            if fault.strikes(self._random):
+                fault.count()
+                how = fault.wanted.parameters["how"]
+                return Refusal(0 if how == "reset" or (how == "any" and self._random.random() < 0.5) else 503)
+        for fault in self._of("handshake_refused", venue):
+            if fault.strikes(self._random):
+                fault.count()
+                status = self._one_of(fault.wanted.parameters["status"], refusals.PASSING)
+                form = self._one_of(fault.wanted.parameters["form"], refusals.FORMS)
+                return refusals.handshake(venue, int(status), self._named(fault), form)
+        return None
+
+    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:
+        """That of `refuse_passing`, as often as it may."""
+        for fault in self._of("refuse_passing", peer.venue, symbol):
+            if not 0 < fault.wanted.number("times") <= fault.refused and fault.strikes(self._random):
+                fault.refused += 1
+                fault.count()
+                return not_now(peer.venue, native, str(fault.wanted.parameters["how"]), self._random)
+        return None
+
+    def _one_of(self, word: Value, words: Sequence[str]) -> str:
+        return self._random.choice(words) if word == "any" else str(word)
+
+    @staticmethod
+    def _named(fault: Fault) -> float:
+        """Seconds that a refusal names."""
+        return fault.wanted.number("retry_after") or fault.until - time.monotonic()
+
+    def subscribes(self, peer: Peer, symbol: str) -> None:
+        """Hears nothing of it, where `ack_silent` is active; a new subscription after it is as good as any."""
+        lane = self._lane(peer)
+        lane.unheard.discard(symbol)
+        for fault in self._of("ack_silent", peer.venue, symbol):
+            if fault.strikes(self._random):
+                fault.count()
+                lane.unheard.add(symbol)
+
+    def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:
+        """See `Lane`."""
+        faults = [fault for fault in self._faults if fault.hits(peer.venue)]
+        return self._lane(peer).send(faults, frames, time.monotonic())
+
+    def closed(self, peer: Peer) -> None:
+        """What was held back for it is lost."""
+        self._lanes.pop(peer.number, None)
+
+    def answers_ping(self, peer: Peer) -> bool:
+        """Not with `no_pong`."""
+        for fault in self._of("no_pong", peer.venue):
+            if fault.chooses(peer, self._random):
+                fault.count()
+                return False
+        return True
+
+    def skipped_ids(self, venue: str, symbol: str) -> int:
+        """A hole with `id_holes`, at most one in `every` seconds a market and fault."""
+        skipped = 0
+        now = time.monotonic()
+        for fault in self._of("id_holes", venue, symbol):
+            key = (fault.number, venue, symbol)
+            if now - self._holes.get(key, 0.0) >= fault.wanted.number("every"):
+                self._holes[key] = now
+                if fault.strikes(self._random):
+                    fault.count()
+                    skipped += int(fault.wanted.number("ids"))
+        return skipped
+
+    # What is asked on REST's way
+
+    def clock_ahead(self, venue: str) -> int:
+        """The sum of `ahead` of the faults that are active."""
+        faults = list(self._of("venue_clock", venue))
+        for fault in faults:
+            fault.count()
+        return round(sum(fault.wanted.number("ahead") for fault in faults) * 1_000_000)
+
+    def view(self, venue: str, symbol: str) -> View:
+        """Older with `rest_lag`, shorter with `retention`, with rows left out with `rest_late_rows`."""
+        view = WHOLE
+        for fault in self._faults:
+            if fault.name not in ("rest_lag", "retention", "rest_late_rows") or not fault.hits(venue, symbol):
+                continue
+            if fault.strikes(self._random):
+                fault.count()
+                view = _narrowed(view, fault)
+        return view
+
+    def rest(self, call: RestCall, reply: RestReply) -> RestReply:
+        """The refusal of the first fault that strikes."""
+        for fault in self._faults:
+            if not fault.hits(call.venue):
+                continue
+            refusal = self._refusal(fault, call.venue)
+            if refusal and fault.strikes(self._random):
+                fault.count()
+                return refusal
+        return reply
+
+    def _refusal(self, fault: Fault, venue: str) -> RestReply | None:
+        seconds = self._named(fault)
+        match fault.name:
+            case "rest_429":
+                return refusals.too_many(venue, seconds)
+            case "rest_418":
+                return refusals.banned(seconds)
+            case "kraken_rate_limit":
+                return refusals.kraken_rate_limit()
+            case "rest_error":
+                return refusals.failed(venue, self._random)
+            case "outage" if fault.wanted.parameters["rest"]:
+                return refusals.unavailable()
+        return None
+
+    def rest_delay(self, call: RestCall) -> float:
+        """That of `rest_slow`."""
+        delay = 0.0
+        for fault in self._of("rest_slow", call.venue):
+            if fault.strikes(self._random):
+                fault.count()
+                delay = max(delay, fault.wanted.number("delay"))
+        return delay
+
+    # What people see
+
+    def status(self) -> dict[str, Any]:
+        """How many are active, and kind → how often it has struck."""
+        return {"active": len(self._faults), "done": dict(sorted(self.done.items()))}
+
+    def describe(self) -> dict[str, Any]:
+        """What `GET /admin/faults` shows; `in_seconds` and `left` in seconds from now."""
+        now = time.monotonic()
+        began = now if self._began is None else self._began
+        self._next()
+        return {
+            "active": [
+                {"id": one.number, **as_lines(one.wanted), "left": round(one.until - now, 3), "done": one.done}
+                for one in self._faults
+            ],
+            "done": dict(sorted(self.done.items())),
+            "upcoming": [
+                {"in_seconds": round(one.at - (now - began), 3), **as_lines(one.wanted)} for one in self._upcoming
+            ],
+        }
+
+    def _of(self, name: str, venue: str, symbol: str | None = None) -> list[Fault]:
+        return [fault for fault in self._faults if fault.name == name and fault.hits(venue, symbol)]
+
+    def _lane(self, peer: Peer) -> Lane:
+        lane = self._lanes.get(peer.number)
+        if lane is None:
+            lane = self._lanes[peer.number] = Lane(peer, self._random)
+        return lane
+
+
+def _narrowed(view: View, fault: Fault) -> View:
+    """What is left of a view with one more fault; of two that leave rows out the later one."""
+    number = fault.wanted.number
+    if fault.name == "retention":
+        kept = int(number("trades"))
+        return msgspec.structs.replace(view, newest=kept if view.newest is None else min(view.newest, kept))
+    if fault.name == "rest_lag":
+        lag, ids = max(view.lag_micros, int(number("lag") * 1e6)), max(view.lag_ids, int(number("ids")))
+        return msgspec.structs.replace(view, lag_micros=lag, lag_ids=ids)
+    return msgspec.structs.replace(view, late_micros=int(number("delay") * 1e6), late_every=int(number("every")))

@@ -1,0 +1,209 @@
+"""Recorded frames, sent again to whoever connects to their venue.
+
+Guarantee: a venue's frames are sent byte for byte, in file order, once per server start, and only while at least one
+subscribed client is connected and the simulator is not paused; the original spacing is kept up to `speed`. Several
+clients at once get the same frames; a later one gets only what is left. Gap: frames in flight when a client dies are
+not sent again, and a replayed venue has no REST history.
+
+File format: `URL <-> ts` (connected), `URL <- ts: json` (sent by the client), `ts: json` (received), blank lines; times
+are float seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from lakehouse.errors import SettingError
+from lakehouse.market.symbols import canonical_symbol
+from lakehouse.settings import VENUES
+from lakehouse.simulator.faults.model import Frame
+from lakehouse.simulator.venues.binance.symbols import split_native
+
+if TYPE_CHECKING:
+    from lakehouse.simulator.connection import Session
+    from lakehouse.simulator.exchange import Hub
+
+#: A client that has so many bytes unread is waited for (a replay, unlike a market, can wait).
+BUFFER_BYTES = 1024 * 1024
+WAIT_SECONDS = 0.01
+#: At full speed, so many frames go out before other work gets its turn.
+FRAMES_PER_TURN = 64
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded file and what its first lines tell."""
+
+    path: Path
+    venue: str
+    url: str
+
+    def frames(self, on_bad_line: Callable[[], None] = lambda: None) -> Iterator[tuple[float, bytes]]:
+        """(seconds, frame) of every received frame, in file order, read as needed."""
+        with self.path.open("rb") as file:
+            for line in file:
+                left, separator, right = line.rstrip(b"\r\n").partition(b": ")
+                if b" <-" in left or not left.strip():
+                    continue
+                try:
+                    at = float(left)
+                except ValueError:
+                    separator = b""
+                if separator and right:
+                    yield at, right
+                else:
+                    on_bad_line()
+
+
+def open_recording(path: Path) -> Recording:
+    """Look at a recorded file. Raises SettingError where it cannot be read or is none of a known venue."""
+    url = ""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                url, _, rest = line.decode("utf-8", "replace").partition(" ")
+                if rest.startswith("<-"):
+                    break
+                if line.strip():
+                    url = ""
+                    break
+    except OSError as error:
+        raise SettingError(f"replay file {path}: {error.strerror}") from None
+    host = urlsplit(url).hostname or ""
+    for venue in VENUES:
+        if venue in host:
+            return Recording(path, venue, url)
+    found = f"the address {url!r}" if url else "no address"
+    raise SettingError(
+        f"replay file {path} begins with {found}", f"a line `URL <-> time` with a host of {', '.join(VENUES)}"
+    )
+
+
+def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
+    """(venue, canonical symbols) that a recorded file subscribed to; what a client should ask for to get it.
+
+    Raises SettingError where the file cannot be read or names no symbol.
+    """
+    recording = open_recording(Path(path))
+    native: list[str] = []
+    streams = parse_qs(urlsplit(recording.url).query).get("streams", [""])[0]
+    native += [stream.partition("@")[0] for stream in streams.split("/") if stream]
+    with recording.path.open("rb") as file:
+        for line in file:
+            left, _, right = line.partition(b": ")
+            if b" <- " in left:
+                with contextlib.suppress(msgspec.DecodeError):
+                    native += _asked_for(msgspec.json.decode(right))
+            elif b" <->" not in line and line.strip():
+                break  # the subscriptions stand before the first frame
+    named = split_native if recording.venue == "binance" else canonical_symbol
+    symbols: dict[str, None] = {}
+    for name in native:
+        with contextlib.suppress(ValueError):
+            symbols[named(name)] = None
+    if not symbols:
+        raise SettingError(f"replay file {path} names no symbols", "a subscription in its first lines")
+    return recording.venue, tuple(symbols)
+
+
+def _asked_for(message: Any) -> list[str]:
+    """Native symbols of a recorded subscribe message of any of the venues."""
+    if not isinstance(message, dict):
+        return []
+    params = message.get("params")
+    if isinstance(params, dict):  # Kraken v2
+        message, params = params, params.get("symbol")
+    elif isinstance(params, list):  # Binance
+        params = [str(stream).partition("@")[0] for stream in params]
+    found = params or message.get("product_ids") or message.get("pair") or []
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+class Replay:
+    """The recordings of one venue, one after the other."""
+
+    def __init__(self, recordings: Sequence[Recording], speed: float) -> None:
+        self.recordings = list(recordings)
+        self.speed = speed
+        self.ended = False
+        self._sent = [0] * len(self.recordings)
+        self._bad = [0] * len(self.recordings)
+        self._finished = 0
+
+    @property
+    def is_kraken_v1(self) -> bool:
+        """Kraken's first protocol: no ids, other heartbeats."""
+        return any(
+            r.venue == "kraken" and not urlsplit(r.url).path.rstrip("/").endswith("/v2") for r in self.recordings
+        )
+
+    def status(self) -> list[dict[str, Any]]:
+        """A line a file for `/admin/status`."""
+        return [
+            {
+                "venue": r.venue,
+                "file": r.path.name,
+                "frames_sent": sent,
+                "bad_lines": bad,
+                "ended": place < self._finished,
+            }
+            for place, (r, sent, bad) in enumerate(zip(self.recordings, self._sent, self._bad, strict=True))
+        ]
+
+    async def run(self, hub: Hub) -> None:
+        """Send everything; then the connections stay open and quiet."""
+        for place, recording in enumerate(self.recordings):
+            await self._play(hub, place, recording)
+            self._finished += 1
+        self.ended = True
+
+    async def _play(self, hub: Hub, place: int, recording: Recording) -> None:
+        def count_bad() -> None:
+            self._bad[place] += 1
+
+        clock = asyncio.get_running_loop().time
+        # Where the file's time stands on our clock; moved on while nobody listens.
+        start: float | None = None
+        for at, payload in recording.frames(count_bad):
+            waited_from = clock()
+            listeners = await self._listeners(hub, recording.venue)
+            if self.speed:
+                if start is None:
+                    start = clock() - at / self.speed
+                start += max(0.0, clock() - waited_from - WAIT_SECONDS)
+                while (delay := start + at / self.speed - clock()) > 0:
+                    await asyncio.sleep(delay)
+                    listeners = await self._listeners(hub, recording.venue)
+            elif self._sent[place] % FRAMES_PER_TURN == 0:
+                await asyncio.sleep(0)
+                listeners = await self._listeners(hub, recording.venue)
+            frame = Frame(payload, "replay")
+            self._sent[place] += 1
+            for session in listeners:
+                session.outbox.append(frame)
+                session.flush()
+
+    async def _listeners(self, hub: Hub, venue: str) -> list[Session]:
+        """The subscribed clients, when there is one, none has much unread, and the simulator is not paused."""
+        while True:
+            found = [s for s in hub.sessions if s.venue == venue and s.subscribed and s.wire.is_open]
+            if found and not hub.paused and all(s.wire.buffered < BUFFER_BYTES for s in found):
+                return found
+            await asyncio.sleep(WAIT_SECONDS)
+
+
+def build_replays(files: Sequence[Path], speed: float) -> dict[str, Replay]:
+    """Venue → replay of its files, in the order given. Raises SettingError for a file that cannot be replayed."""
+    by_venue: dict[str, list[Recording]] = {}
+    for file in files:
+        recording = open_recording(file)
+        by_venue.setdefault(recording.venue, []).append(recording)
+    return {venue: Replay(recordings, speed) for venue, recordings in by_venue.items()}

@@ -1,0 +1,200 @@
+"""Binance spot: combined and raw trade streams, and REST rows (exchanges.md, "Binance spot")."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lakehouse.simulator.clock import now_micros
+from lakehouse.simulator.connection import Session, decode
+from lakehouse.simulator.faults.model import Frame, NotNow
+from lakehouse.simulator.instruments import Listing
+from lakehouse.simulator.record import Row, decimal_text
+from lakehouse.simulator.transport import Wire
+
+if TYPE_CHECKING:
+    from lakehouse.simulator.exchange import Hub
+
+METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
+INBOUND_PER_SECOND = 5
+MOST_STREAMS = 1024
+#: Of the errors of this protocol 2 and 3 are named; another that may pass is made up.
+NOT_NOW = 1
+
+
+class BinanceSession(Session):
+    """`/binance/stream?streams=a/b` wraps each payload with its stream's name, `/binance/ws/<stream>` does not."""
+
+    venue = "binance"
+
+    def __init__(self, hub: Hub, wire: Wire, query: Mapping[str, str], streams: str, wrapped: bool) -> None:
+        super().__init__(hub, wire, query)
+        self._initial = [stream for stream in streams.split("/") if stream]
+        self._is_wrapped = wrapped
+        self._is_micro = query.get("timeUnit", "").upper() == "MICROSECOND"
+        self._streams: dict[str, None] = {}
+        self._by_name = {one.native.lower(): one for one in hub.listings("binance")}
+        self._inbound: deque[float] = deque()
+        self._pings: dict[bytes, float] = {}
+        self._next_ping = self.now + hub.options.timings.ping
+
+    @property
+    def variant(self) -> str:
+        """Wrapped or raw, µs or ms."""
+        return f"{self._is_wrapped}{self._is_micro}"
+
+    def opened(self) -> None:
+        """The URL's streams are subscribed without a reply; one that is refused is silent."""
+        self._subscribe([stream for stream in self._initial if not self._not_now([stream])])
+
+    def received(self, text: str | bytes) -> None:
+        """SUBSCRIBE, UNSUBSCRIBE, LIST_SUBSCRIPTIONS; errors with code 2 (request) and 3 (JSON)."""
+        if not self._allow_inbound():
+            return
+        try:
+            message = decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self.send({"code": 3, "msg": f"Invalid JSON: {error}"})
+            return
+        problem = _problem(message)
+        if problem:
+            self.send({"code": 2, "msg": f"Invalid request: {problem}"})
+            return
+        method, params, number = message["method"], message.get("params", []), message.get("id")
+        result: Any = None
+        if method == "LIST_SUBSCRIPTIONS":
+            result = list(self._streams)
+        elif method == "UNSUBSCRIBE":
+            self._unsubscribe(params)
+        elif len({*self._streams, *params}) > MOST_STREAMS:
+            self.send({"code": 2, "msg": f"Invalid request: more than {MOST_STREAMS} streams"})
+            return
+        refusal = self._not_now(params) if method == "SUBSCRIBE" else None
+        if refusal:
+            words = {"code": NOT_NOW, "msg": refusal.words}
+            self.send(words if refusal.is_bare else {"error": words, "id": number})
+            return
+        # The acknowledgement goes first: a stream may trade at once.
+        self.send({"result": result, "id": number})
+        if method == "SUBSCRIBE":
+            self._subscribe(params)
+
+    def _not_now(self, streams: list[str]) -> NotNow | None:
+        """Why the request fails for now: the first of its streams that is refused, and all with it."""
+        for stream in streams:
+            listing = self._listing(stream)
+            refusal = self.refusal(listing.symbol, stream) if listing else None
+            if refusal:
+                return refusal
+        return None
+
+    def _subscribe(self, streams: list[str]) -> None:
+        for stream in streams:
+            self._streams[stream] = None
+            listing = self._listing(stream)
+            # A stream that we do not have is acknowledged and stays silent, as on the venue.
+            if listing or self.replay:
+                self.announce(listing.symbol if listing else "")
+                self.join(listing.symbol if listing else "")
+
+    def _unsubscribe(self, streams: list[str]) -> None:
+        for stream in streams:
+            self._streams.pop(stream, None)
+            listing = self._listing(stream)
+            if listing:
+                self.leave(listing.symbol)
+
+    def _listing(self, stream: str) -> Listing | None:
+        name, _, kind = stream.partition("@")
+        # Names are lower case; an upper-case one is acknowledged and silent.
+        return self._by_name.get(name) if kind == "trade" else None
+
+    def _allow_inbound(self) -> bool:
+        """Five inbound messages a second, pongs included; more ends the connection."""
+        now = time.monotonic()
+        self._inbound.append(now)
+        while self._inbound[0] < now - 1.0:
+            self._inbound.popleft()
+        if len(self._inbound) <= INBOUND_PER_SECOND:
+            return True
+        self.cut(1008, "Too many requests")
+        return False
+
+    def ponged(self, payload: bytes) -> None:
+        """Only a pong with a ping's payload counts as an answer."""
+        if self._allow_inbound() and payload in self._pings:
+            self._pings.clear()
+
+    def housekeep(self) -> None:
+        """A ping every 20 s; cut where the oldest has had no pong for 60 s, and after 24 h in any case."""
+        timings = self.hub.options.timings
+        if self.now - self.peer.since > timings.day:
+            self.cut(1001, "going away")
+            return
+        oldest = next(iter(self._pings.values()), self.now)
+        if self.now - oldest > timings.pong:
+            self.cut(1008, "Pong timeout")
+            return
+        if self.now >= self._next_ping:
+            self._next_ping = self.now + timings.ping
+            payload = str(now_micros() // 1000).encode()
+            self._pings[payload] = self.now
+            self.wire.send_ping(payload)
+
+    def trade_frames(self, listing: Listing, rows: list[Row], now: int) -> list[Frame]:
+        """One frame a trade."""
+        native, symbol, unit = listing.native, listing.symbol, 1 if self._is_micro else 1000
+        stream = f"{native.lower()}@trade"
+        sent = max(now, rows[-1].ts_event) // unit
+        opening = f'{{"e":"trade","E":{sent},"s":"{native}","t":'
+        ending = "}"
+        if self._is_wrapped:
+            opening, ending = f'{{"stream":"{stream}","data":{opening}', "}}"
+        frames = []
+        for trade_id, ts_event, price, size, price_decimals, size_decimals, buy in rows:
+            p, q = decimal_text(price, price_decimals), decimal_text(size, size_decimals)
+            text = (
+                f'{opening}{trade_id},"p":"{p}","q":"{q}",'
+                f'"T":{ts_event // unit},"m":{"false" if buy else "true"},"M":true{ending}'
+            )
+            frames.append(Frame(text.encode(), "trade", symbol, trade_id, trade_id))
+        return frames
+
+
+def rest_row(row: Row, unit: int) -> str:
+    """A row of historicalTrades; `unit` µs a tick of its time: 1000 for ms."""
+    price, size = decimal_text(row.price, row.price_decimals), decimal_text(row.size, row.size_decimals)
+    quote = decimal_text(row.price * row.size // 10**row.size_decimals, row.price_decimals)
+    return (
+        f'{{"id":{row.trade_id},"price":"{price}","qty":"{size}","quoteQty":"{quote}","time":{row.ts_event // unit},'
+        f'"isBuyerMaker":{"false" if row.buy else "true"},"isBestMatch":true}}'
+    )
+
+
+def _problem(message: Any) -> str | None:
+    """What is wrong with a request, in the venue's words; None where nothing is."""
+    if not isinstance(message, dict):
+        return "expected a JSON object"
+    method = message.get("method")
+    if method is None:
+        return "missing field `method` at line 1 column 1"
+    if method not in METHODS:
+        return f"unknown variant `{method}`, expected one of {', '.join(f'`{known}`' for known in METHODS)}"
+    number = message.get("id")
+    if number is not None and (
+        isinstance(number, bool) or not isinstance(number, (int, str)) or (isinstance(number, int) and number < 0)
+    ):
+        return "request ID must be an unsigned integer or a string"
+    params = message.get("params")
+    if method == "LIST_SUBSCRIPTIONS":
+        return None
+    if not isinstance(params, list) or not params:
+        return "params must be a list of stream names"
+    if not all(isinstance(stream, str) and re.fullmatch(r"[^\x00-\x20\x7f]+", stream) for stream in params):
+        return "stream name must be a string"
+    return None

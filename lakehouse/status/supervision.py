@@ -1,0 +1,102 @@
+"""The long-running work, ingest and the streams, as Dagster's GraphQL API tells it: running, or stopped, and by whom.
+
+Read over HTTP, so the library needs no Dagster. Source: Dagster's GraphQL schema, `runsOrError` and `sensorOrError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from lakehouse.settings import Settings
+
+#: Tag of a run that names the kept work it does, and the tag of a run that ended with its lakehouse, with the time.
+NAME_TAG = "lakehouse/stream"
+PLANNED_STOP_TAG = "lakehouse/planned_stop"
+
+#: Dagster's names of our code: the location of workspace.yaml, and the repository of an unnamed `Definitions`.
+LOCATION, REPOSITORY = "lakehouse", "__repository__"
+
+#: Seconds for an answer: a local webserver needs 0.05, a busy one some tenths.
+ANSWER_SECONDS = 3.0
+
+#: Newest runs that are looked at: one that was launched by hand waits behind the one that runs.
+RUNS = 5
+
+_ENDED_BY_HAND = ("CANCELED", "SUCCESS")
+_LIVE = {"STARTED": "running", "CANCELING": "stopping"}
+
+_RUNS = """runsOrError(filter: {tags: [{key: "%s", value: "%s"}]}, limit: %d) {
+  ... on Runs {results {runId status creationTime endTime tags {key value}}}}"""
+_SENSOR = """sensorOrError(sensorSelector: {repositoryName: "%s", repositoryLocationName: "%s",
+  sensorName: "keep_%s_running"}) {... on Sensor {sensorState {status}}}"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kept run. `by_hand`: a person stopped it, or turned off the sensor that would start it again."""
+
+    name: str
+    state: str
+    by_hand: bool = False
+
+
+def work_names(settings: Settings) -> tuple[str, ...]:
+    """The kept runs that the settings ask for; `jobs.managed_runs` has their jobs."""
+    ingests = tuple(f"ingest/{venue}" for venue in settings.venues) if settings.split_ingest else ("ingest",)
+    layers = ("bronze", "silver", "gold")
+    return (*ingests, *(tuple(f"stream/{layer}" for layer in layers) if settings.split_streams else ("stream",)))
+
+
+def read_works(settings: Settings) -> tuple[Work, ...]:
+    """Every kept run's state now; empty if no Dagster answers at the settings' address."""
+    names = work_names(settings)
+    parts = [f"run{number}: {_RUNS % (NAME_TAG, name, RUNS)}" for number, name in enumerate(names)]
+    parts += [f"{job}: {_SENSOR % (REPOSITORY, LOCATION, job)}" for job in ("ingest", "stream")]
+    # A wildcard address is where Dagster listens, not where it is reached.
+    host = "127.0.0.1" if settings.dagster_host in ("0.0.0.0", "::") else settings.dagster_host
+    try:
+        answer = httpx.post(
+            f"http://{host}:{settings.dagster_port}/graphql",
+            json={"query": "{" + "\n".join(parts) + "}"},
+            timeout=ANSWER_SECONDS,
+            trust_env=False,
+        )
+        data = answer.json()["data"]
+        return tuple(
+            _work(name, data[f"run{number}"].get("results", []), data[name.partition("/")[0]])
+            for number, name in enumerate(names)
+        )
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def _work(name: str, runs: list[dict[str, Any]], sensor: dict[str, Any]) -> Work:
+    off = sensor.get("sensorState", {}).get("status") == "STOPPED"
+    sensor_name = f"keep_{name.partition('/')[0]}_running"
+    live = next((run["status"] for run in runs if run["status"] in _LIVE), None)
+    if live:
+        state = _LIVE[live]
+        return Work(name, f"{state}; its sensor {sensor_name} is turned off" if off else state)
+    if off:
+        return Work(name, f"stopped by hand: the sensor {sensor_name} is turned off; turn it on to resume", True)
+    if not runs:
+        return Work(name, "not started yet")
+    run = runs[0]
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    if run["status"] in _ENDED_BY_HAND and not _planned(tags, run["creationTime"]):
+        ended = f" at {datetime.fromtimestamp(run['endTime'], UTC):%H:%M:%S} UTC" if run["endTime"] else ""
+        job = name.partition("/")[0]
+        return Work(name, f"stopped by hand{ended}, run {run['runId'][:8]}; launch the job {job} to resume", True)
+    return Work(name, "failed, will be started again" if run["status"] == "FAILURE" else "starting")
+
+
+def _planned(tags: dict[str, str], created: float) -> bool:
+    """Whether the run ended with its lakehouse; an older mark was copied from the run that it re-executes."""
+    try:
+        return float(tags.get(PLANNED_STOP_TAG, "")) >= created
+    except ValueError:
+        return False

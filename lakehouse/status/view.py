@@ -1,0 +1,162 @@
+"""A snapshot as rich tables, for one print or a live display."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from decimal import Decimal
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lakehouse.lake.batch_log import Verdict
+from lakehouse.quality.model import Check, CheckResult, count_of
+from lakehouse.status.snapshot import SERIES_MINUTES, Snapshot, TableStatus
+
+_NOTHING = "–"
+#: Of prices and volumes, so that a bar fits into 80 columns; the table has every decimal.
+_SIGNIFICANT_DIGITS = 7
+#: Rules of quarantine that are named.
+_RULES = 3
+
+
+def render(snapshot: Snapshot) -> RenderableType:
+    """The whole display: headline, tables, latest bars, last verdicts."""
+    parts: list[RenderableType] = [_headline(snapshot), _tables(snapshot), _open(snapshot)]
+    parts.append(_bars(snapshot) if snapshot.bars else Text("No bars yet.", style="dim"))
+    left_out = snapshot.series - len(snapshot.bars)
+    if left_out > 0 and snapshot.bars:
+        why = f"without a bar in the {SERIES_MINUTES} minutes before the newest, or not shown"
+        parts.append(Text(f"{left_out:,} more series {why}: `gold/bars_1m` has all\n", style="yellow"))
+    parts.append(_verdicts(snapshot) if snapshot.verdicts else Text("No check has been run yet.", style="dim"))
+    return Group(*parts)
+
+
+def render_results(results: list[tuple[Check, CheckResult]], title: str = "Checks") -> RenderableType:
+    """Verdicts just taken."""
+    table = _verdict_table(title)
+    for check, result in results:
+        table.add_row(_mark(result.passed), check.table_path, check.name, Text(result.detail))
+    return table
+
+
+def age(then: datetime, now: datetime) -> str:
+    """`3 s`, `4 min`, `2 h`, `5 d` between two moments."""
+    seconds = max(0.0, (now - then).total_seconds())
+    for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def _headline(snapshot: Snapshot) -> Text:
+    text = Text.assemble((snapshot.home, "bold"))
+    if snapshot.simulated:
+        text.append("  simulated exchange", style="yellow")
+    if snapshot.trades_per_second is not None:
+        text.append(f"  {snapshot.trades_per_second:,.0f} trades/s", style="green")
+    text.append(f"\nKafka: {snapshot.broker}", style="dim")
+    for work in snapshot.works:
+        text.append(f"\n{work.name}: {work.state}", style="bold red" if work.by_hand else "dim")
+    for one in snapshot.not_subscribed:
+        what = "refused for good" if one.is_final else "NOT SUBSCRIBED, asked again"
+        since = f"{age(one.since, snapshot.taken_at)} ago"
+        text.append(f"\n{one.venue} {one.symbol}: {what} ({since}): {one.words}", style="yellow")
+    if not snapshot.works:
+        text.append(
+            "\nNo Dagster answers for this lakehouse: nothing keeps ingest and the streams running.", style="yellow"
+        )
+    return text
+
+
+def _tables(snapshot: Snapshot) -> Table:
+    table = _grid("Tables", ("table",), ("rows", "version", "last commit", "behind"))
+    for status in snapshot.tables:
+        table.add_row(status.path, *_cells(status, snapshot.taken_at))
+    return table
+
+
+def _open(snapshot: Snapshot) -> Text:
+    """What waits for somebody: missing trades, and messages in quarantine, those of the commonest rules by name."""
+    holes = "no open hole"
+    if snapshot.holes:
+        holes = f"{snapshot.holes:,} open holes of {snapshot.missing:,} trades"
+    if snapshot.unavailable:
+        tries = ", ".join(
+            f"{ids:,} after {count_of(number, 'answer')}" for number, ids in sorted(snapshot.unavailable.items())
+        )
+        holes += f"; the venues lack {sum(snapshot.unavailable.values()):,} trades ({tries})"
+    named = [f"{rule} {count:,}" for rule, count in list(snapshot.quarantine.items())[:_RULES]]
+    if len(snapshot.quarantine) > _RULES:
+        named.append("…")
+    waiting = f"{sum(snapshot.quarantine.values()):,} open in quarantine" + (f" ({', '.join(named)})" if named else "")
+    return Text(f"{holes}; {waiting}\n", style="yellow" if snapshot.holes or named else "dim")
+
+
+def _cells(status: TableStatus, now: datetime) -> tuple[str, str, str, str]:
+    if status.version is None or status.rows is None:
+        return ("not yet", _NOTHING, _NOTHING, _NOTHING)
+    return (
+        f"{status.rows:,}",
+        str(status.version),
+        f"{age(status.committed_at, now)} ago" if status.committed_at else _NOTHING,
+        _NOTHING if status.lag is None else f"{status.lag:,} messages",
+    )
+
+
+def _bars(snapshot: Snapshot) -> Table:
+    date = f"{snapshot.bars[0].bar_start:%Y-%m-%d}"
+    table = _grid(
+        f"Newest one-minute bar of each series, {date} UTC",
+        ("venue", "symbol", "start"),
+        ("high", "low", "close", "volume", "trades"),
+    )
+    for bar in snapshot.bars:
+        figures = (bar.high, bar.low, bar.close, bar.volume)
+        table.add_row(bar.venue, bar.symbol, f"{bar.bar_start:%H:%M}", *map(_short, figures), f"{bar.trades:,}")
+    return table
+
+
+def _grid(title: str, left: tuple[str, ...], right: tuple[str, ...] = ()) -> Table:
+    """An empty table, narrow enough for 80 columns: no cell is wrapped, none is framed."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in left:
+        table.add_column(heading, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _short(value: Decimal) -> str:
+    """A decimal to its first digits, without the zeros that its column's scale puts behind it."""
+    text = f"{round(value, max(0, _SIGNIFICANT_DIGITS - 1 - value.adjusted())):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _verdicts(snapshot: Snapshot) -> Table:
+    table = _verdict_table("Checks, last verdict")
+    for verdict in snapshot.verdicts:
+        when = f"{age(verdict.evaluated_at, snapshot.taken_at)} ago"
+        sentence = Text(f"{_sentence(verdict)} ").append(f"({when})", style="dim")
+        table.add_row(_mark(verdict.passed), verdict.table_path, verdict.check_name, sentence)
+    return table
+
+
+def _verdict_table(title: str) -> Table:
+    table = _grid(title, ("", "table", "check"))
+    table.add_column("what it found")
+    return table
+
+
+def _mark(passed: bool) -> Text:
+    return Text("ok", style="green") if passed else Text("FAILED", style="bold red")
+
+
+def _sentence(verdict: Verdict) -> str:
+    """The sentence in a verdict's JSON; the text itself where it has none."""
+    try:
+        return str(json.loads(verdict.detail)["sentence"])
+    except (ValueError, KeyError, TypeError):
+        return verdict.detail

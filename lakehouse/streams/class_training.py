@@ -1,0 +1,80 @@
+"""One run of the streams that records the classes which their JVM loads, for later starts to map (Java's AppCDS).
+
+    python -m lakehouse.streams.class_training      make the archive of this environment; `make` does so once
+
+A real stream: a broker and a lake in a temporary folder, a few messages through the three layers, after which the JVM
+writes down the classes that it has loaded.
+Source: JDK 17, `java -XX:ArchiveClassesAtExit`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from lakehouse.broker.embedded import EmbeddedBroker
+from lakehouse.broker.topics import ensure_topics
+from lakehouse.errors import LakehouseError
+from lakehouse.runtime.class_archive import archive
+from lakehouse.runtime.java import find_java
+from lakehouse.runtime.spark_session import build_session, end_session
+from lakehouse.settings import load_settings
+from lakehouse.streams.materialize import materialize
+
+#: Messages of each topic that go through the layers; that they are no trades takes them through Spark's rules.
+MESSAGES = 10
+#: Seconds for the JVM to write its classes.
+DUMP_SECONDS = 300.0
+
+
+def make(file: Path) -> None:
+    """Make an archive, in a process of its own. Raises LakehouseError where that fails."""
+    with tempfile.TemporaryDirectory(prefix="lakehouse-classes-") as folder:
+        made = file.with_suffix(".new")
+        command = [sys.executable, "-m", __spec__.name, "--record", folder, str(made)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode or not made.exists():
+            made.unlink(missing_ok=True)
+            last = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise LakehouseError(f"no archive of the JVM's classes: {last}", remedy="streams start without it, slower")
+        made.rename(file)
+
+
+def record(folder: Path, file: Path) -> None:
+    """Run the three layers once in a folder of their own and have the JVM write down its classes."""
+    with EmbeddedBroker(load_settings(home=folder)) as broker:
+        settings = load_settings(home=folder, bootstrap_servers=broker.bootstrap)
+        ensure_topics(settings)
+        producer = Producer({"bootstrap.servers": settings.bootstrap(), "log_level": 0})
+        for topic in settings.topics:
+            for number in range(MESSAGES):
+                producer.produce(topic, f"no trade {number}".encode())
+        producer.flush()
+        build_session(settings, java_options=(f"-XX:ArchiveClassesAtExit={file}", "-Xlog:disable"))
+        materialize(settings)
+        end_session(DUMP_SECONDS)
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code; without an archive everything works, so that is no failure of an installation."""
+    if arguments[:1] == ["--record"]:
+        record(Path(arguments[1]), Path(arguments[2]))
+        return 0
+    try:
+        file = archive(find_java(for_spark=True))
+        if not file.exists():
+            print("archive of the JVM's classes, once: half a minute", flush=True)
+            for old in file.parent.glob("spark-classes-*"):
+                old.unlink()
+            make(file)
+    except LakehouseError as error:
+        print(f"lakehouse: {error}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,158 @@
+"""The trades of a batch by id: which come first, which are known, and their islands. Arrow and NumPy, no Spark.
+
+An island is a contiguous range of trade ids of one (venue, symbol). Everything here is exact, whatever the order and
+the repetition of the rows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, differs, integers
+
+Key = tuple[str, str]
+
+
+class Island(NamedTuple):
+    """A contiguous id range of a (venue, symbol) in one Kafka partition, inclusive.
+
+    `rows` counts repeats too, `ids` those that come first of their key, `repaired` those of them with source repair.
+    Where the ids of a range are spread over several partitions, each one's first_id and last_id lie within the same
+    contiguous range, so their union is still right.
+    """
+
+    venue: str
+    symbol: str
+    kafka_topic: str
+    kafka_partition: int
+    first_id: int
+    last_id: int
+    rows: int
+    ids: int
+    repaired: int
+    ts_first: dt.datetime  #: event time of the first id
+    ts_last: dt.datetime
+
+    @property
+    def key(self) -> Key:
+        return self.venue, self.symbol
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.kafka_topic, self.kafka_partition
+
+
+class Arrivals:
+    """Trades of silver/trades' columns, put in order once."""
+
+    def __init__(self, trades: pa.Table) -> None:
+        self.trades = trades
+        venues, venue = coded(trades.column("venue"))
+        symbols, symbol = coded(trades.column("symbol"))
+        topics, topic = coded(trades.column("kafka_topic"))
+        self._names = venues, symbols, topics
+        self._key: Integers = venue.astype(np.int64) * max(1, len(symbols)) + symbol
+        self._topic = topic
+        self._id = integers(trades.column("trade_id"))
+        self._partition = integers(trades.column("kafka_partition"))
+        offset = integers(trades.column("kafka_offset"))
+        #: Rows by key, id and Kafka's order: of a key's repeats the first is the one that is kept.
+        self._order = np.lexsort((offset, self._partition, topic, self._id, self._key))
+        key, ids = self._key[self._order], self._id[self._order]
+        new_key, new_id = differs(key), differs(ids)
+        self._is_first = new_key | new_id
+        self._starts = new_key | (np.diff(ids, prepend=ids[:1]) > 1)
+        self._place_of_first = self._order[np.flatnonzero(self._is_first)]
+
+    @property
+    def first(self) -> Mask:
+        """The rows that come first of their key, by Kafka's order."""
+        return self._back(self._is_first)
+
+    def kept(self) -> Integers:
+        """Of each row, the place of the row that comes first of its key."""
+        result = np.empty(len(self._order), np.int64)
+        result[self._order] = self._place_of_first[np.cumsum(self._is_first) - 1]
+        return result
+
+    def within(self, ranges: Callable[[Key, int, int], Iterable[tuple[int, int]]]) -> Mask:
+        """The rows whose id is in some ranges: those of a key, ascending, that lie between two ids."""
+        found = np.zeros(len(self._order), np.bool_)
+        ids = self._id[self._order]
+        for key, start, end in self._keys():
+            parts = np.array(list(ranges(key, int(ids[start]), int(ids[end - 1]))), np.int64).reshape(-1, 2)
+            if len(parts):
+                place = np.searchsorted(parts[:, 0], ids[start:end], "right") - 1
+                found[start:end] = (place >= 0) & (ids[start:end] <= parts[np.maximum(place, 0), 1])
+        return self._back(found)
+
+    def islands(self) -> list[Island]:
+        """The islands of all rows, by key and id."""
+        venues, symbols, topics = self._names
+        order = self._order
+        rows = pa.table(
+            {
+                "run": np.cumsum(self._starts),
+                "topic": self._topic[order],
+                "partition": self._partition[order],
+                "key": self._key[order],
+                "id": self._id[order],
+                "ts": self.trades.column("ts_event").combine_chunks().take(order),
+                "first": self._is_first.astype(np.int64),
+                "repaired": (self._is_first & self._repairs()[order]).astype(np.int64),
+            }
+        )
+        # In one thread a group sees its rows in their order, so that the first has the lowest id.
+        groups = rows.group_by(["run", "topic", "partition"], use_threads=False).aggregate(
+            [
+                ("key", "first"),
+                ("id", "first"),
+                ("id", "last"),
+                ("id", "count"),
+                ("first", "sum"),
+                ("repaired", "sum"),
+                ("ts", "first"),
+                ("ts", "last"),
+            ]
+        )
+        return [
+            Island(
+                venues[row["key_first"] // len(symbols)],
+                symbols[row["key_first"] % len(symbols)],
+                topics[row["topic"]],
+                row["partition"],
+                row["id_first"],
+                row["id_last"],
+                row["id_count"],
+                row["first_sum"],
+                row["repaired_sum"],
+                row["ts_first"],
+                row["ts_last"],
+            )
+            for row in groups.sort_by([("run", "ascending"), ("id_first", "ascending")]).to_pylist()
+        ]
+
+    def _repairs(self) -> Mask:
+        sources, source = coded(self.trades.column("source"))
+        found: Mask = source == (sources.index("repair") if "repair" in sources else -1)
+        return found
+
+    def _keys(self) -> Iterable[tuple[Key, int, int]]:
+        """Each key, and where its rows begin and end in the order."""
+        venues, symbols, _ = self._names
+        key = self._key[self._order]
+        starts = np.flatnonzero(differs(key))
+        for start, end in pairwise([*starts, len(key)]):
+            code = int(key[start])
+            yield (venues[code // len(symbols)], symbols[code % len(symbols)]), int(start), int(end)
+
+    def _back(self, in_order: Mask) -> Mask:
+        result = np.empty(len(in_order), np.bool_)
+        result[self._order] = in_order
+        return result
