@@ -221,8 +221,8 @@ def test_refused_by_the_simulated_exchange_and_then_accepted(
     with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=100)) as simulator:
         simulator.fault("handshake_refused", venue="binance", status=status, form="none", seconds=600)
         with running(kafka_settings, simulator) as service:
-            until(lambda: [one.connected for one in service.stats().venues] == [False, True, True])
-            until(lambda: len(events_of(kafka_settings, "disconnected")) > 1, 20)
+            until(lambda: [one.connected for one in service.stats().venues] == [False, True, True], 60)
+            until(lambda: len(events_of(kafka_settings, "disconnected")) > 1, 60)
             materialize(kafka_settings)
             snapshot = reader.collect()
             (line,) = [line for line in shown(snapshot).splitlines() if "NOT CONNECTED" in line]
@@ -233,8 +233,8 @@ def test_refused_by_the_simulated_exchange_and_then_accepted(
             assert status != "451" or "take it out of LAKEHOUSE_VENUES" in line
             assert "; binance NOT CONNECTED; " in plain_line(View(kafka_settings, snapshot=snapshot))
             simulator.end_faults()
-            until(lambda: all(one.connected for one in service.stats().venues), 40)
-            until(lambda: len(events_of(kafka_settings, "connected")) == 3)
+            until(lambda: all(one.connected for one in service.stats().venues), 60)
+            until(lambda: len(events_of(kafka_settings, "connected")) == 3, 60)
             materialize(kafka_settings)
             snapshot = reader.collect()
             assert snapshot.not_connected == ()
