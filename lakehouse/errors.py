@@ -11,6 +11,8 @@ import re
 
 #: deltalake puts each cause of an error into a line of its own, behind this sign, in colour.
 _CAUSE = re.compile(r"(?:\x1b\[\d*m)*↳(?:\x1b\[\d*m)*\s*")
+#: Begins the causes in a stack trace of the JVM, the root last.
+_JVM_CAUSE = "Caused by: "
 
 
 class LakehouseError(Exception):
@@ -69,10 +71,11 @@ class LeaseHeldError(RetriableError):
 
 
 def one_line(error: BaseException) -> str:
-    """Type and first line of an error, of the JVM's if it is one, with deltalake's causes; short enough for a log."""
+    """Type and first line of an error, of the JVM's if it is one, with its causes; short enough for a log."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    roots = [line.removeprefix(_JVM_CAUSE) for line in lines if line.startswith(_JVM_CAUSE)][-1:]
     if len(lines) > 1 and lines[1].startswith(": "):  # py4j names its own call first, and then the error of the JVM
-        return lines[1][2:502]
+        return ": ".join([lines[1][2:302], *roots])[:500]
     causes = [_CAUSE.sub("", line, count=1) for line in lines[1:] if _CAUSE.match(line)]
-    text = ": ".join([*lines[:1], *causes])
+    text = ": ".join([*(line[:300] for line in lines[:1]), *causes, *roots])
     return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__

@@ -62,6 +62,16 @@ def test_the_command_line_prints_one_line_and_exits_with_the_code(
             "java.io.IOException: No space left",
         ),
         (
+            "An error occurred while calling o1.save.\n: org.apache.spark.SparkException: [WRITE_FAILED] Failed.\n"
+            "\tat a.b(C.scala:1)\nCaused by: org.apache.spark.SparkException: Task failed\n\t... 3 more\n"
+            "Caused by: java.io.IOException: No space left on device\n\tat java.base/x.y(Z.java)\n",
+            "org.apache.spark.SparkException: [WRITE_FAILED] Failed.: java.io.IOException: No space left on device",
+        ),
+        (
+            "Job aborted.\n\nJVM stacktrace:\nCaused by: java.io.IOException: No space left on device",
+            "OSError: Job aborted.: java.io.IOException: No space left on device",
+        ),
+        (
             "Generic LocalFileSystem error\n  \x1b[31m↳\x1b[0m Unable to copy\n  \x1b[31m↳\x1b[0m No space left (28)\n",
             "OSError: Generic LocalFileSystem error: Unable to copy: No space left (28)",
         ),

@@ -50,18 +50,18 @@ def test_a_session_takes_the_jvm_that_was_started_for_it(settings_factory: Setti
     """In a process of its own: that of the tests has its session already."""
     code = """
 from lakehouse.settings import load_settings
-from lakehouse.streams import session
+from lakehouse.runtime import spark_session
 settings = load_settings()
-session.expect_session(settings)
-(jvm,) = session._JVMS
-session.expect_session(settings)
-spark = session.build_session(settings)
-assert session._JVMS == [jvm]
+spark_session.expect_session(settings)
+(jvm,) = spark_session._JVMS
+spark_session.expect_session(settings)
+spark = spark_session.build_session(settings)
+assert spark_session._JVMS == [jvm]
 assert spark.range(3).count() == 3
-session.expect_session(settings)
-session.end_session(60)
+spark_session.expect_session(settings)
+spark_session.end_session(60)
 assert jvm.process.returncode is not None
-assert session._JVMS == []
+assert spark_session._JVMS == []
 print("taken")
 """
     environment = os.environ | settings_factory().environment()
@@ -76,9 +76,9 @@ def test_a_jvm_that_gets_no_session_does_not_outlive_its_process(
     """As where the broker is down, so that the start fails before there is a session."""
     code = f"""
 from lakehouse.settings import load_settings
-from lakehouse.streams import session
-session.expect_session(load_settings())
-print(session._JVMS[0].process.pid, flush=True)
+from lakehouse.runtime import spark_session
+spark_session.expect_session(load_settings())
+print(spark_session._JVMS[0].process.pid, flush=True)
 {ending}
 """
     environment = os.environ | settings_factory().environment() | {"TMPDIR": str(tmp_path)}

@@ -88,7 +88,7 @@ def test_artifact_names() -> None:
 def test_cached_jars_need_no_jgo_and_no_time() -> None:
     jars.broker_jars()  # Fetches them where this machine never had them.
     code = (
-        "import sys, time; from lakehouse import jars; begin = time.perf_counter()\n"
+        "import sys, time; from lakehouse.runtime import jars; begin = time.perf_counter()\n"
         "assert len(jars.spark_jars()) == 13 and len(jars.broker_jars()) == 92\n"
         "assert 'jgo' not in sys.modules; print(time.perf_counter() - begin)"
     )
@@ -173,7 +173,7 @@ def test_given_folder_is_never_filled_by_itself(world: Path, tmp_path: Path, mon
 
 def test_two_processes_at_once(world: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from lakehouse import jars\n"
+        "import sys; from pathlib import Path; from lakehouse.runtime import jars\n"
         "jars.LOCK = Path(sys.argv[1]); print(len(jars.broker_jars()))"
     )
     command = [sys.executable, "-c", code, str(jars.LOCK)]
@@ -273,7 +273,7 @@ def test_a_download_that_is_cut_leaves_no_file(world: Path, monkeypatch: pytest.
 
 def test_a_terminal_gets_one_line_that_is_rewritten(world: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from lakehouse import jars\n"
+        "import sys; from pathlib import Path; from lakehouse.runtime import jars\n"
         "jars.LOCK = Path(sys.argv[1]); jars.broker_jars()"
     )
     environment = {**os.environ, "TERM": "xterm"}

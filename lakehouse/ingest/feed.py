@@ -26,6 +26,7 @@ from lakehouse.ingest.sequencer import Flows
 from lakehouse.ingest.subscriptions import Subscriptions
 from lakehouse.ingest.venue_socket import Line
 from lakehouse.ingest.watched import WatchedFeed
+from lakehouse.lake.feed_state import STOPPED
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Feed:
         """Ask for the end of the sockets and the thread. Returns at once; `join` waits."""
         self._stop.set()
         for line in self._lines:
-            line.stop("stopped")
+            line.stop(STOPPED)
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
@@ -165,7 +166,7 @@ class Feed:
             self._rotate_at = time.monotonic() + lifetime - self._rng.uniform(0.0, LIFETIME_JITTER_SECONDS)
         line.start()
         if self._stop.is_set():  # `stop` may have gone through the lines just before
-            line.stop("stopped")
+            line.stop(STOPPED)
         return line
 
     def _keep(self, line: Line) -> Line:

@@ -14,7 +14,16 @@ import uuid
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 
-from lakehouse.exchanges.model import FeedEventKind, Heartbeat, Parsed, Refused, Rejected, Shutdown, Subscribed, Trade
+from lakehouse.exchanges.model import (
+    FeedEventKind,
+    Heartbeat,
+    Parsed,
+    Refused,
+    Rejected,
+    Shutdown,
+    Subscribed,
+    Trade,
+)
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.connection import Connection, ConnectionLostError, HandshakeRefusedError, SocketStaleError
 from lakehouse.ingest.metrics import VenueCounters
@@ -22,6 +31,7 @@ from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
 from lakehouse.ingest.sequencer import Flows
 from lakehouse.ingest.subscribing import Asking
 from lakehouse.ingest.subscriptions import Subscriptions
+from lakehouse.lake.feed_state import STOPPED
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +70,7 @@ class Line:
         self._wake = wake
         self._rng = rng
         self._asking: Asking | None = None  #: while there is a connection
-        self._reason = "stopped"
+        self._reason = STOPPED
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"feed-{venue.name}", daemon=True)
@@ -148,6 +158,9 @@ class Line:
             connection.close()
         if ended is not None:
             self._tell_missed(ended, is_over=True)
+        elif self._flows.overlapping:  # the venue refused a second socket, and is connected by the first
+            self._event("venue_error", detail=f"no second socket: {reason}")
+            return
         self._event("disconnected", detail=reason)
 
     def _begin(self) -> Asking:

@@ -116,6 +116,7 @@ def plain_line(view: View) -> str:
         if snapshot.bars:
             bar = snapshot.bars[0]
             parts.append(f"latest bar: {bar.venue} {bar.symbol} {bar.bar_start:%H:%M} close {bar.close.normalize():f}")
+        parts += [f"{one.venue} NOT CONNECTED" for one in snapshot.not_connected]
         parts += [f"{one.venue} {one.symbol} NOT SUBSCRIBED" for one in snapshot.not_subscribed if not one.is_final]
         parts += [f"{work.name} {work.state}" for work in snapshot.works if work.by_hand]
     not_up = [f"{name} {state}" for name, state in view.states.items() if state != "up"]

@@ -22,11 +22,11 @@ from lakehouse.continuity.gaps import marks, open_holes, unavailable_holes
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 from lakehouse.lake import lag
 from lakehouse.lake.batch_log import Batch, Verdict, newest_batches, newest_verdicts
+from lakehouse.lake.feed_state import NotConnected, NotSubscribed, not_connected, not_subscribed
 from lakehouse.lake.quarantine import open_quarantine
 from lakehouse.lake.table_io import active_tables, bar_tables, open_table, row_count, sql
 from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
-from lakehouse.status.feed_state import NotSubscribed, not_subscribed
 from lakehouse.status.supervision import Work, read_works
 from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_FEED_EVENTS, SILVER_TRADES
 
@@ -92,6 +92,7 @@ class Snapshot:
     missing: int = 0
     series: int = 0
     works: tuple[Work, ...] = ()
+    not_connected: tuple[NotConnected, ...] = ()
     not_subscribed: tuple[NotSubscribed, ...] = ()
     unavailable: Mapping[int, int] = field(default_factory=dict)
 
@@ -110,7 +111,9 @@ class StatusReader:
         """Dagster is not asked what it runs if `is_supervised` is False."""
         self._settings = settings
         self._is_supervised = is_supervised
-        self._not_subscribed: tuple[int, tuple[NotSubscribed, ...]] = (-1, ())  # by version of silver/feed_events
+        self._seen = -1  # the version of silver/feed_events that the next two are of
+        self._not_connected: tuple[NotConnected, ...] = ()
+        self._not_subscribed: tuple[NotSubscribed, ...] = ()
         self._silver_rows: deque[tuple[float, int]] = deque()
 
     def collect(self) -> Snapshot:
@@ -124,6 +127,7 @@ class StatusReader:
         unavailable: Counter[int] = Counter()
         for hole in unavailable_holes(self._settings):
             unavailable[hole.tries] += len(hole)
+        self._look_at_feeds(tables[SILVER_FEED_EVENTS.path])
         expected = {(check.table_path, check.name) for check in checks_of_lake(self._settings)}
         return Snapshot(
             home=str(self._settings.home),
@@ -139,17 +143,17 @@ class StatusReader:
             missing=sum(len(hole) for hole in holes),
             series=len(marks(self._settings)),
             works=read_works(self._settings) if self._is_supervised else (),
-            not_subscribed=self._feeds(tables[SILVER_FEED_EVENTS.path]),
+            not_connected=self._not_connected,
+            not_subscribed=self._not_subscribed,
             unavailable=unavailable,
         )
 
-    def _feeds(self, events: DeltaTable | None) -> tuple[NotSubscribed, ...]:
-        """The symbols that are not subscribed; the events are read again only if there are new ones."""
-        if events is None:
-            return ()
-        if self._not_subscribed[0] != events.version():
-            self._not_subscribed = (events.version(), not_subscribed(self._settings))
-        return self._not_subscribed[1]
+    def _look_at_feeds(self, events: DeltaTable | None) -> None:
+        """Who is not connected and what is not subscribed; the events are read again only if there are new ones."""
+        if events is None or self._seen == events.version():
+            return
+        self._seen = events.version()
+        self._not_connected, self._not_subscribed = not_connected(self._settings), not_subscribed(self._settings)
 
     def _lags(self, tables: dict[str, DeltaTable | None], batches: dict[str, Batch]) -> tuple[dict[str, int], str]:
         """Table path → messages behind Kafka's newest, and what to say of the broker.

@@ -60,6 +60,9 @@ def _headline(snapshot: Snapshot) -> Text:
     text.append(f"\nKafka: {snapshot.broker}", style="dim")
     for work in snapshot.works:
         text.append(f"\n{work.name}: {work.state}", style="bold red" if work.by_hand else "dim")
+    for venue in snapshot.not_connected:
+        since = age(venue.since, snapshot.taken_at)
+        text.append(f"\n{venue.venue}: NOT CONNECTED for {since}, tried again: {venue.words}", style="yellow")
     for one in snapshot.not_subscribed:
         what = "refused for good" if one.is_final else "NOT SUBSCRIBED, asked again"
         since = f"{age(one.since, snapshot.taken_at)} ago"

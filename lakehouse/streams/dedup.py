@@ -1,6 +1,6 @@
 """Which trades of a batch are repeats, and which repeat an id with other content.
 
-Which are new, `transforms/arrivals.py` and the ledger tell. Repeats are compared with what stands in silver/trades;
+Which are new, `transforms/batch_ids.py` and the ledger tell. Repeats are compared with what stands in silver/trades;
 that reads only the files around the repeats' own times, because a repeat whose time differs is not the same trade. The
 verdicts do not depend on what else is in a batch, so that a rebuild, which is one batch of everything, comes to the
 same.

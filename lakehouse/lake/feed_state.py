@@ -1,0 +1,112 @@
+"""Venues that are away and symbols that a venue does not deliver, as silver/feed_events says. No JVM.
+
+Ingest tells when a symbol is not subscribed (`unsubscribed`), refused for good (`subscription_refused`), and subscribed
+again; the newest of these words of a (venue, symbol) is its state. It tells likewise when a socket is `connected` and
+`disconnected`.
+
+The newest is the one with the highest Kafka offset, as this machine's clock may be set back: events are keyed by their
+venue, so all of a venue's events are in one partition.
+
+Gap: an event that `replay` takes out of quarantine has a new offset, and counts as new until the next one comes. The
+sockets of a venue whose symbols need more than one are not told apart: a refused one counts until one is connected.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_FEED_EVENTS
+
+#: Detail of a `disconnected` by which ingest itself ended: no venue is to blame.
+STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class NotConnected:
+    """A venue of the settings that ingest has no socket of. `words`: why, of the last attempt, and what to do."""
+
+    venue: str
+    words: str
+    since: dt.datetime
+
+
+@dataclass(frozen=True)
+class NotSubscribed:
+    """A symbol of the settings that its venue does not deliver. `is_final`: the venue has no such symbol."""
+
+    venue: str
+    symbol: str
+    is_final: bool
+    words: str  #: the venue's own
+    since: dt.datetime
+
+
+def not_connected(settings: Settings) -> tuple[NotConnected, ...]:
+    """Every venue of the settings that is away, by name: its sockets are lost, or it refuses them.
+
+    Empty if ingest was stopped while it was connected. Raises TerminalError if the lake has no silver/feed_events.
+    """
+    # A failed attempt has no `connected`. Ingest makes one if it has no socket left: a socket that began before it has
+    # ended, even without a `disconnected`, which a killed process does not send. What counts is what was said since the
+    # venue was last connected or ingest was last stopped.
+    rows: list[dict[str, Any]] = table_io.sql(
+        settings,
+        f"""
+        WITH sockets AS (
+            SELECT venue, connection_id,
+                max(kafka_offset) FILTER (WHERE event = 'connected') AS began,
+                max(kafka_offset) FILTER (WHERE event = 'disconnected') AS ended,
+                max(ts_event) FILTER (WHERE event = 'disconnected') AS ts_ended,
+                max(detail) FILTER (WHERE event = 'disconnected') AS words
+            FROM events
+            WHERE kafka_topic = '{settings.topic_feed_events}' AND event IN ('connected', 'disconnected')
+            GROUP BY venue, connection_id
+        ), venues AS (
+            SELECT venue,
+                max(began) FILTER (WHERE ended IS NULL) AS open,
+                max(ended) FILTER (WHERE began IS NULL) AS attempt,
+                max(CASE WHEN words = '{STOPPED}' THEN ended ELSE began END) AS reset
+            FROM sockets GROUP BY venue
+        )
+        SELECT venue, last_value(words ORDER BY ended) AS words, first_value(ts_ended ORDER BY ended) AS since
+        FROM sockets JOIN venues USING (venue)
+        WHERE ended > coalesce(reset, -1) AND (open IS NULL OR open < attempt)
+        GROUP BY venue ORDER BY venue
+        """,
+        events=SILVER_FEED_EVENTS,
+    ).to_pylist()
+    return tuple(
+        NotConnected(row["venue"], " ".join(row["words"].split()), row["since"])
+        for row in rows
+        if row["venue"] in settings.venues
+    )
+
+
+def not_subscribed(settings: Settings) -> tuple[NotSubscribed, ...]:
+    """Every symbol of the settings whose newest word is that it is not subscribed, by venue and symbol.
+
+    Empty if no event names it. Raises TerminalError if the lake has no silver/feed_events.
+    """
+    rows: list[dict[str, Any]] = table_io.sql(
+        settings,
+        f"""
+        SELECT venue, symbol, event, detail, ts_event FROM (
+            SELECT *, row_number() OVER (PARTITION BY venue, symbol ORDER BY kafka_offset DESC) AS place
+            FROM events
+            WHERE kafka_topic = '{settings.topic_feed_events}' AND symbol IS NOT NULL
+                AND event IN ('subscribed', 'unsubscribed', 'subscription_refused')
+        ) WHERE place = 1 AND event <> 'subscribed' ORDER BY venue, symbol
+        """,
+        events=SILVER_FEED_EVENTS,
+    ).to_pylist()
+    return tuple(
+        NotSubscribed(
+            row["venue"], row["symbol"], row["event"] == "subscription_refused", row["detail"], row["ts_event"]
+        )
+        for row in rows
+        if row["venue"] in settings.venues and row["symbol"] in settings.symbols
+    )
