@@ -2,7 +2,7 @@
 
 Every venue lists every symbol. Ids are contiguous per (venue, symbol), times rise from message to message, prices walk
 in ticks, and few symbols have most of the trades. `raw` is the venue's own trade object in the venue's own form, so a
-message has the size and the redundancy of a real one; `tests/test_benchmarks_data.py` holds each against what the
+message has the size and the redundancy of a real one; `tests/benchmarks/test_data.py` holds each against what the
 venue's adapter and `encode` make of that object, byte by byte.
 
 The text is put together from templates instead of `Trade` and `encode`, as the tape must be several times faster than

@@ -2,7 +2,7 @@
 
 Spark decides that and keeps it in the checkpoint; the rows themselves are read past the JVM (docs/adr/0008, 0009). The
 answer is that of the physical plan that Spark itself would run, in its internal words: a new version of Spark has to
-pass `tests/test_streams.py` first.
+pass `tests/streams/test_streams.py` first.
 """
 
 from __future__ import annotations

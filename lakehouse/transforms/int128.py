@@ -252,7 +252,7 @@ def half_up_products(products: pa.Array[Any]) -> Figures:
     """Products of figures, 36 decimals in a decimal256 from 0 on, half-up to 18 decimals.
 
     By short division, as at school, in digits to the base 2³². Arrow's own division of decimal256, with which it rounds
-    and rescales, is wrong for some values (seen with Arrow 26: a test in `tests/test_bars.py` has them).
+    and rescales, is wrong for some values (seen with Arrow 26: a test in `tests/transforms/test_bars.py` has them).
     """
     digits = np.frombuffer(products.buffers()[1] or b"", np.uint32).reshape(-1, 8)  # type: ignore[arg-type]
     digits = digits[products.offset : products.offset + len(products)]

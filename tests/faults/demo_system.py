@@ -22,9 +22,9 @@ from lakehouse.local_stack.restart import HEALTHY_SECONDS
 from lakehouse.local_stack.shutdown import SHUTDOWN_SECONDS
 from lakehouse.settings import Settings
 from lakehouse.status.snapshot import collect
-from tests.demo_tools import environment
 from tests.faults import system
 from tests.faults.system import NotReached, alive, java_below
+from tests.support.demo_tools import environment
 
 #: The quickest that the settings allow, so that a part has time to live between two kills. All in seconds.
 QUICK = {

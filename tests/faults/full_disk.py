@@ -28,7 +28,7 @@ from lakehouse.lake import table_io
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import BY_PATH
 from tests.faults.kill_points import Rounds, assert_exact, assert_nothing_wrong_so_far
-from tests.small_disk import SmallDisk, can_mount
+from tests.support.small_disk import SmallDisk, can_mount
 
 #: Bytes that a batch finds. Files of these batches have some 5 to 20 KB, a log entry 1 to 4.
 LEFT = (0, 4_096, 8_192, 12_288, 16_384, 20_480, 28_672, 40_960, 65_536, 131_072)

@@ -35,8 +35,8 @@ from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_CONTINUITY
 from tests.faults import mutants
 from tests.faults.hooks import INGEST_POINTS, POINTS, STREAM_POINTS
 from tests.faults.system import child_variables, wait_for
-from tests.messages import NEW_YEAR, send, trade, trades
-from tests.truth import assert_bars_equal_fold, assert_silver_equals_record, iter_silver, silver_keys
+from tests.support.messages import NEW_YEAR, send, trade, trades
+from tests.support.truth import assert_bars_equal_fold, assert_silver_equals_record, iter_silver, silver_keys
 
 #: A start of Spark and a batch of each layer, on two cores that other work shares.
 CHILD_SECONDS = 180.0
@@ -165,7 +165,7 @@ def ingest_points(settings: Settings, points: Sequence[str], say: Any = print) -
 
 def _is_whole(settings: Settings, simulator: SimulatorServer) -> bool:
     """Whether Kafka holds every id from each symbol's first to the exchange's newest."""
-    from tests.ingest_tools import messages
+    from tests.support.ingest_tools import messages
 
     held: dict[tuple[str, str], IdRanges] = {}
     for _, value in messages(settings.bootstrap(), settings.topic_trades):

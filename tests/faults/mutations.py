@@ -81,7 +81,7 @@ def command(*arguments: str) -> Callable[[str], str]:
 
 CLUSTER = (
     *("pytest", "-q", "-p", "tests.faults.mutants", "-p", "no:cacheprovider"),
-    *("tests/test_broker_cluster.py", "-k", "acknowledged_means_kept"),
+    *("tests/broker/test_cluster.py", "-k", "acknowledged_means_kept"),
 )
 REBUILD = ("tests.faults.rebuild_killed", "--random", "0", "--only")
 CASES = (

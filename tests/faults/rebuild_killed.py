@@ -32,7 +32,6 @@ from lakehouse.local_stack.processes import marked_processes
 from lakehouse.settings import Settings, load_settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.unfinished import unfinished
-from tests.demo_tools import assert_one_line, lakehouse
 from tests.faults import mutants
 from tests.faults.hooks import REBUILD_POINTS
 from tests.faults.kill_points import die_at
@@ -47,6 +46,7 @@ from tests.faults.rebuild_lake import (
     with_rules,
 )
 from tests.faults.system import alive, child_variables, java_below, wait_for
+from tests.support.demo_tools import assert_one_line, lakehouse
 
 #: Seconds, on a machine that has other work too: for a start of Kafka, for a rebuild, for a command that only refuses.
 BROKER_SECONDS, REBUILD_SECONDS, REFUSAL_SECONDS = 180.0, 600.0, 120.0

@@ -20,9 +20,9 @@ from lakehouse.lake import table_io
 from lakehouse.lake.table_io import active_tables, open_table
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
-from tests.gold_verdict import assert_gold_equals_reference
-from tests.messages import NEW_YEAR, send, trade, trades
-from tests.silver_judge import Row, assert_exact, assert_silver_is, messages_read, rows
+from tests.support.gold_verdict import assert_gold_equals_reference
+from tests.support.messages import NEW_YEAR, send, trade, trades
+from tests.support.silver_judge import Row, assert_exact, assert_silver_is, messages_read, rows
 
 #: LAKEHOUSE_FUTURE_TOLERANCE_SECONDS of the two sets of rules, and how far the wrong clock is ahead, in seconds.
 STRICT, LENIENT, AHEAD = 60, 86_400, 3_600

@@ -14,7 +14,7 @@ import psutil
 from lakehouse.local_stack import home_folder
 from lakehouse.local_stack.processes import MARKER, end_processes, marked_processes
 from lakehouse.settings import Settings, load_settings
-from tests.demo_tools import environment
+from tests.support.demo_tools import environment
 
 #: Between two looks while waiting for something.
 LOOK_SECONDS = 0.5

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from tests.faults.full_disk import run
-from tests.small_disk import can_mount
+from tests.support.small_disk import can_mount
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka, pytest.mark.timeout(600)]
 

@@ -21,7 +21,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator.record import Record
 from lakehouse.tables import OPS_BATCHES, SILVER_CONTINUITY, SILVER_QUARANTINE, SILVER_TRADES, Table
 from tests.faults.system import child_variables
-from tests.truth import assert_bars_equal_fold, assert_silver_equals_record
+from tests.support.truth import assert_bars_equal_fold, assert_silver_equals_record
 
 #: Seconds for `lakehouse audit`, which reads the whole lake.
 AUDIT_SECONDS = 300.0

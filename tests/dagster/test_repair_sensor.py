@@ -1,0 +1,312 @@
+"""The sensor `mend_holes`: its decision, and its ticks against a real instance and a real ledger."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRequest, SensorResult, build_sensor_context
+from dagster._core.events import DagsterEvent, DagsterEventType
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs import repair
+from jobs.managed_runs import HEARTBEAT_TAG, HOLES_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from lakehouse.continuity.gaps import MOST_AGAIN, Hole, open_holes, to_mend
+from lakehouse.lake.table_io import append_rows, table_uri
+from lakehouse.repair.run import digest, ids_still_open
+from lakehouse.settings import Settings, load_settings
+from lakehouse.tables import SILVER_CONTINUITY
+from sensors.repair import BACKOFF_CAP_SECONDS, BACKOFF_SECONDS, decide_mend, mend_holes
+from sensors.supervision_policy import LIVE_PHASES, Launch, ObservedRun, Phase, Policy, Skip, live_or_dead
+from tests.dagster.test_supervision_policy import observed_runs
+from tests.support.rows import empty_lake
+
+NOW = 1_000_000.0
+POLICY = Policy(backoff_base_seconds=BACKOFF_SECONDS, backoff_cap_seconds=BACKOFF_CAP_SECONDS)
+HOLES = [Hole("binance", "BTC/USDT", 10, 19), Hole("kraken", "ETH/USDT", 5, 5)]
+SAME, OTHER = digest(HOLES), digest(HOLES[:1])
+
+
+def run(phase: Phase, ago: float, holes: str = SAME, run_id: str = "newest", **more: Any) -> ObservedRun:
+    """A run that ended `ago` seconds before NOW, ten seconds after its start."""
+    start = NOW - ago - 10
+    observed = ObservedRun(run_id, phase, start - 1, start, None if phase in LIVE_PHASES else NOW - ago, NOW - ago)
+    return replace(observed, holes=holes, **more)
+
+
+def done(ago: float, holes: str = SAME) -> ObservedRun:
+    return run(Phase.SUCCEEDED, ago, holes)
+
+
+AGAIN = Launch("repair:after:newest")
+SITUATIONS: dict[str, tuple[list[ObservedRun], Launch | type]] = {
+    "never mended": ([], Launch("repair:first")),
+    "the last run was about other holes": ([done(1, OTHER), done(40)], AGAIN),
+    "changed nothing, too soon": ([done(29)], Skip),
+    "changed nothing, waited": ([done(30)], AGAIN),
+    "changed nothing twice, too soon": ([done(59), done(99)], Skip),
+    "changed nothing twice, waited": ([done(60), done(99)], AGAIN),
+    "something changed in between": ([done(30), done(99, OTHER), done(200)], AGAIN),
+    "changed nothing for long, too soon": ([done(599), *[done(9999)] * 20], Skip),
+    "changed nothing for long, waited": ([done(600), *[done(9999)] * 20], AGAIN),
+    "failed, too soon": ([run(Phase.FAILED, 29)], Skip),
+    "failed before it knew the holes, too soon": ([run(Phase.FAILED, 29, "")], Skip),
+    "failed before it knew the holes, waited": ([run(Phase.FAILED, 30, "")], AGAIN),
+    "failed with new holes each time, too soon": ([run(Phase.FAILED, 59, OTHER), run(Phase.FAILED, 99, "x")], Skip),
+    "terminal, too soon": ([run(Phase.FAILED, 599, terminal_error="no such symbol")], Skip),
+    "terminal, waited": ([run(Phase.FAILED, 600, terminal_error="no such symbol")], AGAIN),
+    "canceled by hand": ([run(Phase.CANCELED, 1e6)], Skip),
+    "canceled by hand, then by hand again": ([done(30), run(Phase.CANCELED, 1e6)], AGAIN),
+    "stopped with its control room, too soon": ([run(Phase.CANCELED, 1, planned_stop_at=NOW - 9)], Skip),
+    "stopped with its control room": ([run(Phase.CANCELED, 1, planned_stop_at=NOW - 10)], AGAIN),
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_situations(situation: str) -> None:
+    runs, expected = SITUATIONS[situation]
+    found = decide_mend(HOLES, runs, NOW, POLICY)
+    assert found == expected if isinstance(expected, Launch) else isinstance(found, expected)
+
+
+def test_reasons_are_for_people() -> None:
+    assert decide_mend(HOLES, [run(Phase.CANCELED, 9)], NOW, POLICY) == Skip(
+        "run newest was canceled by hand, so nothing more is mended; to resume, launch the job repair by hand"
+    )
+    assert decide_mend(HOLES, [done(9), done(99)], NOW, POLICY) == Skip(
+        "2 open holes; run newest: the same holes were left open 2 times in a row; next run in 51 s"
+    )
+    holes = [HOLES[0], replace(HOLES[1], tries=1)]
+    assert decide_mend(holes, [done(9)], NOW, POLICY) == Skip(
+        "1 open holes, 1 to be asked for again; run newest: the same holes were left open 1 times in a row; "
+        "next run in 21 s"
+    )
+
+
+@given(observed_runs)
+def test_never_against_a_person_and_never_beside_a_live_run(runs: list[ObservedRun]) -> None:
+    decision = live_or_dead("repair", runs, NOW, POLICY) or decide_mend(HOLES, runs, NOW, POLICY)
+    if any(one.phase in LIVE_PHASES for one in runs):
+        assert not isinstance(decision, Launch)
+    if runs and runs[0].phase is Phase.CANCELED and not runs[0].planned:
+        assert not isinstance(decision, Launch)
+
+
+@given(observed_runs, st.sampled_from(["", SAME, OTHER]))
+def test_holes_are_mended_again_within_the_cap(runs: list[ObservedRun], holes: str) -> None:
+    ended = [replace(one, holes=holes) for one in runs if one.phase in (Phase.FAILED, Phase.SUCCEEDED)]
+    later = NOW + BACKOFF_CAP_SECONDS + POLICY.planned_grace_seconds
+    if ended:
+        assert decide_mend(HOLES, ended, later, POLICY) == Launch(f"repair:after:{ended[0].run_id}")
+
+
+hole_sets = st.lists(
+    st.builds(
+        lambda venue, first, length: Hole(venue, "BTC/USDT", first, first + length),
+        st.sampled_from(["binance", "kraken"]),
+        st.integers(0, 30),
+        st.integers(0, 5),
+    ),
+    max_size=6,
+)
+
+
+def ids(holes: Sequence[Hole]) -> set[tuple[str, int]]:
+    return {(hole.venue, number) for hole in holes for number in range(hole.first_id, hole.last_id + 1)}
+
+
+@given(hole_sets, hole_sets)
+def test_what_of_the_asked_ids_is_still_open(asked: list[Hole], now_open: list[Hole]) -> None:
+    expected = sum(len(ids([hole]) & ids(now_open)) for hole in asked)
+    assert ids_still_open(asked, now_open) == expected
+
+
+@given(hole_sets)
+def test_a_digest_is_of_the_set(holes: list[Hole]) -> None:
+    assert digest(holes) == digest(holes[::-1])
+    assert digest(holes) != digest([*holes, Hole("coinbase", "BTC/USDT", 1, 1)])
+
+
+# The sensor.
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    with DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Settings:
+    return empty_lake(tmp_path / "home")
+
+
+def ledger_row(state: str, first: int, last: int, age: float = 600.0) -> dict[str, Any]:
+    now = dt.datetime.now(dt.UTC)
+    return {
+        "venue": "binance",
+        "symbol": "BTC/USDT",
+        "first_id": first,
+        "last_id": last,
+        "state": state,
+        "ts_first": now,
+        "ts_last": now,
+        "since": now - dt.timedelta(seconds=age),
+        "repaired": 0,
+        "trades_version": 0,
+    }
+
+
+def tick(instance: DagsterInstance, settings: Settings) -> tuple[list[RunRequest], str]:
+    result = mend_holes(settings)(build_sensor_context(instance=instance))
+    assert isinstance(result, SensorResult)
+    reason = result.skip_reason.skip_message if result.skip_reason else ""
+    return list(result.run_requests or []), reason or ""
+
+
+def started(instance: DagsterInstance, **tags: str) -> DagsterRun:
+    run = instance.create_run_for_job(repair, tags={NAME_TAG: "repair", **tags})
+    event = DagsterEvent(event_type_value=DagsterEventType.RUN_START.value, job_name=run.job_name)
+    instance.report_dagster_event(event, run.run_id)
+    return run
+
+
+def succeeded(instance: DagsterInstance, settings: Settings) -> DagsterRun:
+    run = started(instance, **{HOLES_TAG: digest(open_holes(settings))})
+    event = DagsterEvent(event_type_value=DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name)
+    instance.report_dagster_event(event, run.run_id)
+    return run
+
+
+def test_before_there_is_a_lake_there_is_nothing_to_mend(instance: DagsterInstance, tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path / "nowhere")
+    assert tick(instance, settings) == ([], "no hole has been open for 120 s, none is due again")
+    assert not settings.home.exists()
+
+
+def test_an_old_hole_sends_for_a_repair_and_a_young_one_does_not(instance: DagsterInstance, lake: Settings) -> None:
+    rows = [ledger_row("present", 1, 9), ledger_row("open", 10, 19, 100), ledger_row("unavailable", 20, 29, 100)]
+    append_rows(lake, SILVER_CONTINUITY, rows)
+    assert tick(instance, lake) == ([], "no hole has been open for 120 s, none is due again")
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 30, 39, age=130)])
+    requests, _ = tick(instance, lake)
+    assert [(request.run_key, dict(request.tags)) for request in requests] == [("repair:first", {NAME_TAG: "repair"})]
+
+
+#: (age of the first answer without the ids, age of the last, tries) → whether the venue is asked again. Seconds.
+DUE_AGAIN: dict[str, tuple[float, float | None, int | None, bool]] = {
+    "a moment ago": (290, 290, 1, False),
+    "minutes ago": (310, 310, 1, True),
+    "asked again after minutes": (3500, 3190, 2, False),
+    "an hour ago": (3610, 3300, 2, True),
+    "asked again after an hour": (90_000, 86_000, 3, False),
+    "asked by hand a moment ago": (310, 5, 2, False),
+    "asked by hand too early": (310, 200, 2, True),
+    "everything was down for a day": (86_400, 86_400, 1, True),
+    "of a ledger that counted none, young": (290, None, None, False),
+    "of a ledger that counted none, old": (86_400, None, None, True),
+}
+
+
+@pytest.mark.parametrize("situation", DUE_AGAIN)
+def test_what_a_venue_lacked_is_due_after_minutes_and_after_an_hour(
+    instance: DagsterInstance, lake: Settings, situation: str
+) -> None:
+    first, last, tries, is_due = DUE_AGAIN[situation]
+    row = ledger_row("unavailable", 20, 29, first) | {"tries": tries, "last_try": None}
+    if last is not None:
+        row["last_try"] = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=last)
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("present", 1, 19), row])
+    requests, reason = tick(instance, lake)
+    assert [request.run_key for request in requests] == (["repair:first"] if is_due else [])
+    assert reason == ("" if is_due else "no hole has been open for 120 s, none is due again")
+    assert [hole.tries for hole in to_mend(lake)] == ([tries or 1] if is_due else [])
+    assert [hole.tries for hole in to_mend(lake, all_unavailable=True)] == [tries or 1]
+    assert open_holes(lake) == []
+
+
+def test_one_go_asks_for_so_many_ranges_the_longest_untried_first(lake: Settings) -> None:
+    rows = [ledger_row("unavailable", 10 * n, 10 * n, age=400 + n) for n in range(MOST_AGAIN + 7)]
+    append_rows(lake, SILVER_CONTINUITY, [*rows, ledger_row("open", 9, 9)])
+    holes = to_mend(lake, 120)
+    assert len(holes) == 1 + MOST_AGAIN
+    assert [hole.first_id for hole in holes[:3]] == [9, 10 * (MOST_AGAIN + 6), 10 * (MOST_AGAIN + 5)]
+
+
+def test_one_run_at_a_time(instance: DagsterInstance, lake: Settings) -> None:
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 10, 19)])
+    run = instance.create_run_for_job(repair, tags=dict(repair.tags))  # a launch by hand
+    assert tick(instance, lake) == ([], f"repair: run {run.run_id[:8]} is waiting")
+
+
+def test_the_same_holes_are_not_hammered_on_but_others_are_mended_at_once(
+    instance: DagsterInstance, lake: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 10, 19)])
+    run = succeeded(instance, lake)
+    requests, reason = tick(instance, lake)
+    assert requests == []
+    assert "the same holes were left open 1 times in a row; next run in " in reason
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr("sensors.repair.time.time", lambda: now + 31)
+        assert [request.run_key for request in tick(instance, lake)[0]] == [f"repair:after:{run.run_id}"]
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 30, 39)])
+    assert [request.run_key for request in tick(instance, lake)[0]] == [f"repair:after:{run.run_id}"]
+
+
+def test_a_canceled_run_is_the_last(instance: DagsterInstance, lake: Settings) -> None:
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 10, 19)])
+    instance.report_run_canceled(started(instance))
+    requests, reason = tick(instance, lake)
+    assert requests == []
+    assert reason.endswith("to resume, launch the job repair by hand")
+
+
+def test_a_run_that_ended_with_its_control_room_comes_back(
+    instance: DagsterInstance, lake: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 10, 19)])
+    run = started(instance)
+    instance.add_run_tags(run.run_id, {PLANNED_STOP_TAG: str(time.time() + 0.1)})
+    instance.report_run_canceled(run)
+    now = time.time()
+    monkeypatch.setattr("sensors.repair.time.time", lambda: now + 11)
+    assert [request.run_key for request in tick(instance, lake)[0]] == [f"repair:after:{run.run_id}"]
+
+
+def test_a_terminal_error_is_not_hammered_on(instance: DagsterInstance, lake: Settings) -> None:
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 10, 19)])
+    run = started(instance, **{TERMINAL_TAG: "unknown venue 'mtgox'"})
+    instance.report_run_failed(run)
+    requests, reason = tick(instance, lake)
+    assert requests == []
+    assert "unknown venue 'mtgox'; next run in " in reason
+
+
+def test_a_dead_run_is_failed(instance: DagsterInstance, lake: Settings) -> None:
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 10, 19)])
+    run = started(instance)
+    signs = {HEARTBEAT_TAG: str(time.time() + 1), HOST_TAG: socket.gethostname(), PID_TAG: str(2**22 + 1)}
+    instance.add_run_tags(run.run_id, signs)
+    assert tick(instance, lake) == ([], "repair: its worker process is gone")
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert found.status is DagsterRunStatus.FAILURE
+
+
+def test_a_ledger_that_cannot_be_read_is_a_reason_and_no_failed_tick(instance: DagsterInstance, lake: Settings) -> None:
+    append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 10, 19)])
+    for file in Path(table_uri(lake, SILVER_CONTINUITY)).glob("*.parquet"):
+        file.unlink()
+    requests, reason = tick(instance, lake)
+    assert requests == []
+    assert reason.startswith("the ledger could not be read: ")
+    assert "\n" not in reason

@@ -1,0 +1,144 @@
+"""What status says of ingest and the streams. Dagster's answers are those that a real one gave (its GraphQL schema)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.managed_runs import kept_ingests, kept_streams
+from lakehouse.broker.stored import stored_end_offsets
+from lakehouse.local_stack.display import View, plain_line
+from lakehouse.settings import Settings, load_settings
+from lakehouse.status.snapshot import collect
+from lakehouse.status.supervision import Work, read_works, work_names
+from tests.status.test_snapshot import shown
+from tests.support.rows import empty_lake
+
+CREATED = 1_790_649_900.0
+
+
+def run(status: str, created: float = CREATED, **tags: str) -> dict[str, Any]:
+    return {
+        "runId": "1a2b3c4d-0000",
+        "status": status,
+        "creationTime": created,
+        "endTime": CREATED + 60 if status in ("CANCELED", "SUCCESS", "FAILURE") else None,
+        "tags": [{"key": key.replace("__", "/"), "value": value} for key, value in tags.items()],
+    }
+
+
+class _Answers(BaseHTTPRequestHandler):
+    data: dict[str, Any] = {}  # noqa: RUF012 - set by each test
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = json.dumps({"data": self.data}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def dagster(tmp_path: Path) -> Iterator[Settings]:
+    """Settings whose Dagster answers with `_Answers.data`."""
+    server = HTTPServer(("127.0.0.1", 0), _Answers)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield empty_lake(tmp_path).model_copy(update={"dagster_port": server.server_port})
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def answer(ingest: list[dict[str, Any]], stream: list[dict[str, Any]], sensors: str = "RUNNING") -> None:
+    sensor = {"sensorState": {"status": sensors}}
+    _Answers.data = {"run0": {"results": ingest}, "run1": {"results": stream}, "ingest": sensor, "stream": sensor}
+
+
+@pytest.mark.parametrize(
+    ("runs", "sensors", "state", "by_hand"),
+    [
+        ([run("STARTED")], "RUNNING", "running", False),
+        ([run("QUEUED")], "RUNNING", "starting", False),
+        ([run("QUEUED"), run("STARTED")], "RUNNING", "running", False),
+        ([run("CANCELING")], "RUNNING", "stopping", False),
+        ([], "RUNNING", "not started yet", False),
+        ([run("FAILURE")], "RUNNING", "failed, will be started again", False),
+        (
+            [run("CANCELED")],
+            "RUNNING",
+            "stopped by hand at 02:46:00 UTC, run 1a2b3c4d; launch the job stream to resume",
+            True,
+        ),
+        (
+            [run("SUCCESS")],
+            "RUNNING",
+            "stopped by hand at 02:46:00 UTC, run 1a2b3c4d; launch the job stream to resume",
+            True,
+        ),
+        ([run("CANCELED", lakehouse__planned_stop=str(CREATED + 59))], "RUNNING", "starting", False),
+        # A mark that was copied from the run which this one re-executes says nothing of it.
+        (
+            [run("CANCELED", lakehouse__planned_stop=str(CREATED - 1))],
+            "RUNNING",
+            "stopped by hand at 02:46:00 UTC, run 1a2b3c4d; launch the job stream to resume",
+            True,
+        ),
+        ([run("STARTED")], "STOPPED", "running; its sensor keep_stream_running is turned off", False),
+        (
+            [run("FAILURE")],
+            "STOPPED",
+            "stopped by hand: the sensor keep_stream_running is turned off; turn it on to resume",
+            True,
+        ),
+    ],
+)
+def test_states(dagster: Settings, runs: list[dict[str, Any]], sensors: str, state: str, by_hand: bool) -> None:
+    answer([run("STARTED")], runs, sensors)
+    assert read_works(dagster)[1] == Work("stream", state, by_hand)
+
+
+def test_status_and_the_live_line_say_what_was_stopped_by_hand(dagster: Settings) -> None:
+    answer([run("STARTED")], [run("CANCELED")])
+    snapshot = collect(dagster)
+    assert "stream: stopped by hand at 02:46:00 UTC" in shown(snapshot)
+    assert "ingest: running" in shown(snapshot)
+    view = View(dagster, snapshot=snapshot)
+    assert "stream stopped by hand" in plain_line(view)
+    assert "ingest" not in plain_line(view)
+    assert collect(dagster, is_supervised=False).works == ()
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    lake = empty_lake(tmp_path).model_copy(update={"dagster_port": 1})
+    assert read_works(lake) == ()
+    assert "No Dagster answers for this lakehouse" in shown(collect(lake))
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_the_names_are_those_of_the_kept_runs(split: bool) -> None:
+    settings = load_settings(split_ingest=split, split_streams=split)
+    kept = (*kept_ingests(settings), *kept_streams(settings))
+    assert work_names(settings) == tuple(one.name for one in kept)
+
+
+def test_stored_end_offsets(tmp_path: Path) -> None:
+    assert stored_end_offsets(tmp_path, ["t"]) == {}
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "replication-offset-checkpoint"
+    file.write_text("0\n3\nt 0 12\nt 1 7\nother 0 99\n", encoding="utf-8")
+    assert stored_end_offsets(tmp_path, ["t", "u"]) == {"t": {0: 12, 1: 7}}
+    file.write_text("1\n1\nt 0 12\n", encoding="utf-8")
+    assert stored_end_offsets(tmp_path, ["t"]) == {}
+    file.write_text("0\n1\nt zero 12\n", encoding="utf-8")
+    assert stored_end_offsets(tmp_path, ["t"]) == {}

@@ -1,0 +1,122 @@
+"""What a stream keeps of its newest bars spares it reading Silver, and never changes a figure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.streams import gold_bars
+from lakehouse.streams.gold_bars import KeptParts, Since, minute_parts
+from lakehouse.tables import SILVER_TRADES
+from lakehouse.transforms.bars import BAR_KEY, TRADE_COLUMNS, finished, fold
+from lakehouse.transforms.row_keys import Place, Places
+from lakehouse.transforms.time_ranges import TimeRange
+from tests.support.rows import NOON_US, empty_lake, trade_row
+
+MINUTE_US = 60_000_000
+ALL = [TimeRange(dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2100, 1, 1, tzinfo=dt.UTC))]
+
+
+class Stream:
+    """Batches of trades into Silver, and their bars as a stream makes them."""
+
+    def __init__(self, settings: Settings, kept: KeptParts) -> None:
+        self.settings, self.kept, self.next_id = settings, kept, 1
+
+    def version(self) -> int:
+        return table_io.open_table(self.settings, SILVER_TRADES).version()
+
+    def trade(self, rng: Random, minute: int) -> dict[str, Any]:
+        self.next_id += 1
+        at = NOON_US + minute * MINUTE_US + rng.randrange(MINUTE_US)
+        return trade_row(
+            self.next_id, at, symbol=rng.choice(("BTC/USDT", "ETH/USDT")), price=Decimal(rng.randrange(1, 9))
+        )
+
+    def append(self, rows: Sequence[dict[str, Any]]) -> tuple[Since, set[Place]]:
+        before = self.version()
+        table_io.append_rows(self.settings, SILVER_TRADES, list(rows))
+        trades = pa.Table.from_pylist(list(rows), schema=table_io.arrow_schema(SILVER_TRADES)).select(TRADE_COLUMNS)
+        parts = fold(trades)
+        places = set(zip(*(parts.column(name).to_pylist() for name in BAR_KEY), strict=True))
+        return Since(before, parts), places
+
+    def bars(self, since: Since, places: set[Place]) -> list[dict[str, Any]]:
+        return finished(self.kept.after(self.settings, since, self.version(), Places.of_tuples(places))).to_pylist()
+
+    def truth(self, places: set[Place]) -> list[dict[str, Any]]:
+        """From Silver alone."""
+        return finished(minute_parts(self.settings, self.version(), ALL, Places.of_tuples(places))).to_pylist()
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Stream:
+    return Stream(empty_lake(tmp_path), KeptParts())
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[list[TimeRange]]:
+    """The ranges of Silver that are read; only what asks for some."""
+    found: list[list[TimeRange]] = []
+    original = gold_bars._trades_in
+
+    def counted(settings: Settings, version: int, ranges: Sequence[TimeRange]) -> Any:
+        if ranges:
+            found.append(list(ranges))
+        return original(settings, version, ranges)
+
+    monkeypatch.setattr(gold_bars, "_trades_in", counted)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bars_are_those_of_silver(stream: Stream, seed: int) -> None:
+    """Batches forward and back in time, of several minutes; some are taken by another process."""
+    rng, minute = Random(seed), 0
+    for _ in range(14):
+        minute = max(0, minute + rng.choice((0, 0, 0, 1, 1, 2, -4)))
+        rows = [stream.trade(rng, minute + rng.choice((0, 0, 1))) for _ in range(rng.randrange(1, 6))]
+        since, places = stream.append(rows)
+        if rng.random() < 0.2:
+            continue  # not ours: the next batch begins at a version that is not the one we know
+        places |= {("kraken", "BTC/USDT", NOON_US + rng.randrange(4) * MINUTE_US)}  # due, without a trade
+        assert stream.bars(since, places) == stream.truth(places)
+
+
+def test_a_minute_is_read_once(stream: Stream, reads: list[list[TimeRange]]) -> None:
+    rng = Random(1)
+    for _ in range(5):
+        stream.bars(*stream.append([stream.trade(rng, 0) for _ in range(20)]))
+    assert len(reads) <= 2  # one for each symbol, where the first batch had not both
+    reads.clear()
+    stream.bars(*stream.append([stream.trade(rng, 0), stream.trade(rng, 1)]))
+    noon = dt.datetime.fromtimestamp(NOON_US / 1e6, dt.UTC)
+    assert all(one.start > noon for ranges in reads for one in ranges)
+
+
+def test_only_the_newest_minutes_are_kept(stream: Stream, reads: list[list[TimeRange]]) -> None:
+    rng = Random(2)
+    for minute in range(10):
+        stream.bars(*stream.append([stream.trade(rng, minute)]))
+        assert stream.kept._parts.num_rows <= 2 * gold_bars.KEPT_MINUTES
+    reads.clear()
+    since, places = stream.append([stream.trade(rng, 0)])
+    assert stream.bars(since, places) == stream.truth(places)
+    assert reads
+
+
+def test_another_version_is_not_believed(stream: Stream) -> None:
+    rng = Random(3)
+    stream.bars(*stream.append([stream.trade(rng, 0)]))
+    stream.append([stream.trade(rng, 0) for _ in range(5)])
+    since, places = stream.append([stream.trade(rng, 0)])
+    assert stream.bars(since, places) == stream.truth(places)
