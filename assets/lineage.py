@@ -16,7 +16,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "silver/trades": ("bronze/messages",),
     "silver/quarantine": ("bronze/messages",),
     "silver/feed_events": ("bronze/messages",),
-    # Presence by the trades, claims and losses by the feed events of gaps.
+    # KnownIds by the trades, claims and losses by the feed events of gaps.
     "silver/continuity": ("silver/trades", "silver/feed_events"),
     "gold/bars_1m": ("silver/trades",),
     "gold/bars_5m": ("gold/bars_1m",),

@@ -11,7 +11,7 @@ from dagster import AssetMaterialization, MetadataValue
 
 from assets.days import utc_today, written_days
 from assets.lineage import table_key
-from lakehouse.continuity.gaps import open_holes
+from lakehouse.continuity.gaps import open_gaps
 from lakehouse.lake.quarantine import open_quarantine
 from lakehouse.lake.table_io import open_table, row_count
 from lakehouse.settings import Settings
@@ -74,13 +74,13 @@ def rebuild_metadata(rebuilt: GoldRebuild, table: Table) -> dict[str, Any]:
 
 
 def _open_metadata(settings: Settings, table_path: str) -> dict[str, Any]:
-    """What waits for somebody in this table: open holes, or messages that no replay has settled."""
+    """What waits for somebody in this table: open gaps, or messages that no replay has settled."""
     if table_path == SILVER_QUARANTINE.path:
         rules = open_quarantine(settings)
         return {"open": sum(rules.values()), "open_by_rule": MetadataValue.json(rules)}
     if table_path == SILVER_CONTINUITY.path:
-        holes = open_holes(settings)
-        return {"open_holes": len(holes), "missing_trades": sum(len(hole) for hole in holes)}
+        gaps = open_gaps(settings)
+        return {"open_holes": len(gaps), "missing_trades": sum(len(gap) for gap in gaps)}
     return {}
 
 

@@ -24,8 +24,8 @@ PID_TAG = "lakehouse/pid"
 HOST_TAG = "lakehouse/host"
 #: The one line of an error that will come again until somebody changes something.
 TERMINAL_TAG = "lakehouse/terminal_error"
-#: Short name of the set of holes that a run of `repair` was to mend.
-HOLES_TAG = "lakehouse/holes"
+#: Short name of the set of gaps that a run of `repair` was to repair.
+GAPS_TAG = "lakehouse/holes"
 
 #: The name under which runs of the job `repair` are known: never two at once, like any kept work.
 REPAIR = "repair"

@@ -1,7 +1,7 @@
-"""The job `repair`: mend the open holes that ingest has left, ask again for what the venues lacked, then end.
+"""The job `repair`: repair the open gaps that ingest has left, ask again for what the venues lacked, then end.
 
-Guarantee: that of `lakehouse.repair.run`. What it could not mend is no failure of the run: its figures say so, and the
-sensor `mend_holes` sends the next run, after a while where nothing has changed.
+Guarantee: that of `lakehouse.repair.run`. What it could not repair is no failure of the run: its figures say so, and
+the sensor `mend_holes` sends the next run, after a while if nothing has changed.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
@@ -13,9 +13,9 @@ from pydantic import Field
 
 from assets.lineage import table_key
 from jobs.hosting import hosting
-from jobs.managed_runs import HOLES_TAG, NAME_TAG, REPAIR
-from lakehouse.continuity.gaps import to_mend
-from lakehouse.repair.run import REPAIR_SECONDS, MendReport, digest, mend
+from jobs.managed_runs import GAPS_TAG, NAME_TAG, REPAIR
+from lakehouse.continuity.gaps import gaps_to_repair
+from lakehouse.repair.run import REPAIR_SECONDS, RepairReport, digest, repair_gaps
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
 
@@ -24,7 +24,7 @@ class RepairConfig(Config):
     """Config of one repair run."""
 
     older_than_seconds: float | None = Field(
-        None, ge=0, description="Younger holes are left to ingest. Default: the setting repair_after_seconds."
+        None, ge=0, description="Younger gaps are left to ingest. Default: the setting repair_after_seconds."
     )
     unavailable: bool = Field(
         False, description="Ask again for all unavailable trade ids. Default: for those that are due."
@@ -37,17 +37,17 @@ def mend_open_holes(context: OpExecutionContext, config: RepairConfig, settings:
     """Fetch the missing trades over REST, send them to Kafka, and see Silver's ledger close, where a stream is live."""
     with hosting(context, settings, REPAIR) as lease:
         older_than = settings.repair_after_seconds if config.older_than_seconds is None else config.older_than_seconds
-        holes = to_mend(settings, older_than, config.unavailable)
-        # Before the work: whatever ends this run, the sensor can tell whether it is still about the same holes.
-        context.instance.add_run_tags(context.run_id, {HOLES_TAG: digest(holes)})
-        report = mend(settings, holes, config.timeout_seconds, hold=lease.hold)
+        gaps = gaps_to_repair(settings, older_than, config.unavailable)
+        # Before the work: whatever ends this run, the sensor can tell whether it is still about the same gaps.
+        context.instance.add_run_tags(context.run_id, {GAPS_TAG: digest(gaps)})
+        report = repair_gaps(settings, gaps, config.timeout_seconds, hold=lease.hold)
         figures = _figures(report)
         context.log.info(", ".join(f"{name} {figure}" for name, figure in figures.items()))
         context.log_event(AssetObservation(table_key(SILVER_CONTINUITY.path), metadata=figures))
         context.add_output_metadata(figures)
 
 
-def _figures(report: MendReport) -> dict[str, int | str]:
+def _figures(report: RepairReport) -> dict[str, int | str]:
     figures = asdict(report)
     if report.still_open is None:
         figures["still_open"] = "not known: no Silver stream is live"
@@ -57,7 +57,7 @@ def _figures(report: MendReport) -> dict[str, int | str]:
 @job(
     executor_def=in_process_executor,
     tags={NAME_TAG: REPAIR},
-    description="Bounded: mends the open holes of silver/continuity over the venues' REST history, and asks again for "
+    description="Bounded: repairs the open gaps of silver/continuity over the venues' REST history, and asks again for "
     "what the venues have shown not to have, minutes and an hour later. Launched by the sensor `mend_holes` where "
     "there is anything to ask for.",
 )

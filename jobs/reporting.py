@@ -43,7 +43,7 @@ COMMIT_SECONDS = 60.0
 
 
 class Reporter:
-    """Looks and reports for one run. Remembers which version of each table it has reported."""
+    """SilenceProbe and reports for one run. Remembers which version of each table it has reported."""
 
     def __init__(self, context: OpExecutionContext, settings: Settings, layers: Sequence[str]) -> None:
         self._context = context

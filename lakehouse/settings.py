@@ -122,7 +122,9 @@ class Settings(BaseSettings):
         300.0, gt=0, description="Longest wait of a supervisor before it launches a failed run again."
     )
     repair_after_seconds: float = Field(
-        120.0, ge=0, description="Holes open for so long are mended by the job `repair`; ingest mends its own before."
+        120.0,
+        ge=0,
+        description="Gaps open for so long are repaired by the job `repair`; ingest repairs its own before.",
     )
     split_ingest: bool = Field(False, description="One ingest run per venue instead of one for all.")
     split_streams: bool = Field(False, description="One stream run, and Spark application, per layer instead of one.")

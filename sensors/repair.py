@@ -1,4 +1,4 @@
-"""The sensor `mend_holes`: sends for a repair while the ledger holds open holes that ingest has left.
+"""The sensor `mend_holes`: sends for a repair while the ledger holds open gaps that ingest has left.
 
 And where a venue is to be asked again for ids that it has shown not to have, minutes and an hour later.
 
@@ -23,7 +23,7 @@ from dagster import (
 from deltalake.exceptions import DeltaError
 
 from jobs.managed_runs import NAME_TAG, REPAIR
-from lakehouse.continuity.gaps import Hole, to_mend
+from lakehouse.continuity.gaps import LedgerGap, gaps_to_repair
 from lakehouse.errors import LakehouseError
 from lakehouse.repair.run import digest
 from lakehouse.settings import Settings
@@ -42,14 +42,14 @@ from sensors.supervision_policy import (
 )
 from sensors.supervisor import WATCHED_BEATS, end_dead_run
 
-#: Looks of a supervisor for one look here: a hole has been left for minutes, so it is no matter of seconds.
+#: SilenceProbe of a supervisor for one look here: a gap has been left for minutes, so it is no matter of seconds.
 LOOKS = 3
 #: Seconds to wait after a run that changed nothing or failed, at first and at most.
 BACKOFF_SECONDS, BACKOFF_CAP_SECONDS = 30.0, 600.0
 
 
-def decide_mend(holes: Sequence[Hole], runs: Sequence[ObservedRun], now: float, policy: Policy) -> Launch | Skip:
-    """Decide where there are holes and no run is live; `runs` are those of the job, the newest first. Pure."""
+def decide_repair(gaps: Sequence[LedgerGap], runs: Sequence[ObservedRun], now: float, policy: Policy) -> Launch | Skip:
+    """Decide where there are gaps and no run is live; `runs` are those of the job, the newest first. Pure."""
     if not runs:
         return Launch(f"{REPAIR}:first")
     newest = runs[0]
@@ -60,46 +60,46 @@ def decide_mend(holes: Sequence[Hole], runs: Sequence[ObservedRun], now: float, 
         )
     elif newest.phase is Phase.CANCELED:
         return Skip(
-            f"run {newest.run_id[:8]} was canceled by hand, so nothing more is mended; "
+            f"run {newest.run_id[:8]} was canceled by hand, so nothing more is repaired; "
             f"to resume, launch the job {REPAIR} by hand"
         )
     elif newest.phase is Phase.FAILED and newest.terminal_error:
         due, why = due_after(newest.ended, policy.backoff_cap_seconds, now), newest.terminal_error
     else:
-        due, why = _after_no_change(digest(holes), runs, now, policy)
+        due, why = _after_no_change(digest(gaps), runs, now, policy)
     if now >= due:
         return Launch(f"{REPAIR}:after:{newest.run_id}")
-    again = sum(hole.tries > 0 for hole in holes)
-    waiting = f"{len(holes) - again} open holes{f', {again} to be asked for again' if again else ''}"
+    again = sum(gap.tries > 0 for gap in gaps)
+    waiting = f"{len(gaps) - again} open gaps{f', {again} to be asked for again' if again else ''}"
     return Skip(f"{waiting}; run {newest.run_id[:8]}: {why}; next run in {due - now:.0f} s")
 
 
-def _after_no_change(holes: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> tuple[float, str]:
-    """When the next run is due after some that failed, or left the very same holes open; and why."""
+def _after_no_change(gaps: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> tuple[float, str]:
+    """When the next run is due after some that failed, or left the very same gaps open; and why."""
     same = 0
     for run in runs:
-        if not run.planned and (run.phase is Phase.CANCELED or run.holes != holes):
+        if not run.planned and (run.phase is Phase.CANCELED or run.gaps != gaps):
             break
         same += not run.planned
     failures = failures_in_a_row(runs, policy) if runs[0].phase is Phase.FAILED else 0
     if not same and not failures:
         return 0.0, ""
-    why = f"failure {failures} in a row" if failures else f"the same holes were left open {same} times in a row"
+    why = f"failure {failures} in a row" if failures else f"the same gaps were left open {same} times in a row"
     return due_after(runs[0].ended, backoff(max(same, failures), policy), now), why
 
 
 def _look(settings: Settings, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Launch | Skip:
     after = settings.repair_after_seconds
     try:
-        holes = to_mend(settings, after)
+        gaps = gaps_to_repair(settings, after)
     except Exception as error:
         # deltalake's DataFusion raises plain Exception for what goes wrong while a query runs. Bugs still raise.
         if not isinstance(error, LakehouseError | DeltaError | OSError) and type(error) is not Exception:
             raise
         return Skip(f"the ledger could not be read: {' '.join(str(error).split())}")
-    if not holes:
-        return Skip(f"no hole has been open for {after:g} s, none is due again")
-    return decide_mend(holes, runs, now, policy)
+    if not gaps:
+        return Skip(f"no gap has been open for {after:g} s, none is due again")
+    return decide_repair(gaps, runs, now, policy)
 
 
 def mend_holes(settings: Settings) -> SensorDefinition:
@@ -117,11 +117,11 @@ def mend_holes(settings: Settings) -> SensorDefinition:
         job_name=REPAIR,
         default_status=DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=LOOKS * settings.supervisor_seconds,
-        description=f"Launches the job {REPAIR} where silver/continuity has held a hole open for "
+        description=f"Launches the job {REPAIR} where silver/continuity has held a gap open for "
         f"{settings.repair_after_seconds:g} s, or where ids that a venue lacked are due to be asked for again. A run "
-        "that a person cancels is the last; turn this sensor off to mend nothing.",
+        "that a person cancels is the last; turn this sensor off to repair nothing.",
     )
-    def mend(context: SensorEvaluationContext) -> SensorResult:
+    def repair(context: SensorEvaluationContext) -> SensorResult:
         runs, now = observe(context.instance, REPAIR, beats), time.time()
         # The runs first: a look at them costs less than one at the lake.
         decision = live_or_dead(REPAIR, runs, now, policy) or _look(settings, runs, now, policy)
@@ -133,4 +133,4 @@ def mend_holes(settings: Settings) -> SensorDefinition:
             return SensorResult(skip_reason=SkipReason(f"{REPAIR}: {decision.reason}"))
         return SensorResult(skip_reason=SkipReason(decision.reason))
 
-    return mend
+    return repair

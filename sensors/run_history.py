@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
 from jobs.live import heartbeat_of, seconds_of, worker_is_gone
-from jobs.managed_runs import HEARTBEAT_TAG, HOLES_TAG, NAME_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from jobs.managed_runs import GAPS_TAG, HEARTBEAT_TAG, NAME_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
 from sensors.supervision_policy import LIVE_PHASES, ObservedRun, Phase
 
 #: Newest runs looked at: more failures in a row than the doublings that reach the cap.
@@ -75,5 +75,5 @@ def _observed(record: RunRecord, beats: Beats) -> ObservedRun:
         unchanged_seconds=unchanged,
         worker_gone=phase in LIVE_PHASES and heartbeat is not None and worker_is_gone(run.tags),
         terminal_error=run.tags.get(TERMINAL_TAG, ""),
-        holes=run.tags.get(HOLES_TAG, ""),
+        gaps=run.tags.get(GAPS_TAG, ""),
     )

@@ -40,7 +40,7 @@ class ObservedRun:
     unchanged_seconds: float | None = None
     worker_gone: bool = False
     terminal_error: str = ""
-    holes: str = ""  #: short name of the holes that it was to mend
+    gaps: str = ""  #: short name of the gaps that it was to repair
 
     @property
     def ended(self) -> float:

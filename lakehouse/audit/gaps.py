@@ -37,7 +37,7 @@ class SymbolProof:
 
 
 @dataclass
-class HolesProof:
+class GapsProof:
     """The ledger at the snapshot. `trades_version` is the version of silver/trades that it describes."""
 
     trades_version: int | None
@@ -49,10 +49,10 @@ class HolesProof:
         return sum(getattr(symbol, figure) for symbol in self.symbols)
 
 
-def prove_holes(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRange], trades: TradeIds) -> HolesProof:
+def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRange], trades: TradeIds) -> GapsProof:
     """`trades` are the ids of silver/trades at the snapshot, by its rows."""
     version = ledger[0].trades_version if ledger else None
-    proof = HolesProof(version, _symbols(ledger))
+    proof = GapsProof(version, _symbols(ledger))
     proof.faults += [f"silver/continuity: {line}" for line in form_errors(ledger)]
     if version is not None and version != snapshot.trades_version:
         rows = row_count(open_table(settings, SILVER_TRADES, version))

@@ -20,7 +20,7 @@ from lakehouse.quality.model import count_of
 
 
 @dataclass
-class BooksProof:
+class BatchesProof:
     """The books of one query up to the snapshot. `without_row`: messages or trades in the tables and in no batch."""
 
     query: str
@@ -31,7 +31,7 @@ class BooksProof:
     faults: list[str] = field(default_factory=list)
 
 
-def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BooksProof:
+def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BatchesProof:
     """Bronze: the batches' offsets follow each other and are the table's."""
     proof = _balanced("bronze", entries)
     covered: dict[Place, IdRanges] = {}
@@ -61,7 +61,7 @@ def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> Books
     return proof
 
 
-def silver_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BooksProof:
+def silver_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BatchesProof:
     """Silver: by partition the books are what became of each message, by the tables."""
     proof = _balanced("silver", entries)
     booked: dict[Place, Counts] = {}
@@ -87,9 +87,9 @@ def silver_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> Books
     return proof
 
 
-def gold_books(entries: Sequence[Entry], trades: int) -> BooksProof:
+def gold_books(entries: Sequence[Entry], trades: int) -> BatchesProof:
     """Gold: the batches read every trade of Silver."""
-    proof = BooksProof("gold", len(entries), _generations(entries), _sum(entries))
+    proof = BatchesProof("gold", len(entries), _generations(entries), _sum(entries))
     proof.faults += _chain(entries)
     read = proof.counts.rows_in
     if read < trades or (read > trades and proof.generations <= 1):
@@ -109,9 +109,9 @@ def offset_ranges(entry: Entry) -> dict[Place, tuple[int, int]]:
     return found
 
 
-def _balanced(query: str, entries: Sequence[Entry]) -> BooksProof:
+def _balanced(query: str, entries: Sequence[Entry]) -> BatchesProof:
     """Every batch balances, in all and by partition, and begins where the one before it ended."""
-    proof = BooksProof(query, len(entries), _generations(entries), _sum(entries))
+    proof = BatchesProof(query, len(entries), _generations(entries), _sum(entries))
     for entry in entries:
         if entry.counts.balance:
             proof.faults.append(f"{entry.name}: read {entry.counts.rows_in:,}, {entry.counts.balance:+,} unaccounted")

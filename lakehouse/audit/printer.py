@@ -22,7 +22,7 @@ SHOWN_FAULTS = 20
 def render(report: Report) -> RenderableType:
     """The whole proof, 80 columns wide for ordinary figures."""
     parts: list[RenderableType] = [_headline(report), _kafka(report), _conservation(report), _bars(report)]
-    parts.append(_holes(report))
+    parts.append(_gaps(report))
     if report.quarantine:
         parts.append(_quarantine(report))
     parts.append(_books(report))
@@ -89,7 +89,7 @@ def _bars(report: Report) -> Table:
     return table
 
 
-def _holes(report: Report) -> Table:
+def _gaps(report: Report) -> Table:
     table = _grid(
         f"Trade ids by the ledger silver/continuity, at silver/trades version {report.holes.trades_version}",
         ("venue", "symbol"),
@@ -105,7 +105,7 @@ def _holes(report: Report) -> Table:
     captions: list[str] = []
     if oldest is not None:
         age = _age((report.taken_at - oldest).total_seconds())
-        captions.append(f"{count_of(report.holes.total('open_holes'), 'hole')} open, the oldest for {age}")
+        captions.append(f"{count_of(report.holes.total('open_holes'), 'gap')} open, the oldest for {age}")
     tries: Counter[int] = Counter()
     for one in report.holes.symbols:
         tries.update(one.tries)

@@ -9,8 +9,8 @@ import msgspec
 
 from lakehouse.audit.bars import BarsProof
 from lakehouse.audit.conservation import PartitionProof
-from lakehouse.audit.gaps import HolesProof
-from lakehouse.audit.ledger import BooksProof
+from lakehouse.audit.gaps import GapsProof
+from lakehouse.audit.ledger import BatchesProof
 from lakehouse.audit.quarantined import RuleCount
 from lakehouse.audit.simulated import SimulatedProof
 
@@ -40,9 +40,9 @@ class Report:
     partitions: list[PartitionProof]
     silver_rows: int
     bars: list[BarsProof]
-    holes: HolesProof
+    holes: GapsProof
     quarantine: list[RuleCount]
-    books: list[BooksProof]
+    books: list[BatchesProof]
     simulated: SimulatedProof | None
     #: Messages in Kafka that the snapshot does not have yet; None where no broker answered.
     messages_not_yet: int | None

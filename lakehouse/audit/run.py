@@ -29,7 +29,7 @@ _NAMED = 3
 class Options:
     """What else an audit is to hold against the lake.
 
-    `strict`: an open hole is a fault, and so is a trade of the simulator's record that is not in Silver yet.
+    `strict`: an open gap is a fault, and so is a trade of the simulator's record that is not in Silver yet.
     `from_beginning`: so is one from before Silver's first. `progress` takes one line for people now and then, while the
     record is compared.
     """
@@ -68,7 +68,7 @@ def _audit(settings: Settings, options: Options) -> Report:
         ),
         silver_rows=trades.rows,
         bars=[bars.prove_bars(settings, snapshot, trades, table, minutes) for table, minutes in bar_tables(settings)],
-        holes=gaps.prove_holes(settings, snapshot, id_ledger, trades),
+        holes=gaps.prove_gaps(settings, snapshot, id_ledger, trades),
         quarantine=quarantined.count_rules(settings, snapshot.versions.quarantine),
         books=[
             ledger.bronze_books(snapshot.bronze_batches, accounts),

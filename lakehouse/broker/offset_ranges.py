@@ -167,5 +167,5 @@ def _lost(place: tuple[str, int], expected: int, found: str) -> MessagesLostErro
     return MessagesLostError(
         f"offset {found} in {topic}/{partition} of Kafka",
         f"offset {expected}, which was not read yet and is gone (retention, deletion or compaction)",
-        "restore the topic, or start a new lakehouse and mend it from the venues; nothing has been skipped",
+        "restore the topic, or start a new lakehouse and repair it from the venues; nothing has been skipped",
     )

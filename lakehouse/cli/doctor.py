@@ -61,7 +61,7 @@ def doctor(
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """All findings, in the order in which a person would mend them."""
+    """All findings, in the order in which a person would repair them."""
     yield _python()
     yield _java()
     yield from _jars()
@@ -188,10 +188,10 @@ def _broker(settings: Settings) -> Finding:
     if cluster_id(bootstrap, BROKER_SECONDS) is not None:
         return Finding("Kafka", "ok", f"answers at {bootstrap}")
     if settings.bootstrap_servers is None:
-        return Finding("Kafka", "note", f"embedded, killed (was at {bootstrap})", "the next start mends it")
+        return Finding("Kafka", "note", f"embedded, killed (was at {bootstrap})", "the next start repairs it")
     return Finding(
         "Kafka",
         "missing",
         f"no answer at {bootstrap} within {BROKER_SECONDS:g} s",
-        "start it or mend LAKEHOUSE_BOOTSTRAP_SERVERS",
+        "start it or correct LAKEHOUSE_BOOTSTRAP_SERVERS",
     )

@@ -1,4 +1,4 @@
-"""`lakehouse repair`: mend the holes of the ledger once, without Dagster."""
+"""`lakehouse repair`: repair the gaps of the ledger once, without Dagster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from lakehouse.errors import RetriableError, SettingError
 
 if TYPE_CHECKING:
-    from lakehouse.repair.run import MendReport
+    from lakehouse.repair.run import RepairReport
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def repair(
     older_than: Annotated[
         float | None,
-        typer.Option(min=0, help="Only holes open for so many seconds. Default: 120; the young are ingest's."),
+        typer.Option(min=0, help="Only gaps open for so many seconds. Default: 120; the young are ingest's."),
     ] = None,
     unavailable: Annotated[
         bool,
@@ -35,13 +35,13 @@ def repair(
         Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
     ] = None,
 ) -> None:
-    """Fetch the trades of open holes over the venues' REST history, and ask again for what the venues lacked.
+    """Fetch the trades of open gaps over the venues' REST history, and ask again for what the venues lacked.
 
-    Exit code 0 where no hole is left open, else 75. Without Dagster nothing else asks again.
+    Exit code 0 where no gap is left open, else 75. Without Dagster nothing else asks again.
     """
     from lakehouse.cli.homes import settings_as_started
-    from lakehouse.continuity.gaps import MOST_AGAIN, open_holes, to_mend, unavailable_holes
-    from lakehouse.repair.run import ids_still_open, mend
+    from lakehouse.continuity.gaps import MOST_AGAIN, gaps_to_repair, open_gaps, unavailable_gaps
+    from lakehouse.repair.run import ids_still_open, repair_gaps
     from lakehouse.status.snapshot import is_simulated
 
     settings = settings_as_started(home)
@@ -52,10 +52,10 @@ def repair(
             'say eval "$(lakehouse env)"',
         )
     after = settings.repair_after_seconds if older_than is None else older_than
-    holes = to_mend(settings, after, unavailable)
-    young = [hole for hole in open_holes(settings) if hole not in holes]
-    others = max(0, len(unavailable_holes(settings)) - MOST_AGAIN) if unavailable else 0
-    report = mend(settings, holes)
+    gaps = gaps_to_repair(settings, after, unavailable)
+    young = [gap for gap in open_gaps(settings) if gap not in gaps]
+    others = max(0, len(unavailable_gaps(settings)) - MOST_AGAIN) if unavailable else 0
+    report = repair_gaps(settings, gaps)
     for line in lines(report):
         typer.echo(line)
     if others:
@@ -63,20 +63,20 @@ def repair(
     if not report.done:
         left = max(report.left, report.still_open or 0)
         raise RetriableError(f"{left:,} trade ids are still missing", "none", "try again later")
-    younger = ids_still_open(young, open_holes(settings)) if young else 0
+    younger = ids_still_open(young, open_gaps(settings)) if young else 0
     if younger:
         raise RetriableError(
-            f"{younger:,} trade ids are missing for less than {after:g} s", "none", "a running ingest mends them"
+            f"{younger:,} trade ids are missing for less than {after:g} s", "none", "a running ingest repairs them"
         )
 
 
-def lines(report: MendReport) -> list[str]:
+def lines(report: RepairReport) -> list[str]:
     """What was done, and what the ledger says to it."""
-    if not report.holes:
-        return ["no open hole to mend"]
+    if not report.gaps:
+        return ["no open gap to repair"]
     again = f", {report.again:,} of them unavailable before" if report.again else ""
     done = (
-        f"{report.holes:,} holes of {report.ids:,} trade ids{again}: {report.repaired:,} repaired, "
+        f"{report.gaps:,} gaps of {report.ids:,} trade ids{again}: {report.repaired:,} repaired, "
         f"{report.unavailable:,} unavailable upstream, {report.left:,} left; {report.requests:,} requests"
     )
     if report.still_open is None:

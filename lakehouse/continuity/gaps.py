@@ -1,4 +1,4 @@
-"""What silver/continuity says: the newest id of each (venue, symbol), and the holes to mend. No JVM.
+"""What silver/continuity says: the newest id of each (venue, symbol), and the gaps to repair. No JVM.
 
 The ledger is written by the Silver stream; this only reads it.
 """
@@ -36,11 +36,11 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Hole:
+class LedgerGap:
     """Trade ids, inclusive, that exist at the venue and that we do not have.
 
     `ts_before` and `ts_after` are the event times, in microseconds, of the trades around it, where known; Kraken's
-    history is asked by time. `tries` counts the venue's answers without them: 0 for an open hole.
+    history is asked by time. `tries` counts the venue's answers without them: 0 for an open gap.
     """
 
     venue: str
@@ -66,35 +66,37 @@ def marks(settings: Settings) -> dict[Key, Mark]:
     return found
 
 
-def open_holes(settings: Settings, older_than_seconds: float = 0.0) -> list[Hole]:
-    """The open holes that the ledger has held for so many seconds, oldest first. Empty where there is no lake yet.
+def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[LedgerGap]:
+    """The open gaps that the ledger has held for so many seconds, oldest first. Empty where there is no lake yet.
 
     One that was opened as far in the future, before the clock was set back, counts: its true age is not known.
     """
     now, age = dt.datetime.now(dt.UTC), dt.timedelta(seconds=older_than_seconds)
     rows = [row for row in _rows(settings, "state = 'open'") if abs(now - row["since"]) >= age]
     rows.sort(key=lambda row: (row["since"], row["venue"], row["symbol"], row["first_id"]))
-    return [_hole(row) for row in rows]
+    return [_gap(row) for row in rows]
 
 
-def unavailable_holes(settings: Settings, tried_before: dt.datetime | None = None) -> list[Hole]:
+def unavailable_gaps(settings: Settings, tried_before: dt.datetime | None = None) -> list[LedgerGap]:
     """The ids that the venues have shown not to have, those first whose last try is the longest ago."""
     rows = [row for row in _unavailable(settings) if tried_before is None or row["last_try"] < tried_before]
-    return [_hole(row) for row in rows]
+    return [_gap(row) for row in rows]
 
 
-def due_again(settings: Settings, now: dt.datetime | None = None) -> list[Hole]:
+def due_again(settings: Settings, now: dt.datetime | None = None) -> list[LedgerGap]:
     """The unavailable ids that have not been asked for since the last of AGAIN_SECONDS that has passed for them."""
     now = now or dt.datetime.now(dt.UTC)
     times = [dt.timedelta(seconds=seconds) for seconds in AGAIN_SECONDS]
     rows = _unavailable(settings)
-    return [_hole(row) for row in rows if any(row["last_try"] < row["since"] + time <= now for time in times)]
+    return [_gap(row) for row in rows if any(row["last_try"] < row["since"] + time <= now for time in times)]
 
 
-def to_mend(settings: Settings, older_than_seconds: float = 0.0, all_unavailable: bool = False) -> list[Hole]:
-    """What to ask the venues for: the open holes, and at most MOST_AGAIN unavailable ranges that are due, or of all."""
-    again = unavailable_holes(settings) if all_unavailable else due_again(settings)
-    return [*open_holes(settings, older_than_seconds), *again[:MOST_AGAIN]]
+def gaps_to_repair(
+    settings: Settings, older_than_seconds: float = 0.0, all_unavailable: bool = False
+) -> list[LedgerGap]:
+    """What to ask the venues for: the open gaps, and at most MOST_AGAIN unavailable ranges that are due, or of all."""
+    again = unavailable_gaps(settings) if all_unavailable else due_again(settings)
+    return [*open_gaps(settings, older_than_seconds), *again[:MOST_AGAIN]]
 
 
 def _unavailable(settings: Settings) -> list[dict[str, Any]]:
@@ -106,10 +108,10 @@ def _unavailable(settings: Settings) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["last_try"], row["venue"], row["symbol"], row["first_id"]))
 
 
-def _hole(row: dict[str, Any]) -> Hole:
+def _gap(row: dict[str, Any]) -> LedgerGap:
     ends = _micros(row["ts_first"]), _micros(row["ts_last"])
     tries = row["tries"] if row["state"] == "unavailable" else 0
-    return Hole(row["venue"], row["symbol"], row["first_id"], row["last_id"], *ends, tries)
+    return LedgerGap(row["venue"], row["symbol"], row["first_id"], row["last_id"], *ends, tries)
 
 
 def _rows(settings: Settings, where: str) -> list[dict[str, Any]]:

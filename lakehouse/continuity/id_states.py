@@ -1,4 +1,4 @@
-"""The id space of one (venue, symbol), cut into segments: present, open hole, unavailable. Pure.
+"""The id space of one (venue, symbol), cut into segments: present, open gap, unavailable. Pure.
 
 Guarantee: the segments depend on what was put in, not on its order or repetition (`since` and `repaired` apart, which
 tell when and how; tries are counted in the order in which they come, see `tries`). Present beats unavailable: a trade
@@ -95,15 +95,15 @@ class _Tile:
 
 def _tiles(present: IdRanges, gone: TriedIds, low: int, high: int) -> list[_Tile]:
     tiles = [_Tile(first, last, "present") for first, last in present]
-    for hole_first, hole_last in present.missing(low, high):
-        following = hole_first
-        for one in gone.within(hole_first, hole_last):
+    for gap_first, gap_last in present.missing(low, high):
+        following = gap_first
+        for one in gone.within(gap_first, gap_last):
             if following < one.first_id:
                 tiles.append(_Tile(following, one.first_id - 1, "open"))
             tiles.append(_Tile(one.first_id, one.last_id, "unavailable", one))
             following = one.last_id + 1
-        if following <= hole_last:
-            tiles.append(_Tile(following, hole_last, "open"))
+        if following <= gap_last:
+            tiles.append(_Tile(following, gap_last, "open"))
     return sorted(tiles, key=lambda tile: tile.first_id)
 
 
@@ -134,10 +134,10 @@ def _dated(
             repaired += sum(one.repaired for one in arrived if first <= one.first_id <= last)
             result.append(Segment(first, last, state, first_times.get(first), last_times.get(last), since, repaired))
             continue
-        hole = Segment(first, last, state, last_times.get(first - 1), first_times.get(last + 1), since)
+        gap = Segment(first, last, state, last_times.get(first - 1), first_times.get(last + 1), since)
         if tile.tried is not None:
-            hole = replace(hole, since=tile.tried.since, tries=tile.tried.tries, last_try=tile.tried.last_try)
-        result.append(hole)
+            gap = replace(gap, since=tile.tried.since, tries=tile.tried.tries, last_try=tile.tried.last_try)
+        result.append(gap)
     return result
 
 

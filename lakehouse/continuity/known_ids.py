@@ -48,11 +48,11 @@ class Island:
         return self.venue, self.symbol
 
 
-class Presence(dict[Key, IdRanges]):
+class KnownIds(dict[Key, IdRanges]):
     """(venue, symbol) → the ids that are there."""
 
     @classmethod
-    def at(cls, settings: Settings, version: int) -> Presence:
+    def at(cls, settings: Settings, version: int) -> KnownIds:
         """What silver/trades holds at a version; a version below 0 holds nothing."""
         presence = cls()
         if version < 0:
@@ -62,7 +62,7 @@ class Presence(dict[Key, IdRanges]):
         for row in ledger:
             if row["state"] == "present":
                 presence.add((row["venue"], row["symbol"]), row["first_id"], row["last_id"])
-        islands, _ = islands_between(settings, since, version)
+        islands, _ = ranges_between(settings, since, version)
         for island in islands:
             presence.add(island.key, island.first_id, island.last_id)
         return presence
@@ -81,7 +81,7 @@ class Presence(dict[Key, IdRanges]):
         return ids is not None and ids.covers(first_id, last_id)
 
 
-def islands_between(settings: Settings, since: int | None, version: int) -> tuple[list[Island], bool]:
+def ranges_between(settings: Settings, since: int | None, version: int) -> tuple[list[Island], bool]:
     """The islands of the trades that came after version `since`, up to `version`, and whether they are of all trades.
 
     silver/trades is append-only. All trades are read where `since` is None, or where files of that version are gone

@@ -3,9 +3,9 @@
 Guarantee: after every batch the table describes silver/trades at exactly one version, the one that its column
 `trades_version` names. It is written after the trades, so it never claims what is not there; a crash in between leaves
 an older ledger, which the next start brings up to date from the files that came since.
-Gap: a hole is known by its neighbours or by ingest's word. What was traded before the first id or behind the last one
+Gap: a gap is known by its neighbours or by ingest's word. What was traded before the first id or behind the last one
 that anybody has named is not in the ledger.
-Cost: by batch. In memory and in the table it is one row a range, so a symbol without holes is one row, however long its
+Cost: by batch. In memory and in the table it is one row a range, so a symbol without gaps is one row, however long its
 history; the table is rewritten as a whole.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from lakehouse.continuity.id_states import Arrival, News, Segment, cut, ranges_of, tried
-from lakehouse.continuity.known_ids import Island, Key, islands_between
+from lakehouse.continuity.known_ids import Island, Key, ranges_between
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
@@ -75,7 +75,7 @@ class Ledger:
         if self.trades_version > version:  # the table was restored to an older state
             self.trades_version = -1
         since = self.trades_version if self.trades_version >= 0 else None
-        islands, of_all = islands_between(self._settings, since, version)
+        islands, of_all = ranges_between(self._settings, since, version)
         news: dict[Key, News] = {}
         if of_all:  # what is there comes anew, with its counts; what was claimed or gone is known from here alone
             for key, segments in self._segments.items():
@@ -98,7 +98,7 @@ def write_anew(settings: Settings, trades_version: int, words: Mapping[Key, News
     before. `since` begins anew, but for what is unavailable.
     """
     news = {key: replace(item, arrived=list(item.arrived)) for key, item in words.items()}
-    _add_arrivals(news, islands_between(settings, None, trades_version)[0])
+    _add_arrivals(news, ranges_between(settings, None, trades_version)[0])
     now = dt.datetime.now(dt.UTC)
     _write(settings, {key: cut([], item, now) for key, item in news.items()}, trades_version)
 

@@ -105,7 +105,7 @@ class Walk:
         self.again &= order.again
 
 
-class Walks:
+class BackfillQueue:
     """All walks of one venue. Not thread-safe."""
 
     def __init__(self) -> None:

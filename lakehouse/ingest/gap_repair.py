@@ -7,8 +7,8 @@ Guarantee: `gap_repaired` names ids that Kafka has acknowledged, or that a socke
 `gap_unavailable` names ids that the venue has shown not to have, now: each is a try, which the ledger of Silver counts.
 An id is asked for again, with growing pauses, until it is one or the other, or `GIVE_UP_SECONDS` have brought none of
 its walk. Gap: what is left then, and what is unfinished when the process ends, stays open in the ledger, whose job
-`repair` mends it (`repair.repair_holes`), and is taken up by the next start (`marks`). The job also asks again for what
-is unavailable (`holes.due_again`).
+`repair` repairs it (`repair.fetch_gaps`), and is taken up by the next start (`marks`). The job also asks again for what
+is unavailable (`gaps.due_again`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from lakehouse.exchanges.history import Page
 from lakehouse.exchanges.model import FeedEvent, FeedEventKind
 from lakehouse.exchanges.venue import Venue
 from lakehouse.id_ranges import IdRange, IdRanges
-from lakehouse.ingest.backfill_queue import Order, Sent, Walk, Walks
+from lakehouse.ingest.backfill_queue import BackfillQueue, Order, Sent, Walk
 from lakehouse.ingest.backoff import delays
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
 from lakehouse.ingest.rest import RestClient
-from lakehouse.ingest.silence_probe import Looks, Watched
+from lakehouse.ingest.silence_probe import SilenceProbe, Watched
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ MOST_IN_FLIGHT = 5_000
 IDLE_SECONDS = 0.25
 
 
-class Repairer:
+class GapRepair:
     """The repair of one venue, and its looks at quiet symbols. Attributes without underscore are for any thread."""
 
     def __init__(
@@ -74,8 +74,8 @@ class Repairer:
         self._rng = rng or random.Random()
         self._client = RestClient(venue, base, share, self._venue_counters, self._rng)
         self._orders: deque[Order] = deque()
-        self._walks = Walks()
-        self._looks = Looks(venue, self._client, self._venue_counters)
+        self._walks = BackfillQueue()
+        self._looks = SilenceProbe(venue, self._client, self._venue_counters)
         self._busy = 0
         self._wake = threading.Event()
         self._stop = threading.Event()

@@ -4,7 +4,7 @@ Guarantee: in no window of the venue's length is more spent than the share, wher
 symbol or for a thousand. Where the share is less than one request, the window is stretched until one fits: a third of
 "one a second" is one in three seconds.
 
-A venue counts by address, and two of ours may run at once from one: the ingest, and the job that mends old holes. So
+A venue counts by address, and two of ours may run at once from one: the ingest, and the job that repairs old gaps. So
 each keeps to a share, and the shares together leave room for clocks and networks that differ.
 """
 
@@ -14,7 +14,7 @@ from collections import deque
 
 #: Of the venue's budget: the running ingest.
 LIVE_SHARE = 2 / 3
-#: Of the venue's budget: `repair_holes`, beside a running ingest.
+#: Of the venue's budget: `fetch_gaps`, beside a running ingest.
 JOB_SHARE = 1 / 4
 #: Of the venue's budget, and part of the ingest's share: the looks at quiet symbols.
 LOOK_SHARE = 1 / 10

@@ -3,7 +3,7 @@
 Read from two places that outlive any machine: the ledger of Silver (where there is a lake), and the tail of the Kafka
 topic, which is ahead of it. Nothing is kept in a local file.
 
-Guarantee: a mark is never above an id that Kafka lacks unless that id is among the holes: trades of a symbol stand in
+Guarantee: a mark is never above an id that Kafka lacks unless that id is among the gaps: trades of a symbol stand in
 one partition, in the order of their ids, and what died with a process died from the end. A mark that is too low costs
 requests for trades that are there already. Gap: a symbol that the ledger does not know and that is not among the last
 `MOST_MESSAGES` of its partition begins anew.
@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.continuity import gaps
-from lakehouse.continuity.gaps import Hole, Key, Mark
+from lakehouse.continuity.gaps import Key, LedgerGap, Mark
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.id_ranges import IdRanges
 from lakehouse.ingest.id_tracker import Continuity
@@ -49,11 +49,11 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeError)
 
 @dataclass(frozen=True)
 class Resume:
-    """Where one (venue, symbol) goes on: above `trade_id`, with `holes` below it."""
+    """Where one (venue, symbol) goes on: above `trade_id`, with `gaps` below it."""
 
     trade_id: int
     ts_event: int | None = None
-    holes: tuple[Hole, ...] = ()
+    gaps: tuple[LedgerGap, ...] = ()
 
 
 class _Trade(msgspec.Struct):
@@ -98,7 +98,7 @@ def read(settings: Settings, wanted: Collection[Key]) -> dict[Key, Resume]:
 
 def _merged(key: Key, kept: Mark | None, tail: _Tail, gaps: _Gaps) -> Resume | None:
     marks = [mark for mark in (kept, tail.marks.get(key)) if mark is not None]
-    left = IdRanges([*gaps.open.get(key, ()), *tail.holes(key)])
+    left = IdRanges([*gaps.open.get(key, ()), *tail.gaps(key)])
     for first, last in gaps.unavailable.get(key, ()):
         left.remove(first, last)
     mark = max(marks, key=lambda one: one.trade_id, default=None)
@@ -110,7 +110,8 @@ def _merged(key: Key, kept: Mark | None, tail: _Tail, gaps: _Gaps) -> Resume | N
         mark = Mark(left.highest, mark.ts_event if mark is not None else None)
     times = tail.times(key)
     missing = tuple(
-        Hole(*key, first, last, ts_before=times.get(first - 1), ts_after=times.get(last + 1)) for first, last in left
+        LedgerGap(*key, first, last, ts_before=times.get(first - 1), ts_after=times.get(last + 1))
+        for first, last in left
     )
     return Resume(mark.trade_id, mark.ts_event, missing)
 
@@ -167,13 +168,13 @@ class _Tail:
             reader.read(topic, earlier, self._older)
             starts = {at: first for at, (first, _) in earlier.items()}
 
-    def holes(self, key: Key) -> list[tuple[int, int]]:
+    def gaps(self, key: Key) -> list[tuple[int, int]]:
         """Ids missing between the first live trade of the window and its end."""
         seen = self._seen.get(key)
         return [(gap.first_id, gap.last_id) for gap in seen.continuity.missing()] if seen else []
 
     def times(self, key: Key) -> dict[int, int]:
-        """Event times (µs) of some trades beside the holes."""
+        """Event times (µs) of some trades beside the gaps."""
         seen = self._seen.get(key)
         return seen.times if seen else {}
 

@@ -104,10 +104,10 @@ class Flows:
         flow = self.of(symbol)
         with flow.lock:
             flow.ts_mark = resume.ts_event
-            flow.continuity.resume_at(resume.trade_id, ((hole.first_id, hole.last_id) for hole in resume.holes))
-            for hole in resume.holes:
-                gap = Gap(hole.first_id, hole.last_id)
-                self._announce(flow, gap, "left open by an earlier run", connection_id, hole.ts_before, hole.ts_after)
+            flow.continuity.resume_at(resume.trade_id, ((gap.first_id, gap.last_id) for gap in resume.gaps))
+            for left in resume.gaps:
+                gap = Gap(left.first_id, left.last_id)
+                self._announce(flow, gap, "left open by an earlier run", connection_id, left.ts_before, left.ts_after)
 
     def trade(self, trade: Trade, connection_id: str) -> None:
         """Take a trade from a socket and hand it to Kafka. Blocks while the producer's queue is full."""

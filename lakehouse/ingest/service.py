@@ -18,7 +18,7 @@ from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest import resume
 from lakehouse.ingest.feed import Feed
-from lakehouse.ingest.gap_repair import Repairer
+from lakehouse.ingest.gap_repair import GapRepair
 from lakehouse.ingest.metrics import Counters, MetricsServer
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.rate_limit import LIVE_SHARE
@@ -57,7 +57,7 @@ class IngestService:
         self._counters = Counters()
         self._metrics = MetricsServer(self._counters, settings.metrics_port)
         self._feeds: list[Feed] = []
-        self._repairers: list[Repairer] = []
+        self._repairers: list[GapRepair] = []
         self._requests: RotationRequests | None = None
         self._sink: KafkaSink | None = None
         self._polling = threading.Event()
@@ -95,7 +95,7 @@ class IngestService:
 
     def _add(self, venue: Venue, sink: KafkaSink) -> None:
         base = self._urls.get(venue.name, self._settings.simulator_url)
-        repairer = Repairer(venue, base, sink, self._counters, LIVE_SHARE)
+        repairer = GapRepair(venue, base, sink, self._counters, LIVE_SHARE)
         feeds = [
             Feed(venue, symbols, base, sink, self._counters, repairer.order)
             for symbols in per_socket(venue, self._symbols)
@@ -133,7 +133,7 @@ class IngestService:
         return {(feed.venue.name, symbol): words for feed in self._feeds for symbol, words in feed.refused.items()}
 
     def check(self) -> None:
-        """Raise if something is beyond what the feeds mend by themselves.
+        """Raise if something is beyond what the feeds repair by themselves.
 
         TerminalError of the producer, RetriableError for a feed that ended by itself, SettingError where the venues
         refused every symbol.
@@ -151,7 +151,7 @@ class IngestService:
         return [feed.rotate() for feed in self._feeds]
 
     @property
-    def _parts(self) -> tuple[Feed | Repairer, ...]:
+    def _parts(self) -> tuple[Feed | GapRepair, ...]:
         return (*self._feeds, *self._repairers)
 
     def _check_threads(self) -> None:
@@ -168,7 +168,7 @@ class IngestService:
         """End in order, within `timeout` seconds. Returns how many messages Kafka has not acknowledged: 0 is clean.
 
         1. Sockets close; their threads hand over what they have read. Repairs tell how far they came: what they have
-        not mended stays open, and the next start or the job goes on with it. 2. Kafka acknowledges. 3. Metrics end.
+        not repaired stays open, and the next start or the job goes on with it. 2. Kafka acknowledges. 3. Metrics end.
         """
         deadline = time.monotonic() + timeout
         # 1. Sockets first: nothing new may come while the queue empties.

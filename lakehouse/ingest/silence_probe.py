@@ -52,7 +52,7 @@ class Watched(Protocol):
         """REST lists no such symbol, in the venue's `words`. It is wanted no more, unless the socket brings it."""
 
 
-class Looks:
+class SilenceProbe:
     """The quiet symbols of one venue. Belongs to the repair's thread."""
 
     def __init__(self, venue: Venue, client: RestClient, counters: VenueCounters) -> None:

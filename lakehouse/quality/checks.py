@@ -98,7 +98,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="no_old_holes",
         table_path=SILVER_CONTINUITY.path,
-        description="No hole of missing trade ids has been open for longer than two minutes.",
+        description="No gap of missing trade ids has been open for longer than two minutes.",
         blocking=False,
         evaluate=no_old_holes,
     ),

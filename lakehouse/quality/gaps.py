@@ -1,8 +1,8 @@
-"""Checks of silver/continuity: the ledger says of every id what silver/trades says, and no hole stays open for long."""
+"""Checks of silver/continuity: the ledger says of every id what silver/trades says, and no gap stays open for long."""
 
 from __future__ import annotations
 
-from lakehouse.continuity.gaps import open_holes
+from lakehouse.continuity.gaps import open_gaps
 from lakehouse.lake.batch_log import newest_batches
 from lakehouse.lake.table_io import open_table, row_count
 from lakehouse.quality.id_coverage import count_present, form_errors, ids_of_trades, read_ledger, unproved, unsaid
@@ -10,7 +10,7 @@ from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict,
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
-#: Seconds that ingest has to close a hole that it has seen itself; after that somebody else has to.
+#: Seconds that ingest has to close a gap that it has seen itself; after that somebody else has to.
 OLD_SECONDS = 120.0
 #: Faults that a sentence names.
 _NAMED = 3
@@ -65,25 +65,25 @@ def ledger_matches(settings: Settings, look: Look) -> CheckResult:
 
 
 @always_a_verdict
-def no_old_holes(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (a hole of last month is one too)
-    """No hole has been open for longer than the time in which ingest closes it."""
+def no_old_holes(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (a gap of last month is one too)
+    """No gap has been open for longer than the time in which ingest closes it."""
     open_table(settings, SILVER_CONTINUITY)
-    holes = open_holes(settings)
-    old = open_holes(settings, OLD_SECONDS)
+    gaps = open_gaps(settings)
+    old = open_gaps(settings, OLD_SECONDS)
     old_ids = sum(map(len, old))
     figures: dict[str, Figure] = {
-        "open_holes": len(holes),
-        "open_ids": sum(map(len, holes)),
+        "open_holes": len(gaps),
+        "open_ids": sum(map(len, gaps)),
         "old_holes": len(old),
         "old_ids": old_ids,
     }
     minutes = f"{OLD_SECONDS / 60:.0f} minutes"
     if old:
-        named = ", ".join(f"{hole.venue} {hole.symbol} {hole.first_id}–{hole.last_id}" for hole in old[:_NAMED])
+        named = ", ".join(f"{gap.venue} {gap.symbol} {gap.first_id}–{gap.last_id}" for gap in old[:_NAMED])
         return CheckResult(
             False,
-            f"Open for longer than {minutes}: {count_of(len(old), 'hole')} with {count_of(old_ids, 'id')}, "
+            f"Open for longer than {minutes}: {count_of(len(old), 'gap')} with {count_of(old_ids, 'id')}, "
             f"the oldest {named}; `lakehouse repair` fetches them.",
             figures,
         )
-    return CheckResult(True, f"No hole has been open for {minutes}; {count_of(len(holes), 'hole')} open.", figures)
+    return CheckResult(True, f"No gap has been open for {minutes}; {count_of(len(gaps), 'gap')} open.", figures)

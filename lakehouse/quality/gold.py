@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.continuity.known_ids import Presence
+from lakehouse.continuity.known_ids import KnownIds
 from lakehouse.lake.batch_log import newest_whole_batch
 from lakehouse.lake.table_io import open_table, sql
 from lakehouse.quality.id_coverage import ids_of_trades
@@ -82,7 +82,7 @@ def complete_proved(table: Table) -> Evaluate:
             )
         version = gold.source_version
         is_all = look is Look.ALL
-        presence = Presence(ids_of_trades(settings, version).ids) if is_all else Presence.at(settings, version)
+        presence = KnownIds(ids_of_trades(settings, version).ids) if is_all else KnownIds.at(settings, version)
         of_batch = open_table(settings, table, gold.version_of(table.path))
         bars = sql(
             settings,

@@ -1,4 +1,4 @@
-"""Mends holes of the ledger that a running ingest has left: after its death, its downtime, or its patience.
+"""Mends gaps of the ledger that a running ingest has left: after its death, its downtime, or its patience.
 
 And asks again for ids that a venue has shown not to have, behind all others: some publish skipped rows minutes later.
 
@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lakehouse.broker.topics import ensure_topics, wait_until_ready
-from lakehouse.continuity.gaps import Hole
+from lakehouse.continuity.gaps import LedgerGap
 from lakehouse.errors import RetriableError
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.ingest.backfill_queue import Order
-from lakehouse.ingest.gap_repair import Repairer
+from lakehouse.ingest.gap_repair import GapRepair
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.rate_limit import JOB_SHARE
@@ -35,10 +35,10 @@ STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class RepairReport:
-    """What came of the holes. Counts are trade ids but for `requests`."""
+class FetchReport:
+    """What came of the gaps. Counts are trade ids but for `requests`."""
 
-    holes: int
+    gaps: int
     repaired: int
     unavailable: int
     left: int
@@ -46,7 +46,7 @@ class RepairReport:
 
 
 class _Wanted:
-    """The ids of one symbol's holes, as the target of a repair."""
+    """The ids of one symbol's gaps, as the target of a repair."""
 
     def __init__(self) -> None:
         self.missing = IdRanges()
@@ -63,34 +63,34 @@ class _Wanted:
         self.gone += self.missing.remove(first, last)
 
 
-def repair_holes(
-    settings: Settings, holes: Sequence[Hole], stop: threading.Event | None = None, timeout: float = 300.0
-) -> RepairReport:
-    """Fetch the trades of these holes over REST and send them to the topic, until done, `stop`, or `timeout` seconds.
+def fetch_gaps(
+    settings: Settings, gaps: Sequence[LedgerGap], stop: threading.Event | None = None, timeout: float = 300.0
+) -> FetchReport:
+    """Fetch the trades of these gaps over REST and send them to the topic, until done, `stop`, or `timeout` seconds.
 
     Uses a quarter of the venues' request budgets, so that it may run beside an ingest. Raises BrokerUnavailableError;
     SettingError for an unknown venue; RetriableError where Kafka or a thread of it failed on the way.
     """
     deadline = time.monotonic() + timeout
     stop = stop or threading.Event()
-    by_venue: dict[str, list[Hole]] = defaultdict(list)
-    for hole in holes:
-        by_venue[hole.venue].append(hole)
+    by_venue: dict[str, list[LedgerGap]] = defaultdict(list)
+    for gap in gaps:
+        by_venue[gap.venue].append(gap)
     venues = {name: find_venue(name) for name in by_venue}
-    if not holes:
-        return RepairReport(0, 0, 0, 0, 0)
+    if not gaps:
+        return FetchReport(0, 0, 0, 0, 0)
     wait_until_ready(settings.bootstrap(), BROKER_SECONDS)
     ensure_topics(settings)
     sink, counters = KafkaSink(settings.bootstrap(), *settings.topics, client_id="repair"), Counters()
     wanted: dict[tuple[str, str], _Wanted] = defaultdict(_Wanted)
     repairers = []
     for name, of in by_venue.items():
-        repairer = Repairer(venues[name], settings.simulator_url, sink, counters, JOB_SHARE)
-        for hole in of:
-            target = wanted[name, hole.symbol]
-            target.missing.add(hole.first_id, hole.last_id)
-            times = hole.ts_before, hole.ts_after
-            repairer.order(Order(hole.symbol, target, hole.first_id, hole.last_id, *times, again=hole.tries > 0))
+        repairer = GapRepair(venues[name], settings.simulator_url, sink, counters, JOB_SHARE)
+        for gap in of:
+            target = wanted[name, gap.symbol]
+            target.missing.add(gap.first_id, gap.last_id)
+            times = gap.ts_before, gap.ts_after
+            repairer.order(Order(gap.symbol, target, gap.first_id, gap.last_id, *times, again=gap.tries > 0))
         repairers.append(repairer)
     asked = sum(one.missing.count() for one in wanted.values())
     for repairer in repairers:
@@ -102,10 +102,10 @@ def repair_holes(
     sink.check()
     repaired, gone = (sum(getattr(one, name) for one in wanted.values()) for name in ("repaired", "gone"))
     requests = sum(counters.venue(name).requests for name in by_venue)
-    return RepairReport(asked, repaired, gone, asked - repaired - gone, requests)
+    return FetchReport(asked, repaired, gone, asked - repaired - gone, requests)
 
 
-def _wait(repairers: list[Repairer], sink: KafkaSink, stop: threading.Event, deadline: float) -> None:
+def _wait(repairers: list[GapRepair], sink: KafkaSink, stop: threading.Event, deadline: float) -> None:
     while not stop.is_set() and time.monotonic() < deadline and not all(one.is_idle for one in repairers):
         sink.poll(POLL_SECONDS)
         sink.check()
@@ -116,7 +116,7 @@ def _wait(repairers: list[Repairer], sink: KafkaSink, stop: threading.Event, dea
                 ) from repairer.failure
 
 
-def _end(repairers: list[Repairer], sink: KafkaSink) -> None:
+def _end(repairers: list[GapRepair], sink: KafkaSink) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     for repairer in repairers:
         repairer.stop()

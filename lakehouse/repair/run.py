@@ -1,8 +1,8 @@
-"""One mending of holes: fetch their trades over REST, send them, see the ledger close. With or without Dagster.
+"""One repair of gaps: fetch their trades over REST, send them, see the ledger close. With or without Dagster.
 
 Guarantee: it only ever asks for ids that the ledger holds open or unavailable, and Silver takes each trade once, so a
-mending beside another one, or beside ingest's own repair, doubles nothing. Gap: without a live Silver stream nobody can
-say yet that the holes are closed, or the tries counted; what was sent is in Kafka, and the next stream does both.
+repair beside another one, or beside ingest's own repair, doubles nothing. Gap: without a live Silver stream nobody can
+say yet that the gaps are closed, or the tries counted; what was sent is in Kafka, and the next stream does both.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lakehouse.continuity.gaps import Hole, Key, open_holes, unavailable_holes
+from lakehouse.continuity.gaps import Key, LedgerGap, open_gaps, unavailable_gaps
 from lakehouse.errors import LeaseHeldError
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake.lease import Lease
-from lakehouse.repair.fetch import RepairReport, repair_holes
+from lakehouse.repair.fetch import FetchReport, fetch_gaps
 from lakehouse.settings import Settings
 
-#: Seconds that one mending may fetch; what it has not got by then is for the next.
+#: Seconds that one repair may fetch; what it has not got by then is for the next.
 REPAIR_SECONDS = 300.0
 #: Seconds for the streams to take what was sent: several of their triggers, also on a busy machine.
 SETTLE_SECONDS = 90.0
@@ -34,10 +34,10 @@ Hold = Callable[[float], None]
 
 
 @dataclass(frozen=True)
-class MendReport:
-    """What one mending did. All but `holes` and `requests` are trade ids."""
+class RepairReport:
+    """What one repair did. All but `gaps` and `requests` are trade ids."""
 
-    holes: int = 0
+    gaps: int = 0
     ids: int = 0
     again: int = 0  #: of these: the ledger held them unavailable
     repaired: int = 0
@@ -49,65 +49,65 @@ class MendReport:
 
     @property
     def done(self) -> bool:
-        """Whether every hole is closed or unavailable, or will be as soon as a stream runs."""
+        """Whether every gap is closed or unavailable, or will be as soon as a stream runs."""
         return not self.left and not self.still_open
 
 
-def mend(
+def repair_gaps(
     settings: Settings,
-    holes: Sequence[Hole],
+    gaps: Sequence[LedgerGap],
     timeout: float = REPAIR_SECONDS,
     settle: float = SETTLE_SECONDS,
     hold: Hold = time.sleep,
-) -> MendReport:
-    """Mend `holes` within `timeout` + `settle` seconds.
+) -> RepairReport:
+    """Mend `gaps` within `timeout` + `settle` seconds.
 
     `hold` waits so many seconds and may raise to end it. Raises what the repair raises: VenueError,
     BrokerUnavailableError, TerminalError.
     """
-    if not holes:
-        return MendReport()
+    if not gaps:
+        return RepairReport()
     began = dt.datetime.now(dt.UTC)
-    report = _repair(settings, holes, timeout, hold)
-    return MendReport(
-        holes=len(holes),
-        ids=sum(len(hole) for hole in holes),
-        again=sum(len(hole) for hole in holes if hole.tries),
+    report = _repair(settings, gaps, timeout, hold)
+    return RepairReport(
+        gaps=len(gaps),
+        ids=sum(len(gap) for gap in gaps),
+        again=sum(len(gap) for gap in gaps if gap.tries),
         repaired=report.repaired,
         unavailable=report.unavailable,
         left=report.left,
         requests=report.requests,
-        still_open=_settled(settings, holes, began, report.left, time.monotonic() + settle, hold),
+        still_open=_settled(settings, gaps, began, report.left, time.monotonic() + settle, hold),
     )
 
 
-def digest(holes: Sequence[Hole]) -> str:
-    """A short name for a set of holes: the same ids open, the same name, whatever their order."""
-    lines = sorted(f"{hole.venue} {hole.symbol} {hole.first_id} {hole.last_id}" for hole in holes)
+def digest(gaps: Sequence[LedgerGap]) -> str:
+    """A short name for a set of gaps: the same ids open, the same name, whatever their order."""
+    lines = sorted(f"{gap.venue} {gap.symbol} {gap.first_id} {gap.last_id}" for gap in gaps)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def ids_still_open(asked: Sequence[Hole], now_open: Sequence[Hole]) -> int:
-    """How many ids of the holes in `asked` lie in those of `now_open`."""
+def ids_still_open(asked: Sequence[LedgerGap], now_open: Sequence[LedgerGap]) -> int:
+    """How many ids of the gaps in `asked` lie in those of `now_open`."""
     ranges: dict[Key, IdRanges] = {}
-    for hole in now_open:
-        ranges.setdefault((hole.venue, hole.symbol), IdRanges()).add(hole.first_id, hole.last_id)
+    for gap in now_open:
+        ranges.setdefault((gap.venue, gap.symbol), IdRanges()).add(gap.first_id, gap.last_id)
     parts = [
         part
-        for hole in asked
-        for part in ranges.get((hole.venue, hole.symbol), IdRanges()).within(hole.first_id, hole.last_id)
+        for gap in asked
+        for part in ranges.get((gap.venue, gap.symbol), IdRanges()).within(gap.first_id, gap.last_id)
     ]
     return sum(last - first + 1 for first, last in parts)
 
 
-def _repair(settings: Settings, holes: Sequence[Hole], timeout: float, hold: Hold) -> RepairReport:
+def _repair(settings: Settings, gaps: Sequence[LedgerGap], timeout: float, hold: Hold) -> FetchReport:
     """Repair in a thread, so that `hold` can end it at any moment."""
     stop, done = threading.Event(), threading.Event()
-    outcome: list[RepairReport | BaseException] = []
+    outcome: list[FetchReport | BaseException] = []
 
     def body() -> None:
         try:
-            outcome.append(repair_holes(settings, holes, stop, timeout))
+            outcome.append(fetch_gaps(settings, gaps, stop, timeout))
         except BaseException as error:
             outcome.append(error)
         finally:
@@ -127,15 +127,15 @@ def _repair(settings: Settings, holes: Sequence[Hole], timeout: float, hold: Hol
 
 
 def _settled(
-    settings: Settings, holes: Sequence[Hole], began: dt.datetime, left: int, deadline: float, hold: Hold
+    settings: Settings, gaps: Sequence[LedgerGap], began: dt.datetime, left: int, deadline: float, hold: Hold
 ) -> int | None:
     """How many ids the ledger still holds open once it shows what was sent, or at the deadline; None: nobody writes it.
 
-    So it does those that are unavailable without a try since this mending `began`. The repair has left `left` of them
+    So it does those that are unavailable without a try since this repair `began`. The repair has left `left` of them
     all as they were, so there is no use in waiting for less.
     """
     while True:
-        still_open = ids_still_open(holes, [*open_holes(settings), *unavailable_holes(settings, tried_before=began)])
+        still_open = ids_still_open(gaps, [*open_gaps(settings), *unavailable_gaps(settings, tried_before=began)])
         if still_open <= left or time.monotonic() >= deadline:
             return still_open
         if not _silver_is_live(settings):

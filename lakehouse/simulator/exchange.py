@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.simulator.connection import Session
-from lakehouse.simulator.faults.injector import FaultBox
+from lakehouse.simulator.faults.injector import FaultInjector
 from lakehouse.simulator.faults.kinds import FaultError, read_fault
 from lakehouse.simulator.faults.model import Faults, Frame, NoFaults
 from lakehouse.simulator.instruments import Listing, list_symbol
@@ -46,7 +46,9 @@ class Hub:
     def __init__(self, options: SimulatorOptions, replays: dict[str, Replay]) -> None:
         self.options = options
         #: The faults that the admin calls work on; None where the options brought their own.
-        self.box = None if options.faults else FaultBox(options.fault_seed or options.seed, options.schedule(replays))
+        self.box = (
+            None if options.faults else FaultInjector(options.fault_seed or options.seed, options.schedule(replays))
+        )
         self.faults: Faults = options.faults or self.box or NoFaults()
         self.gates = Gates(options.limits, options.all_venues(replays))
         self.replays = replays

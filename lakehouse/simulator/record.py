@@ -157,7 +157,7 @@ class Tape:
             return 0
         guess = trade_id - self.first.trade_id
         if 0 <= guess < self.count and self.rows(guess, 1)[0].trade_id == trade_id:
-            return guess  # ids without holes, the usual case
+            return guess  # ids without gaps, the usual case
         return self._search(lambda row: row.trade_id >= trade_id)
 
     def index_after(self, ts_event: int) -> int:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from lakehouse.broker.stored import stored_end_offsets
-from lakehouse.continuity.gaps import marks, open_holes, unavailable_holes
+from lakehouse.continuity.gaps import marks, open_gaps, unavailable_gaps
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 from lakehouse.lake import lag
 from lakehouse.lake.batch_log import Batch, Verdict, newest_batches, newest_verdicts
@@ -73,7 +73,7 @@ class LatestBar:
 class Snapshot:
     """Everything that the display shows. `trades_per_second` is None until there are two collections to compare.
 
-    `quarantine` maps a rule to its open messages; `holes` and `missing` are open holes and the trade ids in them;
+    `quarantine` maps a rule to its open messages; `gaps` and `missing` are open gaps and the trade ids in them;
     `unavailable` are trade ids that the venues have shown not to have, by the number of their answers.
     `bars` holds the newest bar of each series (venue and symbol), the newest first; `series` counts all that the ledger
     of ids knows. `works` is empty if no Dagster answers.
@@ -88,7 +88,7 @@ class Snapshot:
     broker: str
     trades_per_second: float | None = None
     quarantine: Mapping[str, int] = field(default_factory=dict)
-    holes: int = 0
+    gaps: int = 0
     missing: int = 0
     series: int = 0
     works: tuple[Work, ...] = ()
@@ -123,10 +123,10 @@ class StatusReader:
         lags, broker = self._lags(tables, batches)
         statuses = tuple(_status(path, table, lags.get(path)) for path, table in tables.items())
         silver = next(status.rows for status in statuses if status.path == SILVER_TRADES.path)
-        holes = open_holes(self._settings)
+        gaps = open_gaps(self._settings)
         unavailable: Counter[int] = Counter()
-        for hole in unavailable_holes(self._settings):
-            unavailable[hole.tries] += len(hole)
+        for gap in unavailable_gaps(self._settings):
+            unavailable[gap.tries] += len(gap)
         self._look_at_feeds(tables[SILVER_FEED_EVENTS.path])
         expected = {(check.table_path, check.name) for check in checks_of_lake(self._settings)}
         return Snapshot(
@@ -139,8 +139,8 @@ class StatusReader:
             broker=broker,
             trades_per_second=self._rate(silver),
             quarantine=open_quarantine(self._settings),
-            holes=len(holes),
-            missing=sum(len(hole) for hole in holes),
+            gaps=len(gaps),
+            missing=sum(len(gap) for gap in gaps),
             series=len(marks(self._settings)),
             works=read_works(self._settings) if self._is_supervised else (),
             not_connected=self._not_connected,

@@ -83,19 +83,19 @@ def _tables(snapshot: Snapshot) -> Table:
 
 def _open(snapshot: Snapshot) -> Text:
     """What waits for somebody: missing trades, and messages in quarantine, those of the commonest rules by name."""
-    holes = "no open hole"
-    if snapshot.holes:
-        holes = f"{snapshot.holes:,} open holes of {snapshot.missing:,} trades"
+    gaps = "no open gap"
+    if snapshot.gaps:
+        gaps = f"{snapshot.gaps:,} open gaps of {snapshot.missing:,} trades"
     if snapshot.unavailable:
         tries = ", ".join(
             f"{ids:,} after {count_of(number, 'answer')}" for number, ids in sorted(snapshot.unavailable.items())
         )
-        holes += f"; the venues lack {sum(snapshot.unavailable.values()):,} trades ({tries})"
+        gaps += f"; the venues lack {sum(snapshot.unavailable.values()):,} trades ({tries})"
     named = [f"{rule} {count:,}" for rule, count in list(snapshot.quarantine.items())[:_RULES]]
     if len(snapshot.quarantine) > _RULES:
         named.append("…")
     waiting = f"{sum(snapshot.quarantine.values()):,} open in quarantine" + (f" ({', '.join(named)})" if named else "")
-    return Text(f"{holes}; {waiting}\n", style="yellow" if snapshot.holes or named else "dim")
+    return Text(f"{gaps}; {waiting}\n", style="yellow" if snapshot.gaps or named else "dim")
 
 
 def _cells(status: TableStatus, now: datetime) -> tuple[str, str, str, str]:

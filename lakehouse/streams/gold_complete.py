@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.continuity.known_ids import Key, Presence, islands_between
+from lakehouse.continuity.known_ids import Key, KnownIds, ranges_between
 from lakehouse.id_ranges import IdRange
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
@@ -101,7 +101,7 @@ class Waiting:
 class Completeness:
     """The ids of silver/trades at one version, and the bars that are not complete at it."""
 
-    def __init__(self, presence: Presence, version: int) -> None:
+    def __init__(self, presence: KnownIds, version: int) -> None:
         """`presence` is what silver/trades holds at `version`, -1 for nothing. It is kept and changed."""
         self._presence = presence
         self._waiting = Waiting()
@@ -114,7 +114,7 @@ class Completeness:
 
         A batch that was cut may already have written bars that this version cannot prove; they wait like the others.
         """
-        found = cls(Presence.at(settings, version), version)
+        found = cls(KnownIds.at(settings, version), version)
         for table, minutes in table_io.bar_tables(settings):
             bars = table_io.sql(
                 settings,
@@ -142,9 +142,9 @@ class Completeness:
             return
         ids: dict[Key, list[IdRange]] = {}
         if self.version < 0:
-            ids = {key: list(ranges) for key, ranges in Presence.at(settings, version).items()}
+            ids = {key: list(ranges) for key, ranges in KnownIds.at(settings, version).items()}
         else:
-            for island in islands_between(settings, self.version, version)[0]:
+            for island in ranges_between(settings, self.version, version)[0]:
                 ids.setdefault(island.key, []).append((island.first_id, island.last_id))
         self.add(ids, version)
 

@@ -98,7 +98,7 @@ SILVER_FEED_EVENTS = Table(
 SILVER_CONTINUITY = Table(
     layer="silver",
     name="continuity",
-    grain="One row per contiguous trade id range of (venue, symbol): present, open hole or unavailable.",
+    grain="One row per contiguous trade id range of (venue, symbol): present, open gap or unavailable.",
     key=("venue", "symbol", "first_id"),
     partition_by=(),
     columns=(
@@ -115,13 +115,13 @@ SILVER_CONTINUITY = Table(
         Column(
             "ts_first",
             "timestamp",
-            "Time of the trade first_id; of a hole, of the trade before it, where known.",
+            "Time of the trade first_id; of a gap, of the trade before it, where known.",
             nullable=True,
         ),
         Column(
             "ts_last",
             "timestamp",
-            "Time of the trade last_id; of a hole, of the trade behind it, where known.",
+            "Time of the trade last_id; of a gap, of the trade behind it, where known.",
             nullable=True,
         ),
         Column(
@@ -130,7 +130,7 @@ SILVER_CONTINUITY = Table(
             "When the ledger first held the range in this state; of an unavailable range, when the venue first showed "
             "not to have it. UTC.",
         ),
-        Column("repaired", "bigint", "Ids of the range that came over REST; 0 for a hole."),
+        Column("repaired", "bigint", "Ids of the range that came over REST; 0 for a gap."),
         Column("trades_version", "bigint", "Version of silver/trades that all rows of this table describe."),
         Column(
             "tries",

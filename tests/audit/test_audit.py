@@ -142,11 +142,11 @@ def test_the_command_exits_0_only_where_all_is_exact(lake: AuditLake, tmp_path: 
     assert json.loads(CliRunner().invoke(build_app(), ["audit", "--home", home, "--json"]).stdout)["exact"] is False
 
 
-def test_open_holes_are_faults_only_where_asked(lake: AuditLake) -> None:
+def test_open_gaps_are_faults_only_where_asked(lake: AuditLake) -> None:
     lake.batch(messages(trade(1), trade(4)))
     assert audit(lake.settings).exact
-    assert "1 hole open" in printed(audit(lake.settings))
-    assert audit(lake.settings, Options(strict=True)).faults == ["silver/continuity: 2 ids in 1 hole open"]
+    assert "1 gap open" in printed(audit(lake.settings))
+    assert audit(lake.settings, Options(strict=True)).faults == ["silver/continuity: 2 ids in 1 gap open"]
 
 
 def test_a_price_written_otherwise_and_a_number_as_text_are_still_duplicates(lake: AuditLake) -> None:

@@ -83,7 +83,7 @@ def test_segments_tile_and_neighbours_differ(some: list[tuple[str, tuple[int, in
         assert one.state != following.state
 
 
-def test_times_at_the_ends_and_around_a_hole() -> None:
+def test_times_at_the_ends_and_around_a_gap() -> None:
     first = cut([], News([arrival(10, 19), arrival(30, 39)]), at(100))
     assert [(s.first_id, s.last_id, s.state, s.ts_first, s.ts_last) for s in first] == [
         (10, 19, "present", at(10), at(19)),
@@ -102,7 +102,7 @@ def test_times_at_the_ends_and_around_a_hole() -> None:
     assert third == [Segment(10, 39, "present", at(10), at(39), at(100), 5)]
 
 
-def test_a_claim_above_everything_is_an_open_hole_at_the_tail() -> None:
+def test_a_claim_above_everything_is_an_open_gap_at_the_tail() -> None:
     segments = cut(cut([], News([arrival(1, 5)]), at(1)), News(claimed=[(6, 9)]), at(2))
     assert segments[1:] == [Segment(6, 9, "open", at(5), None, at(2))]
     assert cut(segments, News(gone=[gone(6, 9, at(3))]), at(4))[1:] == [

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from lakehouse.audit.printer import render
 from lakehouse.audit.run import audit
-from lakehouse.continuity.gaps import due_again, marks, open_holes, unavailable_holes
+from lakehouse.continuity.gaps import due_again, marks, open_gaps, unavailable_gaps
 from lakehouse.continuity.id_states import News
-from lakehouse.continuity.known_ids import Presence
+from lakehouse.continuity.known_ids import KnownIds
 from lakehouse.continuity.ledger import Ledger
 from lakehouse.continuity.tries import Tried
 from lakehouse.lake import table_io
@@ -70,18 +70,18 @@ def text(renderable: object) -> str:
 def test_it_is_read_as_it_is(old: AuditLake) -> None:
     settings = old.settings
     assert not set(NEW_COLUMNS) & columns(settings)
-    assert [(one.first_id, one.last_id, one.tries) for one in unavailable_holes(settings)] == [(3, 4, 1)]
-    assert [(one.first_id, one.last_id, one.tries) for one in open_holes(settings)] == [(5, 5, 0), (7, 8, 0)]
+    assert [(one.first_id, one.last_id, one.tries) for one in unavailable_gaps(settings)] == [(3, 4, 1)]
+    assert [(one.first_id, one.last_id, one.tries) for one in open_gaps(settings)] == [(5, 5, 0), (7, 8, 0)]
     assert marks(settings)[KEY].trade_id == 9
     assert {one.tries for one in read_ledger(settings)} == {None}
-    assert list(Presence.at(settings, old.version(SILVER_TRADES))[KEY]) == [(1, 2), (6, 6), (9, 9)]
+    assert list(KnownIds.at(settings, old.version(SILVER_TRADES))[KEY]) == [(1, 2), (6, 6), (9, 9)]
     report = audit(settings)
     assert report.faults == []
     assert report.holes.symbols[0].tries == {1: 2}
     assert "gone: 2 ids after 1 answer of the venue; `lakehouse repair --unavailable` asks again" in text(
         render(report)
     )
-    assert "2 open holes of 3 trades; the venues lack 2 trades (2 after 1 answer)" in text(
+    assert "2 open gaps of 3 trades; the venues lack 2 trades (2 after 1 answer)" in text(
         render_status(collect(settings))
     )
 
@@ -106,7 +106,7 @@ def test_a_start_adds_the_columns_and_old_versions_are_read_on(old: AuditLake) -
     assert [one.first_id for one in due_again(settings, since + 61 * minute)] == [3, 4, 5]
     assert read_ledger(settings, version) == before  # as the audit does, by ops/batches
     assert not set(NEW_COLUMNS) & columns(settings, version)
-    assert list(Presence.at(settings, old.version(SILVER_TRADES))[KEY]) == [(1, 2), (6, 6), (9, 9)]
+    assert list(KnownIds.at(settings, old.version(SILVER_TRADES))[KEY]) == [(1, 2), (6, 6), (9, 9)]
     assert audit(settings).faults == []
 
 

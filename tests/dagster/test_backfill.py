@@ -1,4 +1,4 @@
-"""Days of Gold rebuilt by a person: a range chosen in Dagster's real UI becomes one run that mends what was damaged."""
+"""Days of Gold rebuilt by a person: a range chosen in Dagster's real UI becomes one run that repairs the damage."""
 
 from __future__ import annotations
 

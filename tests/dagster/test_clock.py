@@ -10,9 +10,9 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, SensorDefinition, SensorResult, build_sensor_context
 
 from jobs.managed_runs import HEARTBEAT_TAG, HOST_TAG, PID_TAG
-from lakehouse.continuity.gaps import Hole
+from lakehouse.continuity.gaps import LedgerGap
 from lakehouse.settings import load_settings
-from sensors.repair import decide_mend
+from sensors.repair import decide_repair
 from sensors.run_history import Beats
 from sensors.supervision_policy import FailDead, Launch, ObservedRun, Phase, Policy, Skip, decide
 from sensors.supervisor import supervisors
@@ -54,11 +54,11 @@ def test_the_reason_names_the_clock() -> None:
 
 
 def test_a_repair_of_the_future_does_not_hold_up_the_next() -> None:
-    holes = [Hole("binance", "BTC/USDT", 5, 9)]
+    gaps = [LedgerGap("binance", "BTC/USDT", 5, 9)]
     failed = run(Phase.FAILED, -TEN_MINUTES)
-    assert isinstance(decide_mend(holes, [failed], NOW, Policy()), Launch)
+    assert isinstance(decide_repair(gaps, [failed], NOW, Policy()), Launch)
     planned = replace(failed, planned_stop_at=NOW + TEN_MINUTES)
-    assert isinstance(decide_mend(holes, [planned], NOW, Policy()), Launch)
+    assert isinstance(decide_repair(gaps, [planned], NOW, Policy()), Launch)
 
 
 def test_beats_go_by_a_clock_that_nobody_sets() -> None:

@@ -20,7 +20,7 @@ from tests.support.rows import empty_lake
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Settings:
-    """Two open messages and one that was settled; two open holes of 15 trades."""
+    """Two open messages and one that was settled; two open gaps of 15 trades."""
     settings = empty_lake(tmp_path / "home")
     append_rows(settings, SILVER_QUARANTINE, [quarantined(0), quarantined(1), quarantined(2, "not_json")])
     settle(settings, 0)

@@ -1,4 +1,4 @@
-"""The job `repair` and the command `lakehouse repair`: a simulated exchange, a real Kafka, a ledger with open holes."""
+"""The job `repair` and the command `lakehouse repair`: a simulated exchange, a real Kafka, a ledger with open gaps."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus, ExecuteInProcessResult
 
 from jobs import repair
-from jobs.managed_runs import HOLES_TAG, NAME_TAG, TERMINAL_TAG
-from lakehouse.continuity.gaps import MOST_AGAIN, open_holes, to_mend
+from jobs.managed_runs import GAPS_TAG, NAME_TAG, TERMINAL_TAG
+from lakehouse.continuity.gaps import MOST_AGAIN, gaps_to_repair, open_gaps
 from lakehouse.lake.lease import Lease
 from lakehouse.lake.table_io import append_rows, ensure_tables, open_table
 from lakehouse.local_stack import home_folder
-from lakehouse.repair.run import MendReport, digest, mend
+from lakehouse.repair.run import RepairReport, digest, repair_gaps
 from lakehouse.settings import Settings
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.server import SimulatorServer
@@ -65,7 +65,7 @@ def figures(result: ExecuteInProcessResult) -> dict[str, object]:
     return {name: value.value for name, value in event.step_output_data.metadata.items()}
 
 
-def hole_row(venue: str, symbol: str, first: int, last: int, age: float = 600.0, **columns: Any) -> dict[str, Any]:
+def gap_row(venue: str, symbol: str, first: int, last: int, age: float = 600.0, **columns: Any) -> dict[str, Any]:
     now = dt.datetime.now(dt.UTC)
     row = {
         "venue": venue,
@@ -85,29 +85,29 @@ def hole_row(venue: str, symbol: str, first: int, last: int, age: float = 600.0,
 # Without a broker.
 
 
-def test_with_nothing_to_mend_it_ends_at_once(instance: DagsterInstance, tmp_path: Path) -> None:
+def test_with_nothing_to_repair_it_ends_at_once(instance: DagsterInstance, tmp_path: Path) -> None:
     settings = empty_lake(tmp_path / "home")
-    append_rows(settings, SILVER_CONTINUITY, [hole_row("binance", "BTC/USDT", 5, 9, age=60)])
+    append_rows(settings, SILVER_CONTINUITY, [gap_row("binance", "BTC/USDT", 5, 9, age=60)])
     result = run_repair(instance, settings)
     assert result.success
-    assert figures(result) == dict.fromkeys(MendReport.__dataclass_fields__, 0)
+    assert figures(result) == dict.fromkeys(RepairReport.__dataclass_fields__, 0)
     found = tags(instance, result)
-    assert (found[NAME_TAG], found[HOLES_TAG], found[TERMINAL_TAG]) == ("repair", digest([]), "")
+    assert (found[NAME_TAG], found[GAPS_TAG], found[TERMINAL_TAG]) == ("repair", digest([]), "")
 
 
 def test_an_unknown_venue_is_terminal(instance: DagsterInstance, tmp_path: Path) -> None:
     settings = empty_lake(tmp_path / "home")
-    append_rows(settings, SILVER_CONTINUITY, [hole_row("mtgox", "BTC/USDT", 5, 9)])
+    append_rows(settings, SILVER_CONTINUITY, [gap_row("mtgox", "BTC/USDT", 5, 9)])
     result = run_repair(instance, settings)
     assert failure_line(result).startswith("unknown venue 'mtgox'; expected one of ")
     found = tags(instance, result)
     assert found[TERMINAL_TAG] == failure_line(result)
-    assert found[HOLES_TAG] == digest(open_holes(settings))
+    assert found[GAPS_TAG] == digest(open_gaps(settings))
 
 
 def test_without_a_broker_it_may_be_tried_again(instance: DagsterInstance, tmp_path: Path) -> None:
     settings = empty_lake(tmp_path / "home")
-    append_rows(settings, SILVER_CONTINUITY, [hole_row("binance", "BTC/USDT", 5, 9)])
+    append_rows(settings, SILVER_CONTINUITY, [gap_row("binance", "BTC/USDT", 5, 9)])
     result = run_repair(instance, settings)
     assert failure_line(result).startswith("no Kafka bootstrap servers are set")
     assert tags(instance, result)[TERMINAL_TAG] == ""
@@ -115,10 +115,10 @@ def test_without_a_broker_it_may_be_tried_again(instance: DagsterInstance, tmp_p
 
 def test_the_command_asks_no_live_venue_for_simulated_trades(tmp_path: Path) -> None:
     settings = empty_lake(tmp_path / ".lakehouse" / "demo")
-    assert lakehouse(tmp_path, "repair").stdout == "no open hole to mend\n"
-    append_rows(settings, SILVER_CONTINUITY, [hole_row("binance", "BTC/USDT", 5, 9, age=10)])
+    assert lakehouse(tmp_path, "repair").stdout == "no open gap to repair\n"
+    append_rows(settings, SILVER_CONTINUITY, [gap_row("binance", "BTC/USDT", 5, 9, age=10)])
     done = lakehouse(tmp_path, "repair")
-    assert (done.returncode, done.stdout) == (75, "no open hole to mend\n")
+    assert (done.returncode, done.stdout) == (75, "no open gap to repair\n")
     assert done.stderr.startswith("lakehouse: 5 trade ids are missing for less than 120 s; expected none; ")
     (settings.home / "simulator").mkdir()
     done = lakehouse(tmp_path, "repair", "--older-than", "0")
@@ -151,9 +151,9 @@ def traded(server: SimulatorServer, venue: str) -> Sequence[TrueTrade]:
     return list(record.iter(venue, "BTC/USDT")) if (venue, "BTC/USDT") in record.keys() else []  # noqa: SIM118
 
 
-def hole_of(trades: Sequence[TrueTrade], first: int, last: int) -> dict[str, Any]:
-    """The ledger's row of a hole over some places of the record."""
-    return hole_row(
+def gap_of(trades: Sequence[TrueTrade], first: int, last: int) -> dict[str, Any]:
+    """The ledger's row of a gap over some places of the record."""
+    return gap_row(
         trades[0].venue,
         trades[0].symbol,
         trades[first].trade_id,
@@ -173,14 +173,14 @@ def true(trades: Sequence[TrueTrade], first: int, last: int) -> list[tuple[str, 
 
 
 @pytest.mark.kafka
-def test_the_trades_of_the_holes_are_in_the_topic(
+def test_the_trades_of_the_gaps_are_in_the_topic(
     instance: DagsterInstance, kafka_settings: Settings, exchange: SimulatorServer
 ) -> None:
     settings = kafka_settings.model_copy(update={"simulator_url": exchange.url})
     ensure_tables(settings)
     markets = {venue: traded(exchange, venue) for venue in VENUES}
-    holes = [hole_of(trades, 20, 59) for trades in markets.values()]
-    append_rows(settings, SILVER_CONTINUITY, [*holes, hole_row("binance", "BTC/USDT", 10**12, 10**12 + 9, age=10)])
+    gaps = [gap_of(trades, 20, 59) for trades in markets.values()]
+    append_rows(settings, SILVER_CONTINUITY, [*gaps, gap_row("binance", "BTC/USDT", 10**12, 10**12 + 9, age=10)])
 
     result = run_repair(instance, settings)
 
@@ -210,22 +210,22 @@ def test_the_trades_of_the_holes_are_in_the_topic(
 def test_beside_a_live_stream_it_waits_for_the_ledger(kafka_settings: Settings, exchange: SimulatorServer) -> None:
     settings = kafka_settings.model_copy(update={"simulator_url": exchange.url})
     ensure_tables(settings)
-    append_rows(settings, SILVER_CONTINUITY, [hole_of(traded(exchange, "binance"), 20, 59)])
-    holes, waits = open_holes(settings), []
+    append_rows(settings, SILVER_CONTINUITY, [gap_of(traded(exchange, "binance"), 20, 59)])
+    gaps, waits = open_gaps(settings), []
 
     def hold(seconds: float) -> None:
-        """In place of the stream, which closes the hole a while after the trades were sent."""
+        """In place of the stream, which closes the gap a while after the trades were sent."""
         waits.append(seconds)
         if waits.count(1.0) == 3:
             open_table(settings, SILVER_CONTINUITY).update({"state": "'present'"})
         time.sleep(min(seconds, 0.2))
 
     with Lease(settings, ("silver",), "a stream"):
-        report = mend(settings, holes, hold=hold)
+        report = repair_gaps(settings, gaps, hold=hold)
         assert (report.repaired, report.still_open, report.done) == (40, 0, True)
         assert waits.count(1.0) == 3
-        append_rows(settings, SILVER_CONTINUITY, [hole_of(traded(exchange, "binance"), 70, 79)])
-        late = mend(settings, open_holes(settings), settle=0.5, hold=time.sleep)
+        append_rows(settings, SILVER_CONTINUITY, [gap_of(traded(exchange, "binance"), 70, 79)])
+        late = repair_gaps(settings, open_gaps(settings), settle=0.5, hold=time.sleep)
         assert (late.repaired, late.left, late.still_open, late.done) == (10, 0, 10, False)
 
 
@@ -236,10 +236,10 @@ def test_a_canceled_run_ends_the_repair(instance: DagsterInstance, kafka_setting
         dead = server.url
     settings = kafka_settings.model_copy(update={"simulator_url": dead, "heartbeat_seconds": 0.1})
     ensure_tables(settings)
-    append_rows(settings, SILVER_CONTINUITY, [hole_row("binance", "BTC/USDT", 5, 9)])
+    append_rows(settings, SILVER_CONTINUITY, [gap_row("binance", "BTC/USDT", 5, 9)])
 
     def cancel() -> None:
-        until(lambda: bool(instance.get_runs()) and HOLES_TAG in instance.get_runs()[0].tags, 30)
+        until(lambda: bool(instance.get_runs()) and GAPS_TAG in instance.get_runs()[0].tags, 30)
         time.sleep(1.0)
         instance.report_run_canceled(instance.get_runs()[0])
 
@@ -257,18 +257,18 @@ def test_a_canceled_run_ends_the_repair(instance: DagsterInstance, kafka_setting
 
 
 @pytest.mark.kafka
-def test_the_command_mends(kafka_settings: Settings, exchange: SimulatorServer) -> None:
+def test_the_command_repairs(kafka_settings: Settings, exchange: SimulatorServer) -> None:
     settings = kafka_settings.model_copy(update={"simulator_url": exchange.url})
     ensure_tables(settings)
     trades = traded(exchange, "coinbase")
-    append_rows(settings, SILVER_CONTINUITY, [hole_of(trades, 30, 39)])
+    append_rows(settings, SILVER_CONTINUITY, [gap_of(trades, 30, 39)])
     home_folder.save_environment(settings.home, settings.environment())
 
     done = lakehouse(settings.home, "repair", "--home", str(settings.home))
 
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.splitlines()
-    assert first.startswith("1 holes of 10 trade ids: 10 repaired, 0 unavailable upstream, 0 left; ")
+    assert first.startswith("1 gaps of 10 trade ids: 10 repaired, 0 unavailable upstream, 0 left; ")
     assert second == "no Silver stream runs: the next one closes them in silver/continuity"
     assert [(venue, trade_id) for venue, trade_id, *_ in sent(settings)] == true(trades, 30, 39)
 
@@ -285,11 +285,11 @@ def test_ids_that_are_due_again_are_asked_for_and_the_young_ones_are_not(
     lacked = {"state": "unavailable", "tries": None, "last_try": None}  # by a ledger of before tries were counted
     binance, kraken = (traded(exchange, venue) for venue in ("binance", "kraken"))
     rows = [
-        hole_of(binance, 20, 29) | lacked,
-        hole_of(kraken, 20, 29) | lacked,
-        hole_of(binance, 40, 49) | lacked | {"since": dt.datetime.now(dt.UTC) - dt.timedelta(seconds=60)},
-        hole_row("coinbase", "BTC/USDT", 1, 3) | lacked,  # from before its history
-        hole_row("coinbase", "LOOM/USDT", 7, 8) | lacked,  # delisted since
+        gap_of(binance, 20, 29) | lacked,
+        gap_of(kraken, 20, 29) | lacked,
+        gap_of(binance, 40, 49) | lacked | {"since": dt.datetime.now(dt.UTC) - dt.timedelta(seconds=60)},
+        gap_row("coinbase", "BTC/USDT", 1, 3) | lacked,  # from before its history
+        gap_row("coinbase", "LOOM/USDT", 7, 8) | lacked,  # delisted since
     ]
     append_rows(settings, SILVER_CONTINUITY, rows)
 
@@ -319,7 +319,7 @@ def test_beside_a_live_stream_it_waits_until_the_try_is_counted(
     settings = kafka_settings.model_copy(update={"simulator_url": exchange.url})
     ensure_tables(settings)
     lacked = {"state": "unavailable", "tries": 1, "last_try": dt.datetime.now(dt.UTC) - dt.timedelta(seconds=600)}
-    append_rows(settings, SILVER_CONTINUITY, [hole_row("coinbase", "BTC/USDT", 1, 3) | lacked])
+    append_rows(settings, SILVER_CONTINUITY, [gap_row("coinbase", "BTC/USDT", 1, 3) | lacked])
     waits: list[float] = []
 
     def hold(seconds: float) -> None:
@@ -330,11 +330,11 @@ def test_beside_a_live_stream_it_waits_until_the_try_is_counted(
         time.sleep(min(seconds, 0.2))
 
     with Lease(settings, ("silver",), "a stream"):
-        report = mend(settings, to_mend(settings), hold=hold)
+        report = repair_gaps(settings, gaps_to_repair(settings), hold=hold)
         assert (report.again, report.unavailable, report.still_open, report.done) == (3, 3, 0, True)
         assert waits.count(1.0) == 3
-        assert to_mend(settings) == []
-        late = mend(settings, to_mend(settings, all_unavailable=True), settle=0.5)
+        assert gaps_to_repair(settings) == []
+        late = repair_gaps(settings, gaps_to_repair(settings, all_unavailable=True), settle=0.5)
         assert (late.unavailable, late.still_open, late.done) == (3, 3, False)
 
 
@@ -344,7 +344,7 @@ def test_the_command_asks_for_so_many_ranges_and_says_what_is_left(
 ) -> None:
     settings = kafka_settings.model_copy(update={"simulator_url": exchange.url})
     ensure_tables(settings)
-    rows = [hole_row("coinbase", "BTC/USDT", 2 * n, 2 * n, 9e6, state="unavailable") for n in range(MOST_AGAIN + 10)]
+    rows = [gap_row("coinbase", "BTC/USDT", 2 * n, 2 * n, 9e6, state="unavailable") for n in range(MOST_AGAIN + 10)]
     append_rows(settings, SILVER_CONTINUITY, rows)
     home_folder.save_environment(settings.home, settings.environment())
 
@@ -353,6 +353,6 @@ def test_the_command_asks_for_so_many_ranges_and_says_what_is_left(
     assert (done.returncode, done.stderr) == (0, "")
     first, _, last = done.stdout.splitlines()
     assert first.startswith(
-        "500 holes of 500 trade ids, 500 of them unavailable before: 0 repaired, 500 unavailable upstream, 0 left; "
+        "500 gaps of 500 trade ids, 500 of them unavailable before: 0 repaired, 500 unavailable upstream, 0 left; "
     )
     assert last == "10 more unavailable ranges were not asked for: say `lakehouse repair --unavailable` again"

@@ -17,38 +17,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import repair
-from jobs.managed_runs import HEARTBEAT_TAG, HOLES_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
-from lakehouse.continuity.gaps import MOST_AGAIN, Hole, open_holes, to_mend
+from jobs.managed_runs import GAPS_TAG, HEARTBEAT_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from lakehouse.continuity.gaps import MOST_AGAIN, LedgerGap, gaps_to_repair, open_gaps
 from lakehouse.lake.table_io import append_rows, table_uri
 from lakehouse.repair.run import digest, ids_still_open
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import SILVER_CONTINUITY
-from sensors.repair import BACKOFF_CAP_SECONDS, BACKOFF_SECONDS, decide_mend, mend_holes
+from sensors.repair import BACKOFF_CAP_SECONDS, BACKOFF_SECONDS, decide_repair, mend_holes
 from sensors.supervision_policy import LIVE_PHASES, Launch, ObservedRun, Phase, Policy, Skip, live_or_dead
 from tests.dagster.test_supervision_policy import observed_runs
 from tests.support.rows import empty_lake
 
 NOW = 1_000_000.0
 POLICY = Policy(backoff_base_seconds=BACKOFF_SECONDS, backoff_cap_seconds=BACKOFF_CAP_SECONDS)
-HOLES = [Hole("binance", "BTC/USDT", 10, 19), Hole("kraken", "ETH/USDT", 5, 5)]
-SAME, OTHER = digest(HOLES), digest(HOLES[:1])
+GAPS = [LedgerGap("binance", "BTC/USDT", 10, 19), LedgerGap("kraken", "ETH/USDT", 5, 5)]
+SAME, OTHER = digest(GAPS), digest(GAPS[:1])
 
 
-def run(phase: Phase, ago: float, holes: str = SAME, run_id: str = "newest", **more: Any) -> ObservedRun:
+def run(phase: Phase, ago: float, gaps: str = SAME, run_id: str = "newest", **more: Any) -> ObservedRun:
     """A run that ended `ago` seconds before NOW, ten seconds after its start."""
     start = NOW - ago - 10
     observed = ObservedRun(run_id, phase, start - 1, start, None if phase in LIVE_PHASES else NOW - ago, NOW - ago)
-    return replace(observed, holes=holes, **more)
+    return replace(observed, gaps=gaps, **more)
 
 
-def done(ago: float, holes: str = SAME) -> ObservedRun:
-    return run(Phase.SUCCEEDED, ago, holes)
+def done(ago: float, gaps: str = SAME) -> ObservedRun:
+    return run(Phase.SUCCEEDED, ago, gaps)
 
 
 AGAIN = Launch("repair:after:newest")
 SITUATIONS: dict[str, tuple[list[ObservedRun], Launch | type]] = {
-    "never mended": ([], Launch("repair:first")),
-    "the last run was about other holes": ([done(1, OTHER), done(40)], AGAIN),
+    "never repaired": ([], Launch("repair:first")),
+    "the last run was about other gaps": ([done(1, OTHER), done(40)], AGAIN),
     "changed nothing, too soon": ([done(29)], Skip),
     "changed nothing, waited": ([done(30)], AGAIN),
     "changed nothing twice, too soon": ([done(59), done(99)], Skip),
@@ -57,9 +57,9 @@ SITUATIONS: dict[str, tuple[list[ObservedRun], Launch | type]] = {
     "changed nothing for long, too soon": ([done(599), *[done(9999)] * 20], Skip),
     "changed nothing for long, waited": ([done(600), *[done(9999)] * 20], AGAIN),
     "failed, too soon": ([run(Phase.FAILED, 29)], Skip),
-    "failed before it knew the holes, too soon": ([run(Phase.FAILED, 29, "")], Skip),
-    "failed before it knew the holes, waited": ([run(Phase.FAILED, 30, "")], AGAIN),
-    "failed with new holes each time, too soon": ([run(Phase.FAILED, 59, OTHER), run(Phase.FAILED, 99, "x")], Skip),
+    "failed before it knew the gaps, too soon": ([run(Phase.FAILED, 29, "")], Skip),
+    "failed before it knew the gaps, waited": ([run(Phase.FAILED, 30, "")], AGAIN),
+    "failed with new gaps each time, too soon": ([run(Phase.FAILED, 59, OTHER), run(Phase.FAILED, 99, "x")], Skip),
     "terminal, too soon": ([run(Phase.FAILED, 599, terminal_error="no such symbol")], Skip),
     "terminal, waited": ([run(Phase.FAILED, 600, terminal_error="no such symbol")], AGAIN),
     "canceled by hand": ([run(Phase.CANCELED, 1e6)], Skip),
@@ -72,27 +72,27 @@ SITUATIONS: dict[str, tuple[list[ObservedRun], Launch | type]] = {
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_situations(situation: str) -> None:
     runs, expected = SITUATIONS[situation]
-    found = decide_mend(HOLES, runs, NOW, POLICY)
+    found = decide_repair(GAPS, runs, NOW, POLICY)
     assert found == expected if isinstance(expected, Launch) else isinstance(found, expected)
 
 
 def test_reasons_are_for_people() -> None:
-    assert decide_mend(HOLES, [run(Phase.CANCELED, 9)], NOW, POLICY) == Skip(
-        "run newest was canceled by hand, so nothing more is mended; to resume, launch the job repair by hand"
+    assert decide_repair(GAPS, [run(Phase.CANCELED, 9)], NOW, POLICY) == Skip(
+        "run newest was canceled by hand, so nothing more is repaired; to resume, launch the job repair by hand"
     )
-    assert decide_mend(HOLES, [done(9), done(99)], NOW, POLICY) == Skip(
-        "2 open holes; run newest: the same holes were left open 2 times in a row; next run in 51 s"
+    assert decide_repair(GAPS, [done(9), done(99)], NOW, POLICY) == Skip(
+        "2 open gaps; run newest: the same gaps were left open 2 times in a row; next run in 51 s"
     )
-    holes = [HOLES[0], replace(HOLES[1], tries=1)]
-    assert decide_mend(holes, [done(9)], NOW, POLICY) == Skip(
-        "1 open holes, 1 to be asked for again; run newest: the same holes were left open 1 times in a row; "
+    gaps = [GAPS[0], replace(GAPS[1], tries=1)]
+    assert decide_repair(gaps, [done(9)], NOW, POLICY) == Skip(
+        "1 open gaps, 1 to be asked for again; run newest: the same gaps were left open 1 times in a row; "
         "next run in 21 s"
     )
 
 
 @given(observed_runs)
 def test_never_against_a_person_and_never_beside_a_live_run(runs: list[ObservedRun]) -> None:
-    decision = live_or_dead("repair", runs, NOW, POLICY) or decide_mend(HOLES, runs, NOW, POLICY)
+    decision = live_or_dead("repair", runs, NOW, POLICY) or decide_repair(GAPS, runs, NOW, POLICY)
     if any(one.phase in LIVE_PHASES for one in runs):
         assert not isinstance(decision, Launch)
     if runs and runs[0].phase is Phase.CANCELED and not runs[0].planned:
@@ -100,16 +100,16 @@ def test_never_against_a_person_and_never_beside_a_live_run(runs: list[ObservedR
 
 
 @given(observed_runs, st.sampled_from(["", SAME, OTHER]))
-def test_holes_are_mended_again_within_the_cap(runs: list[ObservedRun], holes: str) -> None:
-    ended = [replace(one, holes=holes) for one in runs if one.phase in (Phase.FAILED, Phase.SUCCEEDED)]
+def test_gaps_are_repaired_again_within_the_cap(runs: list[ObservedRun], gaps: str) -> None:
+    ended = [replace(one, gaps=gaps) for one in runs if one.phase in (Phase.FAILED, Phase.SUCCEEDED)]
     later = NOW + BACKOFF_CAP_SECONDS + POLICY.planned_grace_seconds
     if ended:
-        assert decide_mend(HOLES, ended, later, POLICY) == Launch(f"repair:after:{ended[0].run_id}")
+        assert decide_repair(GAPS, ended, later, POLICY) == Launch(f"repair:after:{ended[0].run_id}")
 
 
-hole_sets = st.lists(
+gap_sets = st.lists(
     st.builds(
-        lambda venue, first, length: Hole(venue, "BTC/USDT", first, first + length),
+        lambda venue, first, length: LedgerGap(venue, "BTC/USDT", first, first + length),
         st.sampled_from(["binance", "kraken"]),
         st.integers(0, 30),
         st.integers(0, 5),
@@ -118,20 +118,20 @@ hole_sets = st.lists(
 )
 
 
-def ids(holes: Sequence[Hole]) -> set[tuple[str, int]]:
-    return {(hole.venue, number) for hole in holes for number in range(hole.first_id, hole.last_id + 1)}
+def ids(gaps: Sequence[LedgerGap]) -> set[tuple[str, int]]:
+    return {(gap.venue, number) for gap in gaps for number in range(gap.first_id, gap.last_id + 1)}
 
 
-@given(hole_sets, hole_sets)
-def test_what_of_the_asked_ids_is_still_open(asked: list[Hole], now_open: list[Hole]) -> None:
-    expected = sum(len(ids([hole]) & ids(now_open)) for hole in asked)
+@given(gap_sets, gap_sets)
+def test_what_of_the_asked_ids_is_still_open(asked: list[LedgerGap], now_open: list[LedgerGap]) -> None:
+    expected = sum(len(ids([gap]) & ids(now_open)) for gap in asked)
     assert ids_still_open(asked, now_open) == expected
 
 
-@given(hole_sets)
-def test_a_digest_is_of_the_set(holes: list[Hole]) -> None:
-    assert digest(holes) == digest(holes[::-1])
-    assert digest(holes) != digest([*holes, Hole("coinbase", "BTC/USDT", 1, 1)])
+@given(gap_sets)
+def test_a_digest_is_of_the_set(gaps: list[LedgerGap]) -> None:
+    assert digest(gaps) == digest(gaps[::-1])
+    assert digest(gaps) != digest([*gaps, LedgerGap("coinbase", "BTC/USDT", 1, 1)])
 
 
 # The sensor.
@@ -179,22 +179,22 @@ def started(instance: DagsterInstance, **tags: str) -> DagsterRun:
 
 
 def succeeded(instance: DagsterInstance, settings: Settings) -> DagsterRun:
-    run = started(instance, **{HOLES_TAG: digest(open_holes(settings))})
+    run = started(instance, **{GAPS_TAG: digest(open_gaps(settings))})
     event = DagsterEvent(event_type_value=DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name)
     instance.report_dagster_event(event, run.run_id)
     return run
 
 
-def test_before_there_is_a_lake_there_is_nothing_to_mend(instance: DagsterInstance, tmp_path: Path) -> None:
+def test_before_there_is_a_lake_there_is_nothing_to_repair(instance: DagsterInstance, tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path / "nowhere")
-    assert tick(instance, settings) == ([], "no hole has been open for 120 s, none is due again")
+    assert tick(instance, settings) == ([], "no gap has been open for 120 s, none is due again")
     assert not settings.home.exists()
 
 
-def test_an_old_hole_sends_for_a_repair_and_a_young_one_does_not(instance: DagsterInstance, lake: Settings) -> None:
+def test_an_old_gap_sends_for_a_repair_and_a_young_one_does_not(instance: DagsterInstance, lake: Settings) -> None:
     rows = [ledger_row("present", 1, 9), ledger_row("open", 10, 19, 100), ledger_row("unavailable", 20, 29, 100)]
     append_rows(lake, SILVER_CONTINUITY, rows)
-    assert tick(instance, lake) == ([], "no hole has been open for 120 s, none is due again")
+    assert tick(instance, lake) == ([], "no gap has been open for 120 s, none is due again")
     append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 30, 39, age=130)])
     requests, _ = tick(instance, lake)
     assert [(request.run_key, dict(request.tags)) for request in requests] == [("repair:first", {NAME_TAG: "repair"})]
@@ -226,18 +226,18 @@ def test_what_a_venue_lacked_is_due_after_minutes_and_after_an_hour(
     append_rows(lake, SILVER_CONTINUITY, [ledger_row("present", 1, 19), row])
     requests, reason = tick(instance, lake)
     assert [request.run_key for request in requests] == (["repair:first"] if is_due else [])
-    assert reason == ("" if is_due else "no hole has been open for 120 s, none is due again")
-    assert [hole.tries for hole in to_mend(lake)] == ([tries or 1] if is_due else [])
-    assert [hole.tries for hole in to_mend(lake, all_unavailable=True)] == [tries or 1]
-    assert open_holes(lake) == []
+    assert reason == ("" if is_due else "no gap has been open for 120 s, none is due again")
+    assert [gap.tries for gap in gaps_to_repair(lake)] == ([tries or 1] if is_due else [])
+    assert [gap.tries for gap in gaps_to_repair(lake, all_unavailable=True)] == [tries or 1]
+    assert open_gaps(lake) == []
 
 
 def test_one_go_asks_for_so_many_ranges_the_longest_untried_first(lake: Settings) -> None:
     rows = [ledger_row("unavailable", 10 * n, 10 * n, age=400 + n) for n in range(MOST_AGAIN + 7)]
     append_rows(lake, SILVER_CONTINUITY, [*rows, ledger_row("open", 9, 9)])
-    holes = to_mend(lake, 120)
-    assert len(holes) == 1 + MOST_AGAIN
-    assert [hole.first_id for hole in holes[:3]] == [9, 10 * (MOST_AGAIN + 6), 10 * (MOST_AGAIN + 5)]
+    gaps = gaps_to_repair(lake, 120)
+    assert len(gaps) == 1 + MOST_AGAIN
+    assert [gap.first_id for gap in gaps[:3]] == [9, 10 * (MOST_AGAIN + 6), 10 * (MOST_AGAIN + 5)]
 
 
 def test_one_run_at_a_time(instance: DagsterInstance, lake: Settings) -> None:
@@ -246,14 +246,14 @@ def test_one_run_at_a_time(instance: DagsterInstance, lake: Settings) -> None:
     assert tick(instance, lake) == ([], f"repair: run {run.run_id[:8]} is waiting")
 
 
-def test_the_same_holes_are_not_hammered_on_but_others_are_mended_at_once(
+def test_the_same_gaps_are_not_hammered_on_but_others_are_repaired_at_once(
     instance: DagsterInstance, lake: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append_rows(lake, SILVER_CONTINUITY, [ledger_row("open", 10, 19)])
     run = succeeded(instance, lake)
     requests, reason = tick(instance, lake)
     assert requests == []
-    assert "the same holes were left open 1 times in a row; next run in " in reason
+    assert "the same gaps were left open 1 times in a row; next run in " in reason
     now = time.time()
     with monkeypatch.context() as patch:
         patch.setattr("sensors.repair.time.time", lambda: now + 31)

@@ -19,7 +19,7 @@ from assets.checks import check_key
 from jobs.managed_runs import NAME_TAG, PID_TAG, REPAIR
 from lakehouse.broker.ports import free_port
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.continuity.gaps import marks, open_holes
+from lakehouse.continuity.gaps import marks, open_gaps
 from lakehouse.lake.table_io import sql
 from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
@@ -100,7 +100,7 @@ def look_and_materialize(stack: DagsterStack) -> None:
     assert AssetKey(["silver", "trades"]) in (run.asset_selection or set())
 
 
-def mend_a_hole(stack: DagsterStack) -> None:
+def repair_a_gap(stack: DagsterStack) -> None:
     """The exchange trades on while nobody listens; somebody says so."""
     settings, key = stack.settings, ("binance", "BTC/USDT")
 
@@ -108,13 +108,13 @@ def mend_a_hole(stack: DagsterStack) -> None:
         snapshot = collect(settings)
         return snapshot.table("bronze/messages").lag == 0 == snapshot.table("silver/trades").lag
 
-    # What ingest has still sent must be known, or it would fill the hole before anybody can see it.
+    # What ingest has still sent must be known, or it would fill the gap before anybody can see it.
     wait_for("drained streams", drained, PATIENCE, every=2)
     first = marks(settings)[key].trade_id + 1
     gap = {"event": "gap_opened", "venue": key[0], "symbol": key[1], "first_id": first, "last_id": first + 9}
     send(settings, settings.topic_feed_events, [gap | {"ts_event": time.time_ns() // 1000, "connection_id": "test"}])
-    wait_for("a hole in the ledger", lambda: bool(open_holes(settings)), PATIENCE)
-    wait_for("a ledger without holes", lambda: not open_holes(settings), PATIENCE)
+    wait_for("a gap in the ledger", lambda: bool(open_gaps(settings)), PATIENCE)
+    wait_for("a ledger without gaps", lambda: not open_gaps(settings), PATIENCE)
     ids = f"venue = '{key[0]}' AND symbol = '{key[1]}' AND trade_id BETWEEN {first} AND {first + 9}"
     found = sql(settings, f"SELECT trade_id, source FROM t WHERE {ids}", t=SILVER_TRADES).to_pylist()
     assert sorted(row["trade_id"] for row in found) == list(range(first, first + 10))
@@ -191,7 +191,7 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     assert f"run {second[:8]}; launch the job ingest to resume" in works[0].state
 
     # 6. What ingest leaves, the sensor sends for.
-    mend_a_hole(stack)
+    repair_a_gap(stack)
 
     # 7. The end of a control room: everything ends, and would be started by the next.
     stopped = stack.command("jobs.shutdown", "--seconds", "30")

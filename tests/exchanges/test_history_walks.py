@@ -39,7 +39,7 @@ LEAST_TRADES = 4000
 EACH_VENUE = pytest.mark.parametrize("name", VENUES)
 
 
-class Holes(NoFaults):
+class Gaps(NoFaults):
     """Five ids are skipped now and then; what REST shows is set by a test."""
 
     active = True
@@ -61,7 +61,7 @@ class Exchange:
     """A paused simulator: its REST, its truth, its faults."""
 
     server: SimulatorServer
-    faults: Holes
+    faults: Gaps
     true: dict[str, list[TrueTrade]]
     http: httpx.Client
 
@@ -100,7 +100,7 @@ def fetcher(server: SimulatorServer, name: str, http: httpx.Client) -> Fetch:
 
 @pytest.fixture(scope="module")
 def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    faults = Holes()
+    faults = Gaps()
     options = {"rate": 6000.0, "faults": faults, "limits": NO_LIMITS, "symbols": (SYMBOL,)}
     with (
         running(tmp_path_factory.mktemp("record"), **options) as server,

@@ -40,7 +40,7 @@ from tests.support.truth import assert_bars_equal_fold, assert_silver_equals_rec
 
 #: A start of Spark and a batch of each layer, on two cores that other work shares.
 CHILD_SECONDS = 180.0
-#: Trades of each round; ids rise by round, so that there are holes between the rounds.
+#: Trades of each round; ids rise by round, so that there are gaps between the rounds.
 ROUND_TRADES = 120
 ROUND_IDS = 1_000
 ROUND_MICROS = 90_000_000
@@ -206,7 +206,7 @@ def assert_exact(settings: Settings, truth: list[TrueTrade]) -> None:
     }
     twice = "SELECT query, batch_id FROM t GROUP BY query, generation, batch_id HAVING count(*) > 1"
     assert sql(settings, twice, t=OPS_BATCHES).to_pylist() == [], "a batch with two rows in ops/batches"
-    # The rounds leave holes between their ids, and bad messages, on purpose.
+    # The rounds leave gaps between their ids, and bad messages, on purpose.
     _assert_checks(settings, frozenset({"no_old_holes", "quarantine_settled"}))
 
 

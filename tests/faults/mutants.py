@@ -27,9 +27,9 @@ def no_dedup() -> None:
 
 def no_repair() -> None:
     """Ingest sees gaps and does nothing about them."""
-    from lakehouse.ingest.gap_repair import Repairer
+    from lakehouse.ingest.gap_repair import GapRepair
 
-    _replace(Repairer, "order", lambda *_: None)
+    _replace(GapRepair, "order", lambda *_: None)
 
 
 def no_marks() -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.faults.outage [--seconds 60] [--rate 500] [--within 60]
 
-Passes where the ledger of Silver has no open hole within `--within` seconds of the reconnect, no venue was asked for
+Passes where the ledger of Silver has no open gap within `--within` seconds of the reconnect, no venue was asked for
 more than its published budget or refused a request, and the tables equal the record afterwards.
 """
 
@@ -43,7 +43,7 @@ class Measured:
     rate: float
     missed: int = 0
     reconnected_after: float = 0.0  #: from the end of the outage to a subscriber for every symbol
-    repaired_after: float = 0.0  #: from there to a ledger without an open hole
+    repaired_after: float = 0.0  #: from there to a ledger without an open gap
     rest: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
@@ -89,7 +89,7 @@ def _is_repaired(system: System, ids: dict[tuple[str, str], int]) -> Callable[[]
     def look() -> bool:
         marks = gaps.marks(system.settings)
         reached = all(key in marks and marks[key].trade_id >= last for key, last in ids.items())
-        return reached and not gaps.open_holes(system.settings)
+        return reached and not gaps.open_gaps(system.settings)
 
     return look
 

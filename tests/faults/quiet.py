@@ -2,7 +2,7 @@
 
 Then the venues are asked once more for what they lacked, as a user does who will not wait for an hour.
 
-When to stop waiting is decided by what lies ahead (lags, open holes, the exchange's newest ids); whether the tables are
+When to stop waiting is decided by what lies ahead (lags, open gaps, the exchange's newest ids); whether the tables are
 right is for the verdict alone, which is taken also where this gave up waiting.
 """
 
@@ -31,7 +31,7 @@ RETURN_SECONDS = 240.0
 TRADE_SECONDS = 10.0
 #: Everything must look done for so long, in seconds: longer than a stream's trigger and a batch.
 STABLE_SECONDS = 12.0
-#: Seconds for `lakehouse repair --unavailable`: as long as one mending may fetch and settle, and a start.
+#: Seconds for `lakehouse repair --unavailable`: as long as one repair may fetch and settle, and a start.
 AGAIN_SECONDS = 420.0
 #: Between two looks, in seconds; one look reads some Delta logs.
 LOOK_SECONDS = 2.0
@@ -59,7 +59,7 @@ def quiet(system: System, admin: Admin, drain_seconds: float) -> Drain:
     )
     admin.pause()
     drained = drain(system, admin, drain_seconds)
-    if drained.left or not gaps.unavailable_holes(system.settings):
+    if drained.left or not gaps.unavailable_gaps(system.settings):
         return drained
     if failure := ask_again(system):
         return Drain(drained.seconds, [failure])
@@ -113,9 +113,7 @@ def ahead(system: System, admin: Admin, reader: StatusReader) -> list[str]:
     settings = system.settings
     try:
         left = [f"{path} behind by {lag}" for path, lag in behind_of(reader.collect()).items()]
-        left += [
-            f"open hole {one.venue} {one.symbol} {one.first_id}-{one.last_id}" for one in gaps.open_holes(settings)
-        ]
+        left += [f"open gap {one.venue} {one.symbol} {one.first_id}-{one.last_id}" for one in gaps.open_gaps(settings)]
         marks = gaps.marks(settings)
     except (LakehouseError, DeltaError) as error:  # a table in the middle of a commit
         return [f"not readable: {' '.join(str(error).split())[:200]}"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deltalake.exceptions import DeltaError
 
-from lakehouse.continuity.gaps import open_holes
+from lakehouse.continuity.gaps import open_gaps
 from lakehouse.errors import LakehouseError
 from lakehouse.lake.table_io import sql
 from lakehouse.local_stack import child_commands
@@ -69,7 +69,7 @@ def judge(settings: Settings, done: Mapping[str, int]) -> Verdict:
     attempt(silver)
     attempt(lambda: bars(1))
     attempt(lambda: bars(5))
-    attempt(lambda: _no_open_hole(settings))
+    attempt(lambda: _no_open_gap(settings))
     attempt(lambda: _checks(settings, bool(figures.quarantined)))
     attempt(lambda: _quarantine(figures.quarantined, done))
     attempt(lambda: _audit(settings))
@@ -92,9 +92,9 @@ def _number(settings: Settings, query: str, table: Table) -> int:
     return int(sql(settings, query, t=table).column(0)[0].as_py())
 
 
-def _no_open_hole(settings: Settings) -> None:
-    left = [f"{hole.venue} {hole.symbol} {hole.first_id}-{hole.last_id}" for hole in open_holes(settings)]
-    assert not left, f"{len(left)} open holes, which the venue could fill: {', '.join(left[:5])}"
+def _no_open_gap(settings: Settings) -> None:
+    left = [f"{gap.venue} {gap.symbol} {gap.first_id}-{gap.last_id}" for gap in open_gaps(settings)]
+    assert not left, f"{len(left)} open gaps, which the venue could fill: {', '.join(left[:5])}"
 
 
 def _checks(settings: Settings, quarantined: bool) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.ingest import backfill_queue as module
-from lakehouse.ingest.backfill_queue import MERGE_IDS, Order, Walks
+from lakehouse.ingest.backfill_queue import MERGE_IDS, BackfillQueue, Order
 
 
 class Nobody:
@@ -28,7 +28,7 @@ def order(symbol: str, first: int, last: int, ts_before: int | None = None, ts_a
 
 
 def test_gaps_of_one_symbol_within_a_page_are_one_walk() -> None:
-    walks = Walks()
+    walks = BackfillQueue()
     walks.add(order("BTC/USDT", 5000, 5001, 50, 52), due=1.0)
     walks.add(order("BTC/USDT", 5002 + MERGE_IDS, 5002 + MERGE_IDS, 60, 61), due=2.0)
     walks.add(order("BTC/USDT", 4500, 4500, 40, 41), due=3.0)
@@ -41,7 +41,7 @@ def test_gaps_of_one_symbol_within_a_page_are_one_walk() -> None:
 
 
 def test_a_walk_that_has_begun_takes_in_no_more_and_what_is_told_twice_is_asked_once() -> None:
-    walks = Walks()
+    walks = BackfillQueue()
     walks.add(order("BTC/USDT", 1, 9), due=0.0)
     (walk,) = walks
     walk.is_read = True  # as after its last page
@@ -53,7 +53,7 @@ def test_a_walk_that_has_begun_takes_in_no_more_and_what_is_told_twice_is_asked_
 
 
 def test_pages_take_turns_and_the_smallest_begins() -> None:
-    walks = Walks()
+    walks = BackfillQueue()
     walks.add(order("BTC/USDT", 1, 1_000_000), due=0.0)
     walks.add(order("ETH/USDT", 1, 3_000), due=0.0)
     walks.add(order("SOL/USDT", 1, 5), due=5.0)
@@ -72,7 +72,7 @@ def test_pages_take_turns_and_the_smallest_begins() -> None:
 
 
 def test_what_the_venue_was_seen_to_lack_waits_for_all_others() -> None:
-    walks = Walks()
+    walks = BackfillQueue()
     walks.add(Order("BTC/USDT", Nobody(), 10, 10, again=True), due=0.0)
     walks.add(Order("ETH/USDT", Nobody(), 10, 10, again=True), due=0.0)
     walks.add(order("SOL/USDT", 1, 1_000_000), due=0.0)
@@ -89,7 +89,7 @@ def test_what_the_venue_was_seen_to_lack_waits_for_all_others() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 50_000), st.integers(0, 30)), min_size=1, max_size=60))
 def test_every_ordered_id_is_wanted_and_no_other(gaps: list[tuple[int, int]]) -> None:
-    walks = Walks()
+    walks = BackfillQueue()
     for first, size in gaps:
         walks.add(order("BTC/USDT", first, first + size), due=0.0)
     wanted = IdRanges(part for walk in walks for part in walk.wanted)
@@ -98,7 +98,7 @@ def test_every_ordered_id_is_wanted_and_no_other(gaps: list[tuple[int, int]]) ->
 
 def test_the_number_of_walks_is_bounded(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(module, "MOST_WALKS", 10)
-    walks = Walks()
+    walks = BackfillQueue()
     for number in range(1000):
         walks.add(order("BTC/USDT", number * 5_000, number * 5_000), due=0.0)
     assert len(walks) == 10

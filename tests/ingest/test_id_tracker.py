@@ -186,10 +186,10 @@ def test_what_an_earlier_process_left_open_is_missing_and_the_rest_below_its_mar
 
 
 @given(st.lists(st.tuples(IDS, st.integers(0, 5)).map(lambda pair: (pair[0], pair[0] + pair[1]))), st.lists(IDS))
-def test_resumed_and_observed_is_what_a_set_says(holes: list[tuple[int, int]], ids: list[int]) -> None:
+def test_resumed_and_observed_is_what_a_set_says(gaps: list[tuple[int, int]], ids: list[int]) -> None:
     continuity = Continuity()
-    continuity.resume_at(50, holes)
-    missing = {trade_id for first, last in IdRanges(holes) for trade_id in range(first, last + 1)}
+    continuity.resume_at(50, gaps)
+    missing = {trade_id for first, last in IdRanges(gaps) for trade_id in range(first, last + 1)}
     for trade_id in ids:
         expected = Kind.LATE if trade_id in missing else Kind.DUPLICATE
         assert continuity.observe(trade_id).kind is expected

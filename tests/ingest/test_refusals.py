@@ -216,4 +216,4 @@ def test_a_mark_of_which_only_the_gap_is_known_outlives_the_process(kafka_settin
     found = resume.read(kafka_settings, [("kraken", "ETH/USDT"), ("kraken", "BTC/USDT")])
     assert set(found) == {("kraken", "ETH/USDT")}
     marked = found["kraken", "ETH/USDT"]
-    assert (marked.trade_id, [(one.first_id, one.last_id) for one in marked.holes]) == (20, [(11, 20)])
+    assert (marked.trade_id, [(one.first_id, one.last_id) for one in marked.gaps]) == (20, [(11, 20)])

@@ -45,7 +45,7 @@ def send(settings: Settings, topic: str, messages: list[tuple[str, bytes]]) -> N
 
 def left(settings: Settings, *keys: tuple[str, str]) -> dict[tuple[str, str], tuple[int, list[tuple[int, int]]]]:
     return {
-        key: (resume.trade_id, [(hole.first_id, hole.last_id) for hole in resume.holes])
+        key: (resume.trade_id, [(gap.first_id, gap.last_id) for gap in resume.gaps])
         for key, resume in read(settings, keys).items()
     }
 
@@ -63,7 +63,7 @@ def test_marks_stand_at_the_tail_among_junk_and_unwanted_symbols(kafka_settings:
     found = read(kafka_settings, [BTC, ETH, SOL])
     assert {key: one.trade_id for key, one in found.items()} == {BTC: 199, ETH: 8}
     assert found[BTC].ts_event == 1_700_000_000_000_199
-    assert found[BTC].holes == found[ETH].holes == ()
+    assert found[BTC].gaps == found[ETH].gaps == ()
 
 
 @pytest.mark.kafka
@@ -103,8 +103,8 @@ def test_what_was_being_repaired_is_found_open(kafka_settings: Settings) -> None
     messages += [trade(ETH, 51, "snapshot"), trade(ETH, 55), trade(ETH, 57)]
     send(kafka_settings, kafka_settings.topic_trades, messages)
     assert left(kafka_settings, BTC, ETH) == {BTC: (129, [(110, 117)]), ETH: (57, [(56, 56)])}
-    hole = read(kafka_settings, [BTC])[BTC].holes[0]
-    assert (hole.ts_before, hole.ts_after) == (1_700_000_000_000_109, None)  # the trade behind it came by repair
+    gap = read(kafka_settings, [BTC])[BTC].gaps[0]
+    assert (gap.ts_before, gap.ts_after) == (1_700_000_000_000_109, None)  # the trade behind it came by repair
     events = [
         event("gap_opened", BTC, 40, 60),  # far before what is read of the trades
         event("gap_opened", BTC, 110, 119),

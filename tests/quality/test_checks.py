@@ -127,7 +127,7 @@ def test_recent_is_not_misled_by_a_message_dated_a_day_earlier(lake: Settings) -
     assert offsets(lake, recent=True).passed
 
 
-def test_recent_finds_a_recent_hole(lake: Settings) -> None:
+def test_recent_finds_a_recent_gap(lake: Settings) -> None:
     append_rows(lake, BRONZE_MESSAGES, [message_row(2, NOW_US), message_row(4, NOW_US)])
     assert offsets(lake, recent=True).figures["missing_offsets"] == 1
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse.continuity.gaps import open_holes
+from lakehouse.continuity.gaps import open_gaps
 from lakehouse.lake.table_io import append_rows, arrow_schema
 from lakehouse.quality.checks import CHECKS, CheckResult
 from lakehouse.quality.model import Look
@@ -281,11 +281,11 @@ def test_scattered_over_months(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("age", "is_old"), [(119, False), (121, True), (-60, False), (-600, True)])
-def test_a_hole_that_was_opened_before_the_clock_was_set_back_is_mended(host: Host, age: float, is_old: bool) -> None:
+def test_a_gap_that_was_opened_before_the_clock_was_set_back_is_repaired(host: Host, age: float, is_old: bool) -> None:
     """Not only when the clock has come to where it was."""
-    hole = {"venue": "binance", "symbol": "BTC/USDT", "first_id": 5, "last_id": 9, "state": "open"}
-    columns = dict.fromkeys(SILVER_CONTINUITY.column_names) | hole
+    gap = {"venue": "binance", "symbol": "BTC/USDT", "first_id": 5, "last_id": 9, "state": "open"}
+    columns = dict.fromkeys(SILVER_CONTINUITY.column_names) | gap
     columns |= {"repaired": 0, "trades_version": 0}
     columns["since"] = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age)
     append_rows(host.settings, SILVER_CONTINUITY, [columns])
-    assert bool(open_holes(host.settings, 120)) is is_old
+    assert bool(open_gaps(host.settings, 120)) is is_old

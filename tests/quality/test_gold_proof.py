@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.continuity.known_ids import Presence
+from lakehouse.continuity.known_ids import KnownIds
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.lake.table_io import append_rows, open_table
 from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness, IdGroup, Waiting, ranges_of
@@ -77,7 +77,7 @@ class Model:
     def __init__(self) -> None:
         self.minute_of: dict[int, int] = {}
         self.flags: dict[Bar, tuple[IdRange, bool]] = {}
-        self.completeness = Completeness(Presence(), -1)
+        self.completeness = Completeness(KnownIds(), -1)
 
     def batch(self, trades: dict[int, int], version: int) -> set[Bar]:
         """Take trades (id → minute) as the Gold query would. Returns the bars without a trade that it recomputed."""
@@ -100,7 +100,7 @@ class Model:
 
     def restart(self, version: int) -> None:
         """A new process: ids from Silver, incomplete bars from the tables."""
-        presence = Presence({KEY: IdRanges((number, number) for number in self.minute_of)})
+        presence = KnownIds({KEY: IdRanges((number, number) for number in self.minute_of)})
         self.completeness = Completeness(presence, version)
         for place, (span, complete) in self.flags.items():
             assert complete or not self.completeness.judge(place, span)
@@ -148,7 +148,7 @@ def test_a_trade_hours_later_names_the_bars_it_proves_and_no_other() -> None:
 
 
 def test_many_batches_of_one_symbol_leave_few_bars_waiting() -> None:
-    """What is kept is by holes, not by history: the first and the newest bar of each length, and one at the hole."""
+    """What is kept is by gaps, not by history: the first and the newest bar of each length, and one at the gap."""
     model = Model()
     for version in range(300):
         model.batch(

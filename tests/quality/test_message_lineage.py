@@ -169,8 +169,8 @@ def test_the_ledger_matches_also_while_trades_are_ahead_of_it(lake: AuditLake, r
 LEDGER_FAULTS = {
     "too long": ("symbol = 'BTC/USDT' AND first_id = 5", {"last_id": "last_id + 1"}),
     "too short": ("symbol = 'BTC/USDT' AND first_id = 1", {"first_id": "first_id + 1"}),
-    "a hole that is none": ("symbol = 'BTC/USDT' AND first_id = 1", {"state": "'open'"}),
-    "no hole that is one": ("symbol = 'BTC/USDT' AND first_id = 3", {"state": "'present'"}),
+    "a gap that is none": ("symbol = 'BTC/USDT' AND first_id = 1", {"state": "'open'"}),
+    "no gap that is one": ("symbol = 'BTC/USDT' AND first_id = 3", {"state": "'present'"}),
     "an unknown state": ("symbol = 'BTC/USDT' AND first_id = 3", {"state": "'lost'"}),
     "reversed": ("symbol = 'BTC/USDT' AND first_id = 3", {"last_id": "CAST(2 AS BIGINT)"}),
 }
@@ -210,17 +210,17 @@ def test_a_trade_twice_is_seen_by_the_ledgers_check_too(lake: AuditLake) -> None
 
 
 @pytest.mark.parametrize(("seconds", "passed"), [(90, True), (150, False)])
-def test_a_hole_is_old_after_two_minutes(lake: AuditLake, seconds: int, passed: bool) -> None:
+def test_a_gap_is_old_after_two_minutes(lake: AuditLake, seconds: int, passed: bool) -> None:
     lake.at = int(dt.datetime.now(dt.UTC).timestamp() - seconds) * 1_000_000
     lake.batch(messages(trade(1), trade(4)))
     result = evaluate(lake, "no_old_holes")
     assert result.passed is passed
     assert result.figures["open_ids"] == 2
     if not passed:
-        assert "2 minutes: 1 hole with 2 ids, the oldest binance BTC/USDT 2–3; `lakehouse repair`" in result.detail
+        assert "2 minutes: 1 gap with 2 ids, the oldest binance BTC/USDT 2–3; `lakehouse repair`" in result.detail
 
 
-def test_what_the_venue_no_longer_has_is_no_hole(lake: AuditLake) -> None:
+def test_what_the_venue_no_longer_has_is_no_gap(lake: AuditLake) -> None:
     gone = event(event="gap_unavailable", symbol="BTC/USDT", first_id=2, last_id=3)
     lake.batch([*messages(trade(1), trade(4)), *messages(gone, topic=EVENTS)])
     assert evaluate(lake, "no_old_holes").passed

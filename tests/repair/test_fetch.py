@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from lakehouse.continuity.gaps import Hole
+from lakehouse.continuity.gaps import LedgerGap
 from lakehouse.ingest import backoff, gap_repair, quiet, rest, silence_probe
 from lakehouse.ingest.backoff import Steps
 from lakehouse.ingest.rate_limit import LIVE_SHARE
 from lakehouse.ingest.service import IngestService
 from lakehouse.ingest.stats import VenueStats
-from lakehouse.repair.fetch import RepairReport, repair_holes
+from lakehouse.repair.fetch import FetchReport, fetch_gaps
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
@@ -304,75 +304,75 @@ def test_what_is_not_shown_for_too_long_is_given_up_and_stays_open(
 # The job's side.
 
 
-def holes_of(settings: Settings, simulator: SimulatorServer) -> list[Hole]:
+def gaps_of(settings: Settings, simulator: SimulatorServer) -> list[LedgerGap]:
     """What the ledger would say: ranges of true trades that Kafka lacks."""
     found = {key[:3] for key in kafka_of(settings)}
-    holes: list[Hole] = []
+    gaps: list[LedgerGap] = []
     for venue, symbol in keys_of(simulator):
         missing = [true.trade_id for true in simulator.record.iter(venue, symbol)]
         missing = [number for number in missing if (venue, symbol, number) not in found]
         for number in missing:
-            if holes and (holes[-1].venue, holes[-1].symbol, holes[-1].last_id) == (venue, symbol, number - 1):
-                holes[-1] = Hole(venue, symbol, holes[-1].first_id, number)
+            if gaps and (gaps[-1].venue, gaps[-1].symbol, gaps[-1].last_id) == (venue, symbol, number - 1):
+                gaps[-1] = LedgerGap(venue, symbol, gaps[-1].first_id, number)
             else:
-                holes.append(Hole(venue, symbol, number, number))
-    return holes
+                gaps.append(LedgerGap(venue, symbol, number, number))
+    return gaps
 
 
 @pytest.fixture
 def torn(
     kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Settings, list[Hole]]:
-    """Settings, and the holes that an ingest has left which never repaired.
+) -> tuple[Settings, list[LedgerGap]]:
+    """Settings, and the gaps that an ingest has left which never repaired.
 
     Of two symbols: at Kraken a quarter of the budget is a request in 4 s, and each symbol needs its own.
     """
     settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT", "ETH/USDT"), "simulator_url": simulator.url})
     with monkeypatch.context() as patch:
-        patch.setattr(gap_repair.Repairer, "order", lambda *_: None)
+        patch.setattr(gap_repair.GapRepair, "order", lambda *_: None)
         with running(settings, simulator) as service:
             flowing(service)
             drop(simulator, 0.3, 800)
             flowing(service)
             simulator.pause()
             time.sleep(0.5)
-    holes = holes_of(settings, simulator)
-    assert len(holes) > 50
-    return settings, holes
+    gaps = gaps_of(settings, simulator)
+    assert len(gaps) > 50
+    return settings, gaps
 
 
-def test_holes_of_the_ledger_are_mended_within_a_quarter_of_the_budget(
-    torn: tuple[Settings, list[Hole]], simulator: SimulatorServer
+def test_gaps_of_the_ledger_are_repaired_within_a_quarter_of_the_budget(
+    torn: tuple[Settings, list[LedgerGap]], simulator: SimulatorServer
 ) -> None:
-    settings, holes = torn
-    wanted = sum(len(hole) for hole in holes)
-    extra = Hole("binance", "BTC/USDT", 1, 3)  # older than what the venue has
-    report = repair_holes(settings, [*holes, extra], timeout=100)
+    settings, gaps = torn
+    wanted = sum(len(gap) for gap in gaps)
+    extra = LedgerGap("binance", "BTC/USDT", 1, 3)  # older than what the venue has
+    report = fetch_gaps(settings, [*gaps, extra], timeout=100)
     rest = simulator.status()["rest"]
-    assert report == RepairReport(wanted + 3, wanted, 3, 0, sum(one["calls"] for one in rest.values()))
+    assert report == FetchReport(wanted + 3, wanted, 3, 0, sum(one["calls"] for one in rest.values()))
     assert all(one["limited"] == 0 for one in rest.values())
     assert rest["binance"]["peak_share"] <= 0.25
     same(settings, simulator)
     assert kafka_of(settings).total() == recorded(simulator)  # each once
     assert ids_of(events_of(settings, "gap_repaired")) == {
-        (hole.venue, hole.symbol, number) for hole in holes for number in range(hole.first_id, hole.last_id + 1)
+        (gap.venue, gap.symbol, number) for gap in gaps for number in range(gap.first_id, gap.last_id + 1)
     }
     assert ids_of(events_of(settings, "gap_unavailable")) == {("binance", "BTC/USDT", number) for number in (1, 2, 3)}
-    assert repair_holes(settings, []) == RepairReport(0, 0, 0, 0, 0)
+    assert fetch_gaps(settings, []) == FetchReport(0, 0, 0, 0, 0)
 
 
-def test_mending_ends_in_time_or_when_told_and_says_what_is_left(
-    torn: tuple[Settings, list[Hole]], simulator: SimulatorServer
+def test_repair_ends_in_time_or_when_told_and_says_what_is_left(
+    torn: tuple[Settings, list[LedgerGap]], simulator: SimulatorServer
 ) -> None:
-    settings, holes = torn
+    settings, gaps = torn
     simulator.fault("rest_error", seconds=600)
-    wanted = sum(len(hole) for hole in holes)
+    wanted = sum(len(gap) for gap in gaps)
     began = time.monotonic()
-    report = repair_holes(settings, holes, timeout=2)
+    report = fetch_gaps(settings, gaps, timeout=2)
     assert time.monotonic() - began < 8
-    assert (report.holes, report.repaired, report.left) == (wanted, 0, wanted)
+    assert (report.gaps, report.repaired, report.left) == (wanted, 0, wanted)
     assert report.requests > 0
     stop = threading.Event()
     stop.set()
-    assert repair_holes(settings, holes, stop=stop, timeout=60).left == wanted
+    assert fetch_gaps(settings, gaps, stop=stop, timeout=60).left == wanted
     assert time.monotonic() - began < 20

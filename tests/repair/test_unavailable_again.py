@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse.continuity.gaps import due_again, open_holes, to_mend, unavailable_holes
+from lakehouse.continuity.gaps import due_again, gaps_to_repair, open_gaps, unavailable_gaps
 from lakehouse.continuity.ledger import write_anew
 from lakehouse.lake import table_io
 from lakehouse.local_stack import home_folder
 from lakehouse.quality.id_coverage import read_ledger
 from lakehouse.rebuild.contents import contents
-from lakehouse.repair.run import MendReport, mend
+from lakehouse.repair.run import RepairReport, repair_gaps
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
@@ -31,7 +31,7 @@ from tests.support.truth import assert_bars_equal_fold, assert_silver_equals_rec
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.continuity.gaps import Hole
+    from lakehouse.continuity.gaps import LedgerGap
     from lakehouse.ingest.service import IngestService
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka]
@@ -76,15 +76,15 @@ def passed(settings: Settings, seconds: float) -> None:
     table.update({name: f"{name} - {back}" for name in ("since", "last_try")})
 
 
-def ids(holes: list[Hole]) -> Ids:
-    return {(hole.venue, number) for hole in holes for number in range(hole.first_id, hole.last_id + 1)}
+def ids(gaps: list[LedgerGap]) -> Ids:
+    return {(gap.venue, number) for gap in gaps for number in range(gap.first_id, gap.last_id + 1)}
 
 
 def tries(settings: Settings) -> Counter[int]:
     """Tries → ids."""
     found: Counter[int] = Counter()
-    for hole in unavailable_holes(settings):
-        found[hole.tries] += len(hole)
+    for gap in unavailable_gaps(settings):
+        found[gap.tries] += len(gap)
     return found
 
 
@@ -99,9 +99,9 @@ def lost(settings: Settings, simulator: SimulatorServer) -> Ids:
     return found
 
 
-def look(settings: Settings, **choices: Any) -> MendReport:
+def look(settings: Settings, **choices: Any) -> RepairReport:
     """What the job does, and the streams behind it."""
-    report = mend(settings, to_mend(settings, **choices))
+    report = repair_gaps(settings, gaps_to_repair(settings, **choices))
     materialize(settings)
     return report
 
@@ -124,9 +124,9 @@ def test_rows_come_at_the_second_look_at_the_third_and_on_demand(
     missed = lost(settings, simulator)
     assert len(missed) > 30
     assert {venue for venue, _ in missed} == set(settings.venues)
-    assert ids(unavailable_holes(settings)) == missed
+    assert ids(unavailable_gaps(settings)) == missed
     assert tries(settings) == {1: len(missed)}
-    assert (open_holes(settings), due_again(settings)) == ([], [])
+    assert (open_gaps(settings), due_again(settings)) == ([], [])
     complete = "SELECT count(*) FILTER (WHERE complete) AS n FROM t"
     before = table_io.sql(settings, complete, t=GOLD_BARS_1M).to_pylist()[0]["n"]
 
@@ -153,7 +153,7 @@ def test_rows_come_at_the_second_look_at_the_third_and_on_demand(
     assert tries(settings) == {3: len(left)}
     passed(settings, 48 * HOUR)
     assert due_again(settings) == []
-    assert look(settings) == MendReport()
+    assert look(settings) == RepairReport()
 
     # Two days later somebody asks.
     simulator.end_faults()
@@ -201,12 +201,12 @@ def test_half_of_a_range_that_was_older_than_the_history_comes_and_what_the_venu
         settled(service)
     materialize(one_venue)
     missed = lost(one_venue, simulator)
-    gone = ids(unavailable_holes(one_venue))
+    gone = ids(unavailable_gaps(one_venue))
     skipped = gone - missed
     assert len(missed) > 100
     assert skipped
     assert missed < gone
-    assert (len(unavailable_holes(one_venue)), tries(one_venue)) == (1, {1: len(gone)})
+    assert (len(unavailable_gaps(one_venue)), tries(one_venue)) == (1, {1: len(gone)})
 
     passed(one_venue, 5 * MINUTE)
     simulator.end_faults()
@@ -216,13 +216,13 @@ def test_half_of_a_range_that_was_older_than_the_history_comes_and_what_the_venu
     look(one_venue)
     assert lost(one_venue, simulator) == {(venue, number) for venue, number in missed if number < newest}
     assert set(tries(one_venue)) == {2}
-    assert open_holes(one_venue) == []
+    assert open_gaps(one_venue) == []
 
     passed(one_venue, HOUR)
     simulator.end_faults()
     look(one_venue)
     assert lost(one_venue, simulator) == set()
-    assert ids(unavailable_holes(one_venue)) == skipped
+    assert ids(unavailable_gaps(one_venue)) == skipped
     assert tries(one_venue) == {3: len(skipped)}
     passed(one_venue, HOUR)
     report = look(one_venue, all_unavailable=True)  # on demand, as often as somebody likes

@@ -228,7 +228,7 @@ def test_the_command_and_the_status_say_what_is_open(lake: Settings, tmp_path: P
     assert done.returncode == 75
     assert done.stderr.startswith("lakehouse: no Kafka bootstrap servers are set and no embedded broker has run in ")
     shown = lakehouse(tmp_path, "status").stdout
-    assert "no open hole; 5 open in quarantine (bad_price 2, conflict 1, rejected:not_json 1, …)" in shown
+    assert "no open gap; 5 open in quarantine (bad_price 2, conflict 1, rejected:not_json 1, …)" in shown
 
 
 def test_a_command_goes_by_what_the_lakehouse_was_started_with(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

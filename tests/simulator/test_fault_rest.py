@@ -192,7 +192,7 @@ def test_a_share_of_slow_replies(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_id_holes_are_nowhere(pool: Pool, venue: str) -> None:
+def test_id_gaps_are_nowhere(pool: Pool, venue: str) -> None:
     with traded(pool, venue, 50) as server, client(server, WS_PATHS[venue]) as ws:
         begin(server, "id_holes", ids=4, every=0.05, seconds=60)
         subscribe(ws, venue)

@@ -107,7 +107,7 @@ def test_another_file_is_not_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == b"precious" * 20
 
 
-def test_search_by_id_and_time_with_holes_and_shared_times(tmp_path: Path) -> None:
+def test_search_by_id_and_time_with_gaps_and_shared_times(tmp_path: Path) -> None:
     tape = Tape(file_of(tmp_path, "binance", "BTC/USDT"))
     tape.append([row(10, 100), row(11, 100), row(15, 100), row(16, 200)])
     assert [tape.index_of(trade_id) for trade_id in (1, 10, 11, 12, 15, 16, 17)] == [0, 0, 1, 2, 2, 3, 4]

@@ -101,7 +101,7 @@ def test_the_rate_is_reached(tmp_path: Path) -> None:
 
 
 class DropsAndCuts(NoFaults):
-    """Every third trade is lost, ids have a hole, REST lags, and the 20th trade frame ends the connection."""
+    """Every third trade is lost, ids have a gap, REST lags, and the 20th trade frame ends the connection."""
 
     active = True
 

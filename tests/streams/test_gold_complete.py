@@ -125,7 +125,7 @@ def test_the_newest_bar_is_completed_by_a_trade_hours_later(lake: Settings) -> N
     assert flags(lake)[-2:] == [(200, True, 2), (2 * DAY, False, 1)]
 
 
-def test_a_hole_stays_until_it_is_mended_and_nothing_else_changes(lake: Settings) -> None:
+def test_a_gap_stays_until_it_is_repaired_and_nothing_else_changes(lake: Settings) -> None:
     put(lake, [(number, number) for number in (1, 2, 3, 4, 7, 8, 9, 20)])
     put(lake, [(number, number) for number in range(1, 30)], venue="kraken")
     put(lake, [(number, number / 4) for number in (1, 2, 3, 5, 6, 9, 12)], venue="coinbase")  # within one window

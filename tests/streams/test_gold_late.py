@@ -159,7 +159,7 @@ def test_a_late_trade_changes_exactly_its_rows_and_reads_only_around_it(lake: Se
     assert {name for name in behind[0] if behind[0][name] != behind[1][name]} == {"complete", "revision", "updated_at"}
 
 
-def test_a_rebuild_mends_what_is_wrong_and_touches_nothing_else(lake: Settings) -> None:
+def test_a_rebuild_repairs_what_is_wrong_and_touches_nothing_else(lake: Settings) -> None:
     for key in SYMBOLS:
         append_rows(lake, SILVER_TRADES, market(*key, 0, MINUTES))
         append_rows(lake, SILVER_TRADES, market(*key, 3 * 1440, 60))
@@ -187,7 +187,7 @@ def test_a_rebuild_mends_what_is_wrong_and_touches_nothing_else(lake: Settings) 
         opened = open_table(lake, table)
         opened.update({price: f"{price} + 1"}, predicate=f"{first} <> 'nobody'")
     assert gold(lake) != before
-    mended = rebuild_days(lake, day, day + dt.timedelta(days=3), run_id="by hand")
+    repaired = rebuild_days(lake, day, day + dt.timedelta(days=3), run_id="by hand")
 
     content = {
         path: {
@@ -200,7 +200,7 @@ def test_a_rebuild_mends_what_is_wrong_and_touches_nothing_else(lake: Settings) 
         assert content[path].keys() == rows.keys()
         for place, row in rows.items():
             assert content[path][place] == {name: row[name] for name in content[path][place]}, (path, place)
-    assert all(changes.any for changes in mended.rows.values())
+    assert all(changes.any for changes in repaired.rows.values())
     recorded = sql(lake, "SELECT * FROM t WHERE run_id = 'by hand'", t=batches()).to_pylist()
     assert [(row["query"], row["rows_in"], row["batch_id"] < 0) for row in recorded] == [
         ("gold", 0, True)

@@ -35,7 +35,7 @@ SAME_SIZE = 0.02
 
 
 def hour(day: int, number: int) -> list[dict[str, Any]]:
-    """A trade every third minute, ids without a hole, but for the one that comes late. Days go back from 0."""
+    """A trade every third minute, ids without a gap, but for the one that comes late. Days go back from 0."""
     minutes = range(number * 60, number * 60 + 60, STEP)
     return [trade(venue, day, minute) for venue in VENUES for minute in minutes if (venue, day, minute) != late()]
 

@@ -53,7 +53,7 @@ def table(trades: Iterable[dict[str, Any]]) -> pa.Table:
 
 
 def random_trades(count: int, seed: int) -> list[dict[str, Any]]:
-    """Ids with holes, equal times, times against the order of the ids, a third of the minutes empty."""
+    """Ids with gaps, equal times, times against the order of the ids, a third of the minutes empty."""
     rng = random.Random(seed)
     trades = []
     for venue, symbol in (("binance", "BTC/USDT"), ("kraken", "BTC/USDT"), ("kraken", "SHIB/USD")):

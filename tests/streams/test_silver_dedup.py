@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse.continuity.gaps import open_holes
-from lakehouse.continuity.known_ids import Presence
+from lakehouse.continuity.gaps import open_gaps
+from lakehouse.continuity.known_ids import KnownIds
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import silver
@@ -79,7 +79,7 @@ def test_any_order_batching_and_repetition_ends_in_the_same_tables(
         materialize(settings, TO_SILVER)
     want = sorted((one["venue"], one["symbol"], one["trade_id"]) for one in sent)
     assert ids(settings) == want
-    assert {(h.venue, h.symbol, n) for h in open_holes(settings) for n in range(h.first_id, h.last_id + 1)} <= {
+    assert {(h.venue, h.symbol, n) for h in open_gaps(settings) for n in range(h.first_id, h.last_id + 1)} <= {
         (one["venue"], one["symbol"], one["trade_id"]) for one in held_back
     }
 
@@ -89,7 +89,7 @@ def test_any_order_batching_and_repetition_ends_in_the_same_tables(
 
     want = sorted((one["venue"], one["symbol"], one["trade_id"]) for one in good)
     assert ids(settings) == want
-    assert open_holes(settings) == []
+    assert open_gaps(settings) == []
     row = last_batch(settings)
     assert (row["rows_in"], row["rows_out"], row["rows_duplicate"]) == (795, 5, 790)
     assert all(state == "present" for _, _, state in ledger(settings))
@@ -145,28 +145,28 @@ def test_the_same_id_with_other_content_is_quarantined(spark: SparkSession, kafk
     assert (row["rows_in"], row["rows_out"], row["rows_duplicate"], row["rows_quarantined"]) == (9, 1, 2, 6)
 
 
-def test_holes_open_close_and_are_given_up(spark: SparkSession, kafka_settings: Settings) -> None:
+def test_gaps_open_close_and_are_given_up(spark: SparkSession, kafka_settings: Settings) -> None:
     settings = kafka_settings
     send(settings, settings.topic_trades, numbered(1, 2, 3, 10, 11, 20))
     send(settings, settings.topic_feed_events, [event("gap_opened", 4, 9), event("gap_opened", 21, 25)])
     materialize(settings, TO_SILVER)
-    present, hole, gone = "present", "open", "unavailable"
+    present, gap, gone = "present", "open", "unavailable"
     assert ledger(settings) == [
-        (1, 3, present), (4, 9, hole), (10, 11, present), (12, 19, hole), (20, 20, present), (21, 25, hole),
+        (1, 3, present), (4, 9, gap), (10, 11, present), (12, 19, gap), (20, 20, present), (21, 25, gap),
     ]  # fmt: skip
-    holes = open_holes(settings)
-    assert [(one.first_id, one.last_id, one.ts_before, one.ts_after) for one in holes] == [
+    gaps = open_gaps(settings)
+    assert [(one.first_id, one.last_id, one.ts_before, one.ts_after) for one in gaps] == [
         (4, 9, NEW_YEAR + 3_000_000, NEW_YEAR + 10_000_000),
         (12, 19, NEW_YEAR + 11_000_000, NEW_YEAR + 20_000_000),
         (21, 25, NEW_YEAR + 20_000_000, None),
     ]
-    assert open_holes(settings, older_than_seconds=120) == []
+    assert open_gaps(settings, older_than_seconds=120) == []
 
     send(settings, settings.topic_trades, numbered(*range(4, 10), 22, source="repair"))
     send(settings, settings.topic_feed_events, [event("gap_unavailable", 12, 19)])
     materialize(settings, TO_SILVER)
     assert ledger(settings) == [
-        (1, 11, present), (12, 19, gone), (20, 20, present), (21, 21, hole), (22, 22, present), (23, 25, hole),
+        (1, 11, present), (12, 19, gone), (20, 20, present), (21, 21, gap), (22, 22, present), (23, 25, gap),
     ]  # fmt: skip
     repaired = rows(settings, "SELECT repaired FROM t ORDER BY first_id", SILVER_CONTINUITY)
     assert [row["repaired"] for row in repaired] == [6, 0, 0, 0, 1, 0]
@@ -215,9 +215,9 @@ def test_the_ledger_is_right_whatever_is_lost(spark: SparkSession, kafka_setting
         assert count == 6
         assert ledger(settings) == [*expected, (10, 10, "present")]
     assert rows(settings, "SELECT DISTINCT trades_version AS v FROM t", SILVER_CONTINUITY) == [{"v": version}]
-    direct = {key: list(ranges) for key, ranges in Presence.at(settings, version).items()}
+    direct = {key: list(ranges) for key, ranges in KnownIds.at(settings, version).items()}
     shutil.rmtree(folder)
-    assert {key: list(ranges) for key, ranges in Presence.at(settings, version).items()} == direct
+    assert {key: list(ranges) for key, ranges in KnownIds.at(settings, version).items()} == direct
 
 
 @pytest.mark.parametrize("moment", ["before", "within"])

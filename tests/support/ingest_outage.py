@@ -50,12 +50,12 @@ def play(settings: Settings, simulator: SimulatorServer, service: IngestService,
     until(lambda: not any(one.connected for one in service.stats().venues))
     until(lambda: all(one.connected for one in service.stats().venues), seconds + 40)
     began = time.monotonic()
-    mended: dict[str, float] = {}
+    repaired: dict[str, float] = {}
     before = latencies(service)
-    while len(mended) < len(service.stats().venues):
+    while len(repaired) < len(service.stats().venues):
         for one in service.stats().venues:
-            if one.venue not in mended and one.missing and not one.open_ids:
-                mended[one.venue] = time.monotonic() - began
+            if one.venue not in repaired and one.missing and not one.open_ids:
+                repaired[one.venue] = time.monotonic() - began
         time.sleep(0.05)
         assert time.monotonic() - began < 600, service.stats()
     live = [after - earlier for after, earlier in zip(latencies(service), before, strict=True)]
@@ -68,7 +68,7 @@ def play(settings: Settings, simulator: SimulatorServer, service: IngestService,
     for one in service.stats().venues:
         print(
             f"{one.venue}: {one.missing:,} trades missed in {one.gaps} gaps, {one.repaired:,} repaired "
-            f"{mended[one.venue]:.1f} s after the reconnect with {one.requests} requests, "
+            f"{repaired[one.venue]:.1f} s after the reconnect with {one.requests} requests, "
             f"{rest[one.venue]['peak_share']:.0%} of the budget at most, {rest[one.venue]['limited']} refused"
         )
         assert not rest[one.venue]["limited"]

@@ -83,7 +83,7 @@ def assert_exact(settings: Settings) -> None:
         ("bronze", 1, 0), ("silver", 1, 0), ("gold", 1, 0),
     ]  # fmt: skip
     assert report.rows_not_yet == 0
-    # The hole of the test is old after two minutes, on a slow machine.
+    # The gap of the test is old after two minutes, on a slow machine.
     checks = [check for check in checks_of_lake(settings) if check.name not in ("quarantine_settled", "no_old_holes")]
     wrong = [(check.table_path, result.detail) for check, result in run_checks(settings, checks) if not result.passed]
     assert wrong == [], wrong

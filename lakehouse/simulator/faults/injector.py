@@ -26,7 +26,7 @@ from lakehouse.simulator.faults.schedule import Planned, as_lines
 UPCOMING = 5
 
 
-class FaultBox:
+class FaultInjector:
     """The `Faults` that every simulator has. Lives in the server's one event loop.
 
     `schedule` begins at the first tick; None is none. `seed` decides what is hit where `share` leaves it to chance.
@@ -42,7 +42,7 @@ class FaultBox:
         self._schedule = schedule
         self._upcoming: deque[Planned] = deque()
         self._began: float | None = None
-        self._holes: dict[tuple[int, str, str], float] = {}
+        self._gaps: dict[tuple[int, str, str], float] = {}
 
     # Begin and end
 
@@ -144,13 +144,13 @@ class FaultBox:
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """A hole with `id_holes`, at most one in `every` seconds a market and fault."""
+        """A gap with `id_holes`, at most one in `every` seconds a market and fault."""
         skipped = 0
         now = time.monotonic()
         for fault in self._of("id_holes", venue, symbol):
             key = (fault.number, venue, symbol)
-            if now - self._holes.get(key, 0.0) >= fault.wanted.number("every"):
-                self._holes[key] = now
+            if now - self._gaps.get(key, 0.0) >= fault.wanted.number("every"):
+                self._gaps[key] = now
                 if fault.strikes(self._random):
                     fault.count()
                     skipped += int(fault.wanted.number("ids"))

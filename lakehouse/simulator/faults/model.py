@@ -1,8 +1,8 @@
 """Where faults are put in: handshakes, outgoing frames, pongs, trade ids and REST replies pass one `Faults` object.
 
-`NoFaults` is the exchange at its best, `fault_box.FaultBox` the one that every simulator has. All methods are called in
-the server's one thread and must not block. Nothing here touches the record: it has the truth whatever is done to
-frames and replies.
+`NoFaults` is the exchange at its best, `injector.FaultInjector` the one that every simulator has. All methods are
+called in the server's one thread and must not block. Nothing here touches the record: it holds the truth, whatever is
+done to frames and replies.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Faults(Protocol):
         """Whether a client's protocol ping gets its pong."""
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """How many trade ids to leave unused before the trades that are now made: a hole that no repair can fill."""
+        """How many trade ids to leave unused before the trades that are now made: a gap that no repair can fill."""
 
     def clock_ahead(self, venue: str) -> int:
         """Microseconds by which a venue's clock is ahead of ours; negative if it is behind."""
