@@ -14,6 +14,7 @@ UV_VERSION := 0.13.8
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 # One lock for all Pythons and systems: what only some of them need carries a marker.
 LOCK := $(BIN)/uv pip compile --quiet --python $(BIN)/python --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+UPGRADE ?= --upgrade
 CODE := lakehouse assets jobs sensors definitions.py
 ARGS ?=
 
@@ -33,11 +34,13 @@ up: $(VENV)/.demo $(VENV)/.classes ## the same on the live venues
 install: $(VENV)/.demo $(VENV)/.classes ## what the demo needs, without starting it
 
 .PHONY: check
-check: $(VENV)/.test ## formatting, lint, types, import contracts
+check: $(VENV)/.test ## formatting, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry . --extend-exclude '(tests|benchmarks)/'
+	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004
 
 .PHONY: test
 test: check $(VENV)/.classes ## check, then every test, in two processes; make test ARGS="-k bars"
@@ -69,11 +72,11 @@ format: $(VENV)/.test ## rewrite the code as `make check` wants it
 	$(BIN)/ruff format .
 
 .PHONY: lock
-lock: $(BIN)/uv ## resolve the Python dependencies anew; the demo's versions follow the developers'
-	$(LOCK) pyproject.toml --group dev --extra postgres --upgrade --output-file requirements-dev.lock
+lock: $(BIN)/uv ## resolve the Python dependencies anew; make lock UPGRADE= moves no version that need not move
+	$(LOCK) pyproject.toml --group dev --extra postgres $(UPGRADE) --output-file requirements-dev.lock
 	$(LOCK) pyproject.toml --extra postgres --constraint requirements-dev.lock --output-file requirements.lock
-	$(LOCK) pyproject.toml --group bench --constraint requirements-dev.lock --upgrade --output-file requirements-bench.lock
-	$(LOCK) --group bench-quix --upgrade --output-file requirements-bench-quix.lock
+	$(LOCK) pyproject.toml --group bench --constraint requirements-dev.lock $(UPGRADE) --output-file requirements-bench.lock
+	$(LOCK) --group bench-quix $(UPGRADE) --output-file requirements-bench-quix.lock
 
 .PHONY: clean
 clean: ## remove the virtual environment and caches; data under .lakehouse stays (see `lakehouse reset`)

@@ -18,7 +18,8 @@ from lakehouse.tables import SILVER_CONTINUITY
 Key = tuple[str, str]
 
 #: Seconds since a venue first showed not to have some ids, at which it is asked for them again: venues publish skipped
-#: rows minutes later (issue 19, A.7), seldom after an hour. What is lacking then is asked for on demand only.
+#: rows minutes later, seldom after an hour (docs/venues.md, "REST lags"). What is lacking then is asked for on demand
+#: only.
 AGAIN_SECONDS = (300.0, 3600.0)
 #: Unavailable ranges that are asked for in one go: a quarter of Kraken's budget is a request in four seconds, and each
 #: range needs one at least. The others have their turn in the next go, for they were tried longer ago.

@@ -24,7 +24,7 @@ SLOW_READER_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of the protocols' clocks; the defaults are the venues' own (exchanges.md). Tests shorten them."""
+    """Seconds of the protocols' clocks; the defaults are the venues' own (docs/venues.md). Tests shorten them."""
 
     ping: float = 20.0
     pong: float = 60.0

@@ -13,7 +13,7 @@ DOLLARS = {
     "BTC": 63_000.0, "ETH": 3_100.0, "SOL": 145.0, "BNB": 580.0, "XRP": 0.58, "DOGE": 0.12, "ADA": 0.45, "AVAX": 27.0,
     "LTC": 72.0, "LINK": 13.5, "DOT": 6.1, "USDT": 1.0, "USDC": 1.0, "USD": 1.0, "EUR": 1.08, "GBP": 1.27,
 }  # fmt: skip
-#: Kraken's REST and v1 asset names (exchanges.md, "Names"), canonical → Kraken.
+#: Kraken's REST and v1 asset names (docs/venues.md, "Kraken"), canonical → Kraken.
 KRAKEN_ASSETS = {"BTC": "XBT", "DOGE": "XDG"}
 #: Pairs that Kraken's REST answers under an older key than was asked for.
 KRAKEN_OLD_KEYS = {

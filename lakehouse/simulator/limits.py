@@ -1,8 +1,8 @@
 """The venues' limits, per venue as if all clients had one IP address: REST budgets and connection attempts.
 
 Guarantee: what a limit admits stays within it in any window. Refused calls cost no budget; going on within a penalty
-is counted, and where the venue bans (Binance) too much of it is answered with 418. Sources: exchanges.md, "Binance
-spot", "Kraken", "Coinbase Exchange"; where it has no figure the comment says what was chosen.
+is counted, and where the venue bans (Binance) too much of it is answered with 418. Source: docs/venues.md, "Limits and
+lifetimes"; if it has no figure, the comment says what was chosen.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from lakehouse.simulator.record import Row, Tape, file_of
 
 #: This share of all trades comes in bursts, the rest one by one (a Poisson process).
 BURST_SHARE = 0.4
-#: A burst is what the mean rate makes in 10 ms, times 10 to 30: the peak-to-mean of BTCUSDT (exchanges.md, "Rates").
+#: A burst is what the mean rate makes in 10 ms, times 10 to 30: the peak-to-mean of BTCUSDT (docs/venues.md, "Rates").
 BURST_WINDOW_SECONDS = 0.01
 BURST_FACTORS = (10.0, 20.0, 30.0)
 SMALLEST_BURST = 3.0

@@ -13,7 +13,7 @@ from lakehouse.simulator.faults.model import Faults
 from lakehouse.simulator.faults.schedule import Planned, plan
 from lakehouse.simulator.limits import Limits
 
-#: Trades per second over all venues. The upper end is what design and exchanges.md size for.
+#: Trades per second over all venues. docs/venues.md, "Rates", has the reason of the upper end.
 LOWEST_RATE, HIGHEST_RATE = 1.0, 20_000.0
 #: Scheduled faults per minute: where only a seed is given, and at most.
 DEFAULT_FAULT_RATE, HIGHEST_FAULT_RATE = 6.0, 600.0

@@ -20,7 +20,7 @@ from lakehouse.simulator.options import SimulatorOptions
 from tests.support.simulator_support import SYMBOL, begin, end_faults, get, running, until
 
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
-#: The simulator fault list of exchanges.md and the contract's section, name by name.
+#: The kinds of fault that the simulator was asked to have, name by name.
 ASKED_FOR = [
     "drop", "duplicate", "reorder", "newest_first", "silent", "ack_silent", "cut_1006", "cut_1008", "day_end",
     "server_shutdown", "no_pong", "snapshot_overlap", "outage", "rest_lag", "rest_429", "rest_418",

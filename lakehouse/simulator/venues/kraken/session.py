@@ -1,4 +1,4 @@
-"""Kraken WebSocket v2 and REST rows (exchanges.md, "Kraken"). Prices and sizes are JSON numbers on the socket."""
+"""Kraken WebSocket v2 and REST rows (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers on the socket."""
 
 from __future__ import annotations
 
