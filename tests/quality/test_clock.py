@@ -132,6 +132,36 @@ def test_a_fast_host(host: Host) -> None:
     assert "this machine's clock is about 90 s fast" in result.detail
 
 
+@pytest.mark.parametrize("venues", [("binance", "kraken"), ("binance", "kraken", "coinbase")])
+@pytest.mark.parametrize("days", [1.1, 2, 30])
+def test_a_host_that_is_fast_by_days(host: Host, venues: tuple[str, ...], days: float) -> None:
+    for second in range(100):
+        for venue in venues:
+            host.gets(second, slow=-days * 86_400, venue=venue)
+    host.write()
+    result = check(host.settings)
+    assert not result.passed
+    assert f"this machine's clock is about {days * 86_400:.0f} s fast; set it by NTP." in result.detail
+    assert result.figures["venues"] == len(venues)
+    played = host.settings.model_copy(update={"simulator_url": "http://127.0.0.1:1"})
+    assert check(played).passed
+
+
+def test_a_recording_is_named_as_what_it_may_be(host: Host) -> None:
+    for second in range(200):
+        host.gets(second, delay=2 * 86_400)
+        host.gets(second, delay=9 * 86_400, venue="kraken")
+    host.write()
+    result = check(host.settings)
+    assert result.passed
+    note = "(a recording that is played, or this machine's clock: no other venue is as late)"
+    assert result.detail == (
+        "From event to receipt of 400 live trades of the last minutes, median: "
+        f"binance 172800.0 s {note}, kraken 777600.0 s {note}."
+    )
+    assert result.figures == {"trades": 400, "venues": 0}
+
+
 def test_one_venue_alone_wrong_by_five_minutes(host: Host) -> None:
     for second in range(20):
         host.gets(second, ahead=300)
