@@ -239,6 +239,30 @@ def test_a_bad_time_of_the_venue_stays(host: Host) -> None:
     assert host.explained() == [False, False, False]
 
 
+@pytest.mark.parametrize("pause", [90, 400, 3_000, 40_000])
+@pytest.mark.parametrize("ahead", [90, 3_600, 86_400])
+def test_a_lone_trade_with_a_bad_time_stays_in_a_quiet_market(host: Host, pause: float, ahead: float) -> None:
+    """One trade agrees with nobody."""
+    for second in range(20):
+        host.gets(second)
+    host.gets(20 + pause, ahead=ahead)
+    host.gets(20 + 2 * pause)
+    assert host.explained() == [False]
+
+
+def test_a_lone_trade_with_a_bad_time_stays_if_only_another_venue_traded_that_hour(host: Host) -> None:
+    host.gets(0, venue="kraken")
+    host.gets(600, ahead=300)
+    host.gets(1_200, venue="kraken")
+    assert host.explained() == [False]
+
+
+def test_a_slow_host_in_a_quiet_market(host: Host) -> None:
+    for number in range(6):
+        host.gets(number * 400, slow=61)
+    assert host.explained() == [True] * 6
+
+
 def test_a_bad_time_on_a_slow_host_stays_among_good_ones(host: Host) -> None:
     for second in range(600):
         host.gets(second, slow=61)
