@@ -17,7 +17,6 @@ _JOINTS = (",", "and", "or", "&")
 _BEFORE = frozenset(
     (*",;:(", "and", "or", "but", "as", "because", "since", "that", "product", "products", "pair", "pairs", "market")
 )
-)
 
 
 def about(reason: str) -> tuple[list[str], bool]:
