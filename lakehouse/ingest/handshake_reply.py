@@ -71,7 +71,7 @@ class AnsweredSocket:
         return getattr(self.sock, name)
 
 
-class AnsweredWebSocket(websocket.WebSocket):  # type: ignore[misc]  # the library has no types
+class AnsweredWebSocket(websocket.WebSocket):
     """The library's websocket, whose newest socket remembers the answer to the handshake as `answered`."""
 
     answered: AnsweredSocket | None = None
