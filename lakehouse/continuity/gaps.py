@@ -88,8 +88,8 @@ def unavailable_gaps(settings: Settings, tried_before: dt.datetime | None = None
 def due_again(settings: Settings, now: dt.datetime | None = None) -> list[LedgerGap]:
     """The unavailable ids that have not been asked for since the last of AGAIN_SECONDS that has passed for them.
 
-    Ids of SET_BACK_SECONDS and more in the future, from before the clock was set back, are due: their true age is not known. The next answer
-    gives them a time by the clock of now (`tries`).
+    Ids of SET_BACK_SECONDS and more in the future, from before the clock was set back, are due: their true age is not
+    known. The next answer gives them a time by the clock of now (`tries`).
     """
     now = now or dt.datetime.now(dt.UTC)
     times = [dt.timedelta(seconds=seconds) for seconds in AGAIN_SECONDS]
