@@ -11,6 +11,7 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from lakehouse.continuity.tries import SET_BACK_SECONDS
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
@@ -85,11 +86,19 @@ def unavailable_gaps(settings: Settings, tried_before: dt.datetime | None = None
 
 
 def due_again(settings: Settings, now: dt.datetime | None = None) -> list[LedgerGap]:
-    """The unavailable ids that have not been asked for since the last of AGAIN_SECONDS that has passed for them."""
+    """The unavailable ids that have not been asked for since the last of AGAIN_SECONDS that has passed for them.
+
+    Ids of SET_BACK_SECONDS and more in the future, from before the clock was set back, are due: their true age is not
+    known. The next answer gives them a time by the clock of now (`tries`).
+    """
     now = now or dt.datetime.now(dt.UTC)
     times = [dt.timedelta(seconds=seconds) for seconds in AGAIN_SECONDS]
-    rows = _unavailable(settings)
-    return [_gap(row) for row in rows if any(row["last_try"] < row["since"] + time <= now for time in times)]
+    set_back = dt.timedelta(seconds=SET_BACK_SECONDS)
+    return [
+        _gap(row)
+        for row in _unavailable(settings)
+        if row["since"] - now >= set_back or any(row["last_try"] < row["since"] + time <= now for time in times)
+    ]
 
 
 def gaps_to_repair(

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 #: Seconds within which two answers are one try: ingest and the job `repair` may ask for the same ids at the same time,
 #: and a process that starts anew asks again for what its predecessor could not tell any more.
 ONE_TRY_SECONDS = 60.0
+#: Seconds before the first word from which on a word shows that the clock was set back: far more than two
+#: processes' words cross on their way. After a smaller step ids wait for as much longer at most.
+SET_BACK_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,13 @@ def _taken(parts: Sequence[Tried], word: Tried) -> Iterator[Tried]:
 
 
 def _tried_again(part: Tried, word: Tried) -> Tried:
-    """Not where the word is no later than what is known: then it was taken before."""
+    """Not if the word is no later than what is known: then it was taken before.
+
+    A word from far before the first was said after the clock was set back: times begin anew with it, so that nobody
+    asks again and again until the clock has come to where it was.
+    """
+    if part.since - word.last_try >= dt.timedelta(seconds=SET_BACK_SECONDS):
+        return replace(part, since=word.since, last_try=word.last_try, tries=part.tries + 1)
     if word.last_try <= part.last_try:
         return part
     is_another = word.last_try - part.last_try >= dt.timedelta(seconds=ONE_TRY_SECONDS)

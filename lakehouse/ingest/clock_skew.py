@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from lakehouse.market.clock_offset import FEWEST, SAME_SECONDS, Offset, cause, offset_of
+from lakehouse.market.clock_offset import FEWEST, SAME_SECONDS, Offset, cause, offset_of, without_history
 
 #: Seconds of a window: soon enough for a person, long enough that one frame with many trades is not all of it.
 WINDOW_SECONDS = 10.0
@@ -60,10 +60,13 @@ class VenueClock:
         if offset is None:
             return None
         self.offset, self.at = offset, now
+        known = self._clocks.offsets(now)
+        if self._venue not in known:  # history that is played
+            return None
         if not offset.is_off:
             told, self._said = self._said, None
             return f"the times of {self._venue} and this machine's clock agree again" if told else None
-        words = cause(self._venue, self._clocks.offsets(now))
+        words = cause(self._venue, known)
         kind = "".join(letter for letter in words.partition(": ")[2] if not letter.isdigit())
         if self._said is not None:
             before, said = self._said
@@ -78,6 +81,7 @@ class Clocks:
     """The clocks of all venues of one ingest, which explain one another. Thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.is_simulated = False  #: trades of a day ago and more are a recording, whichever venues agree
         self._now = now
         self._venues: dict[str, VenueClock] = {}
         self._lock = threading.Lock()
@@ -88,8 +92,11 @@ class Clocks:
             return self._venues.setdefault(venue, VenueClock(venue, self, self._now))
 
     def offsets(self, now: float | None = None) -> dict[str, Offset]:
-        """Venue → its offset, of those that have had a word of late."""
+        """Venue → its offset, of those that have had a word of late; without history that is played."""
         since = (self._now() if now is None else now) - FRESH_SECONDS
         with self._lock:
             venues = list(self._venues.items())
-        return {name: one.offset for name, one in venues if one.offset is not None and one.at >= since}
+        found = {name: one.offset for name, one in venues if one.offset is not None and one.at >= since}
+        if self.is_simulated:
+            return {name: one for name, one in found.items() if not one.may_be_history}
+        return without_history(found)

@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import websocket
-from websocket import ABNF, WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
+from websocket import ABNF, WebSocketException, WebSocketTimeoutException
 
 from lakehouse.errors import VenueError
 from lakehouse.exchanges.retry_after import retry_after
 from lakehouse.ingest import handshake
+from lakehouse.ingest.handshake_reply import AnsweredWebSocket, Refusal
 
 #: Seconds for the connection and for the handshake. Slower than that, a new attempt is more likely to succeed.
 CONNECT_SECONDS = 10.0
@@ -45,14 +45,14 @@ class ConnectionLostError(VenueError):
 class HandshakeRefusedError(ConnectionLostError):
     """The venue answered the handshake with this HTTP status; `retry_after` is the time that it named, if it did."""
 
-    def __init__(self, url: str, error: WebSocketBadStatusException) -> None:
-        self.status = error.status_code
-        said = handshake.words(error.resp_body, error.status_message)
+    def __init__(self, url: str, refusal: Refusal) -> None:
+        self.status = refusal.status
+        said = handshake.words(refusal.body, refusal.reason)
         super().__init__(
             f"{_host(url)} answered the handshake with HTTP {self.status}{': ' if said else ''}{said}",
             "101",
             handshake.remedy(self.status),
-            retry_after(error.resp_headers or {}),
+            retry_after(refusal.headers),
         )
 
 
@@ -119,19 +119,20 @@ class Connection:
         self._ping_seconds = ping_seconds
         self._next_ping = 0.0
         # Frames are JSON, and the parser refuses bad UTF-8 itself, in C.
-        self._socket: Any = websocket.WebSocket(skip_utf8_validation=True)
+        self._socket: Any = AnsweredWebSocket(skip_utf8_validation=True)
         self._buffer: _BufferedSocket | None = None
 
     def open(self) -> None:
         """Connect. Raises ConnectionLostError: HandshakeRefusedError where the venue answered with an HTTP error."""
         try:
             self._socket.connect(self.url, timeout=CONNECT_SECONDS)
-        except WebSocketBadStatusException as error:
-            raise HandshakeRefusedError(self.url, error) from None
         except (WebSocketException, OSError, ValueError) as error:
+            answered = self._socket.answered
+            if answered is not None and (refusal := answered.refusal) is not None:
+                raise HandshakeRefusedError(self.url, refusal) from None
             raise ConnectionLostError(f"no connection to {_host(self.url)}: {_text(error)}") from None
         self._socket.settimeout(TICK_SECONDS)
-        self._buffer = self._socket.sock = _BufferedSocket(self._socket.sock)
+        self._buffer = self._socket.sock = _BufferedSocket(self._socket.answered.sock)
         self.heard = time.monotonic()
         self._next_ping = self.heard + self._ping_seconds
 

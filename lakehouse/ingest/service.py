@@ -55,6 +55,7 @@ class IngestService:
             raise SettingError("nothing to ingest", "at least one venue and one symbol")
         self._urls = dict(urls or {})
         self._counters = Counters()
+        self._counters.clocks.is_simulated = settings.simulator_url is not None
         self._metrics = MetricsServer(self._counters, settings.metrics_port)
         self._feeds: list[Feed] = []
         self._repairers: list[GapRepair] = []

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from lakehouse.exchanges.model import Refused, Subscribed
 from lakehouse.ingest.backoff import delays
 from lakehouse.ingest.subscriptions import Subscriptions
@@ -58,6 +60,7 @@ class Ask:
     until: float  #: what is not answered by then is asked for again
     named: set[str] = field(default_factory=set)  #: refused by name, and to be asked for again
     words: str = ""  #: of a refusal that names no symbol
+    nameless: int = 0  #: replies that name no symbol, each about one or about all
     is_over: bool = False  #: nothing more will be answered
 
 
@@ -87,6 +90,7 @@ class Asking:
         self._queue = deque(self._group(part, now) for part in parts)
         self._queue += (self._group(part, now, is_apart=True) for part in apart if part)
         self._taken: set[str] = set()  # subscribed once on this connection
+        self._may_be_late = False  # a request of this connection was not answered in time: its reply may come any time
 
     @property
     def settled(self) -> bool:
@@ -103,6 +107,7 @@ class Asking:
         waiting = [symbol for symbol in asked if symbol in self.waiting]
         if reply.is_one and len(waiting) > 1:  # nobody knows which: to be asked one by one
             if self._current is not None:
+                self._current.nameless += 1
                 self._current.words = "a reply names no symbol"
                 self._current.until = min(self._current.until, now + OTHERS_SECONDS)
             return []
@@ -122,10 +127,14 @@ class Asking:
             ask = None  # a late answer to an earlier one
         if ask is not None and symbol is None and len(ask.symbols) == 1:
             symbol = ask.symbols[0]
+            if reply.symbol is not None or (reply.request is None and self._may_be_late):
+                # Nothing proves that it is about this symbol: it is asked for again.
+                reply = msgspec.structs.replace(reply, is_final=False)
         if ask is not None and (symbol is None or symbol in ask.symbols):
             ask.is_over |= reply.is_whole
             ask.until = min(ask.until, now + OTHERS_SECONDS)
             if symbol is None:
+                ask.nameless += 1
                 ask.words = reply.message
                 return True, None
         if symbol is None or symbol not in self._shared.wanted:
@@ -203,6 +212,7 @@ class Asking:
     def _close(self, ask: Ask, now: float) -> None:
         """Put what was not subscribed back into the queue."""
         rest = tuple(symbol for symbol in ask.symbols if symbol in self.waiting and symbol not in ask.named)
+        self._may_be_late |= not ask.is_over and len(rest) > ask.nameless
         for symbol in ask.named & self.waiting:
             self._again((symbol,), now, ask.group if len(ask.symbols) == 1 else None)
         if not rest:

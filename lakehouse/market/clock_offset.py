@@ -16,7 +16,8 @@ from dataclasses import dataclass
 SLOW_SECONDS = 5.0
 #: Seconds after it: more than a busy machine or a venue under load lags, as a rule.
 LATE_SECONDS = 30.0
-#: Seconds after which a trade is history that somebody plays (a recording), and says nothing of a clock.
+#: Seconds after which a trade may be history that somebody plays (a recording), and says something of a clock only if
+#: the trades of another venue are as late.
 HISTORY_SECONDS = 86_400.0
 #: Trades that are needed for a word: of fewer, three quarters would be two or three, which may share a wrong time.
 FEWEST = 10
@@ -30,6 +31,7 @@ class Offset:
 
     seconds: float  #: the median
     is_off: bool  #: three quarters of the trades say so
+    may_be_history: bool = False  #: so late that one venue alone does not tell a fast clock from a recording
 
     def is_like(self, other: Offset) -> bool:
         """Whether both show the same clock."""
@@ -39,15 +41,22 @@ class Offset:
 def offset_of(delays: Sequence[int]) -> Offset | None:
     """The offset of a venue by the delays of its live trades: received minus happened, in microseconds.
 
-    None if they are too few, or are history that is played.
+    None if they are too few.
     """
     if len(delays) < FEWEST:
         return None
     ordered = sorted(delays)
     quarter, median, last = (ordered[len(ordered) * part // 4] / 1_000_000 for part in (1, 2, 3))
-    if quarter > HISTORY_SECONDS:
-        return None
-    return Offset(median, last < -SLOW_SECONDS or quarter > LATE_SECONDS)
+    return Offset(median, last < -SLOW_SECONDS or quarter > LATE_SECONDS, quarter > HISTORY_SECONDS)
+
+
+def without_history(offsets: Mapping[str, Offset]) -> dict[str, Offset]:
+    """Return the offsets that say something of a clock: those of a day and more only if two venues agree."""
+    return {
+        venue: own
+        for venue, own in offsets.items()
+        if not own.may_be_history or any(own.is_like(one) for name, one in offsets.items() if name != venue)
+    }
 
 
 def cause(venue: str, offsets: Mapping[str, Offset]) -> str:

@@ -4,7 +4,8 @@ A slow clock puts every trade as far into the future as every other, of whicheve
 stands alone among trades whose times are right. So a message is explained by the clock if most of its venue's live
 trades of the minute before or after it are as far ahead, and the other venues' do not say otherwise. What is "around" a
 trade goes by its event time first, which no step of our clock moves, and by Kafka's time if nobody is near that.
-A message of which nothing is near is explained: nothing speaks against it.
+One trade agrees with nobody: if no other is within that minute, more and more of the day around it is looked at.
+A message of which nothing is near even then is explained: nothing speaks against it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from lakehouse.transforms.arrow_numpy import Integers, Mask
 SECOND = 1_000_000
 #: Microseconds before and after a message that count as around it: long enough for a quiet market to have a word.
 AROUND = 60 * SECOND
+#: Microseconds beyond which trades say nothing of a message, in whichever market, and the factor by which AROUND grows.
+FAR, WIDER = 24 * 3_600 * SECOND, 4
 #: Microseconds within which messages are looked at together.
 SLOT = 10 * SECOND
 #: Microseconds that trades with the same clock may differ at least: what one comes later than the other.
@@ -66,6 +69,10 @@ class _Votes:
     others: Sequence[bool]
 
     @property
+    def are_silent(self) -> bool:
+        return self.own is None and not self.others
+
+    @property
     def explain(self) -> bool:
         against = self.others.count(False) + (self.own is False)
         return self.own is not False and (not against or against < self.others.count(True) + (self.own is True))
@@ -84,18 +91,25 @@ class Clocks:
     def explain(self, rows: pa.Table) -> Mask:
         """Which rows of silver/quarantine, all readable today, are not in the future or are so by a slow clock."""
         explained = np.ones(rows.num_rows, np.bool_)
-        asked = list(self._asked(rows))
-        if not asked:
-            return explained
-        sources = (self._refused, _Trades(received(self._settings, _where(asked))))
+        asked, around = list(self._asked(rows)), AROUND
+        while asked and around <= FAR:
+            votes = self._all_votes(asked, around)
+            for one in asked:
+                explained[one.place] = votes[one.place].explain
+            asked, around = [one for one in asked if votes[one.place].are_silent], WIDER * around
+        return explained
+
+    def _all_votes(self, asked: Sequence[_Asked], around: int) -> dict[int, _Votes]:
+        """Place → what the trades within `around` microseconds say."""
+        sources = (self._refused, _Trades(received(self._settings, _where(asked, around))))
         slots: dict[tuple[int, int], list[_Asked]] = defaultdict(list)
         for one in asked:
             slots[one.event // SLOT, one.kafka // SLOT].append(one)
+        found: dict[int, _Votes] = {}
         for together in slots.values():
-            views = _around(sources, together[0])
-            for one in together:
-                explained[one.place] = self._votes(one, views).explain
-        return explained
+            views = _around(sources, together[0], around)
+            found |= {one.place: self._votes(one, views) for one in together}
+        return found
 
     def _asked(self, rows: pa.Table) -> Iterable[_Asked]:
         tolerance = self._settings.future_tolerance_seconds * SECOND
@@ -149,38 +163,38 @@ class _Trades:
             orders = [(times, np.argsort(times)) for times in (of["event"].to_numpy(), of["kafka"].to_numpy())]
             self._venues[venue] = [(times[order], leads[order]) for times, order in orders]
 
-    def add(self, one: _Asked, found: dict[str, _Views]) -> None:
+    def add(self, one: _Asked, around: int, found: dict[str, _Views]) -> None:
         """Add the leads around a message, its slot included: before and after by event times, and by Kafka's."""
         for venue, of in self._venues.items():
             views = found.setdefault(venue, ([[], []], [[], []]))
             for view, (times, leads), at in zip(views, of, (one.event, one.kafka), strict=True):
                 slot = at // SLOT * SLOT
                 first, begin, end, last = np.searchsorted(
-                    times, [slot - AROUND, slot, slot + SLOT, slot + SLOT + AROUND]
+                    times, [slot - around, slot, slot + SLOT, slot + SLOT + around]
                 )
                 view[0].append(leads[first:end])
                 view[1].append(leads[begin:last])
 
 
-def _around(sources: Iterable[_Trades], one: _Asked) -> dict[str, list[list[Integers]]]:
+def _around(sources: Iterable[_Trades], one: _Asked, around: int) -> dict[str, list[list[Integers]]]:
     """Venue → the sorted leads before and after a message, by event times and by Kafka's."""
     found: dict[str, _Views] = {}
     for trades in sources:
-        trades.add(one, found)
+        trades.add(one, around, found)
     return {
         venue: [[np.sort(np.concatenate(side)) for side in view] for view in views] for venue, views in found.items()
     }
 
 
-def _where(asked: Sequence[_Asked]) -> str:
+def _where(asked: Sequence[_Asked], around: int) -> str:
     """The SQL condition of what is around the messages, in either time."""
-    spans = {name: _stretches([getattr(one, name) for one in asked]) for name in ("event", "kafka")}
+    spans = {name: _stretches([getattr(one, name) for one in asked], around + SLOT) for name in ("event", "kafka")}
     return " OR ".join(
         f"ts_{name} BETWEEN {_literal(first)} AND {_literal(last)}" for name, of in spans.items() for first, last in of
     )
 
 
-def _stretches(times: Sequence[int], around: int = AROUND + SLOT) -> list[tuple[int, int]]:
+def _stretches(times: Sequence[int], around: int) -> list[tuple[int, int]]:
     """First and last of few stretches that hold all times and what is around them."""
     found: list[tuple[int, int]] = []
     for at in sorted(times):

@@ -110,6 +110,19 @@ def test_a_start_adds_the_columns_and_old_versions_are_read_on(old: AuditLake) -
     assert audit(settings).faults == []
 
 
+@pytest.mark.parametrize("hours", [0.2, 1, 10, 100])
+def test_ids_of_the_future_are_due_once_after_the_clock_was_set_back(old: AuditLake, hours: float) -> None:
+    settings = old.settings
+    table_io.ensure_tables(settings)
+    since = next(one.since for one in read_ledger(settings) if one.state == "unavailable")
+    now, minute = since - dt.timedelta(hours=hours), dt.timedelta(minutes=1)
+    assert [one.first_id for one in due_again(settings, now)] == [3]
+    Ledger(settings).take({KEY: News(gone=[Tried.once(3, 4, now)])}, old.version(SILVER_TRADES))
+    assert [one.tries for one in unavailable_gaps(settings)] == [2]
+    assert due_again(settings, now + minute) == []
+    assert [one.first_id for one in due_again(settings, now + 6 * minute)] == [3]
+
+
 def test_processes_that_start_at_once_add_the_columns_once(old: AuditLake) -> None:
     """Bronze, Silver and Gold may each be a process of their own."""
     settings, errors, gate = old.settings, list[BaseException](), threading.Barrier(4)

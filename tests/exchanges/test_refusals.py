@@ -30,6 +30,21 @@ def coinbase(reason: str) -> list[Parsed]:
         ("X is not a valid product", [None], True),
         ("BTC-USD is temporarily unavailable", ["BTC/USD"], False),
         ("BTC-USD is in cancel-only mode", ["BTC/USD"], False),  # of the words with a dash one is a product
+        ("MATIC-USD is delisted, please use POL-USD", ["MATIC/USD"], True),
+        ("MATIC-USD is delisted; POL-USD replaces it.", ["MATIC/USD"], True),
+        ("Please use POL-USD, MATIC-USD is delisted", ["MATIC/USD"], True),
+        ("Please use POL-USD. 'MATIC-USD' is delisted.", ["MATIC/USD"], True),
+        ("use POL-USD as MATIC-USD is delisted", ["MATIC/USD"], True),
+        ("MATIC-USD (now POL-USD) is delisted", ["MATIC/USD"], True),
+        ("product (FOO-USD) is not a valid product", ["FOO/USD"], True),
+        ("LOOM-USDC and FOO-USD are delisted, use BAR-USD or BTC-USD", ["LOOM/USDC", "FOO/USD"], True),
+        ("Use BTC-USD instead: A-USD, B-USD, and C-USD are delisted", ["A/USD", "B/USD", "C/USD"], True),
+        ("A-USD is delisted and B-USD is not a valid product, use C-USD", ["A/USD", "B/USD"], True),
+        ("The product is delisted, please use POL-USD", [None], True),
+        # What the words are about is not clear, so nothing is refused for good.
+        ("use POL-USD, A-USD and B-USD are delisted", ["POL/USD", "A/USD", "B/USD"], False),
+        ("MATIC-USD, replaced by POL-USD, is delisted", ["MATIC/USD", "POL/USD"], False),
+        ("POL-USD replaces MATIC-USD, which is delisted", ["POL/USD", "MATIC/USD"], False),
         ("rate limit exceeded", [None], False),
         ("delisted", [None], False),
         ("", [None], False),
@@ -62,6 +77,10 @@ def test_the_quoted_line_of_coinbase() -> None:
             Refused("Currency pair not supported FOO/USD", "FOO/USD", is_final=True, request=7),
         ),
         (
+            '{"error":"Currency pair not supported FOO/USD, BAR/USD","method":"subscribe","success":false}',
+            Refused("Currency pair not supported FOO/USD, BAR/USD", "FOO/USD", is_final=True),
+        ),
+        (
             '{"error":"Currency pair not supported","method":"subscribe","success":false}',
             Refused("Currency pair not supported", is_final=True),
         ),
@@ -83,11 +102,12 @@ def test_kraken(line: str, refused: Refused) -> None:
     assert parse("kraken", line) == [refused]
 
 
+@pytest.mark.parametrize("words", ["Already subscribed", "already subscribed", "ALREADY SUBSCRIBED to trade"])
 @pytest.mark.parametrize("name", ["error", "Error"])
-def test_already_subscribed_is_an_acknowledgement(name: str) -> None:
-    named = {name: "Already subscribed", "method": "subscribe", "success": False, "symbol": "BTC/USD", "req_id": 2}
+def test_already_subscribed_is_an_acknowledgement(name: str, words: str) -> None:
+    named = {name: words, "method": "subscribe", "success": False, "symbol": "BTC/USD", "req_id": 2}
     assert parse("kraken", json.dumps(named)) == [Subscribed(("BTC/USD",), request=2, is_one=True)]
-    assert parse("kraken", json.dumps({name: "Already subscribed"})) == [Subscribed(is_one=True)]
+    assert parse("kraken", json.dumps({name: words})) == [Subscribed(is_one=True)]
 
 
 def test_binance_numbers_its_replies() -> None:
@@ -116,6 +136,24 @@ def test_requests_are_numbered() -> None:
             '{"code":-1100,"msg":"Illegal characters found in parameter \'symbol\'; legal range is \'^[A-Z]+$\'."}',
             "Illegal characters found in parameter 'symbol'; legal range is '^[A-Z]+$'. (code -1100)",
         ),
+        (
+            "binance",
+            400,
+            '{"code":-1102,"msg":"Mandatory parameter \'symbol\' was not sent, was empty/null, or malformed."}',
+            "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed. (code -1102)",
+        ),
+        (
+            "binance",
+            400,
+            '{"code":-1105,"msg":"Parameter \'symbol\' was empty."}',
+            "Parameter 'symbol' was empty. (code -1105)",
+        ),
+        (
+            "binance",
+            400,
+            '{"code":-1130,"msg":"Data sent for parameter \'symbol\' is not valid."}',
+            "Data sent for parameter 'symbol' is not valid. (code -1130)",
+        ),
         ("coinbase", 404, '{"message":"NotFound"}', '{"message":"NotFound"}'),
         ("kraken", 200, '{"error":["EQuery:Unknown asset pair"]}', "EQuery:Unknown asset pair"),
         ("kraken", 200, '{"error":["EQuery:Invalid asset pair"]}', "EQuery:Invalid asset pair"),
@@ -132,6 +170,8 @@ def test_rest_that_lists_no_such_symbol(venue: str, status: int, body: str, word
     ("venue", "status", "body"),
     [
         ("binance", 400, '{"code":-1100,"msg":"Illegal characters found in parameter \'limit\'."}'),
+        ("binance", 400, '{"code":-1102,"msg":"Mandatory parameter \'limit\' was not sent."}'),
+        ("binance", 400, '{"code":-1130,"msg":"Data sent for parameter \'fromId\' is not valid."}'),
         ("binance", 429, '{"code":-1003,"msg":"Too much request weight used."}'),
         ("coinbase", 400, '{"message":"Bad Request"}'),
         ("kraken", 200, '{"error":["EService:Unavailable"]}'),

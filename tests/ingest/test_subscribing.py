@@ -255,6 +255,56 @@ def test_when_a_connection_ends_the_missing_are_told() -> None:
     assert play.told == []  # it is the same state still
 
 
+@pytest.mark.parametrize("late", [2.1, 3.0, 7.5, 20.0])
+def test_a_late_nameless_refusal_refuses_nobody_for_good(late: float) -> None:
+    """It answers the first request, and comes while the good symbol is asked for alone."""
+    final = Refused("Currency pair not supported", is_final=True)
+    play = Play([A, B], lambda _: [])
+    play.run(late)
+    while play.groups[-1] != (A,):
+        play.run(0.01)
+    assert play.asking.refused(final, play.now)[1] is None
+    assert play.shared.refused == {}
+    play.answer = joint({})
+    play.run(61)
+    assert set(play.asking.since) == {A, B}
+
+
+def test_the_second_nameless_refusal_of_a_request_that_comes_late_refuses_nobody() -> None:
+    """Two of three are bad; the words for the second come when the good one is asked for alone."""
+    final = Refused("Currency pair not supported", is_final=True)
+    play = Play([A, B, C], lambda ask: [final] if len(ask.symbols) > 1 else [])
+    while not play.groups or play.groups[-1] != (A,):
+        play.run(0.01)
+    play.asking.refused(final, play.now)
+    assert play.shared.refused == {}
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_for_good"),
+    [
+        (Refused("no such symbol", is_final=True), True),  # all else has been answered
+        (Refused("ZZZ/USD is delisted", "ZZZ/USD", is_final=True), False),  # about another's symbol
+        (Refused("no such symbol", is_final=True, request=1), True),
+        (Refused("no such symbol", is_final=True, request=9), False),
+    ],
+)
+def test_what_proves_which_symbol_a_refusal_is_about(reply: Refused, is_for_good: bool) -> None:
+    play = Play([A], lambda _: [])
+    play.run(0.5)
+    assert play.groups == [(A,)]
+    play.asking.refused(reply, play.now)
+    assert (A in play.shared.refused) is is_for_good
+
+
+def test_a_numbered_refusal_is_proof_after_a_late_one_too() -> None:
+    play = Play([A, B], lambda _: [])
+    while not play.groups or play.groups[-1] != (A,):
+        play.run(0.01)
+    number = len(play.asked)
+    assert play.asking.refused(Refused("no such", is_final=True, request=number), play.now) == (True, A)
+
+
 def test_random_venues_end_subscribed_or_refused() -> None:
     """Whatever refuses whichever way and for how long: in the end each symbol has what the venue lists."""
     for seed in range(60):

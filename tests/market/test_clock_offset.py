@@ -70,6 +70,31 @@ def test_a_fast_clock_is_told_apart_from_a_feed_that_lags(clocks: Clocks, time: 
     assert clocks.of("binance").ahead == 0
 
 
+@pytest.mark.parametrize("delay", [90_000.0, 2 * 86_400.0, 30 * 86_400.0])
+def test_a_clock_that_is_fast_by_more_than_a_day_is_told_as_soon_as_two_venues_agree(
+    clocks: Clocks, time: Time, delay: float
+) -> None:
+    assert a_window(clocks, time, "binance", delay) == []
+    assert clocks.offsets() == {}
+    words = f"are received {delay:.0f} s after their own time: this machine's clock is about {delay:.0f} s fast; set "
+    words += "it by NTP"
+    assert a_window(clocks, time, "kraken", delay) == [f"trades of kraken and binance {words}"]
+    assert a_window(clocks, time, "coinbase", delay) == [f"trades of coinbase, binance and kraken {words}"]
+    said = [words for _ in range(3) for words in a_window(clocks, time, "kraken", 0.1)]
+    assert said == ["the times of kraken and this machine's clock agree again"]
+
+
+def test_recordings_are_no_clock(clocks: Clocks, time: Time) -> None:
+    for venue, days in (("binance", 2), ("kraken", 3), ("coinbase", 700)):
+        assert a_window(clocks, time, venue, days * 86_400.0) == []
+    assert clocks.offsets() == {}
+    clocks.is_simulated = True
+    for venue in ("binance", "kraken", "coinbase"):  # of one time, played together
+        assert a_window(clocks, time, venue, 2 * 86_400.0) == []
+    assert clocks.offsets() == {}
+    assert len([words for _ in range(3) for words in a_window(clocks, time, "binance", -61.0)]) == 1
+
+
 def test_a_clock_that_is_set_in_the_middle(clocks: Clocks, time: Time) -> None:
     assert len(a_window(clocks, time, "binance", -61.0)) == 1
     assert a_window(clocks, time, "binance", -61.0, 0.1) == [

@@ -132,6 +132,37 @@ def test_a_fast_host(host: Host) -> None:
     assert "this machine's clock is about 90 s fast" in result.detail
 
 
+@pytest.mark.parametrize("venues", [("binance", "kraken"), ("binance", "kraken", "coinbase")])
+@pytest.mark.parametrize("days", [1.1, 2, 9])
+def test_a_host_that_is_fast_by_days(host: Host, venues: tuple[str, ...], days: float) -> None:
+    for second in range(100):
+        for venue in venues:
+            host.gets(second, slow=-days * 86_400, venue=venue)
+    host.write()
+    result = check(host.settings)
+    assert not result.passed
+    assert f"this machine's clock is about {days * 86_400:.0f} s fast; set it by NTP." in result.detail
+    assert result.figures["venues"] == len(venues)
+    played = host.settings.model_copy(update={"simulator_url": "http://127.0.0.1:1"})
+    assert check(played).passed
+
+
+def test_a_recording_is_named_as_what_it_may_be(host: Host) -> None:
+    for second in range(200):
+        now = NOON_US + second * SECOND
+        host.has(now - 2 * 86_400 * SECOND, now, now)
+        host.has(now - 9 * 86_400 * SECOND, now, now, venue="kraken")
+    host.write()
+    result = check(host.settings)
+    assert result.passed
+    note = "(a recording that is played, or this machine's clock: no other venue is as late)"
+    assert result.detail == (
+        "From event to receipt of 400 live trades of the last minutes, median: "
+        f"binance 172800.0 s {note}, kraken 777600.0 s {note}."
+    )
+    assert result.figures == {"trades": 400, "venues": 0}
+
+
 def test_one_venue_alone_wrong_by_five_minutes(host: Host) -> None:
     for second in range(20):
         host.gets(second, ahead=300)
@@ -207,6 +238,30 @@ def test_a_bad_time_of_the_venue_stays(host: Host) -> None:
     host.gets(100, ahead=300)  # by another socket
     host.gets(599, ahead=300)  # nothing has been received of that time
     assert host.explained() == [False, False, False]
+
+
+@pytest.mark.parametrize("pause", [90, 400, 3_000, 40_000])
+@pytest.mark.parametrize("ahead", [90, 3_600, 86_400])
+def test_a_lone_trade_with_a_bad_time_stays_in_a_quiet_market(host: Host, pause: float, ahead: float) -> None:
+    """One trade agrees with nobody."""
+    for second in range(20):
+        host.gets(second)
+    host.gets(20 + pause, ahead=ahead)
+    host.gets(20 + 2 * pause)
+    assert host.explained() == [False]
+
+
+def test_a_lone_trade_with_a_bad_time_stays_if_only_another_venue_traded_that_hour(host: Host) -> None:
+    host.gets(0, venue="kraken")
+    host.gets(600, ahead=300)
+    host.gets(1_200, venue="kraken")
+    assert host.explained() == [False]
+
+
+def test_a_slow_host_in_a_quiet_market(host: Host) -> None:
+    for number in range(6):
+        host.gets(number * 400, slow=61)
+    assert host.explained() == [True] * 6
 
 
 def test_a_bad_time_on_a_slow_host_stays_among_good_ones(host: Host) -> None:

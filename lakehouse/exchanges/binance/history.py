@@ -41,8 +41,9 @@ WEIGHT = 25.0
 #: Without it times are milliseconds. Both are understood.
 _HEADERS = {"X-MBX-TIME-UNIT": "MICROSECOND"}
 _INVALID_SYMBOL = -1121
-#: "Illegal characters found in parameter 'symbol'": a name of a form that the venue has for none.
-_ILLEGAL_CHARACTERS = -1100
+#: "Illegal characters found in parameter 'symbol'", "Mandatory parameter 'symbol' was … malformed", "Parameter 'symbol'
+#: was empty", "Data sent for parameter 'symbol' is not valid": a name of a form that the venue has for none.
+_ABOUT_A_PARAMETER = (-1100, -1102, -1105, -1130)
 #: Unknown, disconnected, too many requests, unexpected response, timeout, overloaded, too many orders, shutting down.
 _PASSING_CODES = (-1000, -1001, -1003, -1006, -1007, -1008, -1015, -1016)
 
@@ -131,7 +132,7 @@ def _rows(reply: Reply, symbol: str | None) -> list[str]:
     except UNREADABLE:
         return array_rows(VENUE, reply, text)
     said = f"{error.msg or 'no message'} (code {error.code})"
-    if error.code == _INVALID_SYMBOL or (error.code == _ILLEGAL_CHARACTERS and "'symbol'" in (error.msg or "")):
+    if error.code == _INVALID_SYMBOL or (error.code in _ABOUT_A_PARAMETER and "'symbol'" in (error.msg or "")):
         raise_unknown_symbol(VENUE, symbol, said)
     if reply.status == 200 or error.code in _PASSING_CODES:
         raise VenueError(f"{VENUE}'s REST failed: {shown(said)}", "trades", retry_after=retry_after(reply.headers))

@@ -7,14 +7,13 @@ before the subscription, maybe minutes old. `sequence` jumps when only matches a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from lakehouse.exchanges import parse_errors
-from lakehouse.exchanges.coinbase import history
+from lakehouse.exchanges.coinbase import history, reasons
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Side, Source, Subscribed, Trade
@@ -24,10 +23,6 @@ from lakehouse.market.symbols import canonical_symbol
 
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 _SOURCES: dict[str, Source] = {"match": "live", "last_match": "snapshot"}
-
-#: The words for products that Coinbase does not have, or no longer has.
-_is_unlisted = re.compile(r"\b(?:is|are) (?:not (?:a )?valid products?|delisted)\b").search
-_products = re.compile(r"[^\s,;:'\"()]+-[^\s,;:'\"()]+").findall
 
 
 class _Match(msgspec.Struct):
@@ -203,11 +198,11 @@ class Coinbase:
     def _error(self, fields: dict[str, str]) -> list[Parsed]:
         """`{"type":"error","message":"Failed to subscribe","reason":"X-Y is delisted"}`: all of the request failed.
 
-        One Refused for each product that the reason names; one without a symbol if it names none.
+        One Refused for each product that the reason is about; one without a symbol if it names none.
         """
         parts = [parse_errors.string(fields.get(name)) for name in ("message", "reason")]
         message, reason = ": ".join(part for part in parts if part) or "no message", parts[1] or ""
-        is_final = _is_unlisted(reason) is not None
-        named = dict.fromkeys(known_symbol(self.canonical, product) for product in _products(reason))
+        products, is_final = reasons.about(reason)
+        named = dict.fromkeys(known_symbol(self.canonical, product) for product in products)
         symbols = [symbol for symbol in named if symbol is not None]
         return [Refused(message, symbol, is_final, is_whole=True) for symbol in symbols or (None,)]

@@ -26,9 +26,9 @@ from lakehouse.market.symbols import canonical_symbol
 _SOURCES: dict[str, Source] = {"update": "live", "snapshot": "snapshot"}
 
 #: The words for a symbol that Kraken does not list, and the symbol behind them; the field `symbol` may be absent.
-_unlisted = re.compile(r"Currency pair not supported(?:\s+(\S+))?").match
+_unlisted = re.compile(r"Currency pair not supported(?:\s+([^\s,;]+))?").match
 #: The reply to a second subscription of a symbol: as good as an acknowledgement.
-_ALREADY = "Already subscribed"
+_is_already = re.compile(r"already subscribed", re.IGNORECASE).match
 #: Seen with a capital letter and no other field, at least for "Exceeded msg rate" [users' reports].
 _ERRORS = ("error", "Error")
 
@@ -204,7 +204,7 @@ class Kraken:
         error = next((fields[name] for name in _ERRORS if name in fields), None)
         if error is not None:
             message = parse_errors.string(error) or parse_errors.shorten(error)
-            if message.startswith(_ALREADY):
+            if _is_already(message):
                 return [Subscribed(() if symbol is None else (symbol,), request, is_one=True)]
             unlisted = _unlisted(message)
             if unlisted and symbol is None:
