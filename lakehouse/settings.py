@@ -223,6 +223,12 @@ class Settings(BaseSettings):
         try:
             return endpoint.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
+            if self.broker_home.is_dir():
+                raise BrokerUnavailableError(
+                    f"the embedded broker of {self.home} is stopped, or has not answered yet",
+                    "a running one",
+                    "start the lakehouse, or `lakehouse broker`, again",
+                ) from None
             raise BrokerUnavailableError(
                 f"no Kafka bootstrap servers are set and no embedded broker has run in {self.home}",
                 "LAKEHOUSE_BOOTSTRAP_SERVERS=host:port or a running `lakehouse broker`",
