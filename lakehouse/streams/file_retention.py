@@ -61,8 +61,8 @@ def _unlisted(files: pa_fs.FileSystem, before: float) -> Iterator[str]:
     """Paths of the files that `vacuum` never lists, written before a time (seconds since the epoch).
 
     Those are `NAME#1`, which deltalake's local store leaves if it is killed while it writes, hidden files in the
-    table's root, and what is in its `_temporary`, which is Hadoop's. No version names any of them: Delta's logs name data files
-    only, and ours begin with `part-`. Folders that start with `_` are Delta's own and stay.
+    table's root, and what is in its `_temporary`, which is Hadoop's. No version names any of them:
+    Delta's logs name data files only, and ours begin with `part-`. Other `_` folders stay.
     """
     for info in files.get_file_info(pa_fs.FileSelector("", recursive=True)):
         first, _, rest = info.path.partition("/")

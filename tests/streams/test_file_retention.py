@@ -202,7 +202,7 @@ def test_what_vacuum_never_lists_goes_after_the_same_time(
     table_io.append_rows(settings, SILVER_TRADES, [trade_row(1)])
     named = data_files(settings, SILVER_TRADES)
     log = Path(table_io.table_uri(settings, SILVER_TRADES), "_delta_log")
-    ours = {log.parent / "_delta_index" / "kept", log / ".kept", log.parent / "named#one"}
+    ours = {log / ".kept", log.parent / "named#one"}
     file = log.parent / name
     for one in {file, *ours}:
         one.parent.mkdir(parents=True, exist_ok=True)
@@ -211,4 +211,4 @@ def test_what_vacuum_never_lists_goes_after_the_same_time(
     age(named | (ours - {log.parent / "named#one"}), 10)
     Upkeep(settings, LAYERS).do()
     assert file.exists() is not goes
-    assert all(one.exists() for one in named | ours)
+    assert not [one for one in named | ours if not one.exists()]
