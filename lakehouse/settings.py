@@ -35,7 +35,16 @@ ALWAYS_BARS = ("1m", "5m")
 #: `Settings.trigger` that reads what is there and ends.
 AVAILABLE_NOW = "available-now"
 #: Intervals of Spark's processing-time trigger, as far as a stream needs them.
-_INTERVAL = re.compile(r"[1-9][0-9]* (milliseconds?|seconds?|minutes?|hours?)")
+_INTERVAL = re.compile(r"([1-9][0-9]{0,11}) (millisecond|second|minute|hour)s?")
+_UNIT_MS = {"millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000}
+#: The longest of them, a year in milliseconds: Spark counts microseconds in 64 bits and refuses more when the stream
+#: starts.
+_LONGEST_MS = 365 * 24 * 3_600_000
+
+#: The least heap of Spark's driver, bytes. Spark refuses less than 471,859,200 (`UnifiedMemoryManager`); Java keeps a
+#: part of what it is given for itself, some 16 MB of 480 MB with the serial collector.
+LEAST_DRIVER_MEMORY = 480 << 20
+_MEMORY = re.compile(r"([1-9][0-9]{0,17})([kmgt]?)")
 
 #: Variables with our prefix that are read where they are needed and are no settings.
 OTHER_VARIABLES = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL", "LAKEHOUSE_CONTROL_ROOM")
@@ -76,7 +85,7 @@ class Settings(BaseSettings):
     )
 
     spark_master: str = "local[2]"
-    spark_driver_memory: str = "1g"
+    spark_driver_memory: str = Field("1g", description="Heap of Spark's driver in Java's words; 480m at least.")
     trigger: str = Field(
         "3 seconds", description="Interval of Bronze's batches, which Silver and Gold follow, or `available-now`."
     )
@@ -148,8 +157,21 @@ class Settings(BaseSettings):
     @classmethod
     def _known_trigger(cls, value: str) -> str:
         text = " ".join(value.split()).lower()
-        if text != AVAILABLE_NOW and not _INTERVAL.fullmatch(text):
-            raise ValueError(f"{value!r}; expected {AVAILABLE_NOW}, or an interval such as '3 seconds' or '1 minute'")
+        interval = _INTERVAL.fullmatch(text)
+        if text != AVAILABLE_NOW and (not interval or int(interval[1]) * _UNIT_MS[interval[2]] > _LONGEST_MS):
+            raise ValueError(
+                f"{value[:40]!r}; expected {AVAILABLE_NOW}, or an interval such as '3 seconds' or '1 minute', "
+                "a year (8760 hours) at most"
+            )
+        return text
+
+    @field_validator("spark_driver_memory")
+    @classmethod
+    def _enough_memory(cls, value: str) -> str:
+        text = value.strip().lower()
+        size = _MEMORY.fullmatch(text)
+        if not size or int(size[1]) << (10 * " kmgt".index(size[2] or " ")) < LEAST_DRIVER_MEMORY:
+            raise ValueError(f"{value[:40]!r}; expected a heap such as 1g or 512m, 480m at least: Spark takes no less")
         return text
 
     @field_validator("bar_sizes")
@@ -201,6 +223,12 @@ class Settings(BaseSettings):
         try:
             return endpoint.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
+            if self.broker_home.is_dir():
+                raise BrokerUnavailableError(
+                    f"the embedded broker of {self.home} is stopped, or has not answered yet",
+                    "a running one",
+                    "start the lakehouse, or `lakehouse broker`, again",
+                ) from None
             raise BrokerUnavailableError(
                 f"no Kafka bootstrap servers are set and no embedded broker has run in {self.home}",
                 "LAKEHOUSE_BOOTSTRAP_SERVERS=host:port or a running `lakehouse broker`",

@@ -54,7 +54,8 @@ def main() -> None:
     # A background process of a non-interactive shell inherits SIGINT ignored, and Ctrl-C would never reach us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        refuse_unknown_variables()
+        if not {"--help", "--version"} & {*sys.argv[1:]}:  # which need no setting, and may be asked for help with one
+            refuse_unknown_variables()
         build_app()()
     except LakehouseError as error:
         print(f"lakehouse: {error}", file=sys.stderr)

@@ -19,7 +19,8 @@ def register(app: typer.Typer) -> None:
         recent: Annotated[
             bool,
             typer.Option(
-                "--recent", help="What came or changed in the last minutes; two days (UTC) where a check has failed."
+                "--recent",
+                help="What came or changed in the last minutes; after a failure, as widely as it was found.",
             ),
         ] = False,
     ) -> None:

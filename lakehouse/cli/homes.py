@@ -59,14 +59,20 @@ def is_named_by_environment() -> bool:
 
 
 def default_home(root: Path) -> Path:
-    """The newest home under `root` that runs, else the newest of all. Raises TerminalError if there is none."""
-    running = [home for home in _ages(root) if is_running(home)]
-    return newest(root, running) if running else newest(root)
+    """The newest home under `root` that runs, else the newest of all. Raises TerminalError if there is none.
+
+    One that runs counts from its first moment, before it has a lake.
+    """
+    running = [home for home in root.glob("*") if home.is_dir() and is_running(home)]
+    if not running:
+        return newest(root)
+    ages = _ages(root)
+    return max(running, key=lambda home: ages.get(home, home.stat().st_mtime))
 
 
-def newest(root: Path, homes: list[Path] | None = None) -> Path:
-    """The home under `root` (of `homes`) whose lake had the newest commit. Raises TerminalError if there is none."""
-    ages = {home: age for home, age in _ages(root).items() if homes is None or home in homes}
+def newest(root: Path) -> Path:
+    """The home under `root` whose lake had the newest commit. Raises TerminalError if there is none."""
+    ages = _ages(root)
     if not ages:
         raise TerminalError(
             f"no lake under {root.absolute()}", "one that has been started", "start `lakehouse demo` or give --home"

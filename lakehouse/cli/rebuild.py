@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def silver(
     home: Annotated[
-        Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+        Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
     ] = None,
 ) -> None:
     """Silver from Bronze, by today's parser and rules, as far as its stream has read; then Gold of the same days.
@@ -44,7 +44,7 @@ def gold(
         datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, inclusive. Default: the first.")
     ] = None,
     home: Annotated[
-        Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+        Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
     ] = None,
 ) -> None:
     """Gold of some days from Silver, also beside a running stream. What is right already is not touched."""

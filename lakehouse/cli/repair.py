@@ -32,7 +32,7 @@ def repair(
         ),
     ] = False,
     home: Annotated[
-        Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+        Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
     ] = None,
 ) -> None:
     """Fetch the trades of open gaps over the venues' REST history, and ask again for what the venues lacked.
@@ -45,6 +45,7 @@ def repair(
     from lakehouse.status.snapshot import is_simulated
 
     settings = settings_as_started(home)
+    typer.echo(f"lakehouse: {settings.home}", err=True)
     if is_simulated(settings) and settings.simulator_url is None:
         raise SettingError(
             f"the trades in {settings.home} are simulated, and no simulator is known",

@@ -34,7 +34,7 @@ def replay(
     venue: Annotated[str | None, typer.Option(help="With --dismiss: only messages of this venue.")] = None,
     reason: Annotated[str | None, typer.Option(help="With --dismiss: why, kept in ops/replays.")] = None,
     home: Annotated[
-        Path | None, typer.Option(help="Folder of the lake. Default: the newest lake under .lakehouse.")
+        Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
     ] = None,
 ) -> None:
     """Judge quarantined messages again with today's rules; what is good now goes to Kafka once more."""

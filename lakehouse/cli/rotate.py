@@ -30,13 +30,22 @@ def register(app: typer.Typer) -> None:
 
 
 def rotate(
-    home: Annotated[Path | None, typer.Option(help="Data folder. Default: the newest lake below .lakehouse.")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
+    ] = None,
 ) -> None:
     """Change the sockets of the running ingest: new ones deliver before the old ones close."""
+    from lakehouse.cli.homes import home_or_default
     from lakehouse.errors import RetriableError
     from lakehouse.ingest import rotation_requests
+    from lakehouse.settings import load_settings
 
-    settings = _settings(home)
+    settings = load_settings(home=home_or_default(home))
+    if not rotation_requests.folder(settings).is_dir():
+        raise RetriableError(
+            f"no ingest has run in {settings.home} yet", "one that runs", "start `lakehouse ingest`, or give its --home"
+        )
+    print(f"lakehouse: {settings.home}; its ingest has {ANSWER_SECONDS:g} s to answer", file=sys.stderr)
     token = rotation_requests.ask(settings)
     try:
         found = _answers(settings, token)
@@ -67,17 +76,3 @@ def _answers(settings: Settings, token: str) -> list[Answer]:
         if len(now) > len(found):
             found, deadline = now, min(deadline, time.monotonic() + FURTHER_SECONDS)
     return found
-
-
-def _settings(home: Path | None) -> Settings:
-    """Settings of `home`, or of the newest lake; an ingest may run where there is no lake yet."""
-    from lakehouse.cli.homes import settings_of
-    from lakehouse.errors import TerminalError
-    from lakehouse.settings import load_settings
-
-    if home is not None:
-        return load_settings(home=home)
-    try:
-        return settings_of(None)
-    except TerminalError:
-        return load_settings()

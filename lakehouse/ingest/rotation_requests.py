@@ -9,6 +9,7 @@ Gap: an ingest on another machine, without this folder, is not reached; it has S
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -77,6 +78,8 @@ class RotationRequests:
         self._thread = threading.Thread(target=self._run, name="rotation-requests", daemon=True)
 
     def start(self) -> None:
+        with contextlib.suppress(OSError):  # by this folder `lakehouse rotate` sees that there is, or was, an ingest
+            self._file.parent.mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
     def stop(self) -> None:

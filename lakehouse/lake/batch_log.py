@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,9 @@ REBUILD = "rebuild-"
 #: Newest ops/checks commits that are read first. A live stream records every check in one commit, so one would do;
 #: the rest leaves room for checks that were run one at a time.
 RECENT_COMMITS = 50
+
+#: The SQL condition that keeps the verdicts of looks at everything, by the JSON that `quality/checks.py` writes.
+_FULL_LOOK = """detail LIKE '%"recent": false%'"""
 
 
 @dataclass(frozen=True)
@@ -185,10 +188,18 @@ def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[
     return verdicts
 
 
-def failed_checks(settings: Settings) -> set[tuple[str, str]]:
-    """(table path, check name) of the checks whose last verdict, if it is among the newest commits', was a failure."""
-    verdicts = newest_verdicts(settings, set())
-    return {(verdict.table_path, verdict.check_name) for verdict in verdicts if not verdict.passed}
+def failed_checks(settings: Settings) -> dict[tuple[str, str], bool]:
+    """(table path, check name) of the checks that have failed → True if only a look at everything covers the failure.
+
+    It does if the newest look at everything failed, whatever narrower looks said since, or if the day of the failure
+    (UTC) is over, since the two days that a narrower look takes have moved on. Only the newest commits count.
+    """
+    table = open_table(settings, OPS_CHECKS)
+    floor, today = _check_floor(table), datetime.now(UTC).date()
+    newest = [verdict for verdict in _verdicts(settings, table, floor) if not verdict.passed]
+    found = {(one.table_path, one.check_name): one.evaluated_at.astimezone(UTC).date() < today for one in newest}
+    full = [verdict for verdict in _verdicts(settings, table, floor, _FULL_LOOK) if not verdict.passed]
+    return found | {(one.table_path, one.check_name): True for one in full}
 
 
 def _batch(row: dict[str, Any]) -> Batch:
@@ -201,13 +212,13 @@ def _batch(row: dict[str, Any]) -> Batch:
     )
 
 
-def _verdicts(settings: Settings, table: DeltaTable, floor: datetime | None) -> list[Verdict]:
+def _verdicts(settings: Settings, table: DeltaTable, floor: datetime | None, condition: str = "TRUE") -> list[Verdict]:
     rows = sql(
         settings,
         f"""
         SELECT table_path, check_name, passed, detail, evaluated_at FROM (
             SELECT *, row_number() OVER (PARTITION BY table_path, check_name ORDER BY evaluated_at DESC) AS place
-            FROM checks WHERE {"TRUE" if floor is None else f"evaluated_at >= {_literal(floor)}"}
+            FROM checks WHERE {condition} AND {"TRUE" if floor is None else f"evaluated_at >= {_literal(floor)}"}
         ) WHERE place = 1 ORDER BY table_path, check_name
         """,
         checks=table,

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pyarrow.fs as pa_fs
-from deltalake import CommitProperties, PostCommitHookProperties, Transaction
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler
 
@@ -121,7 +121,7 @@ class Commit:
                 actions = [json.loads(line) for line in file.read().splitlines() if line.strip()]
             if any(action.get("commitInfo", {}).get(ID) == self._id for action in actions):
                 return Found(True, maintained, frozenset(moved))
-            maintained = maintained and all(_is_maintenance(action) for action in actions)
+            maintained = maintained and all(self._is_maintenance(action) for action in actions)
             moved |= {action["remove"]["path"] for action in actions if "remove" in action}
         return Found(False, maintained, frozenset(moved))
 
@@ -142,10 +142,16 @@ class Commit:
         except (OSError, ValueError, DeltaError) as unread:
             raise error from unread
 
-
-def _is_maintenance(action: dict[str, Any]) -> bool:
-    """Whether an action of a commit leaves rows, schema and transaction ids as they are."""
-    for name in ("add", "remove"):
-        if name in action:
-            return action[name].get("dataChange") is False
-    return set(action) <= {"commitInfo"}
+    def _is_maintenance(self, action: dict[str, Any]) -> bool:
+        """Whether an action of another commit leaves rows, columns and transaction ids as they were."""
+        for name in ("add", "remove"):
+            if name in action:
+                return action[name].get("dataChange") is False
+        if "metaData" in action:  # the table's properties, name or description, if its columns are the same
+            ours, theirs = DeltaTable(self._uri, version=self._version), action["metaData"]
+            return (
+                theirs["id"] == str(ours.metadata().id)
+                and json.loads(theirs["schemaString"]) == json.loads(ours.schema().to_json())
+                and theirs["partitionColumns"] == ours.metadata().partition_columns
+            )
+        return set(action) <= {"commitInfo"}

@@ -167,21 +167,22 @@ def run_checks(
 ) -> list[tuple[Check, CheckResult]]:
     """Evaluate checks (default: all of the lake's) and record their verdicts in ops/checks, all in one commit.
 
-    `recent` looks at what came, or changed, in the last minutes; a check that failed the last time, at two days: a
-    fault does not go away because time passes. `run_id` defaults to `standalone:<pid>`. Raises TerminalError where the
-    lake has no ops/checks to record in.
+    `recent` looks at what came, or changed, in the last minutes; after a failure, as widely as the look that found it
+    until it passes: at two days, or at everything. A fault does not go away because time passes. `run_id` defaults to
+    `standalone:<pid>`. Raises TerminalError if the lake has no ops/checks to record in.
     """
     open_table(settings, OPS_CHECKS)  # before the work, not after it
     results: list[tuple[Check, CheckResult]] = []
     rows: list[dict[str, Any]] = []
-    failed = failed_checks(settings) if recent else set()
+    failed = failed_checks(settings) if recent else {}
     for check in checks_of_lake(settings) if checks is None else checks:
         look = Look.ALL
         if recent:
-            look = Look.DAYS if (check.table_path, check.name) in failed else Look.LATELY
+            needs_all = failed.get((check.table_path, check.name))
+            look = Look.LATELY if needs_all is None else Look.ALL if needs_all else Look.DAYS
         result = check.evaluate(settings, look)
         results.append((check, result))
-        rows.append(_row(check, result, recent, run_id or standalone_run_id()))
+        rows.append(_row(check, result, look is not Look.ALL, run_id or standalone_run_id()))
     if rows:
         append_rows(settings, OPS_CHECKS, rows)
     return results

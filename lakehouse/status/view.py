@@ -85,12 +85,12 @@ def _open(snapshot: Snapshot) -> Text:
     """What waits for somebody: missing trades, and messages in quarantine, those of the commonest rules by name."""
     gaps = "no open gap"
     if snapshot.gaps:
-        gaps = f"{snapshot.gaps:,} open gaps of {snapshot.missing:,} trades"
+        gaps = f"{count_of(snapshot.gaps, 'open gap')} of {count_of(snapshot.missing, 'trade')}"
     if snapshot.unavailable:
         tries = ", ".join(
             f"{ids:,} after {count_of(number, 'answer')}" for number, ids in sorted(snapshot.unavailable.items())
         )
-        gaps += f"; the venues lack {sum(snapshot.unavailable.values()):,} trades ({tries})"
+        gaps += f"; the venues lack {count_of(sum(snapshot.unavailable.values()), 'trade')} ({tries})"
     named = [f"{rule} {count:,}" for rule, count in list(snapshot.quarantine.items())[:_RULES]]
     if len(snapshot.quarantine) > _RULES:
         named.append("…")
@@ -105,7 +105,7 @@ def _cells(status: TableStatus, now: datetime) -> tuple[str, str, str, str]:
         f"{status.rows:,}",
         str(status.version),
         f"{age(status.committed_at, now)} ago" if status.committed_at else _NOTHING,
-        _NOTHING if status.lag is None else f"{status.lag:,} messages",
+        _NOTHING if status.lag is None else count_of(status.lag, "message"),
     )
 
 

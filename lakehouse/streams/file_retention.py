@@ -15,7 +15,11 @@ commit names has a day there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+import re
+import time
+from collections.abc import Collection, Iterator
+
+import pyarrow.fs as pa_fs
 
 from lakehouse.lake import table_io
 from lakehouse.lake.table_log import files_of, is_remote
@@ -30,6 +34,9 @@ KEPT_HOURS, KEPT_HOURS_REMOTE = 1, 24
 #: Hours for which a checkpoint names a file that the table has lost (`delta.deletedFileRetentionDuration`).
 REMEMBERED_HOURS = 6
 
+#: What the local store of deltalake calls a file while it writes it (object_store, `staged_upload_path`).
+_STAGED = re.compile(r"#[0-9]+$")
+
 
 def delete_files(settings: Settings, table: Table, hours: int, named: Collection[int]) -> int:
     """Delete the files of a table that nobody can ask for. Returns how many.
@@ -43,10 +50,27 @@ def delete_files(settings: Settings, table: Table, hours: int, named: Collection
     there = table_io.open_table(settings, table)
     paths = there.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True, keep_versions=keep or None)
     files = files_of(uri)
+    paths += sorted({*_unlisted(files, time.time() - hours * 3_600)} - {*paths})
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             files.delete_file(path)
     return len(paths)
+
+
+def _unlisted(files: pa_fs.FileSystem, before: float) -> Iterator[str]:
+    """Paths of the files that `vacuum` never lists, written before a time (seconds since the epoch).
+
+    Those are `NAME#1`, which deltalake's local store leaves if it is killed while it writes, hidden files in the
+    table's root, and what is in its `_temporary`, which is Hadoop's. No version names any of them:
+    Delta's logs name data files only, and ours begin with `part-`. Other `_` folders stay.
+    """
+    for info in files.get_file_info(pa_fs.FileSelector("", recursive=True)):
+        first, _, rest = info.path.partition("/")
+        is_hidden = first.startswith(".") and not rest
+        is_staged = not first.startswith("_") and _STAGED.search(info.path) is not None
+        is_old = info.type == pa_fs.FileType.File and bool(info.mtime_ns) and info.mtime_ns / 1e9 < before
+        if is_old and (is_hidden or is_staged or (first == "_temporary" and rest)):
+            yield info.path
 
 
 def _kept(table: Table, named: Collection[int]) -> set[int]:

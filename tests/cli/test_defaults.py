@@ -52,7 +52,13 @@ def test_env_can_be_evaluated_and_says_whether_it_runs(two: Path) -> None:
     assert done.stderr == "lakehouse: .lakehouse/live, which does not run\n"
 
 
-@pytest.mark.parametrize("trigger", ["soon", "2", "0 seconds", "-1 seconds", "2 fortnights", "seconds", ""])
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        *("soon", "2", "0 seconds", "-1 seconds", "2 fortnights", "seconds", ""),
+        *("99999999999999 hours", "8761 hours", "31536000001 milliseconds", f"{'9' * 5_000} seconds"),
+    ],
+)
 def test_a_trigger_that_spark_would_refuse(trigger: str) -> None:
     with pytest.raises(
         SettingError, match=r"^setting trigger \(LAKEHOUSE_TRIGGER\): .*expected available-now, or an in"
@@ -61,18 +67,36 @@ def test_a_trigger_that_spark_would_refuse(trigger: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trigger", "kept"), [("3 seconds", "3 seconds"), (" 1  Minute ", "1 minute"), ("Available-Now", "available-now")]
+    ("trigger", "kept"),
+    [
+        *(("3 seconds", "3 seconds"), (" 1  Minute ", "1 minute"), ("Available-Now", "available-now")),
+        *(("8760 hours", "8760 hours"), ("31536000000 milliseconds", "31536000000 milliseconds")),
+    ],
 )
 def test_a_trigger_that_is_taken(trigger: str, kept: str) -> None:
     assert load_settings(trigger=trigger).trigger == kept
 
 
+@pytest.mark.parametrize(
+    "memory", ["", "1", "64m", "479m", "471859200", "503316479", "1 g", "1gb", "-1g", "0", f"{'9' * 5_000}"]
+)
+def test_a_heap_that_spark_would_refuse(memory: str) -> None:
+    with pytest.raises(SettingError, match=r"^setting spark_driver_memory .*480m at least"):
+        load_settings(spark_driver_memory=memory)
+
+
+@pytest.mark.parametrize("memory", ["480m", "1g", "2G", "491520k", "503316480", "1t"])
+def test_a_heap_that_is_taken(memory: str) -> None:
+    assert load_settings(spark_driver_memory=memory).spark_driver_memory == memory.lower()
+
+
 @pytest.mark.parametrize("command", ["demo", "up", "stream all"])
-def test_a_wrong_trigger_is_one_line_and_starts_nothing(tmp_path: Path, command: str) -> None:
-    done = lakehouse(tmp_path, *command.split(), "--trigger", "soon")
+@pytest.mark.parametrize("trigger", ["soon", "99999999999999 hours"])
+def test_a_wrong_trigger_is_one_line_and_starts_nothing(tmp_path: Path, command: str, trigger: str) -> None:
+    done = lakehouse(tmp_path, *command.split(), "--trigger", trigger)
     assert done.returncode == 64
     assert done.stderr.count("\n") == 1
-    assert "setting trigger (LAKEHOUSE_TRIGGER): 'soon'; expected available-now" in done.stderr
+    assert f"setting trigger (LAKEHOUSE_TRIGGER): '{trigger}'; expected available-now" in done.stderr
     assert not (tmp_path / ".lakehouse").exists()
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.schema import PrimitiveType
 
 from lakehouse.errors import LeaseHeldError, RetriableError
 from lakehouse.lake import table_io, table_log
@@ -248,10 +249,20 @@ def optimize_and_vacuum(table: DeltaTable) -> None:
     vacuum(table)
 
 
+def set_properties(table: DeltaTable) -> None:
+    table.alter.set_table_properties({"delta.logRetentionDuration": "interval 9 days"})
+
+
+def describe(table: DeltaTable) -> None:
+    table.alter.set_table_description("trades, each once")
+
+
 MAINTENANCE: dict[str, Callable[[DeltaTable], object]] = {
     "vacuum": vacuum,
     "optimize": lambda table: table.optimize.compact(),
     "both": optimize_and_vacuum,
+    "properties": set_properties,
+    "description": describe,
 }
 
 
@@ -282,7 +293,36 @@ def test_bronze_goes_on_beside_maintenance(settings: Settings, monkeypatch: pyte
     assert offsets(settings) == [1, 2]
 
 
-@pytest.mark.parametrize("also", [(), ("vacuum",)])
+@pytest.mark.parametrize("change", [set_properties, describe])
+def test_bronze_goes_on_beside_a_change_of_properties(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, change: Callable[[DeltaTable], None]
+) -> None:
+    append(settings, 1)
+
+    def overtaken(commit: Callable[[], None]) -> None:
+        change(DeltaTable(table_io.table_uri(settings, BRONZE_MESSAGES)))
+        commit()
+
+    broken(monkeypatch, overtaken)
+    append(settings, 2)
+    assert offsets(settings) == [1, 2]
+
+
+def test_a_new_column_is_no_maintenance(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(settings, 1)
+
+    def overtaken(commit: Callable[[], None]) -> None:
+        there = DeltaTable(table_io.table_uri(settings, BRONZE_MESSAGES))
+        there.alter.add_columns(Field("surprise", PrimitiveType("long")))
+        commit()
+
+    broken(monkeypatch, overtaken)
+    with pytest.raises(RetriableError, match="somebody else's commit"):
+        append(settings, 2)
+    assert offsets(settings) == [1]
+
+
+@pytest.mark.parametrize("also", [(), ("vacuum",), ("properties",)])
 def test_somebody_who_has_used_the_transaction_is_no_maintenance(settings: Settings, also: tuple[str, ...]) -> None:
     with BulkAppend(settings, SILVER_TRADES) as rows:
         rows.add(rows_of(SILVER_TRADES, trade_row(1)))

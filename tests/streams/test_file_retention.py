@@ -183,3 +183,32 @@ def test_a_full_disk_in_upkeep_is_one_line(
     upkeep.do()
     assert blocked.is_file()
     assert not caplog.records
+
+
+UNLISTED = (
+    "part-00000-0c0ffee0-dead-4bee-8000-000000000000-c000.zstd.parquet#1",
+    "event_date=2026-11-01/part-00000-0c0ffee0.parquet#12",
+    ".part-00000-0c0ffee0.parquet.crc",
+    ".hidden",
+    "_temporary/0/part-00000-0c0ffee0.parquet",
+)
+
+
+@pytest.mark.parametrize(("hours", "goes"), [(1.1, True), (0.9, False)])
+@pytest.mark.parametrize("name", UNLISTED)
+def test_what_vacuum_never_lists_goes_after_the_same_time(
+    settings: Settings, name: str, hours: float, goes: bool
+) -> None:
+    table_io.append_rows(settings, SILVER_TRADES, [trade_row(1)])
+    named = data_files(settings, SILVER_TRADES)
+    log = Path(table_io.table_uri(settings, SILVER_TRADES), "_delta_log")
+    ours = {log / ".kept", log.parent / "named#one"}
+    file = log.parent / name
+    for one in {file, *ours}:
+        one.parent.mkdir(parents=True, exist_ok=True)
+        one.write_bytes(b"half a file")
+    age({file}, hours)
+    age(named | (ours - {log.parent / "named#one"}), 10)
+    Upkeep(settings, LAYERS).do()
+    assert file.exists() is not goes
+    assert not [one for one in named | ours if not one.exists()]
