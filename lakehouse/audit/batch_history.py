@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.errors import TerminalError
-from lakehouse.lake.batch_log import REBUILD
+from lakehouse.lake.batch_log import REBUILD, json_object
 from lakehouse.lake.table_io import sql
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES
@@ -46,7 +46,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BatchEntry:
     """One row of ops/batches. `start` and `end` are positions in the source, as `lakehouse.tables` describes them."""
 
     query: str
@@ -84,7 +84,7 @@ class Entry:
             ) from None
 
 
-def read_books(settings: Settings) -> dict[str, list[Entry]]:
+def read_batch_history(settings: Settings) -> dict[str, list[BatchEntry]]:
     """Query → its entries by commit time, from its newest rebuild on, which stands for all before it.
 
     Raises TerminalError where a row cannot be read.
@@ -98,7 +98,7 @@ def read_books(settings: Settings) -> dict[str, list[Entry]]:
         """,
         batches=OPS_BATCHES,
     )
-    books: dict[str, list[Entry]] = {"bronze": [], "silver": [], "gold": []}
+    books: dict[str, list[BatchEntry]] = {"bronze": [], "silver": [], "gold": []}
     for batch in rows.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
             entry = _entry(row)
@@ -108,36 +108,26 @@ def read_books(settings: Settings) -> dict[str, list[Entry]]:
     return books
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _entry(row: dict[str, Any]) -> BatchEntry:
     name = f"ops/batches, {row['query']} batch {row['batch_id']}"
     counted = ("rows_in", "rows_out", "rows_duplicate", "rows_quarantined", "rows_feed_events")
-    return Entry(
+    return BatchEntry(
         row["query"],
         row["generation"],
         row["batch_id"],
         row["committed_at"],
-        _json(name, "source_start", row["source_start"]),
-        _json(name, "source_end", row["source_end"]),
+        json_object(row["source_start"], "source_start", name),
+        json_object(row["source_end"], "source_end", name),
         Counts(*(row[column] for column in counted)),
-        _json(name, "versions", row["versions"]),
+        json_object(row["versions"], "versions", name),
         None if row["partitions"] is None else _partitions(name, row["partitions"]),
     )
-
-
-def _json(name: str, column: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise TerminalError(f"{name}: {column} is {text[:80]!r}", "a JSON object")
-    return value
 
 
 def _partitions(name: str, text: str) -> dict[Place, Counts]:
     places = {
         (topic, number): counts
-        for topic, partitions in _json(name, "partitions", text).items()
+        for topic, partitions in json_object(text, "partitions", name).items()
         for number, counts in partitions.items()
     }
     try:

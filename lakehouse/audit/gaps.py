@@ -9,7 +9,14 @@ from datetime import datetime
 
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.lake.table_io import open_table, row_count, sql
-from lakehouse.quality.id_coverage import Key, LedgerRange, TradeIds, form_errors, unproved, unsaid
+from lakehouse.quality.id_coverage import (
+    Key,
+    LedgerRange,
+    TradeIds,
+    absent_from_ledger,
+    absent_from_trades,
+    tiling_errors,
+)
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
@@ -53,7 +60,7 @@ def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRa
     """`trades` are the ids of silver/trades at the snapshot, by its rows."""
     version = ledger[0].trades_version if ledger else None
     proof = GapsProof(version, _symbols(ledger))
-    proof.faults += [f"silver/continuity: {line}" for line in form_errors(ledger)]
+    proof.faults += [f"silver/continuity: {line}" for line in tiling_errors(ledger)]
     if version is not None and version != snapshot.trades_version:
         rows = row_count(open_table(settings, SILVER_TRADES, version))
         if rows != snapshot.trades_rows:
@@ -61,7 +68,7 @@ def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRa
                 f"silver/continuity describes silver/trades at version {version} with {rows:,} rows, "
                 f"not at {snapshot.trades_version} with {snapshot.trades_rows:,}"
             )
-    differences = [*unproved(ledger, trades), *unsaid(ledger, trades)]
+    differences = [*absent_from_trades(ledger, trades), *absent_from_ledger(ledger, trades)]
     proof.faults += [f"silver/continuity: {line}" for line in differences[:_NAMED]]
     if len(differences) > _NAMED:
         proof.faults.append(f"silver/continuity: {len(differences):,} ranges differ from silver/trades")

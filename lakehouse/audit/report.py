@@ -8,10 +8,9 @@ from datetime import datetime
 import msgspec
 
 from lakehouse.audit.bars import BarsProof
+from lakehouse.audit.batches import BatchesProof
 from lakehouse.audit.conservation import PartitionProof
 from lakehouse.audit.gaps import GapsProof
-from lakehouse.audit.ledger import BatchesProof
-from lakehouse.audit.quarantined import RuleCount
 from lakehouse.audit.simulated import SimulatedProof
 
 
@@ -26,6 +25,15 @@ class Versions:
     feed_events: int
     continuity: int
     bars: dict[str, int]
+
+
+@dataclass(frozen=True)
+class RuleCount:
+    """Messages that failed one rule, and those of them that are open."""
+
+    rule: str
+    messages: int
+    open: int
 
 
 @dataclass

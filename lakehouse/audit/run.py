@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from deltalake.exceptions import DeltaError
 
-from lakehouse.audit import bars, conservation, gaps, kafka, ledger, quarantined, simulated
+from lakehouse.audit import bars, batches, conservation, gaps, simulated
 from lakehouse.audit import snapshot as snapshots
-from lakehouse.audit.report import Report, Versions
+from lakehouse.audit.report import Report, RuleCount, Versions
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.errors import BrokerUnavailableError, TerminalError
-from lakehouse.lake.table_io import bar_tables, open_table, row_count
+from lakehouse.lake.table_io import bar_tables, open_table, row_count, sql
 from lakehouse.quality.id_coverage import TradeIds, ids_of_trades, read_ledger
 from lakehouse.quality.message_account import account
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
-from lakehouse.tables import SILVER_TRADES
+from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE, SILVER_TRADES
 
 #: Keys that are named where ids are there more than once.
 _NAMED = 3
@@ -50,7 +50,7 @@ def _audit(settings: Settings, options: Options) -> Report:
     started = time.monotonic()
     snapshot = snapshots.take(settings)
     try:
-        offsets, broker = kafka.read_offsets(settings), "answered"
+        offsets, broker = conservation.read_offsets(settings), "answered"
     except BrokerUnavailableError as error:
         offsets, broker = {}, f"no answer, offsets are those of ops/batches and the tables ({error.found})"
     accounts = account(settings, snapshot.versions)
@@ -69,11 +69,11 @@ def _audit(settings: Settings, options: Options) -> Report:
         silver_rows=trades.rows,
         bars=[bars.prove_bars(settings, snapshot, trades, table, minutes) for table, minutes in bar_tables(settings)],
         holes=gaps.prove_gaps(settings, snapshot, id_ledger, trades),
-        quarantine=quarantined.count_rules(settings, snapshot.versions.quarantine),
+        quarantine=count_rules(settings, snapshot.versions.quarantine),
         books=[
-            ledger.bronze_books(snapshot.bronze_batches, accounts),
-            ledger.silver_books(snapshot.silver_batches, accounts),
-            ledger.gold_books(snapshot.gold_batches, trades.rows),
+            batches.prove_bronze(snapshot.bronze_batches, accounts),
+            batches.prove_silver(snapshot.silver_batches, accounts),
+            batches.prove_gold(snapshot.gold_batches, trades.rows),
         ],
         simulated=simulated.compare(settings, snapshot, options.simulator_url, id_ledger, trades, options.progress)
         if options.simulator_url
@@ -88,6 +88,22 @@ def _audit(settings: Settings, options: Options) -> Report:
     _judge(report, trades, options)
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def count_rules(settings: Settings, version: int) -> list[RuleCount]:
+    """The rules that messages have failed, the most frequent first. Replays are counted as they are now."""
+    same = " AND ".join(f"r.{name} = q.{name}" for name in SILVER_QUARANTINE.key)
+    rows = sql(
+        settings,
+        f"""
+        SELECT q.rule AS rule, count(*) AS messages, count(*) FILTER (WHERE r.kafka_offset IS NULL) AS open
+        FROM quarantine q LEFT JOIN (SELECT DISTINCT {", ".join(SILVER_QUARANTINE.key)} FROM replays) r ON {same}
+        GROUP BY q.rule ORDER BY messages DESC, rule
+        """,
+        quarantine=open_table(settings, SILVER_QUARANTINE, version),
+        replays=OPS_REPLAYS,
+    ).to_pylist()
+    return [RuleCount(**row) for row in rows]
 
 
 def _judge(report: Report, trades: TradeIds, options: Options) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lakehouse.audit.batch_history import Entry, read_books
+from lakehouse.audit.batch_history import BatchEntry, read_batch_history
 from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import open_table, row_count
 from lakehouse.quality.message_lineage import Versions
@@ -41,14 +41,14 @@ class Snapshot:
     """Versions that belong together, and the entries of ops/batches up to them."""
 
     taken_at: datetime
-    gold: Entry
-    silver: Entry
+    gold: BatchEntry
+    silver: BatchEntry
     trades_version: int
     trades_rows: int
     bronze_version: int
-    bronze_batches: tuple[Entry, ...]
-    silver_batches: tuple[Entry, ...]
-    gold_batches: tuple[Entry, ...]
+    bronze_batches: tuple[BatchEntry, ...]
+    silver_batches: tuple[BatchEntry, ...]
+    gold_batches: tuple[BatchEntry, ...]
 
     @property
     def versions(self) -> Versions:
@@ -69,7 +69,7 @@ class Snapshot:
 def take(settings: Settings) -> Snapshot:
     """The newest snapshot. Raises TerminalError where no versions can be matched, never a wrong match."""
     now = datetime.now(UTC)
-    books = read_books(settings)
+    books = read_batch_history(settings)
     gold_front, silver_front = list(at_front(books["gold"])), list(at_front(books["silver"]))
     if not gold_front or not silver_front:
         lacking = "gold" if not gold_front else "silver"
@@ -106,7 +106,7 @@ def take(settings: Settings) -> Snapshot:
     )
 
 
-def at_front(entries: Sequence[Entry]) -> Iterator[Entry]:
+def at_front(entries: Sequence[BatchEntry]) -> Iterator[BatchEntry]:
     """The entries after which a stream had read whole versions of its source, and none less than ever before."""
     furthest = (-1, True)
     for entry in entries:
@@ -128,7 +128,7 @@ class _RowCounts:
         return self._known[version]
 
 
-def _left(version: int, silver: Sequence[Entry], rows: _RowCounts) -> Entry | None:
+def _left(version: int, silver: Sequence[BatchEntry], rows: _RowCounts) -> BatchEntry | None:
     """The newest silver batch after which silver/trades held what it holds at a version."""
     of_entry = [(entry.version_of(SILVER_TRADES.path), entry) for entry in silver]
     exact = [entry for left, entry in of_entry if left == version]
@@ -142,5 +142,5 @@ def _left(version: int, silver: Sequence[Entry], rows: _RowCounts) -> Entry | No
     return None
 
 
-def _up_to(last: Entry, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+def _up_to(last: BatchEntry, entries: Sequence[BatchEntry]) -> tuple[BatchEntry, ...]:
     return tuple(entries[: entries.index(last) + 1])

@@ -55,7 +55,7 @@ def demo(
 ) -> None:
     """The whole lakehouse on a SIMULATED market: exchange, Kafka, streams, Dagster. Ctrl-C ends everything."""
     from lakehouse.broker.ports import free_port
-    from lakehouse.local_stack.child_commands import Market
+    from lakehouse.local_stack.child_commands import SimulatedMarket
     from lakehouse.local_stack.stack import Plan
     from lakehouse.settings import load_settings
     from lakehouse.simulator.options import SimulatorOptions, read_delisted
@@ -65,7 +65,7 @@ def demo(
         if venues or symbols:
             raise SettingError("--replay with --venues or --symbols", "either", "the file names its venue and symbols")
         chosen = _of_recordings(replay)
-    market = Market(free_port(), rate, tuple(replay or ()), speed, tuple(delisted or ()))
+    market = SimulatedMarket(free_port(), rate, tuple(replay or ()), speed, tuple(delisted or ()))
     settings = load_settings(
         home=home or _home("demo"), dagster_port=port, trigger=trigger, simulator_url=market.url, **chosen
     )
@@ -118,7 +118,7 @@ def reset(
     if not (target / home_folder.KIND_FILE).is_file():
         typer.echo(f"nothing to delete: no lakehouse has run in {target}")
         return
-    with home_folder.HomeLock(target):
+    with home_folder.home_lock(target):
         found = home_folder.kind_of(target)
         if found != kind:
             raise SettingError(f"{target} holds {found} data", f"{kind} data", f"say `lakehouse reset {found}`")

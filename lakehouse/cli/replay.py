@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lakehouse.replay.dismiss import Dismissal
     from lakehouse.replay.run import ReplayReport, RuleReport
+    from lakehouse.replay.settle import Dismissal
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def replay(
     from lakehouse.errors import SettingError
 
     if dismiss:
-        from lakehouse.replay.dismiss import dismiss as settle
+        from lakehouse.replay.settle import dismiss as settle
 
         if rule is None:
             raise SettingError("--dismiss without a rule", "--rule RULE; `lakehouse status` shows what is open")

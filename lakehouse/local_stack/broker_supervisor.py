@@ -13,7 +13,7 @@ from collections.abc import Callable
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError, TerminalError
-from lakehouse.local_stack.restart import RestartPolicy
+from lakehouse.local_stack.processes import RestartPolicy
 from lakehouse.settings import Settings
 
 #: A cold JVM on two busy cores was seen to take up to 25 s; twice that and a little.
@@ -24,14 +24,14 @@ STOP_SECONDS = 2.0
 WATCH_SECONDS = 0.5
 
 
-class BrokerKeeper:
+class BrokerSupervisor:
     """Starts the broker and its topics, and again whenever it dies. `failure` is set once it has given up."""
 
     def __init__(self, settings: Settings, notify: Callable[[str], None]) -> None:
         self._settings = settings
         self._notify = notify
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="broker-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="broker-supervisor", daemon=True)
         self._broker = EmbeddedBroker(settings)
         self.ready = threading.Event()
         self.failure: LakehouseError | None = None

@@ -20,7 +20,7 @@ from lakehouse.status.supervision import LOCATION
 
 
 @dataclass(frozen=True)
-class Market:
+class SimulatedMarket:
     """How the simulated exchange of a demo is run; `SimulatorOptions` says what the figures mean and may be."""
 
     port: int
@@ -74,7 +74,7 @@ def record_folder(settings: Settings) -> Path:
     return settings.home.absolute() / "simulator" / "record"
 
 
-def simulator(settings: Settings, market: Market) -> ChildSpec:
+def simulator_command(settings: Settings, market: SimulatedMarket) -> ChildSpec:
     """The simulated exchange of the demo."""
     record = str(record_folder(settings))
     options = ["--port", str(market.port), "--rate", str(market.rate), "--record", record]
@@ -85,7 +85,7 @@ def simulator(settings: Settings, market: Market) -> ChildSpec:
     return _spec(settings, "simulator", "lakehouse", "simulate", *options, "--speed", str(market.speed))
 
 
-def code_server(settings: Settings, port: int) -> ChildSpec:
+def code_server_command(settings: Settings, port: int) -> ChildSpec:
     """Serves the definitions and is the parent of every run."""
     definitions = definitions_file()
     return _spec(
@@ -97,7 +97,7 @@ def code_server(settings: Settings, port: int) -> ChildSpec:
     )
 
 
-def webserver(settings: Settings, workspace: Path) -> ChildSpec:
+def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
     """Dagster's UI."""
     return _spec(
         settings,
@@ -114,6 +114,6 @@ def webserver(settings: Settings, workspace: Path) -> ChildSpec:
     )
 
 
-def daemon(settings: Settings, workspace: Path) -> ChildSpec:
+def daemon_command(settings: Settings, workspace: Path) -> ChildSpec:
     """Dagster's sensors and run queue."""
     return _spec(settings, "daemon", "dagster._daemon", "run", "--workspace", str(workspace))

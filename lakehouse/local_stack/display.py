@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -44,7 +45,7 @@ class View:
 
 
 class Display:
-    """A context manager: the screen lives inside it. `say` is for lines that must stay."""
+    """The screen, or the plain lines in its place. `say` prints lines that stay."""
 
     def __init__(self, console: Console, view: View) -> None:
         self._console = console
@@ -52,15 +53,15 @@ class Display:
         self._live = Live(console=console, get_renderable=self._screen, refresh_per_second=REFRESH, transient=True)
         self._next_line = 0.0
 
-    def __enter__(self) -> Display:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
+    @contextlib.contextmanager
+    def on_screen(self) -> Iterator[None]:
+        """Show the live screen, on a terminal, while the block runs."""
+        try:
+            if self._console.is_terminal:
+                self._live.start()
+            yield
+        finally:
+            self._live.stop()
 
     def say(self, line: str) -> None:
         """Print one line that stays, above the live screen."""

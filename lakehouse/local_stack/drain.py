@@ -20,7 +20,7 @@ from lakehouse.local_stack import child_commands
 from lakehouse.local_stack.display import GIGABYTE, View
 from lakehouse.local_stack.memory import Memory
 from lakehouse.local_stack.shutdown import pause_market
-from lakehouse.local_stack.supervise import ControlRoom
+from lakehouse.local_stack.supervise import LocalStack
 from lakehouse.quality.checks import Check, CheckResult, run_checks
 from lakehouse.simulator.record import Record
 from lakehouse.status.snapshot import Snapshot, StatusReader
@@ -39,7 +39,7 @@ STREAMED = (BRONZE_MESSAGES.path, SILVER_TRADES.path, GOLD_BARS_1M.path, GOLD_BA
 
 
 @dataclass(frozen=True)
-class Closing:
+class DrainReport:
     """What the closing found. `behind` is empty where everything was drained."""
 
     snapshot: Snapshot
@@ -75,8 +75,10 @@ class Closing:
         return Group(render_results(self.results), table)
 
 
-def close(room: ControlRoom, view: View, tick: Callable[[], bool], say: Callable[[str], None]) -> Closing | None:
-    """Do the four steps. `tick` keeps the room going and is False once somebody asks to stop (→ None)."""
+def drain_and_check(
+    stack: LocalStack, view: View, tick: Callable[[], bool], say: Callable[[str], None]
+) -> DrainReport | None:
+    """Do the four steps. `tick` keeps the stack going and is False once somebody asks to stop (→ None)."""
     reader = StatusReader(view.settings)
     # 1. the first trades
     if not _has_trades(reader.collect()):
@@ -87,9 +89,9 @@ def close(room: ControlRoom, view: View, tick: Callable[[], bool], say: Callable
 
     started = time.monotonic()
     behind: dict[str, int | None] = {}
-    if room.market is not None:
+    if stack.market is not None:
         # 2. nothing new
-        if not pause_market(room.market.url):
+        if not pause_market(stack.market.url):
             say("the simulated exchange did not answer the request to pause; going on")
         view.activity = "draining"
         say("market paused; waiting until every trade has reached Gold")
@@ -114,7 +116,7 @@ def close(room: ControlRoom, view: View, tick: Callable[[], bool], say: Callable
     view.activity = "checking"
     say("running all checks")
     results = run_checks(view.settings)
-    return Closing(reader.collect(), results, behind, seconds, _trades_made(room))
+    return DrainReport(reader.collect(), results, behind, seconds, _trades_made(stack))
 
 
 def behind_of(snapshot: Snapshot) -> dict[str, int | None]:
@@ -145,9 +147,9 @@ def _look_until(
             return snapshot
 
 
-def _trades_made(room: ControlRoom) -> int | None:
+def _trades_made(stack: LocalStack) -> int | None:
     """By the simulated exchange's own record, over all starts in this folder; None where it has none (a replay)."""
-    if room.market is None or room.market.replays:
+    if stack.market is None or stack.market.replays:
         return None
-    record = Record(child_commands.record_folder(room.settings))
+    record = Record(child_commands.record_folder(stack.settings))
     return sum(record.count(venue, symbol) for venue, symbol in record.keys())  # noqa: SIM118 - not a mapping

@@ -6,13 +6,13 @@ One control room per folder: an advisory lock that the kernel releases with its 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, TextIO
 
 from lakehouse.errors import LeaseHeldError, MissingDependencyError, SettingError
@@ -35,46 +35,42 @@ OWN_ENTRIES = (
 )
 
 
-class HomeLock:
-    """Held while a control room runs. Entering raises LeaseHeldError, one line, where another one runs."""
+@contextlib.contextmanager
+def home_lock(home: Path) -> Iterator[None]:
+    """Hold the folder while a stack runs in it or is reset. Raises LeaseHeldError if another process holds it."""
+    home = home.absolute()
+    with _locked(home) as file:
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
-    def __init__(self, home: Path) -> None:
-        self.home = home.absolute()
-        self._file: TextIO | None = None
 
-    def __enter__(self) -> HomeLock:
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            self._file = (self.home / LOCK_FILE).open("a+", encoding="utf-8")
-        except OSError as error:
-            raise MissingDependencyError(
-                f"folder {self.home}: {error.strerror}", "a folder that we may write to", "use --home FOLDER"
-            ) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise LeaseHeldError(
-                f"a lakehouse is already running in {self.home} (process {holder})",
-                "one at a time per folder",
-                "stop it with Ctrl-C or use --home FOLDER",
-            ) from None
-        if not _same_file(self.home / LOCK_FILE, self._file):
-            # `lakehouse reset` removed the file between our open and our lock: what we hold guards nothing.
-            self._file.close()
-            return self.__enter__()
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
+def _locked(home: Path) -> TextIO:
+    """The lock file, open and locked."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = (home / LOCK_FILE).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise MissingDependencyError(
+            f"folder {home}: {error.strerror}", "a folder that we may write to", "use --home FOLDER"
+        ) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise LeaseHeldError(
+            f"a lakehouse is already running in {home} (process {holder})",
+            "one at a time per folder",
+            "stop it with Ctrl-C or use --home FOLDER",
+        ) from None
+    if not _same_file(home / LOCK_FILE, file):
+        # `lakehouse reset` removed the file between our open and our lock: what we hold guards nothing.
+        file.close()
+        return _locked(home)
+    return file
 
 
 def _same_file(path: Path, file: TextIO) -> bool:

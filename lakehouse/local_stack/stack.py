@@ -26,11 +26,11 @@ from lakehouse.errors import LakehouseError
 from lakehouse.lake.table_io import open_table
 from lakehouse.local_stack import child_commands, home_folder
 from lakehouse.local_stack.display import Display, View
-from lakehouse.local_stack.drain import Closing, close
+from lakehouse.local_stack.drain import DrainReport, drain_and_check
 from lakehouse.local_stack.memory import MemoryMeter
 from lakehouse.local_stack.processes import MARKER, end_processes, marked_processes
-from lakehouse.local_stack.shutdown import Ending, shut_down
-from lakehouse.local_stack.supervise import ControlRoom
+from lakehouse.local_stack.shutdown import ShutdownReport, shut_down
+from lakehouse.local_stack.supervise import LocalStack
 from lakehouse.runtime import jars
 from lakehouse.runtime.java import find_java
 from lakehouse.settings import Settings
@@ -57,7 +57,7 @@ class Plan:
 
     kind: home_folder.Kind
     settings: Settings
-    market: child_commands.Market | None
+    market: child_commands.SimulatedMarket | None
     minutes: float | None = None
 
 
@@ -125,21 +125,22 @@ def run(plan: Plan, console: Console) -> int:
     settings = plan.settings
     view = View(settings)
     os.environ[MARKER] = str(settings.home.absolute())  # for the broker's JVM, which gets our own environment
-    with home_folder.HomeLock(settings.home):
+    with home_folder.home_lock(settings.home):
         preflight(plan, say=lambda line: console.print(line, highlight=False))
         stop = StopRequests()
         stop.install()
         meter, watcher = MemoryMeter(settings.home), Watcher(view)
-        with Display(console, view) as display:
-            room = ControlRoom(settings, plan.market, display.say)
+        display = Display(console, view)
+        with display.on_screen():
+            stack = LocalStack(settings, plan.market, display.say)
             display.say(_welcome(plan, view))
-            closing: Closing | None = None
+            drained: DrainReport | None = None
             failure: LakehouseError | None = None
             try:
-                room.start()
+                stack.start()
                 meter.start()
                 watcher.start()
-                closing = _live(plan, room, view, meter, display, stop)
+                drained = _live(plan, stack, view, meter, display, stop)
             except LakehouseError as error:
                 failure = error
             finally:
@@ -147,13 +148,13 @@ def run(plan: Plan, console: Console) -> int:
                 meter.stop()
                 view.activity = "stopping"
                 display.say("stopping everything; a second Ctrl-C does it at once")
-                ending = shut_down(room, forced=lambda: stop.forced)
-        if closing is not None:
-            console.print(closing.render(view, meter.peak))
-        console.print(_farewell(ending), highlight=False, soft_wrap=True)
+                ended = shut_down(stack, forced=lambda: stop.forced)
+        if drained is not None:
+            console.print(drained.render(view, meter.peak))
+        console.print(_farewell(ended), highlight=False, soft_wrap=True)
         if failure is not None:
             raise failure
-        return 1 if ending.left or (closing is not None and not closing.passed) else 0
+        return 1 if ended.left or (drained is not None and not drained.passed) else 0
 
 
 def preflight(plan: Plan, say: Callable[[str], None]) -> None:
@@ -177,17 +178,17 @@ def preflight(plan: Plan, say: Callable[[str], None]) -> None:
 
 
 def _live(
-    plan: Plan, room: ControlRoom, view: View, meter: MemoryMeter, display: Display, stop: StopRequests
-) -> Closing | None:
-    """Look after the room until asked to stop (None) or until the minutes are over and the closing is done."""
+    plan: Plan, stack: LocalStack, view: View, meter: MemoryMeter, display: Display, stop: StopRequests
+) -> DrainReport | None:
+    """Look after the stack until asked to stop (None) or until the minutes are over and the drained is done."""
 
     next_states = 0.0
 
     def tick() -> bool:
         nonlocal next_states
-        room.tick()
+        stack.tick()
         if time.monotonic() >= next_states:
-            view.states = room.states()
+            view.states = stack.states()
             next_states = time.monotonic() + STATES_SECONDS
         view.memory = meter.current
         display.tick()
@@ -203,15 +204,13 @@ def _live(
         if view.first_bar_seconds is not None and not announced:
             announced = True
             display.say(f"first bars after {view.first_bar_seconds:.0f} s")
-    return close(room, view, tick, display.say)
+    return drain_and_check(stack, view, tick, display.say)
 
 
-def _farewell(ending: Ending) -> str:
-    counts = Counter(ending.killed)
+def _farewell(ended: ShutdownReport) -> str:
+    counts = Counter(ended.killed)
     killed = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in counts.items())
-    return (
-        f"stopped in {ending.seconds:.1f} s; {f'had to kill {killed}; ' if killed else ''}{ending.left} processes left"
-    )
+    return f"stopped in {ended.seconds:.1f} s; {f'had to kill {killed}; ' if killed else ''}{ended.left} processes left"
 
 
 def _welcome(plan: Plan, view: View) -> str:

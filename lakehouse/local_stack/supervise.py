@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from lakehouse.broker.ports import LOCALHOST, free_port
 from lakehouse.errors import TerminalError
 from lakehouse.local_stack import child_commands
-from lakehouse.local_stack.broker_supervisor import BrokerKeeper
-from lakehouse.local_stack.processes import Child, ChildSpec, last_line
-from lakehouse.local_stack.restart import RestartPolicy
+from lakehouse.local_stack.broker_supervisor import BrokerSupervisor
+from lakehouse.local_stack.processes import Child, ChildSpec, RestartPolicy, last_line
 from lakehouse.settings import Settings
 
 
 @dataclass
-class _Place:
+class _Part:
     """Where one child belongs, over all its lives."""
 
     spec: ChildSpec
@@ -36,17 +35,19 @@ class _Place:
     restarts: int = 0
 
 
-class ControlRoom:
+class LocalStack:
     """All processes of one lakehouse. Call `start`, then `tick` a few times a second, all from one thread."""
 
-    def __init__(self, settings: Settings, market: child_commands.Market | None, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, market: child_commands.SimulatedMarket | None, notify: Callable[[str], None]
+    ) -> None:
         """`market` is the simulated exchange to run, None for live venues; `notify` takes one line for people."""
         self.settings = settings
         self.market = market
         self.code_server_port = free_port()
-        self.broker = None if settings.bootstrap_servers else BrokerKeeper(settings, notify)
+        self.broker = None if settings.bootstrap_servers else BrokerSupervisor(settings, notify)
         self._notify = notify
-        self._places: dict[str, _Place] = {}
+        self._parts: dict[str, _Part] = {}
         self._workspace = child_commands.write_dagster_home(settings, self.code_server_port)
 
     def start(self) -> None:
@@ -54,27 +55,27 @@ class ControlRoom:
         if self.broker is not None:
             self.broker.start()
         if self.market is not None:
-            self._add(child_commands.simulator(self.settings, self.market))
-        self._add(child_commands.code_server(self.settings, self.code_server_port))
+            self._add(child_commands.simulator_command(self.settings, self.market))
+        self._add(child_commands.code_server_command(self.settings, self.code_server_port))
 
     def tick(self) -> None:
         """Look after everything once. Raises TerminalError where a part has never come up."""
         if self.broker is not None and self.broker.failure is not None:
             raise self.broker.failure
-        for place in self._places.values():
-            self._look_after(place)
-        if "daemon" not in self._places and answers(self.code_server_port):
-            self._add(child_commands.daemon(self.settings, self._workspace))
-            self._add(child_commands.webserver(self.settings, self._workspace))
+        for part in self._parts.values():
+            self._look_after(part)
+        if "daemon" not in self._parts and answers(self.code_server_port):
+            self._add(child_commands.daemon_command(self.settings, self._workspace))
+            self._add(child_commands.webserver_command(self.settings, self._workspace))
 
     def child(self, name: str) -> Child | None:
         """A running child, None where there is none at the moment."""
-        place = self._places.get(name)
-        return place.child if place is not None and place.child is not None else None
+        part = self._parts.get(name)
+        return part.child if part is not None and part.child is not None else None
 
     def pids(self) -> dict[int, str]:
         """Process id → part, of the parts that run now."""
-        pids = {place.child.pid: name for name, place in self._places.items() if place.child is not None}
+        pids = {part.child.pid: name for name, part in self._parts.items() if part.child is not None}
         if self.broker is not None and self.broker.pid is not None:
             pids[self.broker.pid] = "broker"
         return pids
@@ -90,42 +91,42 @@ class ControlRoom:
         return states
 
     def _state(self, name: str) -> str:
-        place = self._places.get(name)
-        if place is None:
+        part = self._parts.get(name)
+        if part is None:
             return "waiting"
-        if place.child is None:
+        if part.child is None:
             return "restarting"
         ports = {"code-server": self.code_server_port, "webserver": self.settings.dagster_port}
         if self.market is not None:
             ports["simulator"] = self.market.port
-        place.has_answered = place.has_answered or name not in ports or answers(ports[name])
-        state = "up" if place.has_answered else "starting"
-        return f"{state} ({place.restarts} restarts)" if place.restarts else state
+        part.has_answered = part.has_answered or name not in ports or answers(ports[name])
+        state = "up" if part.has_answered else "starting"
+        return f"{state} ({part.restarts} restarts)" if part.restarts else state
 
     def _add(self, spec: ChildSpec) -> None:
-        self._places[spec.name] = _Place(spec, child=Child(spec))
+        self._parts[spec.name] = _Part(spec, child=Child(spec))
 
-    def _look_after(self, place: _Place) -> None:
+    def _look_after(self, part: _Part) -> None:
         now = time.monotonic()
-        if place.child is None:
-            if now >= place.start_at:
-                place.child = Child(place.spec)
-                place.restarts += 1
+        if part.child is None:
+            if now >= part.start_at:
+                part.child = Child(part.spec)
+                part.restarts += 1
             return
-        code = place.child.exit_code()
+        code = part.child.exit_code()
         if code is None:
             return
-        name, line = place.spec.name, last_line(place.spec.log)
-        delay = place.policy.died(now - place.child.started)
-        place.child, place.has_answered = None, False
+        name, line = part.spec.name, last_line(part.spec.log)
+        delay = part.policy.died(now - part.child.started)
+        part.child, part.has_answered = None, False
         if delay is None:
             raise TerminalError(
-                f"{name} ended {place.policy.deaths_in_a_row} times while starting (exit code {code}): {line}",
+                f"{name} ended {part.policy.deaths_in_a_row} times while starting (exit code {code}): {line}",
                 f"a {name} that stays up",
-                f"see {place.spec.log}",
+                f"see {part.spec.log}",
             )
-        place.start_at = now + delay
-        self._notify(f"{name} ended (exit code {code}); starting it again in {delay:g} s; its log: {place.spec.log}")
+        part.start_at = now + delay
+        self._notify(f"{name} ended (exit code {code}); starting it again in {delay:g} s; its log: {part.spec.log}")
 
 
 def answers(port: int) -> bool:

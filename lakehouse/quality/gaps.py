@@ -5,7 +5,14 @@ from __future__ import annotations
 from lakehouse.continuity.gaps import open_gaps
 from lakehouse.lake.batch_log import newest_batches
 from lakehouse.lake.table_io import open_table, row_count
-from lakehouse.quality.id_coverage import count_present, form_errors, ids_of_trades, read_ledger, unproved, unsaid
+from lakehouse.quality.id_coverage import (
+    absent_from_ledger,
+    absent_from_trades,
+    count_present,
+    ids_of_trades,
+    read_ledger,
+    tiling_errors,
+)
 from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict, count_of, where_arrived_lately
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
@@ -31,19 +38,19 @@ def ledger_matches(settings: Settings, look: Look) -> CheckResult:
         version = batch.version_of(SILVER_TRADES.path)
     else:
         return CheckResult(True, "Nothing written yet: 0 ranges of ids.", {"ranges": 0, "ids": 0})
-    faults = list(form_errors(ledger))
+    faults = list(tiling_errors(ledger))
     said = count_present(ledger)
     trades = row_count(open_table(settings, SILVER_TRADES, version))
     if look is not Look.ALL:
         lately = where_arrived_lately(settings, open_table(settings, SILVER_TRADES, version))
         there = ids_of_trades(settings, version, lately)
         # A part of the trades can tell only this; the count tells the other.
-        faults += unsaid(ledger, there)
+        faults += absent_from_ledger(ledger, there)
         if said != trades:
             faults.append(f"{said:,} ids are present by the ledger, silver/trades has {trades:,} rows")
     else:
         there = ids_of_trades(settings, version)
-        faults += [*unproved(ledger, there), *unsaid(ledger, there)]
+        faults += [*absent_from_trades(ledger, there), *absent_from_ledger(ledger, there)]
         if there.surplus:
             faults.append(f"{count_of(there.surplus, 'row')} of silver/trades beyond one an id")
     figures: dict[str, Figure] = {

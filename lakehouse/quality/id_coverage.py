@@ -107,7 +107,7 @@ def count_present(ledger: Iterable[LedgerRange]) -> int:
     return sum(ids.count() for ids in present(ledger).values())
 
 
-def form_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
+def tiling_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
     """What is wrong with the ledger in itself: the ranges of a key tile its ids, each as long as it can be."""
     for row in ledger:
         if row.first_id > row.last_id:
@@ -128,14 +128,14 @@ def form_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
         yield f"rows describe different versions of silver/trades: {', '.join(map(str, sorted(versions)))}"
 
 
-def unproved(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
+def absent_from_trades(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
     """Ids that the ledger calls present and Silver lacks; one line a range."""
     for key, ranges in sorted(present(ledger).items(), key=lambda item: item[0]):
         for first, last in _only_in(ranges, trades.of(key)):
             yield f"{_name(key, first, last)}: present by the ledger, not in silver/trades"
 
 
-def unsaid(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
+def absent_from_ledger(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
     """Ids that Silver has and the ledger does not call present; one line a range."""
     said = present(ledger)
     for key, ranges in sorted(trades.ids.items(), key=lambda item: item[0]):

@@ -27,7 +27,7 @@ from lakehouse.tables import (
 _BEGINNING = {"version": -1, "complete": True}
 
 
-def is_booked(settings: Settings, rebuild_id: str) -> bool:
+def is_recorded(settings: Settings, rebuild_id: str) -> bool:
     """Whether a rebuild's rows are in ops/batches: then all else of it is written."""
     return table_io.open_table(settings, OPS_BATCHES).transaction_version(_app_id(rebuild_id)) is not None
 
@@ -50,7 +50,7 @@ def gold_result(settings: Settings, trades_version: int) -> BatchResult:
     )
 
 
-def book(
+def record_batches(
     settings: Settings, rebuild_id: str, run_id: str, started: dt.datetime, results: Mapping[str, BatchResult]
 ) -> None:
     """Write the rows of the given queries in one commit; a second time nothing."""

@@ -96,7 +96,7 @@ def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | 
 def _cut(settings: Settings, say: Say) -> Unfinished | None:
     """The rebuild that is to be finished, if one was cut. Where only its mark was left, that goes."""
     cut = unfinished.unfinished(settings)
-    if cut is not None and batch_records.is_booked(settings, cut.rebuild_id):
+    if cut is not None and batch_records.is_recorded(settings, cut.rebuild_id):
         say(f"rebuild {cut.rebuild_id} was cut after its last table: it is finished")
         unfinished.end(settings)
         return None
@@ -176,7 +176,7 @@ class _Rebuild:
             self._gold(mark, version)
             results["gold"] = batch_records.gold_result(settings, version)
         results["silver"] = batch_records.silver_result(settings, self.report.bronze_version, self.new.places)
-        batch_records.book(settings, mark.rebuild_id, self.run_id, started, results)
+        batch_records.record_batches(settings, mark.rebuild_id, self.run_id, started, results)
         unfinished.end(settings)
 
     def _touched(self, *tables: Table) -> bool:

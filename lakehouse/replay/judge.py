@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from lakehouse.errors import SettingError
 from lakehouse.exchanges.model import Rejected, Trade, encode
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.reparse import parse_again
+from lakehouse.lake import table_io
 from lakehouse.replay.clocks import Clocks
-from lakehouse.replay.names import KnownSymbols
 from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_TRADES
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -32,6 +34,9 @@ Outcome = Literal["sent", "noise", "bad"]
 
 #: Rules of this form are ingest's verdicts; the message is a Rejected.
 REJECTED = "rejected:"
+
+#: Venues whose names run base and quote together, so that only what is known to be subscribed tells them apart.
+_JOINT_NAMES = ("binance",)
 
 #: Columns of silver/quarantine → those of bronze/messages, as `parse_messages` wants them.
 _AS_MESSAGES = {
@@ -70,6 +75,26 @@ class Verdict:
 
 
 BAD, NOISE, ALONE = Verdict("bad"), Verdict("noise"), Verdict("bad", is_alone=True)
+
+
+class KnownSymbols:
+    """The symbols that are subscribed today, and those of which silver/trades has trades. For one replay."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stored: dict[str, tuple[str, ...]] = {}
+
+    def of(self, venue: str) -> tuple[str, ...]:
+        """Of a venue, each once. If two have the same native name, the venue's reader takes neither."""
+        if venue in _JOINT_NAMES and venue not in self._stored:
+            self._stored[venue] = self._read(venue)
+        return tuple(dict.fromkeys((*self._settings.symbols, *self._stored.get(venue, ()))))
+
+    def _read(self, venue: str) -> tuple[str, ...]:
+        if not DeltaTable.is_deltatable(table_io.table_uri(self._settings, SILVER_TRADES)):
+            return ()
+        query = f"SELECT DISTINCT symbol FROM trades WHERE venue = '{venue}' ORDER BY symbol"
+        return tuple(row["symbol"] for row in table_io.sql(self._settings, query, trades=SILVER_TRADES).to_pylist())
 
 
 def judge(

@@ -23,9 +23,8 @@ from lakehouse.lake import table_io
 from lakehouse.lake.lease import Lease
 from lakehouse.lake.quarantine import open_messages, open_quarantine, require_rule
 from lakehouse.replay.clocks import Clocks
-from lakehouse.replay.judge import BAD, Verdict, judge
-from lakehouse.replay.names import KnownSymbols
-from lakehouse.replay.settled import record
+from lakehouse.replay.judge import BAD, KnownSymbols, Verdict, judge
+from lakehouse.replay.settle import record
 from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import Settings
 

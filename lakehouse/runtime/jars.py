@@ -24,11 +24,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from lakehouse.errors import LakehouseError, MissingDependencyError
 from lakehouse.runtime import maven
-from lakehouse.runtime.jar_progress import progress
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
 
 JarSet = Literal["spark", "broker"]
 
@@ -169,11 +171,11 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
         # The largest first: none is waited for alone at the end.
         wanted = sorted(by_hash.values(), key=lambda same: -same[0].size)
         with (
-            progress([same[0].size for same in wanted]) as advance,
-            maven.Downloads() as downloads,
+            maven.progress([same[0].size for same in wanted]) as advance,
             ThreadPoolExecutor(PARALLEL) as pool,
         ):
-            fetching = [pool.submit(_fetch_one, downloads, same, folder) for same in wanted]
+            context = maven.context(cache_folder() / "maven", [maven.user_repository()])
+            fetching = [pool.submit(_fetch_one, context, same, folder) for same in wanted]
             try:
                 for one in as_completed(fetching):
                     advance(one.result())
@@ -181,40 +183,35 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch_one(downloads: maven.Downloads, same: list[LockedJar], folder: Path) -> int:
-    """Fetch a jar once, for each set that has it; returns its bytes."""
+def _fetch_one(context: MavenContext, same: list[LockedJar], folder: Path) -> int:
+    """Fetch a jar once for all sets that hold it; return its size in bytes."""
     jar = same[0]
-    path = f"{jar.group.replace('.', '/')}/{jar.artifact}/{jar.version}/{jar.name}"
+    artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
+    ours: Path = artifact.cached_path
     partials = [one.path(folder).with_name(f".{jar.name}.{os.getpid()}") for one in same]
     try:
         for partial in partials:
             partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.unlink(missing_ok=True)
-        # 1. From the user's Maven cache or that of `resolve`, which are only read, if they have this very jar.
-        caches = (maven.user_repository(), cache_folder() / "maven")
-        source = next(
-            (file for cache in caches if (file := cache / path).exists() and maven.sha256(file) == jar.sha256), None
-        )
-        # 2. Else from a repository; verify what came, whoever sent it.
-        if source is None:
-            source = partials[0]
-            with maven.one_line_errors(jar.name):
-                found = downloads.fetch(path, source)
-            if found != jar.sha256:
-                raise MissingDependencyError(
-                    f"{jar.name} as downloaded has sha256 {found[:16]}… and {source.stat().st_size} bytes",
-                    f"sha256 {jar.sha256[:16]}… and {jar.size} bytes (lakehouse/runtime/jars.lock)",
-                    "try again; if it stays, the Maven mirror serves another file",
-                )
-        # 3. Under its name in one step, so that no reader ever sees a part of it.
-        for partial in partials:
-            if partial != source:
-                shutil.copyfile(source, partial)
+        # 1. From our cache or the user's, if they have this very jar; else from a repository.
+        with maven.one_line_errors(jar.name):
+            source: Path = artifact.resolve()
+            if maven.sha256(source) != jar.sha256:  # another build in the user's cache, or a file cut short in ours
+                ours.unlink(missing_ok=True)
+                source = context.resolver.download(artifact)
+        found = maven.sha256(source)
+        if found != jar.sha256:
+            raise MissingDependencyError(
+                f"{jar.name} as downloaded has sha256 {found[:16]}… and {source.stat().st_size} bytes",
+                f"sha256 {jar.sha256[:16]}… and {jar.size} bytes (lakehouse/runtime/jars.lock)",
+                "try again; if it stays, the Maven mirror serves another file",
+            )
+        # 2. Under its name in one step, so that no reader ever sees a part of it.
         for partial, one in zip(partials, same, strict=True):
+            shutil.copyfile(source, partial)
             partial.replace(one.path(folder))
     finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)
+        for left in (*partials, ours):
+            left.unlink(missing_ok=True)
     return jar.size
 
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 
 import pyarrow as pa
 
 #: One for each thread that is at work.
 MOST_HEAPS = 2
+
+#: Objects more than there were, for a look at the youngest; and looks at the younger for one at the older.
+THRESHOLDS = (100_000, 20, 20)
 
 #: malloc.h of glibc.
 _M_ARENA_MAX = -8
@@ -35,3 +39,10 @@ def give_back() -> None:
     pa.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def collect_seldom() -> None:
+    """Cycles are looked for seldom, and never among what is there now: it stays for as long as the process does."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)

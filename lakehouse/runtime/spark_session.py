@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lakehouse.runtime import class_archive
-from lakehouse.runtime.collector import collect_seldom
 from lakehouse.runtime.jars import spark_jars
 from lakehouse.runtime.java import find_java
 from lakehouse.runtime.jvm import Jvm
-from lakehouse.runtime.process_memory import limit_heaps
+from lakehouse.runtime.process_memory import collect_seldom, limit_heaps
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import json
 from datetime import datetime
 from decimal import Decimal
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lakehouse.audit.printer import age, grid
 from lakehouse.lake.batch_log import Verdict
 from lakehouse.quality.model import Check, CheckResult, count_of
 from lakehouse.status.snapshot import SERIES_MINUTES, Snapshot, TableStatus
@@ -42,15 +42,6 @@ def render_results(results: list[tuple[Check, CheckResult]], title: str = "Check
     return table
 
 
-def age(then: datetime, now: datetime) -> str:
-    """`3 s`, `4 min`, `2 h`, `5 d` between two moments."""
-    seconds = max(0.0, (now - then).total_seconds())
-    for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"
-
-
 def _headline(snapshot: Snapshot) -> Text:
     text = Text.assemble((snapshot.home, "bold"))
     if snapshot.simulated:
@@ -61,11 +52,11 @@ def _headline(snapshot: Snapshot) -> Text:
     for work in snapshot.works:
         text.append(f"\n{work.name}: {work.state}", style="bold red" if work.by_hand else "dim")
     for venue in snapshot.not_connected:
-        since = age(venue.since, snapshot.taken_at)
+        since = _age(venue.since, snapshot)
         text.append(f"\n{venue.venue}: NOT CONNECTED for {since}, tried again: {venue.words}", style="yellow")
     for one in snapshot.not_subscribed:
         what = "refused for good" if one.is_final else "NOT SUBSCRIBED, asked again"
-        since = f"{age(one.since, snapshot.taken_at)} ago"
+        since = f"{_age(one.since, snapshot)} ago"
         text.append(f"\n{one.venue} {one.symbol}: {what} ({since}): {one.words}", style="yellow")
     if not snapshot.works:
         text.append(
@@ -75,9 +66,9 @@ def _headline(snapshot: Snapshot) -> Text:
 
 
 def _tables(snapshot: Snapshot) -> Table:
-    table = _grid("Tables", ("table",), ("rows", "version", "last commit", "behind"))
+    table = grid("Tables", ("table",), ("rows", "version", "last commit", "behind"))
     for status in snapshot.tables:
-        table.add_row(status.path, *_cells(status, snapshot.taken_at))
+        table.add_row(status.path, *_cells(status, snapshot))
     return table
 
 
@@ -98,20 +89,24 @@ def _open(snapshot: Snapshot) -> Text:
     return Text(f"{gaps}; {waiting}\n", style="yellow" if snapshot.gaps or named else "dim")
 
 
-def _cells(status: TableStatus, now: datetime) -> tuple[str, str, str, str]:
+def _age(then: datetime, snapshot: Snapshot) -> str:
+    return age((snapshot.taken_at - then).total_seconds())
+
+
+def _cells(status: TableStatus, snapshot: Snapshot) -> tuple[str, str, str, str]:
     if status.version is None or status.rows is None:
         return ("not yet", _NOTHING, _NOTHING, _NOTHING)
     return (
         f"{status.rows:,}",
         str(status.version),
-        f"{age(status.committed_at, now)} ago" if status.committed_at else _NOTHING,
+        f"{_age(status.committed_at, snapshot)} ago" if status.committed_at else _NOTHING,
         _NOTHING if status.lag is None else f"{status.lag:,} messages",
     )
 
 
 def _bars(snapshot: Snapshot) -> Table:
     date = f"{snapshot.bars[0].bar_start:%Y-%m-%d}"
-    table = _grid(
+    table = grid(
         f"Newest one-minute bar of each series, {date} UTC",
         ("venue", "symbol", "start"),
         ("high", "low", "close", "volume", "trades"),
@@ -119,16 +114,6 @@ def _bars(snapshot: Snapshot) -> Table:
     for bar in snapshot.bars:
         figures = (bar.high, bar.low, bar.close, bar.volume)
         table.add_row(bar.venue, bar.symbol, f"{bar.bar_start:%H:%M}", *map(_short, figures), f"{bar.trades:,}")
-    return table
-
-
-def _grid(title: str, left: tuple[str, ...], right: tuple[str, ...] = ()) -> Table:
-    """An empty table, narrow enough for 80 columns: no cell is wrapped, none is framed."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in left:
-        table.add_column(heading, no_wrap=True)
-    for heading in right:
-        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
@@ -141,14 +126,14 @@ def _short(value: Decimal) -> str:
 def _verdicts(snapshot: Snapshot) -> Table:
     table = _verdict_table("Checks, last verdict")
     for verdict in snapshot.verdicts:
-        when = f"{age(verdict.evaluated_at, snapshot.taken_at)} ago"
+        when = f"{_age(verdict.evaluated_at, snapshot)} ago"
         sentence = Text(f"{_sentence(verdict)} ").append(f"({when})", style="dim")
         table.add_row(_mark(verdict.passed), verdict.table_path, verdict.check_name, sentence)
     return table
 
 
 def _verdict_table(title: str) -> Table:
-    table = _grid(title, ("", "table", "check"))
+    table = grid(title, ("", "table", "check"))
     table.add_column("what it found")
     return table
 

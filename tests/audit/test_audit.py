@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from lakehouse.audit import conservation
-from lakehouse.audit.kafka import KafkaOffsets
+from lakehouse.audit.conservation import KafkaOffsets
 from lakehouse.audit.printer import render
 from lakehouse.audit.report import Report, to_json
 from lakehouse.audit.run import Options, audit

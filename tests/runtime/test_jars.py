@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jgo.maven import Artifact, PythonResolver
 
 from lakehouse.errors import MissingDependencyError
-from lakehouse.runtime import jars, maven
+from lakehouse.runtime import jars
 
 SMALL = ("org.example.one:alpha:1.0", "org.example.two:beta_2.13:2.1")
 
@@ -205,20 +206,20 @@ def test_both_sets_come_side_by_side_with_few_lines_and_a_shared_jar_once(
     names = [f"number{number}" for number in range(40)]
     asked: list[str] = []
     at_work: list[int] = []
-    real = maven.Downloads.fetch
+    real = PythonResolver.download
 
-    def slow(self: maven.Downloads, path: str, to: Path) -> str:
-        asked.append(path)
+    def slow(self: PythonResolver, artifact: Artifact) -> Path:
+        asked.append(str(artifact))
         at_work.append(1)
         time.sleep(0.05)
         try:
             most.append(len(at_work))
-            return real(self, path, to)
+            return Path(real(self, artifact))
         finally:
             at_work.pop()
 
     most: list[int] = []
-    monkeypatch.setattr(maven.Downloads, "fetch", slow)
+    monkeypatch.setattr(PythonResolver, "download", slow)
     jars.LOCK.write_text(lines_of("spark", repository, names[:25]) + lines_of("broker", repository, names[20:]))
     assert len(jars.jars("spark", "broker")) == 45
     assert len(asked) == len(set(asked)) == 40
@@ -264,7 +265,7 @@ def test_a_download_that_is_cut_leaves_no_file(world: Path, monkeypatch: pytest.
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("LAKEHOUSE_MAVEN_URL", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(MissingDependencyError, match=r"cannot download \S+\.jar from Maven \(RemoteProtocolError"):
+        with pytest.raises(MissingDependencyError, match=r"cannot download \S+\.jar from Maven \(ChunkedEncodingError"):
             jars.broker_jars()
         server.shutdown()
         thread.join()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lakehouse.audit.batch_history import FIGURES, Counts, Entry, Place
+from lakehouse.audit.batch_history import FIGURES, BatchEntry, Counts, Place
 from lakehouse.id_ranges import IdRanges
 from lakehouse.quality.message_account import Account, named
 from lakehouse.quality.model import count_of
@@ -31,7 +31,7 @@ class BatchesProof:
     faults: list[str] = field(default_factory=list)
 
 
-def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BatchesProof:
+def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
     """Bronze: the batches' offsets follow each other and are the table's."""
     proof = _balanced("bronze", entries)
     covered: dict[Place, IdRanges] = {}
@@ -61,7 +61,7 @@ def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> Batch
     return proof
 
 
-def silver_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BatchesProof:
+def prove_silver(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
     """Silver: by partition the books are what became of each message, by the tables."""
     proof = _balanced("silver", entries)
     booked: dict[Place, Counts] = {}
@@ -87,7 +87,7 @@ def silver_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> Batch
     return proof
 
 
-def gold_books(entries: Sequence[Entry], trades: int) -> BatchesProof:
+def prove_gold(entries: Sequence[BatchEntry], trades: int) -> BatchesProof:
     """Gold: the batches read every trade of Silver."""
     proof = BatchesProof("gold", len(entries), _generations(entries), _sum(entries))
     proof.faults += _chain(entries)
@@ -97,7 +97,7 @@ def gold_books(entries: Sequence[Entry], trades: int) -> BatchesProof:
     return proof
 
 
-def offset_ranges(entry: Entry) -> dict[Place, tuple[int, int]]:
+def offset_ranges(entry: BatchEntry) -> dict[Place, tuple[int, int]]:
     """Kafka place → first offset of a bronze batch, and the one behind its last."""
     found: dict[Place, tuple[int, int]] = {}
     for topic, partitions in entry.end.items():
@@ -109,7 +109,7 @@ def offset_ranges(entry: Entry) -> dict[Place, tuple[int, int]]:
     return found
 
 
-def _balanced(query: str, entries: Sequence[Entry]) -> BatchesProof:
+def _balanced(query: str, entries: Sequence[BatchEntry]) -> BatchesProof:
     """Every batch balances, in all and by partition, and begins where the one before it ended."""
     proof = BatchesProof(query, len(entries), _generations(entries), _sum(entries))
     for entry in entries:
@@ -133,9 +133,9 @@ def _balanced(query: str, entries: Sequence[Entry]) -> BatchesProof:
     return proof
 
 
-def _chain(entries: Sequence[Entry]) -> list[str]:
+def _chain(entries: Sequence[BatchEntry]) -> list[str]:
     found: list[str] = []
-    last: dict[str, Entry] = {}
+    last: dict[str, BatchEntry] = {}
     rebuild = entries[0] if entries and entries[0].is_rebuild else None
     for entry in entries:
         before = last.get(entry.generation)
@@ -151,7 +151,7 @@ def _chain(entries: Sequence[Entry]) -> list[str]:
     return found
 
 
-def _offset_gaps(before: Entry, entry: Entry) -> list[str]:
+def _offset_gaps(before: BatchEntry, entry: BatchEntry) -> list[str]:
     return [
         f"{topic} partition {number}: {entry.name} begins at offset {begun}, the batch before it ended at {ended}"
         for topic, partitions in before.end.items()
@@ -171,9 +171,9 @@ def _of_tables(account: Account) -> Counts:
     )
 
 
-def _generations(entries: Sequence[Entry]) -> int:
+def _generations(entries: Sequence[BatchEntry]) -> int:
     """How often the source was read from its beginning; what goes on behind a rebuild is the rebuild's generation."""
-    first: dict[str, Entry] = {}
+    first: dict[str, BatchEntry] = {}
     for entry in entries:
         first.setdefault(entry.generation, entry)
     if not entries or not entries[0].is_rebuild:
@@ -181,11 +181,11 @@ def _generations(entries: Sequence[Entry]) -> int:
     return sum(_from_the_beginning(entry) for entry in first.values())
 
 
-def _from_the_beginning(entry: Entry) -> bool:
+def _from_the_beginning(entry: BatchEntry) -> bool:
     return int(entry.start.get("version", -1)) == -1
 
 
-def _sum(entries: Iterable[Entry]) -> Counts:
+def _sum(entries: Iterable[BatchEntry]) -> Counts:
     total = Counts()
     for entry in entries:
         total = total.plus(entry.counts)
