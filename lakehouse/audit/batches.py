@@ -1,11 +1,13 @@
-"""ops/batches held against itself and against the tables.
+"""Proof of the batch history: ops/batches agrees with itself and with the tables.
 
-Every batch balances, its partitions add up to it, and inside a generation it begins where the one before it ended. Over
-all of them the books hold what the tables hold. A stream that lost its checkpoint reads its source again: the books of
-Silver and Gold are then larger than the tables, and only what can be compared is. A batch that was killed after its
-tables and before its row, and whose checkpoint was lost before it could run again, is without a row for ever: such
-messages are in the tables, and are named, not counted as a fault. A rebuild is the first entry of its books: it read
-its source from the beginning, and the stream's generation goes on where it ended.
+Every batch balances, its partitions add up to it, and inside a generation it begins where the one before it ended.
+Together the batches hold the same messages as the tables. Three exceptions:
+- A stream that lost its checkpoint reads its source again: the sums of Silver and Gold are then larger than the tables,
+  and only lower bounds are compared.
+- A batch that was killed after its tables and before its row, and whose checkpoint was lost before it could run again,
+  never gets a row. Its messages are in the tables; they are reported and are no fault.
+- A rebuild is the first entry of its history: it read its source from the beginning, and the stream's generation goes
+  on where the rebuild ended.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from lakehouse.quality.model import count_of
 
 @dataclass
 class BatchesProof:
-    """The books of one query up to the snapshot. `without_row`: messages or trades in the tables and in no batch."""
+    """The batches of one query up to the snapshot. `without_row` counts rows of the tables that are in no batch."""
 
     query: str
     batches: int
@@ -32,7 +34,7 @@ class BatchesProof:
 
 
 def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
-    """Bronze: the batches' offsets follow each other and are the table's."""
+    """Bronze: the offsets of the batches follow each other, and the table holds the same offsets."""
     proof = _balanced("bronze", entries)
     covered: dict[Place, IdRanges] = {}
     for entry in entries:
@@ -52,43 +54,43 @@ def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> 
                 )
     tables = {(one.lineage.topic, one.lineage.partition): one.lineage.offsets for one in accounts}
     for place in sorted({*tables, *covered}):
-        booked, there = covered.get(place, IdRanges()), tables.get(place, IdRanges())
-        lost = _without(booked, there)
+        recorded, there = covered.get(place, IdRanges()), tables.get(place, IdRanges())
+        lost = _without(recorded, there)
         if lost:
             lacking = f"{count_of(lost.count(), 'message')} that bronze/messages lacks: {named(lost)}"
             proof.faults.append(f"{_place(place)}: ops/batches has {lacking}")
-        proof.without_row += _without(there, booked).count()
+        proof.without_row += _without(there, recorded).count()
     return proof
 
 
 def prove_silver(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
-    """Silver: by partition the books are what became of each message, by the tables."""
+    """Silver: for each partition the batches count the same trades, duplicates and refusals as the tables hold."""
     proof = _balanced("silver", entries)
-    booked: dict[Place, Counts] = {}
+    recorded: dict[Place, Counts] = {}
     for entry in entries:
         for place, counts in (entry.partitions or {}).items():
-            booked[place] = booked.get(place, Counts()).plus(counts)
+            recorded[place] = recorded.get(place, Counts()).plus(counts)
     tables = {(one.lineage.topic, one.lineage.partition): _of_tables(one) for one in accounts}
-    for place in sorted({*booked, *tables}):
-        books, there = booked.get(place, Counts()), tables.get(place, Counts())
+    for place in sorted({*recorded, *tables}):
+        counted, there = recorded.get(place, Counts()), tables.get(place, Counts())
         if proof.generations <= 1:
-            for name, its, mine in zip(FIGURES, there.figures, books.figures, strict=True):
+            for name, its, mine in zip(FIGURES, there.figures, counted.figures, strict=True):
                 if its != mine:
                     proof.faults.append(
                         f"{_place(place)}: ops/batches of silver has {name} {mine:,}, the tables {its:,}"
                     )
-        elif books.rows_in < there.rows_in or books.out > there.out:
+        elif counted.rows_in < there.rows_in or counted.out > there.out:
             proof.faults.append(
-                f"{_place(place)}: over {proof.generations} generations ops/batches of silver has {books.rows_in:,} "
-                f"read and {books.out:,} added, the tables {there.rows_in:,} and {there.out:,}"
+                f"{_place(place)}: over {proof.generations} generations ops/batches of silver has {counted.rows_in:,} "
+                f"read and {counted.out:,} added, the tables {there.rows_in:,} and {there.out:,}"
             )
         else:
-            proof.without_row += there.out - books.out
+            proof.without_row += there.out - counted.out
     return proof
 
 
 def prove_gold(entries: Sequence[BatchEntry], trades: int) -> BatchesProof:
-    """Gold: the batches read every trade of Silver."""
+    """Gold: the batches have read every trade of Silver."""
     proof = BatchesProof("gold", len(entries), _generations(entries), _sum(entries))
     proof.faults += _chain(entries)
     read = proof.counts.rows_in
@@ -98,7 +100,7 @@ def prove_gold(entries: Sequence[BatchEntry], trades: int) -> BatchesProof:
 
 
 def offset_ranges(entry: BatchEntry) -> dict[Place, tuple[int, int]]:
-    """Kafka place → first offset of a bronze batch, and the one behind its last."""
+    """Map each (topic, partition) to the first offset of a bronze batch and the offset after its last."""
     found: dict[Place, tuple[int, int]] = {}
     for topic, partitions in entry.end.items():
         for number, following in partitions.items():
@@ -110,7 +112,7 @@ def offset_ranges(entry: BatchEntry) -> dict[Place, tuple[int, int]]:
 
 
 def _balanced(query: str, entries: Sequence[BatchEntry]) -> BatchesProof:
-    """Every batch balances, in all and by partition, and begins where the one before it ended."""
+    """Check that every batch balances, as a whole and by partition, and begins where the one before it ended."""
     proof = BatchesProof(query, len(entries), _generations(entries), _sum(entries))
     for entry in entries:
         if entry.counts.balance:
@@ -172,7 +174,7 @@ def _of_tables(account: Account) -> Counts:
 
 
 def _generations(entries: Sequence[BatchEntry]) -> int:
-    """How often the source was read from its beginning; what goes on behind a rebuild is the rebuild's generation."""
+    """Count how often the source was read from its beginning. A stream that goes on after a rebuild belongs to it."""
     first: dict[str, BatchEntry] = {}
     for entry in entries:
         first.setdefault(entry.generation, entry)

@@ -1,4 +1,4 @@
-"""A report as tables for people: every figure of the proof, what is wrong, and the verdict."""
+"""Print a report as tables for people: every figure of the proof, the faults, and the verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_FAULTS = 20
 
 
 def render(report: Report) -> RenderableType:
-    """The whole proof, 80 columns wide for ordinary figures."""
+    """Lay out the whole proof, 80 columns wide for ordinary figures."""
     parts: list[RenderableType] = [_headline(report), _kafka(report), _conservation(report), _bars(report)]
     parts.append(_gaps(report))
     if report.quarantine:
@@ -161,7 +161,7 @@ def _verdict(report: Report) -> Text:
     if report.simulated is not None:
         found += f", {report.simulated.total('equal'):,} equal the exchange's record"
     if open_ids:
-        found += f"; {count_of(open_ids, 'trade id')} still missing in open holes"
+        found += f"; {count_of(open_ids, 'trade id')} still missing in open gaps"
     return Text(f"{found} ({report.seconds:.1f} s)", style="bold green")
 
 
@@ -176,7 +176,7 @@ def grid(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
 
 
 def _short_topics(report: Report) -> dict[str, str]:
-    """Topic → its name without what all of them begin with: `crypto.trades` → `trades`."""
+    """Map each topic to its name without the common beginning: `crypto.trades` → `trades`."""
     names = {one.topic for one in report.partitions}
     heads = {name.rpartition(".")[0].split(".")[0] for name in names}
     head = f"{heads.pop()}." if len(heads) == 1 else ""

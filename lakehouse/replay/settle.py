@@ -1,8 +1,11 @@
-"""`lakehouse replay --dismiss`: a person has looked at quarantined messages, and nothing is to be done about them.
+"""Settle quarantined messages in ops/replays: those that a replay sent again, and those that a person dismisses.
 
-Guarantee: nothing but ops/replays changes. The messages stay in silver/quarantine, so every count of the books and of
-the audit holds on; they only leave the open ones. Messages that fail the rule later are open again: what is dismissed
-is what was there. Neither Kafka nor Spark is needed.
+`lakehouse replay --dismiss` is for messages that a person has looked at and that need no action.
+Guarantee: only ops/replays changes. The messages stay in silver/quarantine, so all counts of ops/batches and of the
+audit still hold; the messages are only no longer open. Messages that fail the rule later are open again. All messages
+of one `record` are settled in one commit, so a crash leaves each of them settled or open. If two processes write at
+once, one fails: the lease keeps those of one machine apart, Delta those of two machines on one store.
+Dismissing needs neither Kafka nor Spark.
 """
 
 from __future__ import annotations
@@ -25,13 +28,13 @@ from lakehouse.lake.quarantine import open_messages, require_rule
 from lakehouse.settings import VENUES, Settings
 from lakehouse.tables import OPS_REPLAYS
 
-#: Delta's application id of the appends to ops/replays: of two that append at once, one fails.
+#: Delta's application id of the appends to ops/replays: if two processes append at once, one fails.
 APPENDS = "lakehouse/replay"
 
 
 @dataclass(frozen=True)
 class Dismissal:
-    """How many open messages of a rule, and of a venue where one was named, were dismissed, or, dry, would be."""
+    """Number of open messages of a rule (and venue, if named) that were dismissed or, for a dry run, would be."""
 
     rule: str
     venue: str | None
@@ -40,9 +43,9 @@ class Dismissal:
 
 
 def record(settings: Settings, rows: pa.Table, outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """Settle every row of silver/quarantine in `rows`; `outcomes` has its columns of ops/replays, in the same order.
+    """Settle the rows of silver/quarantine in `rows`. `outcomes` holds further columns of ops/replays, in the same order.
 
-    Raises LeaseHeldError where somebody else has written the table in the same moment.
+    Raises LeaseHeldError if another process wrote the table at the same moment.
     """
     now = dt.datetime.now(dt.UTC)
     places = rows.select([*OPS_REPLAYS.key, "rule"]).to_pylist()
@@ -63,8 +66,8 @@ def dismiss(
 ) -> Dismissal:
     """Settle every open message that failed `rule`; with `venue` only those in which that venue could be read.
 
-    `reason` is kept with each, for whoever asks later, and so is who we are. Raises SettingError for a rule that no
-    message has failed or a venue that there is not, LeaseHeldError where a replay runs.
+    `reason` and our user and host are kept with each message. Raises SettingError for a rule that no message has
+    failed or an unknown venue, LeaseHeldError if a replay runs.
     """
     require_rule(settings, rule)
     if venue is not None and venue not in VENUES:
@@ -88,7 +91,7 @@ def dismiss(
 
 
 def somebody() -> str:
-    """USER@HOST of this process; the number of a user who has no name, as in many containers."""
+    """USER@HOST of this process; the user's number if it has no name, as in many containers."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # KeyError before Python 3.13

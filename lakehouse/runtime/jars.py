@@ -4,8 +4,8 @@
 dependency graph, it downloads the locked jars (once, into a per-user cache), verifies each hash, and from then on only
 compares sizes, which takes a millisecond and imports no jgo.
 
-Environment: LAKEHOUSE_JARS is a folder that already holds `spark/` and `broker/` (a Docker image; see `--to`): then
-nothing is ever downloaded. LAKEHOUSE_MAVEN_URL is a Maven mirror in place of Central.
+Environment: if LAKEHOUSE_JARS names a folder that holds `spark/` and `broker/` (a Docker image; see `--to`), nothing is
+ever downloaded. LAKEHOUSE_MAVEN_URL is a Maven mirror to use in place of Central.
 
     python -m lakehouse.runtime.jars              fetch both sets now
     python -m lakehouse.runtime.jars --to FOLDER  the same, into FOLDER/spark and FOLDER/broker
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 JarSet = Literal["spark", "broker"]
 
-#: Groups of a set are resolved apart: jgo applies the version management of every coordinate of a group to all of it,
-#: and log4j's own would put kafka-clients 3.9.1 under a 4.3.1 broker.
+#: Coordinates of each set. jgo resolves each group by itself: it applies the version management of every coordinate to
+#: the whole group, and that of log4j would put kafka-clients 3.9.1 under a 4.3.1 broker.
 COORDINATES: dict[JarSet, tuple[tuple[str, ...], ...]] = {
     "spark": (
         (
@@ -75,25 +75,25 @@ class LockedJar(NamedTuple):
         return f"{self.artifact}-{self.version}.jar"
 
     def path(self, folder: Path) -> Path:
-        """Its place in a folder with `spark/` and `broker/`."""
+        """Path of the jar in a folder that has `spark/` and `broker/`."""
         return folder / self.jar_set / self.name
 
 
 def spark_jars() -> list[Path]:
-    """The jars to put into `spark.jars`: what pyspark's own jars folder does not have.
+    """Return the jars to put into `spark.jars`: those that pyspark's own jars folder lacks.
 
-    Raises MissingDependencyError, one line, where they are not here and cannot be fetched.
+    Raises MissingDependencyError, one line, if they are not here and cannot be fetched.
     """
     return jars("spark")
 
 
 def broker_jars() -> list[Path]:
-    """The class path of the embedded Kafka. Raises MissingDependencyError as `spark_jars` does."""
+    """Return the class path of the embedded Kafka. Raises MissingDependencyError as `spark_jars` does."""
     return jars("broker")
 
 
 def jars(*jar_sets: JarSet) -> list[Path]:
-    """The jars of these sets, verified, in the lock's order; fetches what is not here yet and shows how far it is."""
+    """Return the verified jars of these sets, in the lock's order; fetch those that are missing."""
     locked = [jar for jar in read_lock() if jar.jar_set in jar_sets]
     folder = jars_folder()
     missing = absent(locked, folder)
@@ -109,7 +109,7 @@ def jars(*jar_sets: JarSet) -> list[Path]:
 
 
 def is_ready(jar_set: JarSet) -> bool:
-    """Whether all jars of the set are here, so that nothing would be downloaded."""
+    """True if all jars of the set are here, so that nothing would be downloaded."""
     return not absent([jar for jar in read_lock() if jar.jar_set == jar_set], jars_folder())
 
 
@@ -119,17 +119,17 @@ def cache_folder() -> Path:
 
 
 def is_given() -> bool:
-    """Whether LAKEHOUSE_JARS names a folder, so that nothing is ever downloaded."""
+    """True if LAKEHOUSE_JARS names a folder, so that nothing is ever downloaded."""
     return bool(os.environ.get("LAKEHOUSE_JARS"))
 
 
 def jars_folder() -> Path:
-    """The folder with `spark/` and `broker/`: LAKEHOUSE_JARS, else in the cache."""
+    """Folder with `spark/` and `broker/`: LAKEHOUSE_JARS if it is set, else a folder of the cache."""
     return Path(os.environ["LAKEHOUSE_JARS"]) if is_given() else cache_folder() / "jars"
 
 
 def read_lock() -> list[LockedJar]:
-    """The lines of jars.lock."""
+    """Read the lines of jars.lock."""
     entries = []
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -142,7 +142,7 @@ def read_lock() -> list[LockedJar]:
 
 
 def absent(locked: list[LockedJar], folder: Path) -> list[LockedJar]:
-    """The locked jars that `folder` does not hold in their size. Hashes were verified when they were put there."""
+    """Return the locked jars that `folder` lacks or holds in another size. Their hashes were verified on the way in."""
     missing = []
     for jar in locked:
         try:
@@ -155,10 +155,10 @@ def absent(locked: list[LockedJar], folder: Path) -> list[LockedJar]:
 
 
 def fetch(locked: list[LockedJar], folder: Path) -> None:
-    """Put the locked jars that `folder` lacks into its `spark/` and `broker/`, each verified before it has its name.
+    """Fetch the locked jars that `folder` lacks into its `spark/` and `broker/`; verify each before it gets its name.
 
-    Safe against other processes doing the same, and against being killed: a file lock, and a rename as last step. The
-    first failure ends it; what came before stays.
+    A file lock makes this safe beside other processes, a rename as the last step makes it safe against being killed.
+    The first failure ends it; jars that came before it stay.
     """
     with _one_process():
         for left in folder.glob("*/.*.jar.*"):  # of a process that was killed
@@ -168,7 +168,7 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
             by_hash.setdefault(jar.sha256, []).append(jar)
         if not by_hash:
             return
-        # The largest first: none is waited for alone at the end.
+        # The largest first, so that nobody waits for one large jar at the end.
         wanted = sorted(by_hash.values(), key=lambda same: -same[0].size)
         with (
             maven.progress([same[0].size for same in wanted]) as advance,
@@ -187,17 +187,17 @@ def _fetch_one(context: MavenContext, same: list[LockedJar], folder: Path) -> in
     """Fetch a jar once for all sets that hold it; return its size in bytes."""
     jar = same[0]
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
-    ours: Path = artifact.cached_path
+    ours = context.repo_cache / artifact.component.path_prefix / artifact.filename
     partials = [one.path(folder).with_name(f".{jar.name}.{os.getpid()}") for one in same]
     try:
         for partial in partials:
             partial.parent.mkdir(parents=True, exist_ok=True)
         # 1. From our cache or the user's, if they have this very jar; else from a repository.
         with maven.one_line_errors(jar.name):
-            source: Path = artifact.resolve()
+            source = artifact.resolve()
             if maven.sha256(source) != jar.sha256:  # another build in the user's cache, or a file cut short in ours
                 ours.unlink(missing_ok=True)
-                source = context.resolver.download(artifact)
+                source = context.resolver.download(artifact) or ours
         found = maven.sha256(source)
         if found != jar.sha256:
             raise MissingDependencyError(
@@ -235,7 +235,7 @@ def _artifact_name(jar: str) -> str:
 
 
 def resolve(jar_set: JarSet) -> list[LockedJar]:
-    """Walk the dependency graph of the set's coordinates anew and hash every jar. Takes a minute, online."""
+    """Walk the dependency graph of the set's coordinates and hash every jar. Needs the internet and about a minute."""
     provided = _pyspark_jars() if jar_set == "spark" else set()
     locked: dict[str, LockedJar] = {}
     for group in COORDINATES[jar_set]:

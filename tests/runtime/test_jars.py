@@ -214,7 +214,7 @@ def test_both_sets_come_side_by_side_with_few_lines_and_a_shared_jar_once(
         time.sleep(0.05)
         try:
             most.append(len(at_work))
-            return Path(real(self, artifact))
+            return Path(str(real(self, artifact)))
         finally:
             at_work.pop()
 
