@@ -19,11 +19,11 @@ def register(app: typer.Typer) -> None:
         recent: Annotated[
             bool,
             typer.Option(
-                "--recent", help="What came or changed in the last minutes; two days (UTC) where a check has failed."
+                "--recent", help="Check the rows of the last minutes; two days (UTC) for a check that has failed."
             ),
         ] = False,
     ) -> None:
-        """Run all checks and record their verdicts in ops/checks. Exit code 1 where one fails."""
+        """Run all checks and record their verdicts in ops/checks. Exit code 1 if one fails."""
         from rich.console import Console
 
         from lakehouse.cli.homes import settings_as_started

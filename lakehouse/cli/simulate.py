@@ -1,4 +1,4 @@
-"""`lakehouse simulate`: the simulated exchange as a process of its own."""
+"""`lakehouse simulate`: run the simulated exchange as a process."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def simulate(
 ) -> None:
     """Run an exchange on localhost that speaks Binance, Kraken and Coinbase. Ctrl-C ends it.
 
-    A market opens at its first subscription and trades on from there, whether or not anybody listens. Faults come by
-    schedule, or on demand: POST {"kind": "drop", "seconds": 5} to /admin/faults (a wrong kind names them all), DELETE
-    ends them. Whatever fails on the way, the record has the truth.
+    A market opens at its first subscription and goes on trading even if nobody listens. Faults come by schedule or on
+    demand: POST {"kind": "drop", "seconds": 5} to /admin/faults (the answer to a wrong kind lists them all); DELETE
+    ends them. The record holds every trade, whatever fails on the way.
     """
     from lakehouse.settings import load_settings
     from lakehouse.simulator.limits import Limits
@@ -81,7 +81,7 @@ def simulate(
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     if ready_file:
-        ready_file.unlink(missing_ok=True)  # one of an earlier run would send people to a dead address
+        ready_file.unlink(missing_ok=True)  # a file of an earlier run names a dead address
     with SimulatorServer(options) as server:
         if ready_file:
             _write_whole(ready_file, server.url)
@@ -97,7 +97,7 @@ def simulate(
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """So that nobody reads half of it."""
+    """Write a file in one step, so that nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""The folder of one lakehouse: whose data it holds, who runs it, its settings, how it is emptied.
+"""Folder of one lakehouse: the kind of its data, its lock, its saved settings, and how it is emptied.
 
-Simulated and live data never share a folder: the first start writes which of the two it is, and the other refuses.
-One control room per folder: an advisory lock that the kernel releases with its process, however that ends.
+Simulated and live data never share a folder: the first start writes its kind, and a start of the other kind refuses.
+One stack per folder: an advisory lock that the kernel releases when its process ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _same_file(path: Path, file: TextIO) -> bool:
 
 
 def kind_of(home: Path) -> str | None:
-    """demo, live, or None where no lakehouse has run yet."""
+    """Read the kind, demo or live; None if no lakehouse has run yet."""
     try:
         return (home / KIND_FILE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -89,7 +89,7 @@ def kind_of(home: Path) -> str | None:
 
 
 def claim(home: Path, kind: Kind) -> None:
-    """Make `home` a folder of `kind`. Raises SettingError where it already is one of the other kind."""
+    """Make `home` a folder of `kind`. Raises SettingError if it already has the other kind."""
     found = kind_of(home)
     if found not in (kind, None):
         raise SettingError(
@@ -100,14 +100,14 @@ def claim(home: Path, kind: Kind) -> None:
 
 
 def save_environment(home: Path, variables: Mapping[str, str]) -> None:
-    """Keep the environment of the children, for `lakehouse env` and for commands in another terminal."""
+    """Save the environment of the children, for `lakehouse env` and for commands in another terminal."""
     partial = home / f"{SETTINGS_FILE}.partial"
     partial.write_text(json.dumps(dict(sorted(variables.items())), indent=1) + "\n", encoding="utf-8")
     partial.replace(home / SETTINGS_FILE)
 
 
 def load_environment(home: Path) -> dict[str, str]:
-    """What `save_environment` kept. Raises SettingError where no lakehouse has run in `home`."""
+    """Load what `save_environment` saved. Raises SettingError if no lakehouse has run in `home`."""
     try:
         saved = json.loads((home / SETTINGS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -120,7 +120,7 @@ def load_environment(home: Path) -> dict[str, str]:
 
 
 def empty(home: Path) -> None:
-    """Remove what a lakehouse wrote into `home`, and `home` where nothing else is in it. Call with the lock held."""
+    """Remove what a lakehouse wrote into `home`, and `home` itself if it is empty then. Call with the lock held."""
     for name in OWN_ENTRIES:
         path = home / name
         if path.is_dir() and not path.is_symlink():
@@ -132,5 +132,5 @@ def empty(home: Path) -> None:
 
 
 def size(home: Path) -> int:
-    """Bytes of all files under `home`."""
+    """Sum the bytes of all files under `home`."""
     return sum(path.stat().st_size for path in home.rglob("*") if path.is_file() and not path.is_symlink())

@@ -1,12 +1,13 @@
-"""The end of a lakehouse, under one monotonic deadline that covers all of it.
+"""Shut a lakehouse down, under one monotonic deadline that covers all steps.
 
 1. Pause the simulated market, so that nothing new arrives.
-2. Stop Dagster's daemon and webserver: nobody launches runs any more. At the same time `python -m jobs.shutdown`
-   marks the live runs as stopped by plan (the next start launches them again) and terminates them.
-3. Stop the code server; end run workers that did not obey, wherever they were adopted.
-4. Stop the broker and the simulator, which ingest and the streams needed to finish cleanly.
-5. Look for anything that still carries our marker, and kill it.
-A deadline that passes in one step shortens the next ones; it never extends the whole.
+2. Stop Dagster's daemon and webserver, so that nothing launches runs any more. At the same time
+   `python -m jobs.shutdown` marks the live runs as stopped by plan (the next start launches them again) and terminates
+   them.
+3. Stop the code server; end run workers that did not obey, whichever process adopted them.
+4. Stop the broker and the simulator, which ingest and the streams needed for a clean end.
+5. Kill every process that still carries our marker.
+A step that takes too long shortens the next ones; it never extends the whole.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from lakehouse.local_stack.supervise import LocalStack
 SHUTDOWN_SECONDS = 15.0
 #: Seconds kept back from the runs for each of the steps after them: servers, broker, last look.
 _SERVERS_SECONDS, _BROKER_SECONDS, _LAST_SECONDS = 2.0, 2.0, 1.0
-#: Of the runs' share, what Python takes to import Dagster on a busy machine before it can ask them.
+#: Seconds of the runs' share that Python takes on a busy machine to import Dagster before it can ask them.
 _IMPORT_SECONDS = 2.5
 
 
 @dataclass(frozen=True)
 class ShutdownReport:
-    """How it ended: seconds it took, processes that had to be killed, processes that are left (must be 0)."""
+    """Seconds that a shutdown took, names of processes that had to be killed, processes left (must be 0)."""
 
     seconds: float
     killed: tuple[str, ...]
@@ -47,7 +48,7 @@ class ShutdownReport:
 
 
 def pause_market(url: str, timeout: float = 2.0) -> bool:
-    """Ask the simulated exchange to stop trading. False where it does not answer."""
+    """Ask the simulated exchange to stop trading. False if it does not answer."""
     request = urllib.request.Request(f"{url}/admin/pause", data=b"", method="POST")
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
@@ -57,7 +58,7 @@ def pause_market(url: str, timeout: float = 2.0) -> bool:
 
 
 def shut_down(stack: LocalStack, forced: Callable[[], bool], seconds: float = SHUTDOWN_SECONDS) -> ShutdownReport:
-    """End everything within `seconds`. `forced` turns true when the person asks a second time: then at once."""
+    """End everything within `seconds`. `forced` turns true if the person asks a second time: then end it at once."""
     started = time.monotonic()
     deadline = started + seconds
     home = stack.settings.home
@@ -82,7 +83,7 @@ def shut_down(stack: LocalStack, forced: Callable[[], bool], seconds: float = SH
     kept = {child.pid for child in (stack.child("simulator"),) if child is not None}
     if stack.broker is not None and stack.broker.pid is not None:
         kept.add(stack.broker.pid)
-    killed = _end(stack, kept, time.monotonic() + 0.5 if forced() else until)
+    killed = _end_marked(stack, kept, time.monotonic() + 0.5 if forced() else until)
 
     # 4. what they needed
     if stack.broker is not None:
@@ -95,7 +96,7 @@ def shut_down(stack: LocalStack, forced: Callable[[], bool], seconds: float = SH
         _wait(lambda: simulator.wait(0.1), forced, deadline - _LAST_SECONDS)
 
     # 5. the last look
-    killed += _end(stack, set(), max(deadline, time.monotonic() + 0.5))
+    killed += _end_marked(stack, set(), max(deadline, time.monotonic() + 0.5))
     return ShutdownReport(time.monotonic() - started, tuple(killed), len(marked_processes(home)))
 
 
@@ -114,8 +115,8 @@ def _end_runs(stack: LocalStack, forced: Callable[[], bool], until: float) -> No
         child.wait(1.0)
 
 
-def _end(stack: LocalStack, kept: set[int], until: float) -> list[str]:
-    """End every marked process but `kept`; what had to be killed, by name."""
+def _end_marked(stack: LocalStack, kept: set[int], until: float) -> list[str]:
+    """End every marked process except `kept`; return the names of those that had to be killed."""
     names = stack.pids()
     processes = [process for process in marked_processes(stack.settings.home) if process.pid not in kept]
     return [names.get(one.pid, "a run's process") for one in end_processes(processes, until)]

@@ -1,10 +1,10 @@
-"""The control room: starts the processes of one lakehouse, starts them again when they die, tells what they do.
+"""Supervise the processes of one lakehouse: start them, start them again if they die, and report their states.
 
 Order of a start, as parallel as the parts allow:
 1. broker, simulator (demo) and Dagster's code server at once;
 2. topics as soon as the broker answers a metadata request;
 3. daemon and webserver as soon as the code server answers: earlier they would load an empty workspace, and the daemon
-   looks again only after a minute.
+   would look again only after a minute.
 The daemon's supervisor sensors launch ingest and the streams, which wait for the broker by themselves.
 """
 
@@ -25,7 +25,7 @@ from lakehouse.settings import Settings
 
 @dataclass
 class _Part:
-    """Where one child belongs, over all its lives."""
+    """One part of the stack: its command, restarts and current child."""
 
     spec: ChildSpec
     policy: RestartPolicy = field(default_factory=RestartPolicy)
@@ -41,7 +41,7 @@ class LocalStack:
     def __init__(
         self, settings: Settings, market: child_commands.SimulatedMarket | None, notify: Callable[[str], None]
     ) -> None:
-        """`market` is the simulated exchange to run, None for live venues; `notify` takes one line for people."""
+        """`market` is the simulated exchange to run, None for live venues; `notify` gets single lines for people."""
         self.settings = settings
         self.market = market
         self.code_server_port = free_port()
@@ -59,7 +59,7 @@ class LocalStack:
         self._add(child_commands.code_server_command(self.settings, self.code_server_port))
 
     def tick(self) -> None:
-        """Look after everything once. Raises TerminalError where a part has never come up."""
+        """Look after everything once. Raises TerminalError if a part has never come up."""
         if self.broker is not None and self.broker.failure is not None:
             raise self.broker.failure
         for part in self._parts.values():
@@ -69,19 +69,19 @@ class LocalStack:
             self._add(child_commands.webserver_command(self.settings, self._workspace))
 
     def child(self, name: str) -> Child | None:
-        """A running child, None where there is none at the moment."""
+        """Return a running child; None if it does not run at the moment."""
         part = self._parts.get(name)
         return part.child if part is not None and part.child is not None else None
 
     def pids(self) -> dict[int, str]:
-        """Process id → part, of the parts that run now."""
+        """Map process ids to the names of the parts that run now."""
         pids = {part.child.pid: name for name, part in self._parts.items() if part.child is not None}
         if self.broker is not None and self.broker.pid is not None:
             pids[self.broker.pid] = "broker"
         return pids
 
     def states(self) -> dict[str, str]:
-        """Part → one word or two for the screen, in the order of the start."""
+        """Map each part to its state in a word or two, in the order of the start."""
         states: dict[str, str] = {}
         if self.broker is not None:
             states["broker"] = "up" if self.broker.ready.is_set() else "starting"
@@ -130,7 +130,7 @@ class LocalStack:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody accepts connections on a local port."""
+    """True if a process accepts connections on a local port."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((LOCALHOST, port)) == 0

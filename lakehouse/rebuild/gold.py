@@ -1,8 +1,8 @@
 """Rebuild Gold of whole days from Silver, also while the stream writes the same days.
 
-It runs the stream's own functions, slice by slice. A slice takes a turn between two batches of the stream and is written
-at the version of Silver that Gold has processed by then. So Gold is at one known version of Silver before, between and
-after the slices, it holds no trade that the stream has yet to process, and neither overwrites newer rows with older.
+It runs the stream's own functions, slice by slice. A slice takes a turn between two batches of the stream and is
+written at the version of Silver that Gold has processed by then. So Gold is at one known version of Silver before,
+between and after the slices, it holds no trade that the stream has yet to process, and neither overwrites newer rows with older.
 Guarantee: afterwards every row of these days agrees with Silver; rows without trades in Silver are gone; rows that were
 right are not touched, so their revision stays. A rebuild that was cut can simply be run again.
 """
@@ -151,8 +151,8 @@ def processed_version(settings: Settings) -> int:
 def _record(settings: Settings, run_id: str, started: dt.datetime) -> None:
     """Write a row of ops/batches after Gold's newest batch: the same position in Silver, no trades, new versions.
 
-    It carries that batch's generation, so that the chain of batches stays whole, and a negative number, which Spark does
-    not use.
+    It carries that batch's generation, so that the chain of batches stays whole, and a negative number, which Spark
+    does not use.
     """
     newest = table_io.sql(
         settings,

@@ -75,8 +75,8 @@ class SilverReport:
 def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | None = None) -> SilverReport:
     """Replace Silver by what today's parser and rules make of Bronze; `say` gets a line for each step.
 
-    Raises LeaseHeldError if a stream of Silver or Gold runs, TerminalError if Silver has read nothing yet, RetriableError
-    if it has read only a part of a version of Bronze; each before anything is written.
+    Raises LeaseHeldError if a stream of Silver or Gold runs, TerminalError if Silver has read nothing yet,
+    RetriableError if it has read only a part of a version of Bronze; each before anything is written.
     """
     with Lease(settings, unfinished.LAYERS, f"rebuild:{os.getpid()}"):
         table_io.ensure_tables(settings)
@@ -158,7 +158,7 @@ class _Rebuild:
     cut: Unfinished | None
 
     def run(self) -> None:
-        """Write in the order of the module's docstring. After a cut rebuild every step is done, also for equal tables."""
+        """Write in the order of the module's docstring. After a cut rebuild do every step, also for equal tables."""
         settings, started = self.settings, dt.datetime.now(dt.UTC)
         old = table_io.open_table(settings, SILVER_TRADES).version()
         mark = self.cut or Unfinished(uuid.uuid4().hex[:12], old)

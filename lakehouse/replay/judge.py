@@ -78,7 +78,7 @@ BAD, NOISE, ALONE = Verdict("bad"), Verdict("noise"), Verdict("bad", is_alone=Tr
 
 
 class KnownSymbols:
-    """Symbols that a venue's native names may stand for: those subscribed today and those in silver/trades, never a guess.
+    """Symbols that a venue's names may stand for: those subscribed today and those in silver/trades, never a guess.
 
     Keep it for one replay.
     """
@@ -130,9 +130,9 @@ def judge(
 def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols | None = None) -> Verdict:
     """Judge a message of the rejected topic: its venue's parser of today reads its text.
 
-    If that finds trades beside parts that it still rejects, both are produced, as ingest does with a frame. A trade gets
-    the symbol that the message names. Messages of an older release, or of a symbol that was unknown then, name none: then
-    the symbols known today decide, and a text that they leave ambiguous stays in quarantine.
+    If that finds trades beside parts that it still rejects, both are produced, as ingest does with a frame. A trade
+    gets the symbol that the message names. Messages of an older release, or of a symbol that was unknown then, name
+    none: then the symbols known today decide, and a text that they leave ambiguous stays in quarantine.
     """
     try:
         rejected = _read_rejected(value or b"")

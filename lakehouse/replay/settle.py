@@ -43,7 +43,7 @@ class Dismissal:
 
 
 def record(settings: Settings, rows: pa.Table, outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """Settle the rows of silver/quarantine in `rows`. `outcomes` holds further columns of ops/replays, in the same order.
+    """Settle the rows of silver/quarantine in `rows`. `outcomes` holds more columns of ops/replays, in the same order.
 
     Raises LeaseHeldError if another process wrote the table at the same moment.
     """

@@ -1,4 +1,4 @@
-"""A snapshot as rich tables, for one print or a live display."""
+"""Lay a snapshot out as rich tables, for one print or a live display."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lakehouse.quality.model import Check, CheckResult, count_of
 from lakehouse.status.snapshot import SERIES_MINUTES, Snapshot, TableStatus
 
 _NOTHING = "–"
-#: Of prices and volumes, so that a bar fits into 80 columns; the table has every decimal.
+#: Digits of prices and volumes, so that a bar fits into 80 columns; the table has every decimal.
 _SIGNIFICANT_DIGITS = 7
-#: Rules of quarantine that are named.
+#: Most rules of quarantine that are named.
 _RULES = 3
 
 
 def render(snapshot: Snapshot) -> RenderableType:
-    """The whole display: headline, tables, latest bars, last verdicts."""
+    """Lay out the whole display: headline, tables, latest bars, last verdicts."""
     parts: list[RenderableType] = [_headline(snapshot), _tables(snapshot), _open(snapshot)]
     parts.append(_bars(snapshot) if snapshot.bars else Text("No bars yet.", style="dim"))
     left_out = snapshot.series - len(snapshot.bars)
@@ -35,7 +35,7 @@ def render(snapshot: Snapshot) -> RenderableType:
 
 
 def render_results(results: list[tuple[Check, CheckResult]], title: str = "Checks") -> RenderableType:
-    """Verdicts just taken."""
+    """Lay out verdicts that were just taken."""
     table = _verdict_table(title)
     for check, result in results:
         table.add_row(_mark(result.passed), check.table_path, check.name, Text(result.detail))
@@ -73,7 +73,7 @@ def _tables(snapshot: Snapshot) -> Table:
 
 
 def _open(snapshot: Snapshot) -> Text:
-    """What waits for somebody: missing trades, and messages in quarantine, those of the commonest rules by name."""
+    """Sum up open gaps, unavailable trades and open messages in quarantine, with the most frequent rules by name."""
     gaps = "no open gap"
     if snapshot.gaps:
         gaps = f"{snapshot.gaps:,} open gaps of {snapshot.missing:,} trades"
@@ -118,7 +118,7 @@ def _bars(snapshot: Snapshot) -> Table:
 
 
 def _short(value: Decimal) -> str:
-    """A decimal to its first digits, without the zeros that its column's scale puts behind it."""
+    """Write a decimal with its first digits, without the trailing zeros of its column's scale."""
     text = f"{round(value, max(0, _SIGNIFICANT_DIGITS - 1 - value.adjusted())):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -143,7 +143,7 @@ def _mark(passed: bool) -> Text:
 
 
 def _sentence(verdict: Verdict) -> str:
-    """The sentence in a verdict's JSON; the text itself where it has none."""
+    """Read the sentence in a verdict's JSON; the text itself if it has none."""
     try:
         return str(json.loads(verdict.detail)["sentence"])
     except (ValueError, KeyError, TypeError):

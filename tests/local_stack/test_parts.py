@@ -1,4 +1,4 @@
-"""The control room's parts by themselves: restarts, folder, processes, memory, generated Dagster home."""
+"""The local stack's parts by themselves: restarts, folder, processes, memory, generated Dagster home."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_process_that_ignores_sigterm_is_killed_within_the_deadline(tmp_path: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
-def test_children_die_with_a_killed_control_room(tmp_path: Path) -> None:
+def test_children_die_with_a_killed_stack(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
         "from tests.local_stack.test_parts import spec\n"
