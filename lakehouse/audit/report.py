@@ -48,7 +48,7 @@ class Report:
     partitions: list[PartitionProof]
     silver_rows: int
     bars: list[BarsProof]
-    holes: GapsProof
+    holes: GapsProof  # named as its JSON key, like `books`
     quarantine: list[RuleCount]
     books: list[BatchesProof]
     simulated: SimulatedProof | None

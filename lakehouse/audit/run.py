@@ -27,7 +27,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Options:
-    """What an audit does besides its usual proof.
+    """Options of an audit, besides its usual proof.
 
     With `simulator_url` Silver is compared with the simulator's record. `strict` makes faults of open gaps and of
     recorded trades that are not in Silver yet; `from_beginning` of those recorded before Silver's first trade.

@@ -19,8 +19,8 @@ Verdict = Literal["ok", "note", "missing"]
 STYLES: dict[Verdict, str] = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
 GIGABYTE = 1e9
-#: Free bytes for the home. With less than the first Kafka and Spark soon fail; with less than the second a day of trades
-#: may not fit.
+#: Free bytes for the home. With less than the first, Kafka and Spark soon fail; with less than the second, a day of
+#: trades may not fit.
 DISK_NEEDED, DISK_ADVISED = 1 * GIGABYTE, 5 * GIGABYTE
 #: Available bytes of memory. The broker takes 0.3 GB, the Spark driver 1.5 GB, Dagster's processes 1 GB.
 MEMORY_NEEDED, MEMORY_ADVISED = 2 * GIGABYTE, 4 * GIGABYTE

@@ -25,7 +25,7 @@ GIGABYTE = 1e9
 
 @dataclass
 class View:
-    """What the display shows. `stack.run` and its threads write it, the display reads it."""
+    """Content of the display. `stack.run` and its threads write it, the display reads it."""
 
     settings: Settings
     started: float = field(default_factory=time.monotonic)

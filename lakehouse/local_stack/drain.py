@@ -40,7 +40,7 @@ STREAMED = (BRONZE_MESSAGES.path, SILVER_TRADES.path, GOLD_BARS_1M.path, GOLD_BA
 
 @dataclass(frozen=True)
 class DrainReport:
-    """What the end of a run found. `behind` is empty if everything was drained."""
+    """Findings at the end of a run. `behind` is empty if everything was drained."""
 
     snapshot: Snapshot
     results: list[tuple[Check, CheckResult]]

@@ -15,7 +15,7 @@ import psutil
 
 from lakehouse.local_stack.processes import marked_processes
 
-#: Seconds between two samples. For a PSS the kernel walks all pages of a process: once a second would take 4 % of a core.
+#: Seconds between two samples. The kernel walks all pages of a process for its PSS: once a second takes 4 % of a core.
 SAMPLE_SECONDS = 5.0
 
 

@@ -53,7 +53,7 @@ LEFTOVER_SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. If `minutes` is None, it runs until somebody stops it."""
+    """The lakehouse to run. If `minutes` is None, it runs until somebody stops it."""
 
     kind: home_folder.Kind
     settings: Settings

@@ -2,7 +2,8 @@
 
 It runs the stream's own functions, slice by slice. A slice takes a turn between two batches of the stream and is
 written at the version of Silver that Gold has processed by then. So Gold is at one known version of Silver before,
-between and after the slices, it holds no trade that the stream has yet to process, and neither overwrites newer rows with older.
+between and after the slices, it holds no trade that the stream has yet to process, and neither overwrites newer rows
+with older ones.
 Guarantee: afterwards every row of these days agrees with Silver; rows without trades in Silver are gone; rows that were
 right are not touched, so their revision stays. A rebuild that was cut can simply be run again.
 """
@@ -46,7 +47,7 @@ FINISH_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class GoldRebuild:
-    """What a rebuild did. `silver_version` is that of the last slice, None if there was nothing to do."""
+    """Result of a rebuild. `silver_version` is that of the last slice, None if there was nothing to do."""
 
     first_day: dt.date
     last_day: dt.date

@@ -63,7 +63,7 @@ class TableChange:
 
 @dataclass
 class SilverReport:
-    """What a rebuild found. If `identical`, nothing was written."""
+    """Result of a rebuild. If `identical`, nothing was written."""
 
     bronze_version: int
     tables: list[TableChange] = field(default_factory=list)

@@ -59,7 +59,7 @@ class RuleReport:
 
 @dataclass
 class ReplayReport:
-    """What a replay did or, for a dry run, would do."""
+    """Result of a replay or, for a dry run, of what it would do."""
 
     dry: bool
     rules: dict[str, RuleReport] = field(default_factory=dict)

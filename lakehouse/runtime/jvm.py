@@ -30,7 +30,7 @@ SERVER = "org.apache.spark.api.python.PythonGatewayServer"
 #: Jars of pyspark that no stream and no rebuild needs, by the beginnings of their names.
 LEFT_OUT = ("spark-mllib_", "spark-mllib-local_", "spark-graphx_")
 
-#: What Spark's launcher gives every JVM of version 17 or later. Source: Spark 4.2, `JavaModuleOptions`.
+#: Options that Spark's launcher gives every JVM of version 17 or later. Source: Spark 4.2, `JavaModuleOptions`.
 MODULE_OPTIONS = (
     "-XX:+IgnoreUnrecognizedVMOptions",
     "--add-modules=jdk.incubator.vector",

@@ -43,7 +43,7 @@ SESSION_CONF = {
     "spark.sql.streaming.ui.enabled": "false",
     "spark.sql.streaming.numRecentProgressUpdates": "10",
     "spark.sql.streaming.minBatchesToRetain": "20",
-    # What a batch broadcasts is freed by a collection of the old generation, which Spark asks for every half hour.
+    # Broadcasts of a batch are freed by a collection of the old generation; Spark's default is one every half hour.
     "spark.cleaner.periodicGC.interval": "5min",
     "spark.ui.showConsoleProgress": "false",
     # How long Silver and Gold wait before they look for news again; each look lists the log of a Delta table.
