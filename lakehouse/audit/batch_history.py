@@ -10,11 +10,9 @@ from typing import Any
 from lakehouse.errors import TerminalError
 from lakehouse.lake.batch_log import REBUILD, json_object
 from lakehouse.lake.table_io import sql
+from lakehouse.quality.model import TopicPartition
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES
-
-Place = tuple[str, int]
-
 
 #: Names of the figures of `Counts` in the column `partitions` of ops/batches.
 FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
@@ -57,7 +55,7 @@ class BatchEntry:
     end: dict[str, Any]
     counts: Counts
     versions: dict[str, int]
-    partitions: dict[Place, Counts] | None
+    partitions: dict[TopicPartition, Counts] | None
 
     @property
     def name(self) -> str:
@@ -124,7 +122,7 @@ def _entry(row: dict[str, Any]) -> BatchEntry:
     )
 
 
-def _partitions(name: str, text: str) -> dict[Place, Counts]:
+def _partitions(name: str, text: str) -> dict[TopicPartition, Counts]:
     places = {
         (topic, number): counts
         for topic, partitions in json_object(text, "partitions", name).items()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakehouse.cli.homes import ROOT
 from lakehouse.errors import LeaseHeldError, SettingError
 
 if TYPE_CHECKING:
     from lakehouse.local_stack.stack import Plan
 
-ROOT = Path(".lakehouse")
 KINDS = ("demo", "live")
 
 Venues = Annotated[str | None, typer.Option(help="Comma-separated: binance, kraken, coinbase. Default: all.")]

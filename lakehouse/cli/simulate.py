@@ -6,9 +6,12 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from lakehouse.simulator.options import SimulatorOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +59,6 @@ def simulate(
     from lakehouse.settings import load_settings
     from lakehouse.simulator.limits import Limits
     from lakehouse.simulator.options import SimulatorOptions, read_delisted
-    from lakehouse.simulator.server import SimulatorServer
 
     settings = load_settings(venues=venues, symbols=symbols)
     options = SimulatorOptions(
@@ -73,6 +75,13 @@ def simulate(
         fault_rate=fault_rate or 0.0,
         delisted=read_delisted(delisted or ()),
     )
+    _serve(options, ready_file)
+
+
+def _serve(options: SimulatorOptions, ready_file: Path | None) -> None:
+    """Run the exchange until SIGINT, SIGTERM or its own end."""
+    from lakehouse.simulator.server import SimulatorServer
+
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -85,7 +94,8 @@ def simulate(
     with SimulatorServer(options) as server:
         if ready_file:
             _write_whole(ready_file, server.url)
-        typer.echo(f"simulated exchange at {server.url} (seed {seed}, {rate:g} trades/s, record in {record})")
+        market = f"seed {options.seed}, {options.rate:g} trades/s, record in {options.record}"
+        typer.echo(f"simulated exchange at {server.url} ({market})")
         if options.faults_planned:
             typer.echo("faults: seed {}, {:g} a minute".format(*options.faults_planned))
         while not stopping.wait(0.2):

@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake.table_io import open_table, sql_batches
+from lakehouse.quality.model import TopicPartition
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 
@@ -37,8 +38,6 @@ LISTED = 500
 
 #: A partition and an offset in one integer: Kafka will not reach this offset.
 _OFFSET_BITS = 44
-
-TopicPartition = tuple[str, int]
 
 _OFFSET = '"offset"'
 

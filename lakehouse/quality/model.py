@@ -19,8 +19,11 @@ from lakehouse.settings import Settings
 
 Figure = int | float | str
 
-#: Least span of a recent look: rows that came or changed so long before the newest one are looked at. So the cost of a
-#: look depends on the rate of trades, not on the size of the table.
+#: A Kafka partition: topic and number.
+TopicPartition = tuple[str, int]
+
+#: Least span of a recent look, back from the newest row. So a look costs by the rate of trades, not by the size of the
+#: table.
 RECENT = timedelta(minutes=5)
 
 

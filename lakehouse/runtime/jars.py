@@ -1,4 +1,4 @@
-"""The JVM jars of Spark's connectors and of the embedded Kafka, from Maven, without Maven.
+"""Provide the JVM jars of Spark's connectors and of the embedded Kafka; they come from Maven repositories through jgo.
 
 `jars.lock` names every jar with its sha256 and size, and names no host. It *is* the resolution: a normal start walks no
 dependency graph, it downloads the locked jars (once, into a per-user cache), verifies each hash, and from then on only

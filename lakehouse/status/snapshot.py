@@ -36,7 +36,7 @@ BROKER_TIMEOUT_SECONDS = 2.0
 RATE_WINDOW_SECONDS = 30.0
 #: Most series whose newest bar is shown; the number of the others is shown.
 MOST_SERIES = 30
-#: The newest bar of each series is searched in so many minutes before the newest of all, so that no look reads a day.
+#: Minutes before the newest bar in which the newest bar of each series is searched, so that no look reads a whole day.
 SERIES_MINUTES = 60
 
 
