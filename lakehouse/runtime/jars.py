@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from lakehouse.errors import LakehouseError, MissingDependencyError
-from lakehouse.runtime import maven
 
 if TYPE_CHECKING:
     from jgo.maven import MavenContext
@@ -98,8 +97,12 @@ def jars(*jar_sets: JarSet) -> list[Path]:
     folder = jars_folder()
     missing = absent(locked, folder)
     if missing and is_given():
+        folder_of_set, more = (
+            missing[0].path(folder).parent,
+            f" and {len(missing) - 1} more" if len(missing) > 1 else "",
+        )
         raise MissingDependencyError(
-            f"LAKEHOUSE_JARS: {missing[0].path(folder).parent} lacks {_some(missing)} or holds another size of it",
+            f"LAKEHOUSE_JARS: {folder_of_set} lacks {missing[0].name}{more} or holds another size of it",
             "the jars of lakehouse/runtime/jars.lock",
             f"fill it by `python -m lakehouse.runtime.jars --to {folder}` or unset LAKEHOUSE_JARS",
         )
@@ -145,11 +148,9 @@ def absent(locked: list[LockedJar], folder: Path) -> list[LockedJar]:
     """Return the locked jars that `folder` lacks or holds in another size. Their hashes were verified on the way in."""
     missing = []
     for jar in locked:
-        try:
+        with contextlib.suppress(OSError):
             if jar.path(folder).stat().st_size == jar.size:
                 continue
-        except OSError:
-            pass
         missing.append(jar)
     return missing
 
@@ -160,6 +161,8 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
     A file lock makes this safe beside other processes, a rename as the last step makes it safe against being killed.
     The first failure ends it; jars that came before it stay.
     """
+    from lakehouse.runtime import maven
+
     with _one_process():
         for left in folder.glob("*/.*.jar.*"):  # of a process that was killed
             left.unlink()
@@ -171,10 +174,10 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
         # The largest first, so that nobody waits for one large jar at the end.
         wanted = sorted(by_hash.values(), key=lambda same: -same[0].size)
         with (
+            maven.context(cache_folder() / "maven", [maven.user_repository()]) as context,
             maven.progress([same[0].size for same in wanted]) as advance,
             ThreadPoolExecutor(PARALLEL) as pool,
         ):
-            context = maven.context(cache_folder() / "maven", [maven.user_repository()])
             fetching = [pool.submit(_fetch_one, context, same, folder) for same in wanted]
             try:
                 for one in as_completed(fetching):
@@ -185,6 +188,8 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
 
 def _fetch_one(context: MavenContext, same: list[LockedJar], folder: Path) -> int:
     """Fetch a jar once for all sets that hold it; return its size in bytes."""
+    from lakehouse.runtime import maven
+
     jar = same[0]
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     ours = context.repo_cache / artifact.component.path_prefix / artifact.filename
@@ -223,11 +228,6 @@ def _one_process() -> Iterator[None]:
         yield
 
 
-def _some(missing: list[LockedJar]) -> str:
-    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    return f"{missing[0].name}{more}"
-
-
 def _artifact_name(jar: str) -> str:
     """`slf4j-api-2.0.17.jar` → `slf4j-api`: up to the first part that begins with a digit."""
     parts = jar.removesuffix(".jar").split("-")
@@ -236,11 +236,13 @@ def _artifact_name(jar: str) -> str:
 
 def resolve(jar_set: JarSet) -> list[LockedJar]:
     """Walk the dependency graph of the set's coordinates and hash every jar. Needs the internet and about a minute."""
+    from lakehouse.runtime import maven
+
     provided = _pyspark_jars() if jar_set == "spark" else set()
     locked: dict[str, LockedJar] = {}
     for group in COORDINATES[jar_set]:
-        with maven.one_line_errors(" + ".join(group)):
-            for artifact in maven.graph(group, cache_folder() / "maven"):
+        with maven.one_line_errors(" + ".join(group)), maven.context(cache_folder() / "maven") as context:
+            for artifact in maven.graph(group, context):
                 if artifact.artifactId in provided:
                     continue
                 path = artifact.resolve()

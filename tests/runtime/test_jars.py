@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jgo.maven import Artifact, PythonResolver
+from jgo.maven import Artifact
 
 from lakehouse.errors import MissingDependencyError
-from lakehouse.runtime import jars
+from lakehouse.runtime import jars, maven
 
 SMALL = ("org.example.one:alpha:1.0", "org.example.two:beta_2.13:2.1")
 
@@ -206,20 +206,20 @@ def test_both_sets_come_side_by_side_with_few_lines_and_a_shared_jar_once(
     names = [f"number{number}" for number in range(40)]
     asked: list[str] = []
     at_work: list[int] = []
-    real = PythonResolver.download
+    real = maven.Downloads.download
 
-    def slow(self: PythonResolver, artifact: Artifact) -> Path:
+    def slow(self: maven.Downloads, artifact: Artifact) -> Path:
         asked.append(str(artifact))
         at_work.append(1)
         time.sleep(0.05)
         try:
             most.append(len(at_work))
-            return Path(str(real(self, artifact)))
+            return real(self, artifact)
         finally:
             at_work.pop()
 
     most: list[int] = []
-    monkeypatch.setattr(PythonResolver, "download", slow)
+    monkeypatch.setattr(maven.Downloads, "download", slow)
     jars.LOCK.write_text(lines_of("spark", repository, names[:25]) + lines_of("broker", repository, names[20:]))
     assert len(jars.jars("spark", "broker")) == 45
     assert len(asked) == len(set(asked)) == 40
@@ -265,7 +265,7 @@ def test_a_download_that_is_cut_leaves_no_file(world: Path, monkeypatch: pytest.
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("LAKEHOUSE_MAVEN_URL", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(MissingDependencyError, match=r"cannot download \S+\.jar from Maven \(ChunkedEncodingError"):
+        with pytest.raises(MissingDependencyError, match=r"cannot download \S+\.jar from Maven \(RemoteProtocolError"):
             jars.broker_jars()
         server.shutdown()
         thread.join()
