@@ -2,7 +2,7 @@
 # Builds the image and tries it for real, the demo included: `make docker-test`. Ten to fifteen minutes, 8 GB of disk.
 #
 # Uses the Docker daemon that answers, if it has or can pull the base image. Else, as root, it starts one of its own on
-# its own socket and data root, without touching the machine's network, and where no registry can be reached it makes a
+# its own socket and data root, without touching the machine's network, and if no registry can be reached it makes a
 # stand-in for the base image from Debian's packages under the official name. All of that is gone at the end.
 #
 # DOCKER_TEST_HOME: a folder to keep the own daemon's images in, so that a second run builds from its cache.
@@ -47,7 +47,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# require COMMAND PACKAGE: installs the Debian package where the command is missing and we may.
+# require COMMAND PACKAGE: installs the Debian package if the command is missing and we may.
 require() {
     command -v "$1" >/dev/null && return
     { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || die "no $1; install the Debian package $2, or be root"

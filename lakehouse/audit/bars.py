@@ -1,7 +1,7 @@
-"""Every trade of Silver is in exactly one bar, bar by bar and in the sum; `complete` is what the ids say.
+"""Proof of the bars: every trade of Silver is in exactly one bar, and `complete` agrees with the trade ids.
 
-And open and close are the prices of the trades with the bar's lowest and highest id. Bars of a lake from before that
-rule may have others, and are found here.
+Open and close must be the prices of the trades with the bar's lowest and highest id. Bars from before that rule may
+have other prices, and are reported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 @dataclass
 class BarsProof:
-    """One table of bars at a version. `wrong` bars hold another number of trades than Silver has in their time."""
+    """One table of bars at a version. `wrong` counts bars whose number of trades differs from Silver's."""
 
     table_path: str
     version: int
@@ -39,7 +39,7 @@ class BarsProof:
 
 
 def prove_bars(settings: Settings, snapshot: Snapshot, ids: TradeIds, table: Table, minutes: int) -> BarsProof:
-    """Compare one table of bars with silver/trades at the snapshot; `ids` are those of its rows."""
+    """Compare one table of bars with silver/trades at the snapshot. `ids` are the ids of Silver's rows there."""
     version = snapshot.gold.version_of(table.path)
     bars = open_table(settings, table, version)
     trades = open_table(settings, SILVER_TRADES, snapshot.trades_version)
@@ -87,7 +87,7 @@ def prove_bars(settings: Settings, snapshot: Snapshot, ids: TradeIds, table: Tab
 
 
 def _flag_faults(settings: Settings, table: Table, version: int, ids: TradeIds) -> list[str]:
-    """Bars whose `complete` is not what the ids around and in them say."""
+    """Name bars whose flag `complete` disagrees with the ids in and around them."""
     found: list[str] = []
     columns = "venue, symbol, bar_start, first_trade_id, last_trade_id, complete"
     for batch in sql_batches(settings, f"SELECT {columns} FROM bars", bars=open_table(settings, table, version)):
@@ -101,7 +101,7 @@ def _flag_faults(settings: Settings, table: Table, version: int, ids: TradeIds) 
 
 
 def _price_faults(settings: Settings, table: Table, bars: DeltaTable, trades: DeltaTable) -> list[str]:
-    """Bars whose open or close is not the price of their first or last id."""
+    """Count bars whose open or close is not the price of their first or last id."""
     row = sql(
         settings,
         """

@@ -1,4 +1,4 @@
-"""ops/batches as a whole, read once: one entry a batch, in the order of their commits."""
+"""The history of batches, ops/batches, read once: one entry per batch, in the order of their commits."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.errors import TerminalError
-from lakehouse.lake.batch_log import REBUILD
+from lakehouse.lake.batch_log import REBUILD, json_object
 from lakehouse.lake.table_io import sql
+from lakehouse.quality.model import TopicPartition
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES
 
-Place = tuple[str, int]
-
-
-#: The figures of `Counts` as the column `partitions` of ops/batches calls them.
+#: Names of the figures of `Counts` in the column `partitions` of ops/batches.
 FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Messages (trades, for gold) of a batch, or of one Kafka partition of it."""
+    """Messages (trades, for gold) of a batch, or of one Kafka partition in a batch."""
 
     rows_in: int = 0
     out: int = 0
@@ -32,21 +30,21 @@ class Counts:
 
     @property
     def figures(self) -> tuple[int, ...]:
-        """In the order of FIGURES."""
+        """The five figures in the order of FIGURES."""
         return self.rows_in, self.out, self.duplicate, self.quarantined, self.feed_events
 
     @property
     def balance(self) -> int:
-        """What was read and is in none of the others; 0 where it balances."""
+        """Messages that were read and are in none of the other figures; 0 if the batch balances."""
         return self.rows_in - self.out - self.duplicate - self.quarantined - self.feed_events
 
     def plus(self, other: Counts) -> Counts:
-        """The sum, figure by figure."""
+        """Add two counts, figure by figure."""
         return Counts(*(mine + its for mine, its in zip(self.figures, other.figures, strict=True)))
 
 
 @dataclass(frozen=True)
-class Entry:
+class BatchEntry:
     """One row of ops/batches. `start` and `end` are positions in the source, as `lakehouse.tables` describes them."""
 
     query: str
@@ -57,25 +55,25 @@ class Entry:
     end: dict[str, Any]
     counts: Counts
     versions: dict[str, int]
-    partitions: dict[Place, Counts] | None
+    partitions: dict[TopicPartition, Counts] | None
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for people."""
         return f"{self.query} batch {self.batch_id} of generation {self.generation[:8]}"
 
     @property
     def is_rebuild(self) -> bool:
-        """Whether it is no batch of a stream but all of its layer, computed anew."""
+        """True for a rebuild of the whole layer, False for a batch of a stream."""
         return self.generation.startswith(REBUILD) and self.batch_id == 0
 
     @property
     def position(self) -> tuple[int, bool]:
-        """The last version of a Delta source that has been read, and whether all of it."""
+        """Last version of the Delta source that was read, and True if all of that version was read."""
         return int(self.end.get("version", -1)), self.end.get("complete", True) is True
 
     def version_of(self, table_path: str) -> int:
-        """The version of a table after this batch. Raises TerminalError where the row does not name it."""
+        """Return the version of a table after this batch. Raises TerminalError if the row does not name it."""
         try:
             return int(self.versions[table_path])
         except (KeyError, TypeError, ValueError):
@@ -84,10 +82,10 @@ class Entry:
             ) from None
 
 
-def read_books(settings: Settings) -> dict[str, list[Entry]]:
-    """Query → its entries by commit time, from its newest rebuild on, which stands for all before it.
+def read_batch_history(settings: Settings) -> dict[str, list[BatchEntry]]:
+    """Map each query to its entries by commit time. A rebuild replaces all entries before it.
 
-    Raises TerminalError where a row cannot be read.
+    Raises TerminalError if a row cannot be read.
     """
     rows = sql(
         settings,
@@ -98,46 +96,36 @@ def read_books(settings: Settings) -> dict[str, list[Entry]]:
         """,
         batches=OPS_BATCHES,
     )
-    books: dict[str, list[Entry]] = {"bronze": [], "silver": [], "gold": []}
+    history: dict[str, list[BatchEntry]] = {"bronze": [], "silver": [], "gold": []}
     for batch in rows.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
             entry = _entry(row)
             if entry.is_rebuild:
-                books[entry.query] = []
-            books.setdefault(entry.query, []).append(entry)
-    return books
+                history[entry.query] = []
+            history.setdefault(entry.query, []).append(entry)
+    return history
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _entry(row: dict[str, Any]) -> BatchEntry:
     name = f"ops/batches, {row['query']} batch {row['batch_id']}"
     counted = ("rows_in", "rows_out", "rows_duplicate", "rows_quarantined", "rows_feed_events")
-    return Entry(
+    return BatchEntry(
         row["query"],
         row["generation"],
         row["batch_id"],
         row["committed_at"],
-        _json(name, "source_start", row["source_start"]),
-        _json(name, "source_end", row["source_end"]),
+        json_object(row["source_start"], "source_start", name),
+        json_object(row["source_end"], "source_end", name),
         Counts(*(row[column] for column in counted)),
-        _json(name, "versions", row["versions"]),
+        json_object(row["versions"], "versions", name),
         None if row["partitions"] is None else _partitions(name, row["partitions"]),
     )
 
 
-def _json(name: str, column: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise TerminalError(f"{name}: {column} is {text[:80]!r}", "a JSON object")
-    return value
-
-
-def _partitions(name: str, text: str) -> dict[Place, Counts]:
+def _partitions(name: str, text: str) -> dict[TopicPartition, Counts]:
     places = {
         (topic, number): counts
-        for topic, partitions in _json(name, "partitions", text).items()
+        for topic, partitions in json_object(text, "partitions", name).items()
         for number, counts in partitions.items()
     }
     try:

@@ -1,25 +1,45 @@
-"""Kafka = Bronze = Silver + duplicates + quarantined + feed events, by Kafka partition, from the tables."""
+"""Proof of conservation at the audit's snapshot, by Kafka partition, with Kafka's own offsets beside it.
+
+Kafka = Bronze = Silver + duplicates + quarantined + feed events, counted from the tables. The checks in
+`lakehouse.quality.conservation` compare running sums of ops/batches all the time; this looks at Kafka too, and at one
+set of versions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lakehouse.audit.kafka import KafkaOffsets
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+from lakehouse.broker.topics import Admin
+from lakehouse.errors import BrokerUnavailableError
+from lakehouse.lake.lag import end_offsets
 from lakehouse.quality.message_account import Account, named
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 
-#: Word of the setting under which Bronze begins with the first message that Kafka has.
+#: Value of the setting with which Bronze begins at the first message that Kafka has.
 _FROM_THE_START = "earliest"
+#: Seconds that a broker has to answer each question; a local one needs 0.05.
+BROKER_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class KafkaOffsets:
+    """One partition: the first offset that Kafka still has, and the offset that the next message will get."""
+
+    first: int
+    next: int
 
 
 @dataclass(frozen=True)
 class PartitionProof:
     """One Kafka partition. Everything is counted in messages, except `bronze_rows`.
 
-    `kafka_first` and `kafka_next` are None where no broker answered. `not_yet` is what Kafka holds beyond the snapshot.
-    `unaccounted` and `ahead`: lost, and in Silver by a batch that was cut and will run again.
+    `kafka_first` and `kafka_next` are None if no broker answered. `not_yet` counts messages beyond the snapshot.
+    `unaccounted` messages are lost; those `ahead` are in Silver by a batch that was cut and will run again.
     """
 
     topic: str
@@ -45,8 +65,31 @@ class PartitionProof:
         return f"{self.topic} partition {self.partition}"
 
 
+def read_offsets(settings: Settings) -> dict[tuple[str, int], KafkaOffsets]:
+    """Map each (topic, partition) to its offsets. Raises BrokerUnavailableError if no broker answers."""
+    bootstrap = settings.bootstrap()
+    ends = end_offsets(bootstrap, settings.topics, BROKER_SECONDS)
+    places = [TopicPartition(topic, int(number)) for topic, numbers in ends.items() for number in numbers]
+    if not places:
+        return {}
+    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+    found: dict[tuple[str, int], KafkaOffsets] = {}
+    admin = Admin(bootstrap)  # kept in a variable: a client that is gone gets no answers
+    try:
+        futures = admin.client.list_offsets(dict.fromkeys(places, earliest), request_timeout=BROKER_SECONDS)
+        for place, future in futures.items():
+            first = int(future.result(2 * BROKER_SECONDS).offset)
+            found[place.topic, place.partition] = KafkaOffsets(first, ends[place.topic][str(place.partition)])
+    except (KafkaException, TimeoutError) as error:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
+        raise BrokerUnavailableError(
+            f"no first offsets from Kafka at {bootstrap} ({reason})", remedy="try again"
+        ) from None
+    return found
+
+
 def prove(account: Account, kafka: KafkaOffsets | None) -> PartitionProof:
-    """The figures of one partition."""
+    """Compute the figures of one partition."""
     lineage = account.lineage
     following = 0 if lineage.last is None else lineage.last + 1
     return PartitionProof(
@@ -70,7 +113,7 @@ def prove(account: Account, kafka: KafkaOffsets | None) -> PartitionProof:
 
 
 def faults(settings: Settings, account: Account, proof: PartitionProof) -> Iterator[str]:
-    """One sentence for each way in which a partition is not conserved."""
+    """Yield a sentence for each way in which a partition is not conserved."""
     lineage = account.lineage
     if proof.missing:
         yield f"{proof.name}: {count_of(proof.missing, 'offset')} missing in bronze/messages: {named(lineage.missing)}"
@@ -91,7 +134,7 @@ def faults(settings: Settings, account: Account, proof: PartitionProof) -> Itera
 
 
 def unread(kafka: Mapping[tuple[str, int], KafkaOffsets], accounts: list[Account]) -> list[PartitionProof]:
-    """Partitions that Kafka has and no table knows: nothing of them has been read yet."""
+    """Return the partitions that Kafka has and no table knows: none of their messages has been read yet."""
     known = {(one.lineage.topic, one.lineage.partition) for one in accounts}
     return [
         PartitionProof(*place, offsets.first, offsets.next, offsets.next - offsets.first, None, None, *(0,) * 9)

@@ -1,4 +1,7 @@
-"""The ledger of ids against the trades themselves: what is there, what is missing, what the venue no longer has."""
+"""Proof of the id ledger at the audit's snapshot: ids present, missing, and no longer available at the venue.
+
+The checks in `lakehouse.quality.gaps` give a verdict on the newest version; this counts every state for each symbol.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ from datetime import datetime
 
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.lake.table_io import open_table, row_count, sql
-from lakehouse.quality.id_coverage import Key, LedgerRange, TradeIds, form_errors, unproved, unsaid
+from lakehouse.quality.id_coverage import (
+    Key,
+    LedgerRange,
+    TradeIds,
+    absent_from_ledger,
+    absent_from_trades,
+    tiling_errors,
+)
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
@@ -20,7 +30,10 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class SymbolProof:
-    """One (venue, symbol). All but `ranges` and the holes are trade ids; `tries`: answers without them → ids."""
+    """One (venue, symbol). All figures count trade ids, but `ranges` and `open_holes` count ranges.
+
+    `tries` maps the number of a venue's answers without an id to the number of such ids.
+    """
 
     venue: str
     symbol: str
@@ -50,10 +63,10 @@ class GapsProof:
 
 
 def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRange], trades: TradeIds) -> GapsProof:
-    """`trades` are the ids of silver/trades at the snapshot, by its rows."""
+    """Compare the ledger with `trades`, the ids of silver/trades' rows at the snapshot."""
     version = ledger[0].trades_version if ledger else None
     proof = GapsProof(version, _symbols(ledger))
-    proof.faults += [f"silver/continuity: {line}" for line in form_errors(ledger)]
+    proof.faults += [f"silver/continuity: {line}" for line in tiling_errors(ledger)]
     if version is not None and version != snapshot.trades_version:
         rows = row_count(open_table(settings, SILVER_TRADES, version))
         if rows != snapshot.trades_rows:
@@ -61,7 +74,7 @@ def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRa
                 f"silver/continuity describes silver/trades at version {version} with {rows:,} rows, "
                 f"not at {snapshot.trades_version} with {snapshot.trades_rows:,}"
             )
-    differences = [*unproved(ledger, trades), *unsaid(ledger, trades)]
+    differences = [*absent_from_trades(ledger, trades), *absent_from_ledger(ledger, trades)]
     proof.faults += [f"silver/continuity: {line}" for line in differences[:_NAMED]]
     if len(differences) > _NAMED:
         proof.faults.append(f"silver/continuity: {len(differences):,} ranges differ from silver/trades")
@@ -97,12 +110,12 @@ def _symbols(ledger: Sequence[LedgerRange]) -> list[SymbolProof]:
 def _tries(unavailable: Sequence[LedgerRange]) -> dict[int, int]:
     counts: Counter[int] = Counter()
     for row in unavailable:
-        counts[row.tries or 1] += len(row)  # a ledger of before tries were counted has one each
+        counts[row.tries or 1] += len(row)  # a ledger from before tries were counted means one try
     return dict(sorted(counts.items()))
 
 
 def _repair_faults(settings: Settings, version: int, symbols: Sequence[SymbolProof]) -> list[str]:
-    """The ids that came over REST by the ledger are the rows of silver/trades that say so."""
+    """Compare the ids that the ledger calls repaired with the rows of silver/trades whose source is a repair."""
     rows = sql(
         settings,
         "SELECT venue, symbol, count(*) AS n FROM trades WHERE source = 'repair' GROUP BY venue, symbol",

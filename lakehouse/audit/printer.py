@@ -1,4 +1,4 @@
-"""A report as tables for people: every figure of the proof, what is wrong, and the verdict."""
+"""Print a report as tables for people: every figure of the proof, the faults, and the verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_FAULTS = 20
 
 
 def render(report: Report) -> RenderableType:
-    """The whole proof, 80 columns wide for ordinary figures."""
+    """Lay out the whole proof, 80 columns wide for ordinary figures."""
     parts: list[RenderableType] = [_headline(report), _kafka(report), _conservation(report), _bars(report)]
     parts.append(_gaps(report))
     if report.quarantine:
@@ -38,10 +38,10 @@ def render(report: Report) -> RenderableType:
 
 def _headline(report: Report) -> Text:
     versions = report.versions
-    age = (report.taken_at - versions.snapshot_at).total_seconds()
+    old = age((report.taken_at - versions.snapshot_at).total_seconds())
     text = Text.assemble(("Audit of ", "bold"), (report.home, "bold"))
     text.append(
-        f"\nSnapshot of {versions.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, {_age(age)} old: bronze/messages version "
+        f"\nSnapshot of {versions.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, {old} old: bronze/messages version "
         f"{versions.bronze}, silver/trades {versions.trades}, "
         + ", ".join(f"{path.removeprefix('gold/')} {version}" for path, version in versions.bars.items())
     )
@@ -54,7 +54,7 @@ def _headline(report: Report) -> Text:
 
 def _kafka(report: Report) -> Table:
     title, topics = "Kafka offsets = rows of bronze/messages, each once", _short_topics(report)
-    table = _grid(title, ("topic", "part"), ("Kafka has", "bronze first", "last", "rows", "missing", "twice"))
+    table = grid(title, ("topic", "part"), ("Kafka has", "bronze first", "last", "rows", "missing", "twice"))
     for one in report.partitions:
         kafka = _NOTHING if one.kafka_next is None else f"{one.kafka_first:,}–{max(0, one.kafka_next - 1):,}"
         if one.kafka_next is not None and one.kafka_next == one.kafka_first:
@@ -67,7 +67,7 @@ def _kafka(report: Report) -> Table:
 
 def _conservation(report: Report) -> Table:
     figures = ("messages", "trades", "duplicates", "quarantined", "feed_events", "unaccounted")
-    table = _grid(
+    table = grid(
         "Messages of Bronze = Silver's trades + proved duplicates + quarantined + feed events, by lineage",
         ("topic", "part"),
         ("bronze", "= trades", "+ dupl.", "+ quar.", "+ events", "lost"),
@@ -82,7 +82,7 @@ def _conservation(report: Report) -> Table:
 
 def _bars(report: Report) -> Table:
     headings = ("bars", "Σ trades", "silver rows", "wrong", "complete")
-    table = _grid("Σ trades of the bars = rows of Silver", ("bars",), headings)
+    table = grid("Σ trades of the bars = rows of Silver", ("bars",), headings)
     for one in report.bars:
         counts = (one.bars, one.trades, one.silver_rows, one.wrong)
         table.add_row(one.table_path, *map(_number, counts), f"{one.complete:,} of {one.bars:,}")
@@ -90,7 +90,7 @@ def _bars(report: Report) -> Table:
 
 
 def _gaps(report: Report) -> Table:
-    table = _grid(
+    table = grid(
         f"Trade ids by the ledger silver/continuity, at silver/trades version {report.holes.trades_version}",
         ("venue", "symbol"),
         ("first", "last", "present", "in ranges", "by REST", "open", "gone"),
@@ -104,8 +104,8 @@ def _gaps(report: Report) -> Table:
     oldest = min((one.oldest_open for one in report.holes.symbols if one.oldest_open), default=None)
     captions: list[str] = []
     if oldest is not None:
-        age = _age((report.taken_at - oldest).total_seconds())
-        captions.append(f"{count_of(report.holes.total('open_holes'), 'gap')} open, the oldest for {age}")
+        since = age((report.taken_at - oldest).total_seconds())
+        captions.append(f"{count_of(report.holes.total('open_holes'), 'gap')} open, the oldest for {since}")
     tries: Counter[int] = Counter()
     for one in report.holes.symbols:
         tries.update(one.tries)
@@ -120,14 +120,14 @@ def _gaps(report: Report) -> Table:
 
 
 def _quarantine(report: Report) -> Table:
-    table = _grid("Quarantine by rule", ("rule",), ("messages", "open"))
+    table = grid("Quarantine by rule", ("rule",), ("messages", "open"))
     for one in report.quarantine:
         table.add_row(one.rule, _number(one.messages), _number(one.open))
     return table
 
 
 def _books(report: Report) -> Table:
-    table = _grid(
+    table = grid(
         "ops/batches: every batch balances and begins where the one before it ended",
         ("query",),
         ("batches", "checkpoints", "in", "out", "dupl.", "quar.", "events"),
@@ -138,7 +138,7 @@ def _books(report: Report) -> Table:
 
 
 def _record(proof: SimulatedProof) -> Table:
-    table = _grid(
+    table = grid(
         f"silver/trades = the record of the simulated exchange at {proof.url}",
         ("venue", "symbol"),
         ("equal", "unlike", "missing", "invented", "before first", "not yet"),
@@ -161,12 +161,12 @@ def _verdict(report: Report) -> Text:
     if report.simulated is not None:
         found += f", {report.simulated.total('equal'):,} equal the exchange's record"
     if open_ids:
-        found += f"; {count_of(open_ids, 'trade id')} still missing in open holes"
+        found += f"; {count_of(open_ids, 'trade id')} still missing in open gaps"
     return Text(f"{found} ({report.seconds:.1f} s)", style="bold green")
 
 
-def _grid(title: str, left: Iterable[str], right: Iterable[str]) -> Table:
-    """An empty table without frames, as `lakehouse status` has them."""
+def grid(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
+    """Make an empty table without frames or wrapped cells, so that it fits into 80 columns."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in left:
         table.add_column(heading, no_wrap=True)
@@ -176,7 +176,7 @@ def _grid(title: str, left: Iterable[str], right: Iterable[str]) -> Table:
 
 
 def _short_topics(report: Report) -> dict[str, str]:
-    """Topic → its name without what all of them begin with: `crypto.trades` → `trades`."""
+    """Map each topic to its name without the common beginning: `crypto.trades` → `trades`."""
     names = {one.topic for one in report.partitions}
     heads = {name.rpartition(".")[0].split(".")[0] for name in names}
     head = f"{heads.pop()}." if len(heads) == 1 else ""
@@ -187,8 +187,10 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
+    """Write seconds, 0 at least, as `3 s`, `4 min`, `2 h` or `5 d`."""
+    seconds = max(0.0, seconds)
     for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
         if seconds < limit:
-            return f"{max(0.0, seconds) / length:.0f} {unit}"
+            return f"{seconds / length:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"

@@ -1,4 +1,4 @@
-"""What an audit found: figures and sentences only, ready for JSON. `view` prints it."""
+"""Result of an audit: figures and sentences only, ready for JSON. `printer` prints it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from datetime import datetime
 import msgspec
 
 from lakehouse.audit.bars import BarsProof
+from lakehouse.audit.batches import BatchesProof
 from lakehouse.audit.conservation import PartitionProof
 from lakehouse.audit.gaps import GapsProof
-from lakehouse.audit.ledger import BatchesProof
-from lakehouse.audit.quarantined import RuleCount
 from lakehouse.audit.simulated import SimulatedProof
 
 
 @dataclass(frozen=True)
 class Versions:
-    """The versions that were compared. `snapshot_at` is when the last batch in it was committed."""
+    """Versions that were compared. `snapshot_at` is the commit time of the snapshot's last batch."""
 
     snapshot_at: datetime
     bronze: int
@@ -28,9 +27,18 @@ class Versions:
     bars: dict[str, int]
 
 
+@dataclass(frozen=True)
+class RuleCount:
+    """Messages that failed one rule, and how many of them are still open."""
+
+    rule: str
+    messages: int
+    open: int
+
+
 @dataclass
 class Report:
-    """One audit. `faults` are why it is not exact, one sentence each; `notes` are worth knowing and no fault."""
+    """One audit. `faults` say why it is not exact, one sentence each; `notes` are worth knowing and no fault."""
 
     home: str
     taken_at: datetime
@@ -40,11 +48,11 @@ class Report:
     partitions: list[PartitionProof]
     silver_rows: int
     bars: list[BarsProof]
-    holes: GapsProof
+    holes: GapsProof  # named as its JSON key, like `books`
     quarantine: list[RuleCount]
     books: list[BatchesProof]
     simulated: SimulatedProof | None
-    #: Messages in Kafka that the snapshot does not have yet; None where no broker answered.
+    #: Messages in Kafka that the snapshot does not have yet; None if no broker answered.
     messages_not_yet: int | None
     #: Rows of silver/trades that have been added since.
     rows_not_yet: int
@@ -53,15 +61,15 @@ class Report:
 
     @property
     def exact(self) -> bool:
-        """Whether every statement holds."""
+        """True if every statement holds."""
         return not self.faults
 
     def total(self, figure: str) -> int:
-        """A figure over all Kafka partitions."""
+        """Sum of a figure over all Kafka partitions."""
         return sum(getattr(partition, figure) for partition in self.partitions)
 
 
 def to_json(report: Report) -> str:
-    """The report as one JSON object, with the verdict under `exact`."""
+    """Return the report as one JSON object, with the verdict under `exact`."""
     found = msgspec.to_builtins(report)
     return msgspec.json.format(msgspec.json.encode({"exact": report.exact, **found}), indent=2).decode()

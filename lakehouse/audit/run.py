@@ -9,29 +9,29 @@ from dataclasses import dataclass
 
 from deltalake.exceptions import DeltaError
 
-from lakehouse.audit import bars, conservation, gaps, kafka, ledger, quarantined, simulated
+from lakehouse.audit import bars, batches, conservation, gaps, simulated
 from lakehouse.audit import snapshot as snapshots
-from lakehouse.audit.report import Report, Versions
+from lakehouse.audit.report import Report, RuleCount, Versions
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.errors import BrokerUnavailableError, TerminalError
-from lakehouse.lake.table_io import bar_tables, open_table, row_count
+from lakehouse.lake.table_io import bar_tables, open_table, row_count, sql
 from lakehouse.quality.id_coverage import TradeIds, ids_of_trades, read_ledger
 from lakehouse.quality.message_account import account
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
-from lakehouse.tables import SILVER_TRADES
+from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE, SILVER_TRADES
 
-#: Keys that are named where ids are there more than once.
+#: Keys that a sentence names if ids are there more than once.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Options:
-    """What else an audit is to hold against the lake.
+    """Options of an audit, besides its usual proof.
 
-    `strict`: an open gap is a fault, and so is a trade of the simulator's record that is not in Silver yet.
-    `from_beginning`: so is one from before Silver's first. `progress` takes one line for people now and then, while the
-    record is compared.
+    With `simulator_url` Silver is compared with the simulator's record. `strict` makes faults of open gaps and of
+    recorded trades that are not in Silver yet; `from_beginning` of those recorded before Silver's first trade.
+    `progress` takes a line for people now and then while the record is compared.
     """
 
     simulator_url: str | None = None
@@ -41,7 +41,7 @@ class Options:
 
 
 def audit(settings: Settings, options: Options | None = None) -> Report:
-    """Prove one lake, or say what is wrong. Raises TerminalError where it cannot be read or no versions match."""
+    """Prove one lake, or say what is wrong. Raises TerminalError if it cannot be read or no versions match."""
     with _readable(settings):
         return _audit(settings, options or Options())
 
@@ -50,7 +50,7 @@ def _audit(settings: Settings, options: Options) -> Report:
     started = time.monotonic()
     snapshot = snapshots.take(settings)
     try:
-        offsets, broker = kafka.read_offsets(settings), "answered"
+        offsets, broker = conservation.read_offsets(settings), "answered"
     except BrokerUnavailableError as error:
         offsets, broker = {}, f"no answer, offsets are those of ops/batches and the tables ({error.found})"
     accounts = account(settings, snapshot.versions)
@@ -69,11 +69,11 @@ def _audit(settings: Settings, options: Options) -> Report:
         silver_rows=trades.rows,
         bars=[bars.prove_bars(settings, snapshot, trades, table, minutes) for table, minutes in bar_tables(settings)],
         holes=gaps.prove_gaps(settings, snapshot, id_ledger, trades),
-        quarantine=quarantined.count_rules(settings, snapshot.versions.quarantine),
+        quarantine=count_rules(settings, snapshot.versions.quarantine),
         books=[
-            ledger.bronze_books(snapshot.bronze_batches, accounts),
-            ledger.silver_books(snapshot.silver_batches, accounts),
-            ledger.gold_books(snapshot.gold_batches, trades.rows),
+            batches.prove_bronze(snapshot.bronze_batches, accounts),
+            batches.prove_silver(snapshot.silver_batches, accounts),
+            batches.prove_gold(snapshot.gold_batches, trades.rows),
         ],
         simulated=simulated.compare(settings, snapshot, options.simulator_url, id_ledger, trades, options.progress)
         if options.simulator_url
@@ -90,8 +90,24 @@ def _audit(settings: Settings, options: Options) -> Report:
     return report
 
 
+def count_rules(settings: Settings, version: int) -> list[RuleCount]:
+    """Count quarantined messages by rule, the most frequent rule first; they are open or settled as of now."""
+    same = " AND ".join(f"r.{name} = q.{name}" for name in SILVER_QUARANTINE.key)
+    rows = sql(
+        settings,
+        f"""
+        SELECT q.rule AS rule, count(*) AS messages, count(*) FILTER (WHERE r.kafka_offset IS NULL) AS open
+        FROM quarantine q LEFT JOIN (SELECT DISTINCT {", ".join(SILVER_QUARANTINE.key)} FROM replays) r ON {same}
+        GROUP BY q.rule ORDER BY messages DESC, rule
+        """,
+        quarantine=open_table(settings, SILVER_QUARANTINE, version),
+        replays=OPS_REPLAYS,
+    ).to_pylist()
+    return [RuleCount(**row) for row in rows]
+
+
 def _judge(report: Report, trades: TradeIds, options: Options) -> None:
-    """Collect the faults of all parts, and what is worth knowing."""
+    """Collect the faults of all parts, and the notes."""
     if trades.surplus:
         doubled = sorted(trades.doubled.items(), key=lambda item: item[0])[:_NAMED]
         places = ", ".join(f"{' '.join(key)} near id {ids.lowest}" for key, ids in doubled)
@@ -99,19 +115,19 @@ def _judge(report: Report, trades: TradeIds, options: Options) -> None:
     for faults in (*(one.faults for one in report.bars), report.holes.faults, *(one.faults for one in report.books)):
         report.faults += faults
     if report.holes.total("open") and options.strict:
-        ids, holes = count_of(report.holes.total("open"), "id"), count_of(report.holes.total("open_holes"), "hole")
-        report.faults.append(f"silver/continuity: {ids} in {holes} open")
+        ids, gaps_open = count_of(report.holes.total("open"), "id"), count_of(report.holes.total("open_holes"), "gap")
+        report.faults.append(f"silver/continuity: {ids} in {gaps_open} open")
     for partition in report.partitions:
         if partition.ahead:
             report.notes.append(
                 f"{partition.name}: {count_of(partition.ahead, 'message')} beyond the snapshot in Silver already, by a "
                 "batch that was cut and runs again"
             )
-    for books in report.books:
-        if books.without_row:
+    for history in report.books:
+        if history.without_row:
             report.notes.append(
-                f"ops/batches of {books.query}: {count_of(books.without_row, 'row')} of the table in no batch: one was "
-                "killed before its row, and its checkpoint was lost"
+                f"ops/batches of {history.query}: {count_of(history.without_row, 'row')} of the table in no batch: one "
+                "was killed before its row, and its checkpoint was lost"
             )
     if report.simulated is not None:
         _judge_record(report, options)
@@ -144,7 +160,7 @@ def _versions(settings: Settings, snapshot: Snapshot) -> Versions:
 
 @contextlib.contextmanager
 def _readable(settings: Settings) -> Iterator[None]:
-    """Turn what cannot be read (a file that is gone, a version that was vacuumed) into one line."""
+    """Turn a failed read (a file that is gone, a version that was vacuumed) into one line."""
     try:
         yield
     except DeltaError as error:

@@ -1,8 +1,8 @@
-"""silver/trades against the record of the simulated exchange: id by id, value by value, over its admin API.
+"""Compare silver/trades with the record of the simulated exchange, id by id and value by value, over its admin API.
 
 The record is read in pages, in id order, and Silver along with it, so that memory does not grow with either. While the
-exchange trades on, what lies above Silver's highest id is not in Silver yet; everything up to it must be there and
-equal. What was traded before the first trade that Silver ever got is counted apart.
+exchange trades on, recorded trades above Silver's highest id are not in Silver yet; all others must be there and equal.
+Trades recorded before the first one that Silver ever got are counted separately.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Content = tuple[Decimal, Decimal, str, int]
 
 @dataclass
 class MarketProof:
-    """One market. `missing` are recorded trades up to Silver's highest that it lacks, whatever the ledger says."""
+    """One market. `missing` counts recorded trades up to Silver's highest id that it lacks, open gaps included."""
 
     venue: str
     symbol: str
@@ -57,34 +57,34 @@ class MarketProof:
 
 @dataclass
 class SimulatedProof:
-    """All markets of the simulator at `url`, and what could not be compared."""
+    """All markets of the simulator at `url`; `notes` name what could not be compared."""
 
     url: str
     markets: list[MarketProof]
     notes: list[str] = field(default_factory=list)
 
     def total(self, figure: str) -> int:
-        """A figure over all markets."""
+        """Sum of a figure over all markets."""
         return sum(getattr(market, figure) for market in self.markets)
 
 
 class Recorded:
-    """The admin API of one simulator. Raises TerminalError where it does not answer as one."""
+    """Client of one simulator's admin API. Raises TerminalError if the address does not answer as a simulator."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        # Plain HTTP on this machine: no proxy is asked, no certificate is loaded.
+        # Plain HTTP on this machine, without a proxy or certificates.
         self._client = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, trust_env=False, verify=False)
 
     def status(self) -> dict[str, Any]:
-        """What `/admin/status` says."""
+        """Read `/admin/status`."""
         found = self._get("/admin/status", {})
         if found.get("simulated") is not True or "markets" not in found:
             raise TerminalError(f"{self.url} is no simulated exchange", "a running `lakehouse simulate`")
         return found
 
     def pages(self, venue: str, symbol: str, first_id: int) -> Iterator[list[tuple[int, Content]]]:
-        """The recorded trades from an id on, ascending, PAGES pages at a time, until the record ends."""
+        """Yield the recorded trades from an id on, ascending, PAGES pages at a time, to the end of the record."""
         following: int | None = first_id
         path = f"/admin/record/{venue}/{symbol.replace('/', '-')}"
         while following is not None:
@@ -126,7 +126,7 @@ def compare(
     trades: TradeIds,
     progress: Callable[[str], None],
 ) -> SimulatedProof:
-    """Compare every market. `trades` are the ids of silver/trades at the snapshot; `progress` is told of each page."""
+    """Compare every market. `trades` are the ids of silver/trades at the snapshot; `progress` gets a line per page."""
     recorded = Recorded(url)
     try:
         status = recorded.status()
@@ -145,9 +145,9 @@ def compare(
         silver = open_table(settings, SILVER_TRADES, snapshot.trades_version)
         for market_status in status["markets"]:
             if market_status["recorded"]:
-                holes = [row for row in ledger if row.key == (market_status["venue"], market_status["symbol"])]
+                ranges = [row for row in ledger if row.key == (market_status["venue"], market_status["symbol"])]
                 tell = partial(_tell, progress, len(proof.markets) + 1, len(status["markets"]))
-                walk = _Walk(settings, recorded, silver, trades, holes, snapshot.silver.committed_at, tell)
+                walk = _Walk(settings, recorded, silver, trades, ranges, snapshot.silver.committed_at, tell)
                 proof.markets.append(walk.compare(market_status))
         _count_not_yet(proof, recorded.status())
         return proof
@@ -156,7 +156,7 @@ def compare(
 
 
 def _count_not_yet(proof: SimulatedProof, status: dict[str, Any]) -> None:
-    """Nothing of the record up to Silver's highest id changes, so what it has more by now is above."""
+    """Count the rest of the record as it is now; its part up to Silver's highest id does not change."""
     now = {(market["venue"], market["symbol"]): market["recorded"] for market in status["markets"]}
     for market in proof.markets:
         walked = market.before_first + market.equal + market.unlike + market.missing
@@ -164,7 +164,7 @@ def _count_not_yet(proof: SimulatedProof, status: dict[str, Any]) -> None:
 
 
 class _Walk:
-    """One market's record and Silver, side by side."""
+    """Walk through one market's record and Silver together, by id."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class _Walk:
         self._tell = tell
 
     def compare(self, status: dict[str, Any]) -> MarketProof:
-        """The proof of one market."""
+        """Compare one market."""
         market = MarketProof(status["venue"], status["symbol"])
         key = (market.venue, market.symbol)
         lowest, highest = self._trades.of(key).lowest, self._trades.of(key).highest
@@ -193,7 +193,7 @@ class _Walk:
             self._absent(market, status)
             return market
         missing = IdRanges()
-        done = lowest - 1  # Silver has been looked at up to here
+        done = lowest - 1  # the last id up to which Silver was compared
         for page in self._recorded.pages(*key, status["first_id"]):
             market.before_first += sum(trade_id < lowest for trade_id, _ in page)
             page = [(trade_id, content) for trade_id, content in page if lowest <= trade_id <= highest]
@@ -227,7 +227,7 @@ class _Walk:
         self._surplus(market, there)
 
     def _not_recorded(self, market: MarketProof, first: int, last: int) -> None:
-        """What Silver has behind the record's end."""
+        """Count Silver's rows after the end of the record."""
         if first <= last:
             self._surplus(market, self._rows(market, first, last))
 
@@ -249,7 +249,7 @@ class _Walk:
         return rows
 
     def _absent(self, market: MarketProof, status: dict[str, Any]) -> None:
-        """A market of which Silver has nothing: too young, or lost."""
+        """Judge a market that Silver has no trade of: it is too young, or its trades were lost."""
         first = next(iter(self._recorded.pages(market.venue, market.symbol, status["first_id"])))[0][1]
         made_at = _EPOCH + first[3] * _MICROSECOND
         if (self._snapshot_at - made_at).total_seconds() > LATE_SECONDS:
@@ -258,7 +258,7 @@ class _Walk:
             market.faults.append(f"{_name(market)}: {made}, none in Silver")
 
     def _states(self, missing: IdRanges) -> str:
-        """`5–7 (open), 9 (by no row of the ledger)`: what the ledger says of missing ids."""
+        """Write missing ids by their state in the ledger: `2 open by the ledger: 5–6; 1 not in the ledger: 9`."""
         found: dict[str, IdRanges] = {}
         for first, last in missing:
             left = IdRanges([(first, last)])

@@ -1,16 +1,16 @@
-"""Which versions of the tables belong together, found backwards from Gold.
+"""Find versions of the tables that belong together, backwards from Gold.
 
 1. A gold batch that ended at a whole version of Silver names the bars' versions and that version.
-2. A silver batch that ended at a whole version of Bronze, and after which Silver held the same rows, names the versions
-   of silver/quarantine, silver/feed_events and silver/continuity, and that version of Bronze.
+2. A silver batch that ended at a whole version of Bronze, and left Silver with the same rows, names the versions of
+   silver/quarantine, silver/feed_events and silver/continuity, and that version of Bronze.
 3. The bronze batches up to that version name Kafka's offsets.
 
-A batch that ended inside a version of its source is comparable with none, and neither is one of a stream that lost its
-checkpoint and is still behind where it once was. Between two rebuilds silver/trades only ever grows, so two of its
-versions with the same number of rows hold the same rows: that finds the batch where a version was left by a run that
-was killed before its row in ops/batches, or by maintenance. A rebuild's rows of Silver and, where the trades changed,
-of Gold come in one commit, and those before them are no longer looked at: no version from before it is ever compared
-with one from behind it.
+A batch that ended inside a version of its source cannot be compared, nor can a batch of a stream that lost its
+checkpoint and is still behind its former position. Between two rebuilds silver/trades only grows, so two of its
+versions with the same number of rows hold the same rows. That finds the batch even if the version was written by
+maintenance, or by a run that was killed before its row in ops/batches. A rebuild writes its rows of ops/batches for
+Silver and, if the trades changed, for Gold in one commit, and earlier rows are ignored: so no version from before a
+rebuild is compared with one from after it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lakehouse.audit.batch_history import Entry, read_books
+from lakehouse.audit.batch_history import BatchEntry, read_batch_history
 from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import open_table, row_count
 from lakehouse.quality.message_lineage import Versions
@@ -32,7 +32,7 @@ from lakehouse.tables import (
     SILVER_TRADES,
 )
 
-#: Gold batches that are tried, newest first: at a batch every five seconds, the last quarter of an hour.
+#: Gold batches that are tried, newest first: a quarter of an hour at one batch every five seconds.
 GOLD_BATCHES_BACK = 200
 
 
@@ -41,18 +41,18 @@ class Snapshot:
     """Versions that belong together, and the entries of ops/batches up to them."""
 
     taken_at: datetime
-    gold: Entry
-    silver: Entry
+    gold: BatchEntry
+    silver: BatchEntry
     trades_version: int
     trades_rows: int
     bronze_version: int
-    bronze_batches: tuple[Entry, ...]
-    silver_batches: tuple[Entry, ...]
-    gold_batches: tuple[Entry, ...]
+    bronze_batches: tuple[BatchEntry, ...]
+    silver_batches: tuple[BatchEntry, ...]
+    gold_batches: tuple[BatchEntry, ...]
 
     @property
     def versions(self) -> Versions:
-        """Of the tables that hold a message or what became of it."""
+        """Versions of the tables that hold a message or what it became."""
         return Versions(
             self.bronze_version,
             self.trades_version,
@@ -62,15 +62,15 @@ class Snapshot:
 
     @property
     def continuity_version(self) -> int:
-        """Of the ledger of ids."""
+        """Version of the ledger of ids."""
         return self.silver.version_of(SILVER_CONTINUITY.path)
 
 
 def take(settings: Settings) -> Snapshot:
-    """The newest snapshot. Raises TerminalError where no versions can be matched, never a wrong match."""
+    """Take the newest snapshot. Raises TerminalError if no versions match; never returns a wrong match."""
     now = datetime.now(UTC)
-    books = read_books(settings)
-    gold_front, silver_front = list(at_front(books["gold"])), list(at_front(books["silver"]))
+    history = read_batch_history(settings)
+    gold_front, silver_front = list(at_front(history["gold"])), list(at_front(history["silver"]))
     if not gold_front or not silver_front:
         lacking = "gold" if not gold_front else "silver"
         raise TerminalError(
@@ -93,10 +93,10 @@ def take(settings: Settings) -> Snapshot:
             trades_rows=rows.at(version),
             bronze_version=bronze_version,
             bronze_batches=tuple(
-                entry for entry in books["bronze"] if entry.version_of(BRONZE_MESSAGES.path) <= bronze_version
+                entry for entry in history["bronze"] if entry.version_of(BRONZE_MESSAGES.path) <= bronze_version
             ),
-            silver_batches=_up_to(silver, books["silver"]),
-            gold_batches=_up_to(gold, books["gold"]),
+            silver_batches=_up_to(silver, history["silver"]),
+            gold_batches=_up_to(gold, history["gold"]),
         )
     raise TerminalError(
         f"none of the newest {min(len(gold_front), GOLD_BATCHES_BACK):,} gold batches in {settings.lake} ended at a "
@@ -106,8 +106,8 @@ def take(settings: Settings) -> Snapshot:
     )
 
 
-def at_front(entries: Sequence[Entry]) -> Iterator[Entry]:
-    """The entries after which a stream had read whole versions of its source, and none less than ever before."""
+def at_front(entries: Sequence[BatchEntry]) -> Iterator[BatchEntry]:
+    """Yield entries that ended at a whole version of the source, as far as the stream had ever read."""
     furthest = (-1, True)
     for entry in entries:
         furthest = max(furthest, entry.position)
@@ -116,7 +116,7 @@ def at_front(entries: Sequence[Entry]) -> Iterator[Entry]:
 
 
 class _RowCounts:
-    """Rows of silver/trades at versions, each looked up once."""
+    """Numbers of rows of silver/trades at versions; each is looked up once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -128,8 +128,8 @@ class _RowCounts:
         return self._known[version]
 
 
-def _left(version: int, silver: Sequence[Entry], rows: _RowCounts) -> Entry | None:
-    """The newest silver batch after which silver/trades held what it holds at a version."""
+def _left(version: int, silver: Sequence[BatchEntry], rows: _RowCounts) -> BatchEntry | None:
+    """Return the newest silver batch that left silver/trades with the rows of `version`; None if there is none."""
     of_entry = [(entry.version_of(SILVER_TRADES.path), entry) for entry in silver]
     exact = [entry for left, entry in of_entry if left == version]
     if exact:
@@ -142,5 +142,5 @@ def _left(version: int, silver: Sequence[Entry], rows: _RowCounts) -> Entry | No
     return None
 
 
-def _up_to(last: Entry, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+def _up_to(last: BatchEntry, entries: Sequence[BatchEntry]) -> tuple[BatchEntry, ...]:
     return tuple(entries[: entries.index(last) + 1])

@@ -1,4 +1,4 @@
-"""The command line: `lakehouse …`. One module a command group; heavy imports stay inside the commands."""
+"""The command line, `lakehouse …`. One module per command group; heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUPS = (
 
 
 def build_app() -> typer.Typer:
-    """The whole typer application."""
+    """Build the typer application with all commands."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -50,7 +50,7 @@ def _options(
 
 
 def main() -> None:
-    """Entry point. An error of ours is one line on stderr; anything else is a bug and shows its trace."""
+    """Run the command line. An error of ours is one line on stderr; any other is a bug and shows its stack trace."""
     # A background process of a non-interactive shell inherits SIGINT ignored, and Ctrl-C would never reach us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

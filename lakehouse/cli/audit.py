@@ -1,4 +1,4 @@
-"""`lakehouse audit`: the proof that nothing was lost and nothing counted twice, printed."""
+"""`lakehouse audit`: print the proof that nothing was lost and nothing counted twice."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ import typer
 
 from lakehouse.errors import SettingError
 
-#: Columns of the proof where nobody has a terminal.
+#: Characters per line of the proof if standard output is no terminal.
 PLAIN_WIDTH = 110
-
-
 #: Seconds between two lines of progress if standard error is no terminal.
 PROGRESS_SECONDS = 10.0
 
@@ -27,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Progress on standard error: a line that changes in place on a terminal, else a line every ten seconds."""
+    """Show progress on standard error: a line that changes in place on a terminal, else one every PROGRESS_SECONDS."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -59,7 +57,7 @@ def audit(
         typer.Option(help="http://HOST:PORT of the simulator. Default: the one of the lake's own start."),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Open holes, and recorded trades that are not in Silver yet, are faults.")
+        bool, typer.Option("--strict", help="Open gaps, and recorded trades that are not in Silver yet, are faults.")
     ] = False,
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Recorded trades from before Silver's first are faults.")
@@ -69,9 +67,9 @@ def audit(
     """Prove that no trade was lost and none counted twice, on one consistent snapshot, also beside running streams.
 
     Kafka's offsets = Bronze = Silver + duplicates + quarantined + feed events, by partition and by batch; Σ bars =
-    Silver; holes by state.
+    Silver; gaps by state.
 
-    Exit code 0 only where everything is exact.
+    Exit code 0 only if everything is exact.
     """
     from rich.console import Console
 

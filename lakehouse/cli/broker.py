@@ -1,4 +1,4 @@
-"""`lakehouse broker`: the embedded Kafka in the foreground, until Ctrl-C or SIGTERM."""
+"""`lakehouse broker`: run the embedded Kafka in the foreground, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.settings import load_settings
 
-#: Seconds between two looks at the JVM; its end is reported within this time.
+#: Seconds between two looks at the JVM: its end is reported within this time.
 CHECK_SECONDS = 0.2
 
 
@@ -28,7 +28,7 @@ def broker(
     ] = None,
     home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
 ) -> None:
-    """A real single-node Apache Kafka, with the three topics, until Ctrl-C. Needs Java and nothing else."""
+    """Run a real single-node Apache Kafka with the three topics, until Ctrl-C. Needs only Java."""
     from lakehouse.broker.embedded import EmbeddedBroker
     from lakehouse.broker.topics import ensure_topics
 

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
             ),
         ] = False,
     ) -> None:
-        """Run all checks and record their verdicts in ops/checks. Exit code 1 where one fails."""
+        """Run all checks and record their verdicts in ops/checks. Exit code 1 if one fails."""
         from rich.console import Console
 
         from lakehouse.cli.homes import settings_as_started

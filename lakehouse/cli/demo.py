@@ -1,4 +1,4 @@
-"""`lakehouse demo`, `up`, `reset` and `env`: a whole lakehouse by one command, and its folder."""
+"""`lakehouse demo`, `up`, `reset` and `env`: run a whole lakehouse by one command, and manage its folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakehouse.cli.homes import ROOT
 from lakehouse.errors import LeaseHeldError, SettingError
 
 if TYPE_CHECKING:
     from lakehouse.local_stack.stack import Plan
 
-ROOT = Path(".lakehouse")
 KINDS = ("demo", "live")
 
 Venues = Annotated[str | None, typer.Option(help="Comma-separated: binance, kraken, coinbase. Default: all.")]
@@ -53,9 +53,9 @@ def demo(
     home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/demo.")] = None,
     trigger: Trigger = None,
 ) -> None:
-    """The whole lakehouse on a SIMULATED market: exchange, Kafka, streams, Dagster. Ctrl-C ends everything."""
+    """Run the whole lakehouse on a SIMULATED market: exchange, Kafka, streams, Dagster. Ctrl-C ends everything."""
     from lakehouse.broker.ports import free_port
-    from lakehouse.local_stack.child_commands import Market
+    from lakehouse.local_stack.child_commands import SimulatedMarket
     from lakehouse.local_stack.stack import Plan
     from lakehouse.settings import load_settings
     from lakehouse.simulator.options import SimulatorOptions, read_delisted
@@ -65,11 +65,11 @@ def demo(
         if venues or symbols:
             raise SettingError("--replay with --venues or --symbols", "either", "the file names its venue and symbols")
         chosen = _of_recordings(replay)
-    market = Market(free_port(), rate, tuple(replay or ()), speed, tuple(delisted or ()))
+    market = SimulatedMarket(free_port(), rate, tuple(replay or ()), speed, tuple(delisted or ()))
     settings = load_settings(
         home=home or _home("demo"), dagster_port=port, trigger=trigger, simulator_url=market.url, **chosen
     )
-    # Only to see now, before anything starts, what the simulator would refuse.
+    # Raises now, before anything starts, what the simulator would refuse.
     SimulatorOptions(
         record=settings.home,
         rate=rate,
@@ -89,7 +89,7 @@ def up(
     home: Annotated[Path | None, typer.Option(help="Data folder. Default: .lakehouse/live.")] = None,
     trigger: Trigger = None,
 ) -> None:
-    """The whole lakehouse on the LIVE venues. Ctrl-C ends everything."""
+    """Run the whole lakehouse on the LIVE venues. Ctrl-C ends everything."""
     from lakehouse.local_stack.stack import Plan
     from lakehouse.settings import load_settings
 
@@ -118,7 +118,7 @@ def reset(
     if not (target / home_folder.KIND_FILE).is_file():
         typer.echo(f"nothing to delete: no lakehouse has run in {target}")
         return
-    with home_folder.HomeLock(target):
+    with home_folder.home_lock(target):
         found = home_folder.kind_of(target)
         if found != kind:
             raise SettingError(f"{target} holds {found} data", f"{kind} data", f"say `lakehouse reset {found}`")
@@ -151,12 +151,12 @@ def env(
 
 
 def _home(kind: str) -> Path:
-    """LAKEHOUSE_HOME where it is set, else the folder of that kind here."""
+    """LAKEHOUSE_HOME if it is set, else the folder of that kind here."""
     return Path(os.environ.get("LAKEHOUSE_HOME") or ROOT / kind)
 
 
 def _of_recordings(files: list[Path]) -> dict[str, Any]:
-    """The venues and symbols that recorded files hold."""
+    """Read the venues and symbols that recorded files hold."""
     from lakehouse.simulator.playback import replay_symbols
 
     recorded = [replay_symbols(file) for file in files]
@@ -171,7 +171,7 @@ def _run(plan: Plan) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console.width = 140  # a log file has room for the tables
+        console.width = 140  # wide enough for the tables in a log file
     code = run(plan, console)
     if code:
         raise typer.Exit(code)

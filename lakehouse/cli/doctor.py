@@ -1,4 +1,4 @@
-"""`lakehouse doctor`: what this machine has and lacks, one line each, with what to do. Downloads and starts nothing."""
+"""`lakehouse doctor`: say what this machine has and lacks, and what to do. Downloads and starts nothing."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Verdict = Literal["ok", "note", "missing"]
 STYLES: dict[Verdict, str] = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
 GIGABYTE = 1e9
-#: Bytes free for the home. Below the first Kafka and Spark soon fail; below the second a day of trades may not fit.
+#: Free bytes for the home. With less than the first, Kafka and Spark soon fail; with less than the second, a day of
+#: trades may not fit.
 DISK_NEEDED, DISK_ADVISED = 1 * GIGABYTE, 5 * GIGABYTE
-#: Bytes of memory available. Broker 0.3 GB, Spark driver 1.5 GB, Dagster's processes 1 GB.
+#: Available bytes of memory. The broker takes 0.3 GB, the Spark driver 1.5 GB, Dagster's processes 1 GB.
 MEMORY_NEEDED, MEMORY_ADVISED = 2 * GIGABYTE, 4 * GIGABYTE
 #: Seconds for a broker to answer.
 BROKER_SECONDS = 5.0
@@ -48,7 +49,7 @@ def doctor(
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port for Dagster's UI.")] = None,
 ) -> None:
-    """Say what this machine has and lacks. Exit code 1 where something required is missing."""
+    """Say what this machine has and lacks. Exit code 1 if something required is missing."""
     from lakehouse.cli.homes import home_or_default, started_settings
 
     settings = started_settings(load_settings(home=home_or_default(home)))
@@ -61,7 +62,7 @@ def doctor(
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """All findings, in the order in which a person would repair them."""
+    """Yield all findings, in the order in which a person would repair them."""
     yield _python()
     yield _java()
     yield from _jars()
@@ -124,7 +125,7 @@ def _jars() -> Iterator[Finding]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder or the nearest one above it that exists."""
+    """Return the folder, or its nearest parent that exists."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent

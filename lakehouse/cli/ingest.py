@@ -1,6 +1,6 @@
-"""`lakehouse ingest`: the exchanges' feeds into Kafka, without Dagster, until Ctrl-C or SIGTERM.
+"""`lakehouse ingest`: write the exchanges' feeds into Kafka, without Dagster, until Ctrl-C or SIGTERM.
 
-SIGUSR1 changes all sockets for new ones, without a break; so does `lakehouse rotate` from elsewhere.
+SIGUSR1 replaces all sockets by new ones, without a break; so does `lakehouse rotate` from another terminal.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 0.5
 #: Seconds between two status lines.
 STATUS_SECONDS = 5.0
-#: Seconds that the venues have to refuse a symbol that was asked for by name; the run goes on when they say nothing.
-#: Binance acknowledges any name; its REST API is asked some 5 s later about one that does not trade.
+#: Seconds that the venues have to refuse a symbol that was asked for by name; without a refusal the run goes on.
+#: Binance acknowledges any name; some 5 s later its REST API is asked about one that does not trade.
 REFUSAL_SECONDS = 10.0
-#: Seconds for the whole end: sockets, then Kafka's acknowledgements.
+#: Seconds for the whole shutdown: sockets, then Kafka's acknowledgements.
 STOP_SECONDS = 15.0
 
 
@@ -51,7 +51,7 @@ def ingest(
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus port on 127.0.0.1; 0 takes a free one.")] = None,
     home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
 ) -> None:
-    """Exchanges → Kafka until Ctrl-C. A symbol that a venue refuses at the start ends it, when it was named here."""
+    """Write exchanges' trades to Kafka until Ctrl-C. Ends if a venue refuses a symbol that was named here."""
     from lakehouse.ingest.service import IngestService
 
     settings = load_settings(
@@ -67,17 +67,17 @@ def ingest(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     service = IngestService(settings)
-    # A list, for a handler that is interrupted by its own signal must not meet a lock. Set before the start: until
-    # somebody handles it, this signal ends a process.
-    wishes: list[int] = []
-    signal.signal(signal.SIGUSR1, lambda number, _: wishes.append(number))
+    # A list, because a handler that its own signal interrupts must not wait for a lock. Set before the start, because
+    # this signal ends a process that does not handle it.
+    rotations: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _: rotations.append(number))
     service.start()
     unflushed = 0
     try:
         _announce(settings, service.stats())
         if symbol:
             _no_refusals(service, stop)
-        _watch(service, stop, wishes)
+        _watch(service, stop, rotations)
     finally:
         unflushed = service.stop(STOP_SECONDS)
         stats = service.stats()
@@ -94,7 +94,7 @@ def ingest(
 
 
 def _joined(values: Sequence[str] | None) -> str | None:
-    """Repeated and comma-separated values as the settings take them; None where there is none."""
+    """Join repeated values by commas, as the settings take them; None if there is none."""
     return ",".join(values) if values else None
 
 
@@ -121,12 +121,12 @@ def _no_refusals(service: IngestService, stop: threading.Event) -> None:
             return
 
 
-def _watch(service: IngestService, stop: threading.Event, wishes: list[int]) -> None:
+def _watch(service: IngestService, stop: threading.Event, rotations: list[int]) -> None:
     before, at = service.stats(), time.monotonic()
     while not stop.wait(CHECK_SECONDS):
         service.check()
-        if wishes:
-            wishes.clear()
+        if rotations:
+            rotations.clear()
             service.rotate()
             print("SIGUSR1: changing all sockets for new ones", file=sys.stderr)
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""`lakehouse rebuild …`: a layer computed anew from the one before it, in place of what is there."""
+"""`lakehouse rebuild …`: compute a layer again from the one before it, in place of the rows that are there."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def gold(
 
 
 def silver_lines(report: SilverReport) -> list[str]:
-    """Rows by table and quarantined messages by rule, before → after, and the verdict."""
+    """Report rows by table and quarantined messages by rule, before → after, and the verdict."""
     lines = [
         f"{table.table_path}: {table.before:,} → {table.after:,} rows" + ("" if table.changed else ", the same")
         for table in report.tables

@@ -72,7 +72,7 @@ def repair(
 
 
 def lines(report: RepairReport) -> list[str]:
-    """What was done, and what the ledger says to it."""
+    """Report what was repaired, and what the ledger of ids says afterwards."""
     if not report.gaps:
         return ["no open gap to repair"]
     again = f", {report.again:,} of them unavailable before" if report.again else ""

@@ -1,4 +1,4 @@
-"""`lakehouse replay`: what is open in quarantine, judged again after a fix, or dismissed."""
+"""`lakehouse replay`: judge open messages in quarantine again after a fix, or dismiss them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lakehouse.replay.dismiss import Dismissal
     from lakehouse.replay.run import ReplayReport, RuleReport
+    from lakehouse.replay.settle import Dismissal
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def replay(
     from lakehouse.errors import SettingError
 
     if dismiss:
-        from lakehouse.replay.dismiss import dismiss as settle
+        from lakehouse.replay.settle import dismiss as settle
 
         if rule is None:
             raise SettingError("--dismiss without a rule", "--rule RULE; `lakehouse status` shows what is open")
@@ -59,7 +59,7 @@ def replay(
 
 
 def dismissal_line(done: Dismissal) -> str:
-    """What was dismissed, or that there was nothing."""
+    """Report the number of dismissed messages, or that none is open."""
     of = done.rule if done.venue is None else f"{done.rule} of {done.venue}"
     if not done.messages:
         return f"{of}: nothing is open in quarantine"
@@ -67,7 +67,7 @@ def dismissal_line(done: Dismissal) -> str:
 
 
 def lines(report: ReplayReport) -> list[str]:
-    """A line a rule, one more if something stays and the reason is known, and one for all."""
+    """Report each rule in one line, one more if a message stays for a known reason, and the total."""
     if not report.rules:
         return ["nothing is open in quarantine"]
     sent = "would be sent" if report.dry else "sent"

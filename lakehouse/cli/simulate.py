@@ -1,4 +1,4 @@
-"""`lakehouse simulate`: the simulated exchange as a process of its own."""
+"""`lakehouse simulate`: run the simulated exchange as a process."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from lakehouse.simulator.options import SimulatorOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -49,14 +52,13 @@ def simulate(
 ) -> None:
     """Run an exchange on localhost that speaks Binance, Kraken and Coinbase. Ctrl-C ends it.
 
-    A market opens at its first subscription and trades on from there, whether or not anybody listens. Faults come by
-    schedule, or on demand: POST {"kind": "drop", "seconds": 5} to /admin/faults (a wrong kind names them all), DELETE
-    ends them. Whatever fails on the way, the record has the truth.
+    A market opens at its first subscription and goes on trading even if nobody listens. Faults come by schedule or on
+    demand: POST {"kind": "drop", "seconds": 5} to /admin/faults (the answer to a wrong kind lists them all); DELETE
+    ends them. The record holds every trade, whatever fails on the way.
     """
     from lakehouse.settings import load_settings
     from lakehouse.simulator.limits import Limits
     from lakehouse.simulator.options import SimulatorOptions, read_delisted
-    from lakehouse.simulator.server import SimulatorServer
 
     settings = load_settings(venues=venues, symbols=symbols)
     options = SimulatorOptions(
@@ -73,6 +75,13 @@ def simulate(
         fault_rate=fault_rate or 0.0,
         delisted=read_delisted(delisted or ()),
     )
+    _serve(options, ready_file)
+
+
+def _serve(options: SimulatorOptions, ready_file: Path | None) -> None:
+    """Run the exchange until SIGINT, SIGTERM or its own end."""
+    from lakehouse.simulator.server import SimulatorServer
+
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -81,11 +90,12 @@ def simulate(
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     if ready_file:
-        ready_file.unlink(missing_ok=True)  # one of an earlier run would send people to a dead address
+        ready_file.unlink(missing_ok=True)  # a file of an earlier run names a dead address
     with SimulatorServer(options) as server:
         if ready_file:
             _write_whole(ready_file, server.url)
-        typer.echo(f"simulated exchange at {server.url} (seed {seed}, {rate:g} trades/s, record in {record})")
+        market = f"seed {options.seed}, {options.rate:g} trades/s, record in {options.record}"
+        typer.echo(f"simulated exchange at {server.url} ({market})")
         if options.faults_planned:
             typer.echo("faults: seed {}, {:g} a minute".format(*options.faults_planned))
         while not stopping.wait(0.2):
@@ -97,7 +107,7 @@ def simulate(
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """So that nobody reads half of it."""
+    """Write a file in one step, so that nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")

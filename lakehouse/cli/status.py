@@ -1,4 +1,4 @@
-"""`lakehouse status`: the state of a lake, printed once."""
+"""`lakehouse status`: print the state of a lake once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
         ] = None,
     ) -> None:
-        """Rows, versions, lag, newest bars, last verdicts, and what runs or was stopped by hand."""
+        """Show rows, versions, lag, newest bars, last verdicts, and the work that runs or was stopped by hand."""
         from rich.console import Console
 
         from lakehouse.cli.homes import may_be_supervised, settings_as_started

@@ -1,4 +1,4 @@
-"""`lakehouse stream bronze|silver|gold|all`: the streams without Dagster."""
+"""`lakehouse stream bronze|silver|gold|all`: run the streams without Dagster."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import typer
 from lakehouse.errors import SettingError
 from lakehouse.settings import AVAILABLE_NOW, Settings, load_settings
 
-#: How often a running stream is looked at, in seconds; a dead query is reported within this time.
+#: Seconds between two looks at a running stream: a dead query is reported within this time.
 POLL_SECONDS = 1.0
 
-#: How often a status line is printed, in seconds.
+#: Seconds between two status lines.
 STATUS_SECONDS = 10.0
 
 
@@ -37,7 +37,7 @@ def stream(
     trigger: Annotated[str | None, typer.Option(help="available-now, or an interval such as '2 seconds'.")] = None,
     home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
 ) -> None:
-    """Kafka → Delta until Ctrl-C, or up to the newest data with `--trigger available-now`."""
+    """Stream Kafka to Delta until Ctrl-C, or up to the newest data with `--trigger available-now`."""
     from lakehouse.streams.queries import LAYERS
 
     settings = load_settings(
@@ -70,7 +70,7 @@ def _run(settings: Settings, layers: tuple[str, ...]) -> None:
 
     stop = threading.Event()
     with StreamRunner(settings, layers) as runner:
-        # Py4J takes SIGINT for itself when the session starts, so ours come after it.
+        # Py4J takes SIGINT for itself when the Spark session starts, so our handlers are set after that.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
         print(f"streaming {', '.join(layers)} to {settings.lake}; Ctrl-C stops", file=sys.stderr)

@@ -145,7 +145,7 @@ def source_start_since(settings: Settings, query: str, since: datetime) -> dict[
         """,
         batches=OPS_BATCHES,
     ).to_pylist()
-    return _json_object(rows[0]["source_start"], "source_start") if rows else None
+    return json_object(rows[0]["source_start"], "source_start") if rows else None
 
 
 def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
@@ -207,8 +207,8 @@ def _batch(row: dict[str, Any]) -> Batch:
         row["query"],
         row["batch_id"],
         row["committed_at"],
-        _json_object(row["source_end"], "source_end"),
-        _json_object(row["versions"], "versions"),
+        json_object(row["source_end"], "source_end"),
+        json_object(row["versions"], "versions"),
     )
 
 
@@ -260,11 +260,12 @@ def _literal(at: datetime) -> str:
     return f"TIMESTAMP '{at.isoformat()}'"
 
 
-def _json_object(text: str, column: str) -> dict[str, Any]:
+def json_object(text: str, column: str, row: str = "ops/batches") -> dict[str, Any]:
+    """The object that a JSON column holds. Raises TerminalError, which names `row`, if it holds none."""
     try:
         value = json.loads(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise TerminalError(f"ops/batches: {column} is {text[:80]!r}", "a JSON object")
+        raise TerminalError(f"{row}: {column} is {text[:80]!r}", "a JSON object")
     return value

@@ -1,7 +1,7 @@
-"""Keeps the embedded broker alive, in a thread that lives as long as the control room.
+"""Supervise the embedded broker, in a thread that lives as long as the stack.
 
-The broker's own class manages the JVM; this only watches it and starts it again. It is not a child of the usual kind
-because a Python process around the JVM would cost another 50 MB for nothing.
+The broker's own class manages the JVM; this watches it and starts it again. The broker is not an ordinary child process
+because a Python process around the JVM would cost another 50 MB.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Callable
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError, TerminalError
-from lakehouse.local_stack.restart import RestartPolicy
+from lakehouse.local_stack.processes import RestartPolicy
 from lakehouse.settings import Settings
 
-#: A cold JVM on two busy cores was seen to take up to 25 s; twice that and a little.
+#: Seconds for a start. A cold JVM on two busy cores took up to 25 s; this is a little more than twice that.
 START_TIMEOUT_SECONDS = 60.0
-#: A clean stop takes about 1 s; the control room's deadline leaves it no more than this.
+#: Seconds for a stop. A clean one takes about 1 s; the deadline of a shutdown leaves it no more than this.
 STOP_SECONDS = 2.0
-#: A dead broker is noticed within this; the look costs microseconds.
+#: Seconds between two looks at the broker; a look costs microseconds.
 WATCH_SECONDS = 0.5
 
 
-class BrokerKeeper:
-    """Starts the broker and its topics, and again whenever it dies. `failure` is set once it has given up."""
+class BrokerSupervisor:
+    """Start the broker and its topics, and again whenever it dies. `failure` is set once the supervisor gives up."""
 
     def __init__(self, settings: Settings, notify: Callable[[str], None]) -> None:
         self._settings = settings
         self._notify = notify
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="broker-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="broker-supervisor", daemon=True)
         self._broker = EmbeddedBroker(settings)
         self.ready = threading.Event()
         self.failure: LakehouseError | None = None
@@ -48,7 +48,7 @@ class BrokerKeeper:
         self._stop.set()
 
     def join(self, timeout: float) -> bool:
-        """Whether the broker has ended within `timeout` seconds."""
+        """Wait at most `timeout` seconds; True if the broker has ended."""
         if self._thread.is_alive():
             self._thread.join(max(timeout, 0.0))
         return not self._thread.is_alive()
@@ -74,7 +74,7 @@ class BrokerKeeper:
         self._broker.stop(STOP_SECONDS)
 
     def _live(self) -> str:
-        """One life of the broker. Returns why it ended."""
+        """Start the broker and watch it until it ends; return the reason."""
         try:
             self._broker.start(START_TIMEOUT_SECONDS)
             ensure_topics(self._settings)

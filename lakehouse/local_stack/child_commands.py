@@ -1,6 +1,6 @@
-"""What one lakehouse consists of: the command line of each child, and Dagster's home.
+"""Command lines of the child processes of one lakehouse, and Dagster's home.
 
-The streams and ingest are not here: they are Dagster runs, launched and relaunched by its supervisor sensors.
+Ingest and the streams are not among them: they are Dagster runs, launched and relaunched by its supervisor sensors.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from lakehouse.status.supervision import LOCATION
 
 
 @dataclass(frozen=True)
-class Market:
-    """How the simulated exchange of a demo is run; `SimulatorOptions` says what the figures mean and may be."""
+class SimulatedMarket:
+    """Options of a demo's simulated exchange; `SimulatorOptions` gives their meaning and limits."""
 
     port: int
     rate: float = 100.0
@@ -35,7 +35,7 @@ class Market:
 
 
 def definitions_file() -> Path:
-    """`definitions.py`: it lies next to the packages, in a checkout and where the project is installed."""
+    """Path of `definitions.py`, next to the packages, both in a checkout and in an installation."""
     path = Path(lakehouse.__file__).resolve().parent.parent / "definitions.py"
     if not path.is_file():
         raise MissingDependencyError(f"no file {path}", "Dagster's definitions next to the packages", "install again")
@@ -43,7 +43,7 @@ def definitions_file() -> Path:
 
 
 def write_dagster_home(settings: Settings, code_server_port: int) -> Path:
-    """Generate `settings.dagster_home` and return its workspace file. What Dagster keeps there stays."""
+    """Write the configuration in `settings.dagster_home` and return its workspace file. Dagster's own files stay."""
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
@@ -55,7 +55,7 @@ def write_dagster_home(settings: Settings, code_server_port: int) -> Path:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that every child gets, and that `lakehouse env` prints."""
+    """Variables that every child gets and that `lakehouse env` prints."""
     return {**settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
 
 
@@ -70,12 +70,12 @@ def _spec(settings: Settings, name: str, *command: str) -> ChildSpec:
 
 
 def record_folder(settings: Settings) -> Path:
-    """Where the simulated exchange keeps what it has really traded."""
+    """Folder of the record of all trades that the simulated exchange has made."""
     return settings.home.absolute() / "simulator" / "record"
 
 
-def simulator(settings: Settings, market: Market) -> ChildSpec:
-    """The simulated exchange of the demo."""
+def simulator_command(settings: Settings, market: SimulatedMarket) -> ChildSpec:
+    """Command of the demo's simulated exchange."""
     record = str(record_folder(settings))
     options = ["--port", str(market.port), "--rate", str(market.rate), "--record", record]
     for replay in market.replays:
@@ -85,8 +85,8 @@ def simulator(settings: Settings, market: Market) -> ChildSpec:
     return _spec(settings, "simulator", "lakehouse", "simulate", *options, "--speed", str(market.speed))
 
 
-def code_server(settings: Settings, port: int) -> ChildSpec:
-    """Serves the definitions and is the parent of every run."""
+def code_server_command(settings: Settings, port: int) -> ChildSpec:
+    """Command of Dagster's code server, which serves the definitions and is the parent of every run."""
     definitions = definitions_file()
     return _spec(
         settings,
@@ -97,8 +97,8 @@ def code_server(settings: Settings, port: int) -> ChildSpec:
     )
 
 
-def webserver(settings: Settings, workspace: Path) -> ChildSpec:
-    """Dagster's UI."""
+def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
+    """Command of Dagster's UI."""
     return _spec(
         settings,
         "webserver",
@@ -114,6 +114,6 @@ def webserver(settings: Settings, workspace: Path) -> ChildSpec:
     )
 
 
-def daemon(settings: Settings, workspace: Path) -> ChildSpec:
-    """Dagster's sensors and run queue."""
+def daemon_command(settings: Settings, workspace: Path) -> ChildSpec:
+    """Command of Dagster's daemon, which runs the sensors and the run queue."""
     return _spec(settings, "daemon", "dagster._daemon", "run", "--workspace", str(workspace))

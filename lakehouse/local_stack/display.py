@@ -1,10 +1,11 @@
-"""What a person sees while a lakehouse runs: a live screen on a terminal, else a plain line every ten seconds."""
+"""Show a running lakehouse: a live screen on a terminal, else a plain line every ten seconds."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,7 +16,7 @@ from lakehouse.settings import Settings
 from lakehouse.status.snapshot import Snapshot
 from lakehouse.status.view import render
 
-#: Seconds between two plain lines where standard output is no terminal.
+#: Seconds between two plain lines if standard output is no terminal.
 PLAIN_SECONDS = 10.0
 #: Redraws a second; the figures change every two seconds.
 REFRESH = 2
@@ -24,7 +25,7 @@ GIGABYTE = 1e9
 
 @dataclass
 class View:
-    """What the display shows next to the snapshot; the session writes it, the display reads it."""
+    """Content of the display. `stack.run` and its threads write it, the display reads it."""
 
     settings: Settings
     started: float = field(default_factory=time.monotonic)
@@ -44,7 +45,7 @@ class View:
 
 
 class Display:
-    """A context manager: the screen lives inside it. `say` is for lines that must stay."""
+    """The screen, or the plain lines in its place. `say` prints lines that stay."""
 
     def __init__(self, console: Console, view: View) -> None:
         self._console = console
@@ -52,22 +53,22 @@ class Display:
         self._live = Live(console=console, get_renderable=self._screen, refresh_per_second=REFRESH, transient=True)
         self._next_line = 0.0
 
-    def __enter__(self) -> Display:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
+    @contextlib.contextmanager
+    def on_screen(self) -> Iterator[None]:
+        """Show the live screen, on a terminal, while the block runs."""
+        try:
+            if self._console.is_terminal:
+                self._live.start()
+            yield
+        finally:
+            self._live.stop()
 
     def say(self, line: str) -> None:
         """Print one line that stays, above the live screen."""
         self._console.print(Text(f"[{elapsed(self._view)}] {line}"), soft_wrap=True)
 
     def tick(self) -> None:
-        """Print a plain line where it is time and there is no screen."""
+        """Print a plain line if there is no screen and the last one is PLAIN_SECONDS old."""
         now = time.monotonic()
         if not self._console.is_terminal and now >= self._next_line:
             self._next_line = now + PLAIN_SECONDS
@@ -82,13 +83,13 @@ class Display:
 
 
 def elapsed(view: View) -> str:
-    """`1:05` since the start, minutes and seconds."""
+    """Time since the start in minutes and seconds, `1:05`."""
     minutes, seconds = divmod(int(time.monotonic() - view.started), 60)
     return f"{minutes}:{seconds:02d}"
 
 
 def headline(view: View) -> Text:
-    """What runs here, and where its UI is."""
+    """Headline: simulated or live, and the address of the UI."""
     text = Text()
     if view.simulated:
         text.append(" SIMULATED MARKET ", style="black on yellow")
@@ -101,7 +102,7 @@ def headline(view: View) -> Text:
 
 
 def plain_line(view: View) -> str:
-    """The state in one line without colours."""
+    """Sum up the state in one line without colours."""
     label = "SIMULATED" if view.simulated else "LIVE"
     parts = [f"{label} {view.activity}"]
     snapshot = view.snapshot

@@ -1,9 +1,9 @@
-"""How a run of so many minutes closes: nothing new, everything drained, every check, one table.
+"""End a run of `--minutes`: stop new trades, drain everything, run every check, show one table.
 
-1. Where not one trade has arrived yet (a slow machine, very few minutes), wait for the first ones.
+1. If not one trade has arrived yet (a slow machine, very few minutes), wait for the first ones.
 2. Pause the simulated market.
-3. Wait until Kafka → Silver → Gold have nothing ahead of them, seen twice in a row.
-   Live venues cannot be paused: with them 2 and 3 are left out, and the next start goes on where this one ended.
+3. Wait until Bronze, Silver and Gold are at the end of their sources, in two looks in a row.
+   Live venues cannot be paused: with them steps 2 and 3 are left out, and the next start goes on where this one ended.
 4. Run every check.
 """
 
@@ -20,18 +20,18 @@ from lakehouse.local_stack import child_commands
 from lakehouse.local_stack.display import GIGABYTE, View
 from lakehouse.local_stack.memory import Memory
 from lakehouse.local_stack.shutdown import pause_market
-from lakehouse.local_stack.supervise import ControlRoom
+from lakehouse.local_stack.supervise import LocalStack
 from lakehouse.quality.checks import Check, CheckResult, run_checks
 from lakehouse.simulator.record import Record
 from lakehouse.status.snapshot import Snapshot, StatusReader
 from lakehouse.status.view import render_results
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, GOLD_BARS_5M, OPS_BATCHES, SILVER_TRADES
 
-#: Without a batch for so long, the streams do not move: a cold JVM's first batch took up to 44 s on idle cores.
+#: Seconds without a batch after which draining gives up: a cold JVM's first batch took up to 44 s on idle cores.
 DRAIN_SECONDS = 150.0
-#: After the pause, what is in sockets and in the producer needs this long to be in Kafka at most.
+#: Seconds after the pause until messages in sockets and in the producer are in Kafka; also between two looks.
 SETTLE_SECONDS = 2.0
-#: From the start to the first trade took 40 s on a machine whose two cores were five times overbooked.
+#: Seconds to wait for the first trade: it took 40 s on a machine whose two cores were five times overbooked.
 FIRST_TRADE_SECONDS = 120.0
 #: A start puts two to four feed events a venue into Kafka; with more messages than that there are trades.
 FEED_EVENTS = 12
@@ -39,8 +39,8 @@ STREAMED = (BRONZE_MESSAGES.path, SILVER_TRADES.path, GOLD_BARS_1M.path, GOLD_BA
 
 
 @dataclass(frozen=True)
-class Closing:
-    """What the closing found. `behind` is empty where everything was drained."""
+class DrainReport:
+    """Findings at the end of a run. `behind` is empty if everything was drained."""
 
     snapshot: Snapshot
     results: list[tuple[Check, CheckResult]]
@@ -50,11 +50,11 @@ class Closing:
 
     @property
     def passed(self) -> bool:
-        """Whether there are bars, everything was drained, and every check passed."""
+        """True if there are bars, everything was drained, and every check passed."""
         return bool(self.snapshot.bars) and not self.behind and all(result.passed for _, result in self.results)
 
     def render(self, view: View, peak: Memory) -> RenderableType:
-        """The closing table."""
+        """Lay out the verdicts and the closing table."""
         table = Table(title="SIMULATED market, closing" if view.simulated else "Closing", title_justify="left")
         table.add_column("")
         table.add_column("", justify="right")
@@ -75,8 +75,10 @@ class Closing:
         return Group(render_results(self.results), table)
 
 
-def close(room: ControlRoom, view: View, tick: Callable[[], bool], say: Callable[[str], None]) -> Closing | None:
-    """Do the four steps. `tick` keeps the room going and is False once somebody asks to stop (→ None)."""
+def drain_and_check(
+    stack: LocalStack, view: View, tick: Callable[[], bool], say: Callable[[str], None]
+) -> DrainReport | None:
+    """Do the four steps. `tick` keeps the stack going; it returns False if somebody asks to stop (→ None)."""
     reader = StatusReader(view.settings)
     # 1. the first trades
     if not _has_trades(reader.collect()):
@@ -87,9 +89,9 @@ def close(room: ControlRoom, view: View, tick: Callable[[], bool], say: Callable
 
     started = time.monotonic()
     behind: dict[str, int | None] = {}
-    if room.market is not None:
+    if stack.market is not None:
         # 2. nothing new
-        if not pause_market(room.market.url):
+        if not pause_market(stack.market.url):
             say("the simulated exchange did not answer the request to pause; going on")
         view.activity = "draining"
         say("market paused; waiting until every trade has reached Gold")
@@ -114,11 +116,11 @@ def close(room: ControlRoom, view: View, tick: Callable[[], bool], say: Callable
     view.activity = "checking"
     say("running all checks")
     results = run_checks(view.settings)
-    return Closing(reader.collect(), results, behind, seconds, _trades_made(room))
+    return DrainReport(reader.collect(), results, behind, seconds, _trades_made(stack))
 
 
 def behind_of(snapshot: Snapshot) -> dict[str, int | None]:
-    """Streamed tables that are not at the end of their source; None: not known, which counts as behind."""
+    """Lag of streamed tables that are not at the end of their source; None if not known, which counts as behind."""
     return {path: snapshot.table(path).lag for path in STREAMED if snapshot.table(path).lag != 0}
 
 
@@ -130,7 +132,7 @@ def _has_trades(snapshot: Snapshot) -> bool:
 def _look_until(
     done: Callable[[Snapshot], bool], reader: StatusReader, tick: Callable[[], bool], seconds: float
 ) -> Snapshot | None:
-    """The first snapshot that is done, or the last one once no batch has come for `seconds`; None: asked to stop."""
+    """Return the first snapshot that is `done`, or the last if no batch came for `seconds`; None if asked to stop."""
     until, batches = time.monotonic() + seconds, 0
     while True:
         next_look = time.monotonic() + SETTLE_SECONDS
@@ -145,9 +147,9 @@ def _look_until(
             return snapshot
 
 
-def _trades_made(room: ControlRoom) -> int | None:
-    """By the simulated exchange's own record, over all starts in this folder; None where it has none (a replay)."""
-    if room.market is None or room.market.replays:
+def _trades_made(stack: LocalStack) -> int | None:
+    """Count the simulated exchange's record, over all starts in this folder; None if it has none (a replay)."""
+    if stack.market is None or stack.market.replays:
         return None
-    record = Record(child_commands.record_folder(room.settings))
+    record = Record(child_commands.record_folder(stack.settings))
     return sum(record.count(venue, symbol) for venue, symbol in record.keys())  # noqa: SIM118 - not a mapping

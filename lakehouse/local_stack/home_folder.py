@@ -1,18 +1,18 @@
-"""The folder of one lakehouse: whose data it holds, who runs it, its settings, how it is emptied.
+"""Folder of one lakehouse: the kind of its data, its lock, its saved settings, and how it is emptied.
 
-Simulated and live data never share a folder: the first start writes which of the two it is, and the other refuses.
-One control room per folder: an advisory lock that the kernel releases with its process, however that ends.
+Simulated and live data never share a folder: the first start writes its kind, and a start of the other kind refuses.
+One stack per folder: an advisory lock that the kernel releases when its process ends, even if it is killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, TextIO
 
 from lakehouse.errors import LeaseHeldError, MissingDependencyError, SettingError
@@ -35,46 +35,42 @@ OWN_ENTRIES = (
 )
 
 
-class HomeLock:
-    """Held while a control room runs. Entering raises LeaseHeldError, one line, where another one runs."""
+@contextlib.contextmanager
+def home_lock(home: Path) -> Iterator[None]:
+    """Hold the folder while a stack runs in it or is reset. Raises LeaseHeldError if another process holds it."""
+    home = home.absolute()
+    with _locked(home) as file:
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
-    def __init__(self, home: Path) -> None:
-        self.home = home.absolute()
-        self._file: TextIO | None = None
 
-    def __enter__(self) -> HomeLock:
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            self._file = (self.home / LOCK_FILE).open("a+", encoding="utf-8")
-        except OSError as error:
-            raise MissingDependencyError(
-                f"folder {self.home}: {error.strerror}", "a folder that we may write to", "use --home FOLDER"
-            ) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise LeaseHeldError(
-                f"a lakehouse is already running in {self.home} (process {holder})",
-                "one at a time per folder",
-                "stop it with Ctrl-C or use --home FOLDER",
-            ) from None
-        if not _same_file(self.home / LOCK_FILE, self._file):
-            # `lakehouse reset` removed the file between our open and our lock: what we hold guards nothing.
-            self._file.close()
-            return self.__enter__()
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
+def _locked(home: Path) -> TextIO:
+    """The lock file, open and locked."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = (home / LOCK_FILE).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise MissingDependencyError(
+            f"folder {home}: {error.strerror}", "a folder that we may write to", "use --home FOLDER"
+        ) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise LeaseHeldError(
+            f"a lakehouse is already running in {home} (process {holder})",
+            "one at a time per folder",
+            "stop it with Ctrl-C or use --home FOLDER",
+        ) from None
+    if not _same_file(home / LOCK_FILE, file):
+        # `lakehouse reset` removed the file between our open and our lock: what we hold guards nothing.
+        file.close()
+        return _locked(home)
+    return file
 
 
 def _same_file(path: Path, file: TextIO) -> bool:
@@ -85,7 +81,7 @@ def _same_file(path: Path, file: TextIO) -> bool:
 
 
 def kind_of(home: Path) -> str | None:
-    """demo, live, or None where no lakehouse has run yet."""
+    """Read the kind, demo or live; None if no lakehouse has run yet."""
     try:
         return (home / KIND_FILE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -93,7 +89,7 @@ def kind_of(home: Path) -> str | None:
 
 
 def claim(home: Path, kind: Kind) -> None:
-    """Make `home` a folder of `kind`. Raises SettingError where it already is one of the other kind."""
+    """Make `home` a folder of `kind`. Raises SettingError if it already has the other kind."""
     found = kind_of(home)
     if found not in (kind, None):
         raise SettingError(
@@ -104,14 +100,14 @@ def claim(home: Path, kind: Kind) -> None:
 
 
 def save_environment(home: Path, variables: Mapping[str, str]) -> None:
-    """Keep the environment of the children, for `lakehouse env` and for commands in another terminal."""
+    """Save the environment of the children, for `lakehouse env` and for commands in another terminal."""
     partial = home / f"{SETTINGS_FILE}.partial"
     partial.write_text(json.dumps(dict(sorted(variables.items())), indent=1) + "\n", encoding="utf-8")
     partial.replace(home / SETTINGS_FILE)
 
 
 def load_environment(home: Path) -> dict[str, str]:
-    """What `save_environment` kept. Raises SettingError where no lakehouse has run in `home`."""
+    """Load what `save_environment` saved. Raises SettingError if no lakehouse has run in `home`."""
     try:
         saved = json.loads((home / SETTINGS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -124,7 +120,7 @@ def load_environment(home: Path) -> dict[str, str]:
 
 
 def empty(home: Path) -> None:
-    """Remove what a lakehouse wrote into `home`, and `home` where nothing else is in it. Call with the lock held."""
+    """Remove what a lakehouse wrote into `home`, and `home` itself if it is empty then. Call with the lock held."""
     for name in OWN_ENTRIES:
         path = home / name
         if path.is_dir() and not path.is_symlink():
@@ -136,5 +132,5 @@ def empty(home: Path) -> None:
 
 
 def size(home: Path) -> int:
-    """Bytes of all files under `home`."""
+    """Sum the bytes of all files under `home`."""
     return sum(path.stat().st_size for path in home.rglob("*") if path.is_file() and not path.is_symlink())

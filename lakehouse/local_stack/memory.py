@@ -1,6 +1,6 @@
-"""Memory of a whole lakehouse, sampled: what `lakehouse demo --minutes N` reports at its end.
+"""Sample the memory of a whole lakehouse, for the report at the end of `lakehouse demo --minutes N`.
 
-RSS counts pages that processes share once per process; PSS splits them, so its sum is what the machine really gives.
+RSS counts shared pages once per process; PSS splits them, so its sum is the memory that the lakehouse really takes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import psutil
 
 from lakehouse.local_stack.processes import marked_processes
 
-#: The kernel walks all of a process's pages to tell its PSS: once a second would take 4 % of a core.
+#: Seconds between two samples. The kernel walks all pages of a process for its PSS: once a second takes 4 % of a core.
 SAMPLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes over some processes. `pss` is 0 where the system has none."""
+    """Bytes over some processes. `pss` is 0 if the system does not tell it."""
 
     rss: int = 0
     pss: int = 0
@@ -29,7 +29,7 @@ class Memory:
 
 
 def measure(processes: Iterable[psutil.Process]) -> Memory:
-    """Now. Processes that end meanwhile are left out."""
+    """Measure now. Processes that end meanwhile are left out."""
     rss = pss = count = 0
     for process in processes:
         with contextlib.suppress(psutil.Error, OSError):
@@ -42,7 +42,7 @@ def measure(processes: Iterable[psutil.Process]) -> Memory:
 
 
 def _is_being_spawned(process: psutil.Process) -> bool:
-    """Between vfork and exec a JVM's child runs in its parent's memory, and would count all of it a second time."""
+    """True between vfork and exec: a JVM's child then shares its parent's memory, which would count twice."""
     parent = process.parent()
     return (
         parent is not None
@@ -62,9 +62,9 @@ def _pss(pid: int) -> int:
 
 
 class MemoryMeter:
-    """Samples the control room and all processes of its lakehouse every few seconds, in a thread of its own.
+    """Sample this process and all others of its lakehouse every few seconds, in a thread.
 
-    The peaks of RSS and PSS are kept each by itself.
+    `peak` keeps the highest RSS and the highest PSS separately.
     """
 
     def __init__(self, home: Path) -> None:

@@ -1,8 +1,8 @@
-"""Processes of one lakehouse: how a child is started, how all of them are found again, how they are ended.
+"""Start the processes of one lakehouse, find them again, restart and end them.
 
-Everything that the control room starts carries the environment variable `MARKER`, the absolute path of the home. Run
-workers inherit it through Dagster's code server. So they are found also when their parent died and somebody else
-adopted them, and nothing is ever ended by its name.
+Every process that the stack starts carries the environment variable `MARKER` with the absolute path of the home. Run
+workers inherit it through Dagster's code server. So they are found even if their parent died and another process
+adopted them, and no process is ever ended by its name.
 """
 
 from __future__ import annotations
@@ -24,10 +24,18 @@ from lakehouse.broker import die_with_parent
 
 MARKER = "LAKEHOUSE_CONTROL_ROOM"
 
+#: Seconds that a child must live to count as started: Dagster's parts and the broker are up within 15 s.
+HEALTHY_SECONDS = 30.0
+#: Deaths in a row, before a child has ever started, after which trying again would only hide the reason.
+STARTUP_DEATHS = 3
+#: First and longest wait before a restart, seconds: fast enough for one crash, slow enough not to burn a core.
+BASE_SECONDS = 0.5
+CAP_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What to start."""
+    """Name, command line, environment and log file of a child."""
 
     name: str
     command: tuple[str, ...]
@@ -36,9 +44,9 @@ class ChildSpec:
 
 
 class Child:
-    """One running child in a session of its own, so that Ctrl-C in the terminal reaches the control room alone.
+    """One running child in its own process session, so that Ctrl-C in the terminal reaches only our process.
 
-    It dies with the control room, however that ends (Linux; elsewhere the next start ends it).
+    It dies with our process, even if that is killed (on Linux; elsewhere the next start ends it).
     """
 
     def __init__(self, spec: ChildSpec) -> None:
@@ -65,17 +73,17 @@ class Child:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
+        """Exit code; None while it runs, negative for the signal that ended it."""
         return self._process.poll()
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the child alone; what it started is its own to end."""
+        """Signal the child alone; it ends the processes that it started."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     def wait(self, timeout: float) -> bool:
-        """Whether it has ended within `timeout` seconds."""
+        """Wait at most `timeout` seconds; True if it has ended."""
         try:
             self._process.wait(max(timeout, 0.0))
         except subprocess.TimeoutExpired:
@@ -83,22 +91,41 @@ class Child:
         return True
 
 
-#: glibc's heaps for the threads of a process. Streams limit them themselves, but only from then on: what a thread of
-#: Dagster has got before stays (`lakehouse.runtime.process_memory`).
+@dataclass
+class RestartPolicy:
+    """Decide when a child that died is started again. Pure: times are arguments, nothing sleeps."""
+
+    deaths_in_a_row: int = 0
+    ever_healthy: bool = False
+
+    def died(self, lived_seconds: float) -> float | None:
+        """Seconds to wait before the next start; None to give up, because it never came up."""
+        if lived_seconds >= HEALTHY_SECONDS:
+            self.ever_healthy = True
+            self.deaths_in_a_row = 0
+        self.deaths_in_a_row += 1
+        if not self.ever_healthy and self.deaths_in_a_row >= STARTUP_DEATHS:
+            return None
+        # The exponent is bounded, so that a child that dies for a week does not overflow a float.
+        return float(min(CAP_SECONDS, BASE_SECONDS * 2 ** min(self.deaths_in_a_row - 1, 16)))
+
+
+#: glibc's heaps for the threads of a process. Streams limit them too, but heaps that Dagster's threads got before that
+#: stay (`lakehouse.runtime.process_memory`).
 HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
 
 def child_environment(variables: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Our own environment, plus `variables`, plus the marker.
+    """Combine our own environment, `variables` and the marker.
 
-    Without PYTHONDONTWRITEBYTECODE, which makes every start of Dagster 2.5 times slower.
+    PYTHONDONTWRITEBYTECODE is left out: it makes every start of Dagster 2.5 times slower.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**HEAPS, **environment, **variables, MARKER: str(home.absolute())}
 
 
 def last_line(log: Path) -> str:
-    """The last line with something in it, of the last 8 KiB; empty where there is none."""
+    """Read the last line that is not blank in the last 8 KiB; empty if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
@@ -109,7 +136,7 @@ def last_line(log: Path) -> str:
 
 
 def marked_processes(home: Path) -> list[psutil.Process]:
-    """Every live process of this home but our own and those that we run in; zombies do not count."""
+    """Find every live process of this home except ours and its parents; zombies do not count."""
     wanted = str(home.absolute())
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
@@ -123,7 +150,7 @@ def marked_processes(home: Path) -> list[psutil.Process]:
 
 
 def end_processes(processes: Sequence[psutil.Process], deadline: float) -> list[psutil.Process]:
-    """SIGTERM, then SIGKILL for those left half a second before `deadline` (monotonic). Returns the killed ones."""
+    """Send SIGTERM, then SIGKILL to those left half a second before `deadline` (monotonic). Return the killed ones."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGTERM)

@@ -1,12 +1,13 @@
-"""The end of a lakehouse, under one monotonic deadline that covers all of it.
+"""Shut a lakehouse down, under one monotonic deadline that covers all steps.
 
 1. Pause the simulated market, so that nothing new arrives.
-2. Stop Dagster's daemon and webserver: nobody launches runs any more. At the same time `python -m jobs.shutdown`
-   marks the live runs as stopped by plan (the next start launches them again) and terminates them.
-3. Stop the code server; end run workers that did not obey, wherever they were adopted.
-4. Stop the broker and the simulator, which ingest and the streams needed to finish cleanly.
-5. Look for anything that still carries our marker, and kill it.
-A deadline that passes in one step shortens the next ones; it never extends the whole.
+2. Stop Dagster's daemon and webserver, so that nothing launches runs any more. At the same time
+   `python -m jobs.shutdown` marks the live runs as stopped by plan (the next start launches them again) and terminates
+   them.
+3. Stop the code server; end run workers that did not obey, whichever process adopted them.
+4. Stop the broker and the simulator, which ingest and the streams needed for a clean end.
+5. Kill every process that still carries our marker.
+A step that takes too long shortens the next ones; it never extends the whole.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from lakehouse.local_stack.processes import (
     end_processes,
     marked_processes,
 )
-from lakehouse.local_stack.supervise import ControlRoom
+from lakehouse.local_stack.supervise import LocalStack
 
 #: The whole shutdown, seconds. A cancelled run was gone after 2.6 s, its JVM a second later, the broker after 3 s.
 SHUTDOWN_SECONDS = 15.0
 #: Seconds kept back from the runs for each of the steps after them: servers, broker, last look.
 _SERVERS_SECONDS, _BROKER_SECONDS, _LAST_SECONDS = 2.0, 2.0, 1.0
-#: Of the runs' share, what Python takes to import Dagster on a busy machine before it can ask them.
+#: Seconds of the runs' share that Python takes on a busy machine to import Dagster before it can ask them.
 _IMPORT_SECONDS = 2.5
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How it ended: seconds it took, processes that had to be killed, processes that are left (must be 0)."""
+class ShutdownReport:
+    """Seconds that a shutdown took, names of processes that had to be killed, processes left (must be 0)."""
 
     seconds: float
     killed: tuple[str, ...]
@@ -47,7 +48,7 @@ class Ending:
 
 
 def pause_market(url: str, timeout: float = 2.0) -> bool:
-    """Ask the simulated exchange to stop trading. False where it does not answer."""
+    """Ask the simulated exchange to stop trading. False if it does not answer."""
     request = urllib.request.Request(f"{url}/admin/pause", data=b"", method="POST")
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
@@ -56,56 +57,56 @@ def pause_market(url: str, timeout: float = 2.0) -> bool:
         return False
 
 
-def shut_down(room: ControlRoom, forced: Callable[[], bool], seconds: float = SHUTDOWN_SECONDS) -> Ending:
-    """End everything within `seconds`. `forced` turns true when the person asks a second time: then at once."""
+def shut_down(stack: LocalStack, forced: Callable[[], bool], seconds: float = SHUTDOWN_SECONDS) -> ShutdownReport:
+    """End everything within `seconds`. `forced` turns true if the person asks a second time: then end it at once."""
     started = time.monotonic()
     deadline = started + seconds
-    home = room.settings.home
+    home = stack.settings.home
 
     # 1. nothing new arrives
-    if room.market is not None and not forced():
-        pause_market(room.market.url, timeout=1.0)
+    if stack.market is not None and not forced():
+        pause_market(stack.market.url, timeout=1.0)
 
     # 2. nobody launches, the runs end
     for name in ("daemon", "webserver"):
-        _signal(room.child(name), signal.SIGTERM)
-    if room.child("code-server") is not None and not forced():
-        _end_runs(room, forced, deadline - _SERVERS_SECONDS - _BROKER_SECONDS - _LAST_SECONDS)
+        _signal(stack.child(name), signal.SIGTERM)
+    if stack.child("code-server") is not None and not forced():
+        _end_runs(stack, forced, deadline - _SERVERS_SECONDS - _BROKER_SECONDS - _LAST_SECONDS)
 
     # 3. servers, and run workers that did not obey
-    code_server = room.child("code-server")
+    code_server = stack.child("code-server")
     until = deadline - _BROKER_SECONDS - _LAST_SECONDS
     if code_server is not None:
         # It waits for its runs, and its helper processes end with it.
         code_server.signal(signal.SIGTERM)
         _wait(lambda: code_server.wait(0.1), forced, until - 1.0)
-    kept = {child.pid for child in (room.child("simulator"),) if child is not None}
-    if room.broker is not None and room.broker.pid is not None:
-        kept.add(room.broker.pid)
-    killed = _end(room, kept, time.monotonic() + 0.5 if forced() else until)
+    kept = {child.pid for child in (stack.child("simulator"),) if child is not None}
+    if stack.broker is not None and stack.broker.pid is not None:
+        kept.add(stack.broker.pid)
+    killed = _end_marked(stack, kept, time.monotonic() + 0.5 if forced() else until)
 
     # 4. what they needed
-    if room.broker is not None:
-        room.broker.request_stop()
-    _signal(room.child("simulator"), signal.SIGTERM)
-    if room.broker is not None:
-        _wait(lambda: room.broker is None or room.broker.join(0.1), forced, deadline - _LAST_SECONDS)
-    simulator = room.child("simulator")
+    if stack.broker is not None:
+        stack.broker.request_stop()
+    _signal(stack.child("simulator"), signal.SIGTERM)
+    if stack.broker is not None:
+        _wait(lambda: stack.broker is None or stack.broker.join(0.1), forced, deadline - _LAST_SECONDS)
+    simulator = stack.child("simulator")
     if simulator is not None:
         _wait(lambda: simulator.wait(0.1), forced, deadline - _LAST_SECONDS)
 
     # 5. the last look
-    killed += _end(room, set(), max(deadline, time.monotonic() + 0.5))
-    return Ending(time.monotonic() - started, tuple(killed), len(marked_processes(home)))
+    killed += _end_marked(stack, set(), max(deadline, time.monotonic() + 0.5))
+    return ShutdownReport(time.monotonic() - started, tuple(killed), len(marked_processes(home)))
 
 
-def _end_runs(room: ControlRoom, forced: Callable[[], bool], until: float) -> None:
-    home = room.settings.home.absolute()
+def _end_runs(stack: LocalStack, forced: Callable[[], bool], until: float) -> None:
+    home = stack.settings.home.absolute()
     budget = max(until - time.monotonic(), 1.0)
     spec = ChildSpec(
         name="shutdown",
         command=(sys.executable, "-m", "jobs.shutdown", "--seconds", f"{max(budget - _IMPORT_SECONDS, 1.0):.1f}"),
-        environment=child_environment(child_commands.environment(room.settings), home),
+        environment=child_environment(child_commands.environment(stack.settings), home),
         log=home / "logs" / "shutdown.log",
     )
     child = Child(spec)
@@ -114,10 +115,10 @@ def _end_runs(room: ControlRoom, forced: Callable[[], bool], until: float) -> No
         child.wait(1.0)
 
 
-def _end(room: ControlRoom, kept: set[int], until: float) -> list[str]:
-    """End every marked process but `kept`; what had to be killed, by name."""
-    names = room.pids()
-    processes = [process for process in marked_processes(room.settings.home) if process.pid not in kept]
+def _end_marked(stack: LocalStack, kept: set[int], until: float) -> list[str]:
+    """End every marked process except `kept`; return the names of those that had to be killed."""
+    names = stack.pids()
+    processes = [process for process in marked_processes(stack.settings.home) if process.pid not in kept]
     return [names.get(one.pid, "a run's process") for one in end_processes(processes, until)]
 
 

@@ -1,9 +1,9 @@
-"""One run of a lakehouse from its start to its end: what `lakehouse demo` and `lakehouse up` do.
+"""Run a lakehouse from its start to its end, for `lakehouse demo` and `lakehouse up`.
 
-1. Take the folder's lock, then look for everything that could be missing: port, Java, jars. Nothing has started yet.
-2. Start the control room and look after it until somebody stops it or its minutes are over.
-3. After its minutes: pause the market, wait until what was traded has reached Gold, run every check.
-4. End everything within one deadline, whatever happened before, and look that nothing is left.
+1. Take the folder's lock, then check everything that could be missing: port, Java, jars. Nothing has started yet.
+2. Start the stack and look after it until somebody stops it or its minutes are over.
+3. After its minutes: pause the market, wait until every trade has reached Gold, run every check.
+4. End everything within one deadline, whatever happened before, and check that nothing is left.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ from lakehouse.errors import LakehouseError
 from lakehouse.lake.table_io import open_table
 from lakehouse.local_stack import child_commands, home_folder
 from lakehouse.local_stack.display import Display, View
-from lakehouse.local_stack.drain import Closing, close
+from lakehouse.local_stack.drain import DrainReport, drain_and_check
 from lakehouse.local_stack.memory import MemoryMeter
 from lakehouse.local_stack.processes import MARKER, end_processes, marked_processes
-from lakehouse.local_stack.shutdown import Ending, shut_down
-from lakehouse.local_stack.supervise import ControlRoom
+from lakehouse.local_stack.shutdown import ShutdownReport, shut_down
+from lakehouse.local_stack.supervise import LocalStack
 from lakehouse.runtime import jars
 from lakehouse.runtime.java import find_java
 from lakehouse.settings import Settings
 from lakehouse.status.snapshot import StatusReader
 from lakehouse.tables import GOLD_BARS_1M
 
-#: The control room looks after its children this often, seconds: a dead one is noticed at once by human standards.
+#: Seconds between two looks after the children: to a person, a dead one is noticed at once.
 TICK_SECONDS = 0.25
-#: Between two looks at the parts' ports, seconds.
+#: Seconds between two looks at the parts' ports.
 STATES_SECONDS = 1.0
-#: Between two looks at the tables, seconds: a look takes 0.2 s of a core that Spark needs while it starts.
+#: Seconds between two looks at the tables: a look takes 0.2 s of a core that Spark needs while it starts.
 SNAPSHOT_SECONDS = 5.0
-#: Until the first bars are seen, their table's version is asked for this often, seconds; that takes milliseconds.
+#: Seconds between two looks at the version of the bars' table until it has bars; a look takes milliseconds.
 FIRST_BAR_SECONDS = 1.0
-#: A Kafka that was there before us answers a metadata request within this, seconds, or is not there.
+#: Seconds within which a Kafka that is not ours must answer a metadata request.
 BROKER_SECONDS = 10.0
-#: Processes that a killed control room left behind get so long to end, seconds; a run's lease gives up after 5.
+#: Seconds that processes left behind by a killed stack get to end; a run's lease gives up after 5.
 LEFTOVER_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. `minutes` None: until somebody stops it."""
+    """The lakehouse to run. If `minutes` is None, it runs until somebody stops it."""
 
     kind: home_folder.Kind
     settings: Settings
-    market: child_commands.Market | None
+    market: child_commands.SimulatedMarket | None
     minutes: float | None = None
 
 
 class StopRequests:
-    """Counts Ctrl-C, SIGTERM and a closed terminal. The handler only counts: it may interrupt anything."""
+    """Count Ctrl-C, SIGTERM and a closed terminal. The handler only counts, because it may interrupt anything."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -85,7 +85,7 @@ class StopRequests:
 
 
 class Watcher:
-    """Takes snapshots in a thread of its own, so that a slow look at the tables never delays a restart."""
+    """Take snapshots in a thread, so that a slow look at the tables never delays a restart."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -108,12 +108,12 @@ class Watcher:
             if time.monotonic() >= next_snapshot:
                 try:
                     view.snapshot = self._reader.collect()
-                except Exception as error:  # a table in the middle of its creation; the next look will see it whole
+                except Exception as error:  # a table that is being created; the next look will see all of it
                     view.activity = f"status not readable: {error}".splitlines()[0][:100]
                 next_snapshot = time.monotonic() + SNAPSHOT_SECONDS
 
     def _bars_version(self) -> int:
-        """Version of the bars' table; 0, an empty table's, where there is none yet."""
+        """Version of the bars' table; 0, as for an empty table, if there is none yet."""
         try:
             return open_table(self._view.settings, GOLD_BARS_1M).version()
         except (LakehouseError, DeltaError):
@@ -121,25 +121,26 @@ class Watcher:
 
 
 def run(plan: Plan, console: Console) -> int:
-    """Run it and return the exit code. Raises LakehouseError where it cannot start or a part never comes up."""
+    """Run the plan and return the exit code. Raises LakehouseError if it cannot start or a part never comes up."""
     settings = plan.settings
     view = View(settings)
-    os.environ[MARKER] = str(settings.home.absolute())  # for the broker's JVM, which gets our own environment
-    with home_folder.HomeLock(settings.home):
+    os.environ[MARKER] = str(settings.home.absolute())  # for the broker's JVM, which inherits our environment
+    with home_folder.home_lock(settings.home):
         preflight(plan, say=lambda line: console.print(line, highlight=False))
         stop = StopRequests()
         stop.install()
         meter, watcher = MemoryMeter(settings.home), Watcher(view)
-        with Display(console, view) as display:
-            room = ControlRoom(settings, plan.market, display.say)
+        display = Display(console, view)
+        with display.on_screen():
+            stack = LocalStack(settings, plan.market, display.say)
             display.say(_welcome(plan, view))
-            closing: Closing | None = None
+            drained: DrainReport | None = None
             failure: LakehouseError | None = None
             try:
-                room.start()
+                stack.start()
                 meter.start()
                 watcher.start()
-                closing = _live(plan, room, view, meter, display, stop)
+                drained = _live(plan, stack, view, meter, display, stop)
             except LakehouseError as error:
                 failure = error
             finally:
@@ -147,17 +148,17 @@ def run(plan: Plan, console: Console) -> int:
                 meter.stop()
                 view.activity = "stopping"
                 display.say("stopping everything; a second Ctrl-C does it at once")
-                ending = shut_down(room, forced=lambda: stop.forced)
-        if closing is not None:
-            console.print(closing.render(view, meter.peak))
-        console.print(_farewell(ending), highlight=False, soft_wrap=True)
+                ended = shut_down(stack, forced=lambda: stop.forced)
+        if drained is not None:
+            console.print(drained.render(view, meter.peak))
+        console.print(_farewell(ended), highlight=False, soft_wrap=True)
         if failure is not None:
             raise failure
-        return 1 if ending.left or (closing is not None and not closing.passed) else 0
+        return 1 if ended.left or (drained is not None and not drained.passed) else 0
 
 
 def preflight(plan: Plan, say: Callable[[str], None]) -> None:
-    """Everything that can be known before the first process starts. Raises LakehouseError, one line."""
+    """Check everything that can be known before the first process starts. Raises LakehouseError, one line."""
     settings = plan.settings
     home = settings.home.absolute()
     require_free(settings.dagster_port, "Dagster's UI", "use --port PORT")
@@ -177,17 +178,17 @@ def preflight(plan: Plan, say: Callable[[str], None]) -> None:
 
 
 def _live(
-    plan: Plan, room: ControlRoom, view: View, meter: MemoryMeter, display: Display, stop: StopRequests
-) -> Closing | None:
-    """Look after the room until asked to stop (None) or until the minutes are over and the closing is done."""
+    plan: Plan, stack: LocalStack, view: View, meter: MemoryMeter, display: Display, stop: StopRequests
+) -> DrainReport | None:
+    """Look after the stack until its minutes are over, then drain it; None if somebody asked to stop."""
 
     next_states = 0.0
 
     def tick() -> bool:
         nonlocal next_states
-        room.tick()
+        stack.tick()
         if time.monotonic() >= next_states:
-            view.states = room.states()
+            view.states = stack.states()
             next_states = time.monotonic() + STATES_SECONDS
         view.memory = meter.current
         display.tick()
@@ -203,15 +204,13 @@ def _live(
         if view.first_bar_seconds is not None and not announced:
             announced = True
             display.say(f"first bars after {view.first_bar_seconds:.0f} s")
-    return close(room, view, tick, display.say)
+    return drain_and_check(stack, view, tick, display.say)
 
 
-def _farewell(ending: Ending) -> str:
-    counts = Counter(ending.killed)
+def _farewell(ended: ShutdownReport) -> str:
+    counts = Counter(ended.killed)
     killed = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in counts.items())
-    return (
-        f"stopped in {ending.seconds:.1f} s; {f'had to kill {killed}; ' if killed else ''}{ending.left} processes left"
-    )
+    return f"stopped in {ended.seconds:.1f} s; {f'had to kill {killed}; ' if killed else ''}{ended.left} processes left"
 
 
 def _welcome(plan: Plan, view: View) -> str:

@@ -1,8 +1,8 @@
-"""Which integers a table holds, exactly and in little memory: 64 neighbours are one bitmap. Read without a JVM.
+"""Read which integers a table holds, exactly and in little memory: 64 neighbours are one bitmap. Needs no JVM.
 
 Kafka offsets and trade ids are almost contiguous, so a table of a hundred million rows is 1.6 million bitmaps, which
-DataFusion folds in one scan without sorting a row. A bitmap has lost nothing: what is missing, what is there more than
-once and what another table has too are read off it.
+DataFusion folds in one scan without sorting a row. Bitmaps keep everything that the checks need: they show which
+integers are missing, which are there more than once, and which another table has too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lakehouse.id_ranges import IdRanges
 from lakehouse.lake.table_io import sql
 from lakehouse.settings import Settings
 
-#: Integers a bitmap.
+#: Integers in a bitmap.
 WIDTH = 64
 _UNSIGNED = (1 << WIDTH) - 1
 
@@ -33,14 +33,14 @@ class Block(NamedTuple):
 
     @property
     def distinct(self) -> int:
-        """How many different integers there are."""
+        """Number of different integers."""
         return self.bits.bit_count()
 
 
 def read_blocks(
     settings: Settings, table: DeltaTable, keys: Sequence[str], integer: str, where: str = "TRUE"
 ) -> Iterator[Block]:
-    """The blocks of a bigint column ≥ 0, ordered by key and number. `keys` and `integer` are quoted column names."""
+    """Yield the blocks of a bigint column ≥ 0 by key and number. `keys` and `integer` are quoted column names."""
     names = [f"k{place}" for place in range(len(keys))]
     selected = "".join(f"{key} AS {name}, " for key, name in zip(keys, names, strict=True))
     order = ", ".join((*names, "block"))
@@ -60,7 +60,7 @@ def read_blocks(
 
 
 def runs(number: int, bits: int) -> Iterator[tuple[int, int]]:
-    """The contiguous runs of a bitmap as inclusive ranges of integers, ascending."""
+    """Yield the contiguous runs of a bitmap as inclusive ranges of integers, ascending."""
     at = number * WIDTH
     while bits:
         zeros = (bits & -bits).bit_length() - 1
@@ -73,7 +73,7 @@ def runs(number: int, bits: int) -> Iterator[tuple[int, int]]:
 
 
 def ranges_of(blocks: Iterable[Block]) -> dict[Key, IdRanges]:
-    """Key → the integers that it has."""
+    """Map each key to the integers that it has."""
     found: dict[Key, IdRanges] = {}
     for block in blocks:
         ranges = found.setdefault(block.key, IdRanges())

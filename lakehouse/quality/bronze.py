@@ -13,6 +13,7 @@ from lakehouse.quality.model import (
     CheckResult,
     Figure,
     Look,
+    TopicPartition,
     always_a_verdict,
     count_of,
     first_recent_date,
@@ -22,19 +23,15 @@ from lakehouse.quality.model import (
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES
 
-#: A batch's messages got their time from their producer so long before its commit, or later. Of what is older, the
-#: recent dates tell.
+#: Longest time from a message's producer time to the commit of its batch; the look at recent dates covers older ones.
 _WAITING = timedelta(minutes=5)
-
-#: Topic and partition.
-_Place = tuple[str, int]
 
 
 @dataclass
 class _Partition:
-    """Offsets of one Kafka partition that are there; `first` and `end` are those that have to be, `end` exclusive."""
+    """Offsets of one Kafka partition. All from `first` to `end` (exclusive) must be there; `distinct` of them are."""
 
-    place: _Place
+    place: TopicPartition
     first: int
     end: int
     rows: int = 0
@@ -42,23 +39,23 @@ class _Partition:
 
     @property
     def missing(self) -> int:
-        """Offsets between the first one and the end that are not there."""
+        """Number of offsets from `first` to `end` that are not there."""
         return self.end - self.first - self.distinct
 
     @property
     def double(self) -> int:
-        """Rows beyond one an offset."""
+        """Number of rows beyond one for each offset."""
         return self.rows - self.distinct
 
 
 @always_a_verdict
 def offsets_contiguous(settings: Settings, look: Look) -> CheckResult:
-    """Per topic and partition: rows = distinct offsets = last offset − first offset + 1, up to where the ledger says.
+    """Per topic and partition: rows = distinct offsets = last − first offset + 1, up to the newest batch's end.
 
-    The first offset may be any (Kafka's retention, or a stream that began late). Lately: the offsets of the batches of
-    the last minutes; where something is wrong with them, those of the recent dates. A message's date is its producer's
-    time, so around midnight offsets and dates can be out of step by a few messages: where something seems missing
-    there, the whole table gives the verdict.
+    The first offset may be any (Kafka's retention, or a stream that began late). A recent look takes the offsets of the
+    last minutes' batches; if something is wrong with them, those of the recent dates. A message's date is its
+    producer's time, so around midnight offsets and dates can be out of step by a few messages: if something seems
+    missing there, the whole table gives the verdict.
     """
     open_table(settings, BRONZE_MESSAGES)
     batch = newest_batches(settings).get("bronze")
@@ -91,13 +88,13 @@ def offsets_contiguous(settings: Settings, look: Look) -> CheckResult:
 
 
 def _looks(settings: Settings, look: Look, batch: Batch | None) -> Iterator[list[_Partition]]:
-    """The partitions by each look that may give the verdict, the smallest first."""
-    begun: dict[_Place, int] = {}
+    """Yield the partitions as each look finds them, the cheapest look first."""
+    begun: dict[TopicPartition, int] = {}
     if look is not Look.ALL and batch is not None:
         since = batch.committed_at - recent_span(settings)
         if look is Look.DAYS:
             since = min(since, datetime.combine(first_recent_date(), time(), UTC))
-        begun = _by_place(source_start_since(settings, "bronze", since) or {})
+        begun = _by_partition(source_start_since(settings, "bronze", since) or {})
         if begun:
             where = f"ts_kafka >= TIMESTAMP '{(since - _WAITING).isoformat()}'"
             yield _partitions(settings, where, batch, begun, from_there=True)
@@ -107,17 +104,17 @@ def _looks(settings: Settings, look: Look, batch: Batch | None) -> Iterator[list
 
 
 def _partitions(
-    settings: Settings, where: str, batch: Batch | None, begun: Mapping[_Place, int], from_there: bool = False
+    settings: Settings, where: str, batch: Batch | None, begun: Mapping[TopicPartition, int], from_there: bool = False
 ) -> list[_Partition]:
-    """Bronze as the newest batch left it, up to the offset that follows by ops/batches.
+    """Read Bronze as the newest batch left it, up to the next offset that ops/batches names.
 
-    `begun` is where some batches before began, which have left no row of a partition if it has none. `from_there`
-    looks only at offsets from there on; else the first offset that is there is the first. Rows beyond the ledger's end
-    do not count as missing.
+    `begun` maps partitions to the offset at which some earlier batches began; a partition with an entry and no row
+    lacks all of them. With `from_there` only offsets from there on count; else the first offset that is there is the
+    first. Rows beyond the newest batch's end do not count as missing.
     """
     version = None if batch is None else batch.version_of(BRONZE_MESSAGES.path)
-    ends = {} if batch is None else _by_place(batch.source_end)
-    found: dict[_Place, _Partition] = {}
+    ends = {} if batch is None else _by_partition(batch.source_end)
+    found: dict[TopicPartition, _Partition] = {}
     keys = ("topic", '"partition"')
     for block in read_blocks(settings, open_table(settings, BRONZE_MESSAGES, version), keys, '"offset"', where):
         place, base, bits = (block.key[0], block.key[1]), block.number * WIDTH, block.bits
@@ -139,6 +136,6 @@ def _partitions(
     return [found[place] for place in sorted(found)]
 
 
-def _by_place(offsets: Mapping[str, Mapping[str, int]]) -> dict[_Place, int]:
-    """Of Spark's form, topic → partition → offset."""
+def _by_partition(offsets: Mapping[str, Mapping[str, int]]) -> dict[TopicPartition, int]:
+    """Flatten Spark's form, topic → partition → offset."""
     return {(topic, int(number)): offset for topic, of in offsets.items() for number, offset in of.items()}

@@ -1,8 +1,8 @@
-"""The checks, listed once, and their evaluation. The same functions serve the streams, Dagster and the command line.
+"""List of all checks, and their evaluation for the streams, Dagster and the command line.
 
-A verdict without rows passes and says so; a table that does not exist fails its checks (it was lost, or the lake was
-never started); a lake without ops/checks cannot record anything, so `run_checks` raises there.
-Guarantee: the verdicts of one `run_checks` are recorded in one commit. Gap: a crash before it records none of them.
+A check that finds no rows passes and says so. A table that does not exist fails its checks (it was lost, or the lake
+was never started). A lake without ops/checks cannot record anything, so `run_checks` raises.
+Guarantee: the verdicts of one `run_checks` are recorded in one commit. Limit: a crash before that records none.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ CHECKS: tuple[Check, ...] = (
             Check(
                 name="complete_proved",
                 table_path=table.path,
-                description="A bar is flagged complete exactly where Silver holds every id around and in it.",
+                description="A bar is flagged complete if, and only if, Silver holds every id in and around it.",
                 blocking=False,
                 evaluate=complete_proved(table),
             ),
@@ -157,7 +157,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def checks_of_lake(settings: Settings) -> tuple[Check, ...]:
-    """The checks on the tables that this lakehouse has."""
+    """Return the checks of the tables that this lakehouse has."""
     there = {table.path for table in active_tables(settings)}
     return tuple(check for check in CHECKS if check.table_path in there)
 

@@ -1,8 +1,8 @@
-"""The check of this machine's clock: when trades happened and when they were received, in Silver and in quarantine.
+"""Check this machine's clock: compare event and receipt times of live trades, in Silver and in quarantine.
 
-A clock that is slower than the tolerance sends every trade into quarantine, so both tables are looked at. It is about
-now: however much is asked for, what counts are the last minutes that were received.
-Gap: of a market so quiet that fewer than ten trades come in those minutes nothing can be said.
+A clock that is slower than the tolerance sends every trade into quarantine, so both tables are read. The check is about
+now: it always looks at the last minutes that were received.
+Limit: it cannot judge a market so quiet that fewer than ten trades come in those minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict,
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
-#: By so much a broker's clock may be ahead of ours.
+#: Time by which a broker's clock may be ahead of ours.
 A_MINUTE = timedelta(minutes=1)
 #: Microseconds by which Kafka's time goes back from one message to the next if a clock was set; NTP slews less.
 SET_BACK = 1_000_000
@@ -30,7 +30,7 @@ SET_BACK = 1_000_000
 
 @always_a_verdict
 def clock_agrees(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (always the last minutes)
-    """The times of live trades and this machine's clock agree, by venue."""
+    """Check for each venue that the times of live trades agree with this machine's clock."""
     delays = _delays(settings)
     found = {venue: offset for venue in sorted(delays) if (offset := offset_of(delays[venue])) is not None}
     # Only the simulator plays recordings; two of one time look like two venues that agree.
@@ -58,7 +58,7 @@ def _median(venue: str, offset: Offset, counts: bool) -> str:
 
 
 def _causes(off: list[str], offsets: dict[str, Offset]) -> list[str]:
-    """One sentence for venues that show the same clock."""
+    """Write one sentence for all venues that show the same clock error."""
     said: list[str] = []
     told: list[Offset] = []
     for venue in off:
@@ -69,7 +69,7 @@ def _causes(off: list[str], offsets: dict[str, Offset]) -> list[str]:
 
 
 def _delays(settings: Settings) -> dict[str, list[int]]:
-    """Venue → received minus happened, in microseconds, of the live trades of the last minutes."""
+    """Map each venue to the delays from event to receipt of its last minutes' live trades, in microseconds."""
     now = datetime.now(UTC)
     tables = (open_table(settings, SILVER_TRADES), open_table(settings, SILVER_QUARANTINE))
     known = [at for table in tables if (at := newest(table, "ts_kafka")) is not None]
@@ -84,9 +84,9 @@ def _delays(settings: Settings) -> dict[str, list[int]]:
 
 
 def _since_set_back(trades: pa.Table) -> pa.Table:
-    """The trades that came after the clock was last set back: those before it may have the same times as those after.
+    """Keep the trades that came after the clock was last set back: earlier ones may have the same times.
 
-    Kafka's offsets tell the order in which they came.
+    Kafka's offsets give the order in which they came.
     """
     ordered = trades.sort_by([("venue", "ascending"), ("partition", "ascending"), ("offset", "ascending")])
     if ordered.num_rows < 2:

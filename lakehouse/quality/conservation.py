@@ -1,7 +1,8 @@
-"""Conservation: what went into a hop is what came out of it, exact for everything that has been committed.
+"""Checks of conservation: each step of the way puts out exactly the rows that it took in.
 
-The checks read ops/batches, so they hold mid-stream too: they compare tables at the versions a batch names, never
-"now" with "now". A look narrows only what can be narrowed.
+They run all the time beside the streams and read versions and sums from ops/batches, so they hold mid-stream too: never
+"now" is compared with "now". `lakehouse.audit.conservation` proves the same once, at one snapshot, with Kafka's own
+offsets and without believing a count of ops/batches.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _NAMED = 3
 def nothing_dropped(settings: Settings, look: Look) -> CheckResult:
     """Every Silver batch: messages read = trades added + duplicates + quarantined + feed events.
 
-    Each batch must balance by itself, so that a surplus here never hides a loss there. Recent: the batches
-    committed yesterday and today. A rebuild is one batch, in place of those before it.
+    Each batch must balance by itself, so that a surplus in one never hides a loss in another. A recent look takes the
+    batches committed yesterday and today. A rebuild is one batch, in place of those before it.
     """
     open_table(settings, SILVER_TRADES)
     row = sql(
@@ -69,10 +70,10 @@ def nothing_dropped(settings: Settings, look: Look) -> CheckResult:
 
 @always_a_verdict
 def conserved_by_lineage(settings: Settings, look: Look) -> CheckResult:
-    """Every message of Bronze is in one of Silver's tables, or a duplicate of a trade that Silver has, by the tables.
+    """Every message of Bronze is in one of Silver's tables, or a duplicate of a trade that Silver has.
 
-    No count of the ledger is believed; it only tells which versions go together. Recent: the messages of the
-    last minutes before the newest batch.
+    Only rows of the tables count; ops/batches only says which versions belong together. A recent look takes the
+    messages of the last minutes before the newest batch.
     """
     open_table(settings, SILVER_TRADES)
     silver = newest_whole_batch(settings, "silver")
@@ -115,7 +116,7 @@ def trades_conserved(table: Table) -> Evaluate:
     """Σ trades of the bars = Silver's rows at the Silver version that Gold last processed.
 
     Silver is counted from the statistics in its log, so only the bars are read. A batch that ended inside a version of
-    Silver (a catch-up in several steps) is comparable with no version, so the newest that ended at one is taken.
+    Silver (a catch-up in several steps) cannot be compared, so the newest batch that ended at a whole version is taken.
     """
 
     @always_a_verdict

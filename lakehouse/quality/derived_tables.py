@@ -1,4 +1,4 @@
-"""Indicators, moves and spreads against the one-minute bars that they are made from, at the versions of one batch."""
+"""Check indicators, moves and spreads against their one-minute bars, at the versions of one batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOVES = """
     ON b.venue = d.venue AND b.symbol = d.symbol AND b.bar_start = d.bar_start
 """
 
-#: A row a (symbol, minute), with as many prices as there are bars, of the right sum.
+#: One row per (symbol, minute), with as many prices as there are bars and the right sum of prices.
 _SPREADS = f"""
     SELECT count(*) AS expected,
            count(*) FILTER (WHERE (b.venues = d.venues AND b.total = d.total) IS NOT TRUE) AS wrong
@@ -39,12 +39,12 @@ _SPREADS = f"""
     ON b.symbol = d.symbol AND b.bar_start = d.bar_start
 """
 
-#: Table path → the comparison: how many rows there must be, and how many are wrong, missing or too many.
+#: Table path → query for the number of rows that must exist, and of rows that are wrong, missing or too many.
 _COMPARISONS = {GOLD_INDICATORS_1M.path: _INDICATORS, GOLD_MOVES.path: _MOVES, GOLD_SPREADS_1M.path: _SPREADS}
 
 
 def follows_bars(table: Table) -> Evaluate:
-    """Each row stands for the bars that it names, with their prices; where a row is due for each, none is missing."""
+    """Each row has the prices of the bars that it names. For indicators and spreads no row is missing."""
 
     @always_a_verdict
     def evaluate(settings: Settings, look: Look) -> CheckResult:
@@ -61,7 +61,7 @@ def follows_bars(table: Table) -> Evaluate:
 
 
 def _at_one_batch(settings: Settings, table: Table) -> tuple[DeltaTable, DeltaTable]:
-    """The bars and the table at the versions that Gold's newest batch left; as they are where it has left none."""
+    """Open the bars and the table at the versions of Gold's newest batch; at their newest if it names none."""
     gold = newest_batches(settings).get("gold")
     if gold is None or table.path not in gold.versions:
         return open_table(settings, GOLD_BARS_1M), open_table(settings, table)

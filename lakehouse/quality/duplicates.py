@@ -1,7 +1,7 @@
-"""Proof that a message which is in none of Silver's tables is a duplicate: Silver has its trade, with its content.
+"""Prove that a message in none of Silver's tables is a duplicate: Silver has its trade, with the same content.
 
-The messages are read back from Bronze and parsed here, independently of the stream's own parser. A message that is no
-trade, whose trade Silver lacks, or whose trade Silver has with other content, is unaccounted for: it was lost.
+The messages are read back from Bronze and parsed here, independently of the stream's own parser. A message is lost
+(unaccounted for) if it is no trade, if Silver lacks its trade, or if Silver has the trade with other content.
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ from deltalake import DeltaTable
 
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake.table_io import open_table, sql_batches
+from lakehouse.quality.model import TopicPartition
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 
 #: Messages that are held at a time; half a kilobyte each.
 CHUNK = 50_000
-#: Event times of one trade that differ by less, in microseconds, are the same: venues tell it in milliseconds on one
-#: way and in microseconds on another.
+#: Event times of one trade that differ by less, in microseconds, are the same: a venue's stream and its history may
+#: give them in milliseconds and in microseconds.
 SAME_TIME_MICROS = 1_000
 #: Unaccounted messages that are named; all are counted.
 NAMED = 3
-#: The year 2200: a trade that says a later time is none, and DataFusion's times end soon after.
+#: The year 2200: a message with a later time is no trade, and DataFusion's times end soon after.
 _LATEST_MICROS = 7_258_118_400_000_000
-#: A longer list costs the planner of a query more than it saves the scan.
+#: Longest list in a query: a longer one costs its planner more than it saves the scan.
 LISTED = 500
 
 #: A partition and an offset in one integer: Kafka will not reach this offset.
 _OFFSET_BITS = 44
-
-Place = tuple[str, int]
 
 _OFFSET = '"offset"'
 
@@ -47,7 +46,7 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 
 
 class TradeContent(msgspec.Struct, frozen=True):
-    """What makes two messages the same trade. `ts_event` in microseconds since the epoch."""
+    """Fields in which two messages of the same trade agree. `ts_event` is in microseconds since the epoch."""
 
     venue: str
     symbol: str
@@ -64,14 +63,14 @@ class TradeContent(msgspec.Struct, frozen=True):
 
 @dataclass
 class DuplicateProof:
-    """How many messages are proved to be duplicates, and what is known of those that are not."""
+    """Number of messages proved to be duplicates, and the offsets of the others, with the first reasons."""
 
     proved: int = 0
     unaccounted: IdRanges = field(default_factory=IdRanges)
     reasons: list[str] = field(default_factory=list)
 
     def refuse(self, offset: int, reason: str) -> None:
-        """Count a message that is no duplicate."""
+        """Record a message that is no duplicate."""
         self.unaccounted.add(offset, offset)
         if len(self.reasons) < NAMED:
             self.reasons.append(f"offset {offset}: {reason}")
@@ -82,14 +81,14 @@ _decoder = msgspec.json.Decoder(TradeContent, strict=False)
 
 
 def carries_trades(settings: Settings, topic: str) -> bool:
-    """Whether a topic's messages are trades; of the others' none can be a duplicate."""
+    """True if a topic's messages are trades; messages of other topics cannot be duplicates."""
     return topic not in (settings.topic_rejected, settings.topic_feed_events)
 
 
 def prove_duplicates(
-    settings: Settings, bronze_version: int, trades_version: int, unclaimed: Mapping[Place, IdRanges]
-) -> dict[Place, DuplicateProof]:
-    """Look at each of the given messages, (topic, partition) → offsets, at most CHUNK of them at a time."""
+    settings: Settings, bronze_version: int, trades_version: int, unclaimed: Mapping[TopicPartition, IdRanges]
+) -> dict[TopicPartition, DuplicateProof]:
+    """Judge each of the given messages, (topic, partition) → offsets, at most CHUNK of them at a time."""
     proofs = {place: DuplicateProof() for place in unclaimed}
     topics: dict[str, list[int]] = {}
     for (topic, partition), offsets in unclaimed.items():
@@ -110,7 +109,7 @@ def prove_duplicates(
             for offset in range(first, last + 1)
         )
         while chunk := list(itertools.islice(each, CHUNK)):
-            parsed: dict[tuple[Place, int], TradeContent] = {}
+            parsed: dict[tuple[TopicPartition, int], TradeContent] = {}
             for partition, offset, value in _messages(settings, bronze, topic, chunk):
                 place = topic, partition
                 try:
@@ -122,7 +121,7 @@ def prove_duplicates(
 
 
 def _read(value: bytes | None) -> TradeContent:
-    """Raises ValueError where it is no trade; msgspec's errors are such."""
+    """Parse a trade. Raises ValueError if it is none; msgspec's errors are ValueErrors."""
     trade = _decoder.decode(value or b"")
     if not 0 <= trade.ts_event < _LATEST_MICROS:
         raise ValueError(f"ts_event is {trade.ts_event}")
@@ -132,7 +131,7 @@ def _read(value: bytes | None) -> TradeContent:
 def _messages(
     settings: Settings, bronze: DeltaTable, topic: str, wanted: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, bytes | None]]:
-    """(partition, offset, value) of the messages with the given partitions and offsets, which ascend."""
+    """Yield (partition, offset, value) of the messages with the given partitions and offsets, which ascend."""
     name = topic.replace("'", "''")
     of_partition: dict[int, list[int]] = {}
     for partition, offset in wanted:
@@ -155,13 +154,13 @@ def _messages(
 
 def _prove(
     settings: Settings,
-    proofs: dict[Place, DuplicateProof],
-    parsed: dict[tuple[Place, int], TradeContent],
+    proofs: dict[TopicPartition, DuplicateProof],
+    parsed: dict[tuple[TopicPartition, int], TradeContent],
     silver: DeltaTable,
 ) -> None:
-    """Compare with Silver's rows of nearly the same time, so that few files are read; the few left, with all rows."""
+    """Compare with Silver's rows of nearly the same time, so that few files are read; then the rest with all rows."""
     times = [trade.ts_event for trade in parsed.values()]
-    doubtful: dict[tuple[Place, int], TradeContent] = {}
+    doubtful: dict[tuple[TopicPartition, int], TradeContent] = {}
     if times:
         between = f"ts_event BETWEEN {_moment(min(times) - 1_000)} AND {_moment(max(times) + 1_000)}"
         there = _contents(settings, silver, parsed.values(), between)
@@ -187,7 +186,7 @@ def _prove(
 
 
 def unlike(trade: TradeContent, kept: TradeContent) -> str | None:
-    """What tells two trades of the same id apart; None where they are the same."""
+    """Say in which field two trades of the same id differ; None if they are the same."""
     for name in ("price", "size", "side"):
         if getattr(trade, name) != getattr(kept, name):
             return f"{name} ({getattr(kept, name)}, not {getattr(trade, name)})"
@@ -199,7 +198,7 @@ def unlike(trade: TradeContent, kept: TradeContent) -> str | None:
 def _contents(
     settings: Settings, silver: DeltaTable, trades: Collection[TradeContent], where: str
 ) -> dict[tuple[str, str, int], TradeContent]:
-    """What Silver has under the keys of the given trades, among the rows that meet a condition."""
+    """Read Silver's trades with the keys of the given ones, among the rows that meet a condition."""
     ids = sorted({trade.trade_id for trade in trades})
     keys = {trade.key for trade in trades}
     wanted = pa.array(ids, pa.int64())
@@ -220,7 +219,7 @@ def _contents(
 
 
 def _only(batch: pa.RecordBatch, column: str, integers: pa.Array[Any]) -> pa.Table:
-    """The rows whose integer is one of the given ones."""
+    """Keep the rows whose integer is one of the given ones."""
     mask = pc.is_in(batch.column(column), integers)
     if not pc.any(mask).as_py():
         return pa.Table.from_batches([batch.slice(0, 0)])
@@ -232,7 +231,7 @@ def _only(batch: pa.RecordBatch, column: str, integers: pa.Array[Any]) -> pa.Tab
 
 
 def _among(column: str, integers: list[int]) -> str:
-    """A condition that keeps at least the given integers, which ascend, and lets the scan leave out most others."""
+    """Write a condition that keeps at least the given integers, which ascend, and spares the scan most others."""
     if len(integers) <= LISTED:
         return f"{column} IN ({', '.join(map(str, integers))})"
     return f"{column} BETWEEN {integers[0]} AND {integers[-1]}"

@@ -1,9 +1,9 @@
-"""Age by the minute: whether a layer has taken up what came, while more comes.
+"""Checks of freshness: a layer must read its source's rows within two minutes while the source grows.
 
 Dagster's freshness windows look at reports, which are minutes apart; these checks look at the data. A layer is late if
-something that it has not read came more than `LATE_SECONDS` ago, and its source still grows. So neither a quiet market
-nor a lakehouse that was stopped as a whole is late; a stream that stands still, or is stopped while ingest goes on, is.
-Gap: if Kafka does not answer, nobody can tell what waits for Bronze; the check passes and says so.
+a row that it has not read came more than `LATE_SECONDS` ago, and its source still grows. So neither a quiet market nor
+a lakehouse that was stopped as a whole is late; a stream that hangs, or is stopped while ingest goes on, is.
+Limit: if Kafka does not answer, nobody can tell how many messages wait for Bronze; the check passes and says so.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lakehouse.quality.model import CheckResult, Evaluate, Figure, Look, always_
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_TRADES, Table
 
-#: Seconds that what came may wait. A batch takes seconds; a stream that died is up again within half a minute.
+#: Seconds that a row may wait. A batch takes seconds; a stream that died is up again within half a minute.
 LATE_SECONDS = 120.0
-#: How far back a batch of the source is looked for that is that old. If the source was quiet for longer and goes on
-#: now, its new batches are found `LATE_SECONDS` later.
+#: How far back the search for such an old batch of the source goes. If the source was quiet for longer and goes on now,
+#: its new batches are found `LATE_SECONDS` later.
 SOURCE_WITHIN = timedelta(hours=1)
 #: Seconds a broker has to answer; a local one needs 0.05.
 BROKER_SECONDS = 5.0
@@ -31,7 +31,7 @@ _MINUTES = f"{LATE_SECONDS / 60:.0f} minutes"
 
 
 class _Source(NamedTuple):
-    """What a layer reads: whether it grows, and how much of it that is older than `LATE_SECONDS` was not read."""
+    """Source of a layer: `grows`, `late` if unread rows are older than `LATE_SECONDS`, and what waits, in words."""
 
     grows: bool
     late: bool
@@ -39,7 +39,7 @@ class _Source(NamedTuple):
 
 
 def fresh(table: Table) -> Evaluate:
-    """The check for the main table of a layer: bronze/messages, silver/trades or gold/bars_1m."""
+    """Make the check for the main table of a layer: bronze/messages, silver/trades or gold/bars_1m."""
 
     @always_a_verdict
     def evaluate(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (the newest batches, always)
@@ -67,7 +67,7 @@ def fresh(table: Table) -> Evaluate:
 
 
 def _kafka(settings: Settings, now: datetime, batch: Batch | None) -> _Source:
-    """Bronze's source. Raises BrokerUnavailableError if Kafka is not known or does not answer."""
+    """Look at Bronze's source, Kafka. Raises BrokerUnavailableError if it is not known or does not answer."""
     bootstrap, topics = settings.bootstrap(), settings.topics
     ends = lag.end_offsets(bootstrap, topics, BROKER_SECONDS)
     lately = lag.offsets_since(bootstrap, topics, now.timestamp() - LATE_SECONDS, BROKER_SECONDS)
@@ -83,12 +83,12 @@ def _kafka(settings: Settings, now: datetime, batch: Batch | None) -> _Source:
 
 
 def _below(settings: Settings, table: Table, now: datetime, batch: Batch | None) -> _Source:
-    """The source of Silver or Gold: the main table of the layer below, by the batches of its stream."""
+    """Look at the source of Silver or Gold: the main table of the layer below, by the batches of its stream."""
     source = {SILVER_TRADES: BRONZE_MESSAGES, GOLD_BARS_1M: SILVER_TRADES}[table]
     due = now - timedelta(seconds=LATE_SECONDS)
     then = newest_with_rows(settings, source.layer, due - SOURCE_WITHIN, due)
     grows = newest_with_rows(settings, source.layer, due, now) is not None
-    # Of a version that was read in part, the rest waits.
+    # A version that was read in part counts as unread.
     done = -1 if batch is None else batch.source_version if batch.whole else batch.source_version - 1
     late = then is not None and then.version_of(source.path) > done
     if not (grows and late):
@@ -98,7 +98,7 @@ def _below(settings: Settings, table: Table, now: datetime, batch: Batch | None)
 
 
 def _length(seconds: float) -> str:
-    """`1 second`, `59 minutes`, `3 hours`."""
+    """Write seconds as `1 second`, `59 minutes` or `3 hours`."""
     for unit, length in (("hour", 3600), ("minute", 60)):
         if seconds >= 2 * length:
             return count_of(round(seconds / length), unit)

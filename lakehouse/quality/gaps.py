@@ -1,16 +1,27 @@
-"""Checks of silver/continuity: the ledger says of every id what silver/trades says, and no gap stays open for long."""
+"""Checks of silver/continuity: the ledger agrees with silver/trades on every id, and no gap stays open for long.
+
+They give a verdict on the newest version, again and again; `lakehouse.audit.gaps` counts every state for each symbol
+once, at the audit's snapshot.
+"""
 
 from __future__ import annotations
 
 from lakehouse.continuity.gaps import open_gaps
 from lakehouse.lake.batch_log import newest_batches
 from lakehouse.lake.table_io import open_table, row_count
-from lakehouse.quality.id_coverage import count_present, form_errors, ids_of_trades, read_ledger, unproved, unsaid
+from lakehouse.quality.id_coverage import (
+    absent_from_ledger,
+    absent_from_trades,
+    count_present,
+    ids_of_trades,
+    read_ledger,
+    tiling_errors,
+)
 from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict, count_of, where_arrived_lately
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
-#: Seconds that ingest has to close a gap that it has seen itself; after that somebody else has to.
+#: Seconds that ingest has to close a gap that it has seen itself; after that it is the repair's.
 OLD_SECONDS = 120.0
 #: Faults that a sentence names.
 _NAMED = 3
@@ -20,8 +31,8 @@ _NAMED = 3
 def ledger_matches(settings: Settings, look: Look) -> CheckResult:
     """The present ranges are exactly the runs of ids in silver/trades at the version that the ledger names.
 
-    And the ranges of a key tile its ids. Recent: the trades of the last minutes, and the count of all: as many
-    ids are present as Silver has rows by its log, so that no scan of the history is needed.
+    The ranges of a key must also tile its ids. A recent look compares the trades of the last minutes, and the total: as
+    many ids are present as Silver has rows by its log, so that no scan of the history is needed.
     """
     ledger = read_ledger(settings)
     batch = newest_batches(settings).get("silver")
@@ -31,19 +42,19 @@ def ledger_matches(settings: Settings, look: Look) -> CheckResult:
         version = batch.version_of(SILVER_TRADES.path)
     else:
         return CheckResult(True, "Nothing written yet: 0 ranges of ids.", {"ranges": 0, "ids": 0})
-    faults = list(form_errors(ledger))
+    faults = list(tiling_errors(ledger))
     said = count_present(ledger)
     trades = row_count(open_table(settings, SILVER_TRADES, version))
     if look is not Look.ALL:
         lately = where_arrived_lately(settings, open_table(settings, SILVER_TRADES, version))
         there = ids_of_trades(settings, version, lately)
-        # A part of the trades can tell only this; the count tells the other.
-        faults += unsaid(ledger, there)
+        # A part of the trades shows only ids that the ledger lacks; the total shows ids that Silver lacks.
+        faults += absent_from_ledger(ledger, there)
         if said != trades:
             faults.append(f"{said:,} ids are present by the ledger, silver/trades has {trades:,} rows")
     else:
         there = ids_of_trades(settings, version)
-        faults += [*unproved(ledger, there), *unsaid(ledger, there)]
+        faults += [*absent_from_trades(ledger, there), *absent_from_ledger(ledger, there)]
         if there.surplus:
             faults.append(f"{count_of(there.surplus, 'row')} of silver/trades beyond one an id")
     figures: dict[str, Figure] = {
@@ -66,7 +77,7 @@ def ledger_matches(settings: Settings, look: Look) -> CheckResult:
 
 @always_a_verdict
 def no_old_holes(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (a gap of last month is one too)
-    """No gap has been open for longer than the time in which ingest closes it."""
+    """No gap has been open for longer than ingest needs to close one."""
     open_table(settings, SILVER_CONTINUITY)
     gaps = open_gaps(settings)
     old = open_gaps(settings, OLD_SECONDS)

@@ -1,4 +1,4 @@
-"""Checks of gold/bars_1m and gold/bars_5m: each bar in itself, and its `complete` against the ids in silver/trades."""
+"""Checks of gold/bars_1m and gold/bars_5m: each bar by itself, and its `complete` against the ids in silver/trades."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VWAP_WITHIN_ROUNDING = """
         <= 0.5e-18 * (CAST(trades AS DOUBLE) + CAST(volume AS DOUBLE)) * 1.000001
 """
 
-#: Rule → what must hold of each bar. Subtraction, not addition, of volumes: a sum could pass 38 digits.
+#: Rule → condition that every bar must meet. Subtraction, not addition, of volumes: a sum could pass 38 digits.
 _RULES = {
     "prices": "low <= open AND open <= high AND low <= close AND close <= high",
     "vwap": f"(low <= vwap AND vwap <= high) OR {_VWAP_WITHIN_ROUNDING}",
@@ -64,12 +64,12 @@ def bars_consistent(table: Table) -> Evaluate:
 
 
 def complete_proved(table: Table) -> Evaluate:
-    """Every flag `complete` is what the ids in Silver say, at the Silver version that Gold last processed.
+    """Every flag `complete` agrees with the ids in Silver, at the Silver version that Gold last processed.
 
-    Complete is a bar where every id from the one before its first to the one behind its last is there. All bars are
-    compared with the trades themselves. Recent: the recent bars, with the ids that the ledger silver/continuity tells
-    at that version, so that the verdict does not cost a look at the whole history; lately, those that were changed and
-    those that are not flagged: as ids are only added, a bar that was proved is.
+    A bar is complete if every id from the one before its first to the one after its last is there. A full look compares
+    all bars with the trades themselves. A recent look compares the recent bars with the ids in the ledger
+    silver/continuity at that version, so that it need not read the whole history; a look at the last minutes takes only
+    bars that were changed or are not flagged: ids are only ever added, so a proved bar stays proved.
     """
 
     @always_a_verdict

@@ -1,6 +1,6 @@
-"""Which trade ids silver/trades holds, by its rows, and whether the ledger silver/continuity says the same.
+"""Read the trade ids that the rows of silver/trades cover, and compare them with the ledger silver/continuity.
 
-Independent on purpose of what the streams use to keep the ledger: nothing here believes it.
+This code shares nothing with the streams' own, which keeps the ledger, so that it can prove it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEYS = ("venue", "symbol")
 
 @dataclass(frozen=True)
 class LedgerRange:
-    """One row of silver/continuity. `first_id` to `last_id`, inclusive. `tries`: None where none were counted."""
+    """One row of silver/continuity. `first_id` to `last_id`, inclusive. `tries` is None if none were counted."""
 
     venue: str
     symbol: str
@@ -42,7 +42,7 @@ class LedgerRange:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for people."""
         return f"{_name(self.key, self.first_id, self.last_id)} ({self.state})"
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class LedgerRange:
 
 @dataclass
 class TradeIds:
-    """The ids in silver/trades at a version. `surplus` are rows beyond one an id, `doubled` where they are."""
+    """Ids in silver/trades at a version. `surplus` counts rows beyond one for each id, which are near `doubled`."""
 
     rows: int = 0
     surplus: int = 0
@@ -59,12 +59,12 @@ class TradeIds:
     doubled: dict[Key, IdRanges] = field(default_factory=dict)
 
     def of(self, key: Key) -> IdRanges:
-        """The ids of a key; none where it has no trade."""
+        """Return the ids of a key; empty if it has no trade."""
         return self.ids.get(key, IdRanges())
 
 
 def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> TradeIds:
-    """Every id of silver/trades at a version, among the rows that meet a condition."""
+    """Read the ids of silver/trades at a version, among the rows that meet a condition."""
     found = TradeIds()
     table = open_table(settings, SILVER_TRADES, version)
     for block in read_blocks(settings, table, _KEYS, "trade_id", where):
@@ -75,7 +75,7 @@ def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> Trad
         found.rows += block.rows
         if block.rows > block.distinct:
             found.surplus += block.rows - block.distinct
-            # Which of the 64 it is does not show in a bitmap: all of them are named.
+            # A bitmap does not show which of the 64 ids it is, so all of them are named.
             doubled = found.doubled.setdefault(key, IdRanges())
             for first, last in runs(block.number, block.bits):
                 doubled.add(first, last)
@@ -83,9 +83,9 @@ def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> Trad
 
 
 def read_ledger(settings: Settings, version: int | None = None) -> list[LedgerRange]:
-    """The ledger at a version, or now, ordered by venue, symbol and id."""
+    """Read the ledger at a version, or the newest, ordered by venue, symbol and id."""
     table = open_table(settings, SILVER_CONTINUITY, version)
-    there = {field.name for field in table.schema().fields}  # a version of before tries were counted has no column
+    there = {field.name for field in table.schema().fields}  # versions from before tries were counted lack the column
     columns = ", ".join(name for name in LedgerRange.__dataclass_fields__ if name in there)
     rows = sql(
         settings, f"SELECT {columns} FROM ledger ORDER BY venue, symbol, first_id, last_id", ledger=table
@@ -94,7 +94,7 @@ def read_ledger(settings: Settings, version: int | None = None) -> list[LedgerRa
 
 
 def present(ledger: Iterable[LedgerRange]) -> dict[Key, IdRanges]:
-    """What the ledger says is there."""
+    """Map each key to the ids that the ledger calls present."""
     found: dict[Key, IdRanges] = {}
     for row in ledger:
         if row.state == "present" and row.first_id <= row.last_id:
@@ -103,12 +103,12 @@ def present(ledger: Iterable[LedgerRange]) -> dict[Key, IdRanges]:
 
 
 def count_present(ledger: Iterable[LedgerRange]) -> int:
-    """How many different ids it says are there."""
+    """Count the different ids that the ledger calls present."""
     return sum(ids.count() for ids in present(ledger).values())
 
 
-def form_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
-    """What is wrong with the ledger in itself: the ranges of a key tile its ids, each as long as it can be."""
+def tiling_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
+    """Yield faults of the ledger by itself: the ranges of a key must tile its ids, and each be as long as possible."""
     for row in ledger:
         if row.first_id > row.last_id:
             yield f"{row.name}: the first id is above the last"
@@ -128,15 +128,15 @@ def form_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
         yield f"rows describe different versions of silver/trades: {', '.join(map(str, sorted(versions)))}"
 
 
-def unproved(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
-    """Ids that the ledger calls present and Silver lacks; one line a range."""
+def absent_from_trades(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
+    """Yield a line for each range of ids that the ledger calls present and Silver lacks."""
     for key, ranges in sorted(present(ledger).items(), key=lambda item: item[0]):
         for first, last in _only_in(ranges, trades.of(key)):
             yield f"{_name(key, first, last)}: present by the ledger, not in silver/trades"
 
 
-def unsaid(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
-    """Ids that Silver has and the ledger does not call present; one line a range."""
+def absent_from_ledger(ledger: Iterable[LedgerRange], trades: TradeIds) -> Iterator[str]:
+    """Yield a line for each range of ids that Silver has and the ledger does not call present."""
     said = present(ledger)
     for key, ranges in sorted(trades.ids.items(), key=lambda item: item[0]):
         for first, last in _only_in(ranges, said.get(key, IdRanges())):

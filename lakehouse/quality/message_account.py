@@ -1,4 +1,4 @@
-"""The account of every Kafka message: claimed by one table of Silver, or proved to be a duplicate, or lost."""
+"""Account for every Kafka message: one table of Silver claims it, or it is proved a duplicate, or it is lost."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Account:
-    """One Kafka partition: where its messages went, by the tables alone."""
+    """Account of one Kafka partition: where its messages went, by the tables alone."""
 
     lineage: PartitionLineage
     duplicates: DuplicateProof
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for people."""
         return self.lineage.name
 
     def faults(self) -> Iterator[str]:
-        """One sentence for each way in which Bronze is not Silver + duplicates + quarantined + feed events."""
+        """Yield a sentence for each way in which Bronze is not Silver + duplicates + quarantined + feed events."""
         lineage, unaccounted = self.lineage, self.duplicates.unaccounted
         if unaccounted:
             reasons = "; ".join(self.duplicates.reasons)
@@ -45,7 +45,7 @@ class Account:
 
 
 def account(settings: Settings, versions: Versions, since: datetime | None = None) -> list[Account]:
-    """The accounts of all Kafka partitions, ordered by topic and number; `since` is a Kafka time."""
+    """Account for all Kafka partitions, ordered by topic and number; `since` is the first Kafka time to look at."""
     lineages = trace(settings, versions, since)
     unclaimed = {(one.topic, one.partition): one.unclaimed for one in lineages}
     proofs = prove_duplicates(settings, versions.bronze, versions.trades, unclaimed)
@@ -53,7 +53,7 @@ def account(settings: Settings, versions: Versions, since: datetime | None = Non
 
 
 def named(ranges: IdRanges | list[tuple[int, int]]) -> str:
-    """`5, 7–9, …`: the first few ranges."""
+    """Write the first few ranges: `5, 7–9, …`."""
     every = list(ranges)
     texts = [str(first) if first == last else f"{first}–{last}" for first, last in every[:_NAMED]]
     return ", ".join([*texts, "…"] if len(every) > _NAMED else texts)

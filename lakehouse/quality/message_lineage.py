@@ -1,7 +1,7 @@
-"""Where every Kafka message went, from the tables alone: each row of Silver names the message that it comes from.
+"""Trace every Kafka message through the tables: each row of Silver names the message that it comes from.
 
-A message of Bronze is claimed by silver/trades, silver/quarantine or silver/feed_events, by exactly one of them, or by
-none, and then it must be a duplicate (`lakehouse.quality.duplicates` proves that). No count of a ledger is believed.
+Exactly one of silver/trades, silver/quarantine and silver/feed_events must claim a message of Bronze. A message that
+none claims must be a duplicate (`lakehouse.quality.duplicates` proves that). Counts in ops/batches are not used.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANT
 
 _BRONZE_KEYS = ("topic", '"partition"')
 _SILVER_KEYS = ("kafka_topic", "kafka_partition")
-#: The tables that claim messages, in the order of `_Sources`.
+#: Tables that claim messages; the place in (bronze/messages, *CLAIMANTS) numbers the source of a block.
 CLAIMANTS = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS)
 
 
 @dataclass(frozen=True)
 class Versions:
-    """The versions of the tables that are compared with each other."""
+    """Versions of the tables that are compared with each other."""
 
     bronze: int
     trades: int
@@ -38,10 +38,10 @@ class Versions:
 
 @dataclass
 class PartitionLineage:
-    """One Kafka partition: its messages in Bronze, and who claims them. Counts are of messages, unless they say rows.
+    """One Kafka partition: its messages in Bronze and the tables that claim them. Figures named rows count rows.
 
-    `ahead` are rows that belong to a message which Bronze holds only after the compared version: a batch that was cut
-    and will run again. `foreign` are rows that belong to no message of Bronze at all.
+    `ahead` are messages that Bronze holds only after the compared version: their rows come from a batch that was cut
+    and will run again. `foreign` are offsets in Silver's rows that Bronze does not have at all.
     """
 
     topic: str
@@ -52,7 +52,7 @@ class PartitionLineage:
     quarantined: int = 0
     feed_events: int = 0
     unclaimed: IdRanges = field(default_factory=IdRanges)
-    #: Rows beyond one a message, and where they are.
+    #: Rows beyond one for each message, and the offsets at or near which they are.
     surplus_claims: int = 0
     contested: IdRanges = field(default_factory=IdRanges)
     ahead: IdRanges = field(default_factory=IdRanges)
@@ -76,19 +76,19 @@ class PartitionLineage:
 
     @property
     def doubled_rows(self) -> int:
-        """Rows of Bronze beyond one an offset."""
+        """Rows of Bronze beyond one for each offset."""
         return self.bronze_rows - self.offsets.count()
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for people."""
         return f"{self.topic} partition {self.partition}"
 
 
 def trace(settings: Settings, versions: Versions, since: datetime | None = None) -> list[PartitionLineage]:
-    """Every Kafka partition that any of the four tables knows, ordered by topic and number.
+    """Trace every Kafka partition that any of the four tables knows, ordered by topic and number.
 
-    `since` looks only at messages with that Kafka time or a later one, which every table carries unchanged.
+    With `since` only messages from that Kafka time on count; every table carries that time unchanged.
     """
     numbers = (versions.bronze, versions.trades, versions.quarantine, versions.feed_events)
     tables = [
@@ -100,7 +100,7 @@ def trace(settings: Settings, versions: Versions, since: datetime | None = None)
     for (key, number), blocks in itertools.groupby(merged, key=lambda tagged: (tagged[0].key, tagged[0].number)):
         topic, partition = key
         lineage = found.setdefault((topic, partition), PartitionLineage(topic, partition))
-        _account(lineage, number, {source: block for block, source in blocks})
+        _add_block(lineage, number, {source: block for block, source in blocks})
     for lineage in found.values():
         if lineage.foreign:
             _split_ahead(settings, lineage)
@@ -119,7 +119,7 @@ def _tagged(settings: Settings, table: DeltaTable, source: int, since: datetime 
         yield block, source
 
 
-def _account(lineage: PartitionLineage, number: int, blocks: dict[int, Block]) -> None:
+def _add_block(lineage: PartitionLineage, number: int, blocks: dict[int, Block]) -> None:
     """Add the 64 offsets of one block, as the four tables have them."""
     bits = [blocks[source].bits if source in blocks else 0 for source in range(4)]
     bronze, trades, quarantined, feed_events = bits
@@ -135,7 +135,7 @@ def _account(lineage: PartitionLineage, number: int, blocks: dict[int, Block]) -
     rows = sum(block.rows for source, block in blocks.items() if source)
     if rows > claimed.bit_count():
         lineage.surplus_claims += rows - claimed.bit_count()
-        # Which offset a table has twice does not show in its bitmap: then all of the block's are named.
+        # A bitmap does not show which offset a table has twice, so all of the block's are named.
         _put(lineage.contested, number, contested or claimed)
 
 

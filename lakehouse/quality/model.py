@@ -1,4 +1,4 @@
-"""What a check is and what it says. A check only reads; recording its verdict is `checks.run_checks`' work."""
+"""Types of a check and its verdict, and what the checks share. A check only reads; `checks.run_checks` records."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from lakehouse.settings import Settings
 
 Figure = int | float | str
 
-#: What came, or changed, so long before the newest of its kind is looked at once a minute, at least: what a look costs
-#: depends on the rate, and not on how much there is.
+#: A Kafka partition: topic and number.
+TopicPartition = tuple[str, int]
+
+#: Least span of a recent look, back from the newest row. So a look costs by the rate of trades, not by the size of the
+#: table.
 RECENT = timedelta(minutes=5)
 
 
 class Look(enum.Enum):
-    """How much of a table a check looks at, where it can be narrowed."""
+    """How much of a table a check looks at, if it can be narrowed."""
 
     ALL = "everything"
     DAYS = "today's and yesterday's partitions, by UTC date"
@@ -47,7 +50,7 @@ Evaluate = Callable[[Settings, Look], CheckResult]
 
 @dataclass(frozen=True)
 class Check:
-    """A named rule over one table. `blocking`: what is computed from the table would be wrong where the check fails."""
+    """A named rule over one table. `blocking`: tables computed from this one are wrong if the check fails."""
 
     name: str
     table_path: str
@@ -57,9 +60,9 @@ class Check:
 
 
 def always_a_verdict(evaluate: Evaluate) -> Evaluate:
-    """Make a check that cannot look (no such table, an unreadable file, an overflow) fail, saying why.
+    """Make a check fail, with the reason, if it cannot look (no table, an unreadable file, an overflow).
 
-    What could not be read is not proved, so it does not pass. Bugs of our own (TypeError and its like) still raise.
+    A table that cannot be read is not proved, so it does not pass. Our own bugs (TypeError and the like) still raise.
     """
 
     @functools.wraps(evaluate)
@@ -83,37 +86,37 @@ def _not_evaluated(error: Exception) -> CheckResult:
 
 
 def first_recent_date(now: datetime | None = None) -> date:
-    """The first of the two UTC dates, yesterday and today, that are recent."""
+    """First recent UTC date: yesterday."""
     return ((now or datetime.now(UTC)) - timedelta(days=1)).date()
 
 
 def where_recent(column: str, look: Look) -> str:
-    """The SQL condition that keeps the recent partitions, or all of them."""
+    """Write the SQL condition that keeps the recent partitions; for Look.ALL it keeps all."""
     return "TRUE" if look is Look.ALL else f"{column} >= DATE '{first_recent_date().isoformat()}'"
 
 
 def recent_span(settings: Settings) -> timedelta:
-    """How far back a recent look goes: over two intervals of a stream's looks, so that none is left out between."""
+    """How far back a recent look goes: at least two intervals between looks, so that no row is missed between two."""
     return max(RECENT, timedelta(seconds=2 * settings.check_seconds))
 
 
 def where_arrived_lately(settings: Settings, table: DeltaTable) -> str:
-    """The SQL condition that keeps the rows of the last minutes of a table with Kafka's time."""
+    """Write the SQL condition that keeps the last minutes' rows of a table with Kafka's time."""
     return f"ts_kafka >= TIMESTAMP '{recent_since(settings, table, datetime.now(UTC)).isoformat()}'"
 
 
 def recent_since(settings: Settings, table: DeltaTable, at_most: datetime) -> datetime:
-    """The Kafka time from which a table's rows are the last minutes', by the statistics in its log.
+    """First Kafka time of a recent look at a table, by the statistics in its log.
 
-    `at_most` bounds the newest row's time, should a producer's clock be ahead.
+    `at_most` bounds the newest row's time in case a producer's clock is ahead.
     """
     return min(newest(table, "ts_kafka") or at_most, at_most) - recent_span(settings)
 
 
 def where_bars(settings: Settings, look: Look, *tables: DeltaTable) -> str:
-    """The SQL condition that keeps the bars to look at, in tables with a row a bar or several.
+    """Write the SQL condition that keeps the bars to look at, in tables with one or more rows per bar.
 
-    Lately: those that start no earlier than the first one that was changed in the last minutes, in any of the tables.
+    For Look.LATELY these start no earlier than the first bar that changed in the last minutes in any of the tables.
     """
     days = where_recent("bar_date", look)
     if look is not Look.LATELY:
@@ -126,7 +129,7 @@ def where_bars(settings: Settings, look: Look, *tables: DeltaTable) -> str:
 
 
 def newest(table: DeltaTable, column: str) -> datetime | None:
-    """The greatest time in a column, by the statistics in the table's log."""
+    """Greatest time in a column, by the statistics in the table's log; None if there is none."""
     files = pa.table(table.get_add_actions(flatten=True))
     name = f"max.{column}"
     found: datetime | None = pc.max(files[name]).as_py() if name in files.column_names else None
@@ -134,5 +137,5 @@ def newest(table: DeltaTable, column: str) -> datetime | None:
 
 
 def count_of(number: int, noun: str) -> str:
-    """`1 row`, `1,200 rows`."""
+    """Write a number with its noun: `1 row`, `1,200 rows`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,4 +1,4 @@
-"""Checks of silver/trades and silver/quarantine that look at their rows alone."""
+"""Checks of silver/trades and silver/quarantine that need no other table's rows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
 @always_a_verdict
 def key_unique(settings: Settings, look: Look) -> CheckResult:
-    """No (venue, symbol, trade_id) twice.
+    """No (venue, symbol, trade_id) is there twice.
 
-    Lately: none twice within the last minutes, and as many rows in all as the ledger knows different ids; where there
-    are not, none twice within the recent event dates.
+    A look at the last minutes compares their rows, and the number of all rows with the number of ids in the ledger; if
+    those differ, it compares all rows of the recent event dates.
     """
     table = open_table(settings, SILVER_TRADES)
     version = table.version()
@@ -49,12 +49,12 @@ def key_unique(settings: Settings, look: Look) -> CheckResult:
 
 
 def _as_many_as_ids(settings: Settings, trades: DeltaTable) -> bool:
-    """Whether silver/trades has a row for each id of its ledger, by both tables' counts; no row of it is read."""
+    """True if silver/trades has as many rows as its ledger has present ids; no row of silver/trades is read."""
     return row_count(trades) == count_present(read_ledger(settings))
 
 
 def _double_keys(settings: Settings, trades: TradeIds, version: int, where: str) -> int:
-    """How many trades are there more than once, counted only near where rows are too many."""
+    """Count the trades that are there more than once, looking only near surplus rows."""
     near = " OR ".join(
         f"trade_id BETWEEN {ids.lowest} AND {ids.highest}" for ids in trades.doubled.values() if ids.lowest is not None
     )
@@ -98,7 +98,7 @@ def prices_and_sizes_positive(settings: Settings, look: Look) -> CheckResult:
 
 @always_a_verdict
 def quarantine_settled(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (few rows, of any age)
-    """No message waits in quarantine for somebody to look at it and to replay it."""
+    """No message in quarantine waits for a person or a replay."""
     open_table(settings, SILVER_QUARANTINE)
     rules = open_quarantine(settings)
     waiting = sum(rules.values())

@@ -1,1 +1,1 @@
-"""A layer computed anew from the one before it, by the same functions as the streams, in place of what is there."""
+"""Compute a layer again from the one before it, by the streams' own functions, in place of the rows that are there."""

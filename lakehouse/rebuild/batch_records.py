@@ -1,7 +1,7 @@
-"""What a rebuild writes into ops/batches: one row for Silver, one for Gold, which stand for all rows before them.
+"""Rows that a rebuild writes into ops/batches: one for Silver and one for Gold, which replace all rows before them.
 
-Each reads as a batch that read its source from the beginning up to where the stream had read. Both come in one commit,
-so that no audit sees a Silver from behind the rebuild with a Gold from before it.
+Each looks like a batch that read its source from the beginning to the stream's position. Both come in one commit, so
+that no audit combines a Silver from after the rebuild with a Gold from before it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from lakehouse.tables import (
 _BEGINNING = {"version": -1, "complete": True}
 
 
-def is_booked(settings: Settings, rebuild_id: str) -> bool:
-    """Whether a rebuild's rows are in ops/batches: then all else of it is written."""
+def is_recorded(settings: Settings, rebuild_id: str) -> bool:
+    """True if a rebuild's rows are in ops/batches, which means that everything else of it is written."""
     return table_io.open_table(settings, OPS_BATCHES).transaction_version(_app_id(rebuild_id)) is not None
 
 
 def silver_result(settings: Settings, bronze_version: int, places: Mapping[Place, PartitionRows]) -> BatchResult:
-    """Silver as it is now, of all messages of Bronze at a version."""
+    """Result for Silver as it is now, made of all messages of Bronze at a version."""
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     versions = {table.path: table_io.open_table(settings, table).version() for table in tables}
     return BatchResult.of_partitions(places, _BEGINNING, _whole(bronze_version), versions)
 
 
 def gold_result(settings: Settings, trades_version: int) -> BatchResult:
-    """Gold as it is now, of all trades of Silver at a version."""
+    """Result for Gold as it is now, made of all trades of Silver at a version."""
     return BatchResult(
         source_start=_BEGINNING,
         source_end=_whole(trades_version),
@@ -50,12 +50,12 @@ def gold_result(settings: Settings, trades_version: int) -> BatchResult:
     )
 
 
-def book(
+def record_batches(
     settings: Settings, rebuild_id: str, run_id: str, started: dt.datetime, results: Mapping[str, BatchResult]
 ) -> None:
-    """Write the rows of the given queries in one commit; a second time nothing."""
+    """Write the rows of the given queries in one commit; a second call for the same rebuild writes nothing."""
     newest = [batch.committed_at for query, batch in newest_batches(settings).items() if query in results]
-    # Later than the rows that they stand for, whatever the clock says.
+    # Later than the rows that they replace, even if the clock was set back.
     committed = max([dt.datetime.now(dt.UTC), *(at + dt.timedelta(microseconds=1) for at in newest)])
     rows: list[dict[str, Any]] = [
         ledger_row(query, f"{REBUILD}{rebuild_id}", 0, run_id, (started, committed), result)

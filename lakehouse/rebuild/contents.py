@@ -1,8 +1,8 @@
-"""What Silver holds of Bronze up to a version, by today's parser and rules: the streams' own functions over one batch.
+"""Compute Silver from Bronze up to a version, by today's parser and rules: the streams' own functions over one batch.
 
-Guarantee: the rows depend on Bronze and the rules alone. Of messages with the same (venue, symbol, trade_id) the first
-by Kafka position is the trade, as in a batch of the stream. Nothing is written here.
-Cost: Bronze is parsed two to four times; what is kept in between lies on disk, compressed by Spark, not in memory.
+Guarantee: the rows depend on Bronze and the rules alone. The first message by Kafka position of each
+(venue, symbol, trade_id) is the trade, as in a batch of the stream. Nothing is written here.
+Cost: Bronze is parsed two to four times; intermediate rows lie on disk, compressed by Spark, not in memory.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from lakehouse.transforms import parse
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-#: The tables that a rebuild writes from Bronze. The trades come last: they are what Gold reads.
+#: Tables that a rebuild writes from Bronze. The trades come last, because Gold reads them.
 TABLES = (SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_TRADES)
 
-#: Rows of a file, about 30 MB. Files hold one stretch of time each, so that readers skip the others.
+#: Rows of a file, about 30 MB. Each file holds one stretch of time, so that readers can skip files.
 ROWS_PER_FILE = 500_000
 
 #: Messages that one task of a shuffle handles.
 ROWS_PER_TASK = 500_000
 
-#: By what time the rows of a table lie in its files.
+#: Time column by which the rows of a table are laid out in its files.
 _TIMES = {SILVER_TRADES.path: "ts_event", SILVER_QUARANTINE.path: "ts_kafka", SILVER_FEED_EVENTS.path: "ts_event"}
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Tells two sets of rows apart, in any order: their number, and two sums of 64-bit hashes over all columns."""
+    """Fingerprint of a set of rows in any order: their number, and two sums of 64-bit hashes over all columns."""
 
     rows: int
     first: int
@@ -52,25 +52,25 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Contents:
-    """Silver as it is to be. `places` says where the messages of each Kafka partition ended."""
+    """Silver as it should be. `places` counts what became of the messages of each Kafka partition."""
 
     rows: dict[str, DataFrame]  #: table path → rows in its schema
     places: dict[Place, PartitionRows]
     rules: dict[str, int]  #: rule → messages in quarantine
 
     def fingerprint(self, table: Table) -> Fingerprint:
-        """Of the rows of one of TABLES."""
+        """Compute the fingerprint of the rows of one of TABLES."""
         return fingerprint(self.rows[table.path], table)
 
     def laid_out(self, table: Table, count: int) -> DataFrame:
-        """The `count` rows of a table in few files, each with one stretch of time."""
+        """Lay the `count` rows of a table out in few files, each with one stretch of time."""
         rows, order = self.rows[table.path], (table.partition_by[0], _TIMES[table.path])
         files = math.ceil(count / ROWS_PER_FILE)
         spread = rows.repartitionByRange(files, *order) if files > 1 else rows.coalesce(1)
         return spread.sortWithinPartitions(*order)
 
     def words(self) -> dict[Key, News]:
-        """What ingest has ever said of missing ids."""
+        """Collect all that ingest has ever reported about missing ids."""
         news: dict[Key, News] = {}
         add_words(news, self.rows[SILVER_FEED_EVENTS.path])
         return news
@@ -78,7 +78,7 @@ class Contents:
 
 @contextlib.contextmanager
 def contents(spark: SparkSession, settings: Settings, bronze_version: int) -> Iterator[Contents]:
-    """Compute Silver from all messages of Bronze at a version; what Spark keeps of it goes with the block."""
+    """Compute Silver from all messages of Bronze at a version; Spark frees its files when the block ends."""
     messages = (
         spark.read.format("delta")
         .option("versionAsOf", bronze_version)
@@ -90,8 +90,8 @@ def contents(spark: SparkSession, settings: Settings, bronze_version: int) -> It
 
 
 def fingerprint(rows: DataFrame, table: Table) -> Fingerprint:
-    """One pass over rows in a table's schema."""
-    # Spark's hash passes over a null, so that whether a column is null is said beside it.
+    """Compute the fingerprint of rows in a table's schema, in one pass."""
+    # Spark's hash skips nulls, so a nullable column also contributes a flag for null.
     columns = [
         column
         for one in table.columns
@@ -103,7 +103,7 @@ def fingerprint(rows: DataFrame, table: Table) -> Fingerprint:
 
 
 def _compute(messages: DataFrame, settings: Settings, stack: contextlib.ExitStack) -> Contents:
-    """As a batch of the stream: 1 parse, 2 each trade's first, 3 repeats compared, 4 quarantine and feed events."""
+    """Like a batch of the stream: 1 parse, 2 first of each trade, 3 compare repeats, 4 quarantine and feed events."""
     parsed = parse.parse_messages(messages, settings)
     trades = _kept(parse.trades(parsed), stack)
     fresh = _kept(parse.first_of_key(trades), stack)
@@ -126,7 +126,7 @@ def _compute(messages: DataFrame, settings: Settings, stack: contextlib.ExitStac
 
 
 def _judged(messages: DataFrame, verdicts: DataFrame, settings: Settings) -> DataFrame:
-    """The rows of quarantine of the messages that are judged already: only those are parsed again."""
+    """Make quarantine rows of messages that are judged already: only those messages are parsed again."""
     places = verdicts.select(
         F.col("kafka_topic").alias("topic"),
         F.col("kafka_partition").alias("partition"),
@@ -146,7 +146,7 @@ def _kept(rows: DataFrame, stack: contextlib.ExitStack) -> DataFrame:
 
 @contextlib.contextmanager
 def _tasks(spark: SparkSession, wanted: int) -> Iterator[None]:
-    """As many shuffle partitions as a history needs; the session's own number is for small batches."""
+    """Set as many shuffle partitions as a history needs; the Spark session's own number is for small batches."""
     name = "spark.sql.shuffle.partitions"
     before = spark.conf.get(name)
     assert before is not None

@@ -1,10 +1,11 @@
-"""Gold of whole days, written anew from Silver, also while the stream writes the same days.
+"""Rebuild Gold of whole days from Silver, also while the stream writes the same days.
 
-The stream's own functions, slice by slice. A slice takes a turn between two batches of the stream and is written at the
-version of Silver that Gold has processed then: so Gold is at one known version of Silver before, between and after the
-slices, no trade that the stream has yet to process is in it, and neither can put older rows over newer ones.
-Guarantee: afterwards every row of these days is what Silver says; rows that Silver does not account for are gone; rows
-that were right are not touched, so their revision stays. A rebuild that is cut can simply be run again.
+It runs the stream's own functions, slice by slice. A slice takes a turn between two batches of the stream and is
+written at the version of Silver that Gold has processed by then. So Gold is at one known version of Silver before,
+between and after the slices, it holds no trade that the stream has yet to process, and neither overwrites newer rows
+with older ones.
+Guarantee: afterwards every row of these days agrees with Silver; rows without trades in Silver are gone; rows that were
+right are not touched, so their revision stays. A rebuild that was cut can simply be run again.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
 from lakehouse.transforms.time_ranges import TimeRange
 
-#: Trades of one slice, about: a second or two of work, for which the stream waits.
+#: Approximate number of trades in a slice: a second or two of work, for which the stream waits.
 SLICE_TRADES = 250_000
-#: Slices that a day can be cut into: a slice begins and ends with an hour.
+#: Possible numbers of slices in a day: a slice begins and ends with an hour.
 SLICES = (1, 2, 3, 4, 6, 8, 12, 24)
 
 DAY = dt.timedelta(days=1)
 
-#: How long a rebuild waits for the streams to pass this moment, in seconds.
+#: Seconds that a rebuild waits for the streams to read past the present moment.
 FINISH_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class GoldRebuild:
-    """What a rebuild did. `silver_version` is that of the last slice, None where there was nothing to do."""
+    """Result of a rebuild. `silver_version` is that of the last slice, None if there was nothing to do."""
 
     first_day: dt.date
     last_day: dt.date
@@ -63,10 +64,10 @@ def rebuild_days(
     say: Callable[[str], None] = lambda _: None,
     silver_version: int | None = None,
 ) -> GoldRebuild:
-    """Rebuild every table of Gold for some days, UTC, both inclusive. `say` gets a line for each day.
+    """Rebuild every table of Gold from `first_day` to `last_day`, UTC, both inclusive. `say` gets a line for each day.
 
     With a `silver_version` it is part of a rebuild of Silver, which holds the leases and writes ops/batches itself.
-    Raises SettingError where the days are in the wrong order, and TerminalError where Gold has never been written.
+    Raises SettingError if the days are in the wrong order, TerminalError if Gold has never been written.
     """
     if last_day < first_day:
         raise SettingError(f"days from {first_day} to {last_day}", "the first day first")
@@ -78,13 +79,15 @@ def rebuild_days(
         for piece in _slices(day, trades):
             rebuild.slice(piece, run_id or standalone_run_id())
         say(f"{day}: {trades:,} trades")
-    if silver_version is None:  # else Gold counts as behind Silver until the books are written: its stream does it then
+    if (
+        silver_version is None
+    ):  # else Gold counts as behind Silver until ops/batches is written: its stream does it then
         rebuild.finish()
     return GoldRebuild(first_day, last_day, rebuild.slices, rebuild.version, rebuild.changes)
 
 
 class _Rebuild:
-    """The slices of one rebuild, and what it knows of Silver."""
+    """State of one rebuild: its slices so far, and the completeness of Silver."""
 
     def __init__(self, settings: Settings, silver_version: int | None) -> None:
         self._settings = settings
@@ -97,7 +100,7 @@ class _Rebuild:
         self.changes: dict[str, RowChanges] = {}
 
     def slice(self, piece: TimeRange, run_id: str) -> None:
-        """One slice in one turn."""
+        """Rebuild one slice in one turn."""
         settings = self._settings
         with Turn(settings, "gold"):
             started = dt.datetime.now(dt.UTC)
@@ -115,9 +118,9 @@ class _Rebuild:
             self.changes[path] = self.changes.get(path, RowChanges()).plus(changes)
 
     def finish(self) -> None:
-        """Flag bars that were written anew and are over by the clock, as the stream would: it does not know of them.
+        """Flag rewritten bars as final if they are over by the clock; the running stream does not know of them.
 
-        Given up, and left to the stream's next start, where the streams are far behind.
+        Gives up if the streams are far behind: then the stream does it at its next start.
         """
         settings, read = self._settings, ReadThrough(self._settings)
         deadline = time.monotonic() + FINISH_SECONDS
@@ -135,7 +138,7 @@ class _Rebuild:
 
 
 def processed_version(settings: Settings) -> int:
-    """The version of Silver that Gold has been written from. Raises TerminalError where it has never been written."""
+    """Return the version of Silver that Gold was written from. Raises TerminalError if it was never written."""
     version = table_io.open_table(settings, GOLD_BARS_1M).transaction_version(app_id(settings))
     if version is None:
         raise TerminalError(
@@ -147,9 +150,9 @@ def processed_version(settings: Settings) -> int:
 
 
 def _record(settings: Settings, run_id: str, started: dt.datetime) -> None:
-    """A row for the rebuild behind the newest batch of Gold: the same place in Silver, no trades, other versions.
+    """Write a row of ops/batches after Gold's newest batch: the same position in Silver, no trades, new versions.
 
-    It carries that batch's generation, so that the chain of batches stays whole, and a number below zero, which Spark
+    It carries that batch's generation, so that the chain of batches stays whole, and a negative number, which Spark
     does not use.
     """
     newest = table_io.sql(
@@ -167,7 +170,7 @@ def _record(settings: Settings, run_id: str, started: dt.datetime) -> None:
 
 
 def _days(settings: Settings, first: dt.date, last: dt.date) -> list[tuple[dt.date, int]]:
-    """The days that Silver or Gold has rows of, with Silver's trades, from the Delta logs."""
+    """List the days on which Silver or Gold has rows, with Silver's number of trades, from the Delta logs."""
     trades = table_io.days(settings, SILVER_TRADES)
     gold = [table_io.days(settings, table) for table in table_io.active_tables(settings) if table.layer == "gold"]
     days = sorted(day for day in set(trades).union(*gold) if first <= day <= last)

@@ -1,13 +1,14 @@
-"""`lakehouse rebuild silver`: Silver computed anew from Bronze, in place of the Silver that is there.
+"""`lakehouse rebuild silver`: compute Silver again from Bronze, in place of the Silver that is there.
 
-Guarantee: each table is replaced by one commit, so a reader has the old or the new whole of it. What is replaced is
-exactly what the Silver stream had read of Bronze; the stream goes on from its own checkpoint. Killed anywhere, the
-streams of Silver and Gold refuse to start until the next `lakehouse rebuild silver` has brought it to its end.
-Order: 1 the mark of an unfinished rebuild, 2 silver/quarantine, silver/feed_events, silver/trades, 3 silver/continuity,
-4 Gold of every day that the old or the new Silver has, and where its stream goes on, 5 ops/batches, 6 the mark goes.
-A rebuild that was cut is not continued but done again: what is written already is then found identical.
-Gap: between the commits of two tables a reader of both sees one new and one old; `lakehouse audit` and the checks of
-conservation do not: they go by the versions in ops/batches.
+Guarantee: each table is replaced by one commit, so a reader sees all of the old or all of the new one. The rebuild
+covers exactly the messages of Bronze that the Silver stream had read; the stream goes on from its own checkpoint. If a
+rebuild is killed, the streams of Silver and Gold refuse to start until the next `lakehouse rebuild silver` finishes it.
+Order: 1 write the mark of an unfinished rebuild, 2 silver/quarantine, silver/feed_events, silver/trades,
+3 silver/continuity, 4 Gold of every day in the old or the new Silver, and the position where its stream goes on,
+5 ops/batches, 6 remove the mark.
+A rebuild that was cut is not continued but done again: tables that are already written are then found identical.
+Limit: between the commits of two tables a reader of both sees one new and one old; `lakehouse audit` and the checks of
+conservation do not, because they go by the versions in ops/batches.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TableChange:
-    """Rows of a table before and after; `changed` says whether its content differs."""
+    """Rows of a table before and after; `changed` is True if its content differs."""
 
     table_path: str
     before: int
@@ -62,7 +63,7 @@ class TableChange:
 
 @dataclass
 class SilverReport:
-    """What a rebuild found. Nothing was written where it is `identical`."""
+    """Result of a rebuild. If `identical`, nothing was written."""
 
     bronze_version: int
     tables: list[TableChange] = field(default_factory=list)
@@ -72,10 +73,10 @@ class SilverReport:
 
 
 def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | None = None) -> SilverReport:
-    """Replace Silver by what today's parser and rules make of Bronze; `say` is told what is being done.
+    """Replace Silver by what today's parser and rules make of Bronze; `say` gets a line for each step.
 
-    Raises LeaseHeldError where a stream of Silver or Gold is live, TerminalError where Silver has read nothing yet,
-    RetriableError where it has read a version of Bronze in part; each before anything is written.
+    Raises LeaseHeldError if a stream of Silver or Gold runs, TerminalError if Silver has read nothing yet,
+    RetriableError if it has read only a part of a version of Bronze; each before anything is written.
     """
     with Lease(settings, unfinished.LAYERS, f"rebuild:{os.getpid()}"):
         table_io.ensure_tables(settings)
@@ -94,9 +95,9 @@ def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | 
 
 
 def _cut(settings: Settings, say: Say) -> Unfinished | None:
-    """The rebuild that is to be finished, if one was cut. Where only its mark was left, that goes."""
+    """Return the rebuild that was cut and must be finished, if any. If only its mark is left, remove that."""
     cut = unfinished.unfinished(settings)
-    if cut is not None and batch_records.is_booked(settings, cut.rebuild_id):
+    if cut is not None and batch_records.is_recorded(settings, cut.rebuild_id):
         say(f"rebuild {cut.rebuild_id} was cut after its last table: it is finished")
         unfinished.end(settings)
         return None
@@ -106,7 +107,7 @@ def _cut(settings: Settings, say: Say) -> Unfinished | None:
 
 
 def _position(settings: Settings) -> int:
-    """The version of Bronze up to which the Silver stream has read, whole."""
+    """Return the last version of Bronze that the Silver stream has read as a whole."""
     newest = newest_batches(settings).get("silver")
     if newest is None:
         raise TerminalError(
@@ -125,7 +126,7 @@ def _position(settings: Settings) -> int:
 
 
 def _furthest(settings: Settings) -> int:
-    """A stream that lost its checkpoint reads Bronze again: how far it had come before."""
+    """Return the furthest version of Bronze that Silver ever read: a stream without its checkpoint reads it again."""
     ends = table_io.sql(settings, "SELECT DISTINCT source_end FROM b WHERE query = 'silver'", b=OPS_BATCHES)
     return max((int(json.loads(row["source_end"]).get("version", -1)) for row in ends.to_pylist()), default=-1)
 
@@ -146,7 +147,7 @@ def _rules(settings: Settings) -> dict[str, int]:
 
 @dataclass
 class _Rebuild:
-    """The writing part, with the leases held and something to write."""
+    """The writing part of a rebuild; the leases are held and something must be written."""
 
     settings: Settings
     spark: SparkSession
@@ -157,7 +158,7 @@ class _Rebuild:
     cut: Unfinished | None
 
     def run(self) -> None:
-        """See the order at the top. What a cut rebuild may have left undone is done whether or not a table differs."""
+        """Write in the order of the module's docstring. After a cut rebuild do every step, also for equal tables."""
         settings, started = self.settings, dt.datetime.now(dt.UTC)
         old = table_io.open_table(settings, SILVER_TRADES).version()
         mark = self.cut or Unfinished(uuid.uuid4().hex[:12], old)
@@ -176,7 +177,7 @@ class _Rebuild:
             self._gold(mark, version)
             results["gold"] = batch_records.gold_result(settings, version)
         results["silver"] = batch_records.silver_result(settings, self.report.bronze_version, self.new.places)
-        batch_records.book(settings, mark.rebuild_id, self.run_id, started, results)
+        batch_records.record_batches(settings, mark.rebuild_id, self.run_id, started, results)
         unfinished.end(settings)
 
     def _touched(self, *tables: Table) -> bool:
@@ -192,13 +193,13 @@ class _Rebuild:
         rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by).save(uri)
 
     def _gold(self, mark: Unfinished, version: int) -> None:
-        """Gold of the new Silver; its stream goes on behind `version`, with the commit that takes the mark away."""
+        """Write Gold of the new Silver, and let its stream go on after `version`."""
         both = (mark.trades_version, version)
         days = {day for one in both for day in table_io.days(self.settings, SILVER_TRADES, one)}
         if days:
             self.say(f"computing Gold of {min(days)} to {max(days)}")
             gold.rebuild_days(self.settings, min(days), max(days), self.run_id, silver_version=version)
-        # Also where no bar has changed: Gold is of this version from now on.
+        # Also if no bar has changed: Gold is made from this version from now on.
         table_io.append_rows(self.settings, GOLD_BARS_1M, [], (gold_app_id(self.settings), version))
         checkpoint = Checkpoint(self.spark, f"{self.settings.checkpoints.rstrip('/')}/gold")
         checkpoint.begin_behind(version, aside=f"before-{mark.rebuild_id}")

@@ -1,5 +1,5 @@
-"""Quarantined messages judged again with today's rules, and sent again where these find them good.
+"""Judge quarantined messages again with today's rules, and send the good ones again.
 
-`run.replay` does it; `judge` says what becomes of each message; `dismiss` settles what a person has looked at and
-leaves as it is; `settled` writes down what is settled.
+`run.replay` does it; `judge` gives the verdict on each message; `settle` records settled messages, and dismisses those
+that a person has looked at and leaves as they are.
 """

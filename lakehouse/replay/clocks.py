@@ -1,4 +1,4 @@
-"""Whether a message has a time in the future because this machine's clock was slow, by the trades around it.
+"""Decide by the trades around a message if its time is in the future because this machine's clock was slow.
 
 A slow clock puts every trade as far into the future as every other, of whichever venue; a wrong time of the venue's
 stands alone among trades whose times are right. So a message is explained by the clock if most of its venue's live
@@ -27,22 +27,22 @@ from lakehouse.settings import Settings
 from lakehouse.transforms.arrow_numpy import Integers, Mask
 
 SECOND = 1_000_000
-#: Microseconds before and after a message that count as around it: long enough for a quiet market to have a word.
+#: Microseconds before and after a message that count as around it: long enough to hold trades of a quiet market.
 AROUND = 60 * SECOND
 #: Microseconds beyond which trades say nothing of a message, in whichever market, and the factor by which AROUND grows.
 FAR, WIDER = 24 * 3_600 * SECOND, 4
 #: Microseconds within which messages are looked at together.
 SLOT = 10 * SECOND
-#: Microseconds that trades with the same clock may differ at least: what one comes later than the other.
+#: Least difference in microseconds that trades under the same clock may have: one is delivered later than another.
 LEAST_SLACK = 5 * SECOND
-#: Stretches of time that are asked for in one query at most; beyond that they are made wider.
+#: Most stretches of time in one query; if there are more, they are widened until they merge.
 MOST_STRETCHES = 50
 
 
 class _Message(msgspec.Struct):
     venue: str
     ts_event: int
-    ts_ingest: int = 0  #: a feed event has none
+    ts_ingest: int = 0  #: 0 for a feed event, which has none
     source: str = ""
 
 
@@ -51,19 +51,19 @@ _read = msgspec.json.Decoder(_Message, strict=False).decode
 
 
 class _Asked(NamedTuple):
-    """A message with a time in the future. `lead` is how far, in microseconds: the later of its times − Kafka's."""
+    """A message with a time in the future. `lead` in microseconds: the later of its times − Kafka's time."""
 
     place: int
     venue: str
     event: int
     kafka: int
     lead: int
-    is_among: bool  #: it is one of the trades that are looked at
+    is_among: bool  #: True if it is one of the trades that are evidence
 
 
 @dataclass(frozen=True)
 class _Votes:
-    """What a venue's trades say of a message: that the clock explains it, that it does not, or nothing (None)."""
+    """Votes of each venue's trades on a message: True if the clock explains it, False if not, None without trades."""
 
     own: bool | None
     others: Sequence[bool]
@@ -79,7 +79,7 @@ class _Votes:
 
 
 class Clocks:
-    """The evidence of one lake. Keep it for a whole replay: what is in quarantine is read once."""
+    """Evidence about the clock in one lake. Keep it for a whole replay: quarantine is read once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -89,7 +89,10 @@ class Clocks:
         return _Trades(refused(self._settings))
 
     def explain(self, rows: pa.Table) -> Mask:
-        """Which rows of silver/quarantine, all readable today, are not in the future or are so by a slow clock."""
+        """Mask of the rows of silver/quarantine that are not in the future, or are so because of a slow clock.
+
+        All rows must be readable by today's parser.
+        """
         explained = np.ones(rows.num_rows, np.bool_)
         asked, around = list(self._asked(rows)), AROUND
         while asked and around <= FAR:
@@ -129,9 +132,9 @@ class Clocks:
 
 
 def _vote(lead: int, views: list[list[Integers]], is_among: bool) -> bool | None:
-    """Whether most trades have such a lead, in the first view in which there are any besides the message itself.
+    """True if most trades have such a lead, in the first view that has any besides the message itself; None without.
 
-    A view has the sorted leads before and after the message; one of the two is enough, as a clock may be set between.
+    A view has the sorted leads before and after the message; one side is enough, as the clock may be set in between.
     """
     for view in views:
         said = []
@@ -145,12 +148,12 @@ def _vote(lead: int, views: list[list[Integers]], is_among: bool) -> bool | None
     return None
 
 
-#: By event times and by Kafka's: before and after a message, the leads of each source.
+#: Leads of each source before and after a message: by event times, and by Kafka's.
 _Views = tuple[list[list[Integers]], list[list[Integers]]]
 
 
 class _Trades:
-    """Live trades by venue, in the order of their event times and of Kafka's."""
+    """Live trades by venue, sorted by event time and by Kafka's time."""
 
     def __init__(self, trades: pa.Table) -> None:
         self._venues: dict[str, list[tuple[Integers, Integers]]] = {}

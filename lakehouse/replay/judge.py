@@ -1,9 +1,9 @@
-"""What today's rules say of quarantined messages.
+"""Judge quarantined messages by today's rules.
 
-The judges are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for what ingest
-could not read. A message is judged as Silver will judge it when it comes again: by the time at which Kafka gets it
-then, which is now. A trade "of the future" whose time has come since is taken only if `clocks` finds that this
-machine's clock was slow; one with a wrong time of the venue's becomes no better by waiting.
+The judges are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for texts that
+ingest could not read. A message is judged as Silver will judge it when it comes again: by the time at which Kafka gets
+it then, which is now. A trade "of the future" whose time has passed since is taken only if `clocks` finds that this
+machine's clock was slow: a wrong time from the venue does not become right by waiting.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from lakehouse.errors import SettingError
 from lakehouse.exchanges.model import Rejected, Trade, encode
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.reparse import parse_again
+from lakehouse.lake import table_io
 from lakehouse.replay.clocks import Clocks
-from lakehouse.replay.names import KnownSymbols
 from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_TRADES
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-#: sent: good today, so it is produced again. noise: today's parser finds neither a trade nor a fault. bad: as before.
+#: sent: good today, so it is produced again. noise: today's parser finds neither trade nor fault. bad: still refused.
 Outcome = Literal["sent", "noise", "bad"]
 
-#: Rules of this form are ingest's verdicts; the message is a Rejected.
+#: Beginning of the rules that are ingest's verdicts; such a message is a Rejected.
 REJECTED = "rejected:"
+
+#: Venues whose names join base and quote, so that only the known symbols tell them apart.
+_JOINT_NAMES = ("binance",)
 
 #: Columns of silver/quarantine → those of bronze/messages, as `parse_messages` wants them.
 _AS_MESSAGES = {
@@ -57,9 +62,9 @@ class Produced:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one quarantined message: what to produce for it, and how many trades that is.
+    """Verdict on one quarantined message: the messages to produce for it, and the number of trades among them.
 
-    `detail` says why a rejected text stays where it is, if its parser of today or its symbol is the reason.
+    `detail` says why a rejected text stays in quarantine, if today's parser or the symbol is the reason.
     """
 
     outcome: Outcome
@@ -72,16 +77,39 @@ class Verdict:
 BAD, NOISE, ALONE = Verdict("bad"), Verdict("noise"), Verdict("bad", is_alone=True)
 
 
+class KnownSymbols:
+    """Symbols that a venue's names may stand for: those subscribed today and those in silver/trades, never a guess.
+
+    Keep it for one replay.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stored: dict[str, tuple[str, ...]] = {}
+
+    def of(self, venue: str) -> tuple[str, ...]:
+        """Return a venue's symbols, each once. If two have the same native name, the venue's parser takes neither."""
+        if venue in _JOINT_NAMES and venue not in self._stored:
+            self._stored[venue] = self._read(venue)
+        return tuple(dict.fromkeys((*self._settings.symbols, *self._stored.get(venue, ()))))
+
+    def _read(self, venue: str) -> tuple[str, ...]:
+        if not DeltaTable.is_deltatable(table_io.table_uri(self._settings, SILVER_TRADES)):
+            return ()
+        query = f"SELECT DISTINCT symbol FROM trades WHERE venue = '{venue}' ORDER BY symbol"
+        return tuple(row["symbol"] for row in table_io.sql(self._settings, query, trades=SILVER_TRADES).to_pylist())
+
+
 def judge(
     rows: pa.Table,
     settings: Settings,
-    session: Callable[[], SparkSession],
+    spark: Callable[[], SparkSession],
     clocks: Clocks | None = None,
     known: KnownSymbols | None = None,
 ) -> list[Verdict]:
-    """A verdict for each row of silver/quarantine, in their order. `session` is asked only where Spark is needed.
+    """Return a verdict for each row of silver/quarantine, in order. `spark` is called only if Spark is needed.
 
-    `clocks` and `known` are kept by whoever judges many rows, call by call.
+    Keep `clocks` and `known` between calls to judge many rows.
     """
     known = known or KnownSymbols(settings)
     verdicts = [BAD] * rows.num_rows
@@ -93,18 +121,18 @@ def judge(
             messages.append(number)
     if messages:
         chosen = rows.take(pa.array(messages, pa.int64()))
-        judged = _judge_messages(chosen, settings, session(), clocks or Clocks(settings))
+        judged = _judge_messages(chosen, settings, spark(), clocks or Clocks(settings))
         for number, verdict in zip(messages, judged, strict=True):
             verdicts[number] = verdict
     return verdicts
 
 
 def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols | None = None) -> Verdict:
-    """The verdict on a message of the rejected topic: its text is read by its venue's parser of today.
+    """Judge a message of the rejected topic: its venue's parser of today reads its text.
 
-    If that finds trades beside parts that it still rejects, both are produced, as ingest would do with the frame. A
-    trade gets the symbol that it had, as the message says. One of an older release, or of a symbol that was not known
-    then, does not say it: the symbols that are known now do, and what they leave open stays in quarantine.
+    If that finds trades beside parts that it still rejects, both are produced, as ingest does with a frame. A trade
+    gets the symbol that the message names. Messages of an older release, or of a symbol that was unknown then, name
+    none: then the symbols known today decide, and a text that they leave ambiguous stays in quarantine.
     """
     try:
         rejected = _read_rejected(value or b"")
@@ -115,7 +143,7 @@ def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols 
     symbols = (had,) if had else (known or KnownSymbols(settings)).of(venue.name)
     try:
         parsed = parse_again(venue.for_symbols(symbols), rejected)
-    except ValueError as error:  # a message that is none of ours names what is no symbol
+    except ValueError as error:  # not written by our ingest: its symbol is none
         return Verdict("bad", detail=str(error))
     trades = [one for one in parsed if isinstance(one, Trade)]
     parts = [one for one in parsed if isinstance(one, Rejected)]
@@ -130,7 +158,7 @@ def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols 
 
 
 def _judge_messages(rows: pa.Table, settings: Settings, spark: SparkSession, clocks: Clocks) -> list[Verdict]:
-    """The verdicts on messages of the trades and the feed events topic; a good one is produced as it was."""
+    """Judge messages of the trades and feed events topics; good ones are produced unchanged."""
     from lakehouse.runtime.spark_session import frame_of
     from lakehouse.transforms.parse import parse_messages
 

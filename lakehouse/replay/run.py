@@ -1,10 +1,10 @@
-"""`lakehouse replay`: what is open in quarantine, judged again; what is good now, produced again.
+"""`lakehouse replay`: judge the open messages in quarantine again, and produce the good ones again.
 
 Guarantee: a message counts as settled (ops/replays) only after Kafka has acknowledged what was produced for it. A crash
-between the two sends it once more at the next replay, which Silver takes for a duplicate; nothing is ever lost. The
-replayed messages come as any others, at new offsets, so every count of the streams holds on.
-Gap: a replayed feed event may so be there twice. `conflict` is left alone unless it is named: the trade that came first
-stays in Silver, so the other one would only come back to quarantine.
+between the two makes the next replay send it once more, which Silver takes for a duplicate; nothing is ever lost. The
+replayed messages come like any others, at new offsets, so all counts of the streams still hold.
+Limit: a replayed feed event may so be there twice. `conflict` is left alone unless it is named: the trade that came
+first stays in Silver, so the other one would only come back to quarantine.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from lakehouse.lake import table_io
 from lakehouse.lake.lease import Lease
 from lakehouse.lake.quarantine import open_messages, open_quarantine, require_rule
 from lakehouse.replay.clocks import Clocks
-from lakehouse.replay.judge import BAD, Verdict, judge
-from lakehouse.replay.names import KnownSymbols
-from lakehouse.replay.settled import record
+from lakehouse.replay.judge import BAD, KnownSymbols, Verdict, judge
+from lakehouse.replay.settle import record
 from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import Settings
 
@@ -37,7 +36,7 @@ BROKER_SECONDS, FLUSH_SECONDS = 10.0, 60.0
 
 @dataclass
 class RuleReport:
-    """Messages that failed one rule. `open` counts those before the replay; what was not looked at is in no other."""
+    """Messages that failed one rule. `open` counts them before the replay; those not judged are only in `open`."""
 
     rule: str
     open: int
@@ -45,8 +44,8 @@ class RuleReport:
     noise: int = 0
     bad: int = 0
     trades: int = 0  #: produced for those sent
-    alone: int = 0  #: of the bad: with a time in the future that the venue's other trades of that minute do not have
-    detail: str = field(default="", compare=False)  #: why the first of those still bad is so, if that is known
+    alone: int = 0  #: bad ones whose time is in the future, unlike the venue's other trades of that minute
+    detail: str = field(default="", compare=False)  #: reason of the first one that is still bad, if known
 
     @property
     def settled(self) -> int:
@@ -54,13 +53,13 @@ class RuleReport:
 
     @property
     def unseen(self) -> int:
-        """Not judged: the rule is left alone, or the limit was reached before."""
+        """Messages that were not judged: the rule is left alone, or the limit was reached first."""
         return max(0, self.open - self.settled - self.bad)
 
 
 @dataclass
 class ReplayReport:
-    """What a replay did, or, where it was dry, would do."""
+    """Result of a replay or, for a dry run, of what it would do."""
 
     dry: bool
     rules: dict[str, RuleReport] = field(default_factory=dict)
@@ -85,10 +84,10 @@ class ReplayReport:
 def replay(
     settings: Settings, rule: str | None = None, dry_run: bool = False, limit: int | None = None
 ) -> ReplayReport:
-    """Judge the open messages again, of one rule or of all but `conflict`; settle `limit` of them at most.
+    """Judge the open messages of one rule, or of all but `conflict`, again; settle at most `limit` of them.
 
-    Raises SettingError for a rule that no message has failed, BrokerUnavailableError, LeaseHeldError where another
-    replay runs, RetriableError where Kafka did not acknowledge. What was settled before an error stays settled.
+    Raises SettingError for a rule that no message has failed, BrokerUnavailableError, LeaseHeldError if another replay
+    runs, RetriableError if Kafka did not acknowledge. Messages settled before an error stay settled.
     """
     if rule is not None:
         require_rule(settings, rule)
@@ -127,14 +126,14 @@ def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Ou
 
 
 class _Outbox:
-    """Produces, and waits for the acknowledgement of every message."""
+    """Produce messages, and wait until Kafka has acknowledged every one."""
 
     def __init__(self, settings: Settings, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._sink = KafkaSink(bootstrap, *settings.topics, client_id="replay")
 
     def takes(self, verdict: Verdict) -> bool:
-        """Hand over the messages of a verdict. False where one is larger than Kafka takes: it cannot be replayed."""
+        """Hand over the messages of a verdict. False if one is too large for Kafka: it cannot be replayed."""
         try:
             for message in verdict.produce:
                 self._sink.verbatim(message.topic, message.value, message.key)
@@ -143,7 +142,7 @@ class _Outbox:
         return True
 
     def flush(self) -> None:
-        """Raises RetriableError or TerminalError where Kafka has not acknowledged all that was handed over."""
+        """Wait for Kafka. Raises RetriableError or TerminalError if it has not acknowledged every message."""
         unflushed = self._sink.flush(time.monotonic() + FLUSH_SECONDS)
         self._sink.check()
         if unflushed:

@@ -1,1 +1,1 @@
-"""What the product runs on: Java, the jars, the JVM and its classes, the Spark session, process memory."""
+"""Java, the jars, the JVM and its class archive, the Spark session, and the memory of a process."""

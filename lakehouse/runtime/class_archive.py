@@ -1,8 +1,8 @@
-"""The archive of a stream's JVM classes, loaded and verified once and mapped into memory from then on (Java's AppCDS).
+"""Archive of a stream's JVM classes: loaded and verified once and mapped into memory at each start (Java's AppCDS).
 
 Some 190 MB, beside the installed packages; `lakehouse.streams.class_training` makes it.
-Guarantee: an archive is of one Java, one pyspark and one set of jars; with others it has another name, and Java itself
-refuses one that does not fit and starts without. Nothing depends on it but the seconds of a start.
+Guarantee: an archive belongs to one Java, one pyspark and one set of jars; others have another name. Java refuses
+one that does not fit and starts without it. A missing archive costs only seconds at a start.
 Source: JDK 17, `java -XX:SharedArchiveFile`.
 """
 
@@ -16,14 +16,14 @@ from lakehouse.runtime.jvm import class_path
 
 
 def archive(java: Path) -> Path:
-    """Where the archive for this Java is, or would be."""
+    """Path of the archive for this Java, whether or not it exists."""
     jars = [f"{jar}:{jar.stat().st_size}:{jar.stat().st_mtime_ns}" for jar in class_path()]
     parts = [str(java), str(java.stat().st_mtime_ns), *jars]
     return Path(sys.prefix) / f"spark-classes-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}.jsa"
 
 
 def java_options(java: Path) -> tuple[str, ...]:
-    """Java's options for starting from the archive; none where there is no archive."""
+    """Java's options to start from the archive; empty if there is none."""
     file = archive(java)
-    # Java says a line where the archive does not fit, and then starts without it.
+    # Without the last two Java prints a line if the archive does not fit, before it starts without it.
     return (f"-XX:SharedArchiveFile={file}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off") if file.exists() else ()

@@ -1,11 +1,11 @@
-"""The JVM jars of Spark's connectors and of the embedded Kafka, from Maven, without Maven.
+"""Provide the JVM jars of Spark's connectors and of the embedded Kafka; they come from Maven repositories through jgo.
 
 `jars.lock` names every jar with its sha256 and size, and names no host. It *is* the resolution: a normal start walks no
 dependency graph, it downloads the locked jars (once, into a per-user cache), verifies each hash, and from then on only
 compares sizes, which takes a millisecond and imports no jgo.
 
-Environment: LAKEHOUSE_JARS is a folder that already holds `spark/` and `broker/` (a Docker image; see `--to`): then
-nothing is ever downloaded. LAKEHOUSE_MAVEN_URL is a Maven mirror in place of Central.
+Environment: if LAKEHOUSE_JARS names a folder that holds `spark/` and `broker/` (a Docker image; see `--to`), nothing is
+ever downloaded. LAKEHOUSE_MAVEN_URL is a Maven mirror to use in place of Central.
 
     python -m lakehouse.runtime.jars              fetch both sets now
     python -m lakehouse.runtime.jars --to FOLDER  the same, into FOLDER/spark and FOLDER/broker
@@ -24,16 +24,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from lakehouse.errors import LakehouseError, MissingDependencyError
-from lakehouse.runtime import maven
-from lakehouse.runtime.jar_progress import progress
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
 
 JarSet = Literal["spark", "broker"]
 
-#: Groups of a set are resolved apart: jgo applies the version management of every coordinate of a group to all of it,
-#: and log4j's own would put kafka-clients 3.9.1 under a 4.3.1 broker.
+#: Coordinates of each set. jgo resolves each group by itself: it applies the version management of every coordinate to
+#: the whole group, and that of log4j would put kafka-clients 3.9.1 under a 4.3.1 broker.
 COORDINATES: dict[JarSet, tuple[tuple[str, ...], ...]] = {
     "spark": (
         (
@@ -73,31 +74,35 @@ class LockedJar(NamedTuple):
         return f"{self.artifact}-{self.version}.jar"
 
     def path(self, folder: Path) -> Path:
-        """Its place in a folder with `spark/` and `broker/`."""
+        """Path of the jar in a folder that has `spark/` and `broker/`."""
         return folder / self.jar_set / self.name
 
 
 def spark_jars() -> list[Path]:
-    """The jars to put into `spark.jars`: what pyspark's own jars folder does not have.
+    """Return the jars to put into `spark.jars`: those that pyspark's own jars folder lacks.
 
-    Raises MissingDependencyError, one line, where they are not here and cannot be fetched.
+    Raises MissingDependencyError, one line, if they are not here and cannot be fetched.
     """
     return jars("spark")
 
 
 def broker_jars() -> list[Path]:
-    """The class path of the embedded Kafka. Raises MissingDependencyError as `spark_jars` does."""
+    """Return the class path of the embedded Kafka. Raises MissingDependencyError as `spark_jars` does."""
     return jars("broker")
 
 
 def jars(*jar_sets: JarSet) -> list[Path]:
-    """The jars of these sets, verified, in the lock's order; fetches what is not here yet and shows how far it is."""
+    """Return the verified jars of these sets, in the lock's order; fetch those that are missing."""
     locked = [jar for jar in read_lock() if jar.jar_set in jar_sets]
     folder = jars_folder()
     missing = absent(locked, folder)
     if missing and is_given():
+        folder_of_set, more = (
+            missing[0].path(folder).parent,
+            f" and {len(missing) - 1} more" if len(missing) > 1 else "",
+        )
         raise MissingDependencyError(
-            f"LAKEHOUSE_JARS: {missing[0].path(folder).parent} lacks {_some(missing)} or holds another size of it",
+            f"LAKEHOUSE_JARS: {folder_of_set} lacks {missing[0].name}{more} or holds another size of it",
             "the jars of lakehouse/runtime/jars.lock",
             f"fill it by `python -m lakehouse.runtime.jars --to {folder}` or unset LAKEHOUSE_JARS",
         )
@@ -107,7 +112,7 @@ def jars(*jar_sets: JarSet) -> list[Path]:
 
 
 def is_ready(jar_set: JarSet) -> bool:
-    """Whether all jars of the set are here, so that nothing would be downloaded."""
+    """True if all jars of the set are here, so that nothing would be downloaded."""
     return not absent([jar for jar in read_lock() if jar.jar_set == jar_set], jars_folder())
 
 
@@ -117,17 +122,17 @@ def cache_folder() -> Path:
 
 
 def is_given() -> bool:
-    """Whether LAKEHOUSE_JARS names a folder, so that nothing is ever downloaded."""
+    """True if LAKEHOUSE_JARS names a folder, so that nothing is ever downloaded."""
     return bool(os.environ.get("LAKEHOUSE_JARS"))
 
 
 def jars_folder() -> Path:
-    """The folder with `spark/` and `broker/`: LAKEHOUSE_JARS, else in the cache."""
+    """Folder with `spark/` and `broker/`: LAKEHOUSE_JARS if it is set, else a folder of the cache."""
     return Path(os.environ["LAKEHOUSE_JARS"]) if is_given() else cache_folder() / "jars"
 
 
 def read_lock() -> list[LockedJar]:
-    """The lines of jars.lock."""
+    """Read the lines of jars.lock."""
     entries = []
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -140,24 +145,24 @@ def read_lock() -> list[LockedJar]:
 
 
 def absent(locked: list[LockedJar], folder: Path) -> list[LockedJar]:
-    """The locked jars that `folder` does not hold in their size. Hashes were verified when they were put there."""
+    """Return the locked jars that `folder` lacks or holds in another size. Their hashes were verified on the way in."""
     missing = []
     for jar in locked:
-        try:
+        with contextlib.suppress(OSError):
             if jar.path(folder).stat().st_size == jar.size:
                 continue
-        except OSError:
-            pass
         missing.append(jar)
     return missing
 
 
 def fetch(locked: list[LockedJar], folder: Path) -> None:
-    """Put the locked jars that `folder` lacks into its `spark/` and `broker/`, each verified before it has its name.
+    """Fetch the locked jars that `folder` lacks into its `spark/` and `broker/`; verify each before it gets its name.
 
-    Safe against other processes doing the same, and against being killed: a file lock, and a rename as last step. The
-    first failure ends it; what came before stays.
+    A file lock makes this safe beside other processes, a rename as the last step makes it safe against being killed.
+    The first failure ends it; jars that came before it stay.
     """
+    from lakehouse.runtime import maven
+
     with _one_process():
         for left in folder.glob("*/.*.jar.*"):  # of a process that was killed
             left.unlink()
@@ -166,14 +171,14 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
             by_hash.setdefault(jar.sha256, []).append(jar)
         if not by_hash:
             return
-        # The largest first: none is waited for alone at the end.
+        # The largest first, so that nobody waits for one large jar at the end.
         wanted = sorted(by_hash.values(), key=lambda same: -same[0].size)
         with (
-            progress([same[0].size for same in wanted]) as advance,
-            maven.Downloads() as downloads,
+            maven.context(cache_folder() / "maven", [maven.user_repository()]) as context,
+            maven.progress([same[0].size for same in wanted]) as advance,
             ThreadPoolExecutor(PARALLEL) as pool,
         ):
-            fetching = [pool.submit(_fetch_one, downloads, same, folder) for same in wanted]
+            fetching = [pool.submit(_fetch_one, context, same, folder) for same in wanted]
             try:
                 for one in as_completed(fetching):
                     advance(one.result())
@@ -181,40 +186,37 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch_one(downloads: maven.Downloads, same: list[LockedJar], folder: Path) -> int:
-    """Fetch a jar once, for each set that has it; returns its bytes."""
+def _fetch_one(context: MavenContext, same: list[LockedJar], folder: Path) -> int:
+    """Fetch a jar once for all sets that hold it; return its size in bytes."""
+    from lakehouse.runtime import maven
+
     jar = same[0]
-    path = f"{jar.group.replace('.', '/')}/{jar.artifact}/{jar.version}/{jar.name}"
+    artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
+    ours = context.repo_cache / artifact.component.path_prefix / artifact.filename
     partials = [one.path(folder).with_name(f".{jar.name}.{os.getpid()}") for one in same]
     try:
         for partial in partials:
             partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.unlink(missing_ok=True)
-        # 1. From the user's Maven cache or that of `resolve`, which are only read, if they have this very jar.
-        caches = (maven.user_repository(), cache_folder() / "maven")
-        source = next(
-            (file for cache in caches if (file := cache / path).exists() and maven.sha256(file) == jar.sha256), None
-        )
-        # 2. Else from a repository; verify what came, whoever sent it.
-        if source is None:
-            source = partials[0]
-            with maven.one_line_errors(jar.name):
-                found = downloads.fetch(path, source)
-            if found != jar.sha256:
-                raise MissingDependencyError(
-                    f"{jar.name} as downloaded has sha256 {found[:16]}… and {source.stat().st_size} bytes",
-                    f"sha256 {jar.sha256[:16]}… and {jar.size} bytes (lakehouse/runtime/jars.lock)",
-                    "try again; if it stays, the Maven mirror serves another file",
-                )
-        # 3. Under its name in one step, so that no reader ever sees a part of it.
-        for partial in partials:
-            if partial != source:
-                shutil.copyfile(source, partial)
+        # 1. From our cache or the user's, if they have this very jar; else from a repository.
+        with maven.one_line_errors(jar.name):
+            source = artifact.resolve()
+            if maven.sha256(source) != jar.sha256:  # another build in the user's cache, or a file cut short in ours
+                ours.unlink(missing_ok=True)
+                source = context.resolver.download(artifact) or ours
+        found = maven.sha256(source)
+        if found != jar.sha256:
+            raise MissingDependencyError(
+                f"{jar.name} as downloaded has sha256 {found[:16]}… and {source.stat().st_size} bytes",
+                f"sha256 {jar.sha256[:16]}… and {jar.size} bytes (lakehouse/runtime/jars.lock)",
+                "try again; if it stays, the Maven mirror serves another file",
+            )
+        # 2. Under its name in one step, so that no reader ever sees a part of it.
         for partial, one in zip(partials, same, strict=True):
+            shutil.copyfile(source, partial)
             partial.replace(one.path(folder))
     finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)
+        for left in (*partials, ours):
+            left.unlink(missing_ok=True)
     return jar.size
 
 
@@ -226,11 +228,6 @@ def _one_process() -> Iterator[None]:
         yield
 
 
-def _some(missing: list[LockedJar]) -> str:
-    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    return f"{missing[0].name}{more}"
-
-
 def _artifact_name(jar: str) -> str:
     """`slf4j-api-2.0.17.jar` → `slf4j-api`: up to the first part that begins with a digit."""
     parts = jar.removesuffix(".jar").split("-")
@@ -238,12 +235,14 @@ def _artifact_name(jar: str) -> str:
 
 
 def resolve(jar_set: JarSet) -> list[LockedJar]:
-    """Walk the dependency graph of the set's coordinates anew and hash every jar. Takes a minute, online."""
+    """Walk the dependency graph of the set's coordinates and hash every jar. Needs the internet and about a minute."""
+    from lakehouse.runtime import maven
+
     provided = _pyspark_jars() if jar_set == "spark" else set()
     locked: dict[str, LockedJar] = {}
     for group in COORDINATES[jar_set]:
-        with maven.one_line_errors(" + ".join(group)):
-            for artifact in maven.graph(group, cache_folder() / "maven"):
+        with maven.one_line_errors(" + ".join(group)), maven.context(cache_folder() / "maven") as context:
+            for artifact in maven.graph(group, context):
                 if artifact.artifactId in provided:
                     continue
                 path = artifact.resolve()

@@ -1,7 +1,7 @@
-"""Finds a Java that Kafka and Spark run on: 17, 21 or 25.
+"""Find a Java that Kafka and Spark run on: 17, 21 or 25.
 
-What counts is what `java -version` says, never a folder's name. Order: LAKEHOUSE_JAVA_HOME (then nothing else is
-tried), JAVA_HOME, PATH, the systems' usual folders, and at last a download by cjdk where the internet allows.
+The answer of `java -version` counts, never a folder's name. Order: LAKEHOUSE_JAVA_HOME (then nothing else is
+tried), JAVA_HOME, PATH, the systems' usual folders, and last a download by cjdk if the internet can be reached.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Java(NamedTuple):
 
     @property
     def home(self) -> Path:
-        """What JAVA_HOME should say."""
+        """Folder for JAVA_HOME."""
         return self.executable.parent.parent
 
 
 @functools.lru_cache(maxsize=64)
 def probe(executable: Path) -> Java | None:
-    """What this executable says it is; None where it is no Java that runs."""
+    """Ask an executable for its version and home; None if it is no Java that runs."""
     command = [str(executable), "-XshowSettings:properties", "-version"]
     try:
         output = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False).stderr
@@ -80,7 +80,7 @@ def probe(executable: Path) -> Java | None:
 
 @functools.lru_cache(maxsize=64)
 def has_module(executable: Path, module: str) -> bool:
-    """Whether `java --list-modules` names `module`."""
+    """True if `java --list-modules` names `module`."""
     try:
         listing = subprocess.run(
             [str(executable), "--list-modules"], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
@@ -91,9 +91,10 @@ def has_module(executable: Path, module: str) -> bool:
 
 
 def find_java(for_spark: bool = False, download: bool = True) -> Path:
-    """The java executable to use; its JAVA_HOME is `.parent.parent`. `for_spark` also asks for the module Spark needs.
+    """Return the java executable to use; its JAVA_HOME is `.parent.parent`.
 
-    Raises MissingDependencyError, one line with everything that was found, where no such Java is there.
+    With `for_spark` it must have the module that Spark needs. `download` allows cjdk to fetch one if there is none.
+    Raises MissingDependencyError, one line with everything that was found, if there is no such Java.
     """
     explicit = os.environ.get("LAKEHOUSE_JAVA_HOME")
     if explicit:
@@ -140,7 +141,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _download() -> Java | None:
-    """A JDK through cjdk, kept in its per-user cache; None where the internet does not allow it."""
+    """Fetch a JDK with cjdk into its per-user cache; None if the internet cannot be reached."""
     index = "import cjdk, sys; cjdk.list_jdks(jdk=sys.argv[1], cached_only=False)"
     try:
         reachable = subprocess.run(

@@ -1,9 +1,9 @@
-"""The JVM behind a session whose master is this machine, started straight away.
+"""The JVM of a Spark session whose master is this machine, started directly and without `spark-submit`.
 
 `spark-submit` starts one JVM to build the command line of a second one, and has that one look for applications and
 packages. Here Java runs the server that pyspark talks to at once, with a class path without Spark's machine learning,
 whose functions each session would register: a session is there in 2.2 s instead of 3.6 (docs/adr/0009).
-Guarantee: the JVM ends when this process does, however that ends: it reads the end of a pipe. One a process.
+Guarantee: one JVM per process. It ends when the process does, even if that is killed: it reads the end of a pipe.
 Source: Spark 4.2, `org.apache.spark.api.python.PythonGatewayServer` (what `spark-submit pyspark-shell` runs), and
 `PYSPARK_GATEWAY_PORT` with `PYSPARK_GATEWAY_SECRET`, by which pyspark takes a JVM that is there already.
 """
@@ -30,7 +30,7 @@ SERVER = "org.apache.spark.api.python.PythonGatewayServer"
 #: Jars of pyspark that no stream and no rebuild needs, by the beginnings of their names.
 LEFT_OUT = ("spark-mllib_", "spark-mllib-local_", "spark-graphx_")
 
-#: What Spark's launcher gives every JVM of version 17 or later. Source: Spark 4.2, `JavaModuleOptions`.
+#: Options that Spark's launcher gives every JVM of version 17 or later. Source: Spark 4.2, `JavaModuleOptions`.
 MODULE_OPTIONS = (
     "-XX:+IgnoreUnrecognizedVMOptions",
     "--add-modules=jdk.incubator.vector",
@@ -67,10 +67,10 @@ _PORT, _SECRET = "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"
 
 
 class Jvm:
-    """A JVM that starts beside its caller, and then waits for pyspark."""
+    """A JVM that starts while its caller goes on, and then waits for pyspark."""
 
     def __init__(self, java: Path, memory: str, options: Sequence[str]) -> None:
-        """`memory` is the largest heap in Java's words (`1g`)."""
+        """Start it. `memory` is the largest heap as Java writes it (`1g`)."""
         self._folder = tempfile.mkdtemp(prefix="lakehouse-jvm-")
         self._answer = Path(self._folder) / "answer"
         self.process = subprocess.Popen(
@@ -92,11 +92,11 @@ class Jvm:
             # Ctrl-C is for us; we end the queries first, and the JVM with them.
             preexec_fn=_ignore_interrupts if os.name == "posix" else None,
         )
-        # Until it has answered it does not look at the pipe, and without the folder it never does.
+        # It reads the pipe only after it has answered, and without the folder it never answers.
         self._unasked = weakref.finalize(self, _end_unasked, self.process, self._folder)
 
     def offer(self) -> dict[str, str]:
-        """The environment variables by which pyspark finds it; once. Raises RetriableError where it does not answer."""
+        """Return the variables by which pyspark finds it. Call once. Raises RetriableError if it does not answer."""
         try:
             port, secret = self._read(self._answer)
         finally:
@@ -105,7 +105,7 @@ class Jvm:
         return {_PORT: str(port), _SECRET: secret}
 
     def end(self, timeout: float) -> None:
-        """End it and wait until it has ended, in seconds."""
+        """End it, and wait at most `timeout` seconds until it has ended."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         self.process.wait(timeout)
@@ -131,7 +131,7 @@ class Jvm:
 
 
 def class_path() -> list[Path]:
-    """Spark's own jars but for some, then ours. Raises MissingDependencyError where ours are not to be had."""
+    """Return Spark's own jars without LEFT_OUT, then ours. Raises MissingDependencyError if ours cannot be had."""
     own = sorted((_spark_home() / "jars").glob("*.jar"))
     return [jar for jar in own if not jar.name.startswith(LEFT_OUT)] + spark_jars()
 
@@ -143,7 +143,7 @@ def _spark_home() -> Path:
 
 
 def _end_unasked(process: subprocess.Popen[bytes], folder: str) -> None:
-    """Of a JVM for which there was no session after all."""
+    """Kill a JVM that no session claimed."""
     process.kill()
     if process.stdin is not None:
         process.stdin.close()

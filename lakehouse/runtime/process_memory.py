@@ -1,29 +1,37 @@
-"""Keeps the C library from holding a heap for each thread that ever allocated memory, and what is free in heaps.
+"""Limit what a process that runs streams keeps in memory: heaps of the C library, and Python's garbage collector.
 
 glibc gives threads heaps of their own, up to eight for each core, and each keeps what its largest batch once needed. A
 stream has some dozens of threads, most of them Rust's, and one or two at work (docs/adr/0010).
-Gap: heaps that there are before the call stay, with all that they hold.
+Limit: heaps that exist before the call of `limit_heaps` stay, with everything in them.
+
+Reading Kafka makes some ten thousand Python objects at a time, all of which are freed by their reference counts. By
+default every 700 of them start a garbage collection, and now and then one of everything that the process has imported:
+4 % of a catch-up's CPU.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 
 import pyarrow as pa
 
-#: One for each thread that is at work.
+#: Heaps of the process: one for each thread that works.
 MOST_HEAPS = 2
+
+#: New objects that start a collection of the youngest generation; collections of one generation that start the next.
+THRESHOLDS = (100_000, 20, 20)
 
 #: malloc.h of glibc.
 _M_ARENA_MAX = -8
 
 
 def limit_heaps() -> None:
-    """From now on threads share MOST_HEAPS heaps. Of a process that runs streams; nothing where there is no glibc.
+    """Let all threads share MOST_HEAPS heaps from now on; without glibc this does nothing.
 
-    Arrow's memory comes from them too. Its own allocator, mimalloc, gives pages back and takes them again with each
-    batch, which a catch-up spent some percent of its time with (docs/adr/0011).
+    Arrow's memory comes from these heaps too: its own allocator, mimalloc, gives pages back and takes them again with
+    each batch, on which a catch-up spent some percent of its time (docs/adr/0011).
     """
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(OSError, AttributeError, TypeError):  # musl and macOS have no `mallopt`, Windows no `None`
@@ -31,7 +39,14 @@ def limit_heaps() -> None:
 
 
 def give_back() -> None:
-    """Give what is free in the heaps, and in Arrow's pool, back to the system: some milliseconds."""
+    """Return free memory of the heaps and of Arrow's pool to the system; takes some milliseconds."""
     pa.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def collect_seldom() -> None:
+    """Collect garbage seldom from now on, and never look again at the objects that exist now: they live to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lakehouse.runtime import class_archive
-from lakehouse.runtime.collector import collect_seldom
 from lakehouse.runtime.jars import spark_jars
 from lakehouse.runtime.java import find_java
 from lakehouse.runtime.jvm import Jvm
-from lakehouse.runtime.process_memory import limit_heaps
+from lakehouse.runtime.process_memory import collect_seldom, limit_heaps
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,30 +43,30 @@ SESSION_CONF = {
     "spark.sql.streaming.ui.enabled": "false",
     "spark.sql.streaming.numRecentProgressUpdates": "10",
     "spark.sql.streaming.minBatchesToRetain": "20",
-    # What a batch broadcasts is freed by a collection of the old generation, which Spark asks for every half hour.
+    # Broadcasts of a batch are freed by a collection of the old generation; Spark's default is one every half hour.
     "spark.cleaner.periodicGC.interval": "5min",
     "spark.ui.showConsoleProgress": "false",
     # How long Silver and Gold wait before they look for news again; each look lists the log of a Delta table.
     "spark.sql.streaming.pollingDelay": "250ms",
 }
 
-#: Of a session that says what batches hold and works on few rows: to generate and compile code for them costs more than
-#: it saves. With the first of `QUICK_JAVA` a start takes a third of its time (docs/adr/0009).
+#: For a stream's session, which handles few rows itself: generating and compiling code for them costs more than it
+#: saves. The first option of `QUICK_JAVA` cuts a start to a third of its time (docs/adr/0009).
 QUICK_CONF = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 QUICK_JAVA = (
     "-XX:TieredStopAtLevel=1",
-    # Of what such a session allocates 100 MB live on. G1 let its heap grow for half an hour rather than look at them.
+    # Such a session keeps 100 MB alive. G1 let its heap grow for half an hour before it collected the rest.
     "-XX:+UseSerialGC",
     "-Xms256m",
 )
 
-#: Of a session that works on many rows. Without the first a generated method beyond 8,000 bytes is interpreted for
-#: ever; the others give memory back to a laptop.
+#: For a session that works on many rows. Without the first option a generated method of more than 8,000 bytes is always
+#: interpreted; the others give memory back to a laptop.
 BULK_JAVA = ("-XX:-DontCompileHugeMethods", "-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000")
 
-#: Where checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for each file that it
-#: makes; this file system asks Java. It is one for Hadoop's FileSystem alone, and Spark's usual manager of checkpoints
-#: goes by FileContext, so that it would not be used (docs/adr/0010).
+#: If checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for each file that it
+#: makes; this file system calls Java instead. It implements only Hadoop's FileSystem, so Spark's checkpoints must use
+#: that too: their usual manager goes by FileContext (docs/adr/0010).
 LOCAL_FILES_CONF = {
     "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
     "spark.sql.streaming.checkpointFileManagerClass": (
@@ -75,19 +74,19 @@ LOCAL_FILES_CONF = {
     ),
 }
 
-#: Only for a master inside this process: loopback.
+#: Loopback, for a master inside this process.
 LOCAL_CONF = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 LOCAL_JAVA = ("-XX:ReservedCodeCacheSize=256m", "-Xss4m")
 
-#: Layers start side by side.
+#: Layers start at the same time, in threads.
 _ONE_START = threading.Lock()
 
-#: The JVM of this process, where it is ours; before the session it waits there for it.
+#: The JVM that this process started, if any; it waits here until the session takes it.
 _JVMS: list[Jvm] = []
 
 
 def expect_session(settings: Settings) -> None:
-    """Start the JVM of a stream's session that will be built soon, and do not wait for it.
+    """Start the JVM for a stream's session that will be built soon, without waiting for it.
 
     Raises MissingDependencyError as `build_session` does.
     """
@@ -100,10 +99,10 @@ def expect_session(settings: Settings) -> None:
 
 
 def build_session(settings: Settings, bulk: bool = False, java_options: tuple[str, ...] = ()) -> SparkSession:
-    """The SparkSession of this process, made on the first call and shared after it.
+    """Return the SparkSession of this process; the first call makes it.
 
-    `bulk` where Spark itself works on many rows, as a rebuild of Silver does; a stream's rows are not Spark's.
-    Raises MissingDependencyError where Java or the jars are not to be had.
+    Set `bulk` if Spark itself works on many rows, as for a rebuild of Silver; a stream's rows do not go through Spark.
+    Raises MissingDependencyError if Java or the jars cannot be had.
     """
     from pyspark.sql import SparkSession
 
@@ -113,16 +112,16 @@ def build_session(settings: Settings, bulk: bool = False, java_options: tuple[st
 
 
 def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
-    """A DataFrame of an Arrow table, with all of its rows.
+    """Make a DataFrame of all rows of an Arrow table.
 
-    Spark 4.2 stops at a run of empty record batches and says nothing of the rows behind it; a table of chunks has such
-    wherever one of its columns has two empty chunks. So a table is handed over in one piece.
+    Spark 4.2 stops at a run of empty record batches and silently drops the rows behind it; a chunked table has such a
+    run if one of its columns has two empty chunks. So the table is handed over in one piece.
     """
     return spark.createDataFrame(rows.combine_chunks())
 
 
 def end_session(timeout: float) -> None:
-    """Stop the session and end its JVM, for whoever needs that to have ended before this process does."""
+    """Stop the session and end its JVM within `timeout` seconds, for callers that must outlive the JVM."""
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()
@@ -138,7 +137,7 @@ def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> Spa
     limit_heaps()
     collect_seldom()
     builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)
-    conf = {**SESSION_CONF, **({} if bulk else QUICK_CONF), **_places(settings)}
+    conf = {**SESSION_CONF, **({} if bulk else QUICK_CONF), **_location_conf(settings)}
     for name, value in conf.items():
         builder = builder.config(name, value)
     with _jvm(settings, (BULK_JAVA if bulk else QUICK_JAVA) + java_options):
@@ -147,8 +146,8 @@ def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> Spa
     return session
 
 
-def _places(settings: Settings) -> dict[str, str]:
-    """What depends on where the driver runs. A cluster gets the jars sent and keeps its own Java options."""
+def _location_conf(settings: Settings) -> dict[str, str]:
+    """Settings that depend on where the driver runs. A cluster is sent the jars and keeps its own Java options."""
     if not _is_local(settings):
         jars = ",".join(str(jar) for jar in spark_jars())
         return {"spark.jars": jars, "spark.driver.memory": settings.spark_driver_memory}
@@ -157,7 +156,7 @@ def _places(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
-    """Of a master inside this process the JVM is ours; that of a cluster's driver is started by pyspark."""
+    """Offer pyspark our own JVM if the master is inside this process; it starts that of a cluster's driver itself."""
     from pyspark import SparkContext
 
     if not _is_local(settings):
@@ -172,12 +171,12 @@ def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
     except BaseException:
         _JVMS.clear()
         raise
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers are of this environment
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers use this environment
     os.environ.update(offer)
     try:
         yield
     finally:
-        for name in offer:  # no child of ours may take this JVM for its own
+        for name in offer:  # a child process must not take this JVM for its own
             del os.environ[name]
 
 

@@ -1,1 +1,1 @@
-"""What runs and how far it is: one snapshot of the lake, Kafka and Dagster, and its rendering."""
+"""State of a lakehouse: one snapshot of the lake, Kafka and Dagster, and its tables for people."""

@@ -1,4 +1,4 @@
-"""The state of a lake at one moment, and the tables that show it. Read through deltalake: no JVM, no Spark.
+"""The state of a lake at one moment, read through deltalake: no JVM, no Spark.
 
 `lakehouse status` prints it once; the demo's live display collects it again and again through one StatusReader.
 """
@@ -32,19 +32,19 @@ from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_FEED
 
 #: Seconds a broker has to answer; a local one needs 0.05.
 BROKER_TIMEOUT_SECONDS = 2.0
-#: Seconds that trades/s looks back on: a few of the streams' batches, so that it does not flicker.
+#: Seconds over which trades/s is averaged: a few of the streams' batches, so that it does not flicker.
 RATE_WINDOW_SECONDS = 30.0
-#: Series whose newest bar is shown; of more, the number that is left out is told.
+#: Most series whose newest bar is shown; the number of the others is shown.
 MOST_SERIES = 30
-#: Minutes before the newest bar in which the newest bar of each series is looked for, so that no look reads a day.
+#: Minutes before the newest bar in which the newest bar of each series is searched, so that no look reads a whole day.
 SERIES_MINUTES = 60
 
 
 @dataclass(frozen=True)
 class TableStatus:
-    """A table at its newest version. All None: it does not exist yet.
+    """A table at its newest version. All are None if it does not exist yet.
 
-    `lag` counts the messages between the newest one in Kafka and what the table has taken.
+    `lag` counts the messages in Kafka that the table does not cover yet.
     """
 
     path: str
@@ -56,7 +56,7 @@ class TableStatus:
 
 @dataclass(frozen=True)
 class LatestBar:
-    """What the display shows of a one-minute bar."""
+    """The columns of a one-minute bar that the display shows."""
 
     venue: str
     symbol: str
@@ -74,7 +74,7 @@ class Snapshot:
     """Everything that the display shows. `trades_per_second` is None until there are two collections to compare.
 
     `quarantine` maps a rule to its open messages; `gaps` and `missing` are open gaps and the trade ids in them;
-    `unavailable` are trade ids that the venues have shown not to have, by the number of their answers.
+    `unavailable` maps a number of answers to the trade ids that a venue lacked in all of them.
     `bars` holds the newest bar of each series (venue and symbol), the newest first; `series` counts all that the ledger
     of ids knows. `works` is empty if no Dagster answers.
     """
@@ -97,7 +97,7 @@ class Snapshot:
     unavailable: Mapping[int, int] = field(default_factory=dict)
 
     def table(self, path: str) -> TableStatus:
-        """The status of one table. Raises KeyError where the path is none of the registry's."""
+        """Return the status of one table. Raises KeyError if the registry has no such path."""
         for status in self.tables:
             if status.path == path:
                 return status
@@ -111,13 +111,13 @@ class StatusReader:
         """Dagster is not asked what it runs if `is_supervised` is False."""
         self._settings = settings
         self._is_supervised = is_supervised
-        self._seen = -1  # the version of silver/feed_events that the next two are of
+        self._seen = -1  # version of silver/feed_events from which the next two were read
         self._not_connected: tuple[NotConnected, ...] = ()
         self._not_subscribed: tuple[NotSubscribed, ...] = ()
         self._silver_rows: deque[tuple[float, int]] = deque()
 
     def collect(self) -> Snapshot:
-        """The state now. A table that does not exist yet and a broker that is away are part of it, not errors."""
+        """Read the state now. A table that does not exist yet and a broker that is away are part of it, not errors."""
         tables = {table.path: _open_or_none(self._settings, table.path) for table in active_tables(self._settings)}
         batches = newest_batches(self._settings) if tables["ops/batches"] else {}
         lags, broker = self._lags(tables, batches)
@@ -149,7 +149,7 @@ class StatusReader:
         )
 
     def _look_at_feeds(self, events: DeltaTable | None) -> None:
-        """Who is not connected and what is not subscribed; the events are read again only if there are new ones."""
+        """Find venues that are not connected and symbols that are not subscribed, if there are new feed events."""
         if events is None or self._seen == events.version():
             return
         self._seen = events.version()
@@ -191,7 +191,7 @@ class StatusReader:
         return {topic: {str(place): end for place, end in places.items()} for topic, places in stored.items()}
 
     def _rate(self, rows: int | None) -> float | None:
-        """Silver's growth per second over the last RATE_WINDOW_SECONDS of collections."""
+        """Silver's growth in rows per second over the last RATE_WINDOW_SECONDS of collections; None for the first."""
         if rows is None:
             return None
         now = time.monotonic()
@@ -204,12 +204,12 @@ class StatusReader:
 
 
 def collect(settings: Settings, is_supervised: bool = True) -> Snapshot:
-    """One snapshot, without trades/s."""
+    """Take one snapshot, without trades/s."""
     return StatusReader(settings, is_supervised).collect()
 
 
 def is_simulated(settings: Settings) -> bool:
-    """Whether this lake's trades come from the simulated exchange."""
+    """True if this lake's trades come from the simulated exchange."""
     return settings.simulator_url is not None or (settings.home / "simulator").exists()
 
 

@@ -1,4 +1,4 @@
-"""The long-running work, ingest and the streams, as Dagster's GraphQL API tells it: running, or stopped, and by whom.
+"""State of the long-running work, ingest and the streams, by Dagster's GraphQL API: running, or stopped and by whom.
 
 Read over HTTP, so the library needs no Dagster. Source: Dagster's GraphQL schema, `runsOrError` and `sensorOrError`.
 """
@@ -13,7 +13,7 @@ import httpx
 
 from lakehouse.settings import Settings
 
-#: Tag of a run that names the kept work it does, and the tag of a run that ended with its lakehouse, with the time.
+#: Run tag that names the supervised work; run tag with the time at which a run ended because its lakehouse was stopped.
 NAME_TAG = "lakehouse/stream"
 PLANNED_STOP_TAG = "lakehouse/planned_stop"
 
@@ -23,7 +23,7 @@ LOCATION, REPOSITORY = "lakehouse", "__repository__"
 #: Seconds for an answer: a local webserver needs 0.05, a busy one some tenths.
 ANSWER_SECONDS = 3.0
 
-#: Newest runs that are looked at: one that was launched by hand waits behind the one that runs.
+#: Newest runs to look at: more than one, because a run launched by hand waits behind the one that runs.
 RUNS = 5
 
 _ENDED_BY_HAND = ("CANCELED", "SUCCESS")
@@ -37,7 +37,7 @@ _SENSOR = """sensorOrError(sensorSelector: {repositoryName: "%s", repositoryLoca
 
 @dataclass(frozen=True)
 class Work:
-    """One kept run. `by_hand`: a person stopped it, or turned off the sensor that would start it again."""
+    """One supervised run. `by_hand`: a person stopped it, or turned off the sensor that would start it again."""
 
     name: str
     state: str
@@ -45,14 +45,14 @@ class Work:
 
 
 def work_names(settings: Settings) -> tuple[str, ...]:
-    """The kept runs that the settings ask for; `jobs.managed_runs` has their jobs."""
+    """Name the supervised runs that the settings ask for; `jobs.managed_runs` has their jobs."""
     ingests = tuple(f"ingest/{venue}" for venue in settings.venues) if settings.split_ingest else ("ingest",)
     layers = ("bronze", "silver", "gold")
     return (*ingests, *(tuple(f"stream/{layer}" for layer in layers) if settings.split_streams else ("stream",)))
 
 
 def read_works(settings: Settings) -> tuple[Work, ...]:
-    """Every kept run's state now; empty if no Dagster answers at the settings' address."""
+    """Read the state of every supervised run; empty if no Dagster answers at the settings' address."""
     names = work_names(settings)
     parts = [f"run{number}: {_RUNS % (NAME_TAG, name, RUNS)}" for number, name in enumerate(names)]
     parts += [f"{job}: {_SENSOR % (REPOSITORY, LOCATION, job)}" for job in ("ingest", "stream")]
@@ -95,7 +95,7 @@ def _work(name: str, runs: list[dict[str, Any]], sensor: dict[str, Any]) -> Work
 
 
 def _planned(tags: dict[str, str], created: float) -> bool:
-    """Whether the run ended with its lakehouse; an older mark was copied from the run that it re-executes."""
+    """True if the run ended because its lakehouse was stopped. An older mark was copied from the run it repeats."""
     try:
         return float(tags.get(PLANNED_STOP_TAG, "")) >= created
     except ValueError:

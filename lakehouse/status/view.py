@@ -1,4 +1,4 @@
-"""A snapshot as rich tables, for one print or a live display."""
+"""Lay a snapshot out as rich tables, for one print or a live display."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 from datetime import datetime
 from decimal import Decimal
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lakehouse.audit.printer import age, grid
 from lakehouse.lake.batch_log import Verdict
 from lakehouse.quality.model import Check, CheckResult, count_of
 from lakehouse.status.snapshot import SERIES_MINUTES, Snapshot, TableStatus
 
 _NOTHING = "–"
-#: Of prices and volumes, so that a bar fits into 80 columns; the table has every decimal.
+#: Digits of prices and volumes, so that a bar fits into 80 columns; the table has every decimal.
 _SIGNIFICANT_DIGITS = 7
-#: Rules of quarantine that are named.
+#: Most rules of quarantine that are named.
 _RULES = 3
 
 
 def render(snapshot: Snapshot) -> RenderableType:
-    """The whole display: headline, tables, latest bars, last verdicts."""
+    """Lay out the whole display: headline, tables, latest bars, last verdicts."""
     parts: list[RenderableType] = [_headline(snapshot), _tables(snapshot), _open(snapshot)]
     parts.append(_bars(snapshot) if snapshot.bars else Text("No bars yet.", style="dim"))
     left_out = snapshot.series - len(snapshot.bars)
@@ -35,20 +35,11 @@ def render(snapshot: Snapshot) -> RenderableType:
 
 
 def render_results(results: list[tuple[Check, CheckResult]], title: str = "Checks") -> RenderableType:
-    """Verdicts just taken."""
+    """Lay out verdicts that were just taken."""
     table = _verdict_table(title)
     for check, result in results:
         table.add_row(_mark(result.passed), check.table_path, check.name, Text(result.detail))
     return table
-
-
-def age(then: datetime, now: datetime) -> str:
-    """`3 s`, `4 min`, `2 h`, `5 d` between two moments."""
-    seconds = max(0.0, (now - then).total_seconds())
-    for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"
 
 
 def _headline(snapshot: Snapshot) -> Text:
@@ -61,11 +52,11 @@ def _headline(snapshot: Snapshot) -> Text:
     for work in snapshot.works:
         text.append(f"\n{work.name}: {work.state}", style="bold red" if work.by_hand else "dim")
     for venue in snapshot.not_connected:
-        since = age(venue.since, snapshot.taken_at)
+        since = _age(venue.since, snapshot)
         text.append(f"\n{venue.venue}: NOT CONNECTED for {since}, tried again: {venue.words}", style="yellow")
     for one in snapshot.not_subscribed:
         what = "refused for good" if one.is_final else "NOT SUBSCRIBED, asked again"
-        since = f"{age(one.since, snapshot.taken_at)} ago"
+        since = f"{_age(one.since, snapshot)} ago"
         text.append(f"\n{one.venue} {one.symbol}: {what} ({since}): {one.words}", style="yellow")
     if not snapshot.works:
         text.append(
@@ -75,14 +66,14 @@ def _headline(snapshot: Snapshot) -> Text:
 
 
 def _tables(snapshot: Snapshot) -> Table:
-    table = _grid("Tables", ("table",), ("rows", "version", "last commit", "behind"))
+    table = grid("Tables", ("table",), ("rows", "version", "last commit", "behind"))
     for status in snapshot.tables:
-        table.add_row(status.path, *_cells(status, snapshot.taken_at))
+        table.add_row(status.path, *_cells(status, snapshot))
     return table
 
 
 def _open(snapshot: Snapshot) -> Text:
-    """What waits for somebody: missing trades, and messages in quarantine, those of the commonest rules by name."""
+    """Sum up open gaps, unavailable trades and open messages in quarantine, with the most frequent rules by name."""
     gaps = "no open gap"
     if snapshot.gaps:
         gaps = f"{count_of(snapshot.gaps, 'open gap')} of {count_of(snapshot.missing, 'trade')}"
@@ -98,20 +89,24 @@ def _open(snapshot: Snapshot) -> Text:
     return Text(f"{gaps}; {waiting}\n", style="yellow" if snapshot.gaps or named else "dim")
 
 
-def _cells(status: TableStatus, now: datetime) -> tuple[str, str, str, str]:
+def _age(then: datetime, snapshot: Snapshot) -> str:
+    return age((snapshot.taken_at - then).total_seconds())
+
+
+def _cells(status: TableStatus, snapshot: Snapshot) -> tuple[str, str, str, str]:
     if status.version is None or status.rows is None:
         return ("not yet", _NOTHING, _NOTHING, _NOTHING)
     return (
         f"{status.rows:,}",
         str(status.version),
-        f"{age(status.committed_at, now)} ago" if status.committed_at else _NOTHING,
+        f"{_age(status.committed_at, snapshot)} ago" if status.committed_at else _NOTHING,
         _NOTHING if status.lag is None else count_of(status.lag, "message"),
     )
 
 
 def _bars(snapshot: Snapshot) -> Table:
     date = f"{snapshot.bars[0].bar_start:%Y-%m-%d}"
-    table = _grid(
+    table = grid(
         f"Newest one-minute bar of each series, {date} UTC",
         ("venue", "symbol", "start"),
         ("high", "low", "close", "volume", "trades"),
@@ -122,18 +117,8 @@ def _bars(snapshot: Snapshot) -> Table:
     return table
 
 
-def _grid(title: str, left: tuple[str, ...], right: tuple[str, ...] = ()) -> Table:
-    """An empty table, narrow enough for 80 columns: no cell is wrapped, none is framed."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in left:
-        table.add_column(heading, no_wrap=True)
-    for heading in right:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
 def _short(value: Decimal) -> str:
-    """A decimal to its first digits, without the zeros that its column's scale puts behind it."""
+    """Write a decimal with its first digits, without the trailing zeros of its column's scale."""
     text = f"{round(value, max(0, _SIGNIFICANT_DIGITS - 1 - value.adjusted())):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -141,14 +126,14 @@ def _short(value: Decimal) -> str:
 def _verdicts(snapshot: Snapshot) -> Table:
     table = _verdict_table("Checks, last verdict")
     for verdict in snapshot.verdicts:
-        when = f"{age(verdict.evaluated_at, snapshot.taken_at)} ago"
+        when = f"{_age(verdict.evaluated_at, snapshot)} ago"
         sentence = Text(f"{_sentence(verdict)} ").append(f"({when})", style="dim")
         table.add_row(_mark(verdict.passed), verdict.table_path, verdict.check_name, sentence)
     return table
 
 
 def _verdict_table(title: str) -> Table:
-    table = _grid(title, ("", "table", "check"))
+    table = grid(title, ("", "table", "check"))
     table.add_column("what it found")
     return table
 
@@ -158,7 +143,7 @@ def _mark(passed: bool) -> Text:
 
 
 def _sentence(verdict: Verdict) -> str:
-    """The sentence in a verdict's JSON; the text itself where it has none."""
+    """Read the sentence in a verdict's JSON; the text itself if it has none."""
     try:
         return str(json.loads(verdict.detail)["sentence"])
     except (ValueError, KeyError, TypeError):

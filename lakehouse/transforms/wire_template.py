@@ -40,7 +40,6 @@ FIELDS: dict[str, pa.DataType] = {
 #: messages, values of other fields included, and each different one is looked at once.
 _CUT_OUT = ("trade_id", "price", "size", "ts_event", "ts_ingest", "raw")
 _NUMBERS = ("trade_id", "ts_event", "ts_ingest")
-_AMOUNTS = ("price", "size")
 
 #: Of a number: all of 18 digits fit into an int64.
 _MOST_DIGITS = 18

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from lakehouse.audit import conservation
-from lakehouse.audit.kafka import KafkaOffsets
+from lakehouse.audit.conservation import KafkaOffsets
 from lakehouse.audit.printer import render
 from lakehouse.audit.report import Report, to_json
 from lakehouse.audit.run import Options, audit
@@ -117,7 +117,7 @@ def test_the_proof_is_printed_and_given_as_json(lake: AuditLake) -> None:
         "conflict 1 1",
         "silver 2 1 27 17 4 3 3",
         "EXACT: each of 27 messages is accounted for, each of 17 trades is there once; "
-        "1 trade id still missing in open holes",
+        "1 trade id still missing in open gaps",
     ):
         assert line in text, line
     figures = json.loads(to_json(report))

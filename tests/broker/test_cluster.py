@@ -12,7 +12,6 @@ from types import TracebackType
 import psutil
 import pytest
 
-from lakehouse.broker.cluster import EmbeddedCluster
 from lakehouse.broker.home import BrokerHome, Cluster, Ports
 from lakehouse.broker.ports import holder
 from lakehouse.broker.topics import Admin, ensure_topics
@@ -22,6 +21,7 @@ from lakehouse.ingest.metrics import SymbolCounters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.settings import Settings, load_settings
 from tests.support.dagster_stack import wait_for
+from tests.support.embedded_cluster import EmbeddedCluster
 from tests.support.ingest_tools import messages
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(280)]

@@ -15,7 +15,7 @@ from assets.checks import checks_of
 from jobs.managed_runs import NAME_TAG
 from lakehouse.broker.ports import free_port
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.replay.dismiss import dismiss
+from lakehouse.replay.settle import dismiss
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer

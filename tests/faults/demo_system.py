@@ -17,8 +17,7 @@ from jobs.managed_runs import NAME_TAG, PID_TAG
 from lakehouse.broker.ports import free_port
 from lakehouse.errors import LakehouseError
 from lakehouse.local_stack import home_folder
-from lakehouse.local_stack.processes import Child, ChildSpec, last_line, marked_processes
-from lakehouse.local_stack.restart import HEALTHY_SECONDS
+from lakehouse.local_stack.processes import HEALTHY_SECONDS, Child, ChildSpec, last_line, marked_processes
 from lakehouse.local_stack.shutdown import SHUTDOWN_SECONDS
 from lakehouse.settings import Settings
 from lakehouse.status.snapshot import collect

@@ -208,7 +208,7 @@ def rebuild_written() -> None:
     """Rebuild of Silver: after all tables, before its rows in ops/batches."""
     from lakehouse.rebuild import batch_records
 
-    before(batch_records, "book")
+    before(batch_records, "record_batches")
 
 
 def rebuild_booked() -> None:

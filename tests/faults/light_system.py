@@ -14,7 +14,6 @@ from typing import Protocol
 
 import psutil
 
-from lakehouse.broker.cluster import EmbeddedCluster
 from lakehouse.broker.ports import free_port
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError
@@ -25,6 +24,7 @@ from lakehouse.settings import load_settings
 from lakehouse.status.snapshot import collect
 from tests.faults import system
 from tests.faults.system import NotReached, alive, java_below
+from tests.support.embedded_cluster import EmbeddedCluster
 
 #: Seconds from a death to the next start.
 RESTART_SECONDS = 0.5
@@ -181,7 +181,7 @@ class LightSystem:
     def start(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
         os.environ[MARKER] = str(self._home)  # for the JVMs that this process itself starts
-        market = child_commands.Market(self._port, self._rate)
+        market = child_commands.SimulatedMarket(self._port, self._rate)
         record = ("--record", str(child_commands.record_folder(self.settings)))
         symbols = ("--symbols", ",".join(self.settings.symbols))
         simulate = ("simulate", "--port", str(market.port), "--rate", f"{market.rate:g}", *record, *symbols)

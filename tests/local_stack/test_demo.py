@@ -101,7 +101,7 @@ def test_dead_parts_come_back_and_ctrl_c_ends_everything(tmp_path: Path) -> None
     assert "Traceback" not in text
 
 
-def test_kill_of_the_control_room_leaves_no_server_behind(tmp_path: Path) -> None:
+def test_kill_of_the_stack_leaves_no_server_behind(tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
     demo = start("demo", "--port", str(port), "--home", str(home), cwd=tmp_path, log=tmp_path / "demo.log")
     try:

@@ -90,14 +90,14 @@ def test_set_bootstrap_servers_that_do_not_answer(home: Path) -> None:
 
 
 def test_one_lakehouse_a_folder(home: Path) -> None:
-    with home_folder.HomeLock(home):
+    with home_folder.home_lock(home):
         assert_one_line(demo(home), "already running", str(home), "--home")
         home_folder.claim(home, "demo")
         assert_one_line(lakehouse("reset", "--yes", "--home", str(home), cwd=home.parent), "already running")
 
 
 def test_live_refuses_a_demo_folder(home: Path) -> None:
-    with home_folder.HomeLock(home):
+    with home_folder.home_lock(home):
         home_folder.claim(home, "demo")
     done = lakehouse("up", "--home", str(home), "--port", str(free_port()), cwd=home.parent)
     assert_one_line(done, "holds demo data", "expected a folder of live data")
@@ -114,7 +114,7 @@ def test_live_refuses_a_simulator(home: Path) -> None:
 
 def test_reset_asks_and_deletes(tmp_path: Path) -> None:
     home = tmp_path / ".lakehouse" / "demo"
-    with home_folder.HomeLock(home):
+    with home_folder.home_lock(home):
         home_folder.claim(home, "demo")
     (home / "lake").mkdir()
     declined = lakehouse("reset", cwd=tmp_path, typed="n\n")
@@ -128,7 +128,7 @@ def test_reset_asks_and_deletes(tmp_path: Path) -> None:
 
 
 def test_reset_of_the_other_kind_or_an_unknown_one(home: Path) -> None:
-    with home_folder.HomeLock(home):
+    with home_folder.home_lock(home):
         home_folder.claim(home, "demo")
     assert_one_line(lakehouse("reset", "live", "--yes", "--home", str(home), cwd=home.parent), "holds demo data")
     assert_one_line(lakehouse("reset", "gold", cwd=home.parent), "'gold'", "one of demo, live")

@@ -1,4 +1,4 @@
-"""The control room's parts by themselves: restarts, folder, processes, memory, generated Dagster home."""
+"""The local stack's parts by themselves: restarts, folder, processes, memory, generated Dagster home."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from lakehouse.errors import LeaseHeldError, SettingError
 from lakehouse.local_stack import child_commands, home_folder
 from lakehouse.local_stack.memory import measure
 from lakehouse.local_stack.processes import (
+    CAP_SECONDS,
+    HEALTHY_SECONDS,
     MARKER,
     Child,
     ChildSpec,
+    RestartPolicy,
     child_environment,
     end_processes,
     last_line,
     marked_processes,
 )
-from lakehouse.local_stack.restart import CAP_SECONDS, HEALTHY_SECONDS, RestartPolicy
 from tests.conftest import SettingsFactory
 
 
@@ -63,11 +65,11 @@ def test_a_long_life_forgives_earlier_deaths() -> None:
 
 def test_the_lock_refuses_a_second_holder_and_names_the_first(tmp_path: Path) -> None:
     with (
-        home_folder.HomeLock(tmp_path),
+        home_folder.home_lock(tmp_path),
         pytest.raises(LeaseHeldError, match=f"already running .*process {os.getpid()}"),
     ):
-        home_folder.HomeLock(tmp_path).__enter__()
-    with home_folder.HomeLock(tmp_path):
+        home_folder.home_lock(tmp_path).__enter__()
+    with home_folder.home_lock(tmp_path):
         pass
 
 
@@ -80,7 +82,7 @@ def test_simulated_and_live_data_never_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_emptying_leaves_what_is_not_ours(tmp_path: Path) -> None:
-    with home_folder.HomeLock(tmp_path):
+    with home_folder.home_lock(tmp_path):
         home_folder.claim(tmp_path, "demo")
         (tmp_path / "lake" / "gold").mkdir(parents=True)
         (tmp_path / "lake" / "gold" / "part").write_text("x", encoding="utf-8")
@@ -150,7 +152,7 @@ def test_a_process_that_ignores_sigterm_is_killed_within_the_deadline(tmp_path: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
-def test_children_die_with_a_killed_control_room(tmp_path: Path) -> None:
+def test_children_die_with_a_killed_stack(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
         "from tests.local_stack.test_parts import spec\n"
@@ -203,10 +205,10 @@ def test_the_generated_dagster_home_points_at_our_code_server(settings_factory: 
 def test_every_member_carries_settings_marker_and_dagster_home(settings_factory: SettingsFactory) -> None:
     settings = settings_factory(symbols="BTC/USDT,ETH/USDT", simulator_url="http://127.0.0.1:1")
     for one in (
-        child_commands.code_server(settings, 1),
-        child_commands.daemon(settings, Path("w")),
-        child_commands.webserver(settings, Path("w")),
-        child_commands.simulator(settings, child_commands.Market(1)),
+        child_commands.code_server_command(settings, 1),
+        child_commands.daemon_command(settings, Path("w")),
+        child_commands.webserver_command(settings, Path("w")),
+        child_commands.simulator_command(settings, child_commands.SimulatedMarket(1)),
     ):
         assert one.environment["LAKEHOUSE_SYMBOLS"] == "BTC/USDT,ETH/USDT"
         assert one.environment["DAGSTER_HOME"] == str(settings.dagster_home)

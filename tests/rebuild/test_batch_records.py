@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse.audit.batch_history import Counts, read_books
+from lakehouse.audit.batch_history import Counts, read_batch_history
 from lakehouse.audit.run import audit
 from lakehouse.continuity.id_states import News
 from lakehouse.continuity.ledger import write_anew
@@ -42,7 +42,7 @@ def audited(tmp_path: Path) -> AuditLake:
 
 def booked(made: AuditLake, rebuild_id: str = "7") -> None:
     settings, totals = made.settings, dict[Place, Counts]()
-    for entry in read_books(settings)["silver"]:
+    for entry in read_batch_history(settings)["silver"]:
         for place, counts in (entry.partitions or {}).items():
             totals[place] = totals.get(place, Counts()).plus(counts)
     places = {place: PartitionRows(*counts.figures) for place, counts in totals.items()}
@@ -50,7 +50,7 @@ def booked(made: AuditLake, rebuild_id: str = "7") -> None:
         "silver": batch_records.silver_result(settings, made.version(BRONZE_MESSAGES), places),
         "gold": batch_records.gold_result(settings, made.version(SILVER_TRADES)),
     }
-    batch_records.book(settings, rebuild_id, "test", dt.datetime.now(dt.UTC), results)
+    batch_records.record_batches(settings, rebuild_id, "test", dt.datetime.now(dt.UTC), results)
 
 
 def generations(made: AuditLake) -> list[tuple[str, int, int]]:
@@ -91,10 +91,10 @@ def test_a_generation_that_begins_neither_there_nor_at_the_start_is_a_fault(audi
 
 def test_a_rebuild_is_booked_once_and_behind_what_it_stands_for(audited: AuditLake) -> None:
     rows = table_io.row_count(table_io.open_table(audited.settings, OPS_BATCHES))
-    assert batch_records.is_booked(audited.settings, "7")
+    assert batch_records.is_recorded(audited.settings, "7")
     booked(audited)
     assert table_io.row_count(table_io.open_table(audited.settings, OPS_BATCHES)) == rows
-    assert not batch_records.is_booked(audited.settings, "8")
+    assert not batch_records.is_recorded(audited.settings, "8")
     audited.batch(messages(trade(5), partition=1))  # by a clock that is ahead
     ahead = newest_batches(audited.settings)["silver"].committed_at
     booked(audited, "8")
@@ -109,7 +109,7 @@ def test_what_a_rebuild_counted_wrong_is_found(audited: AuditLake) -> None:
         "silver": batch_records.silver_result(settings, audited.version(BRONZE_MESSAGES), wrong),
         "gold": batch_records.gold_result(settings, audited.version(SILVER_TRADES)),
     }
-    batch_records.book(settings, "9", "test", dt.datetime.now(dt.UTC), results)
+    batch_records.record_batches(settings, "9", "test", dt.datetime.now(dt.UTC), results)
     faults = audit(settings).faults
     assert "crypto.trades partition 0: ops/batches of silver has out 3, the tables 2" in faults
     assert "crypto.trades partition 1: ops/batches of silver has in 0, the tables 4" in faults

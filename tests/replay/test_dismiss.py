@@ -16,8 +16,8 @@ from lakehouse.lake.quarantine import open_messages, open_quarantine
 from lakehouse.lake.table_io import append_rows, open_table, sql, table_uri
 from lakehouse.quality.model import Look
 from lakehouse.quality.silver import quarantine_settled
-from lakehouse.replay import dismiss as module
-from lakehouse.replay.dismiss import Dismissal, dismiss, somebody
+from lakehouse.replay import settle as module
+from lakehouse.replay.settle import Dismissal, dismiss, somebody
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE
 from tests.replay.test_replay import quarantined, settle

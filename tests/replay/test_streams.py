@@ -15,8 +15,8 @@ from lakehouse.lake.quarantine import open_quarantine
 from lakehouse.lake.table_io import sql
 from lakehouse.quality.checks import run_checks
 from lakehouse.replay import run
-from lakehouse.replay.dismiss import dismiss
 from lakehouse.replay.run import RuleReport, replay
+from lakehouse.replay.settle import dismiss
 from lakehouse.settings import Settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.tables import OPS_BATCHES, OPS_REPLAYS, SILVER_FEED_EVENTS, SILVER_TRADES, Table

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jgo.maven import Artifact
 
 from lakehouse.errors import MissingDependencyError
 from lakehouse.runtime import jars, maven
@@ -205,20 +206,20 @@ def test_both_sets_come_side_by_side_with_few_lines_and_a_shared_jar_once(
     names = [f"number{number}" for number in range(40)]
     asked: list[str] = []
     at_work: list[int] = []
-    real = maven.Downloads.fetch
+    real = maven.Downloads.download
 
-    def slow(self: maven.Downloads, path: str, to: Path) -> str:
-        asked.append(path)
+    def slow(self: maven.Downloads, artifact: Artifact) -> Path:
+        asked.append(str(artifact))
         at_work.append(1)
         time.sleep(0.05)
         try:
             most.append(len(at_work))
-            return real(self, path, to)
+            return real(self, artifact)
         finally:
             at_work.pop()
 
     most: list[int] = []
-    monkeypatch.setattr(maven.Downloads, "fetch", slow)
+    monkeypatch.setattr(maven.Downloads, "download", slow)
     jars.LOCK.write_text(lines_of("spark", repository, names[:25]) + lines_of("broker", repository, names[20:]))
     assert len(jars.jars("spark", "broker")) == 45
     assert len(asked) == len(set(asked)) == 40

@@ -55,12 +55,12 @@ class DagsterStack:
         self.workspace = child_commands.write_dagster_home(self.settings, port)
         self.instance = DagsterInstance.from_config(str(self.settings.dagster_home))
         try:
-            self.children["code-server"] = Child(child_commands.code_server(self.settings, port))
+            self.children["code-server"] = Child(child_commands.code_server_command(self.settings, port))
             wait_for("code server", lambda: not is_free(port), 180)
             if self._sensors:
                 self.start_daemon()
             if self._webserver:
-                self.children["webserver"] = Child(child_commands.webserver(self.settings, self.workspace))
+                self.children["webserver"] = Child(child_commands.webserver_command(self.settings, self.workspace))
                 wait_for("webserver", lambda: not is_free(self.settings.dagster_port), 180)
             if not self._sensors:
                 self._turn_sensors_off()
@@ -77,7 +77,7 @@ class DagsterStack:
 
     def start_daemon(self) -> None:
         """Start the daemon, or start it anew."""
-        self.children["daemon"] = Child(child_commands.daemon(self.settings, self.workspace))
+        self.children["daemon"] = Child(child_commands.daemon_command(self.settings, self.workspace))
 
     def _turn_sensors_off(self) -> None:
         found = self.graphql(

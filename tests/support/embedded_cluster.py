@@ -78,10 +78,6 @@ class EmbeddedCluster:
         """SIGKILL to one node's JVM, and wait for its end."""
         self._node(number).kill()
 
-    def stop_node(self, number: int, timeout: float = STOP_SECONDS) -> None:
-        """End one node in order: its leaderships move first. After `timeout` seconds SIGKILL."""
-        self._node(number).stop(timeout)
-
     def start_node(self, number: int, timeout: float = START_SECONDS) -> None:
         """Start a node that was stopped or killed, on its old folder and ports, and wait until the cluster has it.
 

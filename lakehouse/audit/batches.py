@@ -1,11 +1,13 @@
-"""ops/batches held against itself and against the tables.
+"""Proof of the batch history: ops/batches agrees with itself and with the tables.
 
-Every batch balances, its partitions add up to it, and inside a generation it begins where the one before it ended. Over
-all of them the books hold what the tables hold. A stream that lost its checkpoint reads its source again: the books of
-Silver and Gold are then larger than the tables, and only what can be compared is. A batch that was killed after its
-tables and before its row, and whose checkpoint was lost before it could run again, is without a row for ever: such
-messages are in the tables, and are named, not counted as a fault. A rebuild is the first entry of its books: it read
-its source from the beginning, and the stream's generation goes on where it ended.
+Every batch balances, its partitions add up to it, and inside a generation it begins where the one before it ended.
+Together the batches hold the same messages as the tables. Three exceptions:
+- A stream that lost its checkpoint reads its source again: the sums of Silver and Gold are then larger than the tables,
+  and only lower bounds are compared.
+- A batch that was killed after its tables and before its row, and whose checkpoint was lost before it could run again,
+  never gets a row. Its messages are in the tables; they are reported and are no fault.
+- A rebuild is the first entry of its history: it read its source from the beginning, and the stream's generation goes
+  on where the rebuild ended.
 """
 
 from __future__ import annotations
@@ -13,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lakehouse.audit.batch_history import FIGURES, Counts, Entry, Place
+from lakehouse.audit.batch_history import FIGURES, BatchEntry, Counts
 from lakehouse.id_ranges import IdRanges
 from lakehouse.quality.message_account import Account, named
-from lakehouse.quality.model import count_of
+from lakehouse.quality.model import TopicPartition, count_of
 
 
 @dataclass
 class BatchesProof:
-    """The books of one query up to the snapshot. `without_row`: messages or trades in the tables and in no batch."""
+    """The batches of one query up to the snapshot. `without_row` counts rows of the tables that are in no batch."""
 
     query: str
     batches: int
@@ -31,10 +33,10 @@ class BatchesProof:
     faults: list[str] = field(default_factory=list)
 
 
-def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BatchesProof:
-    """Bronze: the batches' offsets follow each other and are the table's."""
+def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
+    """Bronze: the offsets of the batches follow each other, and the table holds the same offsets."""
     proof = _balanced("bronze", entries)
-    covered: dict[Place, IdRanges] = {}
+    covered: dict[TopicPartition, IdRanges] = {}
     for entry in entries:
         for place, (first, following) in offset_ranges(entry).items():
             counted = (entry.partitions or {}).get(place, Counts()).rows_in
@@ -52,43 +54,43 @@ def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> Batch
                 )
     tables = {(one.lineage.topic, one.lineage.partition): one.lineage.offsets for one in accounts}
     for place in sorted({*tables, *covered}):
-        booked, there = covered.get(place, IdRanges()), tables.get(place, IdRanges())
-        lost = _without(booked, there)
+        recorded, there = covered.get(place, IdRanges()), tables.get(place, IdRanges())
+        lost = _without(recorded, there)
         if lost:
             lacking = f"{count_of(lost.count(), 'message')} that bronze/messages lacks: {named(lost)}"
             proof.faults.append(f"{_place(place)}: ops/batches has {lacking}")
-        proof.without_row += _without(there, booked).count()
+        proof.without_row += _without(there, recorded).count()
     return proof
 
 
-def silver_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BatchesProof:
-    """Silver: by partition the books are what became of each message, by the tables."""
+def prove_silver(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
+    """Silver: for each partition the batches count the same trades, duplicates and refusals as the tables hold."""
     proof = _balanced("silver", entries)
-    booked: dict[Place, Counts] = {}
+    recorded: dict[TopicPartition, Counts] = {}
     for entry in entries:
         for place, counts in (entry.partitions or {}).items():
-            booked[place] = booked.get(place, Counts()).plus(counts)
+            recorded[place] = recorded.get(place, Counts()).plus(counts)
     tables = {(one.lineage.topic, one.lineage.partition): _of_tables(one) for one in accounts}
-    for place in sorted({*booked, *tables}):
-        books, there = booked.get(place, Counts()), tables.get(place, Counts())
+    for place in sorted({*recorded, *tables}):
+        counted, there = recorded.get(place, Counts()), tables.get(place, Counts())
         if proof.generations <= 1:
-            for name, its, mine in zip(FIGURES, there.figures, books.figures, strict=True):
+            for name, its, mine in zip(FIGURES, there.figures, counted.figures, strict=True):
                 if its != mine:
                     proof.faults.append(
                         f"{_place(place)}: ops/batches of silver has {name} {mine:,}, the tables {its:,}"
                     )
-        elif books.rows_in < there.rows_in or books.out > there.out:
+        elif counted.rows_in < there.rows_in or counted.out > there.out:
             proof.faults.append(
-                f"{_place(place)}: over {proof.generations} generations ops/batches of silver has {books.rows_in:,} "
-                f"read and {books.out:,} added, the tables {there.rows_in:,} and {there.out:,}"
+                f"{_place(place)}: over {proof.generations} generations ops/batches of silver has {counted.rows_in:,} "
+                f"read and {counted.out:,} added, the tables {there.rows_in:,} and {there.out:,}"
             )
         else:
-            proof.without_row += there.out - books.out
+            proof.without_row += there.out - counted.out
     return proof
 
 
-def gold_books(entries: Sequence[Entry], trades: int) -> BatchesProof:
-    """Gold: the batches read every trade of Silver."""
+def prove_gold(entries: Sequence[BatchEntry], trades: int) -> BatchesProof:
+    """Gold: the batches have read every trade of Silver."""
     proof = BatchesProof("gold", len(entries), _generations(entries), _sum(entries))
     proof.faults += _chain(entries)
     read = proof.counts.rows_in
@@ -97,9 +99,9 @@ def gold_books(entries: Sequence[Entry], trades: int) -> BatchesProof:
     return proof
 
 
-def offset_ranges(entry: Entry) -> dict[Place, tuple[int, int]]:
-    """Kafka place → first offset of a bronze batch, and the one behind its last."""
-    found: dict[Place, tuple[int, int]] = {}
+def offset_ranges(entry: BatchEntry) -> dict[TopicPartition, tuple[int, int]]:
+    """Map each (topic, partition) to the first offset of a bronze batch and the offset after its last."""
+    found: dict[TopicPartition, tuple[int, int]] = {}
     for topic, partitions in entry.end.items():
         for number, following in partitions.items():
             place = topic, int(number)
@@ -109,8 +111,8 @@ def offset_ranges(entry: Entry) -> dict[Place, tuple[int, int]]:
     return found
 
 
-def _balanced(query: str, entries: Sequence[Entry]) -> BatchesProof:
-    """Every batch balances, in all and by partition, and begins where the one before it ended."""
+def _balanced(query: str, entries: Sequence[BatchEntry]) -> BatchesProof:
+    """Check that every batch balances, as a whole and by partition, and begins where the one before it ended."""
     proof = BatchesProof(query, len(entries), _generations(entries), _sum(entries))
     for entry in entries:
         if entry.counts.balance:
@@ -133,9 +135,9 @@ def _balanced(query: str, entries: Sequence[Entry]) -> BatchesProof:
     return proof
 
 
-def _chain(entries: Sequence[Entry]) -> list[str]:
+def _chain(entries: Sequence[BatchEntry]) -> list[str]:
     found: list[str] = []
-    last: dict[str, Entry] = {}
+    last: dict[str, BatchEntry] = {}
     rebuild = entries[0] if entries and entries[0].is_rebuild else None
     for entry in entries:
         before = last.get(entry.generation)
@@ -151,7 +153,7 @@ def _chain(entries: Sequence[Entry]) -> list[str]:
     return found
 
 
-def _offset_gaps(before: Entry, entry: Entry) -> list[str]:
+def _offset_gaps(before: BatchEntry, entry: BatchEntry) -> list[str]:
     return [
         f"{topic} partition {number}: {entry.name} begins at offset {begun}, the batch before it ended at {ended}"
         for topic, partitions in before.end.items()
@@ -171,9 +173,9 @@ def _of_tables(account: Account) -> Counts:
     )
 
 
-def _generations(entries: Sequence[Entry]) -> int:
-    """How often the source was read from its beginning; what goes on behind a rebuild is the rebuild's generation."""
-    first: dict[str, Entry] = {}
+def _generations(entries: Sequence[BatchEntry]) -> int:
+    """Count how often the source was read from its beginning. A stream that goes on after a rebuild belongs to it."""
+    first: dict[str, BatchEntry] = {}
     for entry in entries:
         first.setdefault(entry.generation, entry)
     if not entries or not entries[0].is_rebuild:
@@ -181,11 +183,11 @@ def _generations(entries: Sequence[Entry]) -> int:
     return sum(_from_the_beginning(entry) for entry in first.values())
 
 
-def _from_the_beginning(entry: Entry) -> bool:
+def _from_the_beginning(entry: BatchEntry) -> bool:
     return int(entry.start.get("version", -1)) == -1
 
 
-def _sum(entries: Iterable[Entry]) -> Counts:
+def _sum(entries: Iterable[BatchEntry]) -> Counts:
     total = Counts()
     for entry in entries:
         total = total.plus(entry.counts)
@@ -196,5 +198,5 @@ def _without(some: IdRanges, others: IdRanges) -> IdRanges:
     return IdRanges(part for first, last in some for part in others.missing(first, last))
 
 
-def _place(place: Place) -> str:
+def _place(place: TopicPartition) -> str:
     return f"{place[0]} partition {place[1]}"
