@@ -2,7 +2,7 @@
 
 It shares no code with `lakehouse.exchanges`, because it is what that package is judged by.
 
-Layout: `record` (the truth on disk) ← `market` (what trades) ← `hub` (who hears of it) ← `binance`, `kraken`,
+Layout: `record` (the truth on disk) ← `market` (what trades) ← `exchange` (who hears of it) ← `binance`, `kraken`,
 `coinbase` (protocols) ← `routes` (REST and admin) ← `server`. Every outgoing frame passes through `faults`.
 
 What can go wrong: `fault_kinds` (the catalogue) ← `fault_frames`, `fault_lane` (one connection) ← `fault_box` (all of

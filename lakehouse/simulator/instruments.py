@@ -51,7 +51,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Listing:
+class Instrument:
     """One symbol on one venue. Prices are integers of `price_decimals` decimals, in steps of `step`."""
 
     venue: str
@@ -86,15 +86,15 @@ class Listing:
 
 
 @cache
-def list_symbol(venue: str, symbol: str, position: int) -> Listing:
-    """The listing of a canonical symbol; `position` in the list of symbols makes the first ones the busiest."""
+def list_symbol(venue: str, symbol: str, position: int) -> Instrument:
+    """The instrument of a canonical symbol; `position` in the list of symbols makes the first ones the busiest."""
     base, quote = symbol.split("/")
     price = dollars(base) / dollars(quote)
     tick_decimals = _tick_decimals(venue, price)
     # Binance writes eight decimals whatever the tick is.
     decimals = 8 if venue == "binance" else tick_decimals
     salt = zlib.crc32(f"{venue}/{symbol}".encode())
-    return Listing(
+    return Instrument(
         venue=venue,
         symbol=symbol,
         price_decimals=decimals,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lakehouse.errors import SettingError
-from lakehouse.simulator.faults import refusals
+from lakehouse.simulator.faults import http_refusals
 from lakehouse.simulator.faults.model import RestReply
 
 #: So many calls within a penalty are forgiven: those that were under way.
@@ -184,8 +184,8 @@ class Gates:
         if not wait:
             return None
         if is_ban:
-            return refusals.banned(wait)
-        return refusals.kraken_rate_limit() if venue == "kraken" else refusals.too_many(venue, wait)
+            return http_refusals.banned(wait)
+        return http_refusals.kraken_rate_limit() if venue == "kraken" else http_refusals.too_many(venue, wait)
 
     def attempt(self, venue: str, now: float) -> float:
         """0.0 where a connection may be made, else the seconds until it may."""
@@ -193,7 +193,7 @@ class Gates:
         return gate.take(1.0, now)[0] if gate else 0.0
 
     def status(self) -> dict[str, Any]:
-        """`rest` and `attempts` a venue. `limited` and `banned` count refusals; `peak_share` is of the limit."""
+        """`rest` and `attempts` a venue. `limited` and `banned` count http_refusals; `peak_share` is of the limit."""
         return {
             "rest": {
                 venue: {

@@ -1,4 +1,4 @@
-"""The synthetic market: when a symbol trades and at what price. Seeded; reads no clock (the hub hands it the time).
+"""The synthetic market: when a symbol trades and at what price. Seeded; the exchange hands it the time.
 
 A symbol's reference price is a function of (seed, asset, time): waves of several periods and one shock of 2.5–4 % in
 every five minutes. So the venues agree but for a few basis points, a restart finds the price where it would have been,
@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from lakehouse.simulator.instruments import Listing
+from lakehouse.simulator.instruments import Instrument
 from lakehouse.simulator.record import Row, Tape, file_of
 
 #: This share of all trades comes in bursts, the rest one by one (a Poisson process).
@@ -103,17 +103,17 @@ class Schedule:
 class Market:
     """One (venue, symbol): makes its trades and writes them to its tape."""
 
-    def __init__(self, listing: Listing, reference: Reference, rate: float, seed: int, folder: Path) -> None:
-        self.listing = listing
+    def __init__(self, instrument: Instrument, reference: Reference, rate: float, seed: int, folder: Path) -> None:
+        self.instrument = instrument
         self.is_open = False
         self.made = 0
         self._reference = reference
-        self._path = file_of(folder, listing.venue, listing.symbol)
+        self._path = file_of(folder, instrument.venue, instrument.symbol)
         self.tape: Tape | None = Tape(self._path) if self._path.exists() else None
         last = self.tape.last if self.tape else None
-        self.next_id = last.trade_id + 1 if last else listing.first_id
+        self.next_id = last.trade_id + 1 if last else instrument.first_id
         self._last_time = last.ts_event if last else 0
-        key = f"{seed}/{listing.venue}/{listing.symbol}/{self.next_id}"
+        key = f"{seed}/{instrument.venue}/{instrument.symbol}/{self.next_id}"
         self._schedule = Schedule(rate, random.Random(f"{key}/schedule"))
         self._rng = random.Random(key)
         self._offset: float | None = None
@@ -173,9 +173,9 @@ class Market:
 
     def _middle(self, now: int, seconds: float) -> float:
         """The price around which to trade, in steps."""
-        listing = self.listing
-        step = listing.step / 10.0**listing.price_decimals
-        price = listing.price * self._reference.at(now / 1e6)
+        instrument = self.instrument
+        step = instrument.step / 10.0**instrument.price_decimals
+        price = instrument.price * self._reference.at(now / 1e6)
         if self._offset is None:
             last = self.tape.last if self.tape else None
             self._offset = math.log(last.price / 10.0**last.price_decimals / price) if last else 0.0
@@ -186,8 +186,8 @@ class Market:
 
     def _rows(self, times: list[int], singles: int, first_id: int, middle: float) -> list[Row]:
         random_ = self._rng.random
-        sizes, choices = self.listing.sizes, len(self.listing.sizes)
-        decimals, step = self.listing.price_decimals, self.listing.step
+        sizes, choices = self.instrument.sizes, len(self.instrument.sizes)
+        decimals, step = self.instrument.price_decimals, self.instrument.step
         jitter = max(1.0, middle * 4e-6)
         buy, wiggle = self._buy, self._wiggle
         rows = []

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lakehouse.errors import SettingError
 from lakehouse.settings import DEFAULT_SYMBOLS, VENUES, canonical_symbols
-from lakehouse.simulator.connection import Timings
 from lakehouse.simulator.faults.model import Faults
 from lakehouse.simulator.faults.schedule import Planned, plan
 from lakehouse.simulator.limits import Limits
+from lakehouse.simulator.timings import Timings
 
 #: Trades per second over all venues. docs/venues.md, "Rates", has the reason of the upper end.
 LOWEST_RATE, HIGHEST_RATE = 1.0, 20_000.0

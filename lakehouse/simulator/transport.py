@@ -30,15 +30,15 @@ def header(length: int) -> bytes:
     return struct.pack(">BBQ", _TEXT, 127, length)
 
 
-class Wire(WebSocketsSansIOProtocol):
-    """One connection. The ASGI application finds it in `scope["state"]["wire"]`."""
+class Transport(WebSocketsSansIOProtocol):
+    """One connection. The ASGI application finds it in `scope["state"]["transport"]`."""
 
     on_pong: Callable[[bytes], None] | None = None
     answers_ping: Callable[[], bool] | None = None
 
     async def run_asgi(self) -> None:
         """Run the application with this object in its scope."""
-        self.scope["state"]["wire"] = self
+        self.scope["state"]["transport"] = self
         await super().run_asgi()
 
     @property
@@ -91,13 +91,13 @@ class Wire(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(output))
 
     def handle_pong(self, event: ProtocolFrame) -> None:
-        """Tell the session of a client's pong."""
+        """Tell the connection of a client's pong."""
         if self.on_pong is not None:
             self.on_pong(bytes(event.data))
 
 
-def wire_of(scope: Any) -> Wire:
+def transport_of(scope: Any) -> Transport:
     """The connection that an ASGI WebSocket scope belongs to."""
-    wire = scope["state"]["wire"]
-    assert isinstance(wire, Wire)
-    return wire
+    connection = scope["state"]["transport"]
+    assert isinstance(connection, Transport)
+    return connection

@@ -16,10 +16,10 @@ import pytest
 import websocket
 
 from lakehouse.settings import VENUES
-from lakehouse.simulator.connection import Timings
 from lakehouse.simulator.limits import Limit, Limits
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.server import SimulatorServer
+from lakehouse.simulator.timings import Timings
 from tests.support.simulator_support import (
     SYMBOL,
     WS_PATHS,

@@ -42,14 +42,16 @@ def test_ids_times_and_prices(tmp_path: Path, venue: str) -> None:
     market = build(tmp_path, venue)
     rows = trade(market, 5.0)
     market.close()
-    assert [row.trade_id for row in rows] == list(range(market.listing.first_id, market.listing.first_id + len(rows)))
+    assert [row.trade_id for row in rows] == list(
+        range(market.instrument.first_id, market.instrument.first_id + len(rows))
+    )
     times = [row.ts_event for row in rows]
     assert times == sorted(times)
     assert times[0] >= START
     assert times[-1] <= START + 5_000_000
     assert max(Counter(times).values()) in range(5, 60)  # several in one microsecond, never a page full
     assert max(Counter(time // 1000 for time in times).values()) >= 22
-    assert all(row.price % market.listing.step == 0 for row in rows)
+    assert all(row.price % market.instrument.step == 0 for row in rows)
     assert all(0.85 < row.price / 10.0**row.price_decimals / 63_000 < 1.15 for row in rows)
     assert len({row.price for row in rows}) > 50
     assert {row.buy for row in rows} == {True, False}

@@ -75,7 +75,7 @@ class Fault:
         self._all_done[self.name] += times
 
 
-class Lane:
+class ConnectionFaults:
     """One connection's way through the faults."""
 
     def __init__(self, peer: Peer, random: Random) -> None:

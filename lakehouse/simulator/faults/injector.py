@@ -15,12 +15,22 @@ from typing import Any
 
 import msgspec
 
-from lakehouse.simulator.faults import refusals
-from lakehouse.simulator.faults.connection_faults import Fault, Lane
+from lakehouse.simulator.faults import http_refusals
+from lakehouse.simulator.faults.connection_faults import ConnectionFaults, Fault
 from lakehouse.simulator.faults.kinds import Value, Wanted
-from lakehouse.simulator.faults.model import WHOLE, Cut, Frame, NotNow, Peer, Refusal, RestCall, RestReply, View
-from lakehouse.simulator.faults.not_now import not_now
+from lakehouse.simulator.faults.model import (
+    WHOLE,
+    Cut,
+    Frame,
+    Peer,
+    Refusal,
+    RestCall,
+    RestReply,
+    SubscriptionRefusal,
+    View,
+)
 from lakehouse.simulator.faults.schedule import Planned, as_lines
+from lakehouse.simulator.faults.subscription_refusals import subscription_refusal
 
 #: So many of the schedule's next faults are shown.
 UPCOMING = 5
@@ -37,7 +47,7 @@ class FaultInjector:
         self.done: Counter[str] = Counter()
         self._random = Random(f"{seed}/fault box")
         self._faults: list[Fault] = []
-        self._lanes: dict[int, Lane] = {}
+        self._connections: dict[int, ConnectionFaults] = {}
         self._number = 0
         self._schedule = schedule
         self._upcoming: deque[Planned] = deque()
@@ -59,8 +69,8 @@ class FaultInjector:
         self._faults.clear()
         self._schedule = None
         self._upcoming.clear()
-        for lane in self._lanes.values():
-            lane.heal()
+        for connection in self._connections.values():
+            connection.heal()
         return ended
 
     def tick(self, now: float) -> None:
@@ -74,9 +84,9 @@ class FaultInjector:
             return
         if any(fault.until <= now for fault in self._faults):
             self._faults = [fault for fault in self._faults if fault.until > now]
-            for lane in self._lanes.values():
-                lane.release()
-        self.active = bool(self._faults) or any(lane.is_busy for lane in self._lanes.values())
+            for connection in self._connections.values():
+                connection.release()
+        self.active = bool(self._faults) or any(connection.is_busy for connection in self._connections.values())
 
     def _next(self) -> Planned | None:
         while self._schedule is not None and len(self._upcoming) < UPCOMING:
@@ -86,7 +96,7 @@ class FaultInjector:
     # What is asked on a trade's way
 
     def admits(self, venue: str) -> Refusal | None:
-        """Nobody during an outage: 503, or the connection ends without a word. See `refusals.handshake` besides."""
+        """The refusal of the first `outage` or `handshake_refused` that strikes; None if there is none."""
         for fault in self._of("outage", venue):
             if fault.strikes(self._random):
                 fault.count()
@@ -95,18 +105,18 @@ class FaultInjector:
         for fault in self._of("handshake_refused", venue):
             if fault.strikes(self._random):
                 fault.count()
-                status = self._one_of(fault.wanted.parameters["status"], refusals.PASSING)
-                form = self._one_of(fault.wanted.parameters["form"], refusals.FORMS)
-                return refusals.handshake(venue, int(status), self._named(fault), form)
+                status = self._one_of(fault.wanted.parameters["status"], http_refusals.PASSING)
+                form = self._one_of(fault.wanted.parameters["form"], http_refusals.FORMS)
+                return http_refusals.handshake(venue, int(status), self._named(fault), form)
         return None
 
-    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:
+    def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
         """That of `refuse_passing`, as often as it may."""
         for fault in self._of("refuse_passing", peer.venue, symbol):
             if not 0 < fault.wanted.number("times") <= fault.refused and fault.strikes(self._random):
                 fault.refused += 1
                 fault.count()
-                return not_now(peer.venue, native, str(fault.wanted.parameters["how"]), self._random)
+                return subscription_refusal(peer.venue, native, str(fault.wanted.parameters["how"]), self._random)
         return None
 
     def _one_of(self, word: Value, words: Sequence[str]) -> str:
@@ -119,21 +129,21 @@ class FaultInjector:
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
         """Hears nothing of it, where `ack_silent` is active; a new subscription after it is as good as any."""
-        lane = self._lane(peer)
-        lane.unheard.discard(symbol)
+        connection = self._connection(peer)
+        connection.unheard.discard(symbol)
         for fault in self._of("ack_silent", peer.venue, symbol):
             if fault.strikes(self._random):
                 fault.count()
-                lane.unheard.add(symbol)
+                connection.unheard.add(symbol)
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:
-        """See `Lane`."""
+        """See `ConnectionFaults`."""
         faults = [fault for fault in self._faults if fault.hits(peer.venue)]
-        return self._lane(peer).send(faults, frames, time.monotonic())
+        return self._connection(peer).send(faults, frames, time.monotonic())
 
     def closed(self, peer: Peer) -> None:
         """What was held back for it is lost."""
-        self._lanes.pop(peer.number, None)
+        self._connections.pop(peer.number, None)
 
     def answers_ping(self, peer: Peer) -> bool:
         """Not with `no_pong`."""
@@ -191,15 +201,15 @@ class FaultInjector:
         seconds = self._named(fault)
         match fault.name:
             case "rest_429":
-                return refusals.too_many(venue, seconds)
+                return http_refusals.too_many(venue, seconds)
             case "rest_418":
-                return refusals.banned(seconds)
+                return http_refusals.banned(seconds)
             case "kraken_rate_limit":
-                return refusals.kraken_rate_limit()
+                return http_refusals.kraken_rate_limit()
             case "rest_error":
-                return refusals.failed(venue, self._random)
+                return http_refusals.failed(venue, self._random)
             case "outage" if fault.wanted.parameters["rest"]:
-                return refusals.unavailable()
+                return http_refusals.unavailable()
         return None
 
     def rest_delay(self, call: RestCall) -> float:
@@ -236,11 +246,11 @@ class FaultInjector:
     def _of(self, name: str, venue: str, symbol: str | None = None) -> list[Fault]:
         return [fault for fault in self._faults if fault.name == name and fault.hits(venue, symbol)]
 
-    def _lane(self, peer: Peer) -> Lane:
-        lane = self._lanes.get(peer.number)
-        if lane is None:
-            lane = self._lanes[peer.number] = Lane(peer, self._random)
-        return lane
+    def _connection(self, peer: Peer) -> ConnectionFaults:
+        connection = self._connections.get(peer.number)
+        if connection is None:
+            connection = self._connections[peer.number] = ConnectionFaults(peer, self._random)
+        return connection
 
 
 def _narrowed(view: View, fault: Fault) -> View:

@@ -43,11 +43,16 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class RestCall(msgspec.Struct, frozen=True):
-    """A REST request as the client sent it; `path` without the venue's prefix."""
+    """A REST request as the client sent it.
+
+    `path` is without the venue's prefix, `parameters` are the named parts of it, header names are in small letters.
+    """
 
     venue: str
     path: str
     query: Mapping[str, str]
+    headers: Mapping[str, str] = {}
+    parameters: Mapping[str, str] = {}
 
 
 class RestReply(msgspec.Struct, frozen=True):
@@ -71,7 +76,7 @@ class View(msgspec.Struct, frozen=True):
     late_every: int = 1
 
 
-class NotNow(msgspec.Struct, frozen=True):
+class SubscriptionRefusal(msgspec.Struct, frozen=True):
     """How a subscription is refused for now: in these words; `bare` with no other field, if the venue does that."""
 
     words: str
@@ -101,12 +106,12 @@ class Faults(Protocol):
         """
 
     def tick(self, now: float) -> None:
-        """Called before every tick of the hub; `now` in monotonic seconds."""
+        """Called before every tick of the exchange; `now` in monotonic seconds."""
 
     def admits(self, venue: str) -> Refusal | None:
         """None where a new connection may be made."""
 
-    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:
+    def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
         """None if the client may subscribe to a canonical symbol, whose name at the venue is `native`."""
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
@@ -152,7 +157,7 @@ class NoFaults:
         """Everybody."""
         return None
 
-    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:  # noqa: ARG002
+    def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:  # noqa: ARG002
         """Nobody."""
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from lakehouse.simulator.faults.model import NotNow
+from lakehouse.simulator.faults.model import SubscriptionRefusal
 
 #: How a passing refusal is told: with the symbol's name, without it, or without anything but the words (no number of
 #: the request, no method). Coinbase's replies have no such fields, so `bare` is `nameless` there.
@@ -22,8 +22,8 @@ _NAMED = {
 }
 
 
-def not_now(venue: str, native: str, how: str, random: Random) -> NotNow:
+def subscription_refusal(venue: str, native: str, how: str, random: Random) -> SubscriptionRefusal:
     """The refusal of a symbol, of which `native` is the venue's name."""
     way = how if how in HOW else random.choice(HOW)
     words = _NAMED[venue].format(native) if way == "named" else random.choice(_NAMELESS[venue])
-    return NotNow(words, way == "named", way == "bare")
+    return SubscriptionRefusal(words, way == "named", way == "bare")

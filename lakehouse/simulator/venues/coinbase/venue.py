@@ -1,0 +1,13 @@
+"""Coinbase's addresses."""
+
+from __future__ import annotations
+
+from lakehouse.simulator.venues.coinbase.connection import CoinbaseConnection
+from lakehouse.simulator.venues.coinbase.rest import trades
+from lakehouse.simulator.venues.model import SimulatedVenue
+
+COINBASE = SimulatedVenue(
+    name="coinbase",
+    sockets={"": lambda exchange, transport, query, _parts: CoinbaseConnection(exchange, transport, query)},
+    rest={"/products/{product}/trades": trades},
+)
