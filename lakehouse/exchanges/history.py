@@ -21,7 +21,7 @@ import msgspec
 from lakehouse.errors import TerminalError, VenueError
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.model import Rejected, Trade
-from lakehouse.exchanges.parse_errors import Fault
+from lakehouse.exchanges.parse_errors import Check, Fault
 from lakehouse.exchanges.retry_after import retry_after
 from lakehouse.id_ranges import IdRanges
 
@@ -187,6 +187,15 @@ def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
     if found and not ids:
         raise VenueError(f"{venue}'s newest trade {shown(found[0].value.raw)}", "a row with a trade id")
     return max(ids, default=None)
+
+
+def unreadable_row(
+    venue: str, raw: str, id_field: str, checks: tuple[tuple[str, Check], ...], ts_ingest: int, symbol: str
+) -> Row:
+    """A row that is no trade: its id, if that can be read, and the first of `checks` that it fails."""
+    fields = parse_errors.object_fields(raw)
+    trade_id = None if isinstance(fields, Fault) else readable_id(fields.get(id_field))
+    return Row(trade_id, parse_errors.rejected(venue, parse_errors.explain(raw, checks), raw, ts_ingest, symbol))
 
 
 def readable_id(literal: str | None) -> int | None:

@@ -84,10 +84,13 @@ def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | N
     )
 
 
-def not_utf8(venue: str, frame: bytes, error: UnicodeDecodeError, ts_ingest: int) -> Rejected:
-    """The message for bytes that are no text; those that cannot be read are written as `\\xNN`."""
-    fault = Fault("not_utf8", f"found byte 0x{frame[error.start]:02x} at position {error.start}; expected UTF-8")
-    return rejected(venue, fault, frame.decode("utf-8", "backslashreplace"), ts_ingest)
+def text_of(venue: str, frame: bytes, ts_ingest: int) -> str | Rejected:
+    """The frame as text. Rejected if it is not UTF-8; the bytes that cannot be read are then written as `\\xNN`."""
+    try:
+        return frame.decode()
+    except UnicodeDecodeError as error:
+        fault = Fault("not_utf8", f"found byte 0x{frame[error.start]:02x} at position {error.start}; expected UTF-8")
+        return rejected(venue, fault, frame.decode("utf-8", "backslashreplace"), ts_ingest)
 
 
 def object_fields(text: str) -> dict[str, str] | Fault:

@@ -34,6 +34,18 @@ class Venue(Protocol):
         """Seconds between two application-level pings; 0 where there are none."""
 
     @property
+    def lifetime_seconds(self) -> float | None:
+        """Seconds after which we change a socket before the venue closes it; None if the venue names no lifetime."""
+
+    @property
+    def joins_names(self) -> bool:
+        """Whether its names run base and quote together, so that only the known symbols tell what a name means."""
+
+    @property
+    def time_micros(self) -> int:
+        """The unit of the coarsest times that the venue sends for a trade, over the socket or REST, in microseconds."""
+
+    @property
     def subscribe_pause_seconds(self) -> float:
         """Least pause between two messages of `subscribe`, so that the venue does not cut us for flooding."""
 
@@ -82,6 +94,17 @@ class Venue(Protocol):
 
     def newest_id(self, reply: Reply) -> int | None:
         """The newest trade id in the reply to `newest`; None where the venue shows no trade. Raises as `History`."""
+
+
+class VenueDefaults:
+    """What most venues have in common; a venue sets what it has otherwise. See `Venue` for each."""
+
+    #: None is the default, because a pong would hide that the venue's heartbeats have stopped.
+    ping: bytes | None = None
+    ping_seconds: float = 0.0
+    subscribe_pause_seconds: float = 0.0
+    lifetime_seconds: float | None = None
+    joins_names: bool = False
 
 
 def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from deltalake import DeltaTable
 
+from lakehouse.exchanges.registry import VENUES
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-
-#: Venues whose names run base and quote together, so that only what is known to be subscribed tells them apart.
-_JOINT_NAMES = ("binance",)
 
 
 class KnownSymbols:
@@ -21,7 +19,7 @@ class KnownSymbols:
 
     def of(self, venue: str) -> tuple[str, ...]:
         """Of a venue, each once. If two have the same native name, the venue's reader takes neither."""
-        if venue in _JOINT_NAMES and venue not in self._stored:
+        if venue in VENUES and VENUES[venue].joins_names and venue not in self._stored:
             self._stored[venue] = self._read(venue)
         return tuple(dict.fromkeys((*self._settings.symbols, *self._stored.get(venue, ()))))
 

@@ -24,12 +24,12 @@ from lakehouse.exchanges.history import (
     body_text,
     newest_of,
     raise_unknown_symbol,
-    readable_id,
     shown,
+    unreadable_row,
 )
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, epoch_micros
 from lakehouse.exchanges.model import Trade
-from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
+from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
 from lakehouse.exchanges.retry_after import retry_after
 
 VENUE = "binance"
@@ -160,6 +160,4 @@ def _row(raw: str, symbol: str, native: str, ts_ingest: int) -> Row:
             return Row(row.id, trade)
     except UNREADABLE:
         pass
-    fields = parse_errors.object_fields(raw)
-    trade_id = None if isinstance(fields, Fault) else readable_id(fields.get("id"))
-    return Row(trade_id, parse_errors.rejected(VENUE, parse_errors.explain(raw, _CHECKS), raw, ts_ingest, symbol))
+    return unreadable_row(VENUE, raw, "id", _CHECKS, ts_ingest, symbol)

@@ -25,11 +25,11 @@ from lakehouse.exchanges.history import (
     body_text,
     newest_of,
     raise_unknown_symbol,
-    readable_id,
+    unreadable_row,
 )
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Side, Trade
-from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
+from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
 
 VENUE = "coinbase"
 #: Public endpoints, for each IP address [documentation].
@@ -179,6 +179,4 @@ def _row(raw: str, symbol: str, native: str, ts_ingest: int) -> Row:
             return Row(row.trade_id, trade)
     except UNREADABLE:
         pass
-    fields = parse_errors.object_fields(raw)
-    trade_id = None if isinstance(fields, Fault) else readable_id(fields.get("trade_id"))
-    return Row(trade_id, parse_errors.rejected(VENUE, parse_errors.explain(raw, _CHECKS), raw, ts_ingest, symbol))
+    return unreadable_row(VENUE, raw, "trade_id", _CHECKS, ts_ingest, symbol)
