@@ -6,8 +6,8 @@ A `History` is one walk over one inclusive id range of one symbol:
         page = history.take(send(request))
 
 Guarantee: each id of the range is delivered once at most, and none outside it. At the end of a walk each id is
-delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Gap: where the venue
-contradicts itself, a walk ends with ids that are merely `missing`; they are to be asked again later too.
+delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Limit: if the venue
+contradicts itself, a walk ends with ids that are merely `missing`; ask for them again later, too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class UnknownSymbolError(TerminalError):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One GET. `path` stands below `Venue.rest_url(base)`, with a leading slash; `weight` is of the venue's budget."""
+    """One GET.
+
+    `path` is below `Venue.rest_url(base)`, with a leading slash; `weight` counts against the venue's budget.
+    """
 
     path: str
     params: dict[str, str]
@@ -57,7 +60,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What came back, whatever its status. Header names are lower-case; `ts_ingest` (µs) is when it was received."""
+    """A reply, whatever its status. Header names are lower-case; `ts_ingest` (µs) is when it was received."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,7 +69,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """What one reply gave: trades of the asked range with `source="repair"`, ids ascending, and rows without sense."""
+    """The content of one reply: trades of the asked range (`source="repair"`, ids ascending) and unusable rows."""
 
     trades: tuple[Trade, ...] = ()
     rejected: tuple[Rejected, ...] = ()
@@ -84,12 +87,12 @@ class History(Protocol):
     """One walk over one inclusive id range of one symbol. A value with state; not thread-safe."""
 
     def request(self) -> Request | None:
-        """What to ask next; the same until `take` has accepted its reply. None: the walk has ended."""
+        """The next request; the same until `take` has accepted its reply. None if the walk has ended."""
 
     def take(self, reply: Reply) -> Page:
         """The reply to `request`.
 
-        Raises VenueError (with `retry_after` where the venue named it) for a limit, a failure of the venue or a reply
+        Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply
         that cannot be read: ask the same request again later. Raises TerminalError for what the venue will refuse
         again, such as an unknown symbol. Raises nothing else, whatever the reply is.
         """
@@ -107,20 +110,20 @@ class History(Protocol):
 
     @property
     def newest_seen(self) -> int | None:
-        """The newest id that REST has shown in this walk; below the range's end: REST lags. None: it showed none."""
+        """The newest id that REST has shown in this walk; below the range's end: REST lags. None if it showed none."""
 
 
 class Row(NamedTuple):
-    """A row of a page: its trade id, None where that cannot be read, and what the row says."""
+    """A row of a page: its trade id, None if that cannot be read, and what the row says."""
 
     trade_id: int | None
     value: Trade | Rejected
 
 
 class Walk:
-    """What the walks of all venues keep: which ids came, which the venue has shown not to have, the newest.
+    """The state that the walks of all venues keep: which ids came, which the venue has shown not to have, the newest.
 
-    Raises ValueError where the range is reversed or begins below 0.
+    Raises ValueError if the range is reversed or begins below 0.
     """
 
     def __init__(self, first_id: int, last_id: int) -> None:
@@ -181,7 +184,7 @@ class Walk:
 
 
 def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
-    """The highest id of a page, None where it is empty. Raises VenueError where no row can be read."""
+    """The highest id of a page, None if it is empty. Raises VenueError if no row can be read."""
     found = list(rows)
     ids = [row.trade_id for row in found if row.trade_id is not None]
     if found and not ids:
@@ -199,12 +202,12 @@ def unreadable_row(
 
 
 def readable_id(literal: str | None) -> int | None:
-    """The trade id that a JSON literal writes; None where it is none."""
+    """The trade id that a JSON literal writes; None if it writes none."""
     return None if literal is None or parse_errors.trade_id("", literal) is not None else int(literal)
 
 
 def body_text(venue: str, reply: Reply) -> str:
-    """The body as text. Raises VenueError, or what its status asks for, where it is none."""
+    """The body as text. Raises VenueError, or what its status asks for, if it is not UTF-8."""
     try:
         return reply.body.decode()
     except UnicodeDecodeError as error:
@@ -213,7 +216,7 @@ def body_text(venue: str, reply: Reply) -> str:
 
 
 def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
-    """The rows of a body that is an array, verbatim. Raises VenueError, or as its status asks, where it is none."""
+    """The rows of a body that is an array, verbatim. Raises VenueError, or as its status asks, if it is none."""
     raise_for_status(venue, reply)
     rows = parse_errors.array_items(text)
     if isinstance(rows, Fault):

@@ -53,7 +53,8 @@ _any_json = msgspec.json.Decoder(msgspec.Raw)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _string = msgspec.json.Decoder(str)
-#: What msgspec can raise on any bytes: its own errors and bad UTF-8 are ValueErrors, deep nesting is a RecursionError.
+#: The errors that msgspec can raise on any bytes: its own errors and bad UTF-8 are ValueErrors, deep
+#: nesting is a RecursionError.
 UNREADABLE = (ValueError, RecursionError)
 
 _PLAIN = re.compile(r"(?P<sign>-?)[0-9]+(?:\.(?P<decimals>[0-9]+))?")
@@ -74,7 +75,7 @@ Check = Callable[[str, str], Fault | None]
 
 
 def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | None = None) -> Rejected:
-    """The message for a frame or part that has `fault`; says so where the raw text had to be cut."""
+    """The message for a frame or part that has `fault`; says so if the raw text had to be cut."""
     detail = fault.detail
     if len(raw) > MAX_RAW:
         detail = f"{detail}; raw text cut after {MAX_RAW} of {len(raw)} characters"
@@ -120,7 +121,7 @@ def _not_this(text: str, error: BaseException, expected: str) -> Fault:
 
 
 def string(literal: str | None) -> str | None:
-    """The value of a string literal; None where it is missing or no string."""
+    """The value of a string literal; None if it is missing or no string."""
     if literal is None:
         return None
     try:
@@ -148,7 +149,7 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
 
 
 def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """As `explain`, for the fields of `payload` where it is not an object."""
+    """Explain, like `explain`, the fields of `payload` if it is not an object."""
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
     for name, check in checks:
@@ -189,7 +190,7 @@ def decimal_number(label: str, literal: str) -> Fault | None:
 
 
 def _decimal(label: str, found: str, scientific: bool) -> Fault | None:
-    """The rule that a decimal breaks; where `scientific`, that notation is read as the number that it writes."""
+    """The rule that a decimal breaks; with `scientific`, that notation is read as the number that it writes."""
     text = (written_out(found) if scientific else None) or found
     if is_decimal(text):
         return None

@@ -1,4 +1,4 @@
-"""What every exchange offers: addresses, names, subscribe messages and a parser that never raises.
+"""The interface of every exchange: addresses, names, subscribe messages and a parser that never raises.
 
 A venue is a value without state: the same object may serve any number of sockets and threads.
 """
@@ -23,15 +23,15 @@ class Venue(Protocol):
 
     @property
     def silence_seconds(self) -> float:
-        """A socket without any frame for so many seconds is stale. WebSocket ping frames count as frames."""
+        """A socket without any frame for this many seconds is stale. WebSocket ping frames count as frames."""
 
     @property
     def ping(self) -> bytes | None:
-        """Application-level ping to send every `ping_seconds`; None where the venue needs none."""
+        """Application-level ping to send every `ping_seconds`; None if the venue needs none."""
 
     @property
     def ping_seconds(self) -> float:
-        """Seconds between two application-level pings; 0 where there are none."""
+        """Seconds between two application-level pings; 0 if there are none."""
 
     @property
     def lifetime_seconds(self) -> float | None:
@@ -39,7 +39,7 @@ class Venue(Protocol):
 
     @property
     def joins_names(self) -> bool:
-        """Whether its names run base and quote together, so that only the known symbols tell what a name means."""
+        """True if its names run base and quote together, so that only the known symbols tell what a name means."""
 
     @property
     def time_micros(self) -> int:
@@ -56,10 +56,10 @@ class Venue(Protocol):
         """Root of the REST API, without trailing slash. `base` as in `websocket_url`."""
 
     def native(self, symbol: str) -> str:
-        """The venue's own spelling of a canonical symbol. Raises ValueError where it is not BASE/QUOTE."""
+        """The venue's own spelling of a canonical symbol. Raises ValueError if it is not BASE/QUOTE."""
 
     def canonical(self, native: str) -> str:
-        """The canonical symbol of the venue's own spelling. Raises ValueError where it cannot be told."""
+        """The canonical symbol of the venue's own spelling. Raises ValueError if it cannot be told."""
 
     def for_symbols(self, symbols: Sequence[str]) -> Venue:
         """This venue, knowing what is subscribed: Binance's `canonical` tells no other symbols."""
@@ -68,11 +68,11 @@ class Venue(Protocol):
         """Messages that subscribe, in order, within the venue's limits.
 
         They are numbered from `number` on, if the venue's replies name the request that they answer. Raises
-        SettingError where one connection cannot carry so many symbols.
+        SettingError if one connection cannot carry so many symbols.
         """
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """What a frame says; `ts_ingest` (microseconds) is when our socket received it.
+        """Read a frame; `ts_ingest` (microseconds) is when our socket received it.
 
         Never raises. Every trade object in the frame gives exactly one Trade or Rejected, in the frame's order. A
         frame that cannot be read at all gives one Rejected, one that a trade feed ignores gives an empty list.
@@ -86,18 +86,18 @@ class Venue(Protocol):
         """A walk over the trades `first_id`..`last_id` (inclusive) of a canonical symbol.
 
         `ts_before` and `ts_after` are the times (µs) of the trades known before and behind the range; a venue that
-        finds trades by time alone (Kraken) is quicker with them. Raises ValueError where the range is reversed.
+        finds trades by time only (Kraken) is quicker with them. Raises ValueError if the range is reversed.
         """
 
     def newest(self, symbol: str) -> Request:
-        """What to ask for the newest trade of a canonical symbol."""
+        """The request for the newest trade of a canonical symbol."""
 
     def newest_id(self, reply: Reply) -> int | None:
-        """The newest trade id in the reply to `newest`; None where the venue shows no trade. Raises as `History`."""
+        """The newest trade id in the reply to `newest`; None if there is none. Raises like `History.take`."""
 
 
 class VenueDefaults:
-    """What most venues have in common; a venue sets what it has otherwise. See `Venue` for each."""
+    """The values that most venues share; a venue overrides what differs. See `Venue` for each."""
 
     #: None is the default, because a pong would hide that the venue's heartbeats have stopped.
     ping: bytes | None = None
@@ -108,7 +108,7 @@ class VenueDefaults:
 
 
 def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | None:
-    """The canonical symbol where a control message names one that can be read, else None."""
+    """The canonical symbol that a control message names; None if it names none that can be read."""
     try:
         return None if native is None else canonical(native)
     except ValueError:

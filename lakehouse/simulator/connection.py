@@ -1,4 +1,4 @@
-"""One client's connection, as far as it is the same on all venues: sending through the faults, pings, limits."""
+"""A client's connection, as far as all venues have it alike: sending through the faults, pings, limits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lakehouse.simulator.market import Market
 from lakehouse.simulator.record import Row
 from lakehouse.simulator.transport import Transport
 
-#: A client that leaves so many bytes unread is cut, as the venues cut slow readers; it also bounds our memory.
+#: A client that leaves this many bytes unread is cut, because the venues cut slow readers; it also bounds our memory.
 SLOW_READER_BYTES = 32 * 1024 * 1024
 
 
 class ClientConnection:
-    """Base of the three venues' connections. Runs in the server's one event loop; never blocks."""
+    """Base class of the venues' connections. Runs in the server's one event loop; never blocks."""
 
     venue: ClassVar[str]
 
@@ -31,9 +31,9 @@ class ClientConnection:
         self.now = time.monotonic()
         self.peer = Peer(self.venue, exchange.next_number(), self.now)
         self.outbox: list[Frame] = []
-        #: A subscription was accepted; a playback may begin.
+        #: True after a subscription was accepted; a playback may begin.
         self.subscribed = False
-        #: The connection has ended, or we have ended it.
+        #: True after either side has ended the connection.
         self.is_over = False
         self.playback = exchange.playbacks.get(self.venue)
         self._next_heartbeat = self.now + exchange.options.timings.heartbeat
@@ -50,7 +50,7 @@ class ClientConnection:
         """Bytes that the client has not taken yet."""
         return self.transport.buffered
 
-    # What a venue does differently
+    # The part that differs from venue to venue
 
     def opened(self) -> None:
         """The client has just connected."""
@@ -77,7 +77,7 @@ class ClientConnection:
         """The frames that carry these trades; `now` in µs."""
         raise NotImplementedError
 
-    # What is common
+    # The part that all venues share
 
     def send(
         self,
@@ -86,14 +86,14 @@ class ClientConnection:
         symbol: str = "",
         rows: list[Row] | None = None,
     ) -> None:
-        """Send one frame now, after what is waiting."""
+        """Send one frame now, after those that wait."""
         payload = message if isinstance(message, bytes) else msgspec.json.encode(message)
         first, last = (rows[0].trade_id, rows[-1].trade_id) if rows else (0, 0)
         self.outbox.append(Frame(payload, kind, symbol, first, last))
         self.flush()
 
     def flush(self) -> None:
-        """Pass what is waiting through the faults and send it in one write."""
+        """Pass the waiting frames through the faults and send it in one write."""
         faults = self.exchange.faults
         cut: Cut | None = None
         if faults.active:
@@ -155,5 +155,5 @@ class ClientConnection:
 
 
 def decode(text: str | bytes) -> Any:
-    """The JSON value of a message. Raises msgspec.DecodeError where it is none."""
+    """The JSON value of a message. Raises msgspec.DecodeError if it is none."""
     return msgspec.json.decode(text)

@@ -4,8 +4,8 @@ A tick does this for every open market: 1. make its trades, 2. write them to the
 variant, 4. hand them to the connections that subscribed. Then each connection sends what it got in one write. A
 subscriber therefore gets every trade that is made after its subscription, and nothing that is not in the record.
 
-A market opens at its first subscription, so that the record begins with what somebody heard, and then trades on
-whether anybody listens or not, unless paused.
+A market opens at its first subscription, so that the record begins with the first trade that a client heard. Then it
+trades on, with or without clients, unless it is paused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class Subscriber(Listener, Protocol):
-    """What the exchange asks of a client's connection (`connection.ClientConnection`)."""
+    """The exchange's view of a client's connection (`connection.ClientConnection`)."""
 
     is_over: bool
 
@@ -64,7 +64,7 @@ class Exchange:
 
     def __init__(self, options: SimulatorOptions, playbacks: dict[str, Playback]) -> None:
         self.options = options
-        #: The faults that the admin calls work on; None where the options brought their own.
+        #: The faults that the admin calls work on; None if the options brought their own.
         self.box = (
             None if options.faults else FaultInjector(options.fault_seed or options.seed, options.schedule(playbacks))
         )
@@ -121,7 +121,7 @@ class Exchange:
             self.error = None
 
     def begin_fault(self, message: Any) -> int:
-        """Begin a fault as an admin call describes it; its number. Raises FaultError where it cannot be."""
+        """Begin a fault as an admin call describes it; its number. Raises FaultError if it cannot be."""
         if self.box is None:
             raise FaultError("this simulator was started with faults of its own; expected one without")
         venues = self.options.all_venues(self.playbacks)
@@ -136,7 +136,7 @@ class Exchange:
         return ended
 
     def instrument(self, venue: str, native: str) -> Instrument | None:
-        """The instrument of a venue's WebSocket name; None where it is not listed."""
+        """The instrument of a venue's WebSocket name; None if it is not listed."""
         return self._names.get((venue, native))
 
     def instruments(self, venue: str) -> list[Instrument]:
@@ -152,7 +152,7 @@ class Exchange:
         return market
 
     def is_heard(self, connection: Subscriber, symbol: str) -> bool:
-        """Whether a connection is subscribed to a symbol."""
+        """True if a connection is subscribed to a symbol."""
         return connection in self._listeners.get((connection.venue, symbol), {})
 
     def leave(self, connection: Subscriber, symbol: str) -> None:
@@ -202,7 +202,7 @@ class Exchange:
             skip = partial(self.faults.skipped_ids, *key) if self.faults.active else None
             rows = market.make(elapsed, time_us, skip)
         except OSError as error:
-            # What cannot be recorded is not sent: the exchange halts until somebody resumes it.
+            # A trade that cannot be recorded is not sent: the exchange halts until somebody resumes it.
             self.paused = True
             self.error = f"cannot write the record of {key[0]} {key[1]}: {error}; trading is paused"
             logger.error(self.error)
@@ -219,12 +219,12 @@ class Exchange:
         return len(rows)
 
     def flush(self) -> None:
-        """Every connection sends what it got; the faults have their say on every connection."""
+        """Every connection sends what it got, through the faults."""
         for connection in list(self.connections):
             connection.flush()
 
     def status(self) -> dict[str, Any]:
-        """What `/admin/status` shows. `sent` counts trades handed to subscribers, before any fault."""
+        """The reply of `/admin/status`. `sent` counts trades handed to subscribers, before any fault."""
         window = min(RATE_SECONDS, time.monotonic() - self._started) or 1.0
         recent = [made for at, made in self._made if at >= time.monotonic() - window]
         return {

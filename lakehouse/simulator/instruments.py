@@ -1,4 +1,4 @@
-"""What is listed where: names, decimals, first ids, typical prices and sizes of a (venue, symbol). Pure and seeded."""
+"""The instruments of each venue: names, decimals, first ids, typical prices and sizes of a (venue, symbol). Seeded."""
 
 from __future__ import annotations
 

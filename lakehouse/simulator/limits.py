@@ -1,7 +1,7 @@
 """The venues' limits, per venue as if all clients had one IP address: REST budgets and connection attempts.
 
 Guarantee: what a limit admits stays within it in any window. Refused calls cost no budget; going on within a penalty
-is counted, and where the venue bans (Binance) too much of it is answered with 418. Source: docs/venues.md, "Limits and
+is counted, and if the venue bans (Binance), too much of it is answered with 418. Source: docs/venues.md, "Limits and
 lifetimes"; if it has no figure, the comment says what was chosen.
 """
 
@@ -17,7 +17,7 @@ from lakehouse.errors import SettingError
 from lakehouse.simulator.faults import http_refusals
 from lakehouse.simulator.faults.model import RestReply
 
-#: So many calls within a penalty are forgiven: those that were under way.
+#: This many calls within a penalty are forgiven, because they may have been under way.
 FORGIVEN_CALLS = 10
 
 
@@ -25,7 +25,7 @@ FORGIVEN_CALLS = 10
 class Limit:
     """So much within so many seconds: of any window (`sliding`), or as a bucket of that size that leaks that fast.
 
-    `ban` is for how many seconds the venue bans who goes on regardless; 0 where it does not.
+    `ban` is for how many seconds the venue bans who goes on regardless; 0 if it does not.
     """
 
     amount: float
@@ -71,10 +71,10 @@ def _times(limits: Mapping[str, Limit], factor: float) -> dict[str, Limit]:
 
 
 class Meter(Protocol):
-    """What of a limit is used up. Times are monotonic seconds."""
+    """How much of a limit is used up. Times are monotonic seconds."""
 
     def take(self, weight: float, now: float) -> float:
-        """0.0 where there was room and the weight is now taken; else the seconds until there is."""
+        """0.0 if there was room and the weight is now taken; else the seconds until there is."""
 
     @property
     def peak(self) -> float:
@@ -144,7 +144,7 @@ class Gate:
         self._ban_until = 0.0
 
     def take(self, weight: float, now: float) -> tuple[float, bool]:
-        """(seconds to wait, whether that is a ban); 0.0 and False where it is admitted."""
+        """(seconds to wait, whether that is a ban); 0.0 and False if it is admitted."""
         self.calls += 1
         if now < self._ban_until:
             self.banned += 1
@@ -166,7 +166,7 @@ class Gate:
 
     @property
     def peak(self) -> float:
-        """The largest share of the limit that was ever used; 0 where there is none."""
+        """The largest share of the limit that was ever used; 0 if there is none."""
         return round(self._meter.peak, 4) if self._meter else 0.0
 
 
@@ -178,7 +178,7 @@ class Gates:
         self._attempts = {venue: Gate(limits.attempts.get(venue)) for venue in venues}
 
     def call(self, venue: str, weight: float, now: float) -> RestReply | None:
-        """None where a REST call of this weight may be answered, else the refusal."""
+        """None if a REST call of this weight may be answered, else the refusal."""
         gate = self._rest.get(venue)
         wait, is_ban = gate.take(weight, now) if gate else (0.0, False)
         if not wait:
@@ -188,12 +188,12 @@ class Gates:
         return http_refusals.kraken_rate_limit() if venue == "kraken" else http_refusals.too_many(venue, wait)
 
     def attempt(self, venue: str, now: float) -> float:
-        """0.0 where a connection may be made, else the seconds until it may."""
+        """0.0 if a connection may be made, else the seconds until it may."""
         gate = self._attempts.get(venue)
         return gate.take(1.0, now)[0] if gate else 0.0
 
     def status(self) -> dict[str, Any]:
-        """`rest` and `attempts` a venue. `limited` and `banned` count http_refusals; `peak_share` is of the limit."""
+        """`rest` and `attempts` a venue. `limited` and `banned` count refusals; `peak_share` is of the limit."""
         return {
             "rest": {
                 venue: {

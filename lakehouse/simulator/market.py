@@ -1,7 +1,7 @@
 """The synthetic market: when a symbol trades and at what price. Seeded; the exchange hands it the time.
 
 A symbol's reference price is a function of (seed, asset, time): waves of several periods and one shock of 2.5–4 % in
-every five minutes. So the venues agree but for a few basis points, a restart finds the price where it would have been,
+every five minutes. So the venues agree but for a few basis points, a restart finds the price that it would have had,
 and a demo sees moves beyond 2 % in a minute. Sizes and sides depend on the seed and the position in the run alone.
 """
 
@@ -25,7 +25,7 @@ SMALLEST_BURST = 3.0
 LARGEST_GROUP = 17
 #: A stalled process makes up for so much lost time at most, lest it answers a stall with a flood.
 LONGEST_CATCH_UP_SECONDS = 1.0
-#: What a price is off its reference after a restart with another seed fades with this time constant.
+#: The time constant with which a price returns to its reference after a restart with another seed.
 OFFSET_SECONDS = 60.0
 
 SHOCK_EVERY_SECONDS = 300
@@ -130,7 +130,7 @@ class Market:
 
         `skip` is asked, when there are any, how many ids to leave out before them.
 
-        Raises OSError where the record cannot be written; then nothing was made.
+        Raises OSError if the record cannot be written; then nothing was made.
         """
         singles, burst = self._schedule.due(seconds)
         if not singles and not burst:
@@ -156,7 +156,7 @@ class Market:
         rng = self._rng
         start = max(start, self._last_time)
         now = max(now, start)  # the clock may have been set back; a market's time does not
-        # A burst takes a millisecond, longer only where it would crowd more than a group into one microsecond.
+        # A burst takes a millisecond, longer only if it would crowd more than a group into one microsecond.
         burst_start = max(start, now - max(1000, burst)) if burst else now
         width = burst_start - start
         times = sorted([start + int(rng.random() * width) for _ in range(singles)])

@@ -1,8 +1,8 @@
-"""Recorded frames, sent again to whoever connects to their venue.
+"""Recorded frames, sent again to the clients of their venue.
 
 Guarantee: a venue's frames are sent byte for byte, in file order, once per server start, and only while at least one
 subscribed client is connected and the simulator is not paused; the original spacing is kept up to `speed`. Several
-clients at once get the same frames; a later one gets only what is left. Gap: frames in flight when a client dies are
+clients at once get the same frames; a later one gets only what is left. Limit: frames in flight when a client dies are
 not sent again, and a replayed venue has no REST history.
 
 File format: `URL <-> ts` (connected), `URL <- ts: json` (sent by the client), `ts: json` (received), blank lines; times
@@ -55,7 +55,7 @@ class Recording:
 
 
 def open_recording(path: Path) -> Recording:
-    """Look at a recorded file. Raises SettingError where it cannot be read or is none of a known venue."""
+    """Look at a recorded file. Raises SettingError if it cannot be read or is none of a known venue."""
     url = ""
     try:
         with path.open("rb") as file:
@@ -79,7 +79,7 @@ def open_recording(path: Path) -> Recording:
 
 
 class Listener(Protocol):
-    """What a playback asks of a client's connection."""
+    """A playback's view of a client's connection."""
 
     outbox: list[Frame]
 
@@ -89,7 +89,7 @@ class Listener(Protocol):
 
     @property
     def subscribed(self) -> bool:
-        """Whether a subscription was accepted."""
+        """True after a subscription was accepted."""
 
     @property
     def is_open(self) -> bool:
@@ -104,11 +104,11 @@ class Listener(Protocol):
 
 
 class Audience(Protocol):
-    """Who may hear a playback: the exchange."""
+    """The clients of a playback: the exchange."""
 
     @property
     def paused(self) -> bool:
-        """Whether nothing may be sent now."""
+        """True if nothing may be sent now."""
 
     @property
     def listeners(self) -> Iterable[Listener]:

@@ -17,7 +17,7 @@ from lakehouse.simulator.venues.registry import VENUES
 def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
     """(venue, canonical symbols) that a recorded file subscribed to; what a client should ask for to get it.
 
-    Raises SettingError where the file cannot be read or names no symbol.
+    Raises SettingError if the file cannot be read or names no symbol.
     """
     recording = open_recording(Path(path))
     native: list[str] = []

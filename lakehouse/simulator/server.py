@@ -56,7 +56,7 @@ class SimulatorServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server's thread lives."""
+        """True while the server's thread lives."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> SimulatorServer:
@@ -101,7 +101,7 @@ class SimulatorServer:
             self._thread.join(timeout)
 
     def wait(self, timeout: float) -> bool:
-        """True where the server has ended within so many seconds. Raises what ended it, if anything did."""
+        """True if the server has ended within so many seconds. Raises what ended it, if anything did."""
         if self._thread:
             self._thread.join(timeout)
         if self._failure:
@@ -117,11 +117,11 @@ class SimulatorServer:
         self._on_loop(lambda exchange: exchange.pause(False))
 
     def status(self) -> dict[str, Any]:
-        """What `/admin/status` shows."""
+        """The reply of `/admin/status`."""
         return self._on_loop(lambda exchange: exchange.status())
 
     def fault(self, kind: str, **details: Any) -> int:
-        """Begin a fault as `POST /admin/faults` does; its number. Raises FaultError where it cannot be."""
+        """Begin a fault as `POST /admin/faults` does; its number. Raises FaultError if it cannot be."""
         return self._on_loop(lambda exchange: exchange.begin_fault({"kind": kind, **details}))
 
     def end_faults(self) -> int:

@@ -1,7 +1,7 @@
 """The WebSocket connection below ASGI: many frames in one write, own pings, own close codes, and a drop without any.
 
 ASGI sends frame by frame and knows neither pings nor an abrupt end; an exchange needs all three. This is uvicorn's
-WebSocket protocol (over the `websockets` protocol core) with those doors opened.
+WebSocket protocol (over the `websockets` protocol core) with these three added.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Transport(WebSocketsSansIOProtocol):
         return self.transport.get_write_buffer_size()
 
     def send_texts(self, payloads: Iterable[bytes]) -> None:
-        """Send each payload as one text frame, all in one write. Nothing where the connection has ended."""
+        """Send each payload as one text frame, all in one write. Nothing if the connection has ended."""
         if self.is_open:
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
 
@@ -68,7 +68,7 @@ class Transport(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame, and drop the connection where the client does not answer it."""
+        """Send a close frame, and drop the connection if the client does not answer it."""
         if not self.is_open:
             return
         self.conn.send_close(code, reason)

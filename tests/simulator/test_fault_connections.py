@@ -98,7 +98,7 @@ def test_silence_with_pongs(pool: Pool, venue: str, kind: str) -> None:
 
 
 def pong(ws: Client, seconds: float = 5.0) -> bytes | None:
-    """The payload of the next pong; None where none comes."""
+    """The payload of the next pong; None if none comes."""
     deadline = time.monotonic() + seconds
     ws.socket.settimeout(0.1)
     while time.monotonic() < deadline:

@@ -35,7 +35,7 @@ from lakehouse.exchanges.retry_after import retry_after
 VENUE = "binance"
 #: Weight for each IP address [documentation].
 BUDGET = Budget(6000.0, 60.0)
-#: Of historicalTrades and of trades, whatever the limit [documentation].
+#: The weight of historicalTrades and of trades, whatever the limit [documentation].
 WEIGHT = 25.0
 
 #: Without it times are milliseconds. Both are understood.
@@ -85,7 +85,7 @@ class BinanceHistory(Walk):
         self._next = first_id
 
     def request(self) -> Request | None:
-        """See `History`. As many rows as ids are left: where some are skipped, the page reaches beyond the range."""
+        """See `History`. Asks for as many rows as ids are left; the page reaches further if ids are skipped."""
         if self._ended:
             return None
         params = {"symbol": self._native, "fromId": str(self._next), "limit": str(self._limit())}
@@ -114,7 +114,7 @@ class BinanceHistory(Walk):
 
 
 def newest(native: str) -> Request:
-    """What to ask for the newest trade."""
+    """The request for the newest trade."""
     return Request("/api/v3/trades", {"symbol": native, "limit": "1"}, _HEADERS, WEIGHT)
 
 
@@ -124,7 +124,7 @@ def newest_id(reply: Reply) -> int | None:
 
 
 def _rows(reply: Reply, symbol: str | None) -> list[str]:
-    """The rows of a page, verbatim. Raises VenueError or TerminalError where the reply is none."""
+    """The rows of a page, verbatim. Raises VenueError or TerminalError if the reply holds none."""
     text = body_text(VENUE, reply)
     try:
         error = _read_error(text)

@@ -189,7 +189,7 @@ class Binance(VenueDefaults):
         return [parse_errors.rejected(self.name, event, text, ts_ingest)]
 
     def _event(self, fields: dict[str, str], payload: str, stream: str | None, ts_ingest: int) -> list[Parsed]:
-        """What an object says: by its event type, else by its stream, else by its form."""
+        """The meaning of an object: by its event type, else by its stream, else by its form."""
         kind = parse_errors.string(fields.get("e"))
         on_trades = stream is not None and stream.endswith(_TRADE_STREAM)
         fault: Fault

@@ -101,7 +101,7 @@ class CoinbaseHistory(Walk):
         return page
 
     def _walked(self, rows: list[Row]) -> None:
-        """What a page of the walk shows, and where the next one begins."""
+        """Note what a page of the walk shows, and where the next one begins."""
         ids = {trade_id for trade_id, _ in rows if trade_id is not None and trade_id < self._after}
         if self._top is None:
             if max(ids, default=-1) < self._last:
@@ -140,7 +140,7 @@ def _path(native: str) -> str:
 
 
 def newest(native: str) -> Request:
-    """What to ask for the newest trade."""
+    """The request for the newest trade."""
     return Request(_path(native), {"limit": "1"}, {}, 1.0)
 
 
@@ -150,7 +150,7 @@ def newest_id(reply: Reply) -> int | None:
 
 
 def _rows(reply: Reply, symbol: str | None) -> list[str]:
-    """The rows of a page, verbatim. Raises VenueError or TerminalError where the reply is none."""
+    """The rows of a page, verbatim. Raises VenueError or TerminalError if the reply holds none."""
     text = body_text(VENUE, reply)
     if reply.status == 404:  # {"message":"NotFound"}
         raise_unknown_symbol(VENUE, symbol, text)

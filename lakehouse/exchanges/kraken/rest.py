@@ -33,7 +33,7 @@ from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
 VENUE = "kraken"
 #: About one request a second is safe for each address [users' reports].
 BUDGET = Budget(1.0, 1.0)
-#: Seconds to wait where Kraken limits us, for it names none: its counter needs some seconds to fall.
+#: Seconds to wait if Kraken limits us, because it names none: its counter needs some seconds to fall.
 LIMITED_SECONDS = 5.0
 #: A temporary lockout lasts about a quarter of an hour [documentation].
 LOCKOUT_SECONDS = 900.0
@@ -72,7 +72,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class TradesPage(NamedTuple):
-    """A page as it came: its rows, ascending, and its `last`, the time (ns) of the last row; None where unreadable."""
+    """A page as it came: its rows, ascending, and its `last`, the time (ns) of the last row; None if unreadable."""
 
     rows: list[Row]
     last: int | None
@@ -96,7 +96,7 @@ def newest_id(reply: Reply) -> int | None:
 
 
 def read_page(reply: Reply, symbol: str | None) -> TradesPage:
-    """The page in a reply. Raises VenueError or TerminalError where it holds none."""
+    """The page in a reply. Raises VenueError or TerminalError if it holds none."""
     text = body_text(VENUE, reply)
     fields = parse_errors.object_fields(text)
     if isinstance(fields, Fault):

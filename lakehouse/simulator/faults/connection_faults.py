@@ -1,8 +1,8 @@
-"""What the active faults do to one connection: which frames are lost, held back, repeated, garbled; when it is cut.
+"""The effect of the active faults on one connection: frames lost, held back, repeated or garbled, and cuts.
 
 Guarantee: a frame that is held back leaves within its fault's delay, and at once when that fault ends; if the
-connection ends before, it is lost to that client like a dropped one. What a fault adds comes after the true frame, on
-the same connection, and only where the true frame itself was sent.
+connection ends before, it is lost to that client like a dropped one. An extra frame of a fault comes after the true
+frame, on the same connection, and only if the true frame itself was sent.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CUTS = {
     "handshake_refused": Cut(1006, "refused"),
 }
 GOING_AWAY = Cut(1001, "server shutdown")
-#: A snapshot that comes late comes so many seconds late.
+#: A snapshot that comes late comes this many seconds late.
 LATE_SNAPSHOT_SECONDS = 0.3
-#: A fault that happens once stays so long, for every connection to come by.
+#: A fault that happens once stays active for this many seconds, so that every connection meets it.
 ONCE_SECONDS = 1.0
 
 
@@ -51,18 +51,18 @@ class Fault:
         return wanted.number("delay") + ONCE_SECONDS if wanted.kind.once else wanted.seconds
 
     def hits(self, venue: str, symbol: str | None = None) -> bool:
-        """Whether it is about this venue, and this symbol where one is given."""
+        """True if it is about this venue, and this symbol if one is given."""
         wanted = self.wanted
         if venue not in wanted.kind.venues or wanted.venue not in (None, venue):
             return False
         return symbol is None or wanted.symbol in (None, symbol)
 
     def strikes(self, random: Random) -> bool:
-        """The chance of `share`."""
+        """True with the probability `share`."""
         return self.wanted.share >= 1.0 or random.random() < self.wanted.share
 
     def chooses(self, peer: Peer, random: Random) -> bool:
-        """The chance of `share`, once a connection."""
+        """True with the probability `share`, drawn once for each connection."""
         if self.wanted.parameters.get("open_only") and peer.since > self.since:
             return False
         if peer.number not in self._chosen:
@@ -92,7 +92,7 @@ class ConnectionFaults:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is still to be done here when no fault is active any more."""
+        """True if something is left to do here after the last fault has ended."""
         return bool(self._held or self._batch or self.unheard or self._close_at is not None)
 
     def release(self) -> None:
@@ -107,7 +107,7 @@ class ConnectionFaults:
         self.release()
 
     def send(self, faults: Sequence[Fault], frames: Sequence[Frame], now: float) -> list[Frame | Cut]:
-        """What leaves in place of these frames. The faults are those that are about this connection's venue."""
+        """The frames to send in place of these, and maybe a cut. `faults` are those about this connection's venue."""
         out: list[Frame | Cut] = []
         cut = self._cut(faults, out, now)
         if cut and cut.code == 1006:
@@ -233,7 +233,7 @@ class ConnectionFaults:
 
 
 def _shutdown_notice(venue: str) -> bytes:
-    """How a venue announces its end; empty where it does not."""
+    """The frame that announces a venue's shutdown; empty if the venue sends none."""
     if venue == "binance":
         return f'{{"e":"serverShutdown","E":{time.time_ns() // 1_000_000}}}'.encode()
     if venue == "kraken":

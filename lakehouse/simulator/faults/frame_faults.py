@@ -1,4 +1,4 @@
-"""What a fault makes of a frame: the reverse, a repeat with another price, an unreadable one. Pure, bytes to bytes.
+"""The changes that faults make to a frame: the reverse, a repeat with another price, an unreadable one. Pure.
 
 Works on the simulator's own trade frames (kind `trade`), whose text is known to the character; digits stay what they
 are, since nothing is decoded.

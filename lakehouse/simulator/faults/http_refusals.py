@@ -1,4 +1,4 @@
-"""What the venues say when they do not answer, over REST and to a handshake: too many calls, a ban, a blocked address,
+"""The words of the venues when they refuse, over REST and to a handshake: too many calls, a ban, a blocked address,
 a restricted location, an error of their own.
 
 The words of the limits and of Binance's 451 are the venues' (their documentation, reports of users); the pages of 403
@@ -70,7 +70,7 @@ def failed(venue: str, random: Random) -> RestReply:
 
 
 def unavailable() -> RestReply:
-    """503 of a venue that is down."""
+    """The 503 of a venue that is down."""
     return RestReply(b"Service Unavailable", 503, {"content-type": "text/plain"})
 
 

@@ -1,6 +1,6 @@
 """The faults of a simulator: those that are active, those that a schedule still holds, and what each kind has done.
 
-Guarantee: with no active fault nothing here is on a trade's way; an ended fault leaves nothing behind but the
+Guarantee: with no active fault nothing here touches a trade; an ended fault leaves nothing behind but the
 subscriptions that `ack_silent` made worthless and the closings that `server_shutdown` announced, which last as long as
 their connections, or until `end_all`.
 """
@@ -39,7 +39,7 @@ UPCOMING = 5
 class FaultInjector:
     """The `Faults` that every simulator has. Lives in the server's one event loop.
 
-    `schedule` begins at the first tick; None is none. `seed` decides what is hit where `share` leaves it to chance.
+    `schedule` begins at the first tick; None: there is none. `seed` decides what is hit if `share` is below 1.
     """
 
     def __init__(self, seed: int, schedule: Iterator[Planned] | None = None) -> None:
@@ -74,7 +74,7 @@ class FaultInjector:
         return ended
 
     def tick(self, now: float) -> None:
-        """Begin what the schedule has, end what is over."""
+        """Begin the faults that the schedule has due, end those that are over."""
         if self._schedule is not None:
             if self._began is None:
                 self._began = now
@@ -93,7 +93,7 @@ class FaultInjector:
             self._upcoming.append(next(self._schedule))
         return self._upcoming[0] if self._upcoming else None
 
-    # What is asked on a trade's way
+    # Questions while trades are sent
 
     def admits(self, venue: str) -> Refusal | None:
         """The refusal of the first `outage` or `handshake_refused` that strikes; None if there is none."""
@@ -111,7 +111,7 @@ class FaultInjector:
         return None
 
     def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
-        """That of `refuse_passing`, as often as it may."""
+        """The refusal of an active `refuse_passing`, at most `times`; None if there is none."""
         for fault in self._of("refuse_passing", peer.venue, symbol):
             if not 0 < fault.wanted.number("times") <= fault.refused and fault.strikes(self._random):
                 fault.refused += 1
@@ -128,7 +128,7 @@ class FaultInjector:
         return fault.wanted.number("retry_after") or fault.until - time.monotonic()
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
-        """Hears nothing of it, where `ack_silent` is active; a new subscription after it is as good as any."""
+        """Mute the symbol on this connection if an `ack_silent` strikes; unmute it if not."""
         connection = self._connection(peer)
         connection.unheard.discard(symbol)
         for fault in self._of("ack_silent", peer.venue, symbol):
@@ -142,11 +142,11 @@ class FaultInjector:
         return self._connection(peer).send(faults, frames, time.monotonic())
 
     def closed(self, peer: Peer) -> None:
-        """What was held back for it is lost."""
+        """Drop the frames that were held back for it."""
         self._connections.pop(peer.number, None)
 
     def answers_ping(self, peer: Peer) -> bool:
-        """Not with `no_pong`."""
+        """False if a `no_pong` has chosen this connection."""
         for fault in self._of("no_pong", peer.venue):
             if fault.chooses(peer, self._random):
                 fault.count()
@@ -154,7 +154,7 @@ class FaultInjector:
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """A gap with `id_holes`, at most one in `every` seconds a market and fault."""
+        """The ids of the `id_holes` faults that strike, at most one in `every` seconds a market and fault."""
         skipped = 0
         now = time.monotonic()
         for fault in self._of("id_holes", venue, symbol):
@@ -166,7 +166,7 @@ class FaultInjector:
                     skipped += int(fault.wanted.number("ids"))
         return skipped
 
-    # What is asked on REST's way
+    # Questions while REST calls are answered
 
     def clock_ahead(self, venue: str) -> int:
         """The sum of `ahead` of the faults that are active."""
@@ -213,7 +213,7 @@ class FaultInjector:
         return None
 
     def rest_delay(self, call: RestCall) -> float:
-        """That of `rest_slow`."""
+        """Seconds: the longest delay of the `rest_slow` faults that strike."""
         delay = 0.0
         for fault in self._of("rest_slow", call.venue):
             if fault.strikes(self._random):
@@ -221,14 +221,14 @@ class FaultInjector:
                 delay = max(delay, fault.wanted.number("delay"))
         return delay
 
-    # What people see
+    # Status
 
     def status(self) -> dict[str, Any]:
         """How many are active, and kind → how often it has struck."""
         return {"active": len(self._faults), "done": dict(sorted(self.done.items()))}
 
     def describe(self) -> dict[str, Any]:
-        """What `GET /admin/faults` shows; `in_seconds` and `left` in seconds from now."""
+        """The reply of `GET /admin/faults`; `in_seconds` and `left` in seconds from now."""
         now = time.monotonic()
         began = now if self._began is None else self._began
         self._next()

@@ -1,4 +1,4 @@
-"""What makes a venue of the simulator: its sockets, its REST calls, and how a recorded file names its symbols."""
+"""The parts of a simulated venue: its sockets, its REST calls, and how a recorded file names its symbols."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SimulatedVenue:
     sockets: Mapping[str, Connect]
     #: Path → how a REST call is answered.
     rest: Mapping[str, Answer]
-    #: What each REST call takes of the venue's budget (`limits`).
+    #: The weight of each REST call in the venue's budget (`limits`).
     call_weight: float = 1.0
     #: The canonical symbol of a name in a recorded file. Raises ValueError if it is none.
     recorded_symbol: Callable[[str], str] = canonical_symbol

@@ -21,7 +21,7 @@ from lakehouse.simulator.transport import Transport
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
 INBOUND_PER_SECOND = 5
 MOST_STREAMS = 1024
-#: Of the errors of this protocol 2 and 3 are named; another that may pass is made up.
+#: The code of a passing refusal. The documentation names only 2 and 3; this one is made up.
 NOT_NOW = 1
 
 
@@ -131,7 +131,7 @@ class BinanceConnection(ClientConnection):
             self._pings.clear()
 
     def housekeep(self) -> None:
-        """A ping every 20 s; cut where the oldest has had no pong for 60 s, and after 24 h in any case."""
+        """A ping every 20 s; cut if the oldest has had no pong for 60 s, and after 24 h in any case."""
         timings = self.exchange.options.timings
         if self.now - self.peer.since > timings.day:
             self.cut(1001, "going away")
@@ -167,7 +167,7 @@ class BinanceConnection(ClientConnection):
 
 
 def _problem(message: Any) -> str | None:
-    """What is wrong with a request, in the venue's words; None where nothing is."""
+    """What is wrong with a request, in the venue's words; None if nothing is."""
     if not isinstance(message, dict):
         return "expected a JSON object"
     method = message.get("method")

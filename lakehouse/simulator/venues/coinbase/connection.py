@@ -35,7 +35,7 @@ class CoinbaseConnection(ClientConnection):
             self.cut(1008, "no subscription in time")
 
     def heartbeat(self) -> None:
-        """One a second for each product, naming its newest trade; 0 where it never traded or a replay stands in."""
+        """One a second for each product, naming its newest trade; 0 if it never traded or a replay stands in."""
         time = iso_micros(now_micros())
         for product in self._channels.get("heartbeat", {}):
             instrument = self.exchange.instrument("coinbase", product)

@@ -32,7 +32,7 @@ def trades(exchange: Exchange, call: RestCall) -> RestReply:
 
 
 def rest_row(row: Row) -> str:
-    """A row of /products/{id}/trades, padded to eight decimals where the socket has fewer."""
+    """A row of /products/{id}/trades, padded to eight decimals, also if the socket has fewer."""
     price = decimal_text(row.price * 10 ** (DECIMALS - row.price_decimals), DECIMALS)
     size = decimal_text(row.size * 10 ** (DECIMALS - row.size_decimals), DECIMALS)
     side = "sell" if row.buy else "buy"

@@ -33,12 +33,12 @@ class KrakenConnection(ClientConnection):
         self.send({"channel": "status", "type": "update", "data": [data]})
 
     def heartbeat(self) -> None:
-        """One a second; in the old dialect where a v1 file is replayed."""
+        """One a second; in the old dialect if a v1 file is replayed."""
         is_old = self.playback is not None and self.playback.is_kraken_v1
         self.send(b'{"event":"heartbeat"}' if is_old else b'{"channel":"heartbeat"}', "heartbeat")
 
     def received(self, text: str | bytes) -> None:
-        """subscribe, unsubscribe and ping; a v1 `event` only where a v1 file is replayed."""
+        """subscribe, unsubscribe and ping; a v1 `event` only if a v1 file is replayed."""
         time_in = now_micros()
         try:
             message = decode(text)
@@ -89,7 +89,7 @@ class KrakenConnection(ClientConnection):
                 self._join(symbol, instrument, with_snapshot)
 
     def _is_refused(self, symbol: str, message: dict[str, Any], time_in: int) -> bool:
-        """Whether a subscription is refused, and the reply to it: for now, or since there is one."""
+        """Reply to a subscription that is refused, for now or because it exists; True if it is refused."""
         reply: dict[str, Any] = {"method": "subscribe", "success": False}
         if self.exchange.is_heard(self, symbol):
             self._reply({"error": "Already subscribed", **reply, "symbol": symbol}, message, time_in)

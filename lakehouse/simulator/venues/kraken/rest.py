@@ -46,7 +46,7 @@ def _kraken_names(*names: str) -> set[str]:
 
 
 def _nanoseconds(since: str) -> int | None:
-    """`since` in ns. Kraken also takes seconds; a number below 1e12 can only be that. None where there is none."""
+    """`since` in ns. Kraken also takes seconds; a number below 1e12 can only be that. None if there is none."""
     if not since.strip("."):
         return None
     if "." in since or float(since) < 1e12:
