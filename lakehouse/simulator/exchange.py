@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from lakehouse.simulator.limits import Gates
 from lakehouse.simulator.market import Market, Reference
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.playback import Listener, Playback
+from lakehouse.simulator.profile import VenueProfile
 from lakehouse.simulator.record import Row
 
 #: Often enough that a trade is at most some milliseconds late, seldom enough that a tick carries many trades.
@@ -62,14 +63,20 @@ class Subscriber(Listener, Protocol):
 class Exchange:
     """All markets and connections of one server; lives in its one event loop."""
 
-    def __init__(self, options: SimulatorOptions, playbacks: dict[str, Playback]) -> None:
+    def __init__(
+        self, options: SimulatorOptions, playbacks: dict[str, Playback], profiles: Mapping[str, VenueProfile]
+    ) -> None:
+        self.profiles = {venue: profiles[venue] for venue in options.all_venues(playbacks)}
+        words = {venue: one.words for venue, one in self.profiles.items()}
         self.options = options
         #: The faults that the admin calls work on; None if the options brought their own.
         self.box = (
-            None if options.faults else FaultInjector(options.fault_seed or options.seed, options.schedule(playbacks))
+            None
+            if options.faults
+            else FaultInjector(options.fault_seed or options.seed, words, options.schedule(playbacks))
         )
         self.faults: Faults = options.faults or self.box or NoFaults()
-        self.gates = Gates(options.limits, options.all_venues(playbacks))
+        self.gates = Gates(options.limits, {venue: one.limits for venue, one in self.profiles.items()}, words)
         self.playbacks = playbacks
         self.paused = False
         self.error: str | None = None
@@ -88,7 +95,9 @@ class Exchange:
     def _build(self) -> None:
         venues = [venue for venue in self.options.venues if venue not in self.playbacks]
         known = [
-            list_symbol(venue, symbol, place) for venue in venues for place, symbol in enumerate(self.options.symbols)
+            list_symbol(self.profiles[venue].rules, symbol, place)
+            for venue in venues
+            for place, symbol in enumerate(self.options.symbols)
         ]
         instruments = [one for one in known if (one.venue, one.symbol) not in self.options.delisted]
         self.delisted.update((one.venue, one.native) for one in known if one not in instruments)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from lakehouse.errors import SettingError
 from lakehouse.simulator.faults import http_refusals
 from lakehouse.simulator.faults.model import RestReply
+from lakehouse.simulator.faults.words import VenueWords
 
 #: This many calls within a penalty are forgiven, because they may have been under way.
 FORGIVEN_CALLS = 10
@@ -34,40 +35,35 @@ class Limit:
     ban: float = 0.0
 
 
-def _rest_limits() -> dict[str, Limit]:
-    return {
-        # The shortest ban that Binance names.
-        "binance": Limit(6000, 60.0, ban=120.0),
-        # "About 1 request/s is safe", with a burst of 3.
-        "kraken": Limit(3, 3.0, sliding=False),
-        # 10 requests/s, with a burst of 15.
-        "coinbase": Limit(15, 1.5, sliding=False),
-    }
-
-
-def _attempt_limits() -> dict[str, Limit]:
-    # Coinbase: no figure.
-    return {"binance": Limit(300, 300.0), "kraken": Limit(150, 600.0, ban=600.0)}
-
-
 @dataclass(frozen=True)
 class Limits:
-    """All limits; a venue that is not named has none. `attempts` are of connections."""
+    """The limits in force: the venues' own (None), or those of the named venues; each times `factor`."""
 
-    rest: Mapping[str, Limit] = field(default_factory=_rest_limits)
-    attempts: Mapping[str, Limit] = field(default_factory=_attempt_limits)
+    rest: Mapping[str, Limit] | None = None
+    #: Limits on connections.
+    attempts: Mapping[str, Limit] | None = None
+    factor: float = 1.0
 
     def times(self, factor: float) -> Limits:
         """The same with so many times as much allowed; 0 lifts all limits. Raises SettingError below that."""
         if not 0 <= factor < math.inf:
             raise SettingError(f"limits times {factor:g}", "0 (none) or a positive factor, 1 being the venues' own")
-        if factor == 0:
-            return Limits({}, {})
-        return Limits(_times(self.rest, factor), _times(self.attempts, factor))
+        return replace(self, factor=self.factor * factor)
+
+    def in_force(self, own: Mapping[str, Limit], given: Mapping[str, Limit] | None) -> dict[str, Limit]:
+        """Venue → limit, of `given` or else of the venues' `own`, times `factor`; none if that is 0."""
+        chosen = own if given is None else given
+        if not self.factor:
+            return {}
+        return {venue: replace(limit, amount=limit.amount * self.factor) for venue, limit in chosen.items()}
 
 
-def _times(limits: Mapping[str, Limit], factor: float) -> dict[str, Limit]:
-    return {venue: replace(limit, amount=limit.amount * factor) for venue, limit in limits.items()}
+@dataclass(frozen=True)
+class VenueLimits:
+    """One venue's own limits, on REST calls and on connections; None if it has none."""
+
+    rest: Limit | None = None
+    attempts: Limit | None = None
 
 
 class Meter(Protocol):
@@ -173,9 +169,12 @@ class Gate:
 class Gates:
     """All limits of one simulator in force."""
 
-    def __init__(self, limits: Limits, venues: tuple[str, ...]) -> None:
-        self._rest = {venue: Gate(limits.rest.get(venue)) for venue in venues}
-        self._attempts = {venue: Gate(limits.attempts.get(venue)) for venue in venues}
+    def __init__(self, limits: Limits, own: Mapping[str, VenueLimits], words: Mapping[str, VenueWords]) -> None:
+        rest = limits.in_force({venue: one.rest for venue, one in own.items() if one.rest}, limits.rest)
+        attempts = limits.in_force({venue: one.attempts for venue, one in own.items() if one.attempts}, limits.attempts)
+        self._words = words
+        self._rest = {venue: Gate(rest.get(venue)) for venue in own}
+        self._attempts = {venue: Gate(attempts.get(venue)) for venue in own}
 
     def call(self, venue: str, weight: float, now: float) -> RestReply | None:
         """None if a REST call of this weight may be answered, else the refusal."""
@@ -185,7 +184,8 @@ class Gates:
             return None
         if is_ban:
             return http_refusals.banned(wait)
-        return http_refusals.kraken_rate_limit() if venue == "kraken" else http_refusals.too_many(venue, wait)
+        words = self._words[venue]
+        return words.limited or http_refusals.too_many(words, wait)
 
     def attempt(self, venue: str, now: float) -> float:
         """0.0 if a connection may be made, else the seconds until it may."""

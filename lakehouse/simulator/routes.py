@@ -31,7 +31,7 @@ def build_app(exchange: Exchange) -> Starlette:
 def _socket(exchange: Exchange, venue: SimulatedVenue, path: str, connect: Connect) -> WebSocketRoute:
     async def serve(socket: WebSocket) -> None:
         """The life of one connection."""
-        refusal = _refusal(exchange, venue.name)
+        refusal = _refusal(exchange, venue)
         if refusal is not None:
             await _refuse(socket, refusal)
             return
@@ -53,12 +53,12 @@ def _socket(exchange: Exchange, venue: SimulatedVenue, path: str, connect: Conne
     return WebSocketRoute(f"/{venue.name}{path}", serve)
 
 
-def _refusal(exchange: Exchange, venue: str) -> Refusal | None:
+def _refusal(exchange: Exchange, venue: SimulatedVenue) -> Refusal | None:
     """Why a connection may not be made: too many attempts, or a fault."""
-    wait = exchange.gates.attempt(venue, time.monotonic())
+    wait = exchange.gates.attempt(venue.name, time.monotonic())
     if wait:
-        return http_refusals.handshake(venue, 429, wait, "seconds")
-    return exchange.faults.admits(venue) if exchange.faults.active else None
+        return http_refusals.handshake(venue.profile.words, 429, wait, "seconds")
+    return exchange.faults.admits(venue.name) if exchange.faults.active else None
 
 
 async def _refuse(socket: WebSocket, refusal: Refusal) -> None:

@@ -24,6 +24,7 @@ from lakehouse.simulator.playback import build_playbacks
 from lakehouse.simulator.record import FolderLock, Record
 from lakehouse.simulator.routes import build_app
 from lakehouse.simulator.transport import Transport
+from lakehouse.simulator.venues.registry import VENUES
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class SimulatorServer:
             undo.callback(listener.close)
             lock = FolderLock(self.options.record)
             undo.callback(lock.release)
-            self._exchange = Exchange(self.options, playbacks)
+            self._exchange = Exchange(self.options, playbacks, {name: one.profile for name, one in VENUES.items()})
             undo.pop_all()
         self.url = f"http://{HOST}:{listener.getsockname()[1]}"
         config = uvicorn.Config(

@@ -7,9 +7,8 @@ frame, on the same connection, and only if the true frame itself was sent.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from lakehouse.simulator.faults import frame_faults
@@ -78,11 +77,12 @@ class Fault:
 class ConnectionFaults:
     """One connection's way through the faults."""
 
-    def __init__(self, peer: Peer, random: Random) -> None:
+    def __init__(self, peer: Peer, random: Random, shutdown_notice: Callable[[], bytes]) -> None:
         self.peer = peer
         #: Symbols whose subscription was acknowledged and brings nothing.
         self.unheard: set[str] = set()
         self._random = random
+        self._shutdown_notice = shutdown_notice
         #: (when to send it, the frame, whether it is an extra that no other fault touches).
         self._held: list[tuple[float, Frame, bool]] = []
         self._batch: list[Frame] = []
@@ -149,7 +149,7 @@ class ConnectionFaults:
             if is_cut:
                 return CUTS[fault.name]
             self._close_at = now + fault.wanted.number("delay")
-            notice = _shutdown_notice(self.peer.venue)
+            notice = self._shutdown_notice()
             if notice:
                 out.append(Frame(notice))
         return None
@@ -230,13 +230,3 @@ class ConnectionFaults:
         what: Garbage = next((one for one in GARBAGE if one == named), GARBAGE[self._garbage % len(GARBAGE)])
         self._garbage += 1
         return frame_faults.garbage(frame, what, self._random)
-
-
-def _shutdown_notice(venue: str) -> bytes:
-    """The frame that announces a venue's shutdown; empty if the venue sends none."""
-    if venue == "binance":
-        return f'{{"e":"serverShutdown","E":{time.time_ns() // 1_000_000}}}'.encode()
-    if venue == "kraken":
-        data = '{"version":"2.0.10","system":"maintenance","api_version":"v2","connection_id":16389994220698793191}'
-        return f'{{"channel":"status","type":"update","data":[{data}]}}'.encode()
-    return b""

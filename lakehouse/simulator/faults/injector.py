@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -30,7 +30,7 @@ from lakehouse.simulator.faults.model import (
     View,
 )
 from lakehouse.simulator.faults.schedule import Planned, as_lines
-from lakehouse.simulator.faults.subscription_refusals import subscription_refusal
+from lakehouse.simulator.faults.words import VenueWords
 
 #: So many of the schedule's next faults are shown.
 UPCOMING = 5
@@ -39,10 +39,12 @@ UPCOMING = 5
 class FaultInjector:
     """The `Faults` that every simulator has. Lives in the server's one event loop.
 
-    `schedule` begins at the first tick; None: there is none. `seed` decides what is hit if `share` is below 1.
+    `words` are those of each venue. `schedule` begins at the first tick; None: there is none. `seed` decides what is
+    hit if `share` is below 1.
     """
 
-    def __init__(self, seed: int, schedule: Iterator[Planned] | None = None) -> None:
+    def __init__(self, seed: int, words: Mapping[str, VenueWords], schedule: Iterator[Planned] | None = None) -> None:
+        self._words = words
         self.active = False
         self.done: Counter[str] = Counter()
         self._random = Random(f"{seed}/fault box")
@@ -107,7 +109,7 @@ class FaultInjector:
                 fault.count()
                 status = self._one_of(fault.wanted.parameters["status"], http_refusals.PASSING)
                 form = self._one_of(fault.wanted.parameters["form"], http_refusals.FORMS)
-                return http_refusals.handshake(venue, int(status), self._named(fault), form)
+                return http_refusals.handshake(self._words[venue], int(status), self._named(fault), form)
         return None
 
     def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
@@ -116,7 +118,9 @@ class FaultInjector:
             if not 0 < fault.wanted.number("times") <= fault.refused and fault.strikes(self._random):
                 fault.refused += 1
                 fault.count()
-                return subscription_refusal(peer.venue, native, str(fault.wanted.parameters["how"]), self._random)
+                return self._words[peer.venue].refuse_subscription(
+                    native, str(fault.wanted.parameters["how"]), self._random
+                )
         return None
 
     def _one_of(self, word: Value, words: Sequence[str]) -> str:
@@ -201,13 +205,13 @@ class FaultInjector:
         seconds = self._named(fault)
         match fault.name:
             case "rest_429":
-                return http_refusals.too_many(venue, seconds)
+                return http_refusals.too_many(self._words[venue], seconds)
             case "rest_418":
                 return http_refusals.banned(seconds)
             case "kraken_rate_limit":
-                return http_refusals.kraken_rate_limit()
+                return self._words[venue].limited
             case "rest_error":
-                return http_refusals.failed(venue, self._random)
+                return http_refusals.failed(self._words[venue], self._random)
             case "outage" if fault.wanted.parameters["rest"]:
                 return http_refusals.unavailable()
         return None
@@ -249,7 +253,9 @@ class FaultInjector:
     def _connection(self, peer: Peer) -> ConnectionFaults:
         connection = self._connections.get(peer.number)
         if connection is None:
-            connection = self._connections[peer.number] = ConnectionFaults(peer, self._random)
+            connection = self._connections[peer.number] = ConnectionFaults(
+                peer, self._random, self._words[peer.venue].shutdown_notice
+            )
         return connection
 
 

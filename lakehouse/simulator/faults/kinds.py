@@ -14,7 +14,7 @@ import msgspec
 
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.settings import VENUES
-from lakehouse.simulator.faults.subscription_refusals import HOW
+from lakehouse.simulator.faults.words import HOW
 
 LONGEST_SECONDS = 86_400.0
 DEFAULT_SECONDS = 5.0

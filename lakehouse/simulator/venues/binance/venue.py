@@ -8,6 +8,7 @@ from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.transport import Transport
 from lakehouse.simulator.venues.binance.connection import BinanceConnection
 from lakehouse.simulator.venues.binance.names import split_native
+from lakehouse.simulator.venues.binance.profile import PROFILE
 from lakehouse.simulator.venues.binance.rest import historical_trades, newest_trades
 from lakehouse.simulator.venues.model import SimulatedVenue
 
@@ -28,7 +29,7 @@ def _raw(
 
 
 BINANCE = SimulatedVenue(
-    name="binance",
+    profile=PROFILE,
     sockets={"/stream": _combined, "/ws": _raw, "/ws/{streams:path}": _raw},
     rest={"/api/v3/historicalTrades": historical_trades, "/api/v3/trades": newest_trades},
     call_weight=25.0,  # historicalTrades and trades, whatever the limit [documentation]

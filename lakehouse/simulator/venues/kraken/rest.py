@@ -9,6 +9,17 @@ from lakehouse.simulator.faults.model import RestCall, RestReply
 from lakehouse.simulator.history import PAGE_TRADES, History, json_reply
 from lakehouse.simulator.record import Row, decimal_text
 
+#: Kraken's REST and v1 asset names (docs/venues.md, "Kraken"), canonical → Kraken.
+KRAKEN_ASSETS = {"BTC": "XBT", "DOGE": "XDG"}
+#: Pairs that Kraken's REST answers under an older key than was asked for.
+KRAKEN_OLD_KEYS = {
+    "XBTUSD": "XXBTZUSD",
+    "XBTEUR": "XXBTZEUR",
+    "ETHUSD": "XETHZUSD",
+    "ETHEUR": "XETHZEUR",
+    "XDGUSD": "XXDGZUSD",
+}
+
 #: REST writes prices with at least five decimals, also if the socket has fewer.
 PRICE_DECIMALS = 5
 
@@ -20,7 +31,8 @@ def trades(exchange: Exchange, call: RestCall) -> RestReply:
         (
             one
             for one in exchange.instruments("kraken")
-            if pair in _kraken_names(one.symbol, one.kraken_rest, one.kraken_key) and asset_class == one.kraken_class
+            if pair in _names(one.symbol, rest_name(one.symbol), result_key(one.symbol))
+            and asset_class == _asset_class(one.symbol)
         ),
         None,
     )
@@ -38,10 +50,27 @@ def trades(exchange: Exchange, call: RestCall) -> RestReply:
         rows = history.page(history.index_after(since // 1000), limit)
     last = rows[-1].ts_event * 1000 if rows else since or 0
     shown = ",".join([rest_row(row) for row in rows])
-    return RestReply(f'{{"error":[],"result":{{"{instrument.kraken_key}":[{shown}],"last":"{last}"}}}}'.encode())
+    return RestReply(
+        f'{{"error":[],"result":{{"{result_key(instrument.symbol)}":[{shown}],"last":"{last}"}}}}'.encode()
+    )
 
 
-def _kraken_names(*names: str) -> set[str]:
+def rest_name(symbol: str) -> str:
+    """REST's name: `BTC/USDT` → `XBTUSDT`."""
+    return "".join(KRAKEN_ASSETS.get(asset, asset) for asset in symbol.split("/"))
+
+
+def result_key(symbol: str) -> str:
+    """The key under which REST answers: often, but not always, the REST name."""
+    return KRAKEN_OLD_KEYS.get(rest_name(symbol), rest_name(symbol))
+
+
+def _asset_class(symbol: str) -> str | None:
+    """The asset class that REST has to be told; None for coins. xStocks end in a small x."""
+    return "tokenized_asset" if symbol.split("/")[0].endswith("x") else None
+
+
+def _names(*names: str) -> set[str]:
     return {name for symbol in names for name in (symbol, symbol.replace("/", ""))}
 
 
