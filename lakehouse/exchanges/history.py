@@ -1,4 +1,4 @@
-"""Trade history over REST without IO: requests out, replies in. The caller sends, waits, and keeps the venue's budget.
+"""Trade history over REST without IO: requests out, replies in. The caller sends and waits.
 
 A `History` is one walk over one inclusive id range of one symbol:
 
@@ -36,7 +36,7 @@ _PASSING = (408, 425)
 
 
 class UnknownSymbolError(TerminalError):
-    """The venue lists no such symbol. `words` are the venue's own."""
+    """The venue does not list the symbol. `words` are the venue's own."""
 
     def __init__(self, venue: str, symbol: str | None, words: str) -> None:
         self.words = words
@@ -77,7 +77,7 @@ class Page(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Budget:
-    """The venue's published limit: so much weight in so many seconds, for all that one address asks."""
+    """The venue's published limit: `weight` in any `seconds`, for all requests of one IP address."""
 
     weight: float
     seconds: float
@@ -90,7 +90,7 @@ class History(Protocol):
         """The next request; the same until `take` has accepted its reply. None if the walk has ended."""
 
     def take(self, reply: Reply) -> Page:
-        """The reply to `request`.
+        """Take the reply to `request` and return its trades.
 
         Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply
         that cannot be read: ask the same request again later. Raises TerminalError for what the venue will refuse
@@ -99,7 +99,7 @@ class History(Protocol):
 
     @property
     def missing(self) -> IdRanges:
-        """Ids of the range that were not delivered so far; the unavailable ones among them."""
+        """Ids of the range that were not delivered so far, the unavailable ones included."""
 
     @property
     def unavailable(self) -> IdRanges:
@@ -110,7 +110,7 @@ class History(Protocol):
 
     @property
     def newest_seen(self) -> int | None:
-        """The newest id that REST has shown in this walk; below the range's end: REST lags. None if it showed none."""
+        """The newest id that REST has shown in this walk, None if it showed none. Below the range's end: REST lags."""
 
 
 class Row(NamedTuple):
@@ -173,11 +173,11 @@ class Walk:
         return Page(tuple(trades[trade_id] for trade_id in sorted(trades)), tuple(rejected))
 
     def _saw(self, trade_id: int) -> None:
-        """REST has this id, so it lags no further behind."""
+        """Note that REST has this id."""
         self._newest = trade_id if self._newest is None else max(self._newest, trade_id)
 
     def _cover(self, first: int, last: int) -> None:
-        """The venue has shown all that it has from `first` to `last`: it lacks what did not come there."""
+        """Note that the venue has shown all that it has from `first` to `last`; the other ids are unavailable."""
         first, last = max(first, self._first), min(last, self._last)
         if first <= last:
             self._covered.add(first, last)
@@ -207,7 +207,7 @@ def readable_id(literal: str | None) -> int | None:
 
 
 def body_text(venue: str, reply: Reply) -> str:
-    """The body as text. Raises VenueError, or what its status asks for, if it is not UTF-8."""
+    """The body as text. Raises like `raise_for_status`, else VenueError, if it is not UTF-8."""
     try:
         return reply.body.decode()
     except UnicodeDecodeError as error:
@@ -216,7 +216,7 @@ def body_text(venue: str, reply: Reply) -> str:
 
 
 def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
-    """The rows of a body that is an array, verbatim. Raises VenueError, or as its status asks, if it is none."""
+    """The rows of a body that is an array, verbatim. Raises like `raise_for_status`, and VenueError if it is none."""
     raise_for_status(venue, reply)
     rows = parse_errors.array_items(text)
     if isinstance(rows, Fault):
@@ -225,12 +225,12 @@ def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
 
 
 def raise_unreadable(venue: str, text: str, expected: str) -> NoReturn:
-    """A reply of another form than ours. It may be a proxy's page or torn, so it is asked for again."""
+    """Raise VenueError for a reply of unknown form: it may be torn or a proxy's page, so asking again may help."""
     raise VenueError(f"{venue}'s REST reply {shown(text)}", expected)
 
 
 def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> None:
-    """Raises VenueError or TerminalError unless the status is 200; `message` is what the venue said, if it is known."""
+    """Raise VenueError or TerminalError unless the status is 200; `message` is what the venue said, if it is known."""
     status = reply.status
     if status == 200:
         return
@@ -245,7 +245,7 @@ def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> No
 
 
 def raise_unknown_symbol(venue: str, symbol: str | None, said: str) -> NoReturn:
-    """The venue does not list what we ask for, and will not when asked again."""
+    """Raise UnknownSymbolError: the venue does not list the symbol, and asking again will not help."""
     raise UnknownSymbolError(venue, symbol, shown(said))
 
 

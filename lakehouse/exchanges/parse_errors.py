@@ -95,7 +95,7 @@ def text_of(venue: str, frame: bytes, ts_ingest: int) -> str | Rejected:
 
 
 def object_fields(text: str) -> dict[str, str] | Fault:
-    """The fields of a JSON object as literals, or why it is none."""
+    """The fields of a JSON object as literals, or the fault if it is none."""
     try:
         return {name: str(raw, "utf-8") for name, raw in _object.decode(text).items()}
     except UNREADABLE as error:
@@ -103,7 +103,7 @@ def object_fields(text: str) -> dict[str, str] | Fault:
 
 
 def array_items(text: str) -> list[str] | Fault:
-    """The items of a JSON array as literals, or why it is none."""
+    """The items of a JSON array as literals, or the fault if it is none."""
     try:
         return [str(raw, "utf-8") for raw in _array.decode(text)]
     except UNREADABLE as error:
@@ -121,7 +121,7 @@ def _not_this(text: str, error: BaseException, expected: str) -> Fault:
 
 
 def string(literal: str | None) -> str | None:
-    """The value of a string literal; None if it is missing or no string."""
+    """The value of a string literal; None if it is missing or not a string."""
     if literal is None:
         return None
     try:
@@ -136,7 +136,7 @@ def kind(literal: str) -> str:
 
 
 def shorten(text: str, limit: int = 80) -> str:
-    """`text`, cut in the middle of a line at `limit` characters."""
+    """`text`, cut after `limit` characters."""
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
@@ -272,7 +272,7 @@ def iso_time(label: str, literal: str) -> Fault | None:
 
 
 def symbol(canonical: Callable[[str], str]) -> Check:
-    """A check that `canonical` knows the symbol."""
+    """Return a check that `canonical` knows the symbol."""
 
     def check(label: str, literal: str) -> Fault | None:
         value = string(literal)

@@ -50,7 +50,7 @@ class Venue(Protocol):
         """Least pause between two messages of `subscribe`, so that the venue does not cut us for flooding."""
 
     def websocket_url(self, base: str | None, symbols: Sequence[str]) -> str:
-        """Where to connect. `base` None is the live host, else the simulator's root (`ws://` or `http://`)."""
+        """The address to connect to: the live host if `base` is None, else below `base`, a simulator's root."""
 
     def rest_url(self, base: str | None) -> str:
         """Root of the REST API, without trailing slash. `base` as in `websocket_url`."""
@@ -59,10 +59,10 @@ class Venue(Protocol):
         """The venue's own spelling of a canonical symbol. Raises ValueError if it is not BASE/QUOTE."""
 
     def canonical(self, native: str) -> str:
-        """The canonical symbol of the venue's own spelling. Raises ValueError if it cannot be told."""
+        """The canonical symbol of the venue's own spelling. Raises ValueError if that is not known."""
 
     def for_symbols(self, symbols: Sequence[str]) -> Venue:
-        """This venue, knowing what is subscribed: Binance's `canonical` tells no other symbols."""
+        """This venue, for the subscribed symbols: Binance's `canonical` knows no others."""
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """Messages that subscribe, in order, within the venue's limits.
@@ -116,7 +116,7 @@ def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | N
 
 
 def request_number(literal: str | None) -> int | None:
-    """The number of the request that a reply answers, from its JSON literal; None if it names none that is ours."""
+    """The number of the request that a reply answers, from its JSON literal; None if it names none of ours."""
     return (
         int(literal)
         if literal is not None and literal.isascii() and literal.isdecimal() and len(literal) < 10

@@ -2,7 +2,7 @@
 
 - `GET /admin/status`, `POST /admin/pause`, `POST /admin/resume`.
 - `GET /admin/record/{venue}/{BASE-QUOTE}?from_id&limit`: the true trades, a page at a time.
-- `POST /admin/faults` begins a fault: `{"kind", "venue", "symbol", "seconds", "share", …}` (fault_kinds.py) → `{"id"}`.
+- `POST /admin/faults` begins a fault: `{"kind", "venue", "symbol", "seconds", "share", …}` (`faults.kinds`) → `{"id"}`.
 - `GET /admin/faults`: the active ones, what each kind has done, the schedule's next; `DELETE` ends all, schedule too.
 """
 
@@ -27,7 +27,7 @@ ADMIN_PAGE_TRADES = 10_000
 
 
 def admin_routes(exchange: Exchange) -> list[Route]:
-    """All of them."""
+    """All routes of `/admin`."""
 
     def json(value: Any, status: int = 200) -> Response:
         return Response(msgspec.json.encode(value), status, media_type="application/json")
@@ -66,7 +66,7 @@ def admin_routes(exchange: Exchange) -> list[Route]:
 
 
 def _begin(exchange: Exchange, body: bytes) -> tuple[dict[str, Any], int]:
-    """Begin a fault; what happens once has happened when this returns."""
+    """Begin a fault; a fault that happens once has happened when this returns."""
     try:
         message = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""A client's connection, as far as all venues have it alike: sending through the faults, pings, limits."""
+"""A client's connection, the part that all venues share: sending through the faults, pings, limits."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ClientConnection:
 
     @property
     def variant(self) -> str:
-        """Sessions of a venue with the same variant get the same trade frames."""
+        """Connections of a venue with the same variant get the same trade frames."""
         return ""
 
     def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:
@@ -93,7 +93,7 @@ class ClientConnection:
         self.flush()
 
     def flush(self) -> None:
-        """Pass the waiting frames through the faults and send it in one write."""
+        """Pass the waiting frames through the faults and send them in one write."""
         faults = self.exchange.faults
         cut: Cut | None = None
         if faults.active:
@@ -140,7 +140,7 @@ class ClientConnection:
         return self.exchange.faults.refuses(self.peer, symbol, native) if self.exchange.faults.active else None
 
     def announce(self, symbol: str) -> None:
-        """A subscription to a canonical symbol begins; to be called before its first frame."""
+        """Note that a subscription to a canonical symbol begins; call it before the first frame."""
         if self.exchange.faults.active:
             self.exchange.faults.subscribes(self.peer, symbol)
 
@@ -150,7 +150,7 @@ class ClientConnection:
         return None if self.playback else self.exchange.join(self, symbol)
 
     def leave(self, symbol: str) -> None:
-        """Receive the trades of a canonical symbol no more."""
+        """Stop receiving the trades of a canonical symbol."""
         self.exchange.leave(self, symbol)
 
 

@@ -47,7 +47,7 @@ class Subscriber(Listener, Protocol):
 
     @property
     def peer(self) -> Peer:
-        """Who the client is."""
+        """The client as the faults know it."""
 
     @property
     def variant(self) -> str:
@@ -124,7 +124,7 @@ class Exchange:
         return self.connections
 
     def pause(self, paused: bool) -> None:
-        """Halt all trading and replaying, or trade on; connections stay alive."""
+        """Halt all trading and playing, or go on; connections stay alive."""
         self.paused = paused
         if not paused:
             self.error = None
@@ -153,7 +153,7 @@ class Exchange:
         return [instrument for (of, _), instrument in self._names.items() if of == venue]
 
     def join(self, connection: Subscriber, symbol: str) -> Market:
-        """Subscribe a connection; the market opens if it has not."""
+        """Subscribe a connection; opens the market if it is not open yet."""
         key = (connection.venue, symbol)
         market = self.markets[key]
         market.is_open = True
@@ -169,7 +169,7 @@ class Exchange:
         self._listeners.get((connection.venue, symbol), {}).pop(connection, None)
 
     def forget(self, connection: Subscriber) -> None:
-        """A connection has ended."""
+        """Forget a connection that has ended."""
         connection.is_over = True
         self.faults.closed(connection.peer)
         self.connections.pop(connection, None)

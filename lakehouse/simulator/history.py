@@ -1,4 +1,4 @@
-"""A venue's REST trade history, straight from the record: what is the same on all venues.
+"""The REST trade history of a venue, read from the record: the part that all venues share.
 
 Each venue's own parameters and rows are in `venues/<venue>/rest.py`.
 """

@@ -28,7 +28,7 @@ def dollars(asset: str) -> float:
 
 @dataclass(frozen=True)
 class Size:
-    """A trade size: an integer of so many decimals."""
+    """A trade size: `value / 10**decimals`."""
 
     value: int
     decimals: int
@@ -39,7 +39,7 @@ class MarketRules:
     """How one venue writes symbols, prices and sizes, and how much it trades."""
 
     venue: str
-    #: What stands between base and quote in the venue's WebSocket name.
+    #: The text between base and quote in the venue's WebSocket name.
     separator: str
     #: The venue's share of all trades, compared with the others'.
     weight: float

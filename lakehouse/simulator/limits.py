@@ -24,9 +24,9 @@ FORGIVEN_CALLS = 10
 
 @dataclass(frozen=True)
 class Limit:
-    """So much within so many seconds: of any window (`sliding`), or as a bucket of that size that leaks that fast.
+    """`amount` in any window of `seconds` (`sliding`), or a bucket of `amount` that leaks empty in `seconds`.
 
-    `ban` is for how many seconds the venue bans who goes on regardless; 0 if it does not.
+    `ban`: seconds for which the venue bans a client that ignores the limit; 0 if it bans none.
     """
 
     amount: float
@@ -126,7 +126,7 @@ class Bucket:
 
 
 class Gate:
-    """One limit in force: admits, refuses, bans, and counts."""
+    """One limit in force; admits, refuses, bans and counts."""
 
     def __init__(self, limit: Limit | None) -> None:
         self._limit = limit
@@ -140,7 +140,7 @@ class Gate:
         self._ban_until = 0.0
 
     def take(self, weight: float, now: float) -> tuple[float, bool]:
-        """(seconds to wait, whether that is a ban); 0.0 and False if it is admitted."""
+        """(seconds to wait, true if that is a ban); 0.0 and False if it is admitted."""
         self.calls += 1
         if now < self._ban_until:
             self.banned += 1
@@ -193,7 +193,7 @@ class Gates:
         return gate.take(1.0, now)[0] if gate else 0.0
 
     def status(self) -> dict[str, Any]:
-        """`rest` and `attempts` a venue. `limited` and `banned` count refusals; `peak_share` is of the limit."""
+        """`rest` and `attempts` of each venue. `limited` and `banned` count refusals; `peak_share` is of the limit."""
         return {
             "rest": {
                 venue: {

@@ -80,7 +80,7 @@ class Schedule:
         self._saved = rng.random() * self._burst
 
     def due(self, seconds: float) -> tuple[int, int]:
-        """(single trades, trades of one burst) after so many seconds more."""
+        """(single trades, trades of one burst) that are due after `seconds` more."""
         credit = self.rate * min(seconds, LONGEST_CATCH_UP_SECONDS)
         self._singles += credit * (1 - BURST_SHARE)
         singles = 0

@@ -62,7 +62,7 @@ def decimal_text(value: int, decimals: int) -> str:
 
 
 def file_of(folder: Path, venue: str, symbol: str) -> Path:
-    """Where the trades of a canonical symbol are kept."""
+    """The file that keeps the trades of a canonical symbol."""
     return folder / venue / (symbol.replace("/", "-") + SUFFIX)
 
 
@@ -202,7 +202,7 @@ class FolderLock:
             ) from None
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         os.close(self._file)
 
 

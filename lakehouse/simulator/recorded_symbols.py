@@ -1,4 +1,4 @@
-"""Which symbols a recorded file subscribed to."""
+"""The symbols that a recorded file subscribed to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakehouse.simulator.venues.registry import VENUES
 
 
 def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
-    """(venue, canonical symbols) that a recorded file subscribed to; what a client should ask for to get it.
+    """(venue, canonical symbols) that a recorded file subscribed to; a client subscribes to them to get its frames.
 
     Raises SettingError if the file cannot be read or names no symbol.
     """

@@ -30,7 +30,7 @@ def build_app(exchange: Exchange) -> Starlette:
 
 def _socket(exchange: Exchange, venue: SimulatedVenue, path: str, connect: Connect) -> WebSocketRoute:
     async def serve(socket: WebSocket) -> None:
-        """The life of one connection."""
+        """Serve one connection until it ends."""
         refusal = _refusal(exchange, venue)
         if refusal is not None:
             await _refuse(socket, refusal)
@@ -54,7 +54,7 @@ def _socket(exchange: Exchange, venue: SimulatedVenue, path: str, connect: Conne
 
 
 def _refusal(exchange: Exchange, venue: SimulatedVenue) -> Refusal | None:
-    """Why a connection may not be made: too many attempts, or a fault."""
+    """The refusal of a new connection, by a limit or a fault; None if it may be made."""
     wait = exchange.gates.attempt(venue.name, time.monotonic())
     if wait:
         return http_refusals.handshake(venue.profile.words, 429, wait, "seconds")

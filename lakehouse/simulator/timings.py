@@ -1,4 +1,4 @@
-"""How often the venues ping, beat and close."""
+"""The times after which the venues ping, send heartbeats and close."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The WebSocket connection below ASGI: many frames in one write, own pings, own close codes, and a drop without any.
+"""The WebSocket connection below ASGI: many frames in one write, pings, close codes, and an abrupt end.
 
 ASGI sends frame by frame and knows neither pings nor an abrupt end; an exchange needs all three. This is uvicorn's
 WebSocket protocol (over the `websockets` protocol core) with these three added.
@@ -22,7 +22,7 @@ CLOSE_SECONDS = 1.0
 
 
 def header(length: int) -> bytes:
-    """The header of an unmasked text frame of so many bytes."""
+    """The header of an unmasked text frame with a payload of `length` bytes."""
     if length < 126:
         return _SHORT_HEADERS[length]
     if length < 65536:

@@ -75,7 +75,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class BinanceHistory(Walk):
-    """A walk upwards; each full page takes it on by as many ids as it has rows, at least."""
+    """A walk upwards; each full page advances it by at least as many ids as the page has rows."""
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
         super().__init__(first_id, last_id)

@@ -40,7 +40,7 @@ class _Frame(msgspec.Struct):
 
 
 class _Trade(msgspec.Struct):
-    """The trade payload. `M`, `a` and `b` are to be ignored; `E` is when the event was sent, `T` the trade's time."""
+    """The trade payload. `M`, `a` and `b` are ignored; `E` is when the event was sent, `T` the trade's time."""
 
     e: Literal["trade"]
     s: str

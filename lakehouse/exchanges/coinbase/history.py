@@ -64,7 +64,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 class CoinbaseHistory(Walk):
     """A walk downwards.
 
-    The first page begins one id above the range, so that a trade behind the range shows that REST does not lag. Where
+    The first page begins one id above the range, so that a trade behind the range shows that REST does not lag. If
     it shows neither that trade nor the range's last, REST is asked for its newest trade. Only what is asked afterwards
     can tell a skipped id from one that REST does not have yet.
     """
@@ -124,7 +124,7 @@ class CoinbaseHistory(Walk):
             self._ended = True
 
     def _probed(self) -> None:
-        """REST's newest trade is known. The page is asked for again, from there on down."""
+        """Ask for the page again, from REST's newest trade downwards, which is known now."""
         self._probing = False
         self._top = -1 if self._newest is None else self._newest
         self._after = min(self._top, self._last + 1) + 1

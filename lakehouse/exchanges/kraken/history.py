@@ -1,4 +1,4 @@
-"""Kraken's trade history as a walk. It can be asked for a time alone, not for an id.
+"""Kraken's trade history as a walk. REST can be asked for a time, not for an id.
 
 Only 586 of 1,000 recorded rows had distinct times, so a page may end inside one timestamp: the next is asked for from
 just before that, overlaps it, and rows are told apart by id. Limit: if one timestamp fills more than a whole page,

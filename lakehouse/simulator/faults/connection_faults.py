@@ -69,13 +69,13 @@ class Fault:
         return self._chosen[peer.number]
 
     def count(self, times: int = 1) -> None:
-        """It has struck."""
+        """Count that it has struck."""
         self.done += times
         self._all_done[self.name] += times
 
 
 class ConnectionFaults:
-    """One connection's way through the faults."""
+    """The faults of one connection, and the frames that they hold back."""
 
     def __init__(self, peer: Peer, random: Random, shutdown_notice: Callable[[], bytes]) -> None:
         self.peer = peer
@@ -101,7 +101,7 @@ class ConnectionFaults:
         self._batch_until = 0.0
 
     def heal(self) -> None:
-        """Forget what outlives its fault: unheard subscriptions and an announced closing."""
+        """Undo what outlives its fault: unheard subscriptions and an announced closing."""
         self.unheard.clear()
         self._close_at = None
         self.release()
@@ -199,7 +199,7 @@ class ConnectionFaults:
         return False
 
     def _let_out(self, faults: Sequence[Fault], frame: Frame, out: list[Frame | Cut], now: float) -> None:
-        """The frame, and what the faults add to it."""
+        """Send the frame, and the extra frames of the faults."""
         out.append(frame)
         if frame.kind not in DATA:
             return

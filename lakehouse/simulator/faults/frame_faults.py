@@ -26,7 +26,7 @@ _TOO_MANY_DECIMALS = 19
 
 
 def _trades(frame: Frame) -> tuple[bytes, list[bytes]] | None:
-    """(opening up to the array, its objects without outer braces) of a Kraken frame; None for the other venues'."""
+    """(text up to the array, its objects without outer braces) of a Kraken frame; None for other venues' frames."""
     opening, separator, rest = frame.payload.partition(_DATA_OPENING)
     if not separator or not rest.endswith(_DATA_ENDING):
         return None
@@ -73,7 +73,7 @@ def as_snapshot(frame: Frame) -> Frame:
 
 
 def garbage(frame: Frame, what: Garbage, random: Random) -> Frame:
-    """A frame beside the true one that nobody can read or believe. Where it names a trade, the id is a true one."""
+    """An extra frame that is unreadable or implausible. If it names a trade, the id is a true one."""
     one = single(frame, random)
     payload = one.payload
     if what == "not_json":

@@ -1,4 +1,4 @@
-"""The faults of a simulator: those that are active, those that a schedule still holds, and what each kind has done.
+"""The faults of a simulator: the active ones, those of the schedule, and a count for each kind.
 
 Guarantee: with no active fault nothing here touches a trade; an ended fault leaves nothing behind but the
 subscriptions that `ack_silent` made worthless and the closings that `server_shutdown` announced, which last as long as
@@ -180,7 +180,7 @@ class FaultInjector:
         return round(sum(fault.wanted.number("ahead") for fault in faults) * 1_000_000)
 
     def view(self, venue: str, symbol: str) -> View:
-        """Older with `rest_lag`, shorter with `retention`, with rows left out with `rest_late_rows`."""
+        """The view after `rest_lag` (older), `retention` (shorter) and `rest_late_rows` (rows left out)."""
         view = WHOLE
         for fault in self._faults:
             if fault.name not in ("rest_lag", "retention", "rest_late_rows") or not fault.hits(venue, symbol):
@@ -191,7 +191,7 @@ class FaultInjector:
         return view
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
-        """The refusal of the first fault that strikes."""
+        """The refusal of the first fault that strikes; `reply` if none does."""
         for fault in self._faults:
             if not fault.hits(call.venue):
                 continue
@@ -228,7 +228,7 @@ class FaultInjector:
     # Status
 
     def status(self) -> dict[str, Any]:
-        """How many are active, and kind → how often it has struck."""
+        """`active`: how many faults; `done`: kind → how often it has struck."""
         return {"active": len(self._faults), "done": dict(sorted(self.done.items()))}
 
     def describe(self) -> dict[str, Any]:
@@ -260,7 +260,7 @@ class FaultInjector:
 
 
 def _narrowed(view: View, fault: Fault) -> View:
-    """What is left of a view with one more fault; of two that leave rows out the later one."""
+    """The view with one more fault; of two faults that leave rows out, the later one counts."""
     number = fault.wanted.number
     if fault.name == "retention":
         kept = int(number("trades"))

@@ -1,4 +1,4 @@
-"""Where faults are put in: handshakes, outgoing frames, pongs, trade ids and REST replies pass one `Faults` object.
+"""The interface of faults: handshakes, outgoing frames, pongs, trade ids and REST replies pass one `Faults` object.
 
 `NoFaults` is the exchange at its best, `injector.FaultInjector` the one that every simulator has. All methods are
 called in the server's one thread and must not block. Nothing here touches the record: it holds the truth, whatever is
@@ -78,7 +78,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 class SubscriptionRefusal(msgspec.Struct, frozen=True):
-    """How a subscription is refused for now: in these words; `bare` with no other field, if the venue does that."""
+    """How a subscription is refused for now. `is_named`: the words name the symbol; `is_bare`: no other field."""
 
     words: str
     is_named: bool = False
@@ -101,7 +101,7 @@ class Faults(Protocol):
 
     @property
     def active(self) -> bool:
-        """False: none of the methods below but `tick` and `status` is called, so that nothing costs anything.
+        """False: of the methods below only `tick`, `closed` and `status` are called, so that faults cost nothing.
 
         True: `outgoing` is also called, with no frames, on every tick, so that held-back frames can be released.
         """

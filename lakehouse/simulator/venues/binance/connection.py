@@ -1,4 +1,4 @@
-"""Binance spot: combined and raw trade streams, and REST rows (docs/venues.md, "Binance spot")."""
+"""Binance spot: combined and raw trade streams (docs/venues.md, "Binance spot")."""
 
 from __future__ import annotations
 

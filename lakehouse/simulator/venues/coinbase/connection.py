@@ -1,4 +1,4 @@
-"""Coinbase Exchange: matches and heartbeats, and REST rows (docs/venues.md). `side` is the maker's."""
+"""Coinbase Exchange: matches and heartbeats (docs/venues.md). `side` is the maker's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kraken WebSocket v2 and REST rows (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers on the socket."""
+"""Kraken WebSocket v2 (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers on the socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRADES_PER_FRAME = 250
 
 
 class KrakenConnection(ClientConnection):
-    """`/kraken/v2`: a status message on connect, a heartbeat a second, one reply a symbol."""
+    """`/kraken/v2`: a status message on connect, a heartbeat each second, one reply for each symbol."""
 
     venue = "kraken"
 
