@@ -11,7 +11,7 @@ from lakehouse.simulator.limits import VenueLimits
 
 @dataclass(frozen=True)
 class VenueProfile:
-    """One venue's facts; each venue's package has its own in `profile.py`."""
+    """One venue's facts; each venue's package has its own in `venue.py`."""
 
     rules: MarketRules
     limits: VenueLimits
