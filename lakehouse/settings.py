@@ -14,16 +14,15 @@ from collections.abc import Iterable
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.errors import BrokerUnavailableError, SettingError
 from lakehouse.market.symbols import canonical_symbol
+from lakehouse.market.venues import VENUES as VENUES
 
-VENUES = ("binance", "kraken", "coinbase")
-VenueName = Literal["binance", "kraken", "coinbase"]
 #: Listed on all three venues, so that bars can be compared across them.
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 

@@ -157,7 +157,7 @@ def _home(kind: str) -> Path:
 
 def _of_recordings(files: list[Path]) -> dict[str, Any]:
     """Read the venues and symbols that recorded files hold."""
-    from lakehouse.simulator.playback import replay_symbols
+    from lakehouse.simulator.recorded_symbols import replay_symbols
 
     recorded = [replay_symbols(file) for file in files]
     symbols = dict.fromkeys(symbol for _, names in recorded for symbol in names)

@@ -1,4 +1,4 @@
-"""Trade history over REST without IO: requests out, replies in. The caller sends, waits, and keeps the venue's budget.
+"""Trade history over REST without IO: requests out, replies in. The caller sends and waits.
 
 A `History` is one walk over one inclusive id range of one symbol:
 
@@ -6,8 +6,8 @@ A `History` is one walk over one inclusive id range of one symbol:
         page = history.take(send(request))
 
 Guarantee: each id of the range is delivered once at most, and none outside it. At the end of a walk each id is
-delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Gap: where the venue
-contradicts itself, a walk ends with ids that are merely `missing`; they are to be asked again later too.
+delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Limit: if the venue
+contradicts itself, a walk ends with ids that are merely `missing`; ask for them again later, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 from lakehouse.errors import TerminalError, VenueError
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.model import Rejected, Trade
-from lakehouse.exchanges.parse_errors import Fault
+from lakehouse.exchanges.parse_errors import Check, Fault
 from lakehouse.exchanges.retry_after import retry_after
 from lakehouse.id_ranges import IdRanges
 
@@ -36,7 +36,7 @@ _PASSING = (408, 425)
 
 
 class UnknownSymbolError(TerminalError):
-    """The venue lists no such symbol. `words` are the venue's own."""
+    """The venue does not list the symbol. `words` are the venue's own."""
 
     def __init__(self, venue: str, symbol: str | None, words: str) -> None:
         self.words = words
@@ -48,7 +48,10 @@ class UnknownSymbolError(TerminalError):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One GET. `path` stands below `Venue.rest_url(base)`, with a leading slash; `weight` is of the venue's budget."""
+    """One GET.
+
+    `path` is below `Venue.rest_url(base)`, with a leading slash; `weight` counts against the venue's budget.
+    """
 
     path: str
     params: dict[str, str]
@@ -57,7 +60,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What came back, whatever its status. Header names are lower-case; `ts_ingest` (µs) is when it was received."""
+    """A reply, whatever its status. Header names are lower-case; `ts_ingest` (µs) is when it was received."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,7 +69,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """What one reply gave: trades of the asked range with `source="repair"`, ids ascending, and rows without sense."""
+    """The content of one reply: trades of the asked range (`source="repair"`, ids ascending) and unusable rows."""
 
     trades: tuple[Trade, ...] = ()
     rejected: tuple[Rejected, ...] = ()
@@ -74,7 +77,7 @@ class Page(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Budget:
-    """The venue's published limit: so much weight in so many seconds, for all that one address asks."""
+    """The venue's published limit: `weight` in any `seconds`, for all requests of one IP address."""
 
     weight: float
     seconds: float
@@ -84,19 +87,19 @@ class History(Protocol):
     """One walk over one inclusive id range of one symbol. A value with state; not thread-safe."""
 
     def request(self) -> Request | None:
-        """What to ask next; the same until `take` has accepted its reply. None: the walk has ended."""
+        """The next request; the same until `take` has accepted its reply. None if the walk has ended."""
 
     def take(self, reply: Reply) -> Page:
-        """The reply to `request`.
+        """Take the reply to `request` and return its trades.
 
-        Raises VenueError (with `retry_after` where the venue named it) for a limit, a failure of the venue or a reply
+        Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply
         that cannot be read: ask the same request again later. Raises TerminalError for what the venue will refuse
         again, such as an unknown symbol. Raises nothing else, whatever the reply is.
         """
 
     @property
     def missing(self) -> IdRanges:
-        """Ids of the range that were not delivered so far; the unavailable ones among them."""
+        """Ids of the range that were not delivered so far, the unavailable ones included."""
 
     @property
     def unavailable(self) -> IdRanges:
@@ -107,20 +110,20 @@ class History(Protocol):
 
     @property
     def newest_seen(self) -> int | None:
-        """The newest id that REST has shown in this walk; below the range's end: REST lags. None: it showed none."""
+        """The newest id that REST has shown in this walk, None if it showed none. Below the range's end: REST lags."""
 
 
 class Row(NamedTuple):
-    """A row of a page: its trade id, None where that cannot be read, and what the row says."""
+    """A row of a page: its trade id, None if that cannot be read, and what the row says."""
 
     trade_id: int | None
     value: Trade | Rejected
 
 
 class Walk:
-    """What the walks of all venues keep: which ids came, which the venue has shown not to have, the newest.
+    """The state that the walks of all venues keep: which ids came, which the venue has shown not to have, the newest.
 
-    Raises ValueError where the range is reversed or begins below 0.
+    Raises ValueError if the range is reversed or begins below 0.
     """
 
     def __init__(self, first_id: int, last_id: int) -> None:
@@ -170,18 +173,18 @@ class Walk:
         return Page(tuple(trades[trade_id] for trade_id in sorted(trades)), tuple(rejected))
 
     def _saw(self, trade_id: int) -> None:
-        """REST has this id, so it lags no further behind."""
+        """Note that REST has this id."""
         self._newest = trade_id if self._newest is None else max(self._newest, trade_id)
 
     def _cover(self, first: int, last: int) -> None:
-        """The venue has shown all that it has from `first` to `last`: it lacks what did not come there."""
+        """Note that the venue has shown all that it has from `first` to `last`; the other ids are unavailable."""
         first, last = max(first, self._first), min(last, self._last)
         if first <= last:
             self._covered.add(first, last)
 
 
 def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
-    """The highest id of a page, None where it is empty. Raises VenueError where no row can be read."""
+    """The highest id of a page, None if it is empty. Raises VenueError if no row can be read."""
     found = list(rows)
     ids = [row.trade_id for row in found if row.trade_id is not None]
     if found and not ids:
@@ -189,13 +192,22 @@ def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
     return max(ids, default=None)
 
 
+def unreadable_row(
+    venue: str, raw: str, id_field: str, checks: tuple[tuple[str, Check], ...], ts_ingest: int, symbol: str
+) -> Row:
+    """A row that is no trade: its id, if that can be read, and the first of `checks` that it fails."""
+    fields = parse_errors.object_fields(raw)
+    trade_id = None if isinstance(fields, Fault) else readable_id(fields.get(id_field))
+    return Row(trade_id, parse_errors.rejected(venue, parse_errors.explain(raw, checks), raw, ts_ingest, symbol))
+
+
 def readable_id(literal: str | None) -> int | None:
-    """The trade id that a JSON literal writes; None where it is none."""
+    """The trade id that a JSON literal writes; None if it writes none."""
     return None if literal is None or parse_errors.trade_id("", literal) is not None else int(literal)
 
 
 def body_text(venue: str, reply: Reply) -> str:
-    """The body as text. Raises VenueError, or what its status asks for, where it is none."""
+    """The body as text. Raises like `raise_for_status`, else VenueError, if it is not UTF-8."""
     try:
         return reply.body.decode()
     except UnicodeDecodeError as error:
@@ -204,7 +216,7 @@ def body_text(venue: str, reply: Reply) -> str:
 
 
 def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
-    """The rows of a body that is an array, verbatim. Raises VenueError, or as its status asks, where it is none."""
+    """The rows of a body that is an array, verbatim. Raises like `raise_for_status`, and VenueError if it is none."""
     raise_for_status(venue, reply)
     rows = parse_errors.array_items(text)
     if isinstance(rows, Fault):
@@ -213,12 +225,12 @@ def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
 
 
 def raise_unreadable(venue: str, text: str, expected: str) -> NoReturn:
-    """A reply of another form than ours. It may be a proxy's page or torn, so it is asked for again."""
+    """Raise VenueError for a reply of unknown form: it may be torn or a proxy's page, so asking again may help."""
     raise VenueError(f"{venue}'s REST reply {shown(text)}", expected)
 
 
 def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> None:
-    """Raises VenueError or TerminalError unless the status is 200; `message` is what the venue said, if it is known."""
+    """Raise VenueError or TerminalError unless the status is 200; `message` is what the venue said, if it is known."""
     status = reply.status
     if status == 200:
         return
@@ -233,7 +245,7 @@ def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> No
 
 
 def raise_unknown_symbol(venue: str, symbol: str | None, said: str) -> NoReturn:
-    """The venue does not list what we ask for, and will not when asked again."""
+    """Raise UnknownSymbolError: the venue does not list the symbol, and asking again will not help."""
     raise UnknownSymbolError(venue, symbol, shown(said))
 
 

@@ -1,7 +1,7 @@
 """The exact rules of a trade's fields, shared by the venues: decimals, trade ids, times. Nothing is ever rounded.
 
 The fast path of a parser puts these rules into msgspec types (`DecimalText`, `TradeId`) or calls the functions below;
-`faults` names the rule that a field broke.
+`parse_errors` names the rule that a field broke.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _SCIENTIFIC = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?[eE][+-]?[0-9]{1,3}")
 MAX_TRADE_ID = 2**63 - 1
 TradeId = Annotated[int, msgspec.Meta(ge=0, le=MAX_TRADE_ID)]
 
-#: No exchange traded before Bitcoin's first block; and what claims to be of another century is not a time in
-#: microseconds. Whether a time lies too far past the receive time is Silver's rule, which has the setting for it.
+#: No exchange traded before Bitcoin's first block; and a value of another century is not a time in
+#: microseconds. Silver judges
+#: whether a time lies too far past the receive time; it has the setting for that.
 MIN_TIME = int(datetime(2009, 1, 3, tzinfo=UTC).timestamp()) * 1_000_000
 MAX_TIME = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 #: Below it a number is milliseconds: as microseconds it would lie before April 1973, as milliseconds before 5138.
@@ -45,7 +46,7 @@ _is_utc_time = re.compile(
 
 
 def number_text(literal: str) -> str | None:
-    """The decimal that a JSON number literal writes, as plain digits; None where it is not one that we accept.
+    """The decimal that a JSON number literal writes, as plain digits; None if it is not one that we accept.
 
     The literal's digits survive as they are. Scientific notation (`1.5e-7`), which a serializer may choose for a small
     number, is written out (`0.00000015`) exactly; it never passes through a float.
@@ -57,7 +58,7 @@ def number_text(literal: str) -> str | None:
 
 
 def written_out(literal: str) -> str | None:
-    """Scientific notation as plain digits, exactly; None where `literal` is not a positive number in that notation."""
+    """Scientific notation as plain digits, exactly; None if `literal` is not a positive number in that notation."""
     return format(Decimal(literal), "f") if _SCIENTIFIC.fullmatch(literal) else None
 
 
@@ -80,7 +81,7 @@ def seconds_nanos(literal: str) -> int | None:
 
 
 def iso_micros(text: str) -> int | None:
-    """Microseconds since the epoch from `2021-04-17T16:43:37.089723Z`; None where it is no UTC time in range.
+    """Microseconds since the epoch from `2021-04-17T16:43:37.089723Z`; None if it is no UTC time in range.
 
     Up to nine digits of a second are read; those behind the sixth are cut, not rounded.
     """

@@ -1,4 +1,4 @@
-"""What a venue's frame can turn into. Values only; nothing here reads a socket or a clock.
+"""The values that a venue's frame can turn into. Nothing here reads a socket or a clock.
 
 The message types (`Trade`, `Rejected`, `FeedEvent`) are also the Kafka wire format: `encode` gives the JSON value.
 Times are integer microseconds since the epoch, UTC.

@@ -53,7 +53,8 @@ _any_json = msgspec.json.Decoder(msgspec.Raw)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _string = msgspec.json.Decoder(str)
-#: What msgspec can raise on any bytes: its own errors and bad UTF-8 are ValueErrors, deep nesting is a RecursionError.
+#: The errors that msgspec can raise on any bytes: its own errors and bad UTF-8 are ValueErrors, deep
+#: nesting is a RecursionError.
 UNREADABLE = (ValueError, RecursionError)
 
 _PLAIN = re.compile(r"(?P<sign>-?)[0-9]+(?:\.(?P<decimals>[0-9]+))?")
@@ -74,7 +75,7 @@ Check = Callable[[str, str], Fault | None]
 
 
 def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | None = None) -> Rejected:
-    """The message for a frame or part that has `fault`; says so where the raw text had to be cut."""
+    """The message for a frame or part that has `fault`; says so if the raw text had to be cut."""
     detail = fault.detail
     if len(raw) > MAX_RAW:
         detail = f"{detail}; raw text cut after {MAX_RAW} of {len(raw)} characters"
@@ -84,14 +85,17 @@ def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | N
     )
 
 
-def not_utf8(venue: str, frame: bytes, error: UnicodeDecodeError, ts_ingest: int) -> Rejected:
-    """The message for bytes that are no text; those that cannot be read are written as `\\xNN`."""
-    fault = Fault("not_utf8", f"found byte 0x{frame[error.start]:02x} at position {error.start}; expected UTF-8")
-    return rejected(venue, fault, frame.decode("utf-8", "backslashreplace"), ts_ingest)
+def text_of(venue: str, frame: bytes, ts_ingest: int) -> str | Rejected:
+    """The frame as text. Rejected if it is not UTF-8; the bytes that cannot be read are then written as `\\xNN`."""
+    try:
+        return frame.decode()
+    except UnicodeDecodeError as error:
+        fault = Fault("not_utf8", f"found byte 0x{frame[error.start]:02x} at position {error.start}; expected UTF-8")
+        return rejected(venue, fault, frame.decode("utf-8", "backslashreplace"), ts_ingest)
 
 
 def object_fields(text: str) -> dict[str, str] | Fault:
-    """The fields of a JSON object as literals, or why it is none."""
+    """The fields of a JSON object as literals, or the fault if it is none."""
     try:
         return {name: str(raw, "utf-8") for name, raw in _object.decode(text).items()}
     except UNREADABLE as error:
@@ -99,7 +103,7 @@ def object_fields(text: str) -> dict[str, str] | Fault:
 
 
 def array_items(text: str) -> list[str] | Fault:
-    """The items of a JSON array as literals, or why it is none."""
+    """The items of a JSON array as literals, or the fault if it is none."""
     try:
         return [str(raw, "utf-8") for raw in _array.decode(text)]
     except UNREADABLE as error:
@@ -117,7 +121,7 @@ def _not_this(text: str, error: BaseException, expected: str) -> Fault:
 
 
 def string(literal: str | None) -> str | None:
-    """The value of a string literal; None where it is missing or no string."""
+    """The value of a string literal; None if it is missing or not a string."""
     if literal is None:
         return None
     try:
@@ -132,7 +136,7 @@ def kind(literal: str) -> str:
 
 
 def shorten(text: str, limit: int = 80) -> str:
-    """`text`, cut in the middle of a line at `limit` characters."""
+    """`text`, cut after `limit` characters."""
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
@@ -145,7 +149,7 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
 
 
 def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """As `explain`, for the fields of `payload` where it is not an object."""
+    """Explain, like `explain`, the fields of `payload` if it is not an object."""
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
     for name, check in checks:
@@ -186,7 +190,7 @@ def decimal_number(label: str, literal: str) -> Fault | None:
 
 
 def _decimal(label: str, found: str, scientific: bool) -> Fault | None:
-    """The rule that a decimal breaks; where `scientific`, that notation is read as the number that it writes."""
+    """The rule that a decimal breaks; with `scientific`, that notation is read as the number that it writes."""
     text = (written_out(found) if scientific else None) or found
     if is_decimal(text):
         return None
@@ -268,7 +272,7 @@ def iso_time(label: str, literal: str) -> Fault | None:
 
 
 def symbol(canonical: Callable[[str], str]) -> Check:
-    """A check that `canonical` knows the symbol."""
+    """Return a check that `canonical` knows the symbol."""
 
     def check(label: str, literal: str) -> Fault | None:
         value = string(literal)

@@ -1,4 +1,4 @@
-"""The exchanges by name."""
+"""The exchanges by name. A venue is added by a package beside this module, one line here and one in `market/venues`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from lakehouse.exchanges.coinbase.stream import Coinbase
 from lakehouse.exchanges.kraken.stream import Kraken
 from lakehouse.exchanges.venue import Venue
 
+#: In the order of `market.venues.VENUES`, which names the same.
 VENUES: dict[str, Venue] = {venue.name: venue for venue in (Binance(), Kraken(), Coinbase())}
+
+#: The unit of the coarsest times that any venue sends, in microseconds: times of one trade may differ by less.
+COARSEST_TIME_MICROS = max(one.time_micros for one in VENUES.values())
 
 
 def venue(name: str, symbols: Sequence[str] = ()) -> Venue:

@@ -1,9 +1,9 @@
-"""A rejected text read once more: `Rejected.raw` may be a part of a frame, which a parser knows only inside its frame.
+"""Read a rejected text once more: `Rejected.raw` may be a part of a frame, which a parser knows only inside its frame.
 
 A parser rejects the smallest part that it can name: the payload of a Binance stream, one item of Kraken's `data`. Here
-such a part is put back into a frame like the one that it came from. What the frame said besides is gone: which Binance
+such a part is put back into a frame like the one that it came from. The rest of the frame is lost: which Binance
 stream it was (only those of trades reject a payload), and whether Kraken sent the trade live or in a snapshot (taken as
-live). Where that very word was the fault, the part stays unreadable: nobody knows what its frame meant.
+live). If that word itself was the fault, the part stays unreadable.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from lakehouse.exchanges.model import Parsed, Rejected
 from lakehouse.exchanges.parse_errors import Fault
 from lakehouse.exchanges.venue import Venue
 
-#: What Kraken's parser says of the `type` of a frame, not of the trade in it.
+#: Faults that Kraken's parser finds in the `type` of a frame, not in the trade in it.
 _KRAKEN_TYPE_FAULTS = ("expected the field type too", "expected update or snapshot")
 
 
 def parse_again(venue: Venue, rejected: Rejected) -> list[Parsed]:
-    """What today's parser makes of a rejected text, as `Venue.parse`: it never raises.
+    """Read a rejected text with today's parser, like `Venue.parse`; never raises.
 
     With the parser that rejected it, it is rejected again.
     """
@@ -26,11 +26,11 @@ def parse_again(venue: Venue, rejected: Rejected) -> list[Parsed]:
     return venue.parse(frame.encode("utf-8", "surrogatepass"), rejected.ts_ingest)
 
 
-# Only what is whole JSON is ever put into a frame.
+# Only whole JSON is put into a frame.
 
 
 def _binance(rejected: Rejected) -> str:
-    """Events lie in the `data` of a stream; replies and what is no JSON were rejected as they came."""
+    """Events are in the `data` of a stream; replies and what is no JSON were rejected as they came."""
     fields = parse_errors.object_fields(rejected.raw)
     if isinstance(fields, Fault) or "data" in fields:
         return rejected.raw
@@ -39,7 +39,7 @@ def _binance(rejected: Rejected) -> str:
 
 
 def _kraken(rejected: Rejected) -> str:
-    """Trades lie in the `data` of a frame; whole frames have a channel, an event, a method or an error."""
+    """Trades are in the `data` of a frame; whole frames have a channel, an event, a method or an error."""
     fields = parse_errors.object_fields(rejected.raw)
     items = parse_errors.array_items(rejected.raw)
     # A v1 frame is `[993,[[…]],"trade","XMR/USD"]`, a trade of it `["354.11","0.89","1618678142.55","s","l",""]`.

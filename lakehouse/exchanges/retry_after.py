@@ -1,4 +1,4 @@
-"""The header Retry-After of a venue's answer, be it over REST or to the handshake of a socket. Pure."""
+"""The header Retry-After of a venue's answer, over REST or to the handshake of a socket. Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-#: Seconds. Binance's longest ban is three days [documentation]; what names more is a mistake, and a feed that believes
-#: it stays silent for ever.
+#: Seconds. Binance's longest ban is three days [documentation]; a longer time is a mistake, and a feed that obeyed
+#: it would stay silent until it is restarted.
 LONGEST_SECONDS = 3 * 86_400.0
 #: RFC 9110 (10.2.3) knows whole seconds; some venues send decimals.
 _is_seconds = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?").fullmatch
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds to wait, at most LONGEST_SECONDS; None where the header is missing or names no time.
+    """Seconds to wait, at most LONGEST_SECONDS; None if the header is missing or names no time.
 
     Names of headers are lower-case. A date counts from the answer's own `date`, so that a wrong clock of this machine
     does not matter; without one from `now`, in seconds since the epoch. A date that has passed is 0 seconds.
@@ -34,7 +34,7 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 
 
 def _epoch_seconds(value: str) -> float | None:
-    """Seconds since the epoch of an HTTP date in any of its three forms (RFC 9110, 5.6.7); None where it is none."""
+    """Seconds since the epoch of an HTTP date in any of its three forms (RFC 9110, 5.6.7); None if it is none."""
     try:
         date = parsedate_to_datetime(value)
         if date.tzinfo is None:

@@ -30,9 +30,7 @@ from lakehouse.lake.feed_state import STOPPED
 
 _log = logging.getLogger(__name__)
 
-#: Venue → seconds after which its socket is changed: an hour before Binance closes it (24 h [documentation]).
-LIFETIME_SECONDS = {"binance": 23 * 3600.0}
-#: Seconds before that, drawn for each socket, so that not all of them change at once.
+#: Seconds before the end of a socket's lifetime, drawn for each one, so that not all of them change at once.
 LIFETIME_JITTER_SECONDS = 1800.0
 #: Seconds to the next attempt after a successor has failed, and the longest such pause.
 RETRY_SECONDS = 5.0
@@ -161,7 +159,7 @@ class Feed:
             self._venue_counters.reconnected()
         self._connections += 1
         self._lines = (*self._lines, line)
-        lifetime = LIFETIME_SECONDS.get(self.venue.name)
+        lifetime = self.venue.lifetime_seconds
         if lifetime is not None:
             self._rotate_at = time.monotonic() + lifetime - self._rng.uniform(0.0, LIFETIME_JITTER_SECONDS)
         line.start()

@@ -1,4 +1,4 @@
-"""What a symbol is: one rule for settings, venues, replay, Silver and the simulator.
+"""The form of a symbol: one rule for settings, venues, replay, Silver and the simulator.
 
 A symbol is BASE/QUOTE. Each of the two is an asset's name of 1 to 20 characters that begins with a letter or a digit:
 ASCII letters and digits, `.` and `_`, and the visible characters of every other script. So `币安人生/USDT` (Binance,
@@ -46,7 +46,7 @@ _CAPITALS = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVW
 def canonical_symbol(name: str) -> str:
     """The symbol that a name means: `btc-usdt`, `XBT/USDT` → `BTC/USDT`; `AAPLx/usd` → `AAPLx/USD`.
 
-    A symbol means itself. Raises ValueError if the name is no BASE/QUOTE.
+    A symbol means itself. Raises ValueError if the name is not BASE/QUOTE.
     """
     text = name if "/" in name else name.replace("-", "/")
     symbol = "/".join(map(_canonical_asset, text.split("/")))

@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 
 from lakehouse.errors import SettingError
 from lakehouse.exchanges.model import Rejected, Trade, encode
+from lakehouse.exchanges.registry import VENUES
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.reparse import parse_again
 from lakehouse.lake import table_io
@@ -35,8 +36,6 @@ Outcome = Literal["sent", "noise", "bad"]
 #: Beginning of the rules that are ingest's verdicts; such a message is a Rejected.
 REJECTED = "rejected:"
 
-#: Venues whose names join base and quote, so that only the known symbols tell them apart.
-_JOINT_NAMES = ("binance",)
 
 #: Columns of silver/quarantine → those of bronze/messages, as `parse_messages` wants them.
 _AS_MESSAGES = {
@@ -89,7 +88,7 @@ class KnownSymbols:
 
     def of(self, venue: str) -> tuple[str, ...]:
         """Return a venue's symbols, each once. If two have the same native name, the venue's parser takes neither."""
-        if venue in _JOINT_NAMES and venue not in self._stored:
+        if venue in VENUES and VENUES[venue].joins_names and venue not in self._stored:
             self._stored[venue] = self._read(venue)
         return tuple(dict.fromkeys((*self._settings.symbols, *self._stored.get(venue, ()))))
 

@@ -2,9 +2,10 @@
 
 It shares no code with `lakehouse.exchanges`, because it is what that package is judged by.
 
-Layout: `record` (the truth on disk) ← `market` (what trades) ← `hub` (who hears of it) ← `binance`, `kraken`,
-`coinbase` (protocols) ← `routes` (REST and admin) ← `server`. Every outgoing frame passes through `faults`.
+Layout: `record` (the truth on disk) ← `market` (trades) ← `exchange` (hands them to clients) ← `connection`, `history`
+← `venues/<venue>` (protocols) ← `routes` ← `server`. Every outgoing frame passes through `faults`.
 
-What can go wrong: `fault_kinds` (the catalogue) ← `fault_frames`, `fault_lane` (one connection) ← `fault_box` (all of
-them), `fault_schedule`. The venues' own `limits` are always in force. None of it can reach the record.
+Faults: `faults/kinds` (the catalogue) ← `faults/frame_faults`, `faults/connection_faults` (one connection) ←
+`faults/injector` (all connections); `faults/schedule` draws them. The venues' own `limits` are always in force. No
+fault can reach the record.
 """

@@ -2,7 +2,7 @@
 
 - `GET /admin/status`, `POST /admin/pause`, `POST /admin/resume`.
 - `GET /admin/record/{venue}/{BASE-QUOTE}?from_id&limit`: the true trades, a page at a time.
-- `POST /admin/faults` begins a fault: `{"kind", "venue", "symbol", "seconds", "share", …}` (fault_kinds.py) → `{"id"}`.
+- `POST /admin/faults` begins a fault: `{"kind", "venue", "symbol", "seconds", "share", …}` (`faults.kinds`) → `{"id"}`.
 - `GET /admin/faults`: the active ones, what each kind has done, the schedule's next; `DELETE` ends all, schedule too.
 """
 
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lakehouse.market.symbols import canonical_symbol
-from lakehouse.simulator.exchange import Hub
+from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.faults.kinds import FaultError
 from lakehouse.simulator.record import true_trade
 
@@ -26,33 +26,33 @@ PAGE_DEFAULT = 1000
 ADMIN_PAGE_TRADES = 10_000
 
 
-def admin_routes(hub: Hub) -> list[Route]:
-    """All of them."""
+def admin_routes(exchange: Exchange) -> list[Route]:
+    """All routes of `/admin`."""
 
     def json(value: Any, status: int = 200) -> Response:
         return Response(msgspec.json.encode(value), status, media_type="application/json")
 
     async def status(request: Request) -> Response:  # noqa: ARG001
-        return json(hub.status())
+        return json(exchange.status())
 
     def pausing(paused: bool) -> Callable[[Request], Awaitable[Response]]:
         async def pause(request: Request) -> Response:  # noqa: ARG001
-            hub.pause(paused)
+            exchange.pause(paused)
             return json({"paused": paused})
 
         return pause
 
     async def record(request: Request) -> Response:
-        return json(*_record_page(hub, request))
+        return json(*_record_page(exchange, request))
 
     async def begin(request: Request) -> Response:
-        return json(*_begin(hub, await request.body()))
+        return json(*_begin(exchange, await request.body()))
 
     async def shown(request: Request) -> Response:  # noqa: ARG001
-        return json(hub.box.describe() if hub.box else hub.faults.status())
+        return json(exchange.box.describe() if exchange.box else exchange.faults.status())
 
     async def end(request: Request) -> Response:  # noqa: ARG001
-        return json({"ended": hub.end_faults()})
+        return json({"ended": exchange.end_faults()})
 
     return [
         Route("/admin/status", status),
@@ -65,31 +65,31 @@ def admin_routes(hub: Hub) -> list[Route]:
     ]
 
 
-def _begin(hub: Hub, body: bytes) -> tuple[dict[str, Any], int]:
-    """Begin a fault; what happens once has happened when this returns."""
+def _begin(exchange: Exchange, body: bytes) -> tuple[dict[str, Any], int]:
+    """Begin a fault; a fault that happens once has happened when this returns."""
     try:
         message = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return {"error": f"no JSON: {error}"}, 400
     try:
-        return {"id": hub.begin_fault(message)}, 200
+        return {"id": exchange.begin_fault(message)}, 200
     except FaultError as error:
         return {"error": str(error)}, 400
 
 
-def _record_page(hub: Hub, request: Request) -> tuple[dict[str, Any], int]:
+def _record_page(exchange: Exchange, request: Request) -> tuple[dict[str, Any], int]:
     """The truth from `from_id` on, `limit` trades of it, and the id to ask for next (null at the end)."""
     venue, name = request.path_params["venue"], request.path_params["symbol"]
     try:
-        market = hub.markets[venue, canonical_symbol(name)]
+        market = exchange.markets[venue, canonical_symbol(name)]
         from_id = int(request.query_params.get("from_id", 0))
         limit = max(1, min(ADMIN_PAGE_TRADES, int(request.query_params.get("limit", PAGE_DEFAULT))))
     except KeyError:
-        known = ", ".join(f"{of}/{symbol.replace('/', '-')}" for of, symbol in hub.markets)
+        known = ", ".join(f"{of}/{symbol.replace('/', '-')}" for of, symbol in exchange.markets)
         return {"error": f"no market {venue}/{name}; expected one of {known}"}, 404
     except ValueError as error:
         return {"error": str(error)}, 400
-    symbol, tape = market.listing.symbol, market.tape
+    symbol, tape = market.instrument.symbol, market.tape
     rows = tape.rows(tape.index_of(from_id), limit + 1) if tape else []
     following = rows[limit].trade_id if len(rows) > limit else None
     trades = [true_trade(venue, symbol, row) for row in rows[:limit]]

@@ -1,11 +1,11 @@
-"""The middle of the exchange: all markets, all sessions, and the tick that joins them.
+"""The core of the simulated exchange: all markets, all connections, and the tick that joins them.
 
-A tick, for every open market: 1. make its trades, 2. write them to the record, 3. encode them once a variant, 4. hand
-them to the sessions that subscribed; then each session sends what it got in one write. A subscriber therefore gets
-every trade that is made after its subscription, and nothing that is not in the record.
+A tick does this for every open market: 1. make its trades, 2. write them to the record, 3. encode them once for each
+variant, 4. hand them to the connections that subscribed. Then each connection sends what it got in one write. A
+subscriber therefore gets every trade that is made after its subscription, and nothing that is not in the record.
 
-A market opens at its first subscription, so that the record begins with what somebody heard, and then trades on
-whether anybody listens or not, unless paused.
+A market opens at its first subscription, so that the record begins with the first trade that a client heard. Then it
+trades on, with or without clients, unless it is paused.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from lakehouse.simulator.connection import Session
 from lakehouse.simulator.faults.injector import FaultInjector
 from lakehouse.simulator.faults.kinds import FaultError, read_fault
-from lakehouse.simulator.faults.model import Faults, Frame, NoFaults
-from lakehouse.simulator.instruments import Listing, list_symbol
+from lakehouse.simulator.faults.model import Faults, Frame, NoFaults, Peer
+from lakehouse.simulator.instruments import Instrument, list_symbol
 from lakehouse.simulator.limits import Gates
 from lakehouse.simulator.market import Market, Reference
-
-if TYPE_CHECKING:
-    from lakehouse.simulator.options import SimulatorOptions
-    from lakehouse.simulator.playback import Replay
+from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.playback import Listener, Playback
+from lakehouse.simulator.profile import VenueProfile
+from lakehouse.simulator.record import Row
 
 #: Often enough that a trade is at most some milliseconds late, seldom enough that a tick carries many trades.
 TICK_SECONDS = 0.005
@@ -40,25 +40,51 @@ RATE_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-class Hub:
-    """All markets and sessions of one server; lives in its one event loop."""
+class Subscriber(Listener, Protocol):
+    """The exchange's view of a client's connection (`connection.ClientConnection`)."""
 
-    def __init__(self, options: SimulatorOptions, replays: dict[str, Replay]) -> None:
+    is_over: bool
+
+    @property
+    def peer(self) -> Peer:
+        """The client as the faults know it."""
+
+    @property
+    def variant(self) -> str:
+        """Connections of a venue with the same variant get the same trade frames."""
+
+    def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:
+        """The frames that carry these trades; `now` in µs."""
+
+    def tick(self, now: float) -> None:
+        """Look at the clocks of this connection; `now` in monotonic seconds."""
+
+
+class Exchange:
+    """All markets and connections of one server; lives in its one event loop."""
+
+    def __init__(
+        self, options: SimulatorOptions, playbacks: dict[str, Playback], profiles: Mapping[str, VenueProfile]
+    ) -> None:
+        self.profiles = {venue: profiles[venue] for venue in options.all_venues(playbacks)}
+        words = {venue: one.words for venue, one in self.profiles.items()}
         self.options = options
-        #: The faults that the admin calls work on; None where the options brought their own.
+        #: The faults that the admin calls work on; None if the options brought their own.
         self.box = (
-            None if options.faults else FaultInjector(options.fault_seed or options.seed, options.schedule(replays))
+            None
+            if options.faults
+            else FaultInjector(options.fault_seed or options.seed, words, options.schedule(playbacks))
         )
         self.faults: Faults = options.faults or self.box or NoFaults()
-        self.gates = Gates(options.limits, options.all_venues(replays))
-        self.replays = replays
+        self.gates = Gates(options.limits, {venue: one.limits for venue, one in self.profiles.items()}, words)
+        self.playbacks = playbacks
         self.paused = False
         self.error: str | None = None
-        self.sessions: dict[Session, None] = {}
+        self.connections: dict[Subscriber, None] = {}
         self.markets: dict[tuple[str, str], Market] = {}
-        self._listeners: dict[tuple[str, str], dict[Session, None]] = {}
+        self._listeners: dict[tuple[str, str], dict[Subscriber, None]] = {}
         self._sent: dict[tuple[str, str], int] = {}
-        self._names: dict[tuple[str, str], Listing] = {}
+        self._names: dict[tuple[str, str], Instrument] = {}
         #: (venue, its own name) of what it had once.
         self.delisted: set[tuple[str, str]] = set()
         self._numbers = 0
@@ -67,40 +93,47 @@ class Hub:
         self._build()
 
     def _build(self) -> None:
-        venues = [venue for venue in self.options.venues if venue not in self.replays]
+        venues = [venue for venue in self.options.venues if venue not in self.playbacks]
         known = [
-            list_symbol(venue, symbol, place) for venue in venues for place, symbol in enumerate(self.options.symbols)
+            list_symbol(self.profiles[venue].rules, symbol, place)
+            for venue in venues
+            for place, symbol in enumerate(self.options.symbols)
         ]
-        listings = [one for one in known if (one.venue, one.symbol) not in self.options.delisted]
-        self.delisted.update((one.venue, one.native) for one in known if one not in listings)
-        weights = sum(listing.weight for listing in listings)
+        instruments = [one for one in known if (one.venue, one.symbol) not in self.options.delisted]
+        self.delisted.update((one.venue, one.native) for one in known if one not in instruments)
+        weights = sum(instrument.weight for instrument in instruments)
         references = {symbol: Reference(self.options.seed, symbol.split("/")[0]) for symbol in self.options.symbols}
-        for listing in listings:
-            key = (listing.venue, listing.symbol)
-            rate = self.options.rate * listing.weight / weights
+        for instrument in instruments:
+            key = (instrument.venue, instrument.symbol)
+            rate = self.options.rate * instrument.weight / weights
             self.markets[key] = Market(
-                listing, references[listing.symbol], rate, self.options.seed, self.options.record
+                instrument, references[instrument.symbol], rate, self.options.seed, self.options.record
             )
             self._listeners[key] = {}
             self._sent[key] = 0
-            self._names[listing.venue, listing.native] = listing
+            self._names[instrument.venue, instrument.native] = instrument
 
     def next_number(self) -> int:
         """The number of the next connection, from 1."""
         self._numbers += 1
         return self._numbers
 
+    @property
+    def listeners(self) -> Iterable[Subscriber]:
+        """All connections: the audience of the playbacks."""
+        return self.connections
+
     def pause(self, paused: bool) -> None:
-        """Halt all trading and replaying, or trade on; connections stay alive."""
+        """Halt all trading and playing, or go on; connections stay alive."""
         self.paused = paused
         if not paused:
             self.error = None
 
     def begin_fault(self, message: Any) -> int:
-        """Begin a fault as an admin call describes it; its number. Raises FaultError where it cannot be."""
+        """Begin a fault as an admin call describes it; its number. Raises FaultError if it cannot be."""
         if self.box is None:
             raise FaultError("this simulator was started with faults of its own; expected one without")
-        venues = self.options.all_venues(self.replays)
+        venues = self.options.all_venues(self.playbacks)
         number = self.box.add(read_fault(message, venues, self.options.symbols))
         self.flush()  # what happens once happens now
         return number
@@ -111,37 +144,37 @@ class Hub:
         self.flush()  # what was held back
         return ended
 
-    def listing(self, venue: str, native: str) -> Listing | None:
-        """The listing of a venue's WebSocket name; None where it is not listed."""
+    def instrument(self, venue: str, native: str) -> Instrument | None:
+        """The instrument of a venue's WebSocket name; None if it is not listed."""
         return self._names.get((venue, native))
 
-    def listings(self, venue: str) -> list[Listing]:
-        """All listings of a venue."""
-        return [listing for (of, _), listing in self._names.items() if of == venue]
+    def instruments(self, venue: str) -> list[Instrument]:
+        """All instruments of a venue."""
+        return [instrument for (of, _), instrument in self._names.items() if of == venue]
 
-    def join(self, session: Session, symbol: str) -> Market:
-        """Subscribe a session; the market opens if it has not."""
-        key = (session.venue, symbol)
+    def join(self, connection: Subscriber, symbol: str) -> Market:
+        """Subscribe a connection; opens the market if it is not open yet."""
+        key = (connection.venue, symbol)
         market = self.markets[key]
         market.is_open = True
-        self._listeners[key][session] = None
+        self._listeners[key][connection] = None
         return market
 
-    def is_heard(self, session: Session, symbol: str) -> bool:
-        """Whether a session is subscribed to a symbol."""
-        return session in self._listeners.get((session.venue, symbol), {})
+    def is_heard(self, connection: Subscriber, symbol: str) -> bool:
+        """True if a connection is subscribed to a symbol."""
+        return connection in self._listeners.get((connection.venue, symbol), {})
 
-    def leave(self, session: Session, symbol: str) -> None:
-        """Unsubscribe a session."""
-        self._listeners.get((session.venue, symbol), {}).pop(session, None)
+    def leave(self, connection: Subscriber, symbol: str) -> None:
+        """Unsubscribe a connection."""
+        self._listeners.get((connection.venue, symbol), {}).pop(connection, None)
 
-    def forget(self, session: Session) -> None:
-        """A session has ended."""
-        session.is_over = True
-        self.faults.closed(session.peer)
-        self.sessions.pop(session, None)
+    def forget(self, connection: Subscriber) -> None:
+        """Forget a connection that has ended."""
+        connection.is_over = True
+        self.faults.closed(connection.peer)
+        self.connections.pop(connection, None)
         for listeners in self._listeners.values():
-            listeners.pop(session, None)
+            listeners.pop(connection, None)
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -159,8 +192,8 @@ class Hub:
                 self.flush()
             if now >= housekeeping:
                 housekeeping = now + HOUSEKEEPING_SECONDS
-                for session in list(self.sessions):
-                    session.tick(now)
+                for connection in list(self.connections):
+                    connection.tick(now)
 
     def _tick(self, elapsed: float, now: float) -> None:
         made = 0
@@ -178,7 +211,7 @@ class Hub:
             skip = partial(self.faults.skipped_ids, *key) if self.faults.active else None
             rows = market.make(elapsed, time_us, skip)
         except OSError as error:
-            # What cannot be recorded is not sent: the exchange halts until somebody resumes it.
+            # A trade that cannot be recorded is not sent: the exchange halts until somebody resumes it.
             self.paused = True
             self.error = f"cannot write the record of {key[0]} {key[1]}: {error}; trading is paused"
             logger.error(self.error)
@@ -186,21 +219,21 @@ class Hub:
         if not rows:
             return 0
         frames: dict[str, list[Frame]] = {}
-        for session in self._listeners[key]:
-            variant = session.variant
+        for connection in self._listeners[key]:
+            variant = connection.variant
             if variant not in frames:
-                frames[variant] = session.trade_frames(market.listing, rows, time_us)
-            session.outbox.extend(frames[variant])
+                frames[variant] = connection.trade_frames(market.instrument, rows, time_us)
+            connection.outbox.extend(frames[variant])
             self._sent[key] += len(rows)
         return len(rows)
 
     def flush(self) -> None:
-        """Every session sends what it got; the faults have their say on every connection."""
-        for session in list(self.sessions):
-            session.flush()
+        """Every connection sends what it got, through the faults."""
+        for connection in list(self.connections):
+            connection.flush()
 
     def status(self) -> dict[str, Any]:
-        """What `/admin/status` shows. `sent` counts trades handed to subscribers, before any fault."""
+        """The reply of `/admin/status`. `sent` counts trades handed to subscribers, before any fault."""
         window = min(RATE_SECONDS, time.monotonic() - self._started) or 1.0
         recent = [made for at, made in self._made if at >= time.monotonic() - window]
         return {
@@ -212,13 +245,14 @@ class Hub:
             "error": self.error,
             "uptime_seconds": round(time.monotonic() - self._started, 1),
             "connections": {
-                venue: sum(s.venue == venue for s in self.sessions) for venue in self.options.all_venues(self.replays)
+                venue: sum(s.venue == venue for s in self.connections)
+                for venue in self.options.all_venues(self.playbacks)
             },
             "markets": [self._market_status(key, market) for key, market in self.markets.items()],
             **self.gates.status(),
             "faults": self.faults.status(),
-            "replays": [line for replay in self.replays.values() for line in replay.status()],
-            "replay_ended": all(replay.ended for replay in self.replays.values()) if self.replays else None,
+            "replays": [line for playback in self.playbacks.values() for line in playback.status()],
+            "replay_ended": all(playback.ended for playback in self.playbacks.values()) if self.playbacks else None,
         }
 
     def _market_status(self, key: tuple[str, str], market: Market) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is listed where: names, decimals, first ids, typical prices and sizes of a (venue, symbol). Pure and seeded."""
+"""The instruments of each venue: names, decimals, first ids, typical prices and sizes of a (venue, symbol). Seeded."""
 
 from __future__ import annotations
 
@@ -13,22 +13,6 @@ DOLLARS = {
     "BTC": 63_000.0, "ETH": 3_100.0, "SOL": 145.0, "BNB": 580.0, "XRP": 0.58, "DOGE": 0.12, "ADA": 0.45, "AVAX": 27.0,
     "LTC": 72.0, "LINK": 13.5, "DOT": 6.1, "USDT": 1.0, "USDC": 1.0, "USD": 1.0, "EUR": 1.08, "GBP": 1.27,
 }  # fmt: skip
-#: Kraken's REST and v1 asset names (docs/venues.md, "Kraken"), canonical → Kraken.
-KRAKEN_ASSETS = {"BTC": "XBT", "DOGE": "XDG"}
-#: Pairs that Kraken's REST answers under an older key than was asked for.
-KRAKEN_OLD_KEYS = {
-    "XBTUSD": "XXBTZUSD",
-    "XBTEUR": "XXBTZEUR",
-    "ETHUSD": "XETHZUSD",
-    "ETHEUR": "XETHZEUR",
-    "XDGUSD": "XXDGZUSD",
-}
-
-#: How a venue's share of all trades compares with the others'.
-VENUE_WEIGHTS = {"binance": 3.0, "coinbase": 2.0, "kraken": 1.0}
-#: Where a venue's trade ids begin; the symbol moves it by up to half as much again.
-FIRST_IDS = {"binance": 4_000_000_000, "coinbase": 700_000_000, "kraken": 80_000_000}
-
 #: So few that equal trades happen, as they do on the venues: only the id tells them apart.
 SIZE_CHOICES = 2048
 #: A typical trade is worth so many dollars; sizes are log-normal around it.
@@ -44,17 +28,40 @@ def dollars(asset: str) -> float:
 
 @dataclass(frozen=True)
 class Size:
-    """A trade size: an integer of so many decimals."""
+    """A trade size: `value / 10**decimals`."""
 
     value: int
     decimals: int
 
 
 @dataclass(frozen=True)
-class Listing:
-    """One symbol on one venue. Prices are integers of `price_decimals` decimals, in steps of `step`."""
+class MarketRules:
+    """How one venue writes symbols, prices and sizes, and how much it trades."""
 
     venue: str
+    #: The text between base and quote in the venue's WebSocket name.
+    separator: str
+    #: The venue's share of all trades, compared with the others'.
+    weight: float
+    #: Where the venue's trade ids begin; the symbol moves it by up to half as much again.
+    first_id: int
+    #: Significant digits of a price, and the decimals that it has at least and at most.
+    digits: int
+    least_decimals: int
+    most_decimals: int
+    #: Decimals that every price is written with; None: those of its tick.
+    written_decimals: int | None = None
+    #: Lots are coarser than eight decimals, by the size of a typical trade.
+    has_coarse_lots: bool = False
+    #: Sizes are written without zeros at the end.
+    drops_zeros: bool = False
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """One symbol on one venue. Prices are integers of `price_decimals` decimals, in steps of `step`."""
+
+    rules: MarketRules
     symbol: str
     price_decimals: int
     step: int
@@ -63,66 +70,51 @@ class Listing:
     weight: float
     sizes: tuple[Size, ...] = field(repr=False)
 
+    @property
+    def venue(self) -> str:
+        """The venue's name."""
+        return self.rules.venue
+
     @cached_property
     def native(self) -> str:
         """The venue's WebSocket name: BTCUSDT, BTC/USDT or BTC-USDT."""
-        joint = {"binance": "", "kraken": "/", "coinbase": "-"}[self.venue]
-        return self.symbol.replace("/", joint)
-
-    @cached_property
-    def kraken_rest(self) -> str:
-        """Kraken's REST name: XBTUSDT."""
-        return "".join(KRAKEN_ASSETS.get(asset, asset) for asset in self.symbol.split("/"))
-
-    @cached_property
-    def kraken_key(self) -> str:
-        """The key under which Kraken's REST answers: often, but not always, the REST name."""
-        return KRAKEN_OLD_KEYS.get(self.kraken_rest, self.kraken_rest)
-
-    @cached_property
-    def kraken_class(self) -> str | None:
-        """The asset class that Kraken's REST has to be told; None for coins. xStocks end in a small x."""
-        return "tokenized_asset" if self.symbol.split("/")[0].endswith("x") else None
+        return self.symbol.replace("/", self.rules.separator)
 
 
 @cache
-def list_symbol(venue: str, symbol: str, position: int) -> Listing:
-    """The listing of a canonical symbol; `position` in the list of symbols makes the first ones the busiest."""
+def list_symbol(rules: MarketRules, symbol: str, position: int) -> Instrument:
+    """The instrument of a canonical symbol; `position` in the list of symbols makes the first ones the busiest."""
     base, quote = symbol.split("/")
     price = dollars(base) / dollars(quote)
-    tick_decimals = _tick_decimals(venue, price)
-    # Binance writes eight decimals whatever the tick is.
-    decimals = 8 if venue == "binance" else tick_decimals
-    salt = zlib.crc32(f"{venue}/{symbol}".encode())
-    return Listing(
-        venue=venue,
+    tick_decimals = _tick_decimals(rules, price)
+    decimals = tick_decimals if rules.written_decimals is None else rules.written_decimals
+    salt = zlib.crc32(f"{rules.venue}/{symbol}".encode())
+    return Instrument(
+        rules=rules,
         symbol=symbol,
         price_decimals=decimals,
         step=10 ** (decimals - tick_decimals),
-        first_id=FIRST_IDS[venue] + salt % (FIRST_IDS[venue] // 2),
+        first_id=rules.first_id + salt % (rules.first_id // 2),
         price=price,
-        weight=VENUE_WEIGHTS[venue] / math.sqrt(position + 1),
-        sizes=_sizes(venue, TYPICAL_DOLLARS / dollars(base), random.Random(salt)),
+        weight=rules.weight / math.sqrt(position + 1),
+        sizes=_sizes(rules, TYPICAL_DOLLARS / dollars(base), random.Random(salt)),
     )
 
 
-def _tick_decimals(venue: str, price: float) -> int:
-    # Six to seven significant digits, as on the venues, within Binance's and Coinbase's 8 and Kraken's 10 decimals.
+def _tick_decimals(rules: MarketRules, price: float) -> int:
     magnitude = math.floor(math.log10(price)) + 1
-    digits = {"binance": 7, "kraken": 6, "coinbase": 7}[venue]
-    return max(1 if venue == "kraken" else 2, min(10 if venue == "kraken" else 8, digits - magnitude))
+    return max(rules.least_decimals, min(rules.most_decimals, rules.digits - magnitude))
 
 
-def _sizes(venue: str, typical: float, rng: random.Random) -> tuple[Size, ...]:
-    # Binance's lots are coarser than its eight wire decimals; Coinbase drops trailing zeros.
-    lot_decimals = max(0, min(8, 4 - math.floor(math.log10(typical)))) if venue == "binance" else 8
+def _sizes(rules: MarketRules, typical: float, rng: random.Random) -> tuple[Size, ...]:
+    lot_decimals = max(0, min(8, 4 - math.floor(math.log10(typical)))) if rules.has_coarse_lots else 8
     choices = []
     for _ in range(SIZE_CHOICES):
         size = max(1, round(typical * rng.lognormvariate(-1.0, SIZE_SIGMA) * 10**lot_decimals)) * 10 ** (
             8 - lot_decimals
         )
         decimals = 8
-        if venue == "coinbase":
+        if rules.drops_zeros:
             while decimals and size % 10 == 0:
                 size, decimals = size // 10, decimals - 1
         choices.append(Size(size, decimals))

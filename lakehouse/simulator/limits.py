@@ -1,7 +1,7 @@
 """The venues' limits, per venue as if all clients had one IP address: REST budgets and connection attempts.
 
 Guarantee: what a limit admits stays within it in any window. Refused calls cost no budget; going on within a penalty
-is counted, and where the venue bans (Binance) too much of it is answered with 418. Source: docs/venues.md, "Limits and
+is counted, and if the venue bans (Binance), too much of it is answered with 418. Source: docs/venues.md, "Limits and
 lifetimes"; if it has no figure, the comment says what was chosen.
 """
 
@@ -10,22 +10,23 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from lakehouse.errors import SettingError
-from lakehouse.simulator.faults import refusals
+from lakehouse.simulator.faults import http_refusals
 from lakehouse.simulator.faults.model import RestReply
+from lakehouse.simulator.faults.words import VenueWords
 
-#: So many calls within a penalty are forgiven: those that were under way.
+#: This many calls within a penalty are forgiven, because they may have been under way.
 FORGIVEN_CALLS = 10
 
 
 @dataclass(frozen=True)
 class Limit:
-    """So much within so many seconds: of any window (`sliding`), or as a bucket of that size that leaks that fast.
+    """`amount` in any window of `seconds` (`sliding`), or a bucket of `amount` that leaks empty in `seconds`.
 
-    `ban` is for how many seconds the venue bans who goes on regardless; 0 where it does not.
+    `ban`: seconds for which the venue bans a client that ignores the limit; 0 if it bans none.
     """
 
     amount: float
@@ -34,47 +35,42 @@ class Limit:
     ban: float = 0.0
 
 
-def _rest_limits() -> dict[str, Limit]:
-    return {
-        # The shortest ban that Binance names.
-        "binance": Limit(6000, 60.0, ban=120.0),
-        # "About 1 request/s is safe", with a burst of 3.
-        "kraken": Limit(3, 3.0, sliding=False),
-        # 10 requests/s, with a burst of 15.
-        "coinbase": Limit(15, 1.5, sliding=False),
-    }
-
-
-def _attempt_limits() -> dict[str, Limit]:
-    # Coinbase: no figure.
-    return {"binance": Limit(300, 300.0), "kraken": Limit(150, 600.0, ban=600.0)}
-
-
 @dataclass(frozen=True)
 class Limits:
-    """All limits; a venue that is not named has none. `attempts` are of connections."""
+    """The limits in force: the venues' own (None), or those of the named venues; each times `factor`."""
 
-    rest: Mapping[str, Limit] = field(default_factory=_rest_limits)
-    attempts: Mapping[str, Limit] = field(default_factory=_attempt_limits)
+    rest: Mapping[str, Limit] | None = None
+    #: Limits on connections.
+    attempts: Mapping[str, Limit] | None = None
+    factor: float = 1.0
 
     def times(self, factor: float) -> Limits:
         """The same with so many times as much allowed; 0 lifts all limits. Raises SettingError below that."""
         if not 0 <= factor < math.inf:
             raise SettingError(f"limits times {factor:g}", "0 (none) or a positive factor, 1 being the venues' own")
-        if factor == 0:
-            return Limits({}, {})
-        return Limits(_times(self.rest, factor), _times(self.attempts, factor))
+        return replace(self, factor=self.factor * factor)
+
+    def in_force(self, own: Mapping[str, Limit], given: Mapping[str, Limit] | None) -> dict[str, Limit]:
+        """Venue → limit, of `given` or else of the venues' `own`, times `factor`; none if that is 0."""
+        chosen = own if given is None else given
+        if not self.factor:
+            return {}
+        return {venue: replace(limit, amount=limit.amount * self.factor) for venue, limit in chosen.items()}
 
 
-def _times(limits: Mapping[str, Limit], factor: float) -> dict[str, Limit]:
-    return {venue: replace(limit, amount=limit.amount * factor) for venue, limit in limits.items()}
+@dataclass(frozen=True)
+class VenueLimits:
+    """One venue's own limits, on REST calls and on connections; None if it has none."""
+
+    rest: Limit | None = None
+    attempts: Limit | None = None
 
 
 class Meter(Protocol):
-    """What of a limit is used up. Times are monotonic seconds."""
+    """How much of a limit is used up. Times are monotonic seconds."""
 
     def take(self, weight: float, now: float) -> float:
-        """0.0 where there was room and the weight is now taken; else the seconds until there is."""
+        """0.0 if there was room and the weight is now taken; else the seconds until there is."""
 
     @property
     def peak(self) -> float:
@@ -130,7 +126,7 @@ class Bucket:
 
 
 class Gate:
-    """One limit in force: admits, refuses, bans, and counts."""
+    """One limit in force; admits, refuses, bans and counts."""
 
     def __init__(self, limit: Limit | None) -> None:
         self._limit = limit
@@ -144,7 +140,7 @@ class Gate:
         self._ban_until = 0.0
 
     def take(self, weight: float, now: float) -> tuple[float, bool]:
-        """(seconds to wait, whether that is a ban); 0.0 and False where it is admitted."""
+        """(seconds to wait, true if that is a ban); 0.0 and False if it is admitted."""
         self.calls += 1
         if now < self._ban_until:
             self.banned += 1
@@ -166,34 +162,38 @@ class Gate:
 
     @property
     def peak(self) -> float:
-        """The largest share of the limit that was ever used; 0 where there is none."""
+        """The largest share of the limit that was ever used; 0 if there is none."""
         return round(self._meter.peak, 4) if self._meter else 0.0
 
 
 class Gates:
     """All limits of one simulator in force."""
 
-    def __init__(self, limits: Limits, venues: tuple[str, ...]) -> None:
-        self._rest = {venue: Gate(limits.rest.get(venue)) for venue in venues}
-        self._attempts = {venue: Gate(limits.attempts.get(venue)) for venue in venues}
+    def __init__(self, limits: Limits, own: Mapping[str, VenueLimits], words: Mapping[str, VenueWords]) -> None:
+        rest = limits.in_force({venue: one.rest for venue, one in own.items() if one.rest}, limits.rest)
+        attempts = limits.in_force({venue: one.attempts for venue, one in own.items() if one.attempts}, limits.attempts)
+        self._words = words
+        self._rest = {venue: Gate(rest.get(venue)) for venue in own}
+        self._attempts = {venue: Gate(attempts.get(venue)) for venue in own}
 
     def call(self, venue: str, weight: float, now: float) -> RestReply | None:
-        """None where a REST call of this weight may be answered, else the refusal."""
+        """None if a REST call of this weight may be answered, else the refusal."""
         gate = self._rest.get(venue)
         wait, is_ban = gate.take(weight, now) if gate else (0.0, False)
         if not wait:
             return None
         if is_ban:
-            return refusals.banned(wait)
-        return refusals.kraken_rate_limit() if venue == "kraken" else refusals.too_many(venue, wait)
+            return http_refusals.banned(wait)
+        words = self._words[venue]
+        return words.limited or http_refusals.too_many(words, wait)
 
     def attempt(self, venue: str, now: float) -> float:
-        """0.0 where a connection may be made, else the seconds until it may."""
+        """0.0 if a connection may be made, else the seconds until it may."""
         gate = self._attempts.get(venue)
         return gate.take(1.0, now)[0] if gate else 0.0
 
     def status(self) -> dict[str, Any]:
-        """`rest` and `attempts` a venue. `limited` and `banned` count refusals; `peak_share` is of the limit."""
+        """`rest` and `attempts` of each venue. `limited` and `banned` count refusals; `peak_share` is of the limit."""
         return {
             "rest": {
                 venue: {

@@ -1,7 +1,7 @@
-"""The synthetic market: when a symbol trades and at what price. Seeded; reads no clock (the hub hands it the time).
+"""The synthetic market: when a symbol trades and at what price. Seeded; the exchange hands it the time.
 
 A symbol's reference price is a function of (seed, asset, time): waves of several periods and one shock of 2.5–4 % in
-every five minutes. So the venues agree but for a few basis points, a restart finds the price where it would have been,
+every five minutes. So the venues agree but for a few basis points, a restart finds the price that it would have had,
 and a demo sees moves beyond 2 % in a minute. Sizes and sides depend on the seed and the position in the run alone.
 """
 
@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from lakehouse.simulator.instruments import Listing
+from lakehouse.simulator.instruments import Instrument
 from lakehouse.simulator.record import Row, Tape, file_of
 
 #: This share of all trades comes in bursts, the rest one by one (a Poisson process).
@@ -25,7 +25,7 @@ SMALLEST_BURST = 3.0
 LARGEST_GROUP = 17
 #: A stalled process makes up for so much lost time at most, lest it answers a stall with a flood.
 LONGEST_CATCH_UP_SECONDS = 1.0
-#: What a price is off its reference after a restart with another seed fades with this time constant.
+#: The time constant with which a price returns to its reference after a restart with another seed.
 OFFSET_SECONDS = 60.0
 
 SHOCK_EVERY_SECONDS = 300
@@ -80,7 +80,7 @@ class Schedule:
         self._saved = rng.random() * self._burst
 
     def due(self, seconds: float) -> tuple[int, int]:
-        """(single trades, trades of one burst) after so many seconds more."""
+        """(single trades, trades of one burst) that are due after `seconds` more."""
         credit = self.rate * min(seconds, LONGEST_CATCH_UP_SECONDS)
         self._singles += credit * (1 - BURST_SHARE)
         singles = 0
@@ -103,17 +103,17 @@ class Schedule:
 class Market:
     """One (venue, symbol): makes its trades and writes them to its tape."""
 
-    def __init__(self, listing: Listing, reference: Reference, rate: float, seed: int, folder: Path) -> None:
-        self.listing = listing
+    def __init__(self, instrument: Instrument, reference: Reference, rate: float, seed: int, folder: Path) -> None:
+        self.instrument = instrument
         self.is_open = False
         self.made = 0
         self._reference = reference
-        self._path = file_of(folder, listing.venue, listing.symbol)
+        self._path = file_of(folder, instrument.venue, instrument.symbol)
         self.tape: Tape | None = Tape(self._path) if self._path.exists() else None
         last = self.tape.last if self.tape else None
-        self.next_id = last.trade_id + 1 if last else listing.first_id
+        self.next_id = last.trade_id + 1 if last else instrument.first_id
         self._last_time = last.ts_event if last else 0
-        key = f"{seed}/{listing.venue}/{listing.symbol}/{self.next_id}"
+        key = f"{seed}/{instrument.venue}/{instrument.symbol}/{self.next_id}"
         self._schedule = Schedule(rate, random.Random(f"{key}/schedule"))
         self._rng = random.Random(key)
         self._offset: float | None = None
@@ -130,7 +130,7 @@ class Market:
 
         `skip` is asked, when there are any, how many ids to leave out before them.
 
-        Raises OSError where the record cannot be written; then nothing was made.
+        Raises OSError if the record cannot be written; then nothing was made.
         """
         singles, burst = self._schedule.due(seconds)
         if not singles and not burst:
@@ -156,7 +156,7 @@ class Market:
         rng = self._rng
         start = max(start, self._last_time)
         now = max(now, start)  # the clock may have been set back; a market's time does not
-        # A burst takes a millisecond, longer only where it would crowd more than a group into one microsecond.
+        # A burst takes a millisecond, longer only if it would crowd more than a group into one microsecond.
         burst_start = max(start, now - max(1000, burst)) if burst else now
         width = burst_start - start
         times = sorted([start + int(rng.random() * width) for _ in range(singles)])
@@ -173,9 +173,9 @@ class Market:
 
     def _middle(self, now: int, seconds: float) -> float:
         """The price around which to trade, in steps."""
-        listing = self.listing
-        step = listing.step / 10.0**listing.price_decimals
-        price = listing.price * self._reference.at(now / 1e6)
+        instrument = self.instrument
+        step = instrument.step / 10.0**instrument.price_decimals
+        price = instrument.price * self._reference.at(now / 1e6)
         if self._offset is None:
             last = self.tape.last if self.tape else None
             self._offset = math.log(last.price / 10.0**last.price_decimals / price) if last else 0.0
@@ -186,8 +186,8 @@ class Market:
 
     def _rows(self, times: list[int], singles: int, first_id: int, middle: float) -> list[Row]:
         random_ = self._rng.random
-        sizes, choices = self.listing.sizes, len(self.listing.sizes)
-        decimals, step = self.listing.price_decimals, self.listing.step
+        sizes, choices = self.instrument.sizes, len(self.instrument.sizes)
+        decimals, step = self.instrument.price_decimals, self.instrument.step
         jitter = max(1.0, middle * 4e-6)
         buy, wiggle = self._buy, self._wiggle
         rows = []

@@ -1,4 +1,4 @@
-"""What a simulator is started with."""
+"""The options of a simulator."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 from lakehouse.errors import SettingError
 from lakehouse.settings import DEFAULT_SYMBOLS, VENUES, canonical_symbols
-from lakehouse.simulator.connection import Timings
 from lakehouse.simulator.faults.model import Faults
 from lakehouse.simulator.faults.schedule import Planned, plan
 from lakehouse.simulator.limits import Limits
+from lakehouse.simulator.timings import Timings
 
 #: Trades per second over all venues. docs/venues.md, "Rates", has the reason of the upper end.
 LOWEST_RATE, HIGHEST_RATE = 1.0, 20_000.0
-#: Scheduled faults per minute: where only a seed is given, and at most.
+#: Scheduled faults per minute: if only a seed is given, and at most.
 DEFAULT_FAULT_RATE, HIGHEST_FAULT_RATE = 6.0, 600.0
 
 
 @dataclass(frozen=True)
 class SimulatorOptions:
-    """Options of one simulator. Raises SettingError where one cannot be used.
+    """Options of one simulator. Raises SettingError if one cannot be used.
 
     `rate` is trades per second over all markets; each has its fixed share of it and trades from its first subscription
     on. `speed` multiplies the replay's pace, 0 is as fast as the client reads.
@@ -37,7 +37,7 @@ class SimulatorOptions:
     speed: float = 1.0
     timings: Timings = field(default_factory=Timings)
     limits: Limits = field(default_factory=Limits)
-    #: The schedule is on where either is given; see `schedule`.
+    #: The schedule is on if either is given; see `schedule`.
     fault_seed: int | None = None
     fault_rate: float = 0.0
     #: (venue, symbol) of `symbols` that the venue does not list.
@@ -77,13 +77,13 @@ class SimulatorOptions:
 
     @property
     def faults_planned(self) -> tuple[int, float] | None:
-        """(seed, faults a minute) of the schedule; None where none was asked for."""
+        """(seed, faults a minute) of the schedule; None if none was asked for."""
         if self.fault_seed is None and not self.fault_rate:
             return None
         return self.seed if self.fault_seed is None else self.fault_seed, self.fault_rate or DEFAULT_FAULT_RATE
 
     def schedule(self, replayed: Iterable[str] = ()) -> Iterator[Planned] | None:
-        """The scheduled faults; None where none were asked for."""
+        """The scheduled faults; None if none were asked for."""
         planned = self.faults_planned
         return plan(*planned, self.all_venues(replayed), self.symbols) if planned else None
 

@@ -1,8 +1,8 @@
-"""Recorded frames, sent again to whoever connects to their venue.
+"""Recorded frames, sent again to the clients of their venue.
 
 Guarantee: a venue's frames are sent byte for byte, in file order, once per server start, and only while at least one
 subscribed client is connected and the simulator is not paused; the original spacing is kept up to `speed`. Several
-clients at once get the same frames; a later one gets only what is left. Gap: frames in flight when a client dies are
+clients at once get the same frames; a later one gets only what is left. Limit: frames in flight when a client dies are
 not sent again, and a replayed venue has no REST history.
 
 File format: `URL <-> ts` (connected), `URL <- ts: json` (sent by the client), `ts: json` (received), blank lines; times
@@ -12,26 +12,17 @@ are float seconds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
-
-import msgspec
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from lakehouse.errors import SettingError
-from lakehouse.market.symbols import canonical_symbol
 from lakehouse.settings import VENUES
 from lakehouse.simulator.faults.model import Frame
-from lakehouse.simulator.venues.binance.symbols import split_native
 
-if TYPE_CHECKING:
-    from lakehouse.simulator.connection import Session
-    from lakehouse.simulator.exchange import Hub
-
-#: A client that has so many bytes unread is waited for (a replay, unlike a market, can wait).
+#: A client that has so many bytes unread is waited for (a playback, unlike a market, can wait).
 BUFFER_BYTES = 1024 * 1024
 WAIT_SECONDS = 0.01
 #: At full speed, so many frames go out before other work gets its turn.
@@ -64,7 +55,7 @@ class Recording:
 
 
 def open_recording(path: Path) -> Recording:
-    """Look at a recorded file. Raises SettingError where it cannot be read or is none of a known venue."""
+    """Look at a recorded file. Raises SettingError if it cannot be read or is none of a known venue."""
     url = ""
     try:
         with path.open("rb") as file:
@@ -87,47 +78,44 @@ def open_recording(path: Path) -> Recording:
     )
 
 
-def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
-    """(venue, canonical symbols) that a recorded file subscribed to; what a client should ask for to get it.
+class Listener(Protocol):
+    """A playback's view of a client's connection."""
 
-    Raises SettingError where the file cannot be read or names no symbol.
-    """
-    recording = open_recording(Path(path))
-    native: list[str] = []
-    streams = parse_qs(urlsplit(recording.url).query).get("streams", [""])[0]
-    native += [stream.partition("@")[0] for stream in streams.split("/") if stream]
-    with recording.path.open("rb") as file:
-        for line in file:
-            left, _, right = line.partition(b": ")
-            if b" <- " in left:
-                with contextlib.suppress(msgspec.DecodeError):
-                    native += _asked_for(msgspec.json.decode(right))
-            elif b" <->" not in line and line.strip():
-                break  # the subscriptions stand before the first frame
-    named = split_native if recording.venue == "binance" else canonical_symbol
-    symbols: dict[str, None] = {}
-    for name in native:
-        with contextlib.suppress(ValueError):
-            symbols[named(name)] = None
-    if not symbols:
-        raise SettingError(f"replay file {path} names no symbols", "a subscription in its first lines")
-    return recording.venue, tuple(symbols)
+    outbox: list[Frame]
+
+    @property
+    def venue(self) -> str:
+        """The venue that the client speaks to."""
+
+    @property
+    def subscribed(self) -> bool:
+        """True after a subscription was accepted."""
+
+    @property
+    def is_open(self) -> bool:
+        """True from the handshake until either side closes."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the client has not taken yet."""
+
+    def flush(self) -> None:
+        """Send what is waiting in `outbox`."""
 
 
-def _asked_for(message: Any) -> list[str]:
-    """Native symbols of a recorded subscribe message of any of the venues."""
-    if not isinstance(message, dict):
-        return []
-    params = message.get("params")
-    if isinstance(params, dict):  # Kraken v2
-        message, params = params, params.get("symbol")
-    elif isinstance(params, list):  # Binance
-        params = [str(stream).partition("@")[0] for stream in params]
-    found = params or message.get("product_ids") or message.get("pair") or []
-    return [str(name) for name in found] if isinstance(found, list) else []
+class Audience(Protocol):
+    """The clients of a playback: the exchange."""
+
+    @property
+    def paused(self) -> bool:
+        """True if nothing may be sent now."""
+
+    @property
+    def listeners(self) -> Iterable[Listener]:
+        """All connections, of any venue."""
 
 
-class Replay:
+class Playback:
     """The recordings of one venue, one after the other."""
 
     def __init__(self, recordings: Sequence[Recording], speed: float) -> None:
@@ -158,14 +146,14 @@ class Replay:
             for place, (r, sent, bad) in enumerate(zip(self.recordings, self._sent, self._bad, strict=True))
         ]
 
-    async def run(self, hub: Hub) -> None:
+    async def run(self, audience: Audience) -> None:
         """Send everything; then the connections stay open and quiet."""
         for place, recording in enumerate(self.recordings):
-            await self._play(hub, place, recording)
+            await self._play(audience, place, recording)
             self._finished += 1
         self.ended = True
 
-    async def _play(self, hub: Hub, place: int, recording: Recording) -> None:
+    async def _play(self, audience: Audience, place: int, recording: Recording) -> None:
         def count_bad() -> None:
             self._bad[place] += 1
 
@@ -174,36 +162,36 @@ class Replay:
         start: float | None = None
         for at, payload in recording.frames(count_bad):
             waited_from = clock()
-            listeners = await self._listeners(hub, recording.venue)
+            listeners = await self._listeners(audience, recording.venue)
             if self.speed:
                 if start is None:
                     start = clock() - at / self.speed
                 start += max(0.0, clock() - waited_from - WAIT_SECONDS)
                 while (delay := start + at / self.speed - clock()) > 0:
                     await asyncio.sleep(delay)
-                    listeners = await self._listeners(hub, recording.venue)
+                    listeners = await self._listeners(audience, recording.venue)
             elif self._sent[place] % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
-                listeners = await self._listeners(hub, recording.venue)
+                listeners = await self._listeners(audience, recording.venue)
             frame = Frame(payload, "replay")
             self._sent[place] += 1
-            for session in listeners:
-                session.outbox.append(frame)
-                session.flush()
+            for listener in listeners:
+                listener.outbox.append(frame)
+                listener.flush()
 
-    async def _listeners(self, hub: Hub, venue: str) -> list[Session]:
+    async def _listeners(self, audience: Audience, venue: str) -> list[Listener]:
         """The subscribed clients, when there is one, none has much unread, and the simulator is not paused."""
         while True:
-            found = [s for s in hub.sessions if s.venue == venue and s.subscribed and s.wire.is_open]
-            if found and not hub.paused and all(s.wire.buffered < BUFFER_BYTES for s in found):
+            found = [s for s in audience.listeners if s.venue == venue and s.subscribed and s.is_open]
+            if found and not audience.paused and all(s.buffered < BUFFER_BYTES for s in found):
                 return found
             await asyncio.sleep(WAIT_SECONDS)
 
 
-def build_replays(files: Sequence[Path], speed: float) -> dict[str, Replay]:
-    """Venue → replay of its files, in the order given. Raises SettingError for a file that cannot be replayed."""
+def build_playbacks(files: Sequence[Path], speed: float) -> dict[str, Playback]:
+    """Venue → playback of its files, in the order given. Raises SettingError for a file that cannot be replayed."""
     by_venue: dict[str, list[Recording]] = {}
     for file in files:
         recording = open_recording(file)
         by_venue.setdefault(recording.venue, []).append(recording)
-    return {venue: Replay(recordings, speed) for venue, recordings in by_venue.items()}
+    return {venue: Playback(recordings, speed) for venue, recordings in by_venue.items()}

@@ -2,7 +2,7 @@
 
 Guarantee: a trade is in the record before any client can have it (written to the file, though not synced to the disk,
 so it outlives a kill of the process but maybe not a power cut). Per (venue, symbol) the rows are in trade-id order.
-Gap: rows of replayed files are not here; the files themselves are their truth.
+Limit: rows of replayed files are not here; the files themselves are their truth.
 
 One file a (venue, symbol), `FOLDER/<venue>/<BASE-QUOTE>.trades`: a header as long as a row, then rows of `ROW.size`
 bytes, so that a place in the history is a seek. A torn row at the end is cut off when the file is opened for writing
@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from lakehouse.errors import SettingError
 
-#: trade_id, ts_event (µs), price and size as integers, their decimals, 1 where the taker bought; padded to 40 bytes.
+#: trade_id, ts_event (µs), price and size as integers, their decimals, 1 if the taker bought; padded to 40 bytes.
 ROW = struct.Struct("<QqqqBB?5x")
 HEADER = b"lakehouse simulated trades, v1\n".ljust(ROW.size, b"\0")
 SUFFIX = ".trades"
@@ -62,12 +62,12 @@ def decimal_text(value: int, decimals: int) -> str:
 
 
 def file_of(folder: Path, venue: str, symbol: str) -> Path:
-    """Where the trades of a canonical symbol are kept."""
+    """The file that keeps the trades of a canonical symbol."""
     return folder / venue / (symbol.replace("/", "-") + SUFFIX)
 
 
 class Record:
-    """Reads a record folder, also while a simulator writes it: what is there when asked is what is given."""
+    """Reads a record folder, also while a simulator writes it: each call gives what is there at that moment."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -79,7 +79,7 @@ class Record:
         return [key for key in named if self.count(*key)]
 
     def count(self, venue: str, symbol: str) -> int:
-        """How many trades are recorded; 0 where the symbol never traded."""
+        """How many trades are recorded; 0 if the symbol never traded."""
         try:
             size = file_of(self.folder, venue, symbol).stat().st_size
         except FileNotFoundError:
@@ -87,7 +87,7 @@ class Record:
         return max(0, size // ROW.size - 1)
 
     def iter(self, venue: str, symbol: str) -> Iterator[TrueTrade]:
-        """Every recorded trade in id order, in bounded memory. Nothing where the symbol never traded."""
+        """Every recorded trade in id order, in bounded memory. Nothing if the symbol never traded."""
         left = self.count(venue, symbol)
         if not left:
             return
@@ -129,7 +129,7 @@ class Tape:
         self.last = self.rows(self.count - 1, 1)[0] if self.count else None
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write rows (ids ascending) at the end. Raises OSError, with the file as it was before, where it cannot."""
+        """Write rows (ids ascending) at the end. Raises OSError, with the file as it was before, if it cannot."""
         data = b"".join([ROW.pack(*row) for row in rows])
         written = 0
         try:
@@ -152,7 +152,7 @@ class Tape:
         ]
 
     def index_of(self, trade_id: int) -> int:
-        """Index of the first row whose id is ≥ `trade_id`; `count` where there is none."""
+        """Index of the first row whose id is ≥ `trade_id`; `count` if there is none."""
         if self.first is None:
             return 0
         guess = trade_id - self.first.trade_id
@@ -161,7 +161,7 @@ class Tape:
         return self._search(lambda row: row.trade_id >= trade_id)
 
     def index_after(self, ts_event: int) -> int:
-        """Index of the first row later than `ts_event` (µs); `count` where there is none."""
+        """Index of the first row later than `ts_event` (µs); `count` if there is none."""
         return self._search(lambda row: row.ts_event > ts_event)
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ class FolderLock:
             ) from None
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         os.close(self._file)
 
 

@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 import uvicorn
 
 from lakehouse.errors import MissingDependencyError
-from lakehouse.simulator.exchange import Hub
+from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.options import SimulatorOptions
-from lakehouse.simulator.playback import build_replays
+from lakehouse.simulator.playback import build_playbacks
 from lakehouse.simulator.record import FolderLock, Record
 from lakehouse.simulator.routes import build_app
-from lakehouse.simulator.transport import Wire
+from lakehouse.simulator.transport import Transport
+from lakehouse.simulator.venues.registry import VENUES
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class SimulatorServer:
     def __init__(self, options: SimulatorOptions) -> None:
         self.options = options
         self.url = ""
-        self._hub: Hub | None = None
+        self._exchange: Exchange | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -56,24 +57,24 @@ class SimulatorServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server's thread lives."""
+        """True while the server's thread lives."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> SimulatorServer:
         """Listen. Raises MissingDependencyError for a busy port, SettingError for a bad replay file or folder."""
-        replays = build_replays(self.options.replays, self.options.speed)
+        playbacks = build_playbacks(self.options.replays, self.options.speed)
         listener = _listen(self.options.port)
         with contextlib.ExitStack() as undo:
             undo.callback(listener.close)
             lock = FolderLock(self.options.record)
             undo.callback(lock.release)
-            self._hub = Hub(self.options, replays)
+            self._exchange = Exchange(self.options, playbacks, {name: one.profile for name, one in VENUES.items()})
             undo.pop_all()
         self.url = f"http://{HOST}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
-            build_app(self._hub),
-            ws=Wire,
-            ws_ping_interval=None,  # the venues' sessions ping by their own rules
+            build_app(self._exchange),
+            ws=Transport,
+            ws_ping_interval=None,  # the venues' connections ping by their own rules
             ws_per_message_deflate=False,
             log_config=None,
             log_level="critical",  # a dropped client is daily business here
@@ -83,7 +84,7 @@ class SimulatorServer:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._run, args=(self._hub, self._server, config, listener, lock), name="simulator", daemon=True
+            target=self._run, args=(self._exchange, self._server, config, listener, lock), name="simulator", daemon=True
         )
         self._thread.start()
         deadline = time.monotonic() + START_SECONDS
@@ -101,7 +102,7 @@ class SimulatorServer:
             self._thread.join(timeout)
 
     def wait(self, timeout: float) -> bool:
-        """True where the server has ended within so many seconds. Raises what ended it, if anything did."""
+        """True if the server has ended within so many seconds. Raises what ended it, if anything did."""
         if self._thread:
             self._thread.join(timeout)
         if self._failure:
@@ -110,53 +111,58 @@ class SimulatorServer:
 
     def pause(self) -> None:
         """Halt all trading and replaying; connections stay alive."""
-        self._on_loop(lambda hub: hub.pause(True))
+        self._on_loop(lambda exchange: exchange.pause(True))
 
     def resume(self) -> None:
         """Trade on."""
-        self._on_loop(lambda hub: hub.pause(False))
+        self._on_loop(lambda exchange: exchange.pause(False))
 
     def status(self) -> dict[str, Any]:
-        """What `/admin/status` shows."""
-        return self._on_loop(lambda hub: hub.status())
+        """The reply of `/admin/status`."""
+        return self._on_loop(lambda exchange: exchange.status())
 
     def fault(self, kind: str, **details: Any) -> int:
-        """Begin a fault as `POST /admin/faults` does; its number. Raises FaultError where it cannot be."""
-        return self._on_loop(lambda hub: hub.begin_fault({"kind": kind, **details}))
+        """Begin a fault as `POST /admin/faults` does; its number. Raises FaultError if it cannot be."""
+        return self._on_loop(lambda exchange: exchange.begin_fault({"kind": kind, **details}))
 
     def end_faults(self) -> int:
         """End all faults and the schedule; how many were active."""
-        return self._on_loop(lambda hub: hub.end_faults())
+        return self._on_loop(lambda exchange: exchange.end_faults())
 
-    def _on_loop(self, action: Callable[[Hub], T]) -> T:
+    def _on_loop(self, action: Callable[[Exchange], T]) -> T:
         # In the loop's thread: once it returns, no tick of before is still under way.
-        hub, loop = self._hub, self._loop
-        assert hub is not None
+        exchange, loop = self._exchange, self._loop
+        assert exchange is not None
         assert loop is not None
 
         async def act() -> T:
-            return action(hub)
+            return action(exchange)
 
         return asyncio.run_coroutine_threadsafe(act(), loop).result(5.0)
 
     def _run(
-        self, hub: Hub, server: uvicorn.Server, config: uvicorn.Config, listener: socket.socket, lock: FolderLock
+        self,
+        exchange: Exchange,
+        server: uvicorn.Server,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        lock: FolderLock,
     ) -> None:
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(self._serve(hub, server, listener))
+                runner.run(self._serve(exchange, server, listener))
         except BaseException as error:
             self._failure = error
         finally:
             listener.close()
-            hub.close()
+            exchange.close()
             lock.release()
 
-    async def _serve(self, hub: Hub, server: uvicorn.Server, listener: socket.socket) -> None:
+    async def _serve(self, exchange: Exchange, server: uvicorn.Server, listener: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         work = [
-            asyncio.create_task(hub.run()),
-            *(asyncio.create_task(replay.run(hub)) for replay in hub.replays.values()),
+            asyncio.create_task(exchange.run()),
+            *(asyncio.create_task(playback.run(exchange)) for playback in exchange.playbacks.values()),
         ]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         waiting = {serving, *work}

@@ -1,7 +1,7 @@
-"""The WebSocket connection below ASGI: many frames in one write, own pings, own close codes, and a drop without any.
+"""The WebSocket connection below ASGI: many frames in one write, pings, close codes, and an abrupt end.
 
 ASGI sends frame by frame and knows neither pings nor an abrupt end; an exchange needs all three. This is uvicorn's
-WebSocket protocol (over the `websockets` protocol core) with those doors opened.
+WebSocket protocol (over the `websockets` protocol core) with these three added.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLOSE_SECONDS = 1.0
 
 
 def header(length: int) -> bytes:
-    """The header of an unmasked text frame of so many bytes."""
+    """The header of an unmasked text frame with a payload of `length` bytes."""
     if length < 126:
         return _SHORT_HEADERS[length]
     if length < 65536:
@@ -30,15 +30,15 @@ def header(length: int) -> bytes:
     return struct.pack(">BBQ", _TEXT, 127, length)
 
 
-class Wire(WebSocketsSansIOProtocol):
-    """One connection. The ASGI application finds it in `scope["state"]["wire"]`."""
+class Transport(WebSocketsSansIOProtocol):
+    """One connection. The ASGI application finds it in `scope["state"]["transport"]`."""
 
     on_pong: Callable[[bytes], None] | None = None
     answers_ping: Callable[[], bool] | None = None
 
     async def run_asgi(self) -> None:
         """Run the application with this object in its scope."""
-        self.scope["state"]["wire"] = self
+        self.scope["state"]["transport"] = self
         await super().run_asgi()
 
     @property
@@ -57,7 +57,7 @@ class Wire(WebSocketsSansIOProtocol):
         return self.transport.get_write_buffer_size()
 
     def send_texts(self, payloads: Iterable[bytes]) -> None:
-        """Send each payload as one text frame, all in one write. Nothing where the connection has ended."""
+        """Send each payload as one text frame, all in one write. Nothing if the connection has ended."""
         if self.is_open:
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
 
@@ -68,7 +68,7 @@ class Wire(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame, and drop the connection where the client does not answer it."""
+        """Send a close frame, and drop the connection if the client does not answer it."""
         if not self.is_open:
             return
         self.conn.send_close(code, reason)
@@ -91,13 +91,13 @@ class Wire(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(output))
 
     def handle_pong(self, event: ProtocolFrame) -> None:
-        """Tell the session of a client's pong."""
+        """Tell the connection of a client's pong."""
         if self.on_pong is not None:
             self.on_pong(bytes(event.data))
 
 
-def wire_of(scope: Any) -> Wire:
+def transport_of(scope: Any) -> Transport:
     """The connection that an ASGI WebSocket scope belongs to."""
-    wire = scope["state"]["wire"]
-    assert isinstance(wire, Wire)
-    return wire
+    connection = scope["state"]["transport"]
+    assert isinstance(connection, Transport)
+    return connection

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import functions as F  # noqa: N812
 
+from lakehouse.exchanges.registry import COARSEST_TIME_MICROS
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 POSITION = ("kafka_topic", "kafka_partition", "kafka_offset")
 
-#: Times of the same trade may differ by less than this, in microseconds: Binance's REST history gives milliseconds
-#: where the socket has microseconds (documentation of both), so an exact comparison would call repairs conflicts.
-SAME_TIME_MICROS = 1000
+#: Times of the same trade may differ by less than this, in microseconds: a venue's REST history may give milliseconds
+#: and its socket microseconds, so an exact comparison would call repairs conflicts.
+SAME_TIME_MICROS = COARSEST_TIME_MICROS
 
 #: Repeats are looked for in windows of so many minutes.
 WINDOW_MINUTES = 5

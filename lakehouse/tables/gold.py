@@ -5,6 +5,7 @@ All quotients are rounded once, half-up, to 18 decimals; sums are exact.
 
 from __future__ import annotations
 
+from lakehouse.market.venues import VENUES
 from lakehouse.tables.model import DECIMAL, Column, Table
 
 #: Name of a bar size → its length in minutes. Each is a multiple of the one before it: a longer bar is folded from
@@ -12,7 +13,7 @@ from lakehouse.tables.model import DECIMAL, Column, Table
 BAR_MINUTES: dict[str, int] = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440}
 
 #: Venues with a price column in gold/spreads_1m.
-SPREAD_VENUES = ("binance", "kraken", "coinbase")
+SPREAD_VENUES = VENUES
 
 #: Bars of the simple moving averages and rolling VWAPs in gold/indicators_1m.
 SPANS = (5, 20, 60)

@@ -5,13 +5,25 @@ from __future__ import annotations
 import pytest
 
 from lakehouse.errors import SettingError
-from lakehouse.exchanges.registry import VENUES, venue
+from lakehouse.exchanges.registry import COARSEST_TIME_MICROS, VENUES, venue
 from lakehouse.settings import VENUES as VENUE_NAMES
+from lakehouse.simulator.venues.registry import VENUES as SIMULATED
+from lakehouse.tables import SPREAD_VENUES
 
 
 def test_registry_and_settings_name_the_same_venues() -> None:
     assert tuple(VENUES) == VENUE_NAMES
     assert [venue(name).name for name in VENUES] == list(VENUES)
+    assert tuple(SIMULATED) == VENUE_NAMES == SPREAD_VENUES
+
+
+def test_what_is_true_of_one_venue_alone() -> None:
+    assert [name for name, one in VENUES.items() if one.joins_names] == ["binance"]
+    assert {name: one.lifetime_seconds for name, one in VENUES.items() if one.lifetime_seconds} == {
+        "binance": 23 * 3600.0
+    }
+    assert {name: one.time_micros for name, one in VENUES.items()} == {"binance": 1000, "kraken": 1, "coinbase": 1000}
+    assert COARSEST_TIME_MICROS == 1000  # silver/trades calls two times the same by it
 
 
 def test_unknown_venue() -> None:

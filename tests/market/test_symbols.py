@@ -21,7 +21,7 @@ from lakehouse.exchanges.registry import VENUES, venue
 from lakehouse.market.symbols import MAX_ASSET, canonical_symbol
 from lakehouse.settings import load_settings
 from lakehouse.simulator.record import file_of
-from lakehouse.simulator.venues.binance.symbols import split_native
+from lakehouse.simulator.venues.binance.names import split_native
 from tests.support.exchange_samples import BINANCE, COINBASE, KRAKEN, TS_INGEST
 from tests.support.simulator_support import client, running
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import websocket
 
-from lakehouse.simulator.connection import Timings
 from lakehouse.simulator.server import SimulatorServer
+from lakehouse.simulator.timings import Timings
 from tests.support.simulator_support import binance_trade, client, get, running, truth
 
 TWO = "/binance/stream?streams=btcusdt@trade/ethusdt@trade&timeUnit=MICROSECOND"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse.simulator.connection import Timings
 from lakehouse.simulator.server import SimulatorServer
+from lakehouse.simulator.timings import Timings
 from tests.support.simulator_support import client, coinbase_trade, get, running, truth
 
 BOTH = {"type": "subscribe", "product_ids": ["BTC-USDT", "ETH-USDT"], "channels": ["matches", "heartbeat"]}

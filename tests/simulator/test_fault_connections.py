@@ -16,10 +16,10 @@ import pytest
 import websocket
 
 from lakehouse.settings import VENUES
-from lakehouse.simulator.connection import Timings
 from lakehouse.simulator.limits import Limit, Limits
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.server import SimulatorServer
+from lakehouse.simulator.timings import Timings
 from tests.support.simulator_support import (
     SYMBOL,
     WS_PATHS,
@@ -98,7 +98,7 @@ def test_silence_with_pongs(pool: Pool, venue: str, kind: str) -> None:
 
 
 def pong(ws: Client, seconds: float = 5.0) -> bytes | None:
-    """The payload of the next pong; None where none comes."""
+    """The payload of the next pong; None if none comes."""
     deadline = time.monotonic() + seconds
     ws.socket.settimeout(0.1)
     while time.monotonic() < deadline:

@@ -15,6 +15,7 @@ from lakehouse.errors import SettingError
 from lakehouse.settings import VENUES
 from lakehouse.simulator.limits import FORGIVEN_CALLS, Bucket, Gate, Limit, Limits, Window
 from lakehouse.simulator.server import SimulatorServer
+from lakehouse.simulator.venues.registry import VENUES as VENUE_TABLE
 from tests.support.simulator_support import (
     NO_LIMITS,
     SYMBOL,
@@ -273,22 +274,29 @@ def test_the_limits_of_the_venues(tmp_path: Path, venue: str, admitted: int) -> 
         time.sleep(0.2)
         assert server.record.count(venue, SYMBOL) > count
         if venue != "binance":
-            time.sleep(limits.rest[venue].seconds / limits.rest[venue].amount)
+            limit = VENUE_TABLE[venue].profile.limits.rest
+            assert limit
+            time.sleep(limit.seconds / limit.amount)
             assert ids(venue, ask(server, venue))
 
 
 def test_the_published_figures() -> None:
-    limits = Limits()
-    assert {venue: (one.amount, one.seconds) for venue, one in limits.rest.items()} == {
+    own = {venue: one.profile.limits for venue, one in VENUE_TABLE.items()}
+    rest = {venue: one.rest for venue, one in own.items() if one.rest}
+    assert {venue: (one.amount, one.seconds) for venue, one in rest.items()} == {
         "binance": (6000, 60.0),
         "kraken": (3, 3.0),
         "coinbase": (15, 1.5),
     }
-    assert {venue: (one.amount, one.seconds) for venue, one in limits.attempts.items()} == {
+    attempts = {venue: one.attempts for venue, one in own.items() if one.attempts}
+    assert {venue: (one.amount, one.seconds) for venue, one in attempts.items()} == {
         "binance": (300, 300.0),
         "kraken": (150, 600.0),
     }
-    assert limits.times(2).rest["binance"].amount == 12_000
-    assert limits.times(0) == Limits({}, {})
+    limits = Limits()
+    assert limits.in_force(rest, limits.rest) == rest
+    assert limits.times(2).in_force(rest, None)["binance"].amount == 12_000
+    assert limits.times(0).in_force(rest, None) == {}
+    assert limits.in_force(rest, {"kraken": Limit(1, 1.0)}) == {"kraken": Limit(1, 1.0)}
     with pytest.raises(SettingError, match="limits times -1; expected 0"):
         limits.times(-1)

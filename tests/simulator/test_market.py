@@ -12,13 +12,17 @@ from lakehouse.settings import VENUES
 from lakehouse.simulator.instruments import list_symbol
 from lakehouse.simulator.market import Market, Reference, Schedule
 from lakehouse.simulator.record import Row
+from lakehouse.simulator.venues.kraken.rest import result_key
+from lakehouse.simulator.venues.registry import VENUES as VENUE_TABLE
 
 START = 1_760_000_000_000_000
 TICK = 0.005
 
 
 def build(folder: Path, venue: str = "binance", rate: float = 2000.0, seed: int = 1) -> Market:
-    return Market(list_symbol(venue, "BTC/USDT", 0), Reference(seed, "BTC"), rate, seed, folder)
+    return Market(
+        list_symbol(VENUE_TABLE[venue].profile.rules, "BTC/USDT", 0), Reference(seed, "BTC"), rate, seed, folder
+    )
 
 
 def trade(market: Market, seconds: float, start: int = START) -> list[Row]:
@@ -42,14 +46,16 @@ def test_ids_times_and_prices(tmp_path: Path, venue: str) -> None:
     market = build(tmp_path, venue)
     rows = trade(market, 5.0)
     market.close()
-    assert [row.trade_id for row in rows] == list(range(market.listing.first_id, market.listing.first_id + len(rows)))
+    assert [row.trade_id for row in rows] == list(
+        range(market.instrument.first_id, market.instrument.first_id + len(rows))
+    )
     times = [row.ts_event for row in rows]
     assert times == sorted(times)
     assert times[0] >= START
     assert times[-1] <= START + 5_000_000
     assert max(Counter(times).values()) in range(5, 60)  # several in one microsecond, never a page full
     assert max(Counter(time // 1000 for time in times).values()) >= 22
-    assert all(row.price % market.listing.step == 0 for row in rows)
+    assert all(row.price % market.instrument.step == 0 for row in rows)
     assert all(0.85 < row.price / 10.0**row.price_decimals / 63_000 < 1.15 for row in rows)
     assert len({row.price for row in rows}) > 50
     assert {row.buy for row in rows} == {True, False}
@@ -100,8 +106,8 @@ def test_a_move_beyond_two_percent_comes_within_minutes() -> None:
 
 
 def test_decimals_of_the_venues() -> None:
-    assert list_symbol("binance", "BTC/USDT", 0).price_decimals == 8
-    assert list_symbol("kraken", "BTC/USDT", 0).price_decimals == 1
-    assert list_symbol("coinbase", "BTC/USDT", 0).price_decimals == 2
-    assert list_symbol("kraken", "SHIB/BTC", 0).price_decimals <= 10
-    assert list_symbol("kraken", "DOGE/USD", 0).kraken_key == "XXDGZUSD"
+    assert list_symbol(VENUE_TABLE["binance"].profile.rules, "BTC/USDT", 0).price_decimals == 8
+    assert list_symbol(VENUE_TABLE["kraken"].profile.rules, "BTC/USDT", 0).price_decimals == 1
+    assert list_symbol(VENUE_TABLE["coinbase"].profile.rules, "BTC/USDT", 0).price_decimals == 2
+    assert list_symbol(VENUE_TABLE["kraken"].profile.rules, "SHIB/BTC", 0).price_decimals <= 10
+    assert result_key("DOGE/USD") == "XXDGZUSD"

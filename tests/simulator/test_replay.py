@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from lakehouse.errors import SettingError
-from lakehouse.simulator.connection import Timings
-from lakehouse.simulator.playback import open_recording, replay_symbols
+from lakehouse.simulator.playback import open_recording
+from lakehouse.simulator.recorded_symbols import replay_symbols
+from lakehouse.simulator.timings import Timings
 from tests.support.simulator_support import begin, client, running
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

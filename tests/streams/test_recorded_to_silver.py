@@ -19,8 +19,8 @@ from lakehouse.ingest.service import IngestService
 from lakehouse.lake.table_io import sql
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
-from lakehouse.simulator.playback import replay_symbols
 from lakehouse.simulator.record import TrueTrade
+from lakehouse.simulator.recorded_symbols import replay_symbols
 from lakehouse.simulator.server import SimulatorServer
 from lakehouse.streams.materialize import materialize
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES

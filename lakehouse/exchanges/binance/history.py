@@ -24,18 +24,18 @@ from lakehouse.exchanges.history import (
     body_text,
     newest_of,
     raise_unknown_symbol,
-    readable_id,
     shown,
+    unreadable_row,
 )
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, epoch_micros
 from lakehouse.exchanges.model import Trade
-from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
+from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
 from lakehouse.exchanges.retry_after import retry_after
 
 VENUE = "binance"
 #: Weight for each IP address [documentation].
 BUDGET = Budget(6000.0, 60.0)
-#: Of historicalTrades and of trades, whatever the limit [documentation].
+#: The weight of historicalTrades and of trades, whatever the limit [documentation].
 WEIGHT = 25.0
 
 #: Without it times are milliseconds. Both are understood.
@@ -76,7 +76,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class BinanceHistory(Walk):
-    """A walk upwards; each full page takes it on by as many ids as it has rows, at least."""
+    """A walk upwards; each full page advances it by at least as many ids as the page has rows."""
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
         super().__init__(first_id, last_id)
@@ -86,7 +86,7 @@ class BinanceHistory(Walk):
         self._next = first_id
 
     def request(self) -> Request | None:
-        """See `History`. As many rows as ids are left: where some are skipped, the page reaches beyond the range."""
+        """See `History`. Asks for as many rows as ids are left; the page reaches further if ids are skipped."""
         if self._ended:
             return None
         params = {"symbol": self._native, "fromId": str(self._next), "limit": str(self._limit())}
@@ -115,7 +115,7 @@ class BinanceHistory(Walk):
 
 
 def newest(native: str) -> Request:
-    """What to ask for the newest trade."""
+    """The request for the newest trade."""
     return Request("/api/v3/trades", {"symbol": native, "limit": "1"}, _HEADERS, WEIGHT)
 
 
@@ -125,7 +125,7 @@ def newest_id(reply: Reply) -> int | None:
 
 
 def _rows(reply: Reply, symbol: str | None) -> list[str]:
-    """The rows of a page, verbatim. Raises VenueError or TerminalError where the reply is none."""
+    """The rows of a page, verbatim. Raises VenueError or TerminalError if the reply holds none."""
     text = body_text(VENUE, reply)
     try:
         error = _read_error(text)
@@ -161,6 +161,4 @@ def _row(raw: str, symbol: str, native: str, ts_ingest: int) -> Row:
             return Row(row.id, trade)
     except UNREADABLE:
         pass
-    fields = parse_errors.object_fields(raw)
-    trade_id = None if isinstance(fields, Fault) else readable_id(fields.get("id"))
-    return Row(trade_id, parse_errors.rejected(VENUE, parse_errors.explain(raw, _CHECKS), raw, ts_ingest, symbol))
+    return unreadable_row(VENUE, raw, "id", _CHECKS, ts_ingest, symbol)

@@ -14,12 +14,12 @@ import msgspec
 
 from lakehouse.errors import SettingError
 from lakehouse.exchanges import parse_errors
-from lakehouse.exchanges.binance import history
+from lakehouse.exchanges.binance import history, names
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, epoch_micros
 from lakehouse.exchanges.model import Parsed, Refused, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import http_root, known_symbol, request_number, websocket_root
+from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, websocket_root
 from lakehouse.market.symbols import canonical_symbol
 
 #: Streams of one connection [documentation].
@@ -40,7 +40,7 @@ class _Frame(msgspec.Struct):
 
 
 class _Trade(msgspec.Struct):
-    """The trade payload. `M`, `a` and `b` are to be ignored; `E` is when the event was sent, `T` the trade's time."""
+    """The trade payload. `M`, `a` and `b` are ignored; `E` is when the event was sent, `T` the trade's time."""
 
     e: Literal["trade"]
     s: str
@@ -55,26 +55,23 @@ _read_frame = msgspec.json.Decoder(_Frame).decode
 _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
-class Binance:
-    """Binance spot. Its names run base and quote together, so it reads the trades of `symbols` and no others.
-
-    `BNBUSD` may be BNB/USD or BN/BUSD. Nothing in a frame tells, so a name is never split: it is that of a symbol which
-    is known to be subscribed, or it is unknown.
-    """
+class Binance(VenueDefaults):
+    """Binance spot. Its names run base and quote together, so it reads the trades of `symbols` and no others."""
 
     name = "binance"
     #: The server pings every 20 s and cuts after 60 s without a pong [documentation]: 60 s without even a ping is dead.
     silence_seconds = 60.0
-    ping = None
-    ping_seconds = 0.0
+    #: An hour before the server closes a connection (24 h [documentation]).
+    lifetime_seconds = 23 * 3600.0
+    joins_names = True
+    #: Its REST history may give milliseconds, the socket microseconds [documentation of both].
+    time_micros = 1000
     #: 5 messages a second are allowed, pongs included [documentation]; others were cut at 250 ms and held at 500 ms.
     subscribe_pause_seconds = 0.5
     rest_budget = history.BUDGET
 
     def __init__(self, symbols: Sequence[str] = ()) -> None:
-        self._known: dict[str, list[str]] = {}
-        for symbol in dict.fromkeys(map(canonical_symbol, symbols)):
-            self._known.setdefault(self.native(symbol), []).append(symbol)
+        self._names = names.KnownNames(symbols)
         self._checks: tuple[tuple[str, Check], ...] = (
             ("s", parse_errors.symbol(self.canonical)),
             ("t", parse_errors.trade_id),
@@ -102,15 +99,11 @@ class Binance:
 
     def native(self, symbol: str) -> str:
         """`BTC/USDT` → `BTCUSDT`."""
-        return canonical_symbol(symbol).replace("/", "")
+        return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """`BTCUSDT` → `BTC/USDT`, if that is one of the known symbols. Raises ValueError if none is, or several are."""
-        symbols = self._known.get(native, ())
-        if len(symbols) != 1:
-            several = f", which may be {' or '.join(symbols)}" if symbols else ""
-            raise ValueError(f"symbol {native!r}{several}; expected the name of one symbol that is subscribed")
-        return symbols[0]
+        """See `names.KnownNames.canonical`."""
+        return self._names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """SUBSCRIBE messages of at most 200 streams each; their acknowledgement names no symbol."""
@@ -152,10 +145,9 @@ class Binance:
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """A frame holds one trade at most. See `Venue.parse`."""
-        try:
-            text = frame.decode()
-        except UnicodeDecodeError as error:
-            return [parse_errors.not_utf8(self.name, frame, error, ts_ingest)]
+        text = parse_errors.text_of(self.name, frame, ts_ingest)
+        if not isinstance(text, str):
+            return [text]
         try:
             data = _read_frame(text).data
             raw = text if data is msgspec.UNSET else str(data, "utf-8")
@@ -197,7 +189,7 @@ class Binance:
         return [parse_errors.rejected(self.name, event, text, ts_ingest)]
 
     def _event(self, fields: dict[str, str], payload: str, stream: str | None, ts_ingest: int) -> list[Parsed]:
-        """What an object says: by its event type, else by its stream, else by its form."""
+        """The meaning of an object: by its event type, else by its stream, else by its form."""
         kind = parse_errors.string(fields.get("e"))
         on_trades = stream is not None and stream.endswith(_TRADE_STREAM)
         fault: Fault

@@ -25,11 +25,11 @@ from lakehouse.exchanges.history import (
     body_text,
     newest_of,
     raise_unknown_symbol,
-    readable_id,
+    unreadable_row,
 )
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Side, Trade
-from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
+from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
 
 VENUE = "coinbase"
 #: Public endpoints, for each IP address [documentation].
@@ -64,7 +64,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 class CoinbaseHistory(Walk):
     """A walk downwards.
 
-    The first page begins one id above the range, so that a trade behind the range shows that REST does not lag. Where
+    The first page begins one id above the range, so that a trade behind the range shows that REST does not lag. If
     it shows neither that trade nor the range's last, REST is asked for its newest trade. Only what is asked afterwards
     can tell a skipped id from one that REST does not have yet.
     """
@@ -101,7 +101,7 @@ class CoinbaseHistory(Walk):
         return page
 
     def _walked(self, rows: list[Row]) -> None:
-        """What a page of the walk shows, and where the next one begins."""
+        """Note what a page of the walk shows, and where the next one begins."""
         ids = {trade_id for trade_id, _ in rows if trade_id is not None and trade_id < self._after}
         if self._top is None:
             if max(ids, default=-1) < self._last:
@@ -124,7 +124,7 @@ class CoinbaseHistory(Walk):
             self._ended = True
 
     def _probed(self) -> None:
-        """REST's newest trade is known. The page is asked for again, from there on down."""
+        """Ask for the page again, from REST's newest trade downwards, which is known now."""
         self._probing = False
         self._top = -1 if self._newest is None else self._newest
         self._after = min(self._top, self._last + 1) + 1
@@ -140,7 +140,7 @@ def _path(native: str) -> str:
 
 
 def newest(native: str) -> Request:
-    """What to ask for the newest trade."""
+    """The request for the newest trade."""
     return Request(_path(native), {"limit": "1"}, {}, 1.0)
 
 
@@ -150,7 +150,7 @@ def newest_id(reply: Reply) -> int | None:
 
 
 def _rows(reply: Reply, symbol: str | None) -> list[str]:
-    """The rows of a page, verbatim. Raises VenueError or TerminalError where the reply is none."""
+    """The rows of a page, verbatim. Raises VenueError or TerminalError if the reply holds none."""
     text = body_text(VENUE, reply)
     if reply.status == 404:  # {"message":"NotFound"}
         raise_unknown_symbol(VENUE, symbol, text)
@@ -179,6 +179,4 @@ def _row(raw: str, symbol: str, native: str, ts_ingest: int) -> Row:
             return Row(row.trade_id, trade)
     except UNREADABLE:
         pass
-    fields = parse_errors.object_fields(raw)
-    trade_id = None if isinstance(fields, Fault) else readable_id(fields.get("trade_id"))
-    return Row(trade_id, parse_errors.rejected(VENUE, parse_errors.explain(raw, _CHECKS), raw, ts_ingest, symbol))
+    return unreadable_row(VENUE, raw, "trade_id", _CHECKS, ts_ingest, symbol)

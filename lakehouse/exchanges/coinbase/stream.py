@@ -13,12 +13,12 @@ from typing import Literal
 import msgspec
 
 from lakehouse.exchanges import parse_errors
-from lakehouse.exchanges.coinbase import history, reasons
+from lakehouse.exchanges.coinbase import history, names, reasons
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Side, Source, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import http_root, known_symbol, symbol_in, websocket_root
+from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, symbol_in, websocket_root
 from lakehouse.market.symbols import canonical_symbol
 
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
@@ -60,15 +60,14 @@ _read_heartbeat = msgspec.json.Decoder(_Heartbeat).decode
 _read_subscriptions = msgspec.json.Decoder(_Subscriptions).decode
 
 
-class Coinbase:
+class Coinbase(VenueDefaults):
     """Coinbase Exchange."""
 
     name = "coinbase"
     #: A heartbeat a second for each product; five in a row cannot be chance.
     silence_seconds = 5.0
-    ping = None
-    ping_seconds = 0.0
-    subscribe_pause_seconds = 0.0
+    #: Its REST history may give milliseconds, the socket microseconds.
+    time_micros = 1000
     rest_budget = history.BUDGET
 
     def __init__(self) -> None:
@@ -95,15 +94,11 @@ class Coinbase:
 
     def native(self, symbol: str) -> str:
         """`BTC/USDT` → `BTC-USDT`."""
-        return canonical_symbol(symbol).replace("/", "-")
+        return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """`BTC-USDT` → `BTC/USDT`. Only the one spelling that we ask for: no `btc-usdt`, no `XBT-USDT`."""
-        if "/" not in native:
-            symbol = canonical_symbol(native)
-            if self.native(symbol) == native:
-                return symbol
-        raise ValueError(f"symbol {native!r}; expected BASE-QUOTE such as BTC-USDT")
+        """See `names.canonical`."""
+        return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:  # noqa: ARG002 - replies name none
         """One message for all symbols. The venue cuts a connection that has not subscribed within 5 s."""
@@ -132,10 +127,9 @@ class Coinbase:
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """A frame holds one trade at most. See `Venue.parse`."""
-        try:
-            text = frame.decode()
-        except UnicodeDecodeError as error:
-            return [parse_errors.not_utf8(self.name, frame, error, ts_ingest)]
+        text = parse_errors.text_of(self.name, frame, ts_ingest)
+        if not isinstance(text, str):
+            return [text]
         try:
             match = _read_match(text)
             ts_event = iso_micros(match.time)

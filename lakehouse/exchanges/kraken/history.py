@@ -1,7 +1,7 @@
-"""Kraken's trade history as a walk. It can be asked for a time alone, not for an id.
+"""Kraken's trade history as a walk. REST can be asked for a time, not for an id.
 
 Only 586 of 1,000 recorded rows had distinct times, so a page may end inside one timestamp: the next is asked for from
-just before that, overlaps it, and rows are told apart by id. Gap: where one timestamp fills more than a whole page,
+just before that, overlaps it, and rows are told apart by id. Limit: if one timestamp fills more than a whole page,
 its later trades cannot be asked for at all; they end as unavailable.
 """
 
@@ -52,7 +52,7 @@ class KrakenHistory(Walk):
         self._pages_left = 2 * -(-(last_id - first_id + 1) // page) + SPARE_PAGES
         #: All that Kraken has from the range's beginning on has been shown up to this id.
         self._upto: int | None = None
-        #: The next page need not go on where this one ends: what lies between cannot be asked for.
+        #: The next page need not go on if this one ends: what lies between cannot be asked for.
         self._jumped = False
         self._steps_back = iter(STEPS_BACK)
 
@@ -60,7 +60,7 @@ class KrakenHistory(Walk):
         """See `History`."""
         if self._ended:
             return None
-        # What `count` means without `since` is not documented.
+        # The meaning of `count` without `since` is not documented.
         return trades_request(self._symbol, self._since, None if self._since is None else self._page)
 
     def take(self, reply: Reply) -> Page:
@@ -79,7 +79,7 @@ class KrakenHistory(Walk):
         return page
 
     def _begin(self, shown: TradesPage, ids: list[int]) -> None:
-        """The newest page tells the time, where the caller knew none."""
+        """Take the time from the newest page, if the caller knew none."""
         start = _time(shown, first=True)
         if start is None:
             self._ended = True  # there is no trade yet
@@ -91,7 +91,7 @@ class KrakenHistory(Walk):
             self._since = self._search.at
 
     def _found(self, search: Search, since: int, shown: TradesPage, ids: list[int]) -> bool:
-        """Whether the walk begins with this page. Otherwise the next probe, or page, is set; or the walk has ended."""
+        """True if the walk begins with this page. Otherwise the next probe, or page, is set; or the walk has ended."""
         if not shown.rows and (self._pages == 1 or since == 0):
             # Not even the trade ahead of the range: REST lags, or there is none at all.
             self._ended = True
@@ -110,7 +110,7 @@ class KrakenHistory(Walk):
         return False
 
     def _walk(self, since: int, shown: TradesPage, ids: list[int]) -> None:
-        """What this page, of trades behind `since`, adds to what has been shown; and where the next one begins."""
+        """Note what this page of trades behind `since` shows, and where the next one begins."""
         if self._upto is None:
             seen, is_linked = self._first - 1, bool(ids) and (since == 0 or ids[0] <= self._first)
         else:
@@ -138,7 +138,7 @@ class KrakenHistory(Walk):
 
 
 def _time(shown: TradesPage, first: bool = False) -> int | None:
-    """The time (ns) of the page's last row, or just before its first; None where it cannot be told.
+    """The time (ns) of the page's last row, or just before its first; None if it cannot be told.
 
     `last` comes first, for a row's own time is rounded: it passed through a double at the venue.
     """

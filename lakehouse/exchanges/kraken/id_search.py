@@ -1,7 +1,7 @@
-"""Finding the time of a trade id where a venue's history can only be asked by time. Pure.
+"""Find the time of a trade id in a history that can only be asked by time. Pure.
 
-A probe shows the ids of the page that begins at a time. Where the page lies above the wanted id, the next probe goes
-back by growing steps; where it lies below, forward; once there is one on either side, the span between is halved.
+A probe shows the ids of the page that begins at a time. If the page lies above the wanted id, the next probe goes
+back by growing steps; if it lies below, forward; once there is one on either side, the span between is halved.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kraken's REST pages: `/0/public/Trades`, its rows, its names and its errors, which come inside HTTP 200.
+"""Kraken's REST pages: `/0/public/Trades`, its rows and its errors, which come inside HTTP 200.
 
 Source: "Get Recent Trades" and "API errors" of the Kraken API documentation.
 """
@@ -26,14 +26,14 @@ from lakehouse.exchanges.history import (
     shown,
 )
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, seconds_nanos
+from lakehouse.exchanges.kraken.names import asset_class, rest_pair
 from lakehouse.exchanges.model import Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.market.symbols import CANONICAL_ASSETS, canonical_symbol
 
 VENUE = "kraken"
 #: About one request a second is safe for each address [users' reports].
 BUDGET = Budget(1.0, 1.0)
-#: Seconds to wait where Kraken limits us, for it names none: its counter needs some seconds to fall.
+#: Seconds to wait if Kraken limits us, because it names none: its counter needs some seconds to fall.
 LIMITED_SECONDS = 5.0
 #: A temporary lockout lasts about a quarter of an hour [documentation].
 LOCKOUT_SECONDS = 900.0
@@ -43,11 +43,6 @@ _LIMITED = ("EAPI:Rate limit", "EGeneral:Too many requests", "EService:Throttled
 _LOCKOUT = ("EGeneral:Temporary lockout",)
 _REFUSED = ("EGeneral:Invalid arguments", "EGeneral:Permission denied", "EGeneral:Unknown method")
 
-#: Ends the names of xStocks, tokenized shares such as AAPLx. Requests for them have to name their asset class
-#: ["Get Recent Trades"]; without it the pair is unknown.
-_XSTOCK = "x"
-
-_REST_ASSETS = {canonical: rest for rest, canonical in CANONICAL_ASSETS.items()}
 _is_nanos = re.compile(r"[0-9]{1,19}").fullmatch
 
 
@@ -77,22 +72,17 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class TradesPage(NamedTuple):
-    """A page as it came: its rows, ascending, and its `last`, the time (ns) of the last row; None where unreadable."""
+    """A page as it came: its rows, ascending, and its `last`, the time (ns) of the last row; None if unreadable."""
 
     rows: list[Row]
     last: int | None
 
 
-def pair(symbol: str) -> str:
-    """REST's name (`altname`) of a canonical symbol: `BTC/USDT` → `XBTUSDT`, `AAPLx/USD` → `AAPLxUSD`."""
-    return "".join(_REST_ASSETS.get(asset, asset) for asset in canonical_symbol(symbol).split("/"))
-
-
 def trades_request(symbol: str, since: int | None, count: int | None) -> Request:
     """Up to `count` trades later than `since` (ns); without `since` the newest thousand."""
-    params = {"pair": pair(symbol)}
-    if canonical_symbol(symbol).partition("/")[0].endswith(_XSTOCK):
-        params["asset_class"] = "tokenized_asset"
+    params = {"pair": rest_pair(symbol)}
+    if (name := asset_class(symbol)) is not None:
+        params["asset_class"] = name
     if since is not None:
         params["since"] = str(since)
     if count is not None:
@@ -106,7 +96,7 @@ def newest_id(reply: Reply) -> int | None:
 
 
 def read_page(reply: Reply, symbol: str | None) -> TradesPage:
-    """The page in a reply. Raises VenueError or TerminalError where it holds none."""
+    """The page in a reply. Raises VenueError or TerminalError if it holds none."""
     text = body_text(VENUE, reply)
     fields = parse_errors.object_fields(text)
     if isinstance(fields, Fault):

@@ -16,12 +16,11 @@ import msgspec
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import TradeId, iso_micros, number_text
-from lakehouse.exchanges.kraken import rest, stream_v1
+from lakehouse.exchanges.kraken import names, rest, stream_v1
 from lakehouse.exchanges.kraken.history import KrakenHistory
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Source, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import http_root, known_symbol, request_number, symbol_in, websocket_root
-from lakehouse.market.symbols import canonical_symbol
+from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, symbol_in, websocket_root
 
 _SOURCES: dict[str, Source] = {"update": "live", "snapshot": "snapshot"}
 
@@ -56,16 +55,13 @@ _read_frame = msgspec.json.Decoder(_Frame).decode
 _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
-class Kraken:
+class Kraken(VenueDefaults):
     """Kraken spot, v2. Its names are canonical; XBT and XDG live on in v1 and REST."""
 
     name = "kraken"
     #: A heartbeat comes about every second; the venue's own advice is to reconnect after 5 s without a message.
     silence_seconds = 5.0
-    #: None, for a pong would hide that the heartbeats have stopped.
-    ping = None
-    ping_seconds = 0.0
-    subscribe_pause_seconds = 0.0
+    time_micros = 1
     rest_budget = rest.BUDGET
 
     def __init__(self) -> None:
@@ -92,13 +88,11 @@ class Kraken:
 
     def native(self, symbol: str) -> str:
         """`BTC/USDT`, as it is."""
-        return canonical_symbol(symbol)
+        return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """`XBT/USD` → `BTC/USD`; `DOGE/USD` and `AAPLx/USD` as they are."""
-        if "/" not in native:
-            raise ValueError(f"symbol {native!r}; expected BASE/QUOTE such as BTC/USDT")
-        return canonical_symbol(native)
+        """See `names.canonical`."""
+        return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """One message for all symbols. `snapshot` is always sent: its default is documented both ways."""
@@ -119,10 +113,9 @@ class Kraken:
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """One Trade or Rejected for each item of `data`. See `Venue.parse`."""
-        try:
-            text = frame.decode()
-        except UnicodeDecodeError as error:
-            return [parse_errors.not_utf8(self.name, frame, error, ts_ingest)]
+        text = parse_errors.text_of(self.name, frame, ts_ingest)
+        if not isinstance(text, str):
+            return [text]
         try:
             trades = _read_frame(text)
         except UNREADABLE:

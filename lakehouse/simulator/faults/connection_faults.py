@@ -1,15 +1,14 @@
-"""What the active faults do to one connection: which frames are lost, held back, repeated, garbled; when it is cut.
+"""The effect of the active faults on one connection: frames lost, held back, repeated or garbled, and cuts.
 
 Guarantee: a frame that is held back leaves within its fault's delay, and at once when that fault ends; if the
-connection ends before, it is lost to that client like a dropped one. What a fault adds comes after the true frame, on
-the same connection, and only where the true frame itself was sent.
+connection ends before, it is lost to that client like a dropped one. An extra frame of a fault comes after the true
+frame, on the same connection, and only if the true frame itself was sent.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from lakehouse.simulator.faults import frame_faults
@@ -26,9 +25,9 @@ CUTS = {
     "handshake_refused": Cut(1006, "refused"),
 }
 GOING_AWAY = Cut(1001, "server shutdown")
-#: A snapshot that comes late comes so many seconds late.
+#: A snapshot that comes late comes this many seconds late.
 LATE_SNAPSHOT_SECONDS = 0.3
-#: A fault that happens once stays so long, for every connection to come by.
+#: A fault that happens once stays active for this many seconds, so that every connection meets it.
 ONCE_SECONDS = 1.0
 
 
@@ -51,18 +50,18 @@ class Fault:
         return wanted.number("delay") + ONCE_SECONDS if wanted.kind.once else wanted.seconds
 
     def hits(self, venue: str, symbol: str | None = None) -> bool:
-        """Whether it is about this venue, and this symbol where one is given."""
+        """True if it is about this venue, and this symbol if one is given."""
         wanted = self.wanted
         if venue not in wanted.kind.venues or wanted.venue not in (None, venue):
             return False
         return symbol is None or wanted.symbol in (None, symbol)
 
     def strikes(self, random: Random) -> bool:
-        """The chance of `share`."""
+        """True with the probability `share`."""
         return self.wanted.share >= 1.0 or random.random() < self.wanted.share
 
     def chooses(self, peer: Peer, random: Random) -> bool:
-        """The chance of `share`, once a connection."""
+        """True with the probability `share`, drawn once for each connection."""
         if self.wanted.parameters.get("open_only") and peer.since > self.since:
             return False
         if peer.number not in self._chosen:
@@ -70,19 +69,20 @@ class Fault:
         return self._chosen[peer.number]
 
     def count(self, times: int = 1) -> None:
-        """It has struck."""
+        """Count that it has struck."""
         self.done += times
         self._all_done[self.name] += times
 
 
-class Lane:
-    """One connection's way through the faults."""
+class ConnectionFaults:
+    """The faults of one connection, and the frames that they hold back."""
 
-    def __init__(self, peer: Peer, random: Random) -> None:
+    def __init__(self, peer: Peer, random: Random, shutdown_notice: Callable[[], bytes]) -> None:
         self.peer = peer
         #: Symbols whose subscription was acknowledged and brings nothing.
         self.unheard: set[str] = set()
         self._random = random
+        self._shutdown_notice = shutdown_notice
         #: (when to send it, the frame, whether it is an extra that no other fault touches).
         self._held: list[tuple[float, Frame, bool]] = []
         self._batch: list[Frame] = []
@@ -92,7 +92,7 @@ class Lane:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is still to be done here when no fault is active any more."""
+        """True if something is left to do here after the last fault has ended."""
         return bool(self._held or self._batch or self.unheard or self._close_at is not None)
 
     def release(self) -> None:
@@ -101,13 +101,13 @@ class Lane:
         self._batch_until = 0.0
 
     def heal(self) -> None:
-        """Forget what outlives its fault: unheard subscriptions and an announced closing."""
+        """Undo what outlives its fault: unheard subscriptions and an announced closing."""
         self.unheard.clear()
         self._close_at = None
         self.release()
 
     def send(self, faults: Sequence[Fault], frames: Sequence[Frame], now: float) -> list[Frame | Cut]:
-        """What leaves in place of these frames. The faults are those that are about this connection's venue."""
+        """The frames to send in place of these, and maybe a cut. `faults` are those about this connection's venue."""
         out: list[Frame | Cut] = []
         cut = self._cut(faults, out, now)
         if cut and cut.code == 1006:
@@ -149,7 +149,7 @@ class Lane:
             if is_cut:
                 return CUTS[fault.name]
             self._close_at = now + fault.wanted.number("delay")
-            notice = _shutdown_notice(self.peer.venue)
+            notice = self._shutdown_notice()
             if notice:
                 out.append(Frame(notice))
         return None
@@ -199,7 +199,7 @@ class Lane:
         return False
 
     def _let_out(self, faults: Sequence[Fault], frame: Frame, out: list[Frame | Cut], now: float) -> None:
-        """The frame, and what the faults add to it."""
+        """Send the frame, and the extra frames of the faults."""
         out.append(frame)
         if frame.kind not in DATA:
             return
@@ -230,13 +230,3 @@ class Lane:
         what: Garbage = next((one for one in GARBAGE if one == named), GARBAGE[self._garbage % len(GARBAGE)])
         self._garbage += 1
         return frame_faults.garbage(frame, what, self._random)
-
-
-def _shutdown_notice(venue: str) -> bytes:
-    """How a venue announces its end; empty where it does not."""
-    if venue == "binance":
-        return f'{{"e":"serverShutdown","E":{time.time_ns() // 1_000_000}}}'.encode()
-    if venue == "kraken":
-        data = '{"version":"2.0.10","system":"maintenance","api_version":"v2","connection_id":16389994220698793191}'
-        return f'{{"channel":"status","type":"update","data":[{data}]}}'.encode()
-    return b""

@@ -1,4 +1,4 @@
-"""What a fault makes of a frame: the reverse, a repeat with another price, an unreadable one. Pure, bytes to bytes.
+"""The changes that faults make to a frame: the reverse, a repeat with another price, an unreadable one. Pure.
 
 Works on the simulator's own trade frames (kind `trade`), whose text is known to the character; digits stay what they
 are, since nothing is decoded.
@@ -26,7 +26,7 @@ _TOO_MANY_DECIMALS = 19
 
 
 def _trades(frame: Frame) -> tuple[bytes, list[bytes]] | None:
-    """(opening up to the array, its objects without outer braces) of a Kraken frame; None for the other venues'."""
+    """(text up to the array, its objects without outer braces) of a Kraken frame; None for other venues' frames."""
     opening, separator, rest = frame.payload.partition(_DATA_OPENING)
     if not separator or not rest.endswith(_DATA_ENDING):
         return None
@@ -73,7 +73,7 @@ def as_snapshot(frame: Frame) -> Frame:
 
 
 def garbage(frame: Frame, what: Garbage, random: Random) -> Frame:
-    """A frame beside the true one that nobody can read or believe. Where it names a trade, the id is a true one."""
+    """An extra frame that is unreadable or implausible. If it names a trade, the id is a true one."""
     one = single(frame, random)
     payload = one.payload
     if what == "not_json":

@@ -1,6 +1,6 @@
-"""The faults of a simulator: those that are active, those that a schedule still holds, and what each kind has done.
+"""The faults of a simulator: the active ones, those of the schedule, and a count for each kind.
 
-Guarantee: with no active fault nothing here is on a trade's way; an ended fault leaves nothing behind but the
+Guarantee: with no active fault nothing here touches a trade; an ended fault leaves nothing behind but the
 subscriptions that `ack_silent` made worthless and the closings that `server_shutdown` announced, which last as long as
 their connections, or until `end_all`.
 """
@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
 import msgspec
 
-from lakehouse.simulator.faults import refusals
-from lakehouse.simulator.faults.connection_faults import Fault, Lane
+from lakehouse.simulator.faults import http_refusals
+from lakehouse.simulator.faults.connection_faults import ConnectionFaults, Fault
 from lakehouse.simulator.faults.kinds import Value, Wanted
-from lakehouse.simulator.faults.model import WHOLE, Cut, Frame, NotNow, Peer, Refusal, RestCall, RestReply, View
-from lakehouse.simulator.faults.not_now import not_now
+from lakehouse.simulator.faults.model import (
+    WHOLE,
+    Cut,
+    Frame,
+    Peer,
+    Refusal,
+    RestCall,
+    RestReply,
+    SubscriptionRefusal,
+    View,
+)
 from lakehouse.simulator.faults.schedule import Planned, as_lines
+from lakehouse.simulator.faults.words import VenueWords
 
 #: So many of the schedule's next faults are shown.
 UPCOMING = 5
@@ -29,15 +39,17 @@ UPCOMING = 5
 class FaultInjector:
     """The `Faults` that every simulator has. Lives in the server's one event loop.
 
-    `schedule` begins at the first tick; None is none. `seed` decides what is hit where `share` leaves it to chance.
+    `words` are those of each venue. `schedule` begins at the first tick; None: there is none. `seed` decides what is
+    hit if `share` is below 1.
     """
 
-    def __init__(self, seed: int, schedule: Iterator[Planned] | None = None) -> None:
+    def __init__(self, seed: int, words: Mapping[str, VenueWords], schedule: Iterator[Planned] | None = None) -> None:
+        self._words = words
         self.active = False
         self.done: Counter[str] = Counter()
         self._random = Random(f"{seed}/fault box")
         self._faults: list[Fault] = []
-        self._lanes: dict[int, Lane] = {}
+        self._connections: dict[int, ConnectionFaults] = {}
         self._number = 0
         self._schedule = schedule
         self._upcoming: deque[Planned] = deque()
@@ -59,12 +71,12 @@ class FaultInjector:
         self._faults.clear()
         self._schedule = None
         self._upcoming.clear()
-        for lane in self._lanes.values():
-            lane.heal()
+        for connection in self._connections.values():
+            connection.heal()
         return ended
 
     def tick(self, now: float) -> None:
-        """Begin what the schedule has, end what is over."""
+        """Begin the faults that the schedule has due, end those that are over."""
         if self._schedule is not None:
             if self._began is None:
                 self._began = now
@@ -74,19 +86,19 @@ class FaultInjector:
             return
         if any(fault.until <= now for fault in self._faults):
             self._faults = [fault for fault in self._faults if fault.until > now]
-            for lane in self._lanes.values():
-                lane.release()
-        self.active = bool(self._faults) or any(lane.is_busy for lane in self._lanes.values())
+            for connection in self._connections.values():
+                connection.release()
+        self.active = bool(self._faults) or any(connection.is_busy for connection in self._connections.values())
 
     def _next(self) -> Planned | None:
         while self._schedule is not None and len(self._upcoming) < UPCOMING:
             self._upcoming.append(next(self._schedule))
         return self._upcoming[0] if self._upcoming else None
 
-    # What is asked on a trade's way
+    # Questions while trades are sent
 
     def admits(self, venue: str) -> Refusal | None:
-        """Nobody during an outage: 503, or the connection ends without a word. See `refusals.handshake` besides."""
+        """The refusal of the first `outage` or `handshake_refused` that strikes; None if there is none."""
         for fault in self._of("outage", venue):
             if fault.strikes(self._random):
                 fault.count()
@@ -95,18 +107,20 @@ class FaultInjector:
         for fault in self._of("handshake_refused", venue):
             if fault.strikes(self._random):
                 fault.count()
-                status = self._one_of(fault.wanted.parameters["status"], refusals.PASSING)
-                form = self._one_of(fault.wanted.parameters["form"], refusals.FORMS)
-                return refusals.handshake(venue, int(status), self._named(fault), form)
+                status = self._one_of(fault.wanted.parameters["status"], http_refusals.PASSING)
+                form = self._one_of(fault.wanted.parameters["form"], http_refusals.FORMS)
+                return http_refusals.handshake(self._words[venue], int(status), self._named(fault), form)
         return None
 
-    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:
-        """That of `refuse_passing`, as often as it may."""
+    def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
+        """The refusal of an active `refuse_passing`, at most `times`; None if there is none."""
         for fault in self._of("refuse_passing", peer.venue, symbol):
             if not 0 < fault.wanted.number("times") <= fault.refused and fault.strikes(self._random):
                 fault.refused += 1
                 fault.count()
-                return not_now(peer.venue, native, str(fault.wanted.parameters["how"]), self._random)
+                return self._words[peer.venue].refuse_subscription(
+                    native, str(fault.wanted.parameters["how"]), self._random
+                )
         return None
 
     def _one_of(self, word: Value, words: Sequence[str]) -> str:
@@ -118,25 +132,25 @@ class FaultInjector:
         return fault.wanted.number("retry_after") or fault.until - time.monotonic()
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
-        """Hears nothing of it, where `ack_silent` is active; a new subscription after it is as good as any."""
-        lane = self._lane(peer)
-        lane.unheard.discard(symbol)
+        """Mute the symbol on this connection if an `ack_silent` strikes; unmute it if not."""
+        connection = self._connection(peer)
+        connection.unheard.discard(symbol)
         for fault in self._of("ack_silent", peer.venue, symbol):
             if fault.strikes(self._random):
                 fault.count()
-                lane.unheard.add(symbol)
+                connection.unheard.add(symbol)
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:
-        """See `Lane`."""
+        """See `ConnectionFaults`."""
         faults = [fault for fault in self._faults if fault.hits(peer.venue)]
-        return self._lane(peer).send(faults, frames, time.monotonic())
+        return self._connection(peer).send(faults, frames, time.monotonic())
 
     def closed(self, peer: Peer) -> None:
-        """What was held back for it is lost."""
-        self._lanes.pop(peer.number, None)
+        """Drop the frames that were held back for it."""
+        self._connections.pop(peer.number, None)
 
     def answers_ping(self, peer: Peer) -> bool:
-        """Not with `no_pong`."""
+        """False if a `no_pong` has chosen this connection."""
         for fault in self._of("no_pong", peer.venue):
             if fault.chooses(peer, self._random):
                 fault.count()
@@ -144,7 +158,7 @@ class FaultInjector:
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """A gap with `id_holes`, at most one in `every` seconds a market and fault."""
+        """The ids of the `id_holes` faults that strike, at most one in `every` seconds a market and fault."""
         skipped = 0
         now = time.monotonic()
         for fault in self._of("id_holes", venue, symbol):
@@ -156,7 +170,7 @@ class FaultInjector:
                     skipped += int(fault.wanted.number("ids"))
         return skipped
 
-    # What is asked on REST's way
+    # Questions while REST calls are answered
 
     def clock_ahead(self, venue: str) -> int:
         """The sum of `ahead` of the faults that are active."""
@@ -166,7 +180,7 @@ class FaultInjector:
         return round(sum(fault.wanted.number("ahead") for fault in faults) * 1_000_000)
 
     def view(self, venue: str, symbol: str) -> View:
-        """Older with `rest_lag`, shorter with `retention`, with rows left out with `rest_late_rows`."""
+        """The view after `rest_lag` (older), `retention` (shorter) and `rest_late_rows` (rows left out)."""
         view = WHOLE
         for fault in self._faults:
             if fault.name not in ("rest_lag", "retention", "rest_late_rows") or not fault.hits(venue, symbol):
@@ -177,7 +191,7 @@ class FaultInjector:
         return view
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
-        """The refusal of the first fault that strikes."""
+        """The refusal of the first fault that strikes; `reply` if none does."""
         for fault in self._faults:
             if not fault.hits(call.venue):
                 continue
@@ -191,19 +205,19 @@ class FaultInjector:
         seconds = self._named(fault)
         match fault.name:
             case "rest_429":
-                return refusals.too_many(venue, seconds)
+                return http_refusals.too_many(self._words[venue], seconds)
             case "rest_418":
-                return refusals.banned(seconds)
+                return http_refusals.banned(seconds)
             case "kraken_rate_limit":
-                return refusals.kraken_rate_limit()
+                return self._words[venue].limited
             case "rest_error":
-                return refusals.failed(venue, self._random)
+                return http_refusals.failed(self._words[venue], self._random)
             case "outage" if fault.wanted.parameters["rest"]:
-                return refusals.unavailable()
+                return http_refusals.unavailable()
         return None
 
     def rest_delay(self, call: RestCall) -> float:
-        """That of `rest_slow`."""
+        """Seconds: the longest delay of the `rest_slow` faults that strike."""
         delay = 0.0
         for fault in self._of("rest_slow", call.venue):
             if fault.strikes(self._random):
@@ -211,14 +225,14 @@ class FaultInjector:
                 delay = max(delay, fault.wanted.number("delay"))
         return delay
 
-    # What people see
+    # Status
 
     def status(self) -> dict[str, Any]:
-        """How many are active, and kind → how often it has struck."""
+        """`active`: how many faults; `done`: kind → how often it has struck."""
         return {"active": len(self._faults), "done": dict(sorted(self.done.items()))}
 
     def describe(self) -> dict[str, Any]:
-        """What `GET /admin/faults` shows; `in_seconds` and `left` in seconds from now."""
+        """The reply of `GET /admin/faults`; `in_seconds` and `left` in seconds from now."""
         now = time.monotonic()
         began = now if self._began is None else self._began
         self._next()
@@ -236,15 +250,17 @@ class FaultInjector:
     def _of(self, name: str, venue: str, symbol: str | None = None) -> list[Fault]:
         return [fault for fault in self._faults if fault.name == name and fault.hits(venue, symbol)]
 
-    def _lane(self, peer: Peer) -> Lane:
-        lane = self._lanes.get(peer.number)
-        if lane is None:
-            lane = self._lanes[peer.number] = Lane(peer, self._random)
-        return lane
+    def _connection(self, peer: Peer) -> ConnectionFaults:
+        connection = self._connections.get(peer.number)
+        if connection is None:
+            connection = self._connections[peer.number] = ConnectionFaults(
+                peer, self._random, self._words[peer.venue].shutdown_notice
+            )
+        return connection
 
 
 def _narrowed(view: View, fault: Fault) -> View:
-    """What is left of a view with one more fault; of two that leave rows out the later one."""
+    """The view with one more fault; of two faults that leave rows out, the later one counts."""
     number = fault.wanted.number
     if fault.name == "retention":
         kept = int(number("trades"))

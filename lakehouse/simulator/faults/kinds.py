@@ -1,6 +1,6 @@
 """The catalogue of faults: what each kind does, whom it can hit, its parameters, and how the schedule draws it.
 
-A fault is active for `seconds`, on one venue or all, on one symbol or all where its kind knows symbols. `share` (0..1]
+A fault is active for `seconds`, on one venue or all, on one symbol or all if its kind knows symbols. `share` (0..1]
 is the chance that it hits: each frame, each connection, each subscription or each REST call, by its kind.
 """
 
@@ -14,16 +14,16 @@ import msgspec
 
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.settings import VENUES
-from lakehouse.simulator.faults.not_now import HOW
+from lakehouse.simulator.faults.words import HOW
 
 LONGEST_SECONDS = 86_400.0
 DEFAULT_SECONDS = 5.0
 
-#: What `share` is a share of. A kind's count counts the same, but for silence and pongs: there it counts frames.
+#: The things that `share` is a share of. A kind's count counts them too; for silence and pongs it counts frames.
 Unit = Literal["frames", "connections", "subscriptions", "calls", "holes"]
 Value = float | str | bool
 
-#: What `garbage` sends: see `fault_frames.garbage`.
+#: The frames that `garbage` sends: see `frame_faults.garbage`.
 Garbage = Literal[
     "not_json",
     "not_an_object",
@@ -37,7 +37,7 @@ GARBAGE: tuple[Garbage, ...] = get_args(Garbage)
 
 
 class FaultError(ValueError):
-    """A fault that cannot be: one line with what was found and what was expected."""
+    """A fault that cannot be injected: one line with what was found and what was expected."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class Parameter(msgspec.Struct, frozen=True):
     words: tuple[str, ...] = ()
 
     def read(self, name: str, value: Any) -> Value:
-        """The value. Raises FaultError where it is none that this parameter takes."""
+        """The value. Raises FaultError if it is none that this parameter takes."""
         if isinstance(self.default, bool):
             if isinstance(value, bool):
                 return value
@@ -211,7 +211,7 @@ class Wanted(msgspec.Struct, frozen=True):
     parameters: Mapping[str, Value] = {}
 
     def number(self, name: str) -> float:
-        """A parameter that is a number; 0 where the kind has none of that name."""
+        """A parameter that is a number; 0 if the kind has none of that name."""
         return float(self.parameters.get(name, 0.0))
 
 
@@ -224,7 +224,7 @@ def read_number(name: str, value: Any, low: float, high: float) -> float:
 
 
 def read_fault(message: Any, venues: Sequence[str], symbols: Sequence[str]) -> Wanted:
-    """What an admin call asks for, on a simulator with these venues and symbols. Raises FaultError."""
+    """Read the fault that an admin call asks for, on a simulator with these venues and symbols. Raises FaultError."""
     if not isinstance(message, dict):
         raise FaultError('a fault is a JSON object; expected such as {"kind": "drop", "seconds": 5, "share": 0.5}')
     kind = KINDS.get(name) if isinstance(name := message.get("kind"), str) else None

@@ -1,4 +1,4 @@
-"""Where faults are put in: handshakes, outgoing frames, pongs, trade ids and REST replies pass one `Faults` object.
+"""The interface of faults: handshakes, outgoing frames, pongs, trade ids and REST replies pass one `Faults` object.
 
 `NoFaults` is the exchange at its best, `injector.FaultInjector` the one that every simulator has. All methods are
 called in the server's one thread and must not block. Nothing here touches the record: it holds the truth, whatever is
@@ -43,11 +43,16 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class RestCall(msgspec.Struct, frozen=True):
-    """A REST request as the client sent it; `path` without the venue's prefix."""
+    """A REST request as the client sent it.
+
+    `path` is without the venue's prefix, `parameters` are the named parts of it, header names are in small letters.
+    """
 
     venue: str
     path: str
     query: Mapping[str, str]
+    headers: Mapping[str, str] = {}
+    parameters: Mapping[str, str] = {}
 
 
 class RestReply(msgspec.Struct, frozen=True):
@@ -59,9 +64,10 @@ class RestReply(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """What REST shows of a market: nothing of the last `lag_micros` and the last `lag_ids` trades, `newest` at most.
+    """The part of a market that REST shows: `newest` trades at most, without the latest.
 
-    And none of the trades of the last `late_micros` whose id is a multiple of `late_every`.
+    It shows nothing of the last `lag_micros`, none of the last `lag_ids` trades, and none of the trades of the last
+    `late_micros` whose id is a multiple of `late_every`.
     """
 
     lag_micros: int = 0
@@ -71,8 +77,8 @@ class View(msgspec.Struct, frozen=True):
     late_every: int = 1
 
 
-class NotNow(msgspec.Struct, frozen=True):
-    """How a subscription is refused for now: in these words; `bare` with no other field, if the venue does that."""
+class SubscriptionRefusal(msgspec.Struct, frozen=True):
+    """How a subscription is refused for now. `is_named`: the words name the symbol; `is_bare`: no other field."""
 
     words: str
     is_named: bool = False
@@ -91,22 +97,22 @@ WHOLE = View()
 
 
 class Faults(Protocol):
-    """What may go wrong, and where."""
+    """The questions that the exchange asks before it trades, sends, answers or accepts."""
 
     @property
     def active(self) -> bool:
-        """False: none of the methods below but `tick` and `status` is called, so that nothing costs anything.
+        """False: of the methods below only `tick`, `closed` and `status` are called, so that faults cost nothing.
 
         True: `outgoing` is also called, with no frames, on every tick, so that held-back frames can be released.
         """
 
     def tick(self, now: float) -> None:
-        """Called before every tick of the hub; `now` in monotonic seconds."""
+        """Called before every tick of the exchange; `now` in monotonic seconds."""
 
     def admits(self, venue: str) -> Refusal | None:
-        """None where a new connection may be made."""
+        """The refusal of a new connection; None if it may be made."""
 
-    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:
+    def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
         """None if the client may subscribe to a canonical symbol, whose name at the venue is `native`."""
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
@@ -116,10 +122,10 @@ class Faults(Protocol):
         """The frames to send in place of these: fewer, more, in another order, held back, or with a cut."""
 
     def closed(self, peer: Peer) -> None:
-        """A connection has ended. Called even where not active, and maybe twice."""
+        """A connection has ended. Called even if not active, and maybe twice."""
 
     def answers_ping(self, peer: Peer) -> bool:
-        """Whether a client's protocol ping gets its pong."""
+        """True if a client's protocol ping gets its pong."""
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
         """How many trade ids to leave unused before the trades that are now made: a gap that no repair can fill."""
@@ -128,7 +134,7 @@ class Faults(Protocol):
         """Microseconds by which a venue's clock is ahead of ours; negative if it is behind."""
 
     def view(self, venue: str, symbol: str) -> View:
-        """What REST shows of a market in the call that is being answered."""
+        """The part of a market that REST shows in the call that is being answered."""
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
         """The reply to send in place of this one."""
@@ -149,25 +155,25 @@ class NoFaults:
         """Nothing to do."""
 
     def admits(self, venue: str) -> Refusal | None:  # noqa: ARG002
-        """Everybody."""
+        """Admit everybody."""
         return None
 
-    def refuses(self, peer: Peer, symbol: str, native: str) -> NotNow | None:  # noqa: ARG002
-        """Nobody."""
+    def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:  # noqa: ARG002
+        """Refuse nobody."""
         return None
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
-        """Gets what it asks for."""
+        """Nothing to do."""
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:  # noqa: ARG002
-        """All of them, as they are."""
+        """All frames, unchanged."""
         return frames
 
     def closed(self, peer: Peer) -> None:
         """Nothing to forget."""
 
     def answers_ping(self, peer: Peer) -> bool:  # noqa: ARG002
-        """Always."""
+        """True."""
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:  # noqa: ARG002
@@ -175,15 +181,15 @@ class NoFaults:
         return 0
 
     def clock_ahead(self, venue: str) -> int:  # noqa: ARG002
-        """Not at all."""
+        """0."""
         return 0
 
     def view(self, venue: str, symbol: str) -> View:  # noqa: ARG002
-        """All of it."""
+        """The whole market."""
         return WHOLE
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:  # noqa: ARG002
-        """As it is."""
+        """The reply, unchanged."""
         return reply
 
     def rest_delay(self, call: RestCall) -> float:  # noqa: ARG002

@@ -13,9 +13,9 @@ import msgspec
 
 from lakehouse.simulator.faults.kinds import KINDS, Kind, Value, Wanted
 
-#: A symbol, not the whole venue, with this chance, where the kind knows symbols.
+#: The chance of a symbol instead of the whole venue, if the kind knows symbols.
 SYMBOL_SHARE = 0.5
-#: Within what the schedule draws parameters; others keep their default.
+#: The bounds within which the schedule draws parameters; others keep their default.
 _DRAWN: dict[tuple[str, str], tuple[float, float]] = {
     ("duplicate", "delay"): (0.05, 1.0),
     ("reorder", "delay"): (0.05, 1.0),

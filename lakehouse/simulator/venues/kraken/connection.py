@@ -1,4 +1,4 @@
-"""Kraken WebSocket v2 and REST rows (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers on the socket."""
+"""Kraken WebSocket v2 (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers on the socket."""
 
 from __future__ import annotations
 
@@ -7,40 +7,38 @@ from typing import Any
 
 import msgspec
 
-from lakehouse.simulator.clock import iso_micros, now_micros
-from lakehouse.simulator.connection import Session, decode
+from lakehouse.simulator.connection import ClientConnection, decode
 from lakehouse.simulator.faults.model import Frame, FrameKind
-from lakehouse.simulator.instruments import Listing
+from lakehouse.simulator.instruments import Instrument
 from lakehouse.simulator.record import Row, decimal_text
+from lakehouse.simulator.times import iso_micros, now_micros
 
 #: The snapshot is the latest 50 trades.
 SNAPSHOT_TRADES = 50
 #: So many trades go into one frame at most.
 TRADES_PER_FRAME = 250
-#: Kraken's REST writes prices with at least five decimals where the socket has fewer.
-REST_PRICE_DECIMALS = 5
 
 
-class KrakenSession(Session):
-    """`/kraken/v2`: a status message on connect, a heartbeat a second, one reply a symbol."""
+class KrakenConnection(ClientConnection):
+    """`/kraken/v2`: a status message on connect, a heartbeat each second, one reply for each symbol."""
 
     venue = "kraken"
 
     def opened(self) -> None:
         """The status message, with a connection id above int64. A replayed file brings its own."""
-        if self.replay:
+        if self.playback:
             return
         connection_id = random.randrange(2**63, 2**64)
         data = {"version": "2.0.10", "system": "online", "api_version": "v2", "connection_id": connection_id}
         self.send({"channel": "status", "type": "update", "data": [data]})
 
     def heartbeat(self) -> None:
-        """One a second; in the old dialect where a v1 file is replayed."""
-        is_old = self.replay is not None and self.replay.is_kraken_v1
+        """One a second; in the old dialect if a v1 file is replayed."""
+        is_old = self.playback is not None and self.playback.is_kraken_v1
         self.send(b'{"event":"heartbeat"}' if is_old else b'{"channel":"heartbeat"}', "heartbeat")
 
     def received(self, text: str | bytes) -> None:
-        """subscribe, unsubscribe and ping; a v1 `event` only where a v1 file is replayed."""
+        """subscribe, unsubscribe and ping; a v1 `event` only if a v1 file is replayed."""
         time_in = now_micros()
         try:
             message = decode(text)
@@ -53,7 +51,7 @@ class KrakenSession(Session):
             self._reply({"method": "pong"}, message, time_in, "pong")
         elif message.get("method") in ("subscribe", "unsubscribe"):
             self._subscription(message, time_in)
-        elif message.get("event") == "subscribe" and self.replay and self.replay.is_kraken_v1:
+        elif message.get("event") == "subscribe" and self.playback and self.playback.is_kraken_v1:
             self.join("")  # the file has the replies
         else:
             self._reply(
@@ -73,8 +71,8 @@ class KrakenSession(Session):
             return
         with_snapshot = params.get("snapshot", True) is True
         for symbol in symbols:
-            listing = self.hub.listing("kraken", symbol) if isinstance(symbol, str) else None
-            if listing is None and not self.replay:
+            instrument = self.exchange.instrument("kraken", symbol) if isinstance(symbol, str) else None
+            if instrument is None and not self.playback:
                 error = f"Currency pair not supported {symbol}"
                 self._reply({"error": error, "method": method, "success": False, "symbol": symbol}, message, time_in)
                 continue
@@ -88,12 +86,12 @@ class KrakenSession(Session):
             if method == "unsubscribe":
                 self.leave(symbol)
             else:
-                self._join(symbol, listing, with_snapshot)
+                self._join(symbol, instrument, with_snapshot)
 
     def _is_refused(self, symbol: str, message: dict[str, Any], time_in: int) -> bool:
-        """Whether a subscription is refused, and the reply to it: for now, or since there is one."""
+        """Reply to a subscription that is refused, for now or because it exists; True if it is refused."""
         reply: dict[str, Any] = {"method": "subscribe", "success": False}
-        if self.hub.is_heard(self, symbol):
+        if self.exchange.is_heard(self, symbol):
             self._reply({"error": "Already subscribed", **reply, "symbol": symbol}, message, time_in)
             return True
         refusal = self.refusal(symbol, symbol)
@@ -106,13 +104,13 @@ class KrakenSession(Session):
             self._reply({"error": refusal.words, **reply, **named}, message, time_in)
         return True
 
-    def _join(self, symbol: str, listing: Listing | None, with_snapshot: bool) -> None:
+    def _join(self, symbol: str, instrument: Instrument | None, with_snapshot: bool) -> None:
         market = self.join(symbol)
-        if market is None or listing is None or not with_snapshot:
+        if market is None or instrument is None or not with_snapshot:
             return
         tape = market.tape
         rows = tape.rows(max(0, tape.count - SNAPSHOT_TRADES), SNAPSHOT_TRADES) if tape else []
-        self.send(_message("snapshot", listing, rows), "snapshot", symbol, rows)
+        self.send(_message("snapshot", instrument, rows), "snapshot", symbol, rows)
 
     def _reply(self, reply: dict[str, Any], request: dict[str, Any], time_in: int, kind: FrameKind = "control") -> None:
         reply = {**reply, "time_in": iso_micros(time_in), "time_out": iso_micros(now_micros())}
@@ -120,19 +118,25 @@ class KrakenSession(Session):
             reply["req_id"] = request["req_id"]
         self.send(reply, kind)
 
-    def trade_frames(self, listing: Listing, rows: list[Row], now: int) -> list[Frame]:  # noqa: ARG002
+    def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:  # noqa: ARG002
         """All trades of a tick in one frame, or a few."""
         frames = []
         for start in range(0, len(rows), TRADES_PER_FRAME):
             part = rows[start : start + TRADES_PER_FRAME]
             frames.append(
-                Frame(_message("update", listing, part), "trade", listing.symbol, part[0].trade_id, part[-1].trade_id)
+                Frame(
+                    _message("update", instrument, part),
+                    "trade",
+                    instrument.symbol,
+                    part[0].trade_id,
+                    part[-1].trade_id,
+                )
             )
         return frames
 
 
-def _message(kind: str, listing: Listing, rows: list[Row]) -> bytes:
-    opening = f'{{"symbol":"{listing.native}","side":"'
+def _message(kind: str, instrument: Instrument, rows: list[Row]) -> bytes:
+    opening = f'{{"symbol":"{instrument.native}","side":"'
     trades = [
         f'{opening}{"buy" if buy else "sell"}","price":{decimal_text(price, price_decimals)},'
         f'"qty":{decimal_text(size, size_decimals)},"ord_type":"{"limit" if trade_id % 3 else "market"}",'
@@ -140,13 +144,3 @@ def _message(kind: str, listing: Listing, rows: list[Row]) -> bytes:
         for trade_id, time, price, size, price_decimals, size_decimals, buy in rows
     ]
     return f'{{"channel":"trade","type":"{kind}","data":[{",".join(trades)}]}}'.encode()
-
-
-def rest_row(row: Row) -> str:
-    """A row of /0/public/Trades: price, size, epoch seconds, b or s, l or m, "", trade id."""
-    padding = max(0, REST_PRICE_DECIMALS - row.price_decimals)
-    price = decimal_text(row.price * 10**padding, row.price_decimals + padding)
-    return (
-        f'["{price}","{decimal_text(row.size, row.size_decimals)}",{decimal_text(row.ts_event, 6)},'
-        f'"{"b" if row.buy else "s"}","{"l" if row.trade_id % 3 else "m"}","",{row.trade_id}]'
-    )

@@ -1,4 +1,4 @@
-"""What the venues say when they do not answer, over REST and to a handshake: too many calls, a ban, a blocked address,
+"""The words of the venues when they refuse, over REST and to a handshake: too many calls, a ban, a blocked address,
 a restricted location, an error of their own.
 
 The words of the limits and of Binance's 451 are the venues' (their documentation, reports of users); the pages of 403
@@ -16,6 +16,7 @@ from random import Random
 import msgspec
 
 from lakehouse.simulator.faults.model import Refusal, RestReply
+from lakehouse.simulator.faults.words import VenueWords
 
 #: Statuses of a refused handshake that pass within the time that they name, and the forms in which they name it.
 PASSING = ("418", "429", "503")
@@ -26,26 +27,13 @@ _FORBIDDEN = (
     b"<body><h1>Sorry, you have been blocked</h1></body></html>"
 )
 _UNAVAILABLE = b"<html><head><title>503 Service Temporarily Unavailable</title></head><body></body></html>"
-_RESTRICTED = "Service unavailable from a restricted location."
-_KRAKEN_ERRORS = ("EService:Unavailable", "EService:Busy", "EGeneral:Internal error")
+#: The words of a venue that does not serve the place that we ask from.
+RESTRICTED = "Service unavailable from a restricted location."
 
 
-def too_many(venue: str, seconds: float) -> RestReply:
+def too_many(words: VenueWords, seconds: float) -> RestReply:
     """429, to be asked again after so many seconds."""
-    body: dict[str, object] = {"message": "Public rate limit exceeded"}
-    if venue == "binance":
-        body = {
-            "code": -1003,
-            "msg": "Too much request weight used; current limit is 6000 request weight per 1 MINUTE.",
-        }
-    elif venue == "kraken":
-        body = {"error": ["EAPI:Rate limit exceeded"]}
-    return RestReply(msgspec.json.encode(body), 429, _retry_after(seconds))
-
-
-def kraken_rate_limit() -> RestReply:
-    """Kraken's own way: an error inside HTTP 200, without a word of when to ask again."""
-    return RestReply(b'{"error":["EAPI:Rate limit exceeded"]}')
+    return RestReply(words.too_many, 429, _retry_after(seconds))
 
 
 def banned(seconds: float) -> RestReply:
@@ -57,24 +45,19 @@ def banned(seconds: float) -> RestReply:
     return RestReply(msgspec.json.encode({"code": -1003, "msg": message}), 418, _retry_after(seconds))
 
 
-def failed(venue: str, random: Random) -> RestReply:
-    """500 with the venue's error, 502 with a page of HTML, or Kraken's error inside HTTP 200."""
+def failed(words: VenueWords, random: Random) -> RestReply:
+    """502 with a page of HTML, or the venue's own error."""
     if random.random() < 0.5:
         return RestReply(_BAD_GATEWAY, 502, {"content-type": "text/html"})
-    if venue == "kraken":
-        return RestReply(msgspec.json.encode({"error": [random.choice(_KRAKEN_ERRORS)]}))
-    if venue == "binance":
-        message = "An unknown error occurred while processing the request."
-        return RestReply(msgspec.json.encode({"code": -1000, "msg": message}), 500)
-    return RestReply(b'{"message":"Internal server error"}', 500)
+    return words.error(random)
 
 
 def unavailable() -> RestReply:
-    """503 of a venue that is down."""
+    """The 503 of a venue that is down."""
     return RestReply(b"Service Unavailable", 503, {"content-type": "text/plain"})
 
 
-def handshake(venue: str, status: int, seconds: float, form: str) -> Refusal:
+def handshake(words: VenueWords, status: int, seconds: float, form: str) -> Refusal:
     """A refused handshake: 403, 418, 429, 451 or 503, to be tried again after so many seconds, told in this form."""
     headers = {**_named(seconds, form), "content-type": "text/html"}
     if status == 403:
@@ -85,11 +68,10 @@ def handshake(venue: str, status: int, seconds: float, form: str) -> Refusal:
     if status == 418:
         return Refusal(status, headers, banned(seconds).body)
     if status == 451:
-        body = {"code": 0, "msg": _RESTRICTED} if venue == "binance" else {"message": _RESTRICTED}
-        return Refusal(status, headers, msgspec.json.encode(body))
-    if venue == "binance":
-        return Refusal(status, headers, too_many(venue, seconds).body)
-    return Refusal(status, {**headers, "content-type": "text/plain"}, b"error code: 1015")
+        return Refusal(status, headers, words.restricted)
+    if not words.too_many_handshakes.startswith(b"{"):
+        headers["content-type"] = "text/plain"
+    return Refusal(status, headers, words.too_many_handshakes)
 
 
 def _named(seconds: float, form: str) -> dict[str, str]:

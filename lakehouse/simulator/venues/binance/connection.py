@@ -1,4 +1,4 @@
-"""Binance spot: combined and raw trade streams, and REST rows (docs/venues.md, "Binance spot")."""
+"""Binance spot: combined and raw trade streams (docs/venues.md, "Binance spot")."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import re
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from lakehouse.simulator.clock import now_micros
-from lakehouse.simulator.connection import Session, decode
-from lakehouse.simulator.faults.model import Frame, NotNow
-from lakehouse.simulator.instruments import Listing
+from lakehouse.simulator.connection import ClientConnection, decode
+from lakehouse.simulator.exchange import Exchange
+from lakehouse.simulator.faults.model import Frame, SubscriptionRefusal
+from lakehouse.simulator.instruments import Instrument
 from lakehouse.simulator.record import Row, decimal_text
-from lakehouse.simulator.transport import Wire
-
-if TYPE_CHECKING:
-    from lakehouse.simulator.exchange import Hub
+from lakehouse.simulator.times import now_micros
+from lakehouse.simulator.transport import Transport
 
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
 INBOUND_PER_SECOND = 5
 MOST_STREAMS = 1024
-#: Of the errors of this protocol 2 and 3 are named; another that may pass is made up.
+#: The code of a passing refusal. The documentation names only 2 and 3; this one is made up.
 NOT_NOW = 1
 
 
-class BinanceSession(Session):
+class BinanceConnection(ClientConnection):
     """`/binance/stream?streams=a/b` wraps each payload with its stream's name, `/binance/ws/<stream>` does not."""
 
     venue = "binance"
 
-    def __init__(self, hub: Hub, wire: Wire, query: Mapping[str, str], streams: str, wrapped: bool) -> None:
-        super().__init__(hub, wire, query)
+    def __init__(
+        self, exchange: Exchange, transport: Transport, query: Mapping[str, str], streams: str, wrapped: bool
+    ) -> None:
+        super().__init__(exchange, transport, query)
         self._initial = [stream for stream in streams.split("/") if stream]
         self._is_wrapped = wrapped
         self._is_micro = query.get("timeUnit", "").upper() == "MICROSECOND"
         self._streams: dict[str, None] = {}
-        self._by_name = {one.native.lower(): one for one in hub.listings("binance")}
+        self._by_name = {one.native.lower(): one for one in exchange.instruments("binance")}
         self._inbound: deque[float] = deque()
         self._pings: dict[bytes, float] = {}
-        self._next_ping = self.now + hub.options.timings.ping
+        self._next_ping = self.now + exchange.options.timings.ping
 
     @property
     def variant(self) -> str:
@@ -50,7 +50,7 @@ class BinanceSession(Session):
 
     def opened(self) -> None:
         """The URL's streams are subscribed without a reply; one that is refused is silent."""
-        self._subscribe([stream for stream in self._initial if not self._not_now([stream])])
+        self._subscribe([stream for stream in self._initial if not self._refusal_now([stream])])
 
     def received(self, text: str | bytes) -> None:
         """SUBSCRIBE, UNSUBSCRIBE, LIST_SUBSCRIPTIONS; errors with code 2 (request) and 3 (JSON)."""
@@ -74,7 +74,7 @@ class BinanceSession(Session):
         elif len({*self._streams, *params}) > MOST_STREAMS:
             self.send({"code": 2, "msg": f"Invalid request: more than {MOST_STREAMS} streams"})
             return
-        refusal = self._not_now(params) if method == "SUBSCRIBE" else None
+        refusal = self._refusal_now(params) if method == "SUBSCRIBE" else None
         if refusal:
             words = {"code": NOT_NOW, "msg": refusal.words}
             self.send(words if refusal.is_bare else {"error": words, "id": number})
@@ -84,11 +84,11 @@ class BinanceSession(Session):
         if method == "SUBSCRIBE":
             self._subscribe(params)
 
-    def _not_now(self, streams: list[str]) -> NotNow | None:
+    def _refusal_now(self, streams: list[str]) -> SubscriptionRefusal | None:
         """Why the request fails for now: the first of its streams that is refused, and all with it."""
         for stream in streams:
-            listing = self._listing(stream)
-            refusal = self.refusal(listing.symbol, stream) if listing else None
+            instrument = self._instrument(stream)
+            refusal = self.refusal(instrument.symbol, stream) if instrument else None
             if refusal:
                 return refusal
         return None
@@ -96,20 +96,20 @@ class BinanceSession(Session):
     def _subscribe(self, streams: list[str]) -> None:
         for stream in streams:
             self._streams[stream] = None
-            listing = self._listing(stream)
+            instrument = self._instrument(stream)
             # A stream that we do not have is acknowledged and stays silent, as on the venue.
-            if listing or self.replay:
-                self.announce(listing.symbol if listing else "")
-                self.join(listing.symbol if listing else "")
+            if instrument or self.playback:
+                self.announce(instrument.symbol if instrument else "")
+                self.join(instrument.symbol if instrument else "")
 
     def _unsubscribe(self, streams: list[str]) -> None:
         for stream in streams:
             self._streams.pop(stream, None)
-            listing = self._listing(stream)
-            if listing:
-                self.leave(listing.symbol)
+            instrument = self._instrument(stream)
+            if instrument:
+                self.leave(instrument.symbol)
 
-    def _listing(self, stream: str) -> Listing | None:
+    def _instrument(self, stream: str) -> Instrument | None:
         name, _, kind = stream.partition("@")
         # Names are lower case; an upper-case one is acknowledged and silent.
         return self._by_name.get(name) if kind == "trade" else None
@@ -131,8 +131,8 @@ class BinanceSession(Session):
             self._pings.clear()
 
     def housekeep(self) -> None:
-        """A ping every 20 s; cut where the oldest has had no pong for 60 s, and after 24 h in any case."""
-        timings = self.hub.options.timings
+        """A ping every 20 s; cut if the oldest has had no pong for 60 s, and after 24 h in any case."""
+        timings = self.exchange.options.timings
         if self.now - self.peer.since > timings.day:
             self.cut(1001, "going away")
             return
@@ -144,11 +144,11 @@ class BinanceSession(Session):
             self._next_ping = self.now + timings.ping
             payload = str(now_micros() // 1000).encode()
             self._pings[payload] = self.now
-            self.wire.send_ping(payload)
+            self.transport.send_ping(payload)
 
-    def trade_frames(self, listing: Listing, rows: list[Row], now: int) -> list[Frame]:
+    def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:
         """One frame a trade."""
-        native, symbol, unit = listing.native, listing.symbol, 1 if self._is_micro else 1000
+        native, symbol, unit = instrument.native, instrument.symbol, 1 if self._is_micro else 1000
         stream = f"{native.lower()}@trade"
         sent = max(now, rows[-1].ts_event) // unit
         opening = f'{{"e":"trade","E":{sent},"s":"{native}","t":'
@@ -166,18 +166,8 @@ class BinanceSession(Session):
         return frames
 
 
-def rest_row(row: Row, unit: int) -> str:
-    """A row of historicalTrades; `unit` µs a tick of its time: 1000 for ms."""
-    price, size = decimal_text(row.price, row.price_decimals), decimal_text(row.size, row.size_decimals)
-    quote = decimal_text(row.price * row.size // 10**row.size_decimals, row.price_decimals)
-    return (
-        f'{{"id":{row.trade_id},"price":"{price}","qty":"{size}","quoteQty":"{quote}","time":{row.ts_event // unit},'
-        f'"isBuyerMaker":{"false" if row.buy else "true"},"isBestMatch":true}}'
-    )
-
-
 def _problem(message: Any) -> str | None:
-    """What is wrong with a request, in the venue's words; None where nothing is."""
+    """What is wrong with a request, in the venue's words; None if nothing is."""
     if not isinstance(message, dict):
         return "expected a JSON object"
     method = message.get("method")

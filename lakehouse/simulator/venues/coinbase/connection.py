@@ -1,51 +1,50 @@
-"""Coinbase Exchange: matches and heartbeats, and REST rows (docs/venues.md). `side` is the maker's."""
+"""Coinbase Exchange: matches and heartbeats (docs/venues.md). `side` is the maker's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from lakehouse.simulator.clock import iso_micros, now_micros
-from lakehouse.simulator.connection import Session, decode
+from lakehouse.simulator.connection import ClientConnection, decode
+from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.faults.model import Frame
-from lakehouse.simulator.instruments import Listing
+from lakehouse.simulator.instruments import Instrument
 from lakehouse.simulator.record import Row, decimal_text
-from lakehouse.simulator.transport import Wire
-
-if TYPE_CHECKING:
-    from lakehouse.simulator.exchange import Hub
+from lakehouse.simulator.times import iso_micros, now_micros
+from lakehouse.simulator.transport import Transport
 
 #: Channels that the venue has. Only matches and heartbeat are served; the others are acknowledged and silent.
 CHANNELS = ("matches", "heartbeat", "ticker", "ticker_batch", "level2", "level2_batch", "full", "status", "rfq_matches")
-REST_DECIMALS = 8
 
 
-class CoinbaseSession(Session):
+class CoinbaseConnection(ClientConnection):
     """`/coinbase`: to be subscribed within 5 s, or it is closed."""
 
     venue = "coinbase"
 
-    def __init__(self, hub: Hub, wire: Wire, query: Mapping[str, str]) -> None:
-        super().__init__(hub, wire, query)
+    def __init__(self, exchange: Exchange, transport: Transport, query: Mapping[str, str]) -> None:
+        super().__init__(exchange, transport, query)
         self._channels: dict[str, dict[str, None]] = {}
 
     def housekeep(self) -> None:
         """Close a connection that has not subscribed in time."""
-        if not self.subscribed and self.now - self.peer.since > self.hub.options.timings.subscribe:
+        if not self.subscribed and self.now - self.peer.since > self.exchange.options.timings.subscribe:
             self.send({"type": "error", "message": "Failed to subscribe", "reason": "no subscription in time"})
             self.cut(1008, "no subscription in time")
 
     def heartbeat(self) -> None:
-        """One a second for each product, naming its newest trade; 0 where it never traded or a replay stands in."""
+        """One a second for each product, naming its newest trade; 0 if it never traded or a replay stands in."""
         time = iso_micros(now_micros())
         for product in self._channels.get("heartbeat", {}):
-            listing = self.hub.listing("coinbase", product)
-            tape = self.hub.markets["coinbase", listing.symbol].tape if listing else None
+            instrument = self.exchange.instrument("coinbase", product)
+            tape = self.exchange.markets["coinbase", instrument.symbol].tape if instrument else None
             last = tape.last.trade_id if tape and tape.last else 0
             beat = {"type": "heartbeat", "sequence": sequence(last) + 1 if last else 0, "last_trade_id": last}
-            self.send({**beat, "product_id": product, "time": time}, "heartbeat", listing.symbol if listing else "")
+            self.send(
+                {**beat, "product_id": product, "time": time}, "heartbeat", instrument.symbol if instrument else ""
+            )
 
     def received(self, text: str | bytes) -> None:
         """subscribe and unsubscribe. A subscription with an unknown product or channel fails as a whole."""
@@ -62,7 +61,7 @@ class CoinbaseSession(Session):
         if not wanted:
             self._fail("Failed to subscribe", "no channels provided")
             return
-        problem = self._problem(wanted) or (self._not_now(wanted) if kind == "subscribe" else None)
+        problem = self._problem(wanted) or (self._refusal_now(wanted) if kind == "subscribe" else None)
         if problem:
             self._fail("Failed to subscribe", problem)
         elif kind == "unsubscribe":
@@ -77,16 +76,16 @@ class CoinbaseSession(Session):
             if not products and channel != "status":
                 return "no product_ids provided"
             for product in products:
-                if not self.replay and not self.hub.listing("coinbase", product):
-                    is_delisted = ("coinbase", product) in self.hub.delisted
+                if not self.playback and not self.exchange.instrument("coinbase", product):
+                    is_delisted = ("coinbase", product) in self.exchange.delisted
                     return f"{product} is {'delisted' if is_delisted else 'not a valid product'}"
         return None
 
-    def _not_now(self, wanted: dict[str, list[str]]) -> str | None:
+    def _refusal_now(self, wanted: dict[str, list[str]]) -> str | None:
         """Why the request fails for now: the first of its products that is refused, and all with it."""
         for product in dict.fromkeys(product for products in wanted.values() for product in products):
-            listing = self.hub.listing("coinbase", product)
-            refusal = self.refusal(listing.symbol, product) if listing else None
+            instrument = self.exchange.instrument("coinbase", product)
+            refusal = self.refusal(instrument.symbol, product) if instrument else None
             if refusal:
                 return refusal.words
         return None
@@ -97,9 +96,9 @@ class CoinbaseSession(Session):
             self._channels.setdefault(channel, {}).update(dict.fromkeys(products))
         # 1. One last_match a product, 2. the acknowledgement, 3. matches: the order in which the venue was recorded.
         for product in new:
-            listing = self.hub.listing("coinbase", product)
-            if listing:
-                self.announce(listing.symbol)
+            instrument = self.exchange.instrument("coinbase", product)
+            if instrument:
+                self.announce(instrument.symbol)
             self._last_match(product)
         self._acknowledge()
         for product in new:
@@ -111,9 +110,9 @@ class CoinbaseSession(Session):
         for channel, products in wanted.items():
             for product in products:
                 self._channels.get(channel, {}).pop(product, None)
-                listing = self.hub.listing("coinbase", product)
-                if channel == "matches" and listing:
-                    self.leave(listing.symbol)
+                instrument = self.exchange.instrument("coinbase", product)
+                if channel == "matches" and instrument:
+                    self.leave(instrument.symbol)
         self._acknowledge()
 
     def _acknowledge(self) -> None:
@@ -123,24 +122,25 @@ class CoinbaseSession(Session):
         self.send({"type": "subscriptions", "channels": channels})
 
     def _last_match(self, product: str) -> None:
-        listing = self.hub.listing("coinbase", product)
-        tape = self.hub.markets["coinbase", listing.symbol].tape if listing else None
-        if listing and tape and tape.last:
-            self.send(_match("last_match", listing, tape.last).encode(), "snapshot", listing.symbol, [tape.last])
+        instrument = self.exchange.instrument("coinbase", product)
+        tape = self.exchange.markets["coinbase", instrument.symbol].tape if instrument else None
+        if instrument and tape and tape.last:
+            self.send(_match("last_match", instrument, tape.last).encode(), "snapshot", instrument.symbol, [tape.last])
 
     def _join(self, product: str) -> None:
-        listing = self.hub.listing("coinbase", product)
-        if listing:
-            self.join(listing.symbol)
+        instrument = self.exchange.instrument("coinbase", product)
+        if instrument:
+            self.join(instrument.symbol)
 
     def _fail(self, message: str, reason: str) -> None:
         self.send({"type": "error", "message": message, "reason": reason})
 
-    def trade_frames(self, listing: Listing, rows: list[Row], now: int) -> list[Frame]:  # noqa: ARG002
+    def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:  # noqa: ARG002
         """One frame a match."""
-        symbol = listing.symbol
+        symbol = instrument.symbol
         return [
-            Frame(_match("match", listing, row).encode(), "trade", symbol, row.trade_id, row.trade_id) for row in rows
+            Frame(_match("match", instrument, row).encode(), "trade", symbol, row.trade_id, row.trade_id)
+            for row in rows
         ]
 
 
@@ -149,27 +149,16 @@ def sequence(trade_id: int) -> int:
     return 30_000_000_000 + trade_id * 7 + (trade_id * 2_654_435_761 >> 7) % 7
 
 
-def _match(kind: str, listing: Listing, row: Row) -> str:
+def _match(kind: str, instrument: Instrument, row: Row) -> str:
     trade_id = row.trade_id
-    # The wire names the maker's side: the opposite of the taker's.
+    # The transport names the maker's side: the opposite of the taker's.
     return (
         f'{{"type":"{kind}","trade_id":{trade_id},'
         f'"maker_order_id":"{trade_id * 40503 & 0xFFFFFFFF:08x}-51ed-4a00-8000-{trade_id:012x}",'
         f'"taker_order_id":"{trade_id * 60493 & 0xFFFFFFFF:08x}-7a4e-4b00-9000-{trade_id:012x}",'
         f'"side":"{"sell" if row.buy else "buy"}",'
         f'"size":"{decimal_text(row.size, row.size_decimals)}","price":"{decimal_text(row.price, row.price_decimals)}",'
-        f'"product_id":"{listing.native}","sequence":{sequence(trade_id)},"time":"{iso_micros(row.ts_event)}"}}'
-    )
-
-
-def rest_row(row: Row) -> str:
-    """A row of /products/{id}/trades, padded to eight decimals where the socket has fewer."""
-    price = decimal_text(row.price * 10 ** (REST_DECIMALS - row.price_decimals), REST_DECIMALS)
-    size = decimal_text(row.size * 10 ** (REST_DECIMALS - row.size_decimals), REST_DECIMALS)
-    side = "sell" if row.buy else "buy"
-    return (
-        f'{{"time":"{iso_micros(row.ts_event)}","trade_id":{row.trade_id},'
-        f'"price":"{price}","size":"{size}","side":"{side}"}}'
+        f'"product_id":"{instrument.native}","sequence":{sequence(trade_id)},"time":"{iso_micros(row.ts_event)}"}}'
     )
 
 
