@@ -31,7 +31,7 @@ from lakehouse.settings import Settings, load_settings
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.replacement import replace
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKeys
 
 HEADERS = ("Step", "Library's way, median (min–max)", "Ours, median (min–max)", "Unit")
 
@@ -105,7 +105,7 @@ def _replacement(settings: Settings, days: int, repeats: int) -> Step:
         merger.when_matched_update(columns).when_not_matched_insert(columns).execute()
 
     def replaced(rows: pa.Table) -> None:
-        replace(settings, GOLD_BARS_1M, Places.of(rows, GOLD_BARS_1M.key), rows, Transaction(APP, next(versions)))
+        replace(settings, GOLD_BARS_1M, RowKeys.of(rows, GOLD_BARS_1M.key), rows, Transaction(APP, next(versions)))
 
     costs = _alternating(changed, merged, replaced, repeats)
     there = table_io.sql(settings, "SELECT count(*) AS rows FROM t", t=GOLD_BARS_1M).column("rows")[0].as_py()

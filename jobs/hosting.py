@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from dagster import AssetMaterialization, OpExecutionContext
 
 from assets.failures import one_line_failures
-from jobs.run_heartbeat import Lease
+from jobs.run_heartbeat import RunHeartbeat
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings
 
 
 @contextmanager
-def hosting(context: OpExecutionContext, settings: Settings, name: str) -> Iterator[Lease]:
+def hosting(context: OpExecutionContext, settings: Settings, name: str) -> Iterator[RunHeartbeat]:
     """Hold the lease of the kept work `name` around the body; our errors become one-line failures.
 
     A terminal error is recorded in the run's tags before the run ends, for the supervisor to read.
     """
-    with one_line_failures(), Lease(context.instance, context.run_id, name, settings.heartbeat_seconds) as lease:
+    with one_line_failures(), RunHeartbeat(context.instance, context.run_id, name, settings.heartbeat_seconds) as lease:
         try:
             yield lease
         except TerminalError as error:

@@ -15,7 +15,7 @@ from pydantic import Field
 from assets.lineage import topic_key
 from jobs.hosting import hosting, log_event
 from jobs.managed_runs import NAME_TAG, name_of
-from jobs.run_heartbeat import Lease
+from jobs.run_heartbeat import RunHeartbeat
 from lakehouse.ingest.service import IngestService
 from lakehouse.ingest.stats import IngestStats, refusals_text
 from lakehouse.settings import Settings
@@ -48,7 +48,7 @@ def host_ingest(context: OpExecutionContext, config: IngestConfig, settings: Res
                 context.log.warning(f"{unflushed} messages were not acknowledged by Kafka; the next run repairs it")
 
 
-def _watch(context: OpExecutionContext, settings: Settings, service: IngestService, lease: Lease) -> None:
+def _watch(context: OpExecutionContext, settings: Settings, service: IngestService, lease: RunHeartbeat) -> None:
     """Until a feed or the producer dies, or the lease is lost."""
     due = time.monotonic() + min(10.0, settings.report_seconds)
     last: IngestStats | None = None

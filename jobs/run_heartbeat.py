@@ -21,7 +21,7 @@ from jobs.managed_runs import HEARTBEAT_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNE
 _log = logging.getLogger(__name__)
 
 
-class Lease:
+class RunHeartbeat:
     """Held by the body of a run, as a context manager around everything that the run does."""
 
     def __init__(self, instance: DagsterInstance, run_id: str, name: str, heartbeat_seconds: float) -> None:
@@ -48,7 +48,7 @@ class Lease:
         """Record that this run's error will come again, so that the supervisor does not hammer on it."""
         self._instance.add_run_tags(self._run_id, {TERMINAL_TAG: message[:500]})
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> RunHeartbeat:
         # A re-executed run comes with the tags of its predecessor; the empty ones take those back.
         tags = {NAME_TAG: self._name, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
         self._instance.add_run_tags(self._run_id, {**tags, PLANNED_STOP_TAG: "", TERMINAL_TAG: "", **_heartbeat()})

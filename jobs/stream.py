@@ -14,7 +14,7 @@ from pydantic import Field
 from jobs.hosting import hosting
 from jobs.managed_runs import ALL_LAYERS, NAME_TAG, name_of
 from jobs.reporting import Reporter
-from jobs.run_heartbeat import Lease
+from jobs.run_heartbeat import RunHeartbeat
 from lakehouse.errors import LeaseHeldError
 from lakehouse.settings import Settings
 
@@ -49,7 +49,7 @@ def host_streams(context: OpExecutionContext, config: StreamConfig, settings: Re
             runner.stop()
 
 
-def _start(context: OpExecutionContext, runner: "StreamRunner", lease: Lease) -> None:
+def _start(context: OpExecutionContext, runner: "StreamRunner", lease: RunHeartbeat) -> None:
     """Start, waiting for as long as another process writes these tables."""
     said = False
     while True:
@@ -63,7 +63,7 @@ def _start(context: OpExecutionContext, runner: "StreamRunner", lease: Lease) ->
             lease.hold(LEASE_RETRY_SECONDS)
 
 
-def _watch(runner: "StreamRunner", lease: Lease, reporter: Reporter) -> None:
+def _watch(runner: "StreamRunner", lease: RunHeartbeat, reporter: Reporter) -> None:
     """Until a query dies (StreamFailedError), the lease is lost, or bounded queries (`available-now`) have finished."""
     while not runner.finished():
         runner.check()

@@ -1,14 +1,27 @@
-"""Trades → one-minute bars. Pure, Arrow to Arrow, the same for stream and rebuild; `longer` has longer bars.
+"""Trades → one-minute bars, and bars → longer bars. Pure, Arrow to Arrow, the same for stream and rebuild.
 
-A bar is a fold over the trades of one (venue, symbol, minute). The event time says which minute a trade belongs to, its
-id alone where it stands in there: a venue gives the time of the same trade more precisely over the socket than over
-REST (docs/gold.md), so an order by time would depend on the way a trade came. `lakehouse.tables` says what each column
-means. All figures are exact decimals: a product price × size is rounded half-up to 18 decimals once a
-trade, which changes nothing for the venues' own scales (10 + 8 decimals at most, exchanges' documents), and the two
-quotients once a bar. `complete` is not made here: it depends on trades outside the bar (`streams/gold_complete.py`).
+A bar is a fold over the trades of one (venue, symbol, minute). A trade's event time decides its minute, and its id
+alone decides its order within the minute: a venue gives the time of the same trade more precisely over the socket than
+over REST (docs/gold.md), so an order by time would depend on how a trade was received. `lakehouse.tables` describes
+each column. All figures are exact decimals. Each product price × size is rounded half-up to 18 decimals, which changes
+nothing at the venues' own scales (at most 10 + 8 decimals, docs/venues.md); each of a bar's two quotients is rounded
+once. `complete` is not computed here, because it depends on trades outside the bar (`streams/gold_complete.py`).
 
-Parts of a bar: trades may come in chunks. `fold` makes parts of bars of each chunk, `joined` makes one of the parts of
-each bar, in whatever order they come, and `finished` makes bars of them.
+Trades may come in chunks: `fold` turns each chunk into parts of bars, `joined` merges the parts of each bar, in any
+order, and `finished` turns them into bars.
+
+`roll_up` makes longer bars with the same fold, so they equal bars folded directly from the trades:
+
+- windows are aligned to the epoch, UTC: a day's bar starts at 00:00 UTC, whatever the first trade;
+- open comes from the bar with the lowest trade id, close from the bar with the highest, even if a venue's ids and times
+  disagree across minutes; high and low are the extremes;
+- volume, quote_volume, buy_volume, sell_volume and trades are exact sums;
+- first_trade_id is the lowest and last_trade_id the highest of the window's bars;
+- vwap and pressure are computed from the exact sums, half-up to 18 decimals, and are not averages of the shorter bars'
+  rounded figures. So 1 → 5 → 60 minutes equals 1 → 60.
+
+Minutes without trades have no bar and add nothing; a window without bars gives no bar. The first window of a series,
+and the window of the newest trade, give a bar of what is there.
 """
 
 from __future__ import annotations
@@ -21,10 +34,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.errors import TerminalError
+from lakehouse.lake import table_io
+from lakehouse.tables import BARS
 from lakehouse.transforms.arrow_numpy import Integers, coded, differs, integers
 from lakehouse.transforms.decimal18 import MINUTE_US
-from lakehouse.transforms.int128 import Wide, half_up_products, quotient_column
-from lakehouse.transforms.row_keys import Places, codes
+from lakehouse.transforms.int128 import Int128
+from lakehouse.transforms.quotients import half_up_products, quotient_column
+from lakehouse.transforms.row_keys import RowKeys, codes
 
 BAR_KEY = ("venue", "symbol", "bar_start")
 
@@ -45,8 +61,15 @@ BAR_VALUES = (
     "last_trade_id",
 )
 
-#: What is read of a trade.
+#: Columns that are read from a trade.
 TRADE_COLUMNS = ("venue", "symbol", "trade_id", "price", "size", "side", "ts_event")
+
+#: Columns that `roll_up` reads from a shorter bar.
+SHORTER_COLUMNS = (
+    *BAR_KEY,
+    *("open", "high", "low", "close", "volume", "quote_volume", "buy_volume", "trades"),
+    *("first_trade_id", "last_trade_id"),
+)
 
 _MICROS = pa.timestamp("us", tz="UTC")
 _FIGURE = pa.decimal128(38, 18)
@@ -148,7 +171,7 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
     rows = pa.concat_tables(parts).combine_chunks()
     if not rows.num_rows:
         return rows
-    bar = codes(Places.of(rows, BAR_KEY))[0]
+    bar = codes(RowKeys.of(rows, BAR_KEY))[0]
     order = np.argsort(bar, kind="stable")
     begins = differs(bar[order])
     alone = begins & np.append(begins[1:], True)
@@ -210,7 +233,7 @@ def finished(parts: pa.Table) -> pa.Table:
                 "a figure that fits decimal(38,18)",
                 "look at the prices and sizes it is of",
             ) from None
-    volume, quote_volume, buys = (Wide.of(column) for column in sums.values())
+    volume, quote_volume, buys = (Int128.of(column) for column in sums.values())
     sells = volume.minus(buys)
     made = {
         "sell_volume": sells.decimals(),
@@ -229,3 +252,18 @@ def finished(parts: pa.Table) -> pa.Table:
 def bars_from_trades(trades: pa.Table) -> pa.Table:
     """One-minute bars of trades (TRADE_COLUMNS of silver/trades): BAR_KEY and BAR_VALUES."""
     return finished(fold(trades))
+
+
+def roll_up(bars: pa.Table, minutes: int) -> pa.Table:
+    """Bars of `minutes`, a length of the registry, from shorter bars (SHORTER_COLUMNS) in any order; each key once.
+
+    All shorter bars of a window must be given: a missing one cannot be noticed here. Columns BAR_KEY and BAR_VALUES,
+    sorted by BAR_KEY. Raises TerminalError if a sum does not fit DECIMAL(38,18).
+    """
+    fields = table_io.arrow_schema(BARS[minutes])
+    starts = integers(bars.column("bar_start").cast(fields.field("bar_start").type))
+    # Each shorter bar is a part of the longer one. The time of its newest trade is not known and not needed.
+    made = {"bar_start": starts - starts % (minutes * MINUTE_US), "newest_ts": starts}
+    parts = pa.table({name: made[name] if name in made else bars.column(name) for name in PARTS.names})
+    schema = pa.schema([fields.field(name) for name in (*BAR_KEY, *BAR_VALUES)])
+    return finished(joined([parts.cast(PARTS)])).cast(schema)

@@ -19,7 +19,7 @@ from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, differs, int
 Key = tuple[str, str]
 
 
-class Island(NamedTuple):
+class BatchRange(NamedTuple):
     """A contiguous id range of a (venue, symbol) in one Kafka partition, inclusive.
 
     `rows` counts repeats too, `ids` those that come first of their key, `repaired` those of them with source repair.
@@ -48,7 +48,7 @@ class Island(NamedTuple):
         return self.kafka_topic, self.kafka_partition
 
 
-class Arrivals:
+class BatchIds:
     """Trades of silver/trades' columns, put in order once."""
 
     def __init__(self, trades: pa.Table) -> None:
@@ -92,7 +92,7 @@ class Arrivals:
                 found[start:end] = (place >= 0) & (ids[start:end] <= parts[np.maximum(place, 0), 1])
         return self._back(found)
 
-    def islands(self) -> list[Island]:
+    def id_ranges(self) -> list[BatchRange]:
         """The islands of all rows, by key and id."""
         venues, symbols, topics = self._names
         order = self._order
@@ -122,7 +122,7 @@ class Arrivals:
             ]
         )
         return [
-            Island(
+            BatchRange(
                 venues[row["key_first"] // len(symbols)],
                 symbols[row["key_first"] % len(symbols)],
                 topics[row["topic"]],

@@ -29,9 +29,10 @@ import pyarrow as pa
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M, LOOKBACK_MINUTES, SPANS
 from lakehouse.transforms.arrow_numpy import Integers
 from lakehouse.transforms.decimal18 import MINUTE_US, ONE, content_schema, half_up_quotient
-from lakehouse.transforms.int128 import Figures, Sums, Wide, half_up_means, half_up_quotients
+from lakehouse.transforms.int128 import Int128, Sums
 from lakehouse.transforms.logarithm import half_up_lns
-from lakehouse.transforms.row_keys import Places, codes, is_in
+from lakehouse.transforms.quotients import Figures, half_up_means, half_up_quotients
+from lakehouse.transforms.row_keys import RowKeys, codes, is_in
 
 _READ = ("venue", "symbol", "bar_start", "close", "volume", "quote_volume")
 _LOOKBACK_US = LOOKBACK_MINUTES * MINUTE_US
@@ -41,20 +42,20 @@ _SCHEMA = content_schema(GOLD_INDICATORS_1M)
 class _Bars(NamedTuple):
     """Bars by (venue, symbol), and by start."""
 
-    places: Places
+    places: RowKeys
     begin: Integers  #: of each bar, the number of its series' first
-    close: Wide
-    volume: Wide
-    quote_volume: Wide
+    close: Int128
+    volume: Int128
+    quote_volume: Int128
 
 
-def indicators(bars: pa.Table, wanted: Places | None = None) -> pa.Table:
+def indicators(bars: pa.Table, wanted: RowKeys | None = None) -> pa.Table:
     """The indicators of the `wanted` bars that are in `bars`, or of all of them; sorted by the table's key.
 
     `bars`: one-minute bars in any order with venue, symbol, bar_start, close, volume, quote_volume. For a right row,
     all bars of the LOOKBACK_MINUTES up to it must be there.
     """
-    places = Places.of(bars, GOLD_BARS_1M.key)
+    places = RowKeys.of(bars, GOLD_BARS_1M.key)
     if wanted is None:
         (ours,), chosen = codes(places), None
     else:
@@ -63,7 +64,7 @@ def indicators(bars: pa.Table, wanted: Places | None = None) -> pa.Table:
     order = np.argsort(ours, kind="stable")
     rows = np.arange(len(order)) if chosen is None else np.flatnonzero(chosen[order])
     places = places.at(order)
-    figures = (Wide.of(bars.column(name).take(order)) for name in _READ[3:])
+    figures = (Int128.of(bars.column(name).take(order)) for name in _READ[3:])
     begin = np.maximum.accumulate(np.where(places.begins(), np.arange(len(order)), 0))
     series = _Bars(places, begin, *figures)
     here = places.at(rows)
@@ -78,13 +79,13 @@ def indicators(bars: pa.Table, wanted: Places | None = None) -> pa.Table:
     return pa.table({name: columns[name] for name in _SCHEMA.names}).cast(_SCHEMA)
 
 
-def affected(bars: pa.Table, touched: Places) -> Places:
+def affected(bars: pa.Table, touched: RowKeys) -> RowKeys:
     """The bars in `bars` whose indicators may differ once the bars at `touched` were inserted, changed or deleted.
 
     `bars`: the bars as they are afterwards, with venue, symbol, bar_start. For each touched place: the bar there, if
     there is one, and the max(SPANS) − 1 bars behind it that start less than LOOKBACK_MINUTES later.
     """
-    places = Places.of(bars, GOLD_BARS_1M.key)
+    places = RowKeys.of(bars, GOLD_BARS_1M.key)
     ours, theirs, ends = codes(places, touched, touched.starting(touched.start + _LOOKBACK_US))
     order = np.argsort(ours, kind="stable")
     ours = ours[order]
@@ -119,13 +120,13 @@ def _quotients(tops: Sums, bottoms: Sums | int, first: Integers, end: Integers) 
     top, beyond = tops.between(first, end)
     if isinstance(bottoms, int):
         huge = np.flatnonzero(beyond)
-        top.put(huge, Wide.zeros(len(huge)))
+        top.put(huge, Int128.zeros(len(huge)))
         found = half_up_means(top, bottoms)
     else:
         bottom, also_beyond = bottoms.between(first, end)
         huge = np.flatnonzero(beyond | also_beyond)
-        top.put(huge, Wide.zeros(len(huge)))
-        bottom.put(huge, Wide.of_small(np.ones(len(huge), np.int64)))
+        top.put(huge, Int128.zeros(len(huge)))
+        bottom.put(huge, Int128.of_small(np.ones(len(huge), np.int64)))
         found = half_up_quotients(top, bottom)
     if not len(huge):
         return found

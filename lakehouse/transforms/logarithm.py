@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 
 from lakehouse.transforms.decimal18 import ONE, SCALE
-from lakehouse.transforms.int128 import LONG_ENOUGH, Wide
+from lakehouse.transforms.int128 import LONG_ENOUGH, Int128
 
 #: Digits that a logarithm is tried with first, and that are added until its 18th decimal is certain. 40 leave 1 in
 #: 10¹⁹ uncertain.
@@ -28,13 +28,13 @@ _ERROR = 2.0**-58
 _MOST_CHANGE = 0.25
 
 
-def half_up_lns(numerators: Wide, denominators: Wide) -> Wide:
+def half_up_lns(numerators: Int128, denominators: Int128) -> Int128:
     """`half_up_ln` of each pair of positive whole numbers below 10³⁸.
 
     Prices that follow each other are near each other, and most of their logarithms are certain in long doubles, at a
     twentieth of the cost. Each of the others is computed by itself.
     """
-    found, certain = Wide.zeros(numerators.size), np.zeros(numerators.size, np.bool_)
+    found, certain = Int128.zeros(numerators.size), np.zeros(numerators.size, np.bool_)
     if _LONG_ENOUGH:
         difference = numerators.minus(denominators)
         change = difference.magnitude().long_doubles() / denominators.long_doubles()
@@ -43,12 +43,12 @@ def half_up_lns(numerators: Wide, denominators: Wide) -> Wide:
         units = np.log1p(np.where(near, change, 0)) * _LONG(ONE)  # 10¹⁸ has 42 bits besides its zeros: it is exact
         below = np.floor(units)
         certain = near & (np.abs(units - below - _LONG(0.5)) > np.abs(units) * _ERROR)
-        found = Wide.of_small(np.floor(units + _LONG(0.5)).astype(np.int64))
+        found = Int128.of_small(np.floor(units + _LONG(0.5)).astype(np.int64))
     left = np.flatnonzero(~certain)
     if len(left):
         pairs = zip(numerators.at(left).ints(), denominators.at(left).ints(), strict=True)
-        found = Wide(found.high.copy(), found.low.copy())  # a view of one array's bits
-        found.put(left, Wide.of_ints([half_up_ln(top, bottom) for top, bottom in pairs]))
+        found = Int128(found.high.copy(), found.low.copy())  # a view of one array's bits
+        found.put(left, Int128.of_ints([half_up_ln(top, bottom) for top, bottom in pairs]))
     return found
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from lakehouse.tables import GOLD_MOVES
 from lakehouse.transforms.decimal18 import content_schema, half_up_quotient, table_of, values_of
-from lakehouse.transforms.int128 import Wide
+from lakehouse.transforms.int128 import Int128
 
 #: Less than 1 by far more than what a double can be off.
 _NEARLY = 1 - 2.0**-40
@@ -58,6 +58,6 @@ def moves(bars: pa.Table, threshold: Decimal) -> pa.Table:
 
 def _candidates(bars: pa.Table, threshold: Decimal) -> pa.Table:
     """The bars that moved beyond the threshold, or nearly: most did not by far, which floating numbers tell."""
-    opened, closed = Wide.of(bars.column("open")), Wide.of(bars.column("close"))
+    opened, closed = Int128.of(bars.column("open")), Int128.of(bars.column("close"))
     distance = closed.minus(opened).magnitude().doubles()
     return bars.filter(pa.array(distance >= opened.doubles() * (float(threshold) * _NEARLY)))

@@ -1,4 +1,4 @@
-"""Places of Gold's rows, in columns: which are wanted, which are equal, in what order they stand. Pure.
+"""RowKeys of Gold's rows, in columns: which are wanted, which are equal, in what order they stand. Pure.
 
 A place is the key of a row: venue and symbol of a bar, or base and quote of a pair, and a start in microseconds since
 the epoch, UTC. A batch of many symbols has some ten thousand of them. As columns they are compared at a hundredth of
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, differs, integers, ranked
 
 #: venue and symbol, or base and quote, and the start.
-Place = tuple[str, str, int]
+RowKey = tuple[str, str, int]
 
 _MICROS = pa.timestamp("us", tz="UTC")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -28,7 +28,7 @@ FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class RowKeys:
     """Some places, in some order; one may be there more than once."""
 
     #: Names, as dictionary arrays; a dictionary may have names that no place has.
@@ -37,7 +37,7 @@ class Places:
     start: Integers
 
     @classmethod
-    def of(cls, rows: pa.Table, key: Sequence[str]) -> Places:
+    def of(cls, rows: pa.Table, key: Sequence[str]) -> RowKeys:
         """Of each row of a table with such a key; starts are times, or µs since the epoch."""
         starts = rows.column(key[2])
         if pa.types.is_timestamp(starts.type):
@@ -45,7 +45,7 @@ class Places:
         return cls(_text(rows.column(key[0])), _text(rows.column(key[1])), integers(starts))
 
     @classmethod
-    def of_tuples(cls, places: Iterable[Place]) -> Places:
+    def of_tuples(cls, places: Iterable[RowKey]) -> RowKeys:
         """Of tuples."""
         rows = list(places)
         first, second = (pa.array([row[number] for row in rows], pa.string()) for number in (0, 1))
@@ -54,24 +54,24 @@ class Places:
     def __len__(self) -> int:
         return len(self.start)
 
-    def tuples(self) -> list[Place]:
+    def tuples(self) -> list[RowKey]:
         """As tuples, in order."""
         columns: list[list[Any]] = [self.first.to_pylist(), self.second.to_pylist(), self.start.tolist()]
         return list(zip(*columns, strict=True))
 
-    def at(self, which: Mask | Integers) -> Places:
+    def at(self, which: Mask | Integers) -> RowKeys:
         """Those that a mask, or their numbers, name."""
         rows: Integers = np.flatnonzero(which) if which.dtype == np.bool_ else which.astype(np.int64, copy=False)
-        return Places(self.first.take(rows), self.second.take(rows), self.start[rows])
+        return RowKeys(self.first.take(rows), self.second.take(rows), self.start[rows])
 
-    def starting(self, start: Integers) -> Places:
+    def starting(self, start: Integers) -> RowKeys:
         """The same names, with other starts."""
-        return Places(self.first, self.second, start)
+        return RowKeys(self.first, self.second, start)
 
-    def plus(self, *others: Places) -> Places:
+    def plus(self, *others: RowKeys) -> RowKeys:
         """These and others."""
         every = [self, *others]
-        return Places(
+        return RowKeys(
             pa.concat_arrays([one.first for one in every]),
             pa.concat_arrays([one.second for one in every]),
             np.concatenate([one.start for one in every]),
@@ -91,23 +91,23 @@ class Places:
         """Of places in order, which have other names than the one before."""
         return differs(codes(self.starting(np.zeros(len(self), np.int64)))[0])
 
-    def once(self) -> Places:
+    def once(self) -> RowKeys:
         """Each place once, in order."""
         return self.at(np.unique(codes(self)[0], return_index=True)[1])
 
-    def among(self, wanted: Places) -> Mask:
+    def among(self, wanted: RowKeys) -> Mask:
         """Whether each of these is one of the wanted."""
         rows, others = _near(self.start, wanted.start)
         found = np.zeros(len(self), np.bool_)
         found[rows] = is_in(*codes(self._some(rows), wanted._some(others)))
         return found
 
-    def _some(self, rows: Integers) -> Places:
+    def _some(self, rows: Integers) -> RowKeys:
         """As `at`, of different numbers in order."""
         return self if len(rows) == len(self) else self.at(rows)
 
 
-def codes(*many: Places) -> list[Integers]:
+def codes(*many: RowKeys) -> list[Integers]:
     """Whole numbers that compare as places do: by first name, by second name, by start."""
     _, firsts = ranked(pa.concat_arrays([one.first for one in many]))
     names, seconds = ranked(pa.concat_arrays([one.second for one in many]))

@@ -26,8 +26,9 @@ from lakehouse.errors import TerminalError
 from lakehouse.tables import GOLD_BARS_1M, GOLD_SPREADS_1M, SPREAD_VENUES
 from lakehouse.transforms.arrow_numpy import Integers, Mask, coded
 from lakehouse.transforms.decimal18 import content_schema, half_up_quotient
-from lakehouse.transforms.int128 import Wide, half_up_quotients
-from lakehouse.transforms.row_keys import Places, codes
+from lakehouse.transforms.int128 import Int128
+from lakehouse.transforms.quotients import half_up_quotients
+from lakehouse.transforms.row_keys import RowKeys, codes
 
 #: Basis points of a whole.
 BASIS_POINTS = 10_000
@@ -47,36 +48,36 @@ def spreads(bars: pa.Table) -> pa.Table:
             f"one with a price column in gold/{GOLD_SPREADS_1M.name}: {', '.join(SPREAD_VENUES)}",
             "add it to SPREAD_VENUES in lakehouse/tables/gold.py",
         )
-    places = pairs_of(Places.of(bars, GOLD_BARS_1M.key))
+    places = pairs_of(RowKeys.of(bars, GOLD_BARS_1M.key))
     _, of_row, minute = np.unique(codes(places)[0], return_index=True, return_inverse=True)
     there, prices = [], []
     for name in SPREAD_VENUES:
         rows = np.flatnonzero(venue == venues.index(name)) if name in venues else np.array([], np.int64)
         there.append(np.zeros(len(of_row), np.bool_))
         there[-1][minute[rows]] = True
-        prices.append(Wide.zeros(len(of_row)))
-        prices[-1].put(minute[rows], Wide.of(bars.column("close").take(rows)))
+        prices.append(Int128.zeros(len(of_row)))
+        prices[-1].put(minute[rows], Int128.of(bars.column("close").take(rows)))
     return _rows(places.at(of_row), there, prices)
 
 
-def pairs_of(places: Places) -> Places:
-    """Places of bars as places of spreads: base, quote, start.
+def pairs_of(places: RowKeys) -> RowKeys:
+    """RowKeys of bars as places of spreads: base, quote, start.
 
     A bar that another hand put in may have a symbol that is no pair; it is deleted, and no spread has such a place.
     """
     symbols, symbol = coded(places.second)
     parts = [name.partition("/") for name in symbols]
     base, quote = (pa.array([part[at] for part in parts], pa.string()).dictionary_encode() for at in (0, 2))
-    return Places(base.take(pa.array(symbol)), quote.take(pa.array(symbol)), places.start)
+    return RowKeys(base.take(pa.array(symbol)), quote.take(pa.array(symbol)), places.start)
 
 
-def _rows(places: Places, there: Sequence[Mask], prices: Sequence[Wide]) -> pa.Table:
+def _rows(places: RowKeys, there: Sequence[Mask], prices: Sequence[Int128]) -> pa.Table:
     """The rows of different minutes from the prices of SPREAD_VENUES and where these are."""
     schema = content_schema(GOLD_SPREADS_1M)
     venues = np.sum(there, axis=0)
     several = venues >= 2
     lowest = highest = np.zeros(len(places), np.int64)
-    low = high = Wide.zeros(len(places))
+    low = high = Int128.zeros(len(places))
     known = np.zeros(len(places), np.bool_)
     for number, (has_price, price) in enumerate(zip(there, prices, strict=True)):
         # Of equals the first stays.
@@ -108,12 +109,12 @@ def _some(numbers: Integers, there: Mask) -> Any:
     return pa.array(numbers, mask=~there)
 
 
-def _basis_points(spread: Wide, lowest: Wide, there: Mask) -> pa.Array[Any]:
+def _basis_points(spread: Int128, lowest: Int128, there: Mask) -> pa.Array[Any]:
     """spread × 10,000 ÷ lowest price where there is a spread."""
     rows = np.flatnonzero(there)
     tops, bottoms = spread.at(rows), lowest.at(rows)
     huge = np.flatnonzero(tops.high >= _MOST_SPREAD)
-    tops.put(huge, Wide.zeros(len(huge)))
+    tops.put(huge, Int128.zeros(len(huge)))
     found = half_up_quotients(tops.times(np.uint64(BASIS_POINTS)), bottoms)
     if len(huge):
         pairs = zip(spread.at(rows[huge]).ints(), bottoms.at(huge).ints(), strict=True)

@@ -21,7 +21,8 @@ import pyarrow.json as pa_json
 from lakehouse.exchanges.model import Side, Source
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms import parse, wire_template
+from lakehouse.transforms import message_rules as rules
+from lakehouse.transforms import wire_template
 from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, has_any, no_digits, texts, whole
 from lakehouse.transforms.wire_template import FIELDS
 
@@ -33,7 +34,7 @@ _AMOUNT = pa.decimal128(38, 18)
 
 #: Notionals that are below the bound for sure: Arrow's cast of a decimal to a double can be off in the last place, and
 #: the rule goes by the right one. What is nearer to the bound is left.
-_SURE_NOTIONAL = float(parse.MAX_NOTIONAL) * (1 - 1e-12)
+_SURE_NOTIONAL = float(rules.MAX_NOTIONAL) * (1 - 1e-12)
 
 #: `exchanges.model.Trade` and no other field: no two readers of JSON agree on all that they only skip.
 #: Jackson, for one, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
@@ -166,7 +167,7 @@ def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
     """Which rows, price and size still text, have all forms and times right."""
     good = np.ones(len(rows), np.bool_)
     for name in ("venue", "symbol", "native_symbol"):
-        good &= _all_of(rows[name], re.compile(parse.GOOD_FORM[name]).fullmatch)
+        good &= _all_of(rows[name], re.compile(rules.GOOD_FORM[name]).fullmatch)
     for name, choices in _CHOICES.items():
         good &= _all_of(rows[name], choices.__contains__)
     for name in ("price", "size"):
@@ -176,7 +177,7 @@ def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
         good &= (values >= 1) & (values < _BELOW)
     event, ingest = numbers["ts_event"], numbers["ts_ingest"]
     latest = _numpy(ts_kafka.cast(pa.int64())) + settings.future_tolerance_seconds * 1_000_000
-    good &= (np.minimum(event, ingest) >= parse.EARLIEST_MICROS) & (np.maximum(event, ingest) <= latest)
+    good &= (np.minimum(event, ingest) >= rules.EARLIEST_MICROS) & (np.maximum(event, ingest) <= latest)
     return good
 
 
@@ -192,7 +193,7 @@ def _are_decimals(column: Any) -> Mask:
     point = stops.copy()  # of each text, its end where it has none
     point[holders] = points
     digits, decimals = point - starts, stops - point - 1
-    good: Mask = (digits >= 1) & (digits <= parse.WHOLE_DIGITS) & (decimals != 0) & (decimals <= parse.DECIMALS)
+    good: Mask = (digits >= 1) & (digits <= rules.WHOLE_DIGITS) & (decimals != 0) & (decimals <= rules.DECIMALS)
     return (
         good & (np.bincount(holders, minlength=len(stops)) <= 1) & ~has_any(no_digits(data) & (data != _POINT), bounds)
     )
@@ -211,7 +212,7 @@ def _in_range(trades: pa.Table, left: Mask, places: Integers) -> Recognised:
     price, size = trades.column("price"), trades.column("size")
     product = _doubles(price) * _doubles(size)
     fits = product < _SURE_NOTIONAL
-    for values, most in ((price, parse.MAX_PRICE), (size, parse.MAX_SIZE)):
+    for values, most in ((price, rules.MAX_PRICE), (size, rules.MAX_SIZE)):
         fits &= _numpy(pc.greater(values, nothing)) & _numpy(pc.less(values, pa.scalar(Decimal(most), _AMOUNT)))
     if fits.all():
         return Recognised(trades, left)
