@@ -24,8 +24,8 @@ from dagster import (
 )
 
 from assets.checks import check_evaluation, checks_of
-from assets.config import CatchUpConfig
 from assets.failures import one_line_failures
+from assets.layers import CatchUpConfig
 from assets.lineage import table_key
 from assets.metadata import ledger_materialization, materializations
 from assets.verdicts import latest_materializations

@@ -171,3 +171,6 @@ GOLD_SPREADS_1M = Table(
         *_revision(),
     ),
 )
+
+#: Every table of Gold that there can be, in the order in which they are written.
+GOLD_TABLES: tuple[Table, ...] = (*BARS.values(), GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M)
