@@ -1,7 +1,7 @@
 """The table registry: every schema, key, partitioning and grain, declared once as frozen values without behaviour.
 
-`type` is a Spark SQL type; decimals and nullability are part of the contract. `lakehouse.lake.table_io` says which
-tables a lakehouse has by its settings, creates them from this registry and opens them.
+`type` is a Spark SQL type; decimals and nullability are part of the contract. `lakehouse.lake.table_io` selects the
+tables of a lakehouse by its settings, creates them from this registry and opens them.
 """
 
 from __future__ import annotations

@@ -73,12 +73,12 @@ SHORTER_COLUMNS = (
 
 _MICROS = pa.timestamp("us", tz="UTC")
 _FIGURE = pa.decimal128(38, 18)
-#: Sums of parts have room for any number of rows, and a product for all of its 36 decimals.
+#: Wide enough for sums of any number of rows, and for all 36 decimals of a product.
 _WIDE: Any = pa.decimal256(76, 18)
 _FACTORS: Any = pa.decimal256(37, 18), pa.decimal256(38, 18)
 
-#: Trades that are folded at once. Silver's rules bound each size and notional by 10¹⁵, so sums of so many stay below
-#: the 10²⁰ of DECIMAL(38,18), beyond which Arrow's sums would wrap.
+#: Trades that are folded at once. Silver's rules bound each size and notional by 10¹⁵, so a sum of so many stays below
+#: the 10²⁰ of DECIMAL(38,18), beyond which Arrow's sums would wrap around.
 FOLD_ROWS = 65_536
 
 _SUMS = ("volume", "quote_volume", "buy_volume", "trades")
@@ -99,14 +99,14 @@ PARTS = pa.schema(
 
 
 def fold(trades: pa.Table) -> pa.Table:
-    """Parts of bars (PARTS) of some trades (TRADE_COLUMNS of silver/trades), one a bar, sorted by BAR_KEY."""
+    """Fold trades (TRADE_COLUMNS of silver/trades) into parts of bars (PARTS), one per bar, sorted by BAR_KEY."""
     starts = range(0, trades.num_rows, FOLD_ROWS)
     parts = [_fold(trades.slice(start, FOLD_ROWS).combine_chunks()) for start in starts]
     return parts[0] if len(parts) == 1 else joined([PARTS.empty_table(), *parts])
 
 
 def _fold(trades: pa.Table) -> pa.Table:
-    """One part a bar."""
+    """Fold at most FOLD_ROWS trades into one part per bar."""
     venues, venue = coded(trades.column("venue"))
     symbols, symbol = coded(trades.column("symbol"))
     times = integers(trades.column("ts_event").cast(_MICROS))
@@ -128,7 +128,7 @@ def _fold(trades: pa.Table) -> pa.Table:
             "buy_volume": pc.if_else(is_buy, size, pa.scalar(0).cast(_FIGURE)),
         }
     )
-    # Groups come in no order that Arrow promises; sorted they are in that of `starts`.
+    # Arrow does not promise an order of groups; sorted, they are in the order of `starts`.
     folded = (
         figures.group_by("bar")
         .aggregate([("price", "max"), ("price", "min"), *((name, "sum") for name in _SUMS if name != "trades")])
@@ -153,8 +153,8 @@ def _fold(trades: pa.Table) -> pa.Table:
 
 
 def notional(price: Any, size: Any) -> Any:
-    """price × size, half-up to 18 decimals. Silver's rules bound prices by 10¹² and sizes by 10¹⁵."""
-    # 37 + 38 digits and one more are the 76 that Arrow's widest decimal has.
+    """Multiply price and size, half-up to 18 decimals. Silver's rules bound prices by 10¹² and sizes by 10¹⁵."""
+    # 37 + 38 digits and one more make the 76 of Arrow's widest decimal.
     product = pc.multiply(price.cast(_FACTORS[0]), size.cast(_FACTORS[1]))
     found = half_up_products(product.combine_chunks() if isinstance(product, pa.ChunkedArray) else product)
     if not found.fit.all():
@@ -167,7 +167,7 @@ def notional(price: Any, size: Any) -> Any:
 
 
 def joined(parts: Iterable[pa.Table]) -> pa.Table:
-    """One part for each bar, of parts (PARTS) in any order; sorted by BAR_KEY."""
+    """Merge parts (PARTS), in any order, into one per bar, sorted by BAR_KEY."""
     rows = pa.concat_tables(parts).combine_chunks()
     if not rows.num_rows:
         return rows
@@ -177,7 +177,7 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
     alone = begins & np.append(begins[1:], True)
     if alone.all():
         return rows.take(order)
-    # Many bars have one part only: these are looked at no further.
+    # Many bars have only one part, which is taken as it is.
     number = np.cumsum(begins) - 1
     several = _joined(rows.take(order[~alone]).combine_chunks(), number[~alone])
     single = rows.take(order[alone])
@@ -186,13 +186,13 @@ def joined(parts: Iterable[pa.Table]) -> pa.Table:
 
 
 def _joined(rows: pa.Table, bar: Integers) -> pa.Table:
-    """One part for each bar, of parts sorted by BAR_KEY; `bar` numbers them in that order."""
+    """Merge parts sorted by BAR_KEY into one per bar; `bar` is the number of each part's bar in that order."""
     begins = differs(bar)
     starts, of_bar = np.flatnonzero(begins), np.cumsum(begins) - 1
     opens = _lowest(integers(rows.column("first_trade_id")), starts, of_bar)
     closes = _lowest(-integers(rows.column("last_trade_id")), starts, of_bar)
     figures: Any = [("high", "max"), ("low", "min"), *((name, "sum") for name in _SUMS if name != "trades")]
-    # Groups come in no order that Arrow promises; sorted they are in that of `starts`.
+    # Arrow does not promise an order of groups; sorted, they are in the order of `starts`.
     folded = (
         rows.select([name for name, _ in figures])
         .append_column("bar", pa.array(bar))
@@ -211,7 +211,7 @@ def _joined(rows: pa.Table, bar: Integers) -> pa.Table:
 
 
 def _lowest(values: Integers, starts: Integers, of_bar: Integers) -> Integers:
-    """Of each bar, the first row with the lowest value; rows of a bar lie together."""
+    """Return for each bar its first row with the lowest value; the rows of a bar are adjacent."""
     is_lowest = values == np.minimum.reduceat(values, starts)[of_bar]
     rows = np.where(is_lowest, np.arange(len(values)), len(values))
     found: Integers = np.minimum.reduceat(rows, starts)
@@ -219,9 +219,9 @@ def _lowest(values: Integers, starts: Integers, of_bar: Integers) -> Integers:
 
 
 def finished(parts: pa.Table) -> pa.Table:
-    """Bars (BAR_KEY and BAR_VALUES) of parts of which there is one a bar, sorted by BAR_KEY.
+    """Turn parts, one per bar and sorted by BAR_KEY, into bars (BAR_KEY and BAR_VALUES).
 
-    Raises TerminalError where a sum does not fit DECIMAL(38,18).
+    Raises TerminalError if a sum does not fit DECIMAL(38,18).
     """
     sums = {}
     for name in ("volume", "quote_volume", "buy_volume"):
@@ -231,7 +231,7 @@ def finished(parts: pa.Table) -> pa.Table:
             raise TerminalError(
                 f"{name} of a bar would be {pc.max(parts.column(name)).as_py():.3e}",
                 "a figure that fits decimal(38,18)",
-                "look at the prices and sizes it is of",
+                "look at the prices and sizes of its trades",
             ) from None
     volume, quote_volume, buys = (Int128.of(column) for column in sums.values())
     sells = volume.minus(buys)
@@ -250,7 +250,7 @@ def finished(parts: pa.Table) -> pa.Table:
 
 
 def bars_from_trades(trades: pa.Table) -> pa.Table:
-    """One-minute bars of trades (TRADE_COLUMNS of silver/trades): BAR_KEY and BAR_VALUES."""
+    """Fold trades (TRADE_COLUMNS of silver/trades) into one-minute bars (BAR_KEY and BAR_VALUES)."""
     return finished(fold(trades))
 
 
