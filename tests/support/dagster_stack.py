@@ -1,4 +1,4 @@
-"""A real Dagster for tests: code server, daemon and, where wanted, webserver, as the control room starts them.
+"""A real Dagster for tests: code server, daemon and, if wanted, webserver, as `lakehouse` starts them.
 
 One folder, free ports, 127.0.0.1 only. `DagsterStack` ends everything it started, the run workers included.
 """
@@ -11,26 +11,34 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
+from playwright.sync_api import Page
 
 from jobs.managed_runs import NAME_TAG
 from lakehouse.broker.ports import free_port, is_free
+from lakehouse.broker.topics import ensure_topics
 from lakehouse.local_stack import child_commands
 from lakehouse.local_stack.processes import Child, child_environment, end_processes, marked_processes
 from lakehouse.settings import Settings
+from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.server import SimulatorServer
 from lakehouse.status.supervision import LOCATION
+from tests.support import ui
 
 ROOT = Path(__file__).parents[2]
+#: Seconds for one step on a machine that other work shares; each takes a few alone.
+PATIENCE = 300.0
 Found = TypeVar("Found")
 
 
 def wait_for(what: str, look: Callable[[], Found | None], seconds: float, every: float = 0.25) -> Found:
-    """The first truthy answer of `look`; AssertionError once `seconds` have passed."""
+    """Return the first truthy answer of `look`. Raises AssertionError once `seconds` have passed."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = look()
@@ -99,7 +107,7 @@ class DagsterStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a person exports before using Dagster's own commands."""
+        """The environment that a person exports before using Dagster's own commands."""
         return child_environment(child_commands.environment(self.settings), self.settings.home)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -155,3 +163,29 @@ class DagsterStack:
         """The last of every child's log, for a failed test."""
         folder = self.settings.home / "logs"
         return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(folder.glob("*.log")))
+
+
+@contextmanager
+def simulated_stack(settings: Settings, **changes: Any) -> Iterator[DagsterStack]:
+    """A Dagster with webserver whose venues are a simulated exchange; `changes` of settings on top."""
+    with SimulatorServer(SimulatorOptions(record=settings.home / "simulator", rate=20)) as simulator:
+        common = {"simulator_url": simulator.url, "supervisor_seconds": 5, "dagster_port": free_port()}
+        settings = settings.model_copy(update=common | changes)
+        ensure_topics(settings)
+        with DagsterStack(settings, webserver=True) as running:
+            yield running
+
+
+def materialize_by_hand(stack: DagsterStack, page: Page, path: str) -> str:
+    """Materialize an asset in the UI; return the id of the run once it has succeeded."""
+    before = {record.dagster_run.run_id for record in stack.instance.get_run_records()}
+    ui.materialize(page, path)
+
+    def launched() -> str | None:
+        runs = [record.dagster_run for record in stack.instance.get_run_records()]
+        # A sensor may launch a run in the same moment.
+        return next((run.run_id for run in runs if run.run_id not in before and NAME_TAG not in run.tags), None)
+
+    run_id = wait_for("the run of the click", launched, PATIENCE)
+    stack.wait_status(run_id, DagsterRunStatus.SUCCESS, PATIENCE)
+    return run_id
