@@ -52,7 +52,7 @@ class DagsterStack:
     """The processes of one Dagster over `settings.home`, as a context manager."""
 
     def __init__(self, settings: Settings, webserver: bool = False, sensors: bool = True) -> None:
-        """Without `sensors`, which needs the webserver, they are off before the daemon starts: nothing runs unasked."""
+        """If `sensors` is false, they are off before the daemon starts: nothing runs unasked. Needs the webserver."""
         self.settings = settings
         self._webserver = webserver
         self._sensors = sensors
@@ -84,7 +84,7 @@ class DagsterStack:
         self.stop()
 
     def start_daemon(self) -> None:
-        """Start the daemon, or start it anew."""
+        """Start or restart the daemon."""
         self.children["daemon"] = Child(child_commands.daemon(self.settings, self.workspace))
 
     def _turn_sensors_off(self) -> None:
@@ -97,7 +97,7 @@ class DagsterStack:
             assert answer["stopSensor"]["__typename"] == "StopSensorMutationResult", answer
 
     def stop(self) -> None:
-        """End everything that carries this home's marker, however it came to be."""
+        """End every process that carries this home's marker, whoever started it."""
         for child in self.children.values():
             child.signal(signal.SIGTERM)
         end_processes(marked_processes(self.settings.home), time.monotonic() + 10)
@@ -111,7 +111,7 @@ class DagsterStack:
         return child_environment(child_commands.environment(self.settings), self.settings.home)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `python -m …` in the project's root, to its end."""
+        """Run `python -m …` in the project's root and wait for its end."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
@@ -123,7 +123,7 @@ class DagsterStack:
         )
 
     def newest(self, name: str) -> RunRecord | None:
-        """The newest run of the kept work `name`."""
+        """The newest run of the managed work `name`."""
         records = self.instance.get_run_records(RunsFilter(tags={NAME_TAG: name}), limit=1)
         return records[0] if records else None
 
@@ -160,7 +160,7 @@ class DagsterStack:
         return dict(answer["data"])
 
     def logs(self) -> str:
-        """The last of every child's log, for a failed test."""
+        """The end of every child's log, for a failed test."""
         folder = self.settings.home / "logs"
         return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(folder.glob("*.log")))
 
