@@ -1,7 +1,7 @@
 """Every topic and table as a Dagster asset, and every check of `lakehouse.quality` as an asset check.
 
-A thin layer: what a table is stands in `lakehouse.tables`, what computes it in `lakehouse.streams`, what judges it in
-`lakehouse.quality`. Asset keys are [layer, name] and ["kafka", topic].
+A thin layer: `lakehouse.tables` declares tables, `lakehouse.streams` computes them, `lakehouse.quality` checks them.
+Asset keys are [layer, name] and ["kafka", topic].
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The checks of `lakehouse.quality` as asset checks: one op per layer, each check runnable alone from the UI.
 
-They are definitions of their own and not `check_specs` of the layers' assets, because Dagster takes a check's key once
-only and checks inside a multi-asset can run by hand only together with it. Materialized by hand, a layer is followed by
-its checks in the same run. A stream evaluates the same functions itself (`jobs.reporting`), as the job `catch_up` does.
+They are separate definitions and not `check_specs` of the layers' assets, because Dagster accepts a check's key only
+once, and checks inside a multi-asset can run by hand only together with it. If a layer is materialized by hand, its
+checks follow in the same run. A stream evaluates the same functions itself (`jobs.reporting`), and so does the job
+`catch_up`.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
@@ -38,17 +39,17 @@ def check_key(check: Check) -> AssetCheckKey:
 
 
 def severity(check: Check) -> AssetCheckSeverity:
-    """A failed blocking check is an error: what is computed from the table would be wrong. Others warn."""
+    """ERROR for a blocking check, because what is computed from the table would be wrong; WARN for any other."""
     return AssetCheckSeverity.ERROR if check.blocking else AssetCheckSeverity.WARN
 
 
 def checks_of(settings: Settings, layers: tuple[str, ...]) -> tuple[Check, ...]:
-    """The checks on the tables of some layers, of those tables that this lakehouse has."""
+    """The checks on the tables of some layers that this lakehouse has."""
     return tuple(check for check in checks_of_lake(settings) if BY_PATH[check.table_path].layer in layers)
 
 
 def all_checks(settings: Settings) -> list[AssetChecksDefinition]:
-    """One definition per layer that has checks, in the order of the trade's way."""
+    """One definition per layer that has checks, in the order in which a trade passes the layers."""
     layers = ("bronze", "silver", "gold", "ops")
     return [_layer_checks(settings, layer) for layer in layers if checks_of(settings, (layer,))]
 
@@ -56,9 +57,9 @@ def all_checks(settings: Settings) -> list[AssetChecksDefinition]:
 def check_evaluation(
     check: Check, result: CheckResult, about: Materialized | None, note: str = "", partition: str | None = None
 ) -> AssetCheckEvaluation:
-    """A verdict as an event, for whoever does not run the check's own definition.
+    """A verdict as an event, for code that does not run the check's own definition.
 
-    `about` is the materialization that it judges, `note` goes behind its sentence.
+    `about` is the materialization that it judges; `note` follows its sentence.
     """
     return AssetCheckEvaluation(
         asset_key=table_key(check.table_path),
@@ -99,14 +100,14 @@ def _spec(check: Check) -> AssetCheckSpec:
 def _day_by_day(
     context: AssetCheckExecutionContext, results: list[tuple[Check, CheckResult]], days: list[str]
 ) -> Iterator[Verdict]:
-    """The verdicts of a run over days of Gold.
+    """Yield the verdicts of a run over days of Gold.
 
     Dagster plans each check once for each of the run's days, though the checks have no partitions, and would show what
     is not evaluated for its day as skipped. A verdict is about the whole table, so it holds for each of them.
     """
     latest = latest_materializations(context.instance, {table_key(check.table_path) for check, _ in results})
     for check, result in results:
-        yield Output(None, output_name=_spec(check).get_python_identifier())  # what Dagster makes of a result
+        yield Output(None, output_name=_spec(check).get_python_identifier())  # what Dagster derives from a result
         for day in days:
             yield check_evaluation(check, result, latest.get(table_key(check.table_path)), partition=day)
 

@@ -1,7 +1,7 @@
-"""Gold by UTC day, as Dagster sees it: which days there are, and which of them a table was written for.
+"""Gold by UTC day, as Dagster sees it: which days exist, and which of them a table was written for.
 
-Guarantee: `written_days` reads the table's log only; nothing is scanned. Gap: a file's time is its writer's clock, so
-a writer behind this machine may have its day told one report late; today is always told.
+Guarantee: `written_days` reads only the table's log and scans no data. Limit: a file's time is its writer's clock, so
+the day of a writer whose clock is behind may be reported one report late; today is always reported.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
-#: Days that one report tells of at most, the newest: each is an event a table, and each event takes Dagster 20 ms.
-#: More come only where a stream reads years anew.
+#: Most days in one report, the newest: each is one event per table, and each event takes Dagster 20 ms. More days are
+#: written only if a stream reads years again.
 MOST_DAYS = 31
 
 
@@ -31,10 +31,10 @@ def utc_today() -> dt.date:
 
 
 def written_days(settings: Settings, table: Table, since: float, today: dt.date) -> dict[dt.date, int]:
-    """Days to tell of, in order, with the rows that the table holds for each.
+    """Return the days to report, in order, with the table's number of rows for each.
 
-    Those written since then, which covers late trades and the minutes around midnight, and today, which is as current
-    as the table is. None that Dagster does not know as a partition; the newest `MOST_DAYS` of them.
+    These are the days written since `since` (epoch seconds), which covers late trades and the minutes around midnight,
+    and today, which is as current as the table. Only days that are partitions in Dagster, and the newest `MOST_DAYS`.
     """
     there = table_io.days(settings, table)
     written = {day for day, files in there.items() if files.written >= since}

@@ -1,4 +1,4 @@
-"""Errors of the library as Dagster failures: the one line that says what to do, and whether a retry makes sense."""
+"""Turn errors of the library into Dagster failures: one line that says what to do, and whether a retry makes sense."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lakehouse.errors import LakehouseError, TerminalError
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
-    """Turn our errors into `dagster.Failure`; only the retriable ones allow retries. Bugs keep their trace."""
+    """Turn our errors into `dagster.Failure`; only retriable ones allow retries. Bugs keep their stack trace."""
     try:
         yield
     except LakehouseError as error:

@@ -1,35 +1,37 @@
-"""Which asset is computed from which, declared as data: from the exchanges' topics to the bars and what they give."""
+"""Which asset, and which column of Gold, is computed from which: from the exchanges' topics to the bars and beyond."""
 
 from __future__ import annotations
 
-from dagster import AssetKey
+from dagster import AssetKey, TableColumnDep, TableColumnLineage
 
 from lakehouse.lake.table_io import active_tables
 from lakehouse.quality.checks import CHECKS
 from lakehouse.settings import Settings
 from lakehouse.tables import TABLES, Layer, Table
+from lakehouse.transforms.derived import DERIVED
 
 #: Table path → paths of the tables it is computed from. Bronze reads the topics. The ledgers of ops depend on what they
-#: record. All of Gold is written in one pass over Silver; a longer bar stands behind the shorter ones it adds up.
+#: record. `lakehouse.transforms.derived` declares Gold, which is written in one pass over Silver.
 UPSTREAM: dict[str, tuple[str, ...]] = {
     "bronze/messages": (),
     "silver/trades": ("bronze/messages",),
     "silver/quarantine": ("bronze/messages",),
     "silver/feed_events": ("bronze/messages",),
-    # KnownIds by the trades, claims and losses by the feed events of gaps.
+    # Present ids come from the trades; gaps and unavailable ids come from the feed events.
     "silver/continuity": ("silver/trades", "silver/feed_events"),
-    "gold/bars_1m": ("silver/trades",),
-    "gold/bars_5m": ("gold/bars_1m",),
-    "gold/bars_15m": ("gold/bars_5m",),
-    # Not from those of 15 minutes: a lakehouse need not make them.
-    "gold/bars_1h": ("gold/bars_5m",),
-    "gold/bars_1d": ("gold/bars_5m",),
-    "gold/indicators_1m": ("gold/bars_1m",),
-    "gold/moves": ("gold/bars_1m",),
-    "gold/spreads_1m": ("gold/bars_1m",),
+    **{path: (derived.source.path,) for path, derived in DERIVED.items()},
     "ops/batches": tuple(table.path for table in TABLES if table.layer != "ops"),
     "ops/checks": tuple(dict.fromkeys(check.table_path for check in CHECKS)),
     "ops/replays": ("silver/quarantine",),
+}
+
+#: Path of a Gold table → its columns → the columns they come from, each as (table path, column).
+COLUMN_LINEAGE: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
+    path: {
+        name: tuple((derived.source.path, column) for column in upstream.split())
+        for name, upstream in derived.columns.items()
+    }
+    for path, derived in DERIVED.items()
 }
 
 
@@ -44,9 +46,9 @@ def topic_key(topic: str) -> AssetKey:
 
 
 def upstream_keys(settings: Settings, table: Table) -> list[AssetKey]:
-    """The asset keys a table depends on, of those that this lakehouse has.
+    """The asset keys that a table depends on, limited to those that this lakehouse has.
 
-    KeyError for a registered table that nobody gave a place in `UPSTREAM`.
+    Raises KeyError if the table has no entry in `UPSTREAM`.
     """
     active = {one.path for one in active_tables(settings)}
     tables = [table_key(path) for path in UPSTREAM[table.path] if path in active]
@@ -56,3 +58,25 @@ def upstream_keys(settings: Settings, table: Table) -> list[AssetKey]:
 def tables_of(settings: Settings, layer: Layer) -> tuple[Table, ...]:
     """The tables of a layer that this lakehouse has, in the registry's order."""
     return tuple(table for table in active_tables(settings) if table.layer == layer)
+
+
+def column_lineage(table: Table) -> TableColumnLineage | None:
+    """A table's column lineage in Dagster's form; None if none is declared (outside Gold)."""
+    columns = COLUMN_LINEAGE.get(table.path)
+    if columns is None:
+        return None
+    return TableColumnLineage(
+        {
+            name: [TableColumnDep(asset_key=table_key(path), column_name=column) for path, column in upstream]
+            for name, upstream in columns.items()
+        }
+    )
+
+
+def origin(table: Table, column: str) -> str:
+    """A column's origin as a sentence, `From silver.trades: price, size.`; empty if it has none."""
+    by_table: dict[str, list[str]] = {}
+    for path, name in COLUMN_LINEAGE.get(table.path, {}).get(column, ()):
+        by_table.setdefault(path.replace("/", "."), []).append(name)
+    places = [f"{path}: {', '.join(names)}" for path, names in by_table.items()]
+    return f"From {'; '.join(places)}." if places else ""

@@ -1,6 +1,6 @@
-"""What a materialization says about its table. Eight entries at most: each materialization of a stream is kept.
+"""Metadata of materializations. At most eight entries, because Dagster keeps every materialization of a stream.
 
-Column lineage is not repeated here: it stands in the definitions, and would be several KB an event.
+Column lineage is only in the definitions: here it would take several KB per event.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def materializations(settings: Settings, progress: TableProgress, since: float) -> list[AssetMaterialization]:
-    """The events of a table that a stream or a bounded catch-up wrote: one; for Gold, one for each day to tell of.
+    """The events of a table that a stream or a bounded catch-up wrote: one, or for Gold one per day to report.
 
-    `since`: epoch seconds of the last report; `assets.days.written_days` says which days that makes.
+    `since`: epoch seconds of the last report; `assets.days.written_days` selects the days.
     """
     key, metadata = table_key(progress.table_path), progress_metadata(settings, progress)
     table = BY_PATH[progress.table_path]
@@ -57,9 +57,9 @@ def progress_metadata(settings: Settings, progress: TableProgress) -> dict[str, 
 
 
 def rebuild_metadata(rebuilt: GoldRebuild, table: Table) -> dict[str, Any]:
-    """Metadata of a table whose days were rebuilt. The figures are those of all these days together.
+    """Metadata of a table whose days were rebuilt. The figures cover all these days together.
 
-    `rows` were computed; those that were right already are neither inserted, updated nor deleted.
+    `rows` were computed; rows that were right already are neither inserted, updated nor deleted.
     """
     changes = rebuilt.rows.get(table.path)
     return {
@@ -68,13 +68,13 @@ def rebuild_metadata(rebuilt: GoldRebuild, table: Table) -> dict[str, Any]:
         "inserted": changes.inserted if changes else 0,
         "updated": changes.updated if changes else 0,
         "deleted": changes.deleted if changes else 0,
-        # None where neither Silver nor Gold has a row of these days.
+        # None if neither Silver nor Gold has a row of these days.
         **({"silver_version": rebuilt.silver_version} if rebuilt.silver_version is not None else {}),
     }
 
 
 def _open_metadata(settings: Settings, table_path: str) -> dict[str, Any]:
-    """What waits for somebody in this table: open gaps, or messages that no replay has settled."""
+    """Metadata about work that is open in this table: gaps, or messages that no replay has settled."""
     if table_path == SILVER_QUARANTINE.path:
         rules = open_quarantine(settings)
         return {"open": sum(rules.values()), "open_by_rule": MetadataValue.json(rules)}
@@ -85,7 +85,7 @@ def _open_metadata(settings: Settings, table_path: str) -> dict[str, Any]:
 
 
 def ledger_materialization(settings: Settings, table: Table) -> AssetMaterialization:
-    """The present state of a table that is written beside the streams' own (ops/*), read through deltalake."""
+    """A materialization with the present state of a table of ops, read through deltalake."""
     delta_table = open_table(settings, table)
     return AssetMaterialization(
         table_key(table.path),

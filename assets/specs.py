@@ -1,4 +1,4 @@
-"""Asset specs, made from the table registry: description, columns, constraints, place, owners, lineage."""
+"""Asset specs from the registries: description, columns, constraints, location, owners, lineage."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from dagster import (
     TableSchema,
 )
 
-from assets.column_lineage import column_lineage, origin
 from assets.days import gold_days
-from assets.lineage import table_key, topic_key, upstream_keys
+from assets.lineage import column_lineage, origin, table_key, topic_key, upstream_keys
 from lakehouse.lake.table_io import table_uri
 from lakehouse.settings import Settings
-from lakehouse.tables import Table
+from lakehouse.tables import SILVER_TRADES, Table
+from lakehouse.transforms.derived import GOLD
 
 OWNERS = ["team:data-platform"]
 
-#: Meaning of the rows, not of the code's shape: raise it when the same input gives other rows, so that Dagster shows
+#: Version of the rows' meaning, not of the code: raise it if the same input gives other rows, so that Dagster shows
 #: which tables were written by the older logic.
 CODE_VERSION = "1"
 
-#: Tables that grow while the market trades, at the latest every five minutes. The others may rightly stand still for
+#: Tables that get rows at least every five minutes while the market trades. The others may rightly stand still for
 #: longer: moves are rare, and longer bars begin seldom.
-ALWAYS_GROWING = frozenset({"silver/trades", "gold/bars_1m", "gold/bars_5m", "gold/indicators_1m", "gold/spreads_1m"})
+ALWAYS_GROWING = frozenset({SILVER_TRADES.path, *(one.table.path for one in GOLD if one.always_growing)})
 #: A stream reports every table once in five minutes (settings.report_seconds): 3 missed reports warn, 6 fail. Age by
 #: the minute is the check `fresh`.
 FRESHNESS = FreshnessPolicy.time_window(fail_window=timedelta(minutes=30), warn_window=timedelta(minutes=15))
@@ -56,7 +56,7 @@ def topic_specs(settings: Settings) -> list[AssetSpec]:
 
 
 def table_spec(settings: Settings, table: Table) -> AssetSpec:
-    """The asset of a registered table. Those of Gold are partitioned by day, so that days can be rebuilt."""
+    """The asset of a registered table. Gold's assets are partitioned by day, so that days can be rebuilt."""
     lineage = column_lineage(table)
     return AssetSpec(
         table_key(table.path),

@@ -1,10 +1,10 @@
-"""Verdicts in Dagster: which materialization one is about, and which one the UI shows.
+"""Verdicts in Dagster: which materialization a verdict is about, and which verdict the UI shows.
 
 The UI shows a check's newest verdict if it is about the table's latest materialization, else "Not evaluated" (Dagster's
 `AssetCheckExecutionRecord.targets_latest_materialization`). So each verdict names its materialization.
 
-The only place with two things that are not in Dagster's public API, which leaves no other way: the class that names a
-materialization, and `DagsterInstance.get_latest_asset_check_evaluation_record`.
+This is the only module that uses parts of Dagster outside its public API, which offers no other way: the class that
+names a materialization, and `DagsterInstance.get_latest_asset_check_evaluation_record`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ LOOP_BATCH = 200_000
 
 
 class Topic(NamedTuple):
-    """What a peer takes: the settings that name the topic, and what is in it."""
+    """Input of the peers: the settings that name the topic, and its contents."""
 
     settings: Settings
     messages: int
@@ -38,7 +38,7 @@ class Topic(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 1 where ours failed or was not exact."""
+    """Run the comparison; exit code 1 if ours failed or was not exact."""
     options = parse(arguments)
     folder = RESULTS / f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
 
 def fill_topic(settings: Settings, options: argparse.Namespace) -> int:
-    """Returns the number of messages."""
+    """Fill the topic; return the number of messages."""
     tape = _tape(options)
     messages, seconds = fill(settings, tape.take(options.trades, options.days * DAY_US))
     print(f"topic: {messages:,} messages, {tape.repeats:,} of them repeats, in {seconds:.1f} s", flush=True)
@@ -73,7 +73,7 @@ def fill_topic(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def fill_part(settings: Settings, options: argparse.Namespace) -> Topic:
-    """Put the first messages into a topic of their own."""
+    """Copy the first messages into a topic of their own."""
     topic = f"{settings.topic_trades}.first"
     part = load_settings(home=settings.home, bootstrap_servers=settings.bootstrap(), topic_trades=topic)
     ensure_topics(part)
@@ -88,7 +88,7 @@ def _tape(options: argparse.Namespace) -> Tape:
 
 
 def one(peer: Peer, number: int, topic: Topic, loop_batch: int, folder: Path) -> Run:
-    """One peer in one round."""
+    """Run one peer in one round."""
     out = topic.settings.home / f"{peer.name}-{number}"
     out.mkdir()
     job = Job(topic.settings, topic.messages, out, folder, loop_batch)
@@ -118,7 +118,7 @@ def one(peer: Peer, number: int, topic: Topic, loop_batch: int, folder: Path) ->
 
 
 def publish(runs: list[Run], lines: list[tuple[str, ...]], options: argparse.Namespace, folder: Path) -> None:
-    """The plots beside the results, and with --write-docs plots and table in docs."""
+    """Write the plots beside the results and, with --write-docs, plots and table in docs."""
     from benchmarks import plots
 
     plots.compare(runs, folder / "peers.svg")
@@ -137,7 +137,7 @@ def publish(runs: list[Run], lines: list[tuple[str, ...]], options: argparse.Nam
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options."""
+    """Read the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--trades", type=int, default=5_000_000)
     parser.add_argument("--runs", type=int, default=5, help="rounds (default 5)")

@@ -1,4 +1,4 @@
-"""The peers: which processes each consists of, and how its result is counted afterwards, outside of the clock."""
+"""The peers: the processes of each, and how its result is counted afterwards, outside the measured time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COUNT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Job:
-    """What there is to take."""
+    """The input of a peer."""
 
     settings: Settings
     messages: int
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Peer:
-    """A name, what it is, and its processes: (module, step) in their order."""
+    """A peer: name, description, and its processes as (module, step) in order."""
 
     name: str
     title: str
@@ -56,7 +56,7 @@ class Peer:
 
 
 def run_peer(peer: Peer, job: Job) -> list[Cost]:
-    """The cost of each process. Stops behind the first that fails; its words are in `logs`."""
+    """Measure each process. Stops after the first that fails; its output is in `logs`."""
     costs = []
     for module, step in peer.processes:
         python = str(QUIX_PYTHON) if module.startswith("quix") else sys.executable
@@ -73,7 +73,7 @@ def run_peer(peer: Peer, job: Job) -> list[Cost]:
 
 
 def last_words(job: Job) -> str:
-    """The last line that a failed peer has said."""
+    """The last line of output of a failed peer."""
     logs = sorted(job.logs.glob(f"{job.out.name}*.log"), key=lambda log: log.stat().st_mtime)
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").strip().splitlines() if logs else []
     telling = [line for line in lines if "OutOfMemoryError" in line or "Error:" in line or "Exception:" in line]
@@ -81,7 +81,7 @@ def last_words(job: Job) -> str:
 
 
 def environment(peer: Peer, job: Job) -> dict[str, str]:
-    """Nothing of the caller's settings reaches a peer; ours gets its own, the Spark scripts Java and jars."""
+    """The environment of a peer: without the caller's settings; ours gets its own, Spark scripts get Java and jars."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "SPARK_"))}
     for name in ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS"):
         if name in os.environ:
@@ -101,7 +101,7 @@ def environment(peer: Peer, job: Job) -> dict[str, str]:
 
 
 def our_settings(job: Job) -> Settings:
-    """An empty lake of ours on the shared topic."""
+    """Create an empty lake of ours on the shared topic."""
     return load_settings(home=job.out, bootstrap_servers=job.settings.bootstrap())
 
 
@@ -134,7 +134,7 @@ def _sum_of_trades(bars: DeltaTable) -> int:
 
 
 def _topic(job: Job) -> Counts:
-    """Quix's bars. Windows that no later trade has closed are not among them."""
+    """Count Quix's bars, without windows that no later trade has closed."""
     topic = _bars_topic(job)
     ends = end_offsets(job.settings.bootstrap(), [topic])[topic]
     left = sum(ends.values())
@@ -163,7 +163,7 @@ def _topic(job: Job) -> Counts:
 
 
 def _parquet_and_topic(job: Job) -> Counts:
-    """Quix's Silver is a folder of Parquet files."""
+    """Count Quix's Silver, which is a folder of Parquet files."""
     files = (job.out / "silver").rglob("*.parquet")
     return sum(pq.read_metadata(file).num_rows for file in files), _topic(job)[1]
 

@@ -1,4 +1,4 @@
-"""A seeded tape of trades, as the Kafka messages that our own ingest would write of them.
+"""A seeded tape of trades, as the Kafka messages that our own ingest would write for them.
 
 Every venue lists every symbol. Ids are contiguous per (venue, symbol), times rise from message to message, prices walk
 in ticks, and few symbols have most of the trades. `raw` is the venue's own trade object in the venue's own form, so a
@@ -57,7 +57,7 @@ CHUNK = 10_000
 
 
 class Pair:
-    """A symbol at a venue, with what its next trade goes on from."""
+    """A symbol at a venue, with the state from which its next trade continues."""
 
     __slots__ = ("first_price", "head", "key", "native", "price", "trade_id", "write")
 
@@ -71,7 +71,7 @@ class Pair:
 
 
 class Draw(NamedTuple):
-    """What is drawn for one trade: prices and sizes as text, time in microseconds, 256 random bits."""
+    """Random values of one trade: prices and sizes as text, time in microseconds, 256 random bits."""
 
     trade_id: int
     price: str
@@ -133,7 +133,7 @@ def symbol_names(count: int) -> list[str]:
 
 
 class Tape:
-    """Endless trades of some venues and symbols; each `take` goes on where the last one ended."""
+    """Endless trades of some venues and symbols; each `take` continues after the last one."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Tape:
         duplicates: float = 0.01,
         start: dt.datetime = START,
     ) -> None:
-        """`symbols` at each of `venues`; of every 1/`duplicates` trades one comes a second time, 0 is none."""
+        """Trade `symbols` at each of `venues`; repeat the fraction `duplicates` of the trades, 0 for none."""
         self._rng = random.Random(f"{seed} {symbols} {venues}")
         self._repeat_every = round(1 / duplicates) if duplicates else 0
         self._recent: deque[Message] = deque(maxlen=REPEAT_WITHIN)
@@ -164,7 +164,7 @@ class Tape:
         self._weights = list(accumulate(weights))
 
     def take(self, trades: int, microseconds: int = DAY_US) -> Iterator[Message]:
-        """Key and value of `trades` trades, spread evenly over so much event time, and of some of them once more."""
+        """Yield key and value of `trades` trades, spread evenly over the event time, some of them repeated."""
         rng, begin = self._rng, self.clock
         self.clock += microseconds
         repeat_every, recent = self._repeat_every, self._recent

@@ -47,7 +47,7 @@ WORDS = (
 
 
 class DemoRun:
-    """One demo on a fresh folder and free ports; Ctrl-C in the end."""
+    """One demo on a fresh folder and free ports, ended by Ctrl-C."""
 
     def __init__(self, home: Path, rate: float) -> None:
         self._home = home
@@ -89,7 +89,7 @@ class DemoRun:
 
     @property
     def settings(self) -> Settings:
-        """Those that the demo has written into its folder."""
+        """The settings that the demo has written into its folder."""
         variables = home_folder.load_environment(self._home)
         chosen = {name.removeprefix("LAKEHOUSE_").lower(): value for name, value in variables.items()}
         return load_settings(**{name: value for name, value in chosen.items() if name in Settings.model_fields})
@@ -106,7 +106,7 @@ class DemoRun:
         raise TimeoutError(f"no bars after {START_SECONDS:g} s; see {self._home.with_suffix('.log').name}")
 
     def measure(self, warm: float, seconds: float) -> tuple[dt.datetime, dt.datetime, dict[str, float]]:
-        """Begin and end of the measured time, and the mean of the cores that each part used in it."""
+        """Return begin and end of the measured time, and the mean number of cores that each part used."""
         time.sleep(warm)
         self._look()
         begin, clock = dt.datetime.now(dt.UTC), time.monotonic()
@@ -123,7 +123,7 @@ class DemoRun:
         return begin, dt.datetime.now(dt.UTC), {part: total / passed for part, total in used.items()}
 
     def pss(self) -> dict[str, int]:
-        """Bytes of memory of each part, now; shared pages are split among the processes that share them."""
+        """Bytes of memory of each part now; shared pages are split among the processes that share them."""
         held = dict.fromkeys(PARTS, 0)
         for process in self._processes():
             with contextlib.suppress(psutil.Error):
@@ -131,7 +131,7 @@ class DemoRun:
         return held
 
     def wait_until_in_gold(self, moment: dt.datetime) -> None:
-        """Until Gold has what Silver had at `moment` and somewhat later. Raises TimeoutError."""
+        """Wait until Gold has what Silver had shortly after `moment`. Raises TimeoutError."""
         deadline = time.monotonic() + DRAIN_SECONDS
         query = "SELECT kafka_topic, kafka_partition, max(kafka_offset) AS kafka_offset FROM trades GROUP BY 1, 2"
         while time.monotonic() < deadline:
@@ -168,7 +168,7 @@ class DemoRun:
 
 
 def _part_of(process: psutil.Process) -> str:
-    """Which part a process belongs to; Dagster's run workers of ingest and stream say so in the tree below them."""
+    """Name the part of a process; the run workers of ingest and stream are recognized by the processes below them."""
     words = process.cmdline()
     for word, part in WORDS:
         if word in words:

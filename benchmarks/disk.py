@@ -1,4 +1,4 @@
-"""Bytes a trade on disk, by table, as the streams leave them and after a compaction.
+"""Bytes per trade on disk, by table, as the streams leave them and after a compaction.
 
     python -m benchmarks disk --home FOLDER          of a lakehouse that has run, such as .lakehouse/demo
     python -m benchmarks disk --trades 1000000       of a catch-up made for it
@@ -41,7 +41,7 @@ HEADERS = (
 
 
 class Size(NamedTuple):
-    """Of the newest version of a table; `log_bytes` is its whole log."""
+    """Size of the newest version of a table; `log_bytes` covers its whole log."""
 
     rows: int
     files: int
@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
 
 def size_of(table: DeltaTable, folder: Path) -> Size:
-    """By the log of a table that lies in `folder`."""
+    """Read the size of the table in `folder` from its log."""
     actions = pa.table(table.get_add_actions(flatten=True))
     sizes: list[Any] = actions["size_bytes"].to_pylist() if actions.num_rows else []
     log = sum(file.stat().st_size for file in (folder / "_delta_log").rglob("*") if file.is_file())
@@ -58,7 +58,7 @@ def size_of(table: DeltaTable, folder: Path) -> Size:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 1 where the catch-up failed."""
+    """Measure; exit code 1 if the catch-up failed, else 0."""
     options = _options(arguments)
     if options.home is not None:
         return _report(load_settings(home=options.home), options)
@@ -98,7 +98,7 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def sizes(settings: Settings) -> list[dict[str, Any]]:
-    """A record a table that has rows: before, and as a compacted copy."""
+    """Return one record per table with rows: before, and as a compacted copy."""
     records = []
     for table in table_io.active_tables(settings):
         source = Path(table_io.table_uri(settings, table))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Run:
-    """One peer in one round. `trades` are distinct ones, `messages` repeats included; bytes and seconds."""
+    """One peer in one round. `trades` are distinct, `messages` include repeats; bytes and seconds."""
 
     round: int
     peer: str
@@ -30,12 +30,12 @@ class Run:
 
     @property
     def cpu_microseconds(self) -> float:
-        """CPU time a trade."""
+        """CPU time per trade."""
         return self.cpu_seconds / self.trades * 1e6
 
 
 class Spread(NamedTuple):
-    """Of some values: the middle one, the least and the greatest, and of how many."""
+    """Median, minimum, maximum and count of some values."""
 
     median: float
     least: float
@@ -58,20 +58,20 @@ class Row(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread | None:
-    """None of no values."""
+    """Compute the spread of values; None without values."""
     found = sorted(values)
     return Spread(median(found), found[0], found[-1], len(found)) if found else None
 
 
 def ratios(runs: Sequence[Run], peer: str, base: str = "ours") -> list[float]:
-    """Rate of `base` divided by that of `peer`, once a round in which both ended well, in the order of the rounds."""
+    """Rate of `base` ÷ rate of `peer` for each round in which both succeeded, in order."""
     rates = {(run.round, run.peer): run.rate for run in runs if not run.error}
     rounds = sorted({run.round for run in runs})
     return [rates[one, base] / rates[one, peer] for one in rounds if {(one, base), (one, peer)} <= rates.keys()]
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
-    """A line a peer, in the order in which they ran."""
+    """Summarize one line per peer, in the order in which they ran."""
     result = []
     for peer in dict.fromkeys(run.peer for run in runs):
         of_peer = [run for run in runs if run.peer == peer]
@@ -93,7 +93,7 @@ def rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def _off(counts: list[tuple[int | None, int]]) -> str:
-    """How far the counts are from the truth: `exact`, `+1,234`, `-5 to +3`; `–` where there is nothing to count."""
+    """Difference of the counts from the truth: `exact`, `+1,234`, `-5 to +3`; `–` if there is nothing to count."""
     off = [found - true for found, true in counts if found is not None]
     if not off:
         return "–"

@@ -1,4 +1,4 @@
-"""A venue that has everything to say at once: `python -m benchmarks.frame_server FRAMES`, a process of its own.
+"""A venue that sends everything at once: `python -m benchmarks.frame_server FRAMES`, a process of its own.
 
 Writes its port, then sends the prepared WebSocket frames of the file FRAMES to whoever connects, as fast as the other
 side takes them, and keeps the socket open until its stdin ends. The frames are made before, so that this process costs
@@ -30,7 +30,7 @@ def wire(frames: Iterable[bytes]) -> bytes:
 
 
 def main(file: Path) -> None:
-    """Until stdin ends."""
+    """Serve until stdin ends."""
     blob = file.read_bytes()
 
     def send(connection: ServerConnection) -> None:

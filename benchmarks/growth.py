@@ -1,4 +1,4 @@
-"""What a trade costs as everything around it grows: more trades, more symbols, more days in the tables.
+"""Cost of a trade as everything around it grows: more trades, more symbols, more days in the tables.
 
     python -m benchmarks growth [--trades 1000000,5000000,20000000] [--symbols 10,200,2000] [--history 1,30,365]
 
@@ -39,7 +39,7 @@ HEADERS = (
 
 
 class Case(NamedTuple):
-    """One increment on top of `history` days: `trades` in one day, or so many `rate` a second of event time."""
+    """One increment on top of `history` days: `trades` in one day, or at `rate` per second of event time."""
 
     grows: str
     trades: int
@@ -54,12 +54,12 @@ class Case(NamedTuple):
 
     @property
     def thing(self) -> tuple[str, int | None]:
-        """What its cost is compared within."""
+        """Name of the group within which its cost is compared."""
         return self.grows, self.rate
 
 
 def cases(trades: list[int], symbols: list[int], history: list[int], rates: list[int]) -> list[Case]:
-    """One thing at a time; the first case of each thing is the same, and is run for each."""
+    """Vary one thing at a time; the first case of each is the same and is run for each."""
     return [
         *(Case("trades", count, symbols[0], history[0]) for count in trades),
         *(Case("symbols", trades[0], count, history[0], rate) for rate in (None, *rates) for count in symbols),
@@ -68,7 +68,7 @@ def cases(trades: list[int], symbols: list[int], history: list[int], rates: list
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 1 where a case failed or was not exact."""
+    """Run the cases; exit code 1 if one failed or was not exact."""
     options = _options(arguments)
     folder = RESULTS / f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-growth"
     about = {"machine": machine(), "options": vars(options)}
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
 
 
 def measure(case: Case, per_day: int, seed: int, peer: str = "ours") -> dict[str, Any]:
-    """The increment of one case, on a lake of its own."""
+    """Run the increment of one case on a lake of its own."""
     with bench_home() as settings:
         tape = Tape(seed, case.symbols, start=START - dt.timedelta(days=case.history))
         job = Job(settings, 0, settings.home / peer, settings.home)
@@ -117,7 +117,7 @@ def measure(case: Case, per_day: int, seed: int, peer: str = "ours") -> dict[str
 
 
 def table(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A line a case; the last column is its CPU a trade divided by that of the first case of the same thing."""
+    """One line per case; the last column is its CPU per trade relative to the first case of the same group."""
     lines: list[tuple[str, ...]] = []
     first: dict[tuple[str, int | None], float] = {}
     for case in dict.fromkeys(Case(*(record[name] for name in Case._fields)) for record in records):

@@ -1,4 +1,4 @@
-"""The broker, the topic and the folders of one benchmark: made at its start, gone at its end."""
+"""The broker, topic and folders of one benchmark: created at its start, removed at its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FLUSH_SECONDS = 120.0
 
 @contextmanager
 def bench_home() -> Iterator[Settings]:
-    """Settings of an empty home with a running broker and empty topics; all of it goes in the end."""
+    """Yield settings of an empty home with a running broker and empty topics; remove all of it at the end."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="home-", dir=RESULTS))
     try:

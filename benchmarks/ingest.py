@@ -49,7 +49,7 @@ _FRAMES = {
 
 
 def frames(venue: str, trades: int, symbols: int, seed: int) -> list[bytes]:
-    """One frame a trade, as the venue sends it; no repeats."""
+    """One frame per trade, as the venue sends it, without repeats."""
     made = []
     for _, value in Tape(seed, symbols, (venue,), duplicates=0.0).take(trades):
         trade = msgspec.json.decode(value, type=Trade)
@@ -58,7 +58,7 @@ def frames(venue: str, trades: int, symbols: int, seed: int) -> list[bytes]:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0; the target is reported, not enforced."""
+    """Measure and return exit code 0; the target is reported, not enforced."""
     options = _options(arguments)
     folder = RESULTS / f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-ingest"
     folder.mkdir(parents=True)
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
 
 
 def table(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A line per venue and depth."""
+    """One line per venue and depth."""
     lines: list[tuple[str, ...]] = []
     for venue, depth in dict.fromkeys((record["venue"], record["depth"]) for record in records):
         found = [record for record in records if (record["venue"], record["depth"]) == (venue, depth)]
@@ -116,7 +116,7 @@ def _measure(
 
 
 def _service(venue: str, names: tuple[str, ...], settings: Settings, blob: Path, trades: int) -> dict[str, Any]:
-    """From the first trade handed to the producer to the last acknowledgement."""
+    """Measure from the first trade handed to the producer to the last acknowledgement."""
     command = [sys.executable, "-m", "benchmarks.frame_server", str(blob)]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
     assert server.stdout is not None

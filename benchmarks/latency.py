@@ -42,7 +42,7 @@ PARTS = ("ingest", "streams", "broker", "dagster", "simulator")
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 1 where a trade of the measured time is in no bar."""
+    """Measure; exit code 1 if a trade of the measured time is in no bar."""
     options = _options(arguments)
     print(machine_line(), flush=True)
     records = []
@@ -80,7 +80,7 @@ def _of_demo(rate: float, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def latencies(settings: Settings, begin: dt.datetime | None, end: dt.datetime | None) -> dict[str, Any]:
-    """Seconds from event to Kafka, Silver and bar, of the live trades whose message is of `begin`..`end`.
+    """Seconds from event to Kafka, Silver and bar, for live trades whose messages are from `begin` to `end`.
 
     Raises ValueError where there is none.
     """

@@ -1,4 +1,4 @@
-"""What a figure was measured on: no figure without it."""
+"""The machine on which a figure was measured."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def machine() -> dict[str, str | int | float]:
 
 
 def machine_line() -> str:
-    """The same for people, in one line."""
+    """The same as one line for people."""
     facts = machine()
     names = ("python", "java", "kafka", *PACKAGES, "quixstreams")
     return (
@@ -63,7 +63,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Short hash, with `+` where the tree has changes."""
+    """Short hash of the commit, with `+` if the tree has changes."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=9", "--exclude=*"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

@@ -1,4 +1,4 @@
-"""Runs one command and says what it cost: wall time, CPU seconds and peak memory of its whole process tree.
+"""Run one command and report its cost: wall time, CPU seconds and peak memory of its whole process tree.
 
     python -m benchmarks.meter RESULT.json COMMAND …
 
@@ -33,7 +33,7 @@ ORPHAN_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Cost:
-    """What one command cost. Bytes and seconds."""
+    """Cost of one command, in bytes and seconds."""
 
     exit_code: int
     seconds: float
@@ -42,7 +42,7 @@ class Cost:
 
 
 def measured(command: list[str], output: Path, environment: dict[str, str], timeout: float) -> Cost:
-    """Run `command` below a meter process of its own; its stdout and stderr go to `output`.
+    """Run `command` under its own meter process; its stdout and stderr go to `output`.
 
     After `timeout` seconds it is ended, by its id, and the exit code is that of SIGKILL.
     """
@@ -63,7 +63,7 @@ def measured(command: list[str], output: Path, environment: dict[str, str], time
 
 
 def main(arguments: list[str]) -> int:
-    """The meter process."""
+    """Run as the meter process."""
     result, timeout, command = Path(arguments[0]), float(arguments[1]), arguments[2:]
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
 
 
 class _Peak(threading.Thread):
-    """The largest sum of RSS below this process."""
+    """Track the largest sum of RSS below this process."""
 
     def __init__(self, ended: threading.Event) -> None:
         super().__init__(name="peak", daemon=True)
@@ -107,7 +107,7 @@ class _Peak(threading.Thread):
 
 
 def rss_of(processes: list[psutil.Process]) -> int:
-    """Sum of RSS, bytes; who ends meanwhile is left out."""
+    """Sum of RSS in bytes, without processes that end meanwhile."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.Error):

@@ -19,7 +19,7 @@ FLOOR_PEERS = ("consumer", "noop")
 
 
 def compare(runs: Sequence[Run], file: Path) -> None:
-    """A bar a peer: median trades/s, with least and greatest as whiskers."""
+    """Draw one bar per peer: median trades/s, with minimum and maximum as whiskers."""
     import matplotlib.pyplot as plt
 
     found = [(row.peer, row.rate) for row in rows(runs) if row.rate is not None]
@@ -37,7 +37,7 @@ def compare(runs: Sequence[Run], file: Path) -> None:
 
 
 def save(figure: Any, file: Path) -> None:
-    """As SVG without a date, and closed."""
+    """Save as SVG without a date, and close."""
     import matplotlib.pyplot as plt
 
     for side in ("top", "right"):

@@ -1,4 +1,4 @@
-"""Runs as tables for people (terminal, Markdown), as JSON and CSV for machines."""
+"""Write runs as tables for people (terminal, Markdown) and as JSON and CSV for programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADERS = (
 
 
 def cells(row: Row, all_messages: int) -> tuple[str, ...]:
-    """A line of the table; a peer that got a part of the topic says so."""
+    """One line of the table; it says if a peer got only a part of the topic."""
     name = row.peer if row.messages == all_messages else f"{row.peer} (first {row.messages:,})"
     if row.rate is None:
         return (name, f"failed: {row.error}", "", "", f"{row.peak_rss / 1e9:.2f}", "", "")
@@ -51,7 +51,7 @@ def spread_text(spread: Spread | None, form: str) -> str:
 
 
 def show(lines: Sequence[Sequence[str]], headers: Sequence[str], title: str) -> None:
-    """A table on the terminal, as wide as it needs."""
+    """Print a table on the terminal, as wide as needed."""
     table = Table(*headers, title=title, title_justify="left")
     for line in lines:
         table.add_row(*line)
@@ -71,14 +71,14 @@ def markdown(lines: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
 
 
 def write_runs(folder: Path, about: dict[str, Any], runs: Sequence[Run]) -> None:
-    """results.json (with `about`: machine, versions, arguments) and results.csv, a line a run."""
+    """Write results.json (with `about`: machine, versions, arguments) and results.csv, one line per run."""
     folder.mkdir(parents=True, exist_ok=True)
     records = [asdict(run) | {"trades_per_second": run.rate} for run in runs]
     write_records(folder, about, records)
 
 
 def write_records(folder: Path, about: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
-    """The same for records of any form; columns are those of the first."""
+    """Do the same for records of any form; the first record defines the columns."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps({"about": about, "runs": records}, indent=1), encoding="utf-8")
     with (folder / "results.csv").open("w", encoding="utf-8", newline="") as file:
@@ -88,7 +88,7 @@ def write_records(folder: Path, about: dict[str, Any], records: Sequence[dict[st
 
 
 def replace_block(document: Path, name: str, text: str) -> None:
-    """Put `text` between `<!-- name -->` and `<!-- /name -->`. Raises ValueError where there are no such marks."""
+    """Put `text` between `<!-- name -->` and `<!-- /name -->`. Raises ValueError if there are no such marks."""
     old = document.read_text(encoding="utf-8")
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if old.count(begin) != 1 or old.count(end) != 1:

@@ -50,7 +50,7 @@ Sample = dict[str, float]
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 1 where the audit is not exact or a trade of the measured time is in no bar."""
+    """Run; exit code 1 if the audit is not exact or a trade of the measured time is in no bar."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks soak", description=__doc__)
     parser.add_argument("--rate", type=float, default=10_000.0)
     parser.add_argument("--minutes", type=float, default=30.0)
@@ -146,7 +146,7 @@ def _slopes(samples: Sequence[Sample]) -> str:
 
 
 def _slope(samples: Sequence[Sample], name: str) -> float:
-    """Of bytes over seconds, by least squares; in MB a minute."""
+    """Slope of bytes over seconds by least squares, in MB per minute."""
     return linear_regression([one["second"] / 60 for one in samples], [one[name] / 1e6 for one in samples]).slope
 
 

@@ -1,4 +1,4 @@
-"""What single steps of a catch-up cost alone, each beside the library's way that it took the place of.
+"""Cost of single steps of a catch-up, each compared with the library's way that it replaces.
 
     python -m benchmarks steps [--repeats 10]
 
@@ -31,7 +31,7 @@ from lakehouse.settings import Settings, load_settings
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.replacement import replace
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKeys
 
 HEADERS = ("Step", "Library's way, median (min–max)", "Ours, median (min–max)", "Unit")
 
@@ -44,7 +44,7 @@ APP = "benchmark"
 
 
 class Step(NamedTuple):
-    """CPU time of one step in both ways, in `unit`."""
+    """CPU time of one step both ways, in `unit`."""
 
     name: str
     library: Spread
@@ -53,7 +53,7 @@ class Step(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    """Always exit code 0: a step that fails raises."""
+    """Measure and return exit code 0; a step that fails raises."""
     options = _options(arguments)
     lines = []
     for step in steps(options.repeats):
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def steps(repeats: int) -> Iterator[Step]:
-    """Each step, measured as it is asked for."""
+    """Yield each step, measured on demand."""
     for days in (1, 30):
         with tempfile.TemporaryDirectory() as folder:
             yield _replacement(_lakehouse(folder), days, repeats)
@@ -84,7 +84,7 @@ def _lakehouse(folder: str) -> Settings:
 
 
 def _replacement(settings: Settings, days: int, repeats: int) -> Step:
-    """The newest minute's bars change; before it are nine minutes in files of their own, and `days` days of hours."""
+    """Change the newest minute's bars, behind nine minutes in files of their own and `days` days of hours."""
     for day in range(days):
         before = START - dt.timedelta(days=days - day)
         _put(settings, pa.concat_tables(_bars(before + dt.timedelta(hours=hour), 10, 0) for hour in range(24)))
@@ -105,7 +105,7 @@ def _replacement(settings: Settings, days: int, repeats: int) -> Step:
         merger.when_matched_update(columns).when_not_matched_insert(columns).execute()
 
     def replaced(rows: pa.Table) -> None:
-        replace(settings, GOLD_BARS_1M, Places.of(rows, GOLD_BARS_1M.key), rows, Transaction(APP, next(versions)))
+        replace(settings, GOLD_BARS_1M, RowKeys.of(rows, GOLD_BARS_1M.key), rows, Transaction(APP, next(versions)))
 
     costs = _alternating(changed, merged, replaced, repeats)
     there = table_io.sql(settings, "SELECT count(*) AS rows FROM t", t=GOLD_BARS_1M).column("rows")[0].as_py()
@@ -117,7 +117,7 @@ def _replacement(settings: Settings, days: int, repeats: int) -> Step:
 
 
 def _append(settings: Settings, repeats: int) -> Step:
-    """Bronze's rows of a batch into its table, one commit."""
+    """Write Bronze's rows of a batch into its table, in one commit."""
     rows = _messages(BATCH_ROWS)
     chunks = [rows.slice(start, CHUNK_ROWS) for start in range(0, rows.num_rows, CHUNK_ROWS)]
     versions = itertools.count(1)
@@ -143,7 +143,7 @@ def _append(settings: Settings, repeats: int) -> Step:
 def _alternating(
     make: Callable[[], Any], library: Callable[[Any], None], ours: Callable[[Any], None], repeats: int
 ) -> tuple[list[float], list[float]]:
-    """CPU seconds of both ways in turn, each with something new that is made off the clock.
+    """Measure CPU seconds of both ways in turn, each with new input that is made outside the measured time.
 
     The first of each is left out: it loads code.
     """
@@ -175,7 +175,7 @@ def _put(settings: Settings, rows: pa.Table) -> None:
 
 
 def _bars(start: dt.datetime, symbols: int, trades: int) -> pa.Table:
-    """The bars of one minute, each of so many trades."""
+    """The bars of one minute, each with that many trades."""
     numbers = pa.array(np.arange(symbols))
     columns: dict[str, Any] = {
         "venue": pa.repeat("binance", symbols),
@@ -198,7 +198,7 @@ def _bars(start: dt.datetime, symbols: int, trades: int) -> pa.Table:
 
 
 def _messages(count: int) -> pa.Table:
-    """Messages of the benchmarks' tape, as one partition of Kafka has them."""
+    """Messages of the benchmarks' tape, as in one Kafka partition."""
     keys, values = zip(*Tape(duplicates=0).take(count), strict=True)
     columns = {
         "topic": pa.repeat("trades", count),

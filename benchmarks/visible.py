@@ -20,7 +20,7 @@ Place = tuple[str, int]
 
 
 class Step(NamedTuple):
-    """A Silver or Gold batch: what it has read whole of its source, and what it left."""
+    """A Silver or Gold batch: up to where it has read its source whole, and the version it left."""
 
     committed_at: dt.datetime
     read: int
@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
 
 class Visible(NamedTuple):
-    """When a trade was in Silver and in its bar; None where it is not yet."""
+    """When a trade was in Silver and in its bar; None if it is not yet."""
 
     silver: dt.datetime | None
     gold: dt.datetime | None
@@ -57,7 +57,7 @@ class History:
                 self._versions.setdefault(place, []).append(version)
 
     def of(self, place: Place, offset: int) -> Visible:
-        """When the message at an offset was visible as a trade, and in its bar."""
+        """Return when the message at an offset became visible as a trade, and in its bar."""
         bronze = bisect_right(self._ends.get(place, []), offset)  # the first end that is behind the offset
         if bronze == len(self._ends.get(place, [])):
             return Visible(None, None)
@@ -71,7 +71,7 @@ class History:
 
 
 def _steps(rows: Sequence[Mapping[str, Any]], query: str, table: str) -> list[Step]:
-    """Batches of a query whose progress rises; one that ends inside a version has not read that version."""
+    """Return batches of a query whose progress rises; a batch that ends inside a version has not read that version."""
     steps: list[Step] = []
     for row in rows:
         if row["query"] != query:
@@ -84,5 +84,5 @@ def _steps(rows: Sequence[Mapping[str, Any]], query: str, table: str) -> list[St
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The least value that at least `share` of `values` (ascending, not empty) do not exceed."""
+    """Return the smallest value that at least `share` of `values` (ascending, not empty) do not exceed."""
     return values[max(0, math.ceil(share * len(values)) - 1)]

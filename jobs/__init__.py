@@ -1,4 +1,4 @@
-"""The long-running jobs `ingest` and `stream`, the bounded `catch_up`, `repair` and `rebuild_gold`: hosts only."""
+"""The long-running jobs `ingest` and `stream`, and the bounded `catch_up`, `repair` and `rebuild_gold`: thin hosts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The job `catch_up`: bring every table to the newest data of this moment, run every check, end.
 
-Ops and not an asset job: Gold's assets are partitioned by day, and Dagster's UI launches no job over them without days,
-while a catch-up is about all that is new. Its events are those of the assets all the same.
+It consists of ops and is not an asset job: Gold's assets are partitioned by day, and Dagster's UI launches no job over
+them without days, while a catch-up covers everything new. Its events are those of the assets all the same.
 Guarantee: layer by layer, each followed by its checks; a blocking check that fails ends the run before the layer above
 reads the table.
 """
@@ -24,8 +24,8 @@ from dagster import (
 )
 
 from assets.checks import check_evaluation, checks_of
-from assets.config import CatchUpConfig
 from assets.failures import one_line_failures
+from assets.layers import CatchUpConfig
 from assets.lineage import table_key
 from assets.metadata import ledger_materialization, materializations
 from assets.verdicts import latest_materializations
@@ -42,7 +42,7 @@ def _layer_op(layer: Layer, first: bool = False) -> OpDefinition:
         description=f"Brings {layer} to the newest data, then evaluates its checks.",
     )
     def catch_up_layer(context: OpExecutionContext, config: CatchUpConfig, settings: ResourceParam[Settings]) -> None:
-        from lakehouse.streams.materialize import materialize  # Spark: seconds of import, so only where it runs
+        from lakehouse.streams.materialize import materialize  # imports Spark, which takes seconds
 
         since = time.time()
         with one_line_failures():
@@ -58,7 +58,7 @@ def _layer_op(layer: Layer, first: bool = False) -> OpDefinition:
 
 
 def _evaluate_checks(context: OpExecutionContext, settings: Settings, layers: tuple[str, ...]) -> None:
-    """Record the verdicts. Raises Failure where a blocking check fails: what is computed from it would be wrong."""
+    """Record the verdicts. Raises Failure if a blocking check fails: what is computed from the table would be wrong."""
     failed: list[str] = []
     results = run_checks(settings, checks_of(settings, layers), run_id=context.run_id)
     latest = latest_materializations(context.instance, {table_key(check.table_path) for check, _ in results})
@@ -77,11 +77,11 @@ _bronze, _silver, _gold = _layer_op("bronze", first=True), _layer_op("silver"), 
 
 
 @job(
-    # One process for all layers, so one Spark session.
+    # One process, and so one Spark session, for all layers.
     executor_def=in_process_executor,
     description="Bounded: brings bronze, silver and gold to the newest data of this moment and runs every check. "
-    "Where a live stream writes them, waits until it has passed that point.",
+    "If a live stream writes them, waits until it has passed that point.",
 )
 def catch_up() -> None:
-    """Each layer once, from the bottom."""
+    """Run each layer once, from the bottom."""
     _gold(_silver(_bronze()))

@@ -1,6 +1,6 @@
 """The job `ingest`: the venues' sockets into Kafka, until somebody cancels it.
 
-Guarantee and gaps are those of `lakehouse.ingest`. On its way out it closes the sockets, then waits for Kafka's
+Guarantee and limits are those of `lakehouse.ingest`. When it ends, it closes the sockets, then waits for Kafka's
 acknowledgements, within one deadline.
 """
 
@@ -13,16 +13,15 @@ from dagster import AssetMaterialization, Config, OpExecutionContext, ResourcePa
 from pydantic import Field
 
 from assets.lineage import topic_key
-from jobs.hosting import hosting, log_event
 from jobs.managed_runs import NAME_TAG, name_of
-from jobs.run_heartbeat import Lease
+from jobs.run_heartbeat import RunHeartbeat, hosting, log_event
 from lakehouse.ingest.service import IngestService
 from lakehouse.ingest.stats import IngestStats, refusals_text
 from lakehouse.settings import Settings
 
-#: How often the body looks whether its feeds live, and how soon a lost lease is noticed, in seconds.
+#: Seconds between two looks at the feeds; also how soon the body notices that the run is no longer wanted.
 POLL_SECONDS = 1.0
-#: Seconds for sockets to close and Kafka to acknowledge; below the time a container or a control room gives a run.
+#: Seconds for sockets to close and Kafka to acknowledge; less than a container or `lakehouse` gives a run to end.
 STOP_SECONDS = 6.0
 
 
@@ -36,25 +35,25 @@ class IngestConfig(Config):
 def host_ingest(context: OpExecutionContext, config: IngestConfig, settings: ResourceParam[Settings]) -> None:
     """Host the ingest service: start, watch, report, and end it in order when the run ends."""
     venues = tuple(config.venues) or settings.venues
-    with hosting(context, settings, name_of("ingest", venues, settings.venues)) as lease:
+    with hosting(context, settings, name_of("ingest", venues, settings.venues)) as heartbeat:
         service = IngestService(settings, venues=venues)
         try:
             service.start()
             context.log.info(f"ingesting {', '.join(venues)}; metrics on port {service.stats().metrics_port}")
-            _watch(context, settings, service, lease)
+            _watch(context, settings, service, heartbeat)
         finally:
             unflushed = service.stop(STOP_SECONDS)
             if unflushed:
                 context.log.warning(f"{unflushed} messages were not acknowledged by Kafka; the next run repairs it")
 
 
-def _watch(context: OpExecutionContext, settings: Settings, service: IngestService, lease: Lease) -> None:
-    """Until a feed or the producer dies, or the lease is lost."""
+def _watch(context: OpExecutionContext, settings: Settings, service: IngestService, heartbeat: RunHeartbeat) -> None:
+    """Watch and report until a feed or the producer dies, or the run is no longer wanted."""
     due = time.monotonic() + min(10.0, settings.report_seconds)
     last: IngestStats | None = None
     while True:
         service.check()
-        lease.hold(POLL_SECONDS)
+        heartbeat.hold(POLL_SECONDS)
         if time.monotonic() >= due:
             due = time.monotonic() + settings.report_seconds
             stats = service.stats()
@@ -64,7 +63,7 @@ def _watch(context: OpExecutionContext, settings: Settings, service: IngestServi
 
 
 def _materializations(settings: Settings, stats: IngestStats, last: IngestStats | None) -> list[AssetMaterialization]:
-    """What has gone into the topics: totals of this run, and since the report before."""
+    """Materializations of the topics: what this run has sent in all, and since the last report."""
     connected = sum(venue.connected for venue in stats.venues)
     trades = AssetMaterialization(
         topic_key(settings.topic_trades),
@@ -101,7 +100,7 @@ def _named(stats: IngestStats, of: Literal["unsubscribed", "refused"]) -> str:
 
 
 def _troubles(stats: IngestStats) -> dict[str, str]:
-    """Why venues are not connected, in their words, and why Kafka does not acknowledge; empty where all is well."""
+    """Why venues are not connected, in their words, and why Kafka does not acknowledge; empty if all is well."""
     down = [f"{venue.venue}: {venue.last_error}" for venue in stats.venues if not venue.connected and venue.last_error]
     troubles = {"down": "; ".join(down), "kafka_trouble": stats.kafka_trouble}
     return {name: text for name, text in troubles.items() if text}

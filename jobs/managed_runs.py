@@ -1,7 +1,6 @@
-"""Which long-running runs there should be, and the run tags by which they are known. Values only.
+"""Which long-running runs there should be, and the run tags that identify them. Values only.
 
-A run belongs to the kept work named by its tag `lakehouse/stream`; the instance's tag concurrency limit allows one run
-per value.
+The tag `lakehouse/stream` names a run's managed work; the instance's tag concurrency limit allows one run per value.
 """
 
 from __future__ import annotations
@@ -13,47 +12,41 @@ from typing import Any
 from lakehouse.settings import Settings
 from lakehouse.status import supervision
 
-#: Name of the kept work a run does.
+#: Name of the managed work that a run does.
 NAME_TAG = supervision.NAME_TAG
-#: Seconds since the epoch at which a run was ended, or was going to be, without anybody asking for it to stay ended.
+#: Seconds since the epoch at which a run was ended, or was about to be, without anybody wanting it to stay ended.
 PLANNED_STOP_TAG = supervision.PLANNED_STOP_TAG
-#: Seconds since the epoch of the last sign of life.
+#: Seconds since the epoch of the last heartbeat.
 HEARTBEAT_TAG = "lakehouse/heartbeat"
 #: Process id of the run worker, and the host it is on.
 PID_TAG = "lakehouse/pid"
 HOST_TAG = "lakehouse/host"
-#: The one line of an error that will come again until somebody changes something.
+#: One line with an error that will come again until somebody changes something.
 TERMINAL_TAG = "lakehouse/terminal_error"
 #: Short name of the set of gaps that a run of `repair` was to repair.
 GAPS_TAG = "lakehouse/holes"
 
-#: The name under which runs of the job `repair` are known: never two at once, like any kept work.
+#: Managed name of the job `repair`: like any managed work, it never runs twice at once.
 REPAIR = "repair"
 
-ALL_LAYERS = ("bronze", "silver", "gold")
+ALL_LAYERS = supervision.LAYERS
+
+#: Job → its op, and the field of the op's config that limits a run to one part of the work.
+_PARTS = {"ingest": ("host_ingest", "venues"), "stream": ("host_streams", "layers")}
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One run that is to be kept alive: its name, its job, and the part of the job's work that is its own."""
+class ManagedRun:
+    """A run that is kept alive: its name, its job, and the run config that limits it to its part of the work."""
 
     name: str
     job: str
     run_config: dict[str, Any]
 
 
-def kept_ingests(settings: Settings) -> tuple[Kept, ...]:
-    """The ingest runs that the settings ask for: one for all venues, or one per venue."""
-    if not settings.split_ingest:
-        return (Kept("ingest", "ingest", {}),)
-    return tuple(_part("ingest", "host_ingest", "venues", venue) for venue in settings.venues)
-
-
-def kept_streams(settings: Settings) -> tuple[Kept, ...]:
-    """The stream runs that the settings ask for: one for all layers, or one per layer."""
-    if not settings.split_streams:
-        return (Kept("stream", "stream", {}),)
-    return tuple(_part("stream", "host_streams", "layers", layer) for layer in ALL_LAYERS)
+def managed_runs(settings: Settings, job: str) -> tuple[ManagedRun, ...]:
+    """The runs of `ingest` or `stream` that the settings ask for: one for everything, or one per venue or layer."""
+    return tuple(_managed(name) for name in supervision.work_names(settings) if name.partition("/")[0] == job)
 
 
 def name_of(job: str, parts: Sequence[str], all_parts: Sequence[str]) -> str:
@@ -61,5 +54,7 @@ def name_of(job: str, parts: Sequence[str], all_parts: Sequence[str]) -> str:
     return job if set(parts) == set(all_parts) else f"{job}/{'+'.join(parts)}"
 
 
-def _part(job: str, op: str, field: str, part: str) -> Kept:
-    return Kept(f"{job}/{part}", job, {"ops": {op: {"config": {field: [part]}}}})
+def _managed(name: str) -> ManagedRun:
+    job, _, part = name.partition("/")
+    op, field = _PARTS[job]
+    return ManagedRun(name, job, {"ops": {op: {"config": {field: [part]}}}} if part else {})

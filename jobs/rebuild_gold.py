@@ -1,4 +1,4 @@
-"""The job `rebuild_gold`: Gold's assets by themselves, for days chosen in the UI or named on the command line.
+"""The job `rebuild_gold`: rebuild Gold for days chosen in the UI or named on the command line.
 
 dagster job launch -j rebuild_gold -w workspace.yaml --tags '{"dagster/asset_partition_range_start": "2026-11-18",
     "dagster/asset_partition_range_end": "2026-11-20"}'
@@ -13,5 +13,5 @@ rebuild_gold = define_asset_job(
     selection=AssetSelection.groups("gold"),
     executor_def=in_process_executor,
     description="Bounded: rebuilds the chosen UTC days of all of Gold from Silver, in one run, then runs its checks. "
-    "Where today is among them, first brings Gold to the newest data. Safe beside a live stream.",
+    "If today is among them, first brings Gold to the newest data. Safe beside a live stream.",
 )

@@ -1,7 +1,7 @@
-"""The job `repair`: repair the open gaps that ingest has left, ask again for what the venues lacked, then end.
+"""The job `repair`: repair the open gaps that ingest has left, ask again for trades the venues lacked, then end.
 
-Guarantee: that of `lakehouse.repair.run`. What it could not repair is no failure of the run: its figures say so, and
-the sensor `mend_holes` sends the next run, after a while if nothing has changed.
+Guarantee: that of `lakehouse.repair.run`. A gap that it cannot repair does not fail the run: its figures say so, and
+the sensor `mend_holes` launches the next run, later if nothing has changed.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
@@ -12,8 +12,8 @@ from dagster import AssetObservation, Config, OpExecutionContext, ResourceParam,
 from pydantic import Field
 
 from assets.lineage import table_key
-from jobs.hosting import hosting
 from jobs.managed_runs import GAPS_TAG, NAME_TAG, REPAIR
+from jobs.run_heartbeat import hosting
 from lakehouse.continuity.gaps import gaps_to_repair
 from lakehouse.repair.run import REPAIR_SECONDS, RepairReport, digest, repair_gaps
 from lakehouse.settings import Settings
@@ -32,15 +32,15 @@ class RepairConfig(Config):
     timeout_seconds: float = Field(REPAIR_SECONDS, gt=0, description="How long it may ask the venues.")
 
 
-@op
-def mend_open_holes(context: OpExecutionContext, config: RepairConfig, settings: ResourceParam[Settings]) -> None:
-    """Fetch the missing trades over REST, send them to Kafka, and see Silver's ledger close, where a stream is live."""
-    with hosting(context, settings, REPAIR) as lease:
+@op(name="mend_open_holes")
+def repair_open_gaps(context: OpExecutionContext, config: RepairConfig, settings: ResourceParam[Settings]) -> None:
+    """Fetch the missing trades over REST and send them to Kafka; if a stream is live, wait until Silver has them."""
+    with hosting(context, settings, REPAIR) as heartbeat:
         older_than = settings.repair_after_seconds if config.older_than_seconds is None else config.older_than_seconds
         gaps = gaps_to_repair(settings, older_than, config.unavailable)
-        # Before the work: whatever ends this run, the sensor can tell whether it is still about the same gaps.
+        # Before the work: however this run ends, the sensor can tell whether the next one would face the same gaps.
         context.instance.add_run_tags(context.run_id, {GAPS_TAG: digest(gaps)})
-        report = repair_gaps(settings, gaps, config.timeout_seconds, hold=lease.hold)
+        report = repair_gaps(settings, gaps, config.timeout_seconds, hold=heartbeat.hold)
         figures = _figures(report)
         context.log.info(", ".join(f"{name} {figure}" for name, figure in figures.items()))
         context.log_event(AssetObservation(table_key(SILVER_CONTINUITY.path), metadata=figures))
@@ -58,9 +58,9 @@ def _figures(report: RepairReport) -> dict[str, int | str]:
     executor_def=in_process_executor,
     tags={NAME_TAG: REPAIR},
     description="Bounded: repairs the open gaps of silver/continuity over the venues' REST history, and asks again for "
-    "what the venues have shown not to have, minutes and an hour later. Launched by the sensor `mend_holes` where "
-    "there is anything to ask for.",
+    "trades that the venues did not have, minutes and an hour later. Launched by the sensor `mend_holes` if there is "
+    "anything to ask for.",
 )
 def repair() -> None:
-    """Mend once."""
-    mend_open_holes()
+    """Repair once."""
+    repair_open_gaps()

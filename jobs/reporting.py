@@ -1,12 +1,12 @@
-"""What a running stream tells Dagster: materializations of the tables that changed, with the verdicts of the checks.
+"""Report a running stream to Dagster: materializations of the tables that changed, with the verdicts of the checks.
 
-It evaluates its checks every `settings.check_seconds`; each evaluation stands in ops/checks. Dagster keeps every event
-for ever, so a report, which is one materialization of each table with all its verdicts, comes every
-`settings.report_seconds`, and at once if a verdict that the UI shows is not the newest: it has changed, or somebody
-else has materialized the table since.
+A stream evaluates its checks every `settings.check_seconds` and records each evaluation in ops/checks. Dagster never
+deletes an event, so a report, which is one materialization of each table with all its verdicts, comes only every
+`settings.report_seconds`; it comes at once if the UI does not show the newest verdict, because it changed or somebody
+else materialized the table.
 
-Materializations are the run's events, as `eager()` would not see others. Verdicts belong to no run: of a run's own,
-Dagster keeps only the last, under the run's first, so that later runs' verdicts would hide those of a stream.
+Materializations are events of the run, because `eager()` sees no others. Verdicts are runless events: of a run's own
+verdicts Dagster keeps only the last, at the place of the run's first, so later runs would hide those of a stream.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from assets.lineage import table_key
 from assets.metadata import ledger_materialization, materializations
 from assets.specs import ALWAYS_GROWING
 from assets.verdicts import Materialized, latest_materializations, shown_verdict
-from jobs.hosting import log_event
+from jobs.run_heartbeat import log_event
 from lakehouse.lake.table_io import open_table
 from lakehouse.quality.checks import Check, CheckResult, run_checks
 from lakehouse.settings import Settings
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 Verdicts = list[tuple[Check, CheckResult]]
 
-#: Until trades have come through to the last table, a stream looks this often (seconds), so that a start shows soon;
-#: for one interval of looks at most.
+#: Seconds between two looks until trades have reached the last table, so that a start shows soon; for at most one
+#: regular interval.
 FIRST_REPORT_SECONDS = 5.0
 
-#: A file is older than the commit that brings it, by so many seconds at most. A day of Gold that was written in this
-#: time before a report is told by the next one too: once too often rather than never.
+#: Most seconds by which a file is older than its commit. A day of Gold that was written in this time before a report is
+#: reported again with the next one: once too often rather than never.
 COMMIT_SECONDS = 60.0
 
 
 class Reporter:
-    """SilenceProbe and reports for one run. Remembers which version of each table it has reported."""
+    """Checks and reports of one run. Remembers which version of each table it has reported."""
 
     def __init__(self, context: OpExecutionContext, settings: Settings, layers: Sequence[str]) -> None:
         self._context = context
@@ -51,7 +51,7 @@ class Reporter:
         # The ledgers' own checks go with the last layer, so that split streams evaluate them once.
         self._checks = checks_of(settings, (*layers, "ops") if "gold" in layers else tuple(layers))
         self._reported: dict[str, int] = {}
-        #: Epoch seconds since which days of Gold that were written are to be told.
+        #: Days of Gold that were written since this time (epoch seconds) are to be reported.
         self._days_since = time.time()
         self._every = min(settings.check_seconds, settings.report_seconds)
         self._first_at_latest = time.monotonic() + self._every
@@ -63,9 +63,9 @@ class Reporter:
         return time.monotonic() >= self._due
 
     def look(self, read_progress: Callable[[], Mapping[str, TableProgress]], last: bool = False) -> None:
-        """1 the checks; if a report is due, or this is the last look: 2 the tables with their verdicts, 3 the ledgers.
+        """Run the checks; if a report is due, or this is the last look, report tables with verdicts, then the ledgers.
 
-        What cannot be read now is logged and reported the next time: a report must not end a stream.
+        If something cannot be read now, that is logged and reported the next time: a report must not end a stream.
         """
         self._due = time.monotonic() + self._every
         try:
@@ -81,7 +81,7 @@ class Reporter:
                 for ledger in (OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS):
                     self._report_ledger(ledger)
                 self._report_due = time.monotonic() + self._settings.report_seconds
-            elif hidden:  # about tables that are as they were materialized
+            elif hidden:  # about tables that have not changed since they were materialized
                 self._report_verdicts(hidden)
         except Exception:
             self._context.log.warning("nothing, or not everything, could be reported this time", exc_info=True)
@@ -91,7 +91,7 @@ class Reporter:
         return empty and not self._reported and time.monotonic() < self._first_at_latest
 
     def _hidden(self, results: Verdicts) -> Verdicts:
-        """Those verdicts that the UI does not show: it shows another one, or none."""
+        """The verdicts that the UI does not show: it shows another one, or none."""
         instance, latest = self._context.instance, self._latest(results)
         return [
             (check, result)
@@ -104,10 +104,10 @@ class Reporter:
         return latest_materializations(self._context.instance, keys)
 
     def _report_tables(self, progress: Mapping[str, TableProgress], results: Verdicts) -> None:
-        """One materialization of each table, at once followed by its verdicts: till then they are not evaluated.
+        """Report each table, followed at once by its verdicts: until then the UI shows "Not evaluated".
 
-        A table that stayed as it was is reported with the others: it is as current as they are, and the UI would call
-        it out of step. Gold is reported by day: each that was written since the report before, and today.
+        A table that has not changed is reported with the others: it is as current as they are, and otherwise the UI
+        would call it out of step. Gold is reported by day: each day written since the last report, and today.
         """
         begun = time.time()
         for table in progress.values():

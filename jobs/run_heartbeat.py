@@ -1,8 +1,8 @@
-"""The lease of a long-running run: its heartbeat, and the end of it when the run is no longer wanted.
+"""The heartbeat of a long-running run: a run's body keeps it, and supervisors and a shutdown read it.
 
-Guarantee: a run that was ended from outside (canceled, failed by a supervisor) or whose parent died is left within two
-beats, so it cannot go on writing as a ghost. Gap: while Dagster's storage does not answer, only the parent is watched;
-the lock of `lakehouse.streams` and the idempotent writes cover that time.
+Guarantee: a run that was ended from outside (canceled, failed by a supervisor), or whose parent died, stops within two
+beats, so it cannot go on writing as a ghost. Limit: while Dagster's storage does not answer, only the parent is
+watched; the lock of `lakehouse.streams` and the idempotent writes cover that time.
 """
 
 from __future__ import annotations
@@ -12,17 +12,43 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
-from dagster import DagsterExecutionInterruptedError, DagsterInstance, DagsterRunStatus
+import psutil
+from dagster import (
+    AssetMaterialization,
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    DagsterRunStatus,
+    OpExecutionContext,
+)
 
+from assets.failures import one_line_failures
 from jobs.managed_runs import HEARTBEAT_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from lakehouse.errors import TerminalError
+from lakehouse.settings import Settings
+from lakehouse.status.supervision import seconds_of
+
+#: Statuses of a run that has not ended.
+LIVE = (
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+)
+
+#: A process created at least so many seconds after a run's heartbeat only reuses the worker's pid. Smaller differences
+#: are those of two clocks.
+PID_REUSE_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
 
-class Lease:
-    """Held by the body of a run, as a context manager around everything that the run does."""
+class RunHeartbeat:
+    """Sign of life of a run, as a context manager around everything that the run does."""
 
     def __init__(self, instance: DagsterInstance, run_id: str, name: str, heartbeat_seconds: float) -> None:
         self._instance = instance
@@ -32,24 +58,24 @@ class Lease:
         self._parent = os.getppid()
         self._lost = threading.Event()
         self._released = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{name}", daemon=True)
         self.reason = ""
 
     def hold(self, seconds: float) -> None:
-        """Wait `seconds`; raise DagsterExecutionInterruptedError as soon as the lease is lost.
+        """Wait `seconds`; raise DagsterExecutionInterruptedError as soon as the run is no longer wanted.
 
-        That error and no other: a plain return would turn CANCELED into SUCCESS and a Failure would turn it into
-        FAILURE, which is relaunched against the wish of the person who canceled.
+        No other error will do: a plain return would turn CANCELED into SUCCESS, and a Failure would turn it into
+        FAILURE, which is relaunched although a person canceled the run.
         """
         if self._lost.wait(seconds):
             raise DagsterExecutionInterruptedError(self.reason)
 
     def mark_terminal(self, message: str) -> None:
-        """Record that this run's error will come again, so that the supervisor does not hammer on it."""
+        """Record that this run's error will come again, so that the supervisor waits long before it relaunches."""
         self._instance.add_run_tags(self._run_id, {TERMINAL_TAG: message[:500]})
 
-    def __enter__(self) -> Lease:
-        # A re-executed run comes with the tags of its predecessor; the empty ones take those back.
+    def __enter__(self) -> RunHeartbeat:
+        # A re-executed run starts with the tags of its predecessor; empty values undo them.
         tags = {NAME_TAG: self._name, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
         self._instance.add_run_tags(self._run_id, {**tags, PLANNED_STOP_TAG: "", TERMINAL_TAG: "", **_heartbeat()})
         self._thread.start()
@@ -63,7 +89,7 @@ class Lease:
         if isinstance(error, DagsterExecutionInterruptedError | KeyboardInterrupt):
             self._mark_interruption()
 
-    def _keep(self) -> None:
+    def _beat(self) -> None:
         while not self._released.wait(self._heartbeat_seconds):
             if os.getppid() != self._parent:
                 self._lose(f"the code server (process {self._parent}) that started this run is gone")
@@ -75,7 +101,7 @@ class Lease:
                     return
                 self._instance.add_run_tags(self._run_id, _heartbeat())
             except Exception:
-                # Storage that does not answer costs a beat, not the run.
+                # If storage does not answer, a beat is lost, not the run.
                 _log.warning("heartbeat of run %s skipped", self._run_id, exc_info=True)
 
     def _lose(self, reason: str) -> None:
@@ -87,17 +113,61 @@ class Lease:
         return run.status if run else None
 
     def _mark_interruption(self) -> None:
-        """Interrupted while STARTED: nobody asked Dagster to cancel this run, so the supervisor may start it again.
+        """Let the supervisor start the run again if it was interrupted while STARTED: nobody canceled it.
 
-        It was Ctrl-C to the whole group, a stop of the container, or the death of the code server.
+        The cause was Ctrl-C to the whole process group, a stop of the container, or the death of the code server.
         """
         try:
             if self._status() is DagsterRunStatus.STARTED:
                 self._instance.add_run_tags(self._run_id, {PLANNED_STOP_TAG: f"{time.time():.3f}"})
         except Exception:
-            # Then it ends as FAILURE without the tag, and is relaunched after the backoff instead of at once.
+            # Without the tag it ends as FAILURE and is relaunched after the backoff instead of at once.
             _log.warning("run %s: interruption not recorded", self._run_id, exc_info=True)
 
 
 def _heartbeat() -> dict[str, str]:
     return {HEARTBEAT_TAG: f"{time.time():.3f}"}
+
+
+@contextmanager
+def hosting(context: OpExecutionContext, settings: Settings, name: str) -> Iterator[RunHeartbeat]:
+    """Run the body with the heartbeat of the managed work `name`; turn our errors into one-line failures.
+
+    A terminal error is recorded in the run's tags before the run ends, for the supervisor to read.
+    """
+    heartbeat = RunHeartbeat(context.instance, context.run_id, name, settings.heartbeat_seconds)
+    with one_line_failures(), heartbeat:
+        try:
+            yield heartbeat
+        except TerminalError as error:
+            heartbeat.mark_terminal(str(error))
+            raise
+
+
+def log_event(context: OpExecutionContext, event: AssetMaterialization) -> None:
+    """Record an event, visible at once, without keeping it in memory.
+
+    Dagster records an event when it is logged and also holds it until the op ends, days later: some 80 MB a day.
+    """
+    context.log_event(event)
+    for _ in context.consume_events():
+        pass
+
+
+def heartbeat_of(tags: Mapping[str, str]) -> float | None:
+    """Time of the last heartbeat, seconds since the epoch; None before the first."""
+    return seconds_of(tags, HEARTBEAT_TAG)
+
+
+def worker_is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the run's worker was a process of this host and no longer exists; False if that cannot be known."""
+    heartbeat = heartbeat_of(tags)
+    if heartbeat is None or tags.get(HOST_TAG) != socket.gethostname() or not tags.get(PID_TAG, "").isdigit():
+        return False
+    try:
+        process = psutil.Process(int(tags[PID_TAG]))
+        return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > heartbeat + PID_REUSE_SECONDS
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False

@@ -1,9 +1,9 @@
 """`python -m jobs.shutdown`: end every live run of the instance in DAGSTER_HOME, and let all be relaunched later.
 
-For the end of a whole control room. 1 mark the runs as planned stops, so that the supervisors do not take their end for
-a person's wish; 2 ask each to cancel; 3 wait; 4 report what has not ended as canceled, so that the leases end it.
-Call it while the code server is up and, best, after the daemon was stopped: a running supervisor relaunches
-`sensors.supervision_policy.Policy.planned_grace_seconds` after the mark.
+For the end of a whole lakehouse. 1 mark the runs as planned stops, so that the supervisors do not think that a person
+canceled them; 2 ask each to cancel; 3 wait; 4 report those that have not ended as canceled, so that they end
+themselves. Call it while the code server is up and, preferably, after the daemon was stopped: a running supervisor
+relaunches `sensors.supervision_policy.Policy.planned_grace_seconds` after the mark.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import time
 
 from dagster import DagsterInstance, DagsterRun, RunsFilter
 
-from jobs.live import LIVE
 from jobs.managed_runs import PLANNED_STOP_TAG
+from jobs.run_heartbeat import LIVE
 
 #: Seconds between two looks.
 POLL_SECONDS = 0.2
-#: Seconds in all: an ingest needs 6 at most to flush, and the caller waits 10.
+#: Seconds in all: ingest needs at most 6 to flush, and the caller waits 10.
 DEFAULT_SECONDS = 8.0
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def live_runs(instance: DagsterInstance) -> list[DagsterRun]:
 
 
 def end_live_runs(instance: DagsterInstance, seconds: float = DEFAULT_SECONDS) -> tuple[int, int]:
-    """End all live runs within `seconds`. Returns how many there were, and how many had to be reported as canceled."""
+    """End all live runs within `seconds`; return how many there were, and how many had to be reported as canceled."""
     deadline = time.monotonic() + seconds
     asked: set[str] = set()
     while runs := live_runs(instance):
@@ -54,7 +54,7 @@ def _ask(instance: DagsterInstance, run: DagsterRun) -> None:
         # A queued run is canceled at once, any other by the launcher through its code server.
         instance.run_coordinator.cancel_run(run.run_id)
     except Exception as error:
-        # The code server is gone. The run is CANCELING all the same, and its lease ends it if it still lives.
+        # The code server is gone. The run is CANCELING all the same, and ends itself if it still lives.
         _log.info("run %s could not be asked to cancel: %s", run.run_id, error)
 
 

@@ -1,7 +1,7 @@
 """The job `stream`: one Spark application with the queries of some layers, until somebody cancels it.
 
-Guarantee: the exactly-once of `lakehouse.streams`, whatever ends the run. Another writer of the same tables (a bounded
-catch-up, `lakehouse stream` in a terminal) is waited for, not fought.
+Guarantee: exactly once, as `lakehouse.streams` gives it, whatever ends the run. If another process writes the same
+tables (a bounded catch-up, `lakehouse stream` in a terminal), the run waits for it.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING
 from dagster import Config, OpExecutionContext, ResourceParam, in_process_executor, job, op
 from pydantic import Field
 
-from jobs.hosting import hosting
 from jobs.managed_runs import ALL_LAYERS, NAME_TAG, name_of
 from jobs.reporting import Reporter
-from jobs.run_heartbeat import Lease
+from jobs.run_heartbeat import RunHeartbeat, hosting
 from lakehouse.errors import LeaseHeldError
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
     from lakehouse.streams.runner import StreamRunner
 
-#: How often the body looks whether its queries live, and how soon a lost lease is noticed, in seconds.
+#: Seconds between two looks at the queries; also how soon the body notices that the run is no longer wanted.
 POLL_SECONDS = 1.0
-#: How often a held lease is tried again, in seconds.
+#: Seconds between two tries to take tables that another process writes.
 LEASE_RETRY_SECONDS = 5.0
 
 
@@ -36,21 +35,21 @@ class StreamConfig(Config):
 @op
 def host_streams(context: OpExecutionContext, config: StreamConfig, settings: ResourceParam[Settings]) -> None:
     """Host the streaming queries: start, watch, report, and stop them in order when the run ends."""
-    from lakehouse.streams.runner import StreamRunner  # Spark: seconds of import, so only where it runs
+    from lakehouse.streams.runner import StreamRunner  # imports Spark, which takes seconds
 
     layers = tuple(config.layers)
-    with hosting(context, settings, name_of("stream", layers, ALL_LAYERS)) as lease:
+    with hosting(context, settings, name_of("stream", layers, ALL_LAYERS)) as heartbeat:
         runner = StreamRunner(settings, layers=layers, run_id=context.run_id)
         try:
-            _start(context, runner, lease)
+            _start(context, runner, heartbeat)
             context.log.info(f"streams {', '.join(layers)} are running")
-            _watch(runner, lease, Reporter(context, settings, layers))
+            _watch(runner, heartbeat, Reporter(context, settings, layers))
         finally:
             runner.stop()
 
 
-def _start(context: OpExecutionContext, runner: "StreamRunner", lease: Lease) -> None:
-    """Start, waiting for as long as another process writes these tables."""
+def _start(context: OpExecutionContext, runner: "StreamRunner", heartbeat: RunHeartbeat) -> None:
+    """Start; wait as long as another process writes these tables."""
     said = False
     while True:
         try:
@@ -60,14 +59,14 @@ def _start(context: OpExecutionContext, runner: "StreamRunner", lease: Lease) ->
             if not said:
                 context.log.info(f"waiting: {error}")
                 said = True
-            lease.hold(LEASE_RETRY_SECONDS)
+            heartbeat.hold(LEASE_RETRY_SECONDS)
 
 
-def _watch(runner: "StreamRunner", lease: Lease, reporter: Reporter) -> None:
-    """Until a query dies (StreamFailedError), the lease is lost, or bounded queries (`available-now`) have finished."""
+def _watch(runner: "StreamRunner", heartbeat: RunHeartbeat, reporter: Reporter) -> None:
+    """Watch and report until a query dies (StreamFailedError), the run is no longer wanted, or bounded queries end."""
     while not runner.finished():
         runner.check()
-        lease.hold(POLL_SECONDS)
+        heartbeat.hold(POLL_SECONDS)
         if reporter.due():
             reporter.look(runner.progress)
     reporter.look(runner.progress, last=True)

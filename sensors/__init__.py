@@ -1,4 +1,4 @@
-"""The sensors, on by default: supervisors of the long-running work, one that sends for repairs, one that alerts."""
+"""The sensors, on by default: supervisors of the managed runs, one that launches repairs, one that alerts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dagster import SensorDefinition
 
 from lakehouse.settings import Settings
 from sensors.alerts import alert_moves
-from sensors.repair import mend_holes
+from sensors.repair import repair_sensor
 from sensors.supervisor import supervisors
 
 __all__ = ["all_sensors"]
 
 
 def all_sensors(settings: Settings) -> list[SensorDefinition]:
-    """Every sensor, in the order in which a trade meets their work."""
-    return [*supervisors(settings), mend_holes(settings), alert_moves(settings)]
+    """Every sensor, in the order in which a trade passes their jobs."""
+    return [*supervisors(settings), repair_sensor(settings), alert_moves(settings)]

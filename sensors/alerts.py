@@ -1,7 +1,7 @@
 """The sensor `alert_moves`: new rows of gold/moves become alerts.
 
-Each is one line in the sensor's log and in the tick's message and, where the setting `alert_webhook_url` is set, one
-POST of JSON with these fields:
+Each is one line in the sensor's log and in the tick's message and, if the setting `alert_webhook_url` is set, one POST
+of JSON with these fields:
 
     venue       binance, kraken or coinbase
     symbol      canonical, such as BTC/USDT
@@ -11,11 +11,10 @@ POST of JSON with these fields:
     trades      trades of the minute when it was alerted
     text        all of it as one line for people
 
-Guarantee: at least once, in the order of the minutes as far as they are known. A POST that is not answered by 2xx is
-made again at the next tick, until the minute is an hour old; then the tick's message counts it as given up. A move is
-alerted once, as it was first seen: what late trades or a rebuild change in it is no new alert. The first tick on a lake
-alerts nothing of what is there.
-Gap: a code server that dies between a POST and the end of its tick makes that POST again.
+Guarantee: at least once, in the order of the minutes known at a tick. A POST that is not answered by 2xx is repeated at
+the next tick until the minute is an hour old; then the tick's message counts it as given up. A move is alerted once, as
+first seen: a change by late trades or a rebuild is no new alert. The first tick on a lake alerts none of its moves.
+Limit: a code server that dies between a POST and the end of its tick makes that POST again.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ from lakehouse.tables import GOLD_MOVES
 from sensors.moves import ALERT_FOR, REMEMBER_FOR, Cursor, Move, decide_alerts
 from sensors.webhook import deliver
 
-#: Seconds of a tick that the webhook may take; with the reading, a tick stays below 20.
+#: Seconds that the webhook may take in one tick; with reading the lake, a tick stays below 20.
 WEBHOOK_SECONDS = 15.0
 
 _COLUMNS = "venue, symbol, bar_start AS minute, direction, from_price, to_price, change, trades, updated_at"
 
 
 def read_moves(settings: Settings, cursor: Cursor | None, now: dt.datetime) -> list[Move]:
-    """Moves of the last hours and, where there is a cursor, older ones that were written since it was made."""
+    """Read the moves of the last hours and, with a cursor, older ones that were written since it was made."""
     start = now - REMEMBER_FOR
     where = f"(bar_date >= DATE '{start.date()}' AND bar_start >= {_literal(start)})"
     if cursor is not None:
@@ -55,14 +54,14 @@ def read_moves(settings: Settings, cursor: Cursor | None, now: dt.datetime) -> l
 
 
 def alert_moves(settings: Settings) -> SensorDefinition:
-    """The sensor."""
+    """Return the sensor `alert_moves`."""
 
     @sensor(
         name="alert_moves",
         default_status=DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=settings.supervisor_seconds,
         description="Logs new rows of gold/moves, moves of a price within a minute beyond "
-        f"{settings.move_threshold:%}, and sends them to the webhook of the settings where there is one. "
+        f"{settings.move_threshold:%}, and sends them to the webhook of the settings if there is one. "
         "Turn it off to be left alone.",
     )
     def alert(context: SensorEvaluationContext) -> SensorResult:
@@ -75,11 +74,11 @@ def _tick(context: SensorEvaluationContext, settings: Settings, now: dt.datetime
     cursor = _cursor(context)
     try:
         if cursor is None and not _there(settings):
-            # No lake yet: whatever comes is new.
+            # No lake yet: every move is going to be new.
             return SensorResult(skip_reason=SkipReason("no table gold/moves yet"), cursor=Cursor(now).dumps())
         rows = read_moves(settings, cursor, now)
     except Exception as error:
-        # deltalake's DataFusion raises plain Exception for what goes wrong while a query runs. Bugs still raise.
+        # deltalake's DataFusion raises a plain Exception if a query fails while it runs. Bugs still raise.
         if not isinstance(error, LakehouseError | DeltaError | OSError) and type(error) is not Exception:
             raise
         reason = f"gold/moves could not be read: {' '.join(str(error).split())}"
@@ -107,7 +106,7 @@ def _tick(context: SensorEvaluationContext, settings: Settings, now: dt.datetime
 
 
 def _cursor(context: SensorEvaluationContext) -> Cursor | None:
-    """What was alerted before; None at the first tick, or where somebody has put something else there."""
+    """Earlier alerts; None at the first tick, or if somebody put something else into the cursor."""
     try:
         return Cursor.loads(context.cursor) if context.cursor else None
     except (ValueError, KeyError, TypeError):

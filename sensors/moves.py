@@ -1,6 +1,7 @@
-"""Which rows of gold/moves are alerts. Pure: rows, what was alerted before and the time in, alerts out.
+"""Decide which rows of gold/moves are alerts. Pure: rows, earlier alerts and the time in, alerts out.
 
-Known by its key (venue, symbol, minute), so that a row which a late trade or a rebuild writes again is no second alert.
+A move is identified by its key (venue, symbol, minute), so a row that a late trade or a rebuild writes again is no
+second alert.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-#: A move is alerted until its minute is so old.
+#: Age of a minute up to which its move is alerted.
 ALERT_FOR = dt.timedelta(hours=1)
-#: Keys are remembered a little longer than moves are alerted, so that a clock that is set back does not repeat them.
+#: Keys are remembered longer than moves are alerted, so that a clock that is set back does not repeat alerts.
 REMEMBER_FOR = 2 * ALERT_FOR
 
 Key = tuple[str, str, dt.datetime]
@@ -40,14 +41,14 @@ class Move:
 
     @property
     def text(self) -> str:
-        """For people, one line."""
+        """One line for people."""
         return (
             f"{self.venue} {self.symbol} {self.direction} {self.change:+.2%} in {self.minute:%Y-%m-%d %H:%M} UTC: "
             f"{_plain(self.from_price)} to {_plain(self.to_price)}, {self.trades} trades"
         )
 
     def body(self) -> dict[str, Any]:
-        """The JSON of an alert; `sensors.alerts` says what its fields are."""
+        """The JSON of an alert; `sensors.alerts` describes its fields."""
         return {
             "venue": self.venue,
             "symbol": self.symbol,
@@ -63,31 +64,31 @@ class Move:
 
 @dataclass(frozen=True)
 class Cursor:
-    """What was alerted before. `seen` is the newest `updated_at` that a decision has been made about."""
+    """Earlier alerts. `seen` is the newest `updated_at` among the rows that were decided about."""
 
     seen: dt.datetime
     logged: frozenset[Key] = field(default_factory=frozenset)
-    #: Logged, and the webhook has yet to take them.
+    #: Logged, but not yet accepted by the webhook.
     unsent: frozenset[Key] = field(default_factory=frozenset)
 
     def with_logged(self, move: Move, to_send: bool) -> Cursor:
-        """After its line was logged."""
+        """Return the cursor after the move's line was logged."""
         return replace(
             self, logged=self.logged | {move.key}, unsent=self.unsent | {move.key} if to_send else self.unsent
         )
 
     def with_sent(self, moves: Iterable[Move]) -> Cursor:
-        """After the webhook took them."""
+        """Return the cursor after the webhook accepted the moves."""
         return replace(self, unsent=self.unsent - {move.key for move in moves})
 
     def dumps(self) -> str:
-        """As a sensor's cursor."""
+        """Serialize as a sensor's cursor."""
         keys = {name: [_key_text(key) for key in sorted(getattr(self, name))] for name in ("logged", "unsent")}
         return json.dumps({"seen": self.seen.isoformat(), **keys})
 
     @classmethod
     def loads(cls, text: str) -> Cursor:
-        """The opposite of `dumps`. Raises ValueError or KeyError where it is nothing of the kind."""
+        """Read what `dumps` wrote. Raises ValueError, KeyError or TypeError for any other text."""
         raw = json.loads(text)
         logged, unsent = (frozenset(map(_key, raw[name])) for name in ("logged", "unsent"))
         return cls(dt.datetime.fromisoformat(raw["seen"]), logged, unsent)
@@ -95,19 +96,19 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Decision:
-    """Moves to log and moves to send, each in the order of their minutes; `cursor` is that from before both."""
+    """Moves to log and moves to send, each ordered by minute; `cursor` is the state before both."""
 
     to_log: tuple[Move, ...]
     to_send: tuple[Move, ...]
-    too_old: int  #: new rows whose minute is too old for an alert
-    given_up: int  #: logged moves that the webhook did not take in time
+    too_old: int  #: new rows whose minutes are too old for an alert
+    given_up: int  #: logged moves that the webhook did not accept in time
     cursor: Cursor
 
 
 def decide_alerts(rows: Iterable[Move], cursor: Cursor | None, now: dt.datetime) -> Decision:
-    """Which moves are to be alerted.
+    """Decide which moves to alert.
 
-    Without a cursor, at the first look at a lake, none is: what is there counts as known.
+    Without a cursor, at the first look at a lake, none: all existing moves count as known.
     """
     by_key = {move.key: move for move in rows}
     moves = sorted(by_key.values(), key=lambda move: (move.minute, move.venue, move.symbol))
@@ -121,7 +122,7 @@ def decide_alerts(rows: Iterable[Move], cursor: Cursor | None, now: dt.datetime)
     old = [move for move in moves if now - move.minute > ALERT_FOR]
     too_old = sum(move.updated_at > cursor.seen and move.key not in cursor.logged for move in old)
     there = {move.key for move in young}
-    # A move that is no longer one, since late trades took it back, is not sent after all.
+    # A move that late trades have undone is not sent after all.
     unsent = frozenset(key for key in cursor.unsent if key in there)
     given_up = sum(now - key[2] > ALERT_FOR for key in cursor.unsent)
     logged = frozenset(key for key in cursor.logged if now - key[2] <= REMEMBER_FOR)
@@ -130,7 +131,7 @@ def decide_alerts(rows: Iterable[Move], cursor: Cursor | None, now: dt.datetime)
 
 
 def _plain(number: Decimal) -> str:
-    """Without exponent and without zeros behind the last digit."""
+    """Format without exponent and trailing zeros."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -1,9 +1,9 @@
-"""The sensor `mend_holes`: sends for a repair while the ledger holds open gaps that ingest has left.
+"""The sensor `mend_holes`: launches a repair while silver/continuity holds open gaps that ingest has left.
 
-And where a venue is to be asked again for ids that it has shown not to have, minutes and an hour later.
+It also launches one if a venue is due to be asked again for ids that it did not have, minutes and an hour later.
 
-Never a second run beside a live one, never against a person who canceled one, and not again at once where the run
-before could not change anything.
+It launches no second run beside a live one, none after a person canceled one, and waits after a run that changed
+nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lakehouse.continuity.gaps import LedgerGap, gaps_to_repair
 from lakehouse.errors import LakehouseError
 from lakehouse.repair.run import digest
 from lakehouse.settings import Settings
-from sensors.run_history import Beats, observe
+from sensors.run_history import HeartbeatAges, run_history
 from sensors.supervision_policy import (
     FailDead,
     Launch,
@@ -40,16 +40,16 @@ from sensors.supervision_policy import (
     failures_in_a_row,
     live_or_dead,
 )
-from sensors.supervisor import WATCHED_BEATS, end_dead_run
+from sensors.supervisor import MISSED_HEARTBEATS, end_dead_run
 
-#: SilenceProbe of a supervisor for one look here: a gap has been left for minutes, so it is no matter of seconds.
-LOOKS = 3
-#: Seconds to wait after a run that changed nothing or failed, at first and at most.
+#: Ticks of a supervisor per tick of this sensor: a gap has been open for minutes, so seconds do not matter.
+SUPERVISOR_TICKS = 3
+#: Shortest and longest wait after runs that failed or changed nothing, in seconds; it doubles each time.
 BACKOFF_SECONDS, BACKOFF_CAP_SECONDS = 30.0, 600.0
 
 
 def decide_repair(gaps: Sequence[LedgerGap], runs: Sequence[ObservedRun], now: float, policy: Policy) -> Launch | Skip:
-    """Decide where there are gaps and no run is live; `runs` are those of the job, the newest first. Pure."""
+    """Decide about open gaps while no run is live; `runs` are those of the job, the newest first. Pure."""
     if not runs:
         return Launch(f"{REPAIR}:first")
     newest = runs[0]
@@ -75,7 +75,7 @@ def decide_repair(gaps: Sequence[LedgerGap], runs: Sequence[ObservedRun], now: f
 
 
 def _after_no_change(gaps: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> tuple[float, str]:
-    """When the next run is due after some that failed, or left the very same gaps open; and why."""
+    """When the next run is due after runs that failed or left the same gaps open, in epoch seconds, and why."""
     same = 0
     for run in runs:
         if not run.planned and (run.phase is Phase.CANCELED or run.gaps != gaps):
@@ -93,7 +93,7 @@ def _look(settings: Settings, runs: Sequence[ObservedRun], now: float, policy: P
     try:
         gaps = gaps_to_repair(settings, after)
     except Exception as error:
-        # deltalake's DataFusion raises plain Exception for what goes wrong while a query runs. Bugs still raise.
+        # deltalake's DataFusion raises a plain Exception if a query fails while it runs. Bugs still raise.
         if not isinstance(error, LakehouseError | DeltaError | OSError) and type(error) is not Exception:
             raise
         return Skip(f"the ledger could not be read: {' '.join(str(error).split())}")
@@ -102,28 +102,28 @@ def _look(settings: Settings, runs: Sequence[ObservedRun], now: float, policy: P
     return decide_repair(gaps, runs, now, policy)
 
 
-def mend_holes(settings: Settings) -> SensorDefinition:
-    """The sensor."""
+def repair_sensor(settings: Settings) -> SensorDefinition:
+    """Return the sensor `mend_holes`."""
     policy = Policy(
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
-        watch_seconds=WATCHED_BEATS * settings.heartbeat_seconds,
+        watch_seconds=MISSED_HEARTBEATS * settings.heartbeat_seconds,
         backoff_base_seconds=BACKOFF_SECONDS,
         backoff_cap_seconds=BACKOFF_CAP_SECONDS,
     )
-    beats = Beats()
+    ages = HeartbeatAges()
 
     @sensor(
         name="mend_holes",
         job_name=REPAIR,
         default_status=DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=LOOKS * settings.supervisor_seconds,
-        description=f"Launches the job {REPAIR} where silver/continuity has held a gap open for "
-        f"{settings.repair_after_seconds:g} s, or where ids that a venue lacked are due to be asked for again. A run "
+        minimum_interval_seconds=SUPERVISOR_TICKS * settings.supervisor_seconds,
+        description=f"Launches the job {REPAIR} if silver/continuity has held a gap open for "
+        f"{settings.repair_after_seconds:g} s, or if ids that a venue lacked are due to be asked for again. A run "
         "that a person cancels is the last; turn this sensor off to repair nothing.",
     )
     def repair(context: SensorEvaluationContext) -> SensorResult:
-        runs, now = observe(context.instance, REPAIR, beats), time.time()
-        # The runs first: a look at them costs less than one at the lake.
+        runs, now = run_history(context.instance, REPAIR, ages), time.time()
+        # The runs first: reading them costs less than reading the lake.
         decision = live_or_dead(REPAIR, runs, now, policy) or _look(settings, runs, now, policy)
         if isinstance(decision, Launch):
             return SensorResult(run_requests=[RunRequest(decision.run_key, tags={NAME_TAG: REPAIR})])

@@ -1,4 +1,4 @@
-"""Reads the runs of one kept work from Dagster, as `decide` wants them."""
+"""The history of one managed run, read from Dagster in the form that `supervision_policy.decide` takes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
-from jobs.live import heartbeat_of, seconds_of, worker_is_gone
 from jobs.managed_runs import GAPS_TAG, HEARTBEAT_TAG, NAME_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from jobs.run_heartbeat import heartbeat_of, worker_is_gone
+from lakehouse.status.supervision import seconds_of
 from sensors.supervision_policy import LIVE_PHASES, ObservedRun, Phase
 
-#: Newest runs looked at: more failures in a row than the doublings that reach the cap.
+#: Newest runs that are read: more than the failures in a row after which the backoff reaches its cap.
 RUNS = 25
 
 _PHASES = {
@@ -23,10 +24,10 @@ _PHASES = {
 }
 
 
-class Beats:
-    """When the heartbeat of each live run was first seen as it is, by the monotonic clock, which nobody sets.
+class HeartbeatAges:
+    """How long the heartbeat of each live run has been unchanged, by the monotonic clock, which nobody sets.
 
-    Kept by a sensor from tick to tick; a new process of the code server begins anew.
+    A sensor keeps it from tick to tick; a new process of the code server begins with an empty one.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -42,28 +43,28 @@ class Beats:
         return self._now() - seen[1]
 
     def forget(self, run_id: str) -> None:
-        """The run has ended."""
+        """Forget a run that has ended."""
         self._seen.pop(run_id, None)
 
 
-def observe(instance: DagsterInstance, name: str, beats: Beats) -> list[ObservedRun]:
-    """The newest runs of the kept work `name`, newest first."""
+def run_history(instance: DagsterInstance, name: str, ages: HeartbeatAges) -> list[ObservedRun]:
+    """The newest runs of the managed work `name`, the newest first."""
     records = instance.get_run_records(RunsFilter(tags={NAME_TAG: name}), limit=RUNS)
-    return [_observed(record, beats) for record in records]
+    return [_observed(record, ages) for record in records]
 
 
-def _observed(record: RunRecord, beats: Beats) -> ObservedRun:
+def _observed(record: RunRecord, ages: HeartbeatAges) -> ObservedRun:
     run, created_at = record.dagster_run, record.create_timestamp.timestamp()
     heartbeat, start = heartbeat_of(run.tags), record.start_time or created_at
-    # A start in the future is no start to go by: the clock was set back while the run lived.
+    # A start in the future cannot be compared with: the clock was set back while the run lived.
     if heartbeat is not None and heartbeat < start <= time.time():
         heartbeat = None  # copied from the run that this one re-executes
     phase = _PHASES.get(run.status, Phase.WAITING)
     unchanged = None
     if phase in LIVE_PHASES:
-        unchanged = beats.unchanged(run.run_id, run.tags.get(HEARTBEAT_TAG, ""))
+        unchanged = ages.unchanged(run.run_id, run.tags.get(HEARTBEAT_TAG, ""))
     else:
-        beats.forget(run.run_id)
+        ages.forget(run.run_id)
     return ObservedRun(
         run_id=run.run_id,
         phase=phase,

@@ -1,7 +1,7 @@
-"""What a supervisor does about one kept run. Pure: runs, the time and a policy in, one decision out.
+"""Decide what a supervisor does about one managed run. Pure: runs, the time and a policy in, one decision out.
 
-A live run is left alone; a dead one is failed; a failed one is relaunched after a backoff; one that a person ended
-stays ended; one that ended with its control room is relaunched.
+A live run is left alone. A dead run is failed. A failed run is relaunched after a backoff. A run that a person ended
+stays ended. A run that ended with its lakehouse is relaunched.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from lakehouse.status.supervision import was_planned
+
 
 class Phase(Enum):
-    """A run's status, as far as a supervisor cares."""
+    """A run's status, as far as a supervisor needs it."""
 
     WAITING = "waiting"  # queued, or its worker is being started
     STARTED = "started"
@@ -27,7 +29,7 @@ LIVE_PHASES = frozenset({Phase.WAITING, Phase.STARTED, Phase.CANCELING})
 
 @dataclass(frozen=True)
 class ObservedRun:
-    """One run of the kept work. Times are seconds since the epoch; None is not (yet) known."""
+    """One run of the managed work. Times are seconds since the epoch; None if not known (yet)."""
 
     run_id: str
     phase: Phase
@@ -36,7 +38,7 @@ class ObservedRun:
     ended_at: float | None = None
     heartbeat_at: float | None = None
     planned_stop_at: float | None = None
-    #: Seconds for which its heartbeat has been seen as it is, by a clock that nobody sets; None at the first look.
+    #: Seconds for which its heartbeat has been unchanged, by a clock that nobody sets; None at the first look.
     unchanged_seconds: float | None = None
     worker_gone: bool = False
     terminal_error: str = ""
@@ -44,58 +46,58 @@ class ObservedRun:
 
     @property
     def ended(self) -> float:
-        """When it ended; where that was not recorded, the latest time known."""
+        """When it ended; the latest known time if the end was not recorded."""
         known = (self.created_at, self.started_at, self.heartbeat_at)
         return self.ended_at if self.ended_at is not None else max(time for time in known if time is not None)
 
     @property
     def lived(self) -> float:
-        """Seconds from its start to its last sign of life; 0 where its body never began."""
+        """Seconds from its start to its last heartbeat; 0 if its body never began."""
         if self.started_at is None or self.heartbeat_at is None:
             return 0.0
         return max(0.0, self.heartbeat_at - self.started_at)
 
     @property
     def planned(self) -> bool:
-        """Whether it was stopped with its control room. A mark older than the run comes from the run it re-executes."""
-        return self.planned_stop_at is not None and self.planned_stop_at >= self.created_at
+        """Whether it was stopped with its lakehouse."""
+        return was_planned(self.planned_stop_at, self.created_at)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """All in seconds."""
+    """Time limits of a supervisor, all in seconds."""
 
-    #: A STARTED run without a sign of life for so long is dead.
+    #: A STARTED run without a heartbeat for so long is dead.
     heartbeat_timeout_seconds: float = 60.0
-    #: A live run beats within so long, however the clock was set meanwhile: three beats, of which one may be lost.
+    #: A live run beats within this time, even if the clock is set meanwhile: three beats, of which one may be lost.
     watch_seconds: float = 15.0
-    #: First wait after a failure: a broker or a venue that restarts needs about that.
+    #: First wait after a failure: about what a broker or a venue needs to restart.
     backoff_base_seconds: float = 5.0
-    #: Longest wait, so that work resumes soon after a long outage ends. Terminal errors wait this long at once.
+    #: Longest wait, so that work resumes soon after a long outage. A terminal error waits this long at once.
     backoff_cap_seconds: float = 300.0
-    #: A run that lived so long was healthy: the failures before it no longer count.
+    #: A run that lived so long was healthy: earlier failures no longer count.
     healthy_seconds: float = 60.0
-    #: After a planned stop, the time the rest of the control room has to stop too.
+    #: Time that the rest of the lakehouse has to stop after a planned stop.
     planned_grace_seconds: float = 10.0
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Launch a run. `run_key` is unique per predecessor, so two ticks cannot launch two."""
+    """Launch a run. `run_key` is unique per predecessor, so two ticks cannot launch two runs."""
 
     run_key: str
 
 
 @dataclass(frozen=True)
 class Skip:
-    """Do nothing, for a reason that a person reads."""
+    """Do nothing. A person reads the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class FailDead:
-    """Fail these runs, whose workers are dead; the next tick relaunches."""
+    """Fail these runs, because their workers are dead; the next tick relaunches."""
 
     run_ids: tuple[str, ...]
     reason: str
@@ -103,12 +105,12 @@ class FailDead:
 
 Decision = Launch | Skip | FailDead
 
-#: Seconds by which a time may lie in the future because two hosts' clocks differ; beyond it, our clock was set back.
+#: Seconds by which a time may lie in the future because two hosts' clocks differ. Beyond that, our clock was set back.
 CLOCKS_DIFFER_SECONDS = 5.0
 
 
 def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Decision:
-    """Decide about the kept work `name`; `runs` are its runs, the newest first."""
+    """Decide about the managed work `name`; `runs` are its runs, the newest first."""
     decision = live_or_dead(name, runs, now, policy)
     if decision is not None:
         return decision
@@ -116,18 +118,18 @@ def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
 
 
 def backoff(failures: int, policy: Policy) -> float:
-    """Seconds to wait after so many failures in a row, at least one: doubling up to the cap."""
+    """Seconds to wait after `failures` failures in a row (at least 1): doubles up to the cap."""
     # 2**63 seconds is beyond any cap; the bound keeps the power from overflowing a float.
     return min(policy.backoff_cap_seconds, policy.backoff_base_seconds * 2.0 ** min(failures - 1, 63))
 
 
 def due_after(since: float, seconds: float, now: float) -> float:
-    """When a wait that began at `since` is over: at once if that lies in the future, as the clock was set back."""
+    """When a wait that began at `since` ends; now if `since` lies in the future, because the clock was set back."""
     return since + seconds if since <= now + CLOCKS_DIFFER_SECONDS else now
 
 
 def live_or_dead(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Skip | FailDead | None:
-    """What to do while a run is live, or only seems so; None where none is."""
+    """Decide while a run is live, or only seems to be; None if no run is."""
     dead = [(run, reason) for run in runs if (reason := _death(run, now, policy))]
     if dead:
         return FailDead(tuple(run.run_id for run, _ in dead), dead[0][1])
@@ -136,16 +138,16 @@ def live_or_dead(name: str, runs: Sequence[ObservedRun], now: float, policy: Pol
 
 
 def _death(run: ObservedRun, now: float, policy: Policy) -> str:
-    """Why a live run is dead, or an empty string."""
+    """Why a seemingly live run is dead; empty if it is not."""
     if run.phase not in (Phase.STARTED, Phase.CANCELING):
         return ""
     if run.worker_gone:
         return "its worker process is gone"
     sign = run.started_at if run.heartbeat_at is None else run.heartbeat_at
     silent = 0.0 if sign is None else now - sign
-    # A CANCELING run no longer beats by design; Dagster's own cancel timeout ends it.
-    # A clock that was set makes any heartbeat look old, or from the future, until the next one: a live run has that
-    # within `watch_seconds`, a dead one never.
+    # By design, a CANCELING run no longer beats; Dagster's own cancel timeout ends it.
+    # After the clock was set, any heartbeat looks old, or from the future, until the next one, which a live run sends
+    # within `watch_seconds` and a dead run never.
     may_beat = run.unchanged_seconds is not None and run.unchanged_seconds < policy.watch_seconds
     if run.phase is not Phase.STARTED or abs(silent) <= policy.heartbeat_timeout_seconds or may_beat:
         return ""
@@ -155,7 +157,7 @@ def _death(run: ObservedRun, now: float, policy: Policy) -> str:
 
 
 def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Decision:
-    """What to do when the newest run has ended."""
+    """Decide after the newest run has ended."""
     newest = runs[0]
     launch = Launch(f"{name}:after:{newest.run_id}")
     if newest.planned:
@@ -177,7 +179,7 @@ def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
 
 
 def failures_in_a_row(runs: Sequence[ObservedRun], policy: Policy) -> int:
-    """Failures up to and including the last healthy run, newest first; planned stops in between do not count."""
+    """Count failures from the newest run back to the last healthy one, included; planned stops do not count."""
     failures = 0
     for run in runs:
         if run.phase is not Phase.FAILED and not run.planned:

@@ -1,9 +1,8 @@
-"""The supervisor sensors: observe the runs, ask `decide`, emit what it says. They decide nothing themselves."""
+"""The supervisor sensors: read the run history, ask `decide`, carry out its decision."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from dagster import (
     DagsterInstance,
@@ -17,44 +16,45 @@ from dagster import (
     sensor,
 )
 
-from jobs.managed_runs import NAME_TAG, Kept, kept_ingests, kept_streams
+from jobs.managed_runs import NAME_TAG, managed_runs
 from lakehouse.settings import Settings
-from sensors.run_history import Beats, observe
+from sensors.run_history import HeartbeatAges, run_history
 from sensors.supervision_policy import FailDead, Launch, Policy, decide
 
-#: Beats without which a run that was seen before is taken for dead, if the clock says so too: one may be lost.
-WATCHED_BEATS = 3
+#: Heartbeats that a run must miss before it is taken for dead, if the clock says so too: one may be lost.
+MISSED_HEARTBEATS = 3
 
 
 def supervisors(settings: Settings) -> list[SensorDefinition]:
-    """One supervisor for ingest, one for the streams."""
+    """Return one supervisor for ingest and one for the streams."""
     return [
-        _supervisor("keep_ingest_running", "ingest", kept_ingests(settings), settings),
-        _supervisor("keep_stream_running", "stream", kept_streams(settings), settings),
+        _supervisor("keep_ingest_running", "ingest", settings),
+        _supervisor("keep_stream_running", "stream", settings),
     ]
 
 
-def _supervisor(name: str, job: str, kept: Sequence[Kept], settings: Settings) -> SensorDefinition:
+def _supervisor(name: str, job: str, settings: Settings) -> SensorDefinition:
+    managed = managed_runs(settings, job)
     policy = Policy(
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
-        watch_seconds=WATCHED_BEATS * settings.heartbeat_seconds,
+        watch_seconds=MISSED_HEARTBEATS * settings.heartbeat_seconds,
         backoff_cap_seconds=settings.backoff_cap_seconds,
     )
-    beats = Beats()
+    ages = HeartbeatAges()
 
     @sensor(
         name=name,
         job_name=job,  # by name: by object, Dagster copies the sensor and warns of its own beta parameters
         default_status=DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=settings.supervisor_seconds,
-        description=f"Keeps {', '.join(one.name for one in kept)} running: relaunches after failures, with backoff. "
+        description=f"Keeps {', '.join(one.name for one in managed)} running: relaunches after failures, with backoff. "
         "A run that a person cancels stays ended; turn this sensor off to start nothing at all.",
     )
     def supervise(context: SensorEvaluationContext) -> SensorResult:
         requests: list[RunRequest] = []
         reasons: list[str] = []
-        for one in kept:
-            decision = decide(one.name, observe(context.instance, one.name, beats), time.time(), policy)
+        for one in managed:
+            decision = decide(one.name, run_history(context.instance, one.name, ages), time.time(), policy)
             if isinstance(decision, Launch):
                 requests.append(RunRequest(decision.run_key, one.run_config, {NAME_TAG: one.name}))
             elif isinstance(decision, FailDead):
@@ -71,7 +71,7 @@ def _supervisor(name: str, job: str, kept: Sequence[Kept], settings: Settings) -
 
 
 def end_dead_run(instance: DagsterInstance, run_id: str, reason: str) -> None:
-    """Record the end that the run's worker could not. A run that has ended since it was observed is left alone."""
+    """Record the end that the run's worker could not record. A run that has ended meanwhile is left alone."""
     run = instance.get_run_by_id(run_id)
     if run is not None and run.status is DagsterRunStatus.STARTED:
         instance.report_run_failed(run, f"Failed by its supervisor: {reason}.")

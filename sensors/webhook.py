@@ -1,7 +1,7 @@
-"""Deliveries to a webhook: one POST of JSON each, in order, within a time that nothing can exceed.
+"""Deliver JSON to a webhook: one POST each, in order, within a hard time limit.
 
-Guarantee: a delivery counts once the receiver has answered 2xx; the first that fails ends the series, so that the order
-stays. Gap: a receiver that answers after the time is up gets the same delivery again the next time.
+Guarantee: a delivery counts once the receiver has answered 2xx; the first failure ends the series, which preserves the
+order. Limit: a receiver that answers after the time limit gets the same delivery again the next time.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """How many of a series were delivered, from its first on, and the one line of what ended it, or nothing."""
+    """How many of a series were delivered, from the first on; `problem` says why it ended early, or is empty."""
 
     delivered: int
     problem: str = ""
 
 
 def deliver(url: str, bodies: Sequence[dict[str, Any]], seconds: float) -> Delivery:
-    """POST the bodies one after the other; return after `seconds` at the latest, whatever the receiver does."""
+    """POST the bodies one after the other; return within `seconds`, whatever the receiver does."""
     state = _Series(url, bodies)
-    # In a thread of its own: looking up a name, or an answer that comes byte by byte, knows no timeout of ours.
+    # In its own thread: a name lookup, or an answer that comes byte by byte, ignores our timeout.
     thread = threading.Thread(target=state.run, name="webhook", daemon=True)
     thread.start()
     thread.join(seconds)
     state.ended.set()
-    # Read together with nothing else: what is delivered from now on is delivered again.
+    # Read once: a delivery that succeeds from now on is made again the next time.
     delivered, problem = state.delivered, state.problem
     if not problem and delivered < len(bodies):
         problem = f"{place(url)} took longer than {seconds:g} s"
@@ -61,7 +61,7 @@ class _Series:
         try:
             with httpx.Client(timeout=TIMEOUT_SECONDS) as client:
                 for body in self._bodies:
-                    # The answer's body is not ours to read.
+                    # The answer's body is not needed.
                     with client.stream("POST", self._url, json=body) as response:
                         if not response.is_success:
                             self.problem = f"{place(self._url)} answered {response.status_code}, expected 2xx"
@@ -70,7 +70,7 @@ class _Series:
                         return
                     self.delivered += 1
         except Exception as error:
-            # Whatever it is, the delivery has failed and is tried again: a wrong URL, a refused connection, a timeout.
+            # A wrong URL, a refused connection, a timeout: the delivery has failed and is tried again.
             self.problem = f"{place(self._url)} cannot be reached: {type(error).__name__} {_one_line(error)}".strip()
 
 

@@ -1,4 +1,4 @@
-"""Floor: a confluent-kafka consumer that only counts. Nobody who reads this topic from Python can be faster."""
+"""Lower bound: a confluent-kafka consumer that only counts. No Python reader of this topic can be faster."""
 
 from __future__ import annotations
 

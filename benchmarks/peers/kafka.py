@@ -17,7 +17,7 @@ CALL = 50_000
 
 
 def batches(task: Task) -> Iterator[list[Any]]:
-    """Lists of up to `task.batch` messages, until `task.messages` have come. Raises TimeoutError on a short topic."""
+    """Yield lists of up to `task.batch` messages until all have come. Raises TimeoutError on a short topic."""
     consumer = Consumer(
         {
             "bootstrap.servers": task.bootstrap,

@@ -32,7 +32,7 @@ UTC = pl.Datetime("us", "UTC")
 
 
 def bronze_of(messages: list[Any]) -> pl.DataFrame:
-    """The messages as they came, with where they lay."""
+    """The messages as received, with their Kafka positions."""
     return pl.DataFrame(
         {
             "partition": pl.Series([message.partition() for message in messages], dtype=pl.Int32),
@@ -47,7 +47,7 @@ def bronze_of(messages: list[Any]) -> pl.DataFrame:
 
 
 def silver_of(messages: list[Any]) -> pl.DataFrame:
-    """The trades, typed, each (venue, symbol, id) once in this batch."""
+    """The typed trades, each (venue, symbol, id) once in this batch."""
     # One parse of all lines costs less than one of each value.
     lines = b"\n".join([message.value() for message in messages])
     return (
@@ -78,7 +78,7 @@ def bars_of(trades: pl.DataFrame) -> pl.DataFrame:
 
 
 def run(wanted: Task) -> None:
-    """Each batch is decoded once and appended to three tables."""
+    """Decode each batch once and append it to three tables."""
     for messages in batches(wanted):
         trades = silver_of(messages)
         write_deltalake(wanted.out / "bronze", bronze_of(messages), mode="append")

@@ -39,15 +39,15 @@ def add(bar: dict[str, Any], trade: dict[str, Any]) -> dict[str, Any]:
 
 
 def event_time(value: Any, *_: Any) -> int:
-    """Milliseconds of the trade itself, not of its message."""
+    """Time of the trade, not of its message, in milliseconds since the epoch."""
     return int(value["ts_event"]) // 1000
 
 
 class Bounded:
-    """Stops the application after so many messages of its last step; the library itself can only count outputs."""
+    """Stop the application after a number of messages of its last step; the library can only count outputs."""
 
     def __init__(self, messages: int, before: str | None) -> None:
-        """`before` is the topic of a step before."""
+        """Remember `before`, the topic of an earlier step."""
         self._left, self._before = messages, before
         self.app: Application | None = None
 
@@ -58,7 +58,7 @@ class Bounded:
 
 
 def application(wanted: Task, before: str | None = None) -> Application:
-    """Default settings, from the topic's beginning; ends after `wanted.messages` messages behind the step `before`."""
+    """Run with default settings from the topic's beginning until `wanted.messages` messages after the step `before`."""
     bounded = Bounded(wanted.messages, before)
     bounded.app = Application(
         broker_address=wanted.bootstrap,
@@ -71,12 +71,12 @@ def application(wanted: Task, before: str | None = None) -> Application:
 
 
 def bars_topic(app: Application, wanted: Task) -> Topic:
-    """Where the bars go."""
+    """The topic of the bars."""
     return app.topic(wanted.step, value_serializer="json", config=KEEP)
 
 
 def run(wanted: Task) -> None:
-    """Ends by itself after `wanted.messages` messages. `wanted.step` is the topic of the bars."""
+    """Run until `wanted.messages` messages are processed. `wanted.step` is the topic of the bars."""
     app = application(wanted)
     trades = app.topic(wanted.topic, value_deserializer="json", timestamp_extractor=event_time)
     bars = app.dataframe(trades).tumbling_window(timedelta(minutes=1)).reduce(reducer=add, initializer=first).final()

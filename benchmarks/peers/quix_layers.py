@@ -1,4 +1,4 @@
-"""Quix Streams with what all other peers make: messages kept, trades kept once each, bars by venue and symbol.
+"""Quix Streams with the results of all other peers: all messages, each trade once, bars by venue and symbol.
 
 One application: its Parquet sink for Bronze (the message as it came) and for Silver, `group_by` to get to a key of
 venue and symbol, a stateful filter by trade id against repeats, tumbling windows. At least once, its default; it has no
@@ -45,12 +45,12 @@ def trade(text: str) -> dict[str, Any]:
 
 
 def pair(found: dict[str, Any]) -> bytes:
-    """The key. As bytes: of any other, the Parquet sink writes the whole item in its place."""
+    """The key as bytes: with any other type, the Parquet sink writes the whole item in its place."""
     return f"{found['venue']} {found['symbol']}".encode()
 
 
 def is_new(found: dict[str, Any], seen: State) -> bool:
-    """Whether this id of the pair came for the first time."""
+    """Return whether this id of the pair occurs for the first time."""
     name = str(found["trade_id"])
     if seen.exists(name):
         return False
@@ -59,7 +59,7 @@ def is_new(found: dict[str, Any], seen: State) -> bool:
 
 
 def run(wanted: Task) -> None:
-    """Ends by itself after `wanted.messages` messages. `wanted.step` is the topic of the bars."""
+    """Run until `wanted.messages` messages are processed. `wanted.step` is the topic of the bars."""
     os.chdir(wanted.out)  # the sink takes no folder with a hyphen in its path
     app = application(wanted, wanted.topic)
     messages = app.dataframe(app.topic(wanted.topic, value_deserializer="string"))

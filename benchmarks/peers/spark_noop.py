@@ -1,4 +1,4 @@
-"""Floor: Spark from Kafka to nothing. No Spark stream over this topic can be faster; its JVM's start is included."""
+"""Lower bound: Spark from Kafka to nothing. No Spark stream over this topic can be faster; includes the JVM's start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarks.peers.task import Task, task
 
 
 def run(wanted: Task) -> None:
-    """Every message becomes a row, every row is dropped."""
+    """Turn every message into a row and drop it."""
     (
         bronze(quickstart_session("noop"), wanted)
         .writeStream.format("noop")

@@ -1,4 +1,4 @@
-"""The straightforward Spark scripts that a tutorial gives: one a layer, `--step bronze`, `silver` or `gold`.
+"""The straightforward Spark scripts of a tutorial: one per layer, `--step bronze`, `silver` or `gold`.
 
 Guarantees: Spark's and Delta's own, so each batch lands once. What is more than 10 minutes late or repeated is dropped
 in silence, the last minutes' bars wait for a later trade, and a lost checkpoint writes everything a second time.
@@ -20,7 +20,7 @@ DECIMAL = "DECIMAL(38, 18)"
 
 
 def bronze(spark: SparkSession, wanted: Task) -> DataFrame:
-    """Kafka → Bronze: the messages as they are."""
+    """Kafka → Bronze: the messages unchanged."""
     return (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", wanted.bootstrap)
@@ -69,7 +69,7 @@ STEPS = {"bronze": bronze, "silver": silver, "gold": gold}
 
 
 def run(wanted: Task) -> None:
-    """One layer, up to the newest data of now."""
+    """Run one layer up to the newest data."""
     spark = quickstart_session(wanted.step)
     (
         STEPS[wanted.step](spark, wanted)

@@ -1,4 +1,4 @@
-"""The session of the Spark peers: Delta's quickstart, on this machine. All else but the heap is Spark's default."""
+"""The session of the Spark peers: Delta's quickstart, on this machine. All settings but the heap are defaults."""
 
 from __future__ import annotations
 

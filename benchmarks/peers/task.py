@@ -1,4 +1,4 @@
-"""What every peer is told, and the small things that several share. Standard library only: the start is measured."""
+"""The task of every peer, and small shared helpers. Standard library only, because the start is measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """Take `messages` messages of `topic`, from its beginning, and put what comes of them below `out`."""
+    """Read `messages` messages of `topic` from its beginning and write the results below `out`."""
 
     bootstrap: str
     topic: str
@@ -19,7 +19,7 @@ class Task(NamedTuple):
 
 
 def task() -> Task:
-    """The task on the command line."""
+    """Read the task from the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)

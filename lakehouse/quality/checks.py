@@ -27,14 +27,12 @@ from lakehouse.tables import (
     BARS,
     BRONZE_MESSAGES,
     GOLD_BARS_1M,
-    GOLD_INDICATORS_1M,
-    GOLD_MOVES,
-    GOLD_SPREADS_1M,
     OPS_CHECKS,
     SILVER_CONTINUITY,
     SILVER_QUARANTINE,
     SILVER_TRADES,
 )
+from lakehouse.transforms.derived import GOLD
 
 __all__ = ["CHECKS", "Check", "CheckResult", "checks_of_lake", "run_checks"]
 
@@ -142,16 +140,13 @@ CHECKS: tuple[Check, ...] = (
     *(
         Check(
             name="follows_bars",
-            table_path=table.path,
-            description=f"{what} with the prices of the one-minute bars.",
+            table_path=derived.table.path,
+            description=derived.follows.description,
             blocking=False,
-            evaluate=follows_bars(table),
+            evaluate=follows_bars(derived.table, derived.follows),
         )
-        for table, what in (
-            (GOLD_INDICATORS_1M, "One row for every one-minute bar,"),
-            (GOLD_MOVES, "Every move is that of a one-minute bar,"),
-            (GOLD_SPREADS_1M, "One row for every minute in which a pair was traded,"),
-        )
+        for derived in GOLD
+        if derived.follows
     ),
 )
 

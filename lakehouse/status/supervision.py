@@ -5,6 +5,8 @@ Read over HTTP, so the library needs no Dagster. Source: Dagster's GraphQL schem
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +15,12 @@ import httpx
 
 from lakehouse.settings import Settings
 
-#: Run tag that names the supervised work; run tag with the time at which a run ended because its lakehouse was stopped.
+#: Tag of a run with the name of the managed work it does. Tag with the time (seconds since the epoch) at which a run
+#: was ended together with its lakehouse, and not by a person who wanted it to stay ended.
 NAME_TAG = "lakehouse/stream"
 PLANNED_STOP_TAG = "lakehouse/planned_stop"
+
+LAYERS = ("bronze", "silver", "gold")
 
 #: Dagster's names of our code: the location of workspace.yaml, and the repository of an unnamed `Definitions`.
 LOCATION, REPOSITORY = "lakehouse", "__repository__"
@@ -37,7 +42,7 @@ _SENSOR = """sensorOrError(sensorSelector: {repositoryName: "%s", repositoryLoca
 
 @dataclass(frozen=True)
 class Work:
-    """One supervised run. `by_hand`: a person stopped it, or turned off the sensor that would start it again."""
+    """One managed run. `by_hand`: a person stopped it, or turned off the sensor that would start it again."""
 
     name: str
     state: str
@@ -45,14 +50,28 @@ class Work:
 
 
 def work_names(settings: Settings) -> tuple[str, ...]:
-    """Name the supervised runs that the settings ask for; `jobs.managed_runs` has their jobs."""
+    """Names of the managed runs that the settings ask for, such as `ingest`; `jobs.managed_runs` has their jobs."""
     ingests = tuple(f"ingest/{venue}" for venue in settings.venues) if settings.split_ingest else ("ingest",)
-    layers = ("bronze", "silver", "gold")
-    return (*ingests, *(tuple(f"stream/{layer}" for layer in layers) if settings.split_streams else ("stream",)))
+    return (*ingests, *(tuple(f"stream/{layer}" for layer in LAYERS) if settings.split_streams else ("stream",)))
+
+
+def was_planned(planned_stop_at: float | None, created_at: float) -> bool:
+    """Whether a run was stopped with its lakehouse; both times in seconds since the epoch.
+
+    A mark older than the run was copied from the run that it re-executes, and does not count.
+    """
+    return planned_stop_at is not None and planned_stop_at >= created_at
+
+
+def seconds_of(tags: Mapping[str, str], tag: str) -> float | None:
+    """A tag's value as seconds since the epoch; None if the tag is missing, empty or not a number."""
+    with contextlib.suppress(ValueError):
+        return float(tags.get(tag, ""))
+    return None
 
 
 def read_works(settings: Settings) -> tuple[Work, ...]:
-    """Read the state of every supervised run; empty if no Dagster answers at the settings' address."""
+    """Every managed run's state now; empty if no Dagster answers at the settings' address."""
     names = work_names(settings)
     parts = [f"run{number}: {_RUNS % (NAME_TAG, name, RUNS)}" for number, name in enumerate(names)]
     parts += [f"{job}: {_SENSOR % (REPOSITORY, LOCATION, job)}" for job in ("ingest", "stream")]
@@ -87,16 +106,8 @@ def _work(name: str, runs: list[dict[str, Any]], sensor: dict[str, Any]) -> Work
         return Work(name, "not started yet")
     run = runs[0]
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
-    if run["status"] in _ENDED_BY_HAND and not _planned(tags, run["creationTime"]):
+    if run["status"] in _ENDED_BY_HAND and not was_planned(seconds_of(tags, PLANNED_STOP_TAG), run["creationTime"]):
         ended = f" at {datetime.fromtimestamp(run['endTime'], UTC):%H:%M:%S} UTC" if run["endTime"] else ""
         job = name.partition("/")[0]
         return Work(name, f"stopped by hand{ended}, run {run['runId'][:8]}; launch the job {job} to resume", True)
     return Work(name, "failed, will be started again" if run["status"] == "FAILURE" else "starting")
-
-
-def _planned(tags: dict[str, str], created: float) -> bool:
-    """True if the run ended because its lakehouse was stopped. An older mark was copied from the run it repeats."""
-    try:
-        return float(tags.get(PLANNED_STOP_TAG, "")) >= created
-    except ValueError:
-        return False

@@ -28,7 +28,7 @@ from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from lakehouse.transforms.arrow_numpy import differs, integers
 from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, fold, joined
 from lakehouse.transforms.decimal18 import MINUTE_US
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKeys
 from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
 
 MINUTE = dt.timedelta(minutes=1)
@@ -118,7 +118,7 @@ class Touched:
 
 
 def minute_parts(
-    settings: Settings, version: int, ranges: Sequence[TimeRange], places: Places | None = None
+    settings: Settings, version: int, ranges: Sequence[TimeRange], places: RowKeys | None = None
 ) -> pa.Table:
     """Parts of one-minute bars: of the trades, in some ranges, of Silver at a version; of some places, where given."""
     parts = _joined(in_order(folded, _trades_in(settings, version, ranges)))
@@ -136,7 +136,7 @@ class KeptParts:
         self._version: int | None = None
         self._parts = PARTS.empty_table()
 
-    def after(self, settings: Settings, since: Since, version: int, places: Places) -> pa.Table:
+    def after(self, settings: Settings, since: Since, version: int, places: RowKeys) -> pa.Table:
         """Parts of the bars of some places at a version of Silver; `since` holds all that came up to it."""
         if self._version != since.version:
             self._parts = PARTS.empty_table()

@@ -23,7 +23,7 @@ from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.transforms.arrow_numpy import Integers, Mask, integers
 from lakehouse.transforms.bars import BAR_KEY
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKeys
 
 MINUTE_US = 60_000_000
 
@@ -164,7 +164,7 @@ class Completeness:
 
     def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
         """Bars with the column `complete`."""
-        places = Places.of(bars, BAR_KEY)
+        places = RowKeys.of(bars, BAR_KEY)
         first, last = integers(bars.column("first_trade_id")) - 1, integers(bars.column("last_trade_id")) + 1
         complete, lacking = self._looked_up(places, first, last)
         left = np.flatnonzero(~complete)
@@ -173,7 +173,7 @@ class Completeness:
             self._waiting.put(bar, number, span)
         return bars.append_column("complete", pa.array(complete))
 
-    def _looked_up(self, places: Places, first: Integers, last: Integers) -> tuple[Mask, Integers]:
+    def _looked_up(self, places: RowKeys, first: Integers, last: Integers) -> tuple[Mask, Integers]:
         """Whether every id from `first` to `last` is there, of each place's symbol; the lowest that is not.
 
         Looked up once a symbol, for the ids that are asked of it, and once a bar only by whole numbers.

@@ -25,7 +25,7 @@ from lakehouse.streams.replacement import flag
 from lakehouse.tables import GOLD_BARS_1M
 from lakehouse.transforms.arrow_numpy import Integers, Mask
 from lakehouse.transforms.bars import BAR_KEY
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKeys
 
 _NEVER = np.iinfo(np.int64).min
 
@@ -67,7 +67,7 @@ class Finality:
         self._grace = round(settings.final_after_seconds * 1_000_000)
         self._newest = dict(newest)
         #: Length in minutes → bars that are not final.
-        self._open = {length: Places.of_tuples(()) for _, length in table_io.bar_tables(settings)}
+        self._open = {length: RowKeys.of_tuples(()) for _, length in table_io.bar_tables(settings)}
 
     @classmethod
     def of_tables(cls, settings: Settings) -> Finality:
@@ -80,7 +80,7 @@ class Finality:
         found = cls(settings, {(venue, symbol): at for venue, symbol, at in zip(*columns, strict=True)})
         for table, length in table_io.bar_tables(settings):
             left = table_io.sql(settings, "SELECT venue, symbol, bar_start FROM t WHERE NOT is_final", t=table)
-            found._open[length] = Places.of(left, table.key)
+            found._open[length] = RowKeys.of(left, table.key)
         return found
 
     def saw(self, key: Key, at: int) -> None:
@@ -89,12 +89,12 @@ class Finality:
 
     def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
         """Bars with the column `is_final`; those that are not yet are remembered."""
-        places, known = Places.of(bars, BAR_KEY), self._open[minutes]
+        places, known = RowKeys.of(bars, BAR_KEY), self._open[minutes]
         final = self._passed(places, minutes)
         self._open[minutes] = known.at(~known.among(places)).plus(places.at(~final))
         return bars.append_column("is_final", pa.array(final))
 
-    def passed(self, minutes: int) -> Places:
+    def passed(self, minutes: int) -> RowKeys:
         """Bars of a length that have become final by their symbols' trades and are not yet written so."""
         places = self._open[minutes]
         return places.at(self._passed(places, minutes))
@@ -120,12 +120,12 @@ class Finality:
             written += int(due.sum())
         return written
 
-    def _passed(self, places: Places, minutes: int) -> Mask:
+    def _passed(self, places: RowKeys, minutes: int) -> Mask:
         """Whether the symbol of each place has traded so far past the bar's end."""
         keys, key = places.pairs()
         newest = np.array([self._newest.get(one, _NEVER) for one in keys], np.int64)
         passed: Mask = newest[key] >= self._ends(places, minutes)
         return passed
 
-    def _ends(self, places: Places, minutes: int) -> Integers:
+    def _ends(self, places: RowKeys, minutes: int) -> Integers:
         return places.start + minutes * MINUTE_US + self._grace

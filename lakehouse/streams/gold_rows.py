@@ -23,7 +23,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams.replacement import replace
 from lakehouse.tables import SILVER_TRADES, Table
 from lakehouse.transforms.arrow_numpy import Integers, Mask, kept
-from lakehouse.transforms.row_keys import Places, codes, is_in
+from lakehouse.transforms.row_keys import RowKeys, codes, is_in
 from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges
 
 #: What is not content: a bar that becomes final is the same bar.
@@ -75,12 +75,12 @@ def rows_in(
     return table_io.sql(settings, f"SELECT {', '.join(names)} FROM t WHERE {there}", t=table).cast(schema)
 
 
-def places_of(table: Table, rows: pa.Table) -> Places:
+def places_of(table: Table, rows: pa.Table) -> RowKeys:
     """The place of each row."""
-    return Places.of(rows, table.key)
+    return RowKeys.of(rows, table.key)
 
 
-def only(table: Table, rows: pa.Table, wanted: Places) -> pa.Table:
+def only(table: Table, rows: pa.Table, wanted: RowKeys) -> pa.Table:
     """The rows at the wanted places."""
     return kept(rows, places_of(table, rows).among(wanted))
 

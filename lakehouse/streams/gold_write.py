@@ -30,11 +30,10 @@ from lakehouse.tables import (
     Table,
 )
 from lakehouse.transforms.arrow_numpy import kept
-from lakehouse.transforms.bars import finished
+from lakehouse.transforms.bars import SHORTER_COLUMNS, finished, roll_up
 from lakehouse.transforms.indicators import affected, indicators
-from lakehouse.transforms.longer import SHORTER_COLUMNS, longer_bars
 from lakehouse.transforms.moves import moves
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKeys
 from lakehouse.transforms.spreads import pairs_of, spreads
 from lakehouse.transforms.time_ranges import TimeRange, ranges_around
 
@@ -59,7 +58,7 @@ class GoldWriter:
     kept: KeptParts = field(default_factory=KeptParts)
     changes: dict[str, RowChanges] = field(default_factory=dict)
 
-    def minutes(self, touched: Places, due: Collection[Bar] = (), since: Since | None = None) -> None:
+    def minutes(self, touched: RowKeys, due: Collection[Bar] = (), since: Since | None = None) -> None:
         """The bars of some minutes, those that have become complete, and what depends on them.
 
         Where all that Silver has got is known (`since`), a bar without a trade of its own that has become complete, or
@@ -78,7 +77,7 @@ class GoldWriter:
         self._longer(touched, due, since)
         self._dependants(touched)
 
-    def _alike(self, touched: Places, due: Collection[Bar], minutes: int, since: Since | None) -> Places:
+    def _alike(self, touched: RowKeys, due: Collection[Bar], minutes: int, since: Since | None) -> RowKeys:
         """Bars of a length of which only the flags may differ: in one commit with the others."""
         found = _places_of_due(due, minutes)
         if since is not None:
@@ -97,10 +96,10 @@ class GoldWriter:
         self,
         there: pa.Table,
         ranges: Sequence[TimeRange],
-        places: Places | None,
+        places: RowKeys | None,
         since: Since | None = None,
         same: pa.Table | None = None,
-    ) -> Places:
+    ) -> RowKeys:
         """One-minute bars of Silver, and with them those of which only the flags may differ (`same`)."""
         version = int(self.of_silver.version)
         if since is None or places is None:
@@ -112,7 +111,7 @@ class GoldWriter:
         return places_of(GOLD_BARS_1M, bars)
 
     def _longer(
-        self, touched: Places, due: Collection[Bar] = (), since: Since | None = None, time: TimeRange | None = None
+        self, touched: RowKeys, due: Collection[Bar] = (), since: Since | None = None, time: TimeRange | None = None
     ) -> None:
         """Each size from the longest smaller one that divides it: the same fold, so it equals that of the trades."""
         sizes = table_io.bar_tables(self.settings)
@@ -130,10 +129,10 @@ class GoldWriter:
             windows = windows.plus(alike.at(~alike.among(places_of(table, same))))
             parts = rows_in(self.settings, shorter, ranges_around(windows.start, length, _NONE), SHORTER_COLUMNS)
             held = _windows(places_of(shorter, parts), minutes).among(windows)
-            bars = _with(longer_bars(kept(parts, held), minutes), same)
+            bars = _with(roll_up(kept(parts, held), minutes), same)
             self._sync(table, there, self._flagged(bars, minutes))
 
-    def _dependants(self, touched: Places, time: TimeRange | None = None) -> None:
+    def _dependants(self, touched: RowKeys, time: TimeRange | None = None) -> None:
         """Indicators, moves and spreads of the touched minutes, and the indicators that look back on them."""
         near = ranges_around(touched.start, MINUTE, LOOKBACK)
         at = ranges_around(touched.start, MINUTE, _NONE) if time is None else [time]
@@ -154,7 +153,7 @@ class GoldWriter:
         same = kept(bars, pairs_of(places).among(pairs))
         self._sync(GOLD_SPREADS_1M, there, spreads(same))
 
-    def _indicators(self, bars: pa.Table, touched: Places, near: Sequence[TimeRange], time: TimeRange | None) -> None:
+    def _indicators(self, bars: pa.Table, touched: RowKeys, near: Sequence[TimeRange], time: TimeRange | None) -> None:
         """Of a minute that has no bar any more the row goes, and those behind it are of other bars."""
         wanted = affected(bars, touched)
         ours = wanted.plus(touched)
@@ -174,12 +173,12 @@ class GoldWriter:
         self.changes[table.path] = self.changes.get(table.path, RowChanges()).plus(changes)
 
 
-def _places_of_due(due: Collection[Bar], minutes: int) -> Places:
+def _places_of_due(due: Collection[Bar], minutes: int) -> RowKeys:
     """Bars of a length that have become complete."""
-    return Places.of_tuples((*bar.key, bar.start) for bar in due if bar.minutes == minutes)
+    return RowKeys.of_tuples((*bar.key, bar.start) for bar in due if bar.minutes == minutes)
 
 
-def _windows(places: Places, minutes: int) -> Places:
+def _windows(places: RowKeys, minutes: int) -> RowKeys:
     """For each place the longer bar that it lies in."""
     return places.starting(places.start - places.start % (minutes * MINUTE_US))
 

@@ -23,7 +23,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams.batch_files import read_chunks
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.tables import Table
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKeys
 
 #: New rows from which on it is worth a second file. A live stream's batches have fewer.
 APART_ROWS = 50_000
@@ -37,7 +37,7 @@ class _File(NamedTuple):
     partition: dict[str, str | None]
 
 
-def replace(settings: Settings, table: Table, gone: Places, rows: pa.Table, transaction: Transaction) -> None:
+def replace(settings: Settings, table: Table, gone: RowKeys, rows: pa.Table, transaction: Transaction) -> None:
     """Take the rows at `gone` out of a table, where they are in it, and put `rows` in.
 
     Raises RetriableError where another writer was faster; nothing is changed then.
@@ -45,13 +45,13 @@ def replace(settings: Settings, table: Table, gone: Places, rows: pa.Table, tran
     many = rows.num_rows >= APART_ROWS
     with BulkAppend(settings, table) as append:
         for chunk in _taken_out(append, settings, table, gone):
-            left = chunk.filter(pa.array(~Places.of(chunk, table.key).among(gone)))
+            left = chunk.filter(pa.array(~RowKeys.of(chunk, table.key).among(gone)))
             _add(append, left, _changing(table, left) if many else None)
         _add(append, rows, _changing(table, rows, new=True) if many else None)
         append.commit_alone(transaction)
 
 
-def flag(settings: Settings, table: Table, places: Places, column: str) -> None:
+def flag(settings: Settings, table: Table, places: RowKeys, column: str) -> None:
     """Set a column of flags in the rows at `places`, where they are in the table and it is false.
 
     Raises RetriableError where another writer was faster; nothing is changed then.
@@ -59,14 +59,14 @@ def flag(settings: Settings, table: Table, places: Places, column: str) -> None:
     with BulkAppend(settings, table) as append:
         for chunk in _taken_out(append, settings, table, places, unless=f"min.{column}"):
             at = chunk.schema.get_field_index(column)
-            flags = pc.or_(chunk.column(at), pa.array(Places.of(chunk, table.key).among(places)))
+            flags = pc.or_(chunk.column(at), pa.array(RowKeys.of(chunk, table.key).among(places)))
             append.add(chunk.set_column(at, chunk.schema.field(at), flags))
         if append.any:
             append.commit_alone()
 
 
 def _taken_out(
-    append: BulkAppend, settings: Settings, table: Table, places: Places, unless: str = ""
+    append: BulkAppend, settings: Settings, table: Table, places: RowKeys, unless: str = ""
 ) -> Iterator[pa.Table]:
     """All rows, a chunk at a time, of the files that hold one of the places; the commit removes these files."""
     for file in _files_around(append.delta, table, places, unless):
@@ -96,20 +96,20 @@ def _changing(table: Table, rows: pa.Table, new: bool = False) -> Any:
 
 def _newest(table: Table, rows: pa.Table) -> Any:
     """Which rows are the last of their market."""
-    places = Places.of(rows, table.key)
+    places = RowKeys.of(rows, table.key)
     names, name = places.pairs()
     last = np.full(len(names), np.iinfo(np.int64).min)
     np.maximum.at(last, name, places.start)
     return pa.array(places.start == last[name])
 
 
-def _holds(settings: Settings, table: Table, path: str, wanted: Places) -> bool:
+def _holds(settings: Settings, table: Table, path: str, wanted: RowKeys) -> bool:
     """Whether a file has a row at one of the places."""
     chunks = read_chunks(settings, table, [path], table.key)
-    return any(Places.of(chunk, table.key).among(wanted).any() for chunk in chunks)
+    return any(RowKeys.of(chunk, table.key).among(wanted).any() for chunk in chunks)
 
 
-def _files_around(delta: DeltaTable, table: Table, wanted: Places, unless: str = "") -> Iterator[_File]:
+def _files_around(delta: DeltaTable, table: Table, wanted: RowKeys, unless: str = "") -> Iterator[_File]:
     """Files of the days of some places that, by their statistics, may have rows between the first and the last.
 
     `unless` is one of the statistics; a file for which it is true is left out.

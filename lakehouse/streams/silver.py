@@ -45,7 +45,7 @@ from lakehouse.tables import (
     Table,
 )
 from lakehouse.transforms import parse, wire
-from lakehouse.transforms.batch_ids import Arrivals, Island
+from lakehouse.transforms.batch_ids import BatchIds, BatchRange
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -82,7 +82,7 @@ class _Outcome:
 
     inserted: dict[Place, int] = field(default_factory=dict)
     conflicts: dict[Place, int] = field(default_factory=dict)
-    arrived: Sequence[Island] = ()
+    arrived: Sequence[BatchRange] = ()
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
@@ -158,14 +158,14 @@ def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings:
     """Append what is new, quarantine what conflicts."""
     if not trades.num_rows:
         return _Outcome()
-    arrivals = Arrivals(trades)
+    arrivals = BatchIds(trades)
     seen = arrivals.within(lambda key, first, last: ledger.present(key).within(first, last))
     new = arrivals.first & ~seen
     fresh = trades if new.all() else trades.filter(pa.array(new))
     outcome = _Outcome()
     if fresh.num_rows:
         append_trades(fresh, settings, ledger.trades_version)
-        outcome.arrived = (arrivals if fresh is trades else Arrivals(fresh)).islands()
+        outcome.arrived = (arrivals if fresh is trades else BatchIds(fresh)).id_ranges()
     for island in outcome.arrived:
         outcome.inserted[island.place] = outcome.inserted.get(island.place, 0) + island.ids
     if fresh is not trades:
@@ -246,7 +246,7 @@ def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Set
         found.unpersist()
 
 
-def _news(arrived: Sequence[Island]) -> dict[Key, News]:
+def _news(arrived: Sequence[BatchRange]) -> dict[Key, News]:
     news: dict[Key, News] = {}
     for island in arrived:
         arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)

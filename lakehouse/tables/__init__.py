@@ -1,7 +1,7 @@
 """The table registry: every schema, key, partitioning and grain, declared once as frozen values without behaviour.
 
-`type` is a Spark SQL type; decimals and nullability are part of the contract. `lakehouse.lake.table_io` says which
-tables a lakehouse has by its settings, creates them from this registry and opens them.
+`type` is a Spark SQL type; decimals and nullability are part of the contract. `lakehouse.lake.table_io` selects the
+tables of a lakehouse by its settings, creates them from this registry and opens them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from lakehouse.tables.gold import (
     GOLD_INDICATORS_1M,
     GOLD_MOVES,
     GOLD_SPREADS_1M,
+    GOLD_TABLES,
     LOOKBACK_MINUTES,
     SPANS,
     SPREAD_VENUES,
@@ -39,6 +40,7 @@ __all__ = [
     "GOLD_INDICATORS_1M",
     "GOLD_MOVES",
     "GOLD_SPREADS_1M",
+    "GOLD_TABLES",
     "LOOKBACK_MINUTES",
     "OPS_BATCHES",
     "OPS_CHECKS",
@@ -55,17 +57,14 @@ __all__ = [
     "Table",
 ]
 
-#: Every table that there can be, in the order of a trade's way.
+#: Every table that there can be, in the order in which a trade reaches them.
 TABLES: tuple[Table, ...] = (
     BRONZE_MESSAGES,
     SILVER_TRADES,
     SILVER_QUARANTINE,
     SILVER_FEED_EVENTS,
     SILVER_CONTINUITY,
-    *BARS.values(),
-    GOLD_INDICATORS_1M,
-    GOLD_MOVES,
-    GOLD_SPREADS_1M,
+    *GOLD_TABLES,
     OPS_BATCHES,
     OPS_CHECKS,
     OPS_REPLAYS,

@@ -1,4 +1,4 @@
-"""Gold: the market data. Every table is a pure function of silver/trades, but for `revision` and `updated_at`.
+"""Gold: the market data. Every table is a pure function of silver/trades, except `revision` and `updated_at`.
 
 All quotients are rounded once, half-up, to 18 decimals; sums are exact.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from lakehouse.market.venues import VENUES
 from lakehouse.tables.model import DECIMAL, Column, Table
 
-#: Name of a bar size → its length in minutes. Each is a multiple of the one before it: a longer bar is folded from
+#: Name of a bar size → its length in minutes. Each is a multiple of the one before, because longer bars are folded from
 #: shorter ones.
 BAR_MINUTES: dict[str, int] = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440}
 
@@ -18,7 +18,7 @@ SPREAD_VENUES = VENUES
 #: Bars of the simple moving averages and rolling VWAPs in gold/indicators_1m.
 SPANS = (5, 20, 60)
 
-#: A bar's window of the indicators reaches back so many minutes at most, so that a late trade changes a bounded part.
+#: Most minutes that the indicators' windows reach back, so that a late trade changes a bounded part of them.
 LOOKBACK_MINUTES = 240
 
 
@@ -53,8 +53,8 @@ def _bars(name: str, minutes: int) -> Table:
             ),
             Column("vwap", DECIMAL, "quote_volume ÷ volume, half-up to 18 decimals."),
             Column("trades", "bigint", "Number of trades."),
-            Column("buy_volume", DECIMAL, "Base units where the taker bought."),
-            Column("sell_volume", DECIMAL, "Base units where the taker sold."),
+            Column("buy_volume", DECIMAL, "Base units in trades whose taker bought."),
+            Column("sell_volume", DECIMAL, "Base units in trades whose taker sold."),
             Column("pressure", DECIMAL, "(buy_volume − sell_volume) ÷ volume, half-up to 18 decimals; −1 to 1."),
             Column("first_trade_id", "bigint", "Lowest trade id of the bar; its trade opens it."),
             Column("last_trade_id", "bigint", "Highest trade id of the bar; its trade closes it."),
@@ -68,23 +68,23 @@ def _bars(name: str, minutes: int) -> Table:
                 "is_final",
                 "boolean",
                 "The bar is over: its symbol has traded past its end by the setting final_after_seconds, or the clock "
-                "is so far past it and everything received has been read. A trade that comes later still than that "
-                "changes the bar, with a new revision.",
+                "is so far past it and everything received has been read. A trade that comes even later changes "
+                "the bar, with a new revision.",
             ),
             *_revision(),
         ),
     )
 
 
-#: Length in minutes → the table of these bars. Those of one and five minutes always are; the setting `bar_sizes` says
-#: which others are.
+#: Length in minutes → the table of these bars. Bars of one and five minutes always exist; the setting `bar_sizes`
+#: selects the others.
 BARS: dict[int, Table] = {minutes: _bars(f"bars_{name}", minutes) for name, minutes in BAR_MINUTES.items()}
 GOLD_BARS_1M = BARS[1]
 GOLD_BARS_5M = BARS[5]
 
-_WINDOW = (
-    "the last {span} bars up to this one; missing where {hours} hours up to this one do not hold so many"
-).format(span="{span}", hours=LOOKBACK_MINUTES // 60)
+_WINDOW = ("the last {span} bars up to this one; missing if the {hours} hours up to this one hold fewer").format(
+    span="{span}", hours=LOOKBACK_MINUTES // 60
+)
 
 GOLD_INDICATORS_1M = Table(
     layer="gold",
@@ -108,8 +108,8 @@ GOLD_INDICATORS_1M = Table(
         Column(
             "minutes_since_previous",
             "int",
-            "Minutes from the start of the bar before to this one; 1 where no minute is without trades. Missing where "
-            f"the {LOOKBACK_MINUTES // 60} hours before hold no bar, as are both returns.",
+            "Minutes from the start of the bar before to this one; 1 if the minute before had trades. Missing if the "
+            f"{LOOKBACK_MINUTES // 60} hours before hold no bar, as are both returns.",
             nullable=True,
         ),
         Column("simple_return", DECIMAL, "close ÷ close of the bar before − 1.", nullable=True),
@@ -151,13 +151,13 @@ GOLD_SPREADS_1M = Table(
     partition_by=("bar_date",),
     columns=(
         Column("base", "string", "Base asset, such as BTC."),
-        Column("quote", "string", "Quote currency, such as USDT. USD and USDT are told apart: no price is converted."),
+        Column("quote", "string", "Quote currency, such as USDT. USD and USDT are different: no price is converted."),
         Column("bar_start", "timestamp", "Start of the minute, UTC, inclusive."),
         *(
             Column(
                 f"price_{venue}",
                 DECIMAL,
-                f"Close of the minute at {venue.capitalize()}; missing where it did not trade there.",
+                f"Close of the minute at {venue.capitalize()}; missing if the pair did not trade there.",
                 nullable=True,
             )
             for venue in SPREAD_VENUES
@@ -172,3 +172,6 @@ GOLD_SPREADS_1M = Table(
         *_revision(),
     ),
 )
+
+#: Every table of Gold that there can be, in the order in which they are written.
+GOLD_TABLES: tuple[Table, ...] = (*BARS.values(), GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M)

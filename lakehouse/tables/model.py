@@ -1,4 +1,4 @@
-"""What a table of the registry is: frozen values without behaviour."""
+"""The types of the table registry: frozen values without behaviour."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal
 
 Layer = Literal["bronze", "silver", "gold", "ops"]
 
-#: Prices and sizes: holds every decimal that Binance (8), Kraken (10 + 8) and Coinbase (8) can send.
+#: Type of prices and sizes: it holds every decimal that Binance (8), Kraken (10 + 8) and Coinbase (8) can send.
 DECIMAL = "decimal(38,18)"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: Spark SQL type, nullability, and what it holds, with unit."""
+    """A column: name, Spark SQL type, description with unit, nullability."""
 
     name: str
     type: str

@@ -1,4 +1,4 @@
-"""The ledgers of the lakehouse about itself."""
+"""The lakehouse's records about itself: batches, check verdicts, replays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPS_BATCHES = Table(
     columns=(
         Column("query", "string", "bronze, silver or gold."),
         Column(
-            "generation", "string", "Id of the checkpoint, a new one of which is a new generation, or rebuild-<id>."
+            "generation", "string", "Id of the checkpoint (a new checkpoint begins a new generation), or rebuild-<id>."
         ),
         Column("batch_id", "bigint", "Spark's batch id within the generation."),
         Column("run_id", "string", "Dagster run that wrote it, or `standalone:<pid>`."),
@@ -22,17 +22,17 @@ OPS_BATCHES = Table(
         Column(
             "source_start",
             "string",
-            "JSON: where the batch begins. Kafka: topic → partition → first offset. Delta: version and index.",
+            "JSON: start of the batch. Kafka: topic → partition → first offset. Delta: version and index.",
         ),
         Column(
             "source_end",
             "string",
-            "JSON: where the batch ends. Kafka: next offsets. Delta: the last version read, and whether all of it.",
+            "JSON: end of the batch. Kafka: next offsets. Delta: the last version read, and whether it was read whole.",
         ),
         Column("rows_in", "bigint", "Rows read: messages for bronze and silver, trades for gold."),
         Column("rows_out", "bigint", "Rows added to the main table; bars written for gold."),
         Column("rows_duplicate", "bigint", "Trades that were already there."),
-        Column("rows_quarantined", "bigint", "Messages put to quarantine."),
+        Column("rows_quarantined", "bigint", "Messages put into quarantine."),
         Column("rows_feed_events", "bigint", "Feed events added."),
         Column("versions", "string", "JSON: table path → Delta version after the batch."),
         Column(
@@ -65,7 +65,7 @@ OPS_CHECKS = Table(
 OPS_REPLAYS = Table(
     layer="ops",
     name="replays",
-    grain="One row per quarantined message that `lakehouse replay` has settled; what has none is open.",
+    grain="One row per quarantined message that `lakehouse replay` has settled; a message without a row is open.",
     key=("kafka_topic", "kafka_partition", "kafka_offset"),
     partition_by=(),
     columns=(
@@ -77,11 +77,11 @@ OPS_REPLAYS = Table(
             "outcome",
             "string",
             "sent: produced again as good trades. noise: today's parser reads no trade in it. "
-            "dismissed: a person has decided that nothing is to be done.",
+            "dismissed: a person has decided to do nothing about it.",
         ),
         Column("trades", "int", "Trades that were produced from it; 0 for noise and dismissed."),
         Column("replayed_at", "timestamp", "When, UTC."),
-        Column("reason", "string", "Why it was dismissed, where that was said.", nullable=True),
-        Column("dismissed_by", "string", "USER@HOST of who dismissed it.", nullable=True),
+        Column("reason", "string", "Why it was dismissed, if a reason was given.", nullable=True),
+        Column("dismissed_by", "string", "USER@HOST of the person who dismissed it.", nullable=True),
     ),
 )

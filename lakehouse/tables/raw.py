@@ -1,4 +1,4 @@
-"""Bronze and Silver: the raw messages, and the clean trades with what was set apart."""
+"""Bronze and Silver: raw messages; clean trades, quarantine, feed events and the ledger of trade ids."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ SILVER_QUARANTINE = Table(
     columns=(
         Column("rule", "string", "Name of the first rule that the message failed."),
         Column("detail", "string", "What was found and what was expected."),
-        Column("venue", "string", "Venue, where it could be read.", nullable=True),
-        Column("symbol", "string", "Canonical symbol, where it could be read.", nullable=True),
-        Column("trade_id", "bigint", "Trade id, where it could be read.", nullable=True),
+        Column("venue", "string", "Venue, if it could be read.", nullable=True),
+        Column("symbol", "string", "Canonical symbol, if it could be read.", nullable=True),
+        Column("trade_id", "bigint", "Trade id, if it could be read.", nullable=True),
         Column("key", "binary", "Message key, verbatim.", nullable=True),
         Column("value_raw", "binary", "Message value, verbatim.", nullable=True),
         *_offsets(),
@@ -86,10 +86,10 @@ SILVER_FEED_EVENTS = Table(
         ),
         Column("ts_event", "timestamp", "When ingest saw it, UTC."),
         Column("connection_id", "string", "Ingest's own id of the connection."),
-        Column("symbol", "string", "Canonical symbol, where the event is about one.", nullable=True),
+        Column("symbol", "string", "Canonical symbol, if the event is about one.", nullable=True),
         Column("first_id", "bigint", "First missing trade id of a gap event.", nullable=True),
         Column("last_id", "bigint", "Last missing trade id of a gap event, inclusive.", nullable=True),
-        Column("detail", "string", "For people."),
+        Column("detail", "string", "Explanation for people."),
         *_offsets(),
         Column("event_date", "date", "UTC date of ts_event."),
     ),
@@ -105,44 +105,44 @@ SILVER_CONTINUITY = Table(
         Column("venue", "string", "Exchange."),
         Column("symbol", "string", "Canonical symbol."),
         Column("first_id", "bigint", "First trade id of the range."),
-        Column("last_id", "bigint", "Last trade id of the range, inclusive. The next range begins right behind it."),
+        Column("last_id", "bigint", "Last trade id of the range, inclusive. The next range begins right after it."),
         Column(
             "state",
             "string",
-            "present: every id is in silver/trades. open: known to exist and not there, to be repaired. "
-            "unavailable: the venue has shown not to have them, as often as `tries` says; they may come all the same.",
+            "present: every id is in silver/trades. open: known to exist but missing, to be repaired. "
+            "unavailable: the venue did not have them in `tries` answers; they may still come.",
         ),
         Column(
             "ts_first",
             "timestamp",
-            "Time of the trade first_id; of a gap, of the trade before it, where known.",
+            "Time of the trade first_id; for a gap, of the trade before it, if known.",
             nullable=True,
         ),
         Column(
             "ts_last",
             "timestamp",
-            "Time of the trade last_id; of a gap, of the trade behind it, where known.",
+            "Time of the trade last_id; for a gap, of the trade after it, if known.",
             nullable=True,
         ),
         Column(
             "since",
             "timestamp",
-            "When the ledger first held the range in this state; of an unavailable range, when the venue first showed "
-            "not to have it. UTC.",
+            "When the ledger first held the range in this state; for an unavailable range, when the venue first "
+            "answered without it. UTC.",
         ),
         Column("repaired", "bigint", "Ids of the range that came over REST; 0 for a gap."),
         Column("trades_version", "bigint", "Version of silver/trades that all rows of this table describe."),
         Column(
             "tries",
             "bigint",
-            "Of an unavailable range: answers of the venue without it, a minute or more apart. Null: another state, or "
-            "a ledger of before tries were counted, which stands for 1.",
+            "Answers of the venue without an unavailable range, a minute or more apart. Null for another state, and in "
+            "a ledger from before tries were counted, where it means 1.",
             nullable=True,
         ),
         Column(
             "last_try",
             "timestamp",
-            "When the last of these answers came, UTC. Null as `tries`, and then `since` stands for it.",
+            "When the last of these answers came, UTC. Null if `tries` is; then `since` takes its place.",
             nullable=True,
         ),
     ),

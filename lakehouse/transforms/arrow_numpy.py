@@ -1,4 +1,4 @@
-"""Columns of Arrow as NumPy: whole numbers, codes of names, bytes of texts, where a value changes, some rows. Pure."""
+"""Arrow columns as NumPy arrays: whole numbers, codes of names, bytes of texts, masks of rows. Pure."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import pyarrow.compute as pc
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
-#: Bytes, and where each text begins in them; behind those, where the last one ends.
+#: The bytes of all texts, and the offset of each; one more offset ends the last.
 Texts = tuple[Bytes, Integers]
 
 
 def whole(column: Any) -> Any:
-    """A column as one array."""
+    """Return a column as one array."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def coded(column: Any) -> tuple[list[Any], Any]:
-    """The different values of a column without nulls, ascending, and of each row which of them it has."""
+    """Return the distinct values of a column without nulls, ascending, and for each row the number of its value."""
     names, order, indices = _encoded(column)
     return names.take(order).to_pylist(), _ranks(order)[indices]
 
 
 def ranked(column: Any) -> tuple[int, Integers]:
-    """How many different values a column of text without nulls has, and of each row which of them, ascending."""
+    """Return how many distinct texts a column without nulls has, and for each row its text's rank."""
     names, order, indices = _encoded(column)
     return len(names), _ranks(order)[indices]
 
 
 def _encoded(column: Any) -> tuple[Any, Any, Any]:
-    """The different values, in what order they are, and of each row which of them it has."""
+    """Return the distinct values, their sort order, and for each row the index of its value."""
     encoded = whole(column).dictionary_encode()
     names = encoded.dictionary
     # Arrow does not sort views of text, which a file of another writer may hold.
@@ -49,7 +49,7 @@ def _ranks(order: Any) -> Integers:
 
 
 def integers(column: Any) -> Integers:
-    """A column without nulls of whole numbers, or of times, as int64; times in their own unit since the epoch."""
+    """Return a column of whole numbers or times, without nulls, as int64; times in their own unit since the epoch."""
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     values: Integers = column.to_numpy().astype(np.int64, copy=False)
@@ -57,19 +57,19 @@ def integers(column: Any) -> Integers:
 
 
 def kept(rows: pa.Table, which: Mask) -> pa.Table:
-    """The rows that a mask names; the table itself where it names all."""
+    """Return the rows that a mask selects; the table itself if it selects all."""
     return rows if which.all() else rows.filter(pa.array(which))
 
 
 def differs(values: Integers) -> Mask:
-    """Whether each value differs from the one before it; the first does."""
+    """Mask of the values that differ from the one before; the first counts as different."""
     found = np.ones(len(values), np.bool_)
     found[1:] = values[1:] != values[:-1]
     return found
 
 
 def texts(array: Any) -> Texts:
-    """The texts of an array of strings or binary; of a null, nothing or something."""
+    """Return the texts of a string or binary array; the text of a null is undefined."""
     _, offsets, data = array.buffers()
     if not len(array) or data is None:
         return np.empty(0, np.uint8), np.zeros(len(array) + 1, np.int64)
@@ -78,7 +78,7 @@ def texts(array: Any) -> Texts:
 
 
 def has_any(flags: Mask, bounds: Integers) -> Mask:
-    """Which texts have a flagged byte."""
+    """Mask of the texts with a flagged byte."""
     if not flags.any():
         return np.zeros(len(bounds) - 1, np.bool_)
     found: Mask = np.diff(np.searchsorted(np.flatnonzero(flags), bounds)) > 0
@@ -86,6 +86,6 @@ def has_any(flags: Mask, bounds: Integers) -> Mask:
 
 
 def no_digits(data: Bytes) -> Mask:
-    """Which bytes are none of the digits 0 to 9."""
+    """Mask of the bytes that are not a digit."""
     found: Mask = data - np.uint8(ord("0")) > 9
     return found

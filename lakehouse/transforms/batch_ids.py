@@ -1,7 +1,6 @@
-"""The trades of a batch by id: which come first, which are known, and their islands. Arrow and NumPy, no Spark.
+"""The trade ids of a batch: which rows come first, which ids are known, which ranges they form. No Spark.
 
-An island is a contiguous range of trade ids of one (venue, symbol). Everything here is exact, whatever the order and
-the repetition of the rows.
+Everything here is exact, whatever the order and repetition of the rows.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, differs, int
 Key = tuple[str, str]
 
 
-class Island(NamedTuple):
-    """A contiguous id range of a (venue, symbol) in one Kafka partition, inclusive.
+class BatchRange(NamedTuple):
+    """A contiguous range of trade ids of a (venue, symbol) in one Kafka partition, inclusive.
 
-    `rows` counts repeats too, `ids` those that come first of their key, `repaired` those of them with source repair.
-    Where the ids of a range are spread over several partitions, each one's first_id and last_id lie within the same
-    contiguous range, so their union is still right.
+    `rows` counts all rows, `ids` the first row of each key, `repaired` those among them with source repair. If the ids
+    of a range are spread over several partitions, each partition's first_id and last_id lie within the same contiguous
+    range, so their union is still right.
     """
 
     venue: str
@@ -48,8 +47,8 @@ class Island(NamedTuple):
         return self.kafka_topic, self.kafka_partition
 
 
-class Arrivals:
-    """Trades of silver/trades' columns, put in order once."""
+class BatchIds:
+    """The ids of trades (columns of silver/trades), sorted once."""
 
     def __init__(self, trades: pa.Table) -> None:
         self.trades = trades
@@ -62,7 +61,7 @@ class Arrivals:
         self._id = integers(trades.column("trade_id"))
         self._partition = integers(trades.column("kafka_partition"))
         offset = integers(trades.column("kafka_offset"))
-        #: Rows by key, id and Kafka's order: of a key's repeats the first is the one that is kept.
+        #: Rows by key, id and Kafka's order: the first of a key's repeats is kept.
         self._order = np.lexsort((offset, self._partition, topic, self._id, self._key))
         key, ids = self._key[self._order], self._id[self._order]
         new_key, new_id = differs(key), differs(ids)
@@ -72,17 +71,17 @@ class Arrivals:
 
     @property
     def first(self) -> Mask:
-        """The rows that come first of their key, by Kafka's order."""
+        """Mask of the rows that come first of their key, in Kafka's order."""
         return self._back(self._is_first)
 
     def kept(self) -> Integers:
-        """Of each row, the place of the row that comes first of its key."""
+        """Return for each row the number of the row that comes first of its key."""
         result = np.empty(len(self._order), np.int64)
         result[self._order] = self._place_of_first[np.cumsum(self._is_first) - 1]
         return result
 
     def within(self, ranges: Callable[[Key, int, int], Iterable[tuple[int, int]]]) -> Mask:
-        """The rows whose id is in some ranges: those of a key, ascending, that lie between two ids."""
+        """Mask of the rows whose ids lie in the ranges that `ranges` returns, ascending, for a key and two ids."""
         found = np.zeros(len(self._order), np.bool_)
         ids = self._id[self._order]
         for key, start, end in self._keys():
@@ -92,8 +91,8 @@ class Arrivals:
                 found[start:end] = (place >= 0) & (ids[start:end] <= parts[np.maximum(place, 0), 1])
         return self._back(found)
 
-    def islands(self) -> list[Island]:
-        """The islands of all rows, by key and id."""
+    def id_ranges(self) -> list[BatchRange]:
+        """Return the contiguous id ranges of all rows, by key and id."""
         venues, symbols, topics = self._names
         order = self._order
         rows = pa.table(
@@ -108,7 +107,7 @@ class Arrivals:
                 "repaired": (self._is_first & self._repairs()[order]).astype(np.int64),
             }
         )
-        # In one thread a group sees its rows in their order, so that the first has the lowest id.
+        # In one thread a group sees its rows in order, so the first has the lowest id.
         groups = rows.group_by(["run", "topic", "partition"], use_threads=False).aggregate(
             [
                 ("key", "first"),
@@ -122,7 +121,7 @@ class Arrivals:
             ]
         )
         return [
-            Island(
+            BatchRange(
                 venues[row["key_first"] // len(symbols)],
                 symbols[row["key_first"] % len(symbols)],
                 topics[row["topic"]],
@@ -144,7 +143,7 @@ class Arrivals:
         return found
 
     def _keys(self) -> Iterable[tuple[Key, int, int]]:
-        """Each key, and where its rows begin and end in the order."""
+        """Yield each key, and the start and end of its rows in the sorted order."""
         venues, symbols, _ = self._names
         key = self._key[self._order]
         starts = np.flatnonzero(differs(key))

@@ -1,12 +1,12 @@
-"""Exact figures over Arrow: decimals as whole numbers of 10⁻¹⁸, and the one rounding of a quotient. Pure, no Spark.
+"""Exact figures: DECIMAL(38,18) as whole numbers of 10⁻¹⁸, and quotients that are rounded once. Pure, no Spark.
 
 Inside the Gold transforms a DECIMAL(38,18) is a Python int that counts units of 10⁻¹⁸. Sums and differences of such
 ints are exact, whatever their size. A quotient is rounded once, half-up, to 18 decimals: a tie goes away from zero, so
-that the quotient of −a and b is minus that of a and b.
+the quotient of −a and b is minus that of a and b.
 
-Edge case: a figure with more than 20 digits before the point does not fit DECIMAL(38,18). It takes prices of which one
-is 10¹⁶ times the other, or sums of 10²⁰. It is never cut: a column that may be null has null there, so that one absurd
-price does not stop Gold; elsewhere it is a TerminalError.
+Edge case: a figure with more than 20 digits before the point does not fit DECIMAL(38,18). It takes two prices whose
+ratio is 10¹⁶, or sums of 10²⁰. It is never truncated: a nullable column gets null, so that one absurd price does not
+stop Gold; any other column raises TerminalError.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCALE = 18
 #: 1 as a count of units of 10⁻¹⁸.
 ONE: int = 10**SCALE
 
-#: What the count of a DECIMAL(38,18) can be at most, exclusive.
+#: Upper bound of the count of a DECIMAL(38,18), exclusive.
 LIMIT: int = 10**38
 
 MINUTE_US = 60_000_000
@@ -43,9 +43,9 @@ _MICROS = pa.timestamp("us", tz="UTC")
 
 
 def half_up_quotient(numerator: int, denominator: int) -> int:
-    """numerator ÷ denominator, two whole numbers of the same unit, in units of 10⁻¹⁸; half-up, ties away from zero.
+    """Divide two whole numbers of the same unit; the quotient in units of 10⁻¹⁸, half-up, ties away from zero.
 
-    In integers, so rounded once and exactly.
+    Computed with integers, so rounded once.
     """
     top, bottom = abs(numerator) * ONE, abs(denominator)
     magnitude = (2 * top + bottom) // (2 * bottom)
@@ -53,7 +53,7 @@ def half_up_quotient(numerator: int, denominator: int) -> int:
 
 
 def values_of(bars: pa.Table, name: str) -> list[Any]:
-    """A column without nulls: decimals as counts of 10⁻¹⁸, timestamps as µs since the epoch, others as they are."""
+    """Return a column without nulls: decimals as counts of 10⁻¹⁸, timestamps as µs since the epoch."""
     column = bars.column(name)
     if pa.types.is_timestamp(column.type):
         column = column.cast(_MICROS).cast(pa.int64())
@@ -64,9 +64,10 @@ def values_of(bars: pa.Table, name: str) -> list[Any]:
 
 
 def _counts(decimals: pa.Array[Any]) -> list[int]:
-    """Decimals of 18 places without nulls as counts of 10⁻¹⁸.
+    """Return decimals of 18 places, without nulls, as counts of 10⁻¹⁸.
 
-    Arrow keeps a decimal as its count, in 16 bytes (its columnar format); by way of Decimal it costs ten times more.
+    Arrow stores a decimal as its count in 16 bytes (Arrow columnar format); converting through Decimal costs ten times
+    more.
     """
     halves = np.frombuffer(decimals.buffers()[1], np.int64).reshape(-1, 2)  # type: ignore[call-overload]
     halves = halves[decimals.offset : decimals.offset + len(decimals)]
@@ -76,19 +77,19 @@ def _counts(decimals: pa.Array[Any]) -> list[int]:
 
 
 def content_schema(table: Table) -> pa.Schema:
-    """The Arrow schema of a Gold table without the columns that its writer adds."""
+    """Return the Arrow schema of a Gold table without the columns that its writer adds."""
     return pa.schema([field for field in table_io.arrow_schema(table) if field.name not in WRITERS_COLUMNS])
 
 
 def table_of(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table, as `table_of_columns` makes it."""
+    """Convert rows to an Arrow table; see `table_of_columns`."""
     return table_of_columns(schema, {name: [row[name] for row in rows] for name in schema.names})
 
 
 def table_of_columns(schema: pa.Schema, columns: Mapping[str, list[Any]]) -> pa.Table:
-    """Columns as an Arrow table. Decimals are given in units of 10⁻¹⁸, timestamps in µs since the epoch, UTC.
+    """Convert columns to an Arrow table; decimals in units of 10⁻¹⁸, timestamps in µs since the epoch, UTC.
 
-    A figure that does not fit its column is null where that may be. Raises TerminalError where it may not.
+    A figure that does not fit becomes null in a nullable column and raises TerminalError in any other.
     """
     arrays = [_array(field, columns[field.name]) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
@@ -106,13 +107,13 @@ def _array(field: pa.Field[Any], values: list[Any]) -> pa.Array[Any]:
     except pa.ArrowInvalid:
         largest = max((value for value in values if value is not None), key=abs)
         raise TerminalError(
-            f"{field.name} would be {largest:.3e}", f"a figure that fits {field.type}", "look at the prices it is of"
+            f"{field.name} would be {largest:.3e}", f"a figure that fits {field.type}", "look at the prices of its bars"
         ) from None
     return array
 
 
 def _decimals(counts: Sequence[int | None]) -> pa.Array[Any]:
-    """DECIMAL(38,18) of counts of 10⁻¹⁸ below LIMIT; the way back of `_counts`."""
+    """Return DECIMAL(38,18) from counts of 10⁻¹⁸ below LIMIT; the inverse of `_counts`."""
     data = b"".join([(count or 0).to_bytes(16, sys.byteorder, signed=True) for count in counts])
     valid = pa.array([count is not None for count in counts], pa.bool_())
     buffers = [valid.buffers()[1] if valid.false_count else None, pa.py_buffer(data)]

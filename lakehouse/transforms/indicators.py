@@ -2,21 +2,20 @@
 
 The rules, for a bar that starts at t:
 
-- Windows are over bars, not over minutes: `sma_5` is of this bar and the four bars before it, however many minutes lie
+- Windows are over bars, not over minutes: `sma_5` covers this bar and the four bars before it, however many minutes lie
   between them. A minute without trades has no bar: it is not filled in and does not count.
 - No window reaches back to t − 240 minutes (LOOKBACK_MINUTES) or further: only bars with start > t − 240 min count.
 - `sma_n` is the mean of n closes. `vwap_n` is the sum of n quote volumes ÷ the sum of n volumes, from the exact sums,
-  not a mean of the bars' VWAPs. Both are null where fewer than n bars count. So they are at the start of a series (its
-  first n − 1 bars), behind a pause of hours until n bars have come again, and for good in a market that trades too
-  seldom.
-- The bar before is the newest one that counts. `minutes_since_previous` goes from its start to t, 1 to 239;
+  not a mean of the bars' VWAPs. Both are null if fewer than n bars count: at the start of a series (its first
+  n − 1 bars), after a pause of hours until n bars have come again, and always in a market that trades too seldom.
+- The bar before is the newest one that counts. `minutes_since_previous` is the time from its start to t, 1 to 239;
   `simple_return` is close ÷ its close − 1, `log_return` the natural logarithm of close ÷ its close. All three are null
-  where no bar before counts: for the first bar of a series, and for the first one after a pause of four hours. A return
+  if no bar before counts: for the first bar of a series, and for the first one after a pause of four hours. A return
   over minutes without trades is not scaled to a minute; `minutes_since_previous` says how long it took.
-- Each figure is computed exactly and rounded once, half-up, to 18 decimals. The logarithm is proved to be right in its
-  last decimal: it is computed with more digits until nothing that is unknown of it can change the rounding.
+- Each figure is computed exactly and rounded once, half-up, to 18 decimals. The logarithm is proved right in
+  its last decimal: it is computed with more digits until the remaining error cannot change the rounding.
 
-Prices and volumes are positive: Silver's rules see to that. Each (venue, symbol, bar_start) is there once.
+Prices and volumes are positive: Silver's rules see to that. Each (venue, symbol, bar_start) occurs once.
 """
 
 from __future__ import annotations
@@ -29,9 +28,10 @@ import pyarrow as pa
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M, LOOKBACK_MINUTES, SPANS
 from lakehouse.transforms.arrow_numpy import Integers
 from lakehouse.transforms.decimal18 import MINUTE_US, ONE, content_schema, half_up_quotient
-from lakehouse.transforms.int128 import Figures, Sums, Wide, half_up_means, half_up_quotients
+from lakehouse.transforms.int128 import Int128, Sums
 from lakehouse.transforms.logarithm import half_up_lns
-from lakehouse.transforms.row_keys import Places, codes, is_in
+from lakehouse.transforms.quotients import Figures, half_up_means, half_up_quotients
+from lakehouse.transforms.row_keys import RowKeys, codes, is_in
 
 _READ = ("venue", "symbol", "bar_start", "close", "volume", "quote_volume")
 _LOOKBACK_US = LOOKBACK_MINUTES * MINUTE_US
@@ -39,34 +39,34 @@ _SCHEMA = content_schema(GOLD_INDICATORS_1M)
 
 
 class _Bars(NamedTuple):
-    """Bars by (venue, symbol), and by start."""
+    """Bars sorted by (venue, symbol) and start."""
 
-    places: Places
-    begin: Integers  #: of each bar, the number of its series' first
-    close: Wide
-    volume: Wide
-    quote_volume: Wide
+    keys: RowKeys
+    begin: Integers  #: for each bar, the row of its series' first bar
+    close: Int128
+    volume: Int128
+    quote_volume: Int128
 
 
-def indicators(bars: pa.Table, wanted: Places | None = None) -> pa.Table:
-    """The indicators of the `wanted` bars that are in `bars`, or of all of them; sorted by the table's key.
+def indicators(bars: pa.Table, wanted: RowKeys | None = None) -> pa.Table:
+    """Compute the indicators of the `wanted` bars that are in `bars`, or of all; sorted by the table's key.
 
-    `bars`: one-minute bars in any order with venue, symbol, bar_start, close, volume, quote_volume. For a right row,
-    all bars of the LOOKBACK_MINUTES up to it must be there.
+    `bars`: one-minute bars in any order with venue, symbol, bar_start, close, volume, quote_volume. A row is right only
+    if `bars` has all bars of the LOOKBACK_MINUTES up to it.
     """
-    places = Places.of(bars, GOLD_BARS_1M.key)
+    keys = RowKeys.of(bars, GOLD_BARS_1M.key)
     if wanted is None:
-        (ours,), chosen = codes(places), None
+        (ours,), chosen = codes(keys), None
     else:
-        ours, theirs = codes(places, wanted)
+        ours, theirs = codes(keys, wanted)
         chosen = is_in(ours, theirs)
     order = np.argsort(ours, kind="stable")
     rows = np.arange(len(order)) if chosen is None else np.flatnonzero(chosen[order])
-    places = places.at(order)
-    figures = (Wide.of(bars.column(name).take(order)) for name in _READ[3:])
-    begin = np.maximum.accumulate(np.where(places.begins(), np.arange(len(order)), 0))
-    series = _Bars(places, begin, *figures)
-    here = places.at(rows)
+    keys = keys.at(order)
+    figures = (Int128.of(bars.column(name).take(order)) for name in _READ[3:])
+    begin = np.maximum.accumulate(np.where(keys.begins(), np.arange(len(order)), 0))
+    series = _Bars(keys, begin, *figures)
+    here = keys.at(rows)
     columns = {
         "venue": here.first,
         "symbol": here.second,
@@ -78,30 +78,30 @@ def indicators(bars: pa.Table, wanted: Places | None = None) -> pa.Table:
     return pa.table({name: columns[name] for name in _SCHEMA.names}).cast(_SCHEMA)
 
 
-def affected(bars: pa.Table, touched: Places) -> Places:
-    """The bars in `bars` whose indicators may differ once the bars at `touched` were inserted, changed or deleted.
+def affected(bars: pa.Table, touched: RowKeys) -> RowKeys:
+    """Return the bars in `bars` whose indicators may change if the bars at `touched` were inserted, changed or deleted.
 
-    `bars`: the bars as they are afterwards, with venue, symbol, bar_start. For each touched place: the bar there, if
-    there is one, and the max(SPANS) − 1 bars behind it that start less than LOOKBACK_MINUTES later.
+    `bars`: the bars afterwards, with venue, symbol, bar_start. For each touched key: the bar there, if there is one,
+    and the next max(SPANS) − 1 bars that start less than LOOKBACK_MINUTES later.
     """
-    places = Places.of(bars, GOLD_BARS_1M.key)
-    ours, theirs, ends = codes(places, touched, touched.starting(touched.start + _LOOKBACK_US))
+    keys = RowKeys.of(bars, GOLD_BARS_1M.key)
+    ours, theirs, ends = codes(keys, touched, touched.starting(touched.start + _LOOKBACK_US))
     order = np.argsort(ours, kind="stable")
     ours = ours[order]
     first = np.searchsorted(ours, theirs)
     is_there = np.searchsorted(ours, theirs, side="right") > first
     end = np.minimum(first + max(SPANS) - 1 + is_there, np.searchsorted(ours, ends))
-    # How many of the runs from first to end each bar lies in.
+    # For each bar, in how many of the runs from `first` to `end` it lies.
     steps = np.zeros(len(ours) + 1, np.int64)
     np.add.at(steps, first, 1)
     np.add.at(steps, end, -1)
-    return places.at(order[np.cumsum(steps)[:-1] > 0])
+    return keys.at(order[np.cumsum(steps)[:-1] > 0])
 
 
 def _means(bars: _Bars, rows: Integers) -> dict[str, pa.Array[Any]]:
-    """Moving averages and rolling VWAPs of some bars."""
+    """Compute moving averages and rolling VWAPs of the given rows."""
     closes, quote_volumes, volumes = (Sums(values) for values in (bars.close, bars.quote_volume, bars.volume))
-    starts = bars.places.start
+    starts = bars.keys.start
     found = {}
     for span in SPANS:
         first = rows + 1 - span
@@ -115,17 +115,17 @@ def _means(bars: _Bars, rows: Integers) -> dict[str, pa.Array[Any]]:
 
 
 def _quotients(tops: Sums, bottoms: Sums | int, first: Integers, end: Integers) -> Figures:
-    """Of windows: a sum ÷ another one, or ÷ the number of bars."""
+    """Divide, per window, a sum by another sum, or by the number of bars."""
     top, beyond = tops.between(first, end)
     if isinstance(bottoms, int):
         huge = np.flatnonzero(beyond)
-        top.put(huge, Wide.zeros(len(huge)))
+        top.put(huge, Int128.zeros(len(huge)))
         found = half_up_means(top, bottoms)
     else:
         bottom, also_beyond = bottoms.between(first, end)
         huge = np.flatnonzero(beyond | also_beyond)
-        top.put(huge, Wide.zeros(len(huge)))
-        bottom.put(huge, Wide.of_small(np.ones(len(huge), np.int64)))
+        top.put(huge, Int128.zeros(len(huge)))
+        bottom.put(huge, Int128.of_small(np.ones(len(huge), np.int64)))
         found = half_up_quotients(top, bottom)
     if not len(huge):
         return found
@@ -137,8 +137,8 @@ def _quotients(tops: Sums, bottoms: Sums | int, first: Integers, end: Integers) 
 
 
 def _returns(bars: _Bars, rows: Integers) -> dict[str, pa.Array[Any]]:
-    """Minutes, and both returns, since the bar before, where that counts."""
-    starts = bars.places.start
+    """Compute minutes and both returns since the bar before; null if none counts."""
+    starts = bars.keys.start
     counts = rows > bars.begin[rows]
     counts[counts] = starts[rows[counts] - 1] > starts[rows[counts]] - _LOOKBACK_US
     which = np.flatnonzero(counts)

@@ -1,6 +1,6 @@
-"""Natural logarithms of quotients, right in their 18th decimal, and proved to be. Pure.
+"""Natural logarithms of quotients, proved right in the 18th decimal. Pure.
 
-Numbers are whole, and results count units of 10⁻¹⁸, as in `exact`.
+Numbers are whole, and results count units of 10⁻¹⁸, as in `decimal18`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from decimal import Decimal
 import numpy as np
 
 from lakehouse.transforms.decimal18 import ONE, SCALE
-from lakehouse.transforms.int128 import LONG_ENOUGH, Wide
+from lakehouse.transforms.int128 import LONG_ENOUGH, Int128
 
-#: Digits that a logarithm is tried with first, and that are added until its 18th decimal is certain. 40 leave 1 in
-#: 10¹⁹ uncertain.
+#: Digits of the first try, and of each further step until the 18th decimal is certain. 40 leave 1 in 10¹⁹ uncertain.
 _LN_DIGITS = 40
 
 _LONG = np.longdouble
@@ -24,17 +23,17 @@ _LONG_ENOUGH = LONG_ENOUGH
 #: to 64 bits and one of the quotient, each 2⁻⁶⁴, grow at most to 1.2 times in the logarithm, whose own error is a few
 #: units in the last place (glibc's manual, "Known Maximum Errors in Math Functions"); so 2⁻⁶⁰ would do.
 _ERROR = 2.0**-58
-#: Where |difference ÷ denominator| is below, the logarithm's condition is below 1.2.
+#: If |difference ÷ denominator| is below this, the logarithm's condition number is below 1.2.
 _MOST_CHANGE = 0.25
 
 
-def half_up_lns(numerators: Wide, denominators: Wide) -> Wide:
-    """`half_up_ln` of each pair of positive whole numbers below 10³⁸.
+def half_up_lns(numerators: Int128, denominators: Int128) -> Int128:
+    """Return `half_up_ln` of each pair of positive whole numbers below 10³⁸.
 
-    Prices that follow each other are near each other, and most of their logarithms are certain in long doubles, at a
-    twentieth of the cost. Each of the others is computed by itself.
+    Consecutive prices are close to each other, so long doubles suffice for most of their logarithms, at a twentieth of
+    the cost. Each of the others is computed by itself.
     """
-    found, certain = Wide.zeros(numerators.size), np.zeros(numerators.size, np.bool_)
+    found, certain = Int128.zeros(numerators.size), np.zeros(numerators.size, np.bool_)
     if _LONG_ENOUGH:
         difference = numerators.minus(denominators)
         change = difference.magnitude().long_doubles() / denominators.long_doubles()
@@ -43,19 +42,19 @@ def half_up_lns(numerators: Wide, denominators: Wide) -> Wide:
         units = np.log1p(np.where(near, change, 0)) * _LONG(ONE)  # 10¹⁸ has 42 bits besides its zeros: it is exact
         below = np.floor(units)
         certain = near & (np.abs(units - below - _LONG(0.5)) > np.abs(units) * _ERROR)
-        found = Wide.of_small(np.floor(units + _LONG(0.5)).astype(np.int64))
+        found = Int128.of_small(np.floor(units + _LONG(0.5)).astype(np.int64))
     left = np.flatnonzero(~certain)
     if len(left):
         pairs = zip(numerators.at(left).ints(), denominators.at(left).ints(), strict=True)
-        found = Wide(found.high.copy(), found.low.copy())  # a view of one array's bits
-        found.put(left, Wide.of_ints([half_up_ln(top, bottom) for top, bottom in pairs]))
+        found = Int128(found.high.copy(), found.low.copy())  # a view of one array's bits
+        found.put(left, Int128.of_ints([half_up_ln(top, bottom) for top, bottom in pairs]))
     return found
 
 
 def half_up_ln(numerator: int, denominator: int) -> int:
     """Natural logarithm of the quotient of two positive whole numbers below 10³⁸, in units of 10⁻¹⁸, half-up.
 
-    It ends: but for ln 1 = 0, the logarithm of a fraction is irrational and so never on the border between two units.
+    The loop ends: except for ln 1 = 0, the logarithm of a fraction is irrational, so never exactly between two units.
     """
     if numerator == denominator:
         return 0

@@ -1,8 +1,8 @@
-"""Places of Gold's rows, in columns: which are wanted, which are equal, in what order they stand. Pure.
+"""Keys of Gold's rows, in columns: find, compare and sort many at once. Pure.
 
-A place is the key of a row: venue and symbol of a bar, or base and quote of a pair, and a start in microseconds since
-the epoch, UTC. A batch of many symbols has some ten thousand of them. As columns they are compared at a hundredth of
-what tuples cost: names are looked at once each (Arrow's dictionaries), and rows by whole numbers (`codes`).
+A key is venue and symbol of a bar, or base and quote of a pair, and a start in microseconds since the epoch, UTC. A
+batch of many symbols has some ten thousand keys. Columns compare them at a hundredth of the cost of tuples: each name
+is read once (Arrow's dictionaries), and rows are compared as whole numbers (`codes`).
 """
 
 from __future__ import annotations
@@ -17,68 +17,68 @@ import pyarrow.compute as pc
 
 from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, differs, integers, ranked
 
-#: venue and symbol, or base and quote, and the start.
-Place = tuple[str, str, int]
+#: Venue and symbol, or base and quote, and the start in µs since the epoch, UTC.
+RowKey = tuple[str, str, int]
 
 _MICROS = pa.timestamp("us", tz="UTC")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 _MOST = 2**62
-#: Starts alone are compared first where one lot is so many times the other.
+#: If one set of keys is so many times larger than the other, starts alone are compared first.
 FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
-    """Some places, in some order; one may be there more than once."""
+class RowKeys:
+    """Keys in some order; a key may occur more than once."""
 
-    #: Names, as dictionary arrays; a dictionary may have names that no place has.
+    #: Names, as dictionary arrays; a dictionary may have names that no key has.
     first: Any
     second: Any
     start: Integers
 
     @classmethod
-    def of(cls, rows: pa.Table, key: Sequence[str]) -> Places:
-        """Of each row of a table with such a key; starts are times, or µs since the epoch."""
+    def of(cls, rows: pa.Table, key: Sequence[str]) -> RowKeys:
+        """Return the key of each row; `key` names its three columns, the last with times or µs since the epoch."""
         starts = rows.column(key[2])
         if pa.types.is_timestamp(starts.type):
             starts = starts.cast(_MICROS)
         return cls(_text(rows.column(key[0])), _text(rows.column(key[1])), integers(starts))
 
     @classmethod
-    def of_tuples(cls, places: Iterable[Place]) -> Places:
-        """Of tuples."""
-        rows = list(places)
+    def of_tuples(cls, keys: Iterable[RowKey]) -> RowKeys:
+        """Convert tuples."""
+        rows = list(keys)
         first, second = (pa.array([row[number] for row in rows], pa.string()) for number in (0, 1))
         return cls(_text(first), _text(second), np.array([row[2] for row in rows], np.int64))
 
     def __len__(self) -> int:
         return len(self.start)
 
-    def tuples(self) -> list[Place]:
-        """As tuples, in order."""
+    def tuples(self) -> list[RowKey]:
+        """Return tuples, in order."""
         columns: list[list[Any]] = [self.first.to_pylist(), self.second.to_pylist(), self.start.tolist()]
         return list(zip(*columns, strict=True))
 
-    def at(self, which: Mask | Integers) -> Places:
-        """Those that a mask, or their numbers, name."""
+    def at(self, which: Mask | Integers) -> RowKeys:
+        """Return the keys that a mask or row numbers select."""
         rows: Integers = np.flatnonzero(which) if which.dtype == np.bool_ else which.astype(np.int64, copy=False)
-        return Places(self.first.take(rows), self.second.take(rows), self.start[rows])
+        return RowKeys(self.first.take(rows), self.second.take(rows), self.start[rows])
 
-    def starting(self, start: Integers) -> Places:
-        """The same names, with other starts."""
-        return Places(self.first, self.second, start)
+    def starting(self, start: Integers) -> RowKeys:
+        """Return keys with the same names and other starts."""
+        return RowKeys(self.first, self.second, start)
 
-    def plus(self, *others: Places) -> Places:
-        """These and others."""
+    def plus(self, *others: RowKeys) -> RowKeys:
+        """Append other keys."""
         every = [self, *others]
-        return Places(
+        return RowKeys(
             pa.concat_arrays([one.first for one in every]),
             pa.concat_arrays([one.second for one in every]),
             np.concatenate([one.start for one in every]),
         )
 
     def pairs(self) -> tuple[list[tuple[str, str]], Integers]:
-        """The different pairs of names, and of each place which of them it has."""
+        """Return the distinct pairs of names, and for each key the number of its pair."""
         firsts, first = coded(self.first)
         seconds, second = coded(self.second)
         encoded = pa.array(first * len(seconds) + second).dictionary_encode()
@@ -88,27 +88,27 @@ class Places:
         return names, encoded.indices.to_numpy().astype(np.int64)
 
     def begins(self) -> Mask:
-        """Of places in order, which have other names than the one before."""
+        """Mask of the keys, which must be sorted, whose names differ from those of the key before."""
         return differs(codes(self.starting(np.zeros(len(self), np.int64)))[0])
 
-    def once(self) -> Places:
-        """Each place once, in order."""
+    def once(self) -> RowKeys:
+        """Return each key once, sorted."""
         return self.at(np.unique(codes(self)[0], return_index=True)[1])
 
-    def among(self, wanted: Places) -> Mask:
-        """Whether each of these is one of the wanted."""
+    def among(self, wanted: RowKeys) -> Mask:
+        """Mask of the keys that are among the wanted ones."""
         rows, others = _near(self.start, wanted.start)
         found = np.zeros(len(self), np.bool_)
         found[rows] = is_in(*codes(self._some(rows), wanted._some(others)))
         return found
 
-    def _some(self, rows: Integers) -> Places:
-        """As `at`, of different numbers in order."""
+    def _some(self, rows: Integers) -> RowKeys:
+        """Like `at`, for ascending row numbers."""
         return self if len(rows) == len(self) else self.at(rows)
 
 
-def codes(*many: Places) -> list[Integers]:
-    """Whole numbers that compare as places do: by first name, by second name, by start."""
+def codes(*many: RowKeys) -> list[Integers]:
+    """Return whole numbers that sort and compare as the keys do: by first name, second name, start."""
     _, firsts = ranked(pa.concat_arrays([one.first for one in many]))
     names, seconds = ranked(pa.concat_arrays([one.second for one in many]))
     starts = np.concatenate([one.start for one in many])
@@ -126,7 +126,7 @@ def codes(*many: Places) -> list[Integers]:
 
 
 def _near(some: Integers, others: Integers) -> tuple[Integers, Integers]:
-    """Which of two lots of starts may be equal to one of the other lot: few of many are found before names are read."""
+    """Return the rows of both sets whose starts may occur in the other set, so that fewer names are read."""
     if not len(some) or not len(others):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     low, high = max(some.min(), others.min()), min(some.max(), others.max())
@@ -139,12 +139,12 @@ def _near(some: Integers, others: Integers) -> tuple[Integers, Integers]:
 
 
 def is_in(values: Integers, wanted: Integers) -> Mask:
-    """Whether each value is one of the wanted."""
+    """Mask of the values that are among the wanted ones."""
     found: Mask = pc.is_in(pa.array(values), value_set=pa.array(wanted)).to_numpy(zero_copy_only=False)
     return found
 
 
 def _text(column: Any) -> Any:
-    """One dictionary array of text, whatever a file of another writer holds it as."""
+    """Return one dictionary array of text, whatever text type another writer's file has."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return whole if whole.type == _NAMES else whole.cast(pa.string()).dictionary_encode()

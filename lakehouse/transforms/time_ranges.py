@@ -1,6 +1,6 @@
-"""Few time ranges for many windows: a filter that lets Delta skip the files of all other times.
+"""Few time ranges for many windows: a filter with which Delta skips the files of all other times.
 
-For Spark and, in SQL, for DataFusion.
+The filter exists for Spark and, as SQL, for DataFusion.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
-#: At most so many ranges stand in a filter; beyond, the nearest are joined into one.
+#: Most ranges in a filter; beyond that, the nearest are joined.
 MAX_RANGES = 50
 
 
@@ -36,7 +36,7 @@ class TimeRange:
 def time_ranges(
     windows: Iterable[dt.datetime], length: dt.timedelta, slack: dt.timedelta = dt.timedelta(0)
 ) -> list[TimeRange]:
-    """Windows of `length` joined where they touch, then, beyond MAX_RANGES, across the smallest gaps.
+    """Join windows of `length` that touch; beyond MAX_RANGES, also across the smallest gaps.
 
     Each range is widened by `slack` on both sides.
     """
@@ -55,7 +55,7 @@ def time_ranges(
 
 
 def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -> list[TimeRange]:
-    """Few time ranges that hold windows, given by their starts in microseconds since the epoch, widened by `slack`."""
+    """Join windows, given by their starts in microseconds since the epoch, into few ranges, widened by `slack`."""
     different = np.unique(starts).tolist()
     return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in different), length, slack)
 
@@ -74,7 +74,7 @@ def in_ranges(ranges: Sequence[TimeRange]) -> Column:
 
 
 def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: str = "ts_event") -> str:
-    """The same condition in SQL, of a table with these columns; false for no range."""
+    """Return the same condition in SQL for a table with these columns; `false` without ranges."""
     return (
         " OR ".join(
             f"({day} BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
@@ -86,6 +86,6 @@ def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: st
 
 
 def literal(at: dt.datetime) -> str:
-    """A constant of the type of the timestamps, so that statistics of files can be compared with it."""
+    """Return a SQL constant of the timestamps' type, so that statistics of files can be compared with it."""
     micros = (at - _EPOCH) // dt.timedelta(microseconds=1)
     return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""

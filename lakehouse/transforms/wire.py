@@ -1,9 +1,9 @@
 """Messages → trades, for messages in the form that our own ingest writes. Arrow → Arrow, no Spark.
 
-A recogniser and no judge. What it takes is a good trade by every rule of `parse`, with the same values; what it leaves,
-for whatever reason, goes to `parse`, which judges it rule by rule. So the two can only differ in cost: a message here
-costs a tenth of one there. A test holds them against each other, on fuzzed messages too. `wire_template` reads most
-messages, and pyarrow's reader of JSON those that are written in another way.
+It recognises and does not judge. A message that it takes is a good trade by every rule of `message_rules`, with the
+same values; every other message goes to `parse`, which judges it rule by rule. So the two only differ in cost: a
+message costs a tenth here. A test compares them, on fuzzed messages too. `wire_template` reads most messages, and
+pyarrow's JSON reader those that are written in another way.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ import pyarrow.json as pa_json
 from lakehouse.exchanges.model import Side, Source
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms import parse, wire_template
+from lakehouse.transforms import message_rules as rules
+from lakehouse.transforms import wire_template
 from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, has_any, no_digits, texts, whole
 from lakehouse.transforms.wire_template import FIELDS
 
-#: Columns of bronze/messages that a trade is made of.
+#: Columns of bronze/messages from which a trade is made.
 COLUMNS = ("topic", "partition", "offset", "ts_kafka", "value_raw")
 
 _MICROS = pa.timestamp("us", tz="UTC")
 _AMOUNT = pa.decimal128(38, 18)
 
-#: Notionals that are below the bound for sure: Arrow's cast of a decimal to a double can be off in the last place, and
-#: the rule goes by the right one. What is nearer to the bound is left.
-_SURE_NOTIONAL = float(parse.MAX_NOTIONAL) * (1 - 1e-12)
+#: Notionals below this are certainly below the bound: Arrow's cast of a decimal to a double can be off in the last
+#: place, and the rule uses the exact value. Messages nearer to the bound are left.
+_SURE_NOTIONAL = float(rules.MAX_NOTIONAL) * (1 - 1e-12)
 
-#: `exchanges.model.Trade` and no other field: no two readers of JSON agree on all that they only skip.
-#: Jackson, for one, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
+#: The fields of `exchanges.model.Trade` and no others: JSON readers disagree about values that they only skip. Jackson,
+#: for example, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
 _SCHEMA = pa.schema(FIELDS)
 
-#: Pieces of a chunk that may be refused before what remains is left to Spark: at most half a second.
+#: Pieces of a chunk that may be refused before the rest is left to Spark: at most half a second.
 MOST_REFUSED = 1_000
 
 #: One thread: two cost a third more CPU, and a catch-up uses all of it.
@@ -54,14 +55,14 @@ _POINT = ord(".")
 
 
 class Recognised(NamedTuple):
-    """Trades of silver/trades' columns, and which messages, by their place in the chunk, they are not."""
+    """Trades with silver/trades' columns, and a mask of the messages that were left."""
 
     trades: pa.Table
     left: Mask
 
 
 def recognise(messages: pa.Table, settings: Settings) -> Recognised:
-    """The good trades of a chunk of messages of the trades' topic; the columns of `messages` are COLUMNS."""
+    """Return the good trades among messages (COLUMNS) of the trades' topic."""
     rows, places = _fields(messages.column("value_raw"))
     chunk = messages.take(places) if rows.num_rows < messages.num_rows else messages
     good = _good(rows, chunk.column("ts_kafka"), settings)
@@ -86,7 +87,7 @@ def recognise(messages: pa.Table, settings: Settings) -> Recognised:
 
 
 def _fields(values: Any) -> tuple[pa.Table, Integers]:
-    """The messages that have the form, in order, and their places: by the template, and by the reader of JSON."""
+    """Return the fields and row numbers of the messages that have the form, by the template and by the JSON reader."""
     rows, places = wire_template.read(values)
     if len(rows) == len(values):
         return rows, places
@@ -101,7 +102,7 @@ def _fields(values: Any) -> tuple[pa.Table, Integers]:
 
 
 def _decoded(values: Any) -> tuple[pa.Table, Integers]:
-    """The messages that have the form, and their places."""
+    """Return the fields and row numbers of the messages that the JSON reader can read."""
     rows: list[pa.Table] = [_ROWS.empty_table()]
     places: list[Integers] = [np.empty(0, np.int64)]
     start = 0
@@ -114,10 +115,10 @@ def _decoded(values: Any) -> tuple[pa.Table, Integers]:
 
 
 def _pieces(values: Any) -> Iterator[tuple[int, pa.Table]]:
-    """Where pieces of an array begin that have the form as a whole, and their rows, in order.
+    """Yield, in order, the start and rows of pieces whose messages all have the form.
 
-    One message without it spoils its piece, and is found by halving. Where there are many, that ends, and their
-    neighbours are left with them: to refuse a piece costs as much as Spark's verdict on some fifty messages.
+    A message without it spoils its piece and is found by halving. After MOST_REFUSED pieces halving stops and the rest
+    is left: refusing a piece costs as much as Spark's verdict on some fifty messages.
     """
     waiting, refused = [(0, values)], 0
     while waiting:
@@ -133,11 +134,11 @@ def _pieces(values: Any) -> Iterator[tuple[int, pa.Table]]:
 
 
 def _parsed(values: Any) -> pa.Table | None:
-    """A row for each message, None where one of them has not the form.
+    """Return one row per message; None if a message does not have the form.
 
-    Arrow reads objects from a stream of bytes and neither minds how many are in a line nor what follows a NUL. So none
-    may have a control character (JSON writes those of a text as escapes), and each has to begin an object: then each
-    is one at least, and as many rows as messages are one of each.
+    Arrow reads objects from a stream of bytes, however many are on a line, and ignores what follows a NUL. So no
+    message may contain a control character (JSON escapes those of a text), and each must begin an object: then each
+    holds at least one object, and if there are as many rows as messages, exactly one.
     """
     if values.null_count or not len(values) or not _begin_objects(values):
         return None
@@ -153,7 +154,7 @@ def _parsed(values: Any) -> pa.Table | None:
 
 
 def _begin_objects(values: Any) -> bool:
-    """Whether each value begins with a brace, and none has a control character."""
+    """Return whether each value begins with a brace, and none has a control character."""
     _, offsets, data = values.buffers()
     bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
     if not np.diff(bounds).all():
@@ -163,10 +164,10 @@ def _begin_objects(values: Any) -> bool:
 
 
 def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
-    """Which rows, price and size still text, have all forms and times right."""
+    """Mask of the rows, with price and size still as text, whose forms and times are right."""
     good = np.ones(len(rows), np.bool_)
     for name in ("venue", "symbol", "native_symbol"):
-        good &= _all_of(rows[name], re.compile(parse.GOOD_FORM[name]).fullmatch)
+        good &= _all_of(rows[name], re.compile(rules.GOOD_FORM[name]).fullmatch)
     for name, choices in _CHOICES.items():
         good &= _all_of(rows[name], choices.__contains__)
     for name in ("price", "size"):
@@ -176,42 +177,42 @@ def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
         good &= (values >= 1) & (values < _BELOW)
     event, ingest = numbers["ts_event"], numbers["ts_ingest"]
     latest = _numpy(ts_kafka.cast(pa.int64())) + settings.future_tolerance_seconds * 1_000_000
-    good &= (np.minimum(event, ingest) >= parse.EARLIEST_MICROS) & (np.maximum(event, ingest) <= latest)
+    good &= (np.minimum(event, ingest) >= rules.EARLIEST_MICROS) & (np.maximum(event, ingest) <= latest)
     return good
 
 
 def _are_decimals(column: Any) -> Mask:
-    """Which texts have the form of `parse`'s decimals: what its regular expression says, at a third of the cost."""
+    """Mask of the texts that are decimals as in `message_rules`, at a third of the cost of its regular expression."""
     data, bounds = texts(whole(column))
     starts, stops = bounds[:-1], bounds[1:]
     points = np.flatnonzero(data == _POINT)
     if len(points) == len(starts) and ((starts <= points) & (points < stops)).all():
-        holders = np.arange(len(points))  # one each, as nearly always
+        holders = np.arange(len(points))  # one per text, the usual case
     else:
         holders = np.searchsorted(bounds, points, "right") - 1
-    point = stops.copy()  # of each text, its end where it has none
+    point = stops.copy()  # the text's end if it has none
     point[holders] = points
     digits, decimals = point - starts, stops - point - 1
-    good: Mask = (digits >= 1) & (digits <= parse.WHOLE_DIGITS) & (decimals != 0) & (decimals <= parse.DECIMALS)
+    good: Mask = (digits >= 1) & (digits <= rules.WHOLE_DIGITS) & (decimals != 0) & (decimals <= rules.DECIMALS)
     return (
         good & (np.bincount(holders, minlength=len(stops)) <= 1) & ~has_any(no_digits(data) & (data != _POINT), bounds)
     )
 
 
 def _all_of(words: Any, fits: Callable[[str], object]) -> Mask:
-    """Which words fit. They are few: each different one is looked at once."""
+    """Mask of the words that fit. There are few different words, and each is tested once."""
     different, codes = coded(words)
     found: Mask = np.array([bool(fits(word)) for word in different], np.bool_)[codes]
     return found
 
 
 def _in_range(trades: pa.Table, left: Mask, places: Integers) -> Recognised:
-    """Without those whose price, size or their product is out of range."""
+    """Remove trades whose price, size or product is out of range."""
     nothing = pa.scalar(Decimal(0), _AMOUNT)
     price, size = trades.column("price"), trades.column("size")
     product = _doubles(price) * _doubles(size)
     fits = product < _SURE_NOTIONAL
-    for values, most in ((price, parse.MAX_PRICE), (size, parse.MAX_SIZE)):
+    for values, most in ((price, rules.MAX_PRICE), (size, rules.MAX_SIZE)):
         fits &= _numpy(pc.greater(values, nothing)) & _numpy(pc.less(values, pa.scalar(Decimal(most), _AMOUNT)))
     if fits.all():
         return Recognised(trades, left)
@@ -220,7 +221,7 @@ def _in_range(trades: pa.Table, left: Mask, places: Integers) -> Recognised:
 
 
 def _doubles(decimals: Any) -> Any:
-    """Decimals that are not negative, to within a few units in the last place: Arrow's cast costs ten times as much."""
+    """Return decimals from 0 on as doubles, to a few units in the last place; Arrow's cast costs ten times as much."""
     array = whole(decimals)
     halves = np.frombuffer(array.buffers()[1] or b"", np.uint64).reshape(-1, 2)[
         array.offset : array.offset + len(array)

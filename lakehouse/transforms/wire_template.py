@@ -1,10 +1,10 @@
-"""Messages → fields, for messages that are byte by byte what our own ingest writes of an ordinary trade.
+"""Messages → fields, for messages in exactly the bytes that our own ingest writes for an ordinary trade.
 
-Stands before the reader of JSON in `wire`, at a fraction of its cost: it cuts messages where the fixed text of `encode`
-has to be, and compares. What it takes is one JSON object that has each of FIELDS once, in their order and without white
-space, with texts that need no escapes and whole numbers of 1 to 18 digits; only `raw` may have escapes, of quotes. It
-says nothing of whether the values make a good trade. What it leaves may still be one: with other escapes, letters
-beyond ASCII, fields in another order.
+`wire` tries it before its JSON reader, which costs many times as much: it cuts messages at the fixed text of `encode`
+and compares. It takes a message that is one JSON object with each of FIELDS once, in their order and without white
+space, with texts that need no escapes and whole numbers of 1 to 18 digits; only `raw` may have escaped quotes. It does
+not judge whether the values make a good trade. A message that it leaves may still be one, with other escapes, letters
+beyond ASCII or another order of fields.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from lakehouse.transforms.arrow_numpy import Bytes, Integers, Mask, Texts, has_any, no_digits, texts
 
 #: Fields of a message in the order in which `exchanges.model.encode` writes those of a `Trade`; `raw`, the last, is
-#: looked at only as far as it has to be JSON.
+#: only checked to be JSON.
 FIELDS: dict[str, pa.DataType] = {
     "venue": pa.string(),
     "symbol": pa.string(),
@@ -36,37 +36,37 @@ FIELDS: dict[str, pa.DataType] = {
     "raw": pa.string(),
 }
 
-#: Fields that are cut out, as few messages have the same value. What stands between two of them is the same in many
-#: messages, values of other fields included, and each different one is looked at once.
+#: Fields that are cut out, because their values differ between messages. The text between two of them, values of other
+#: fields included, is the same in many messages, and each different text is read once.
 _CUT_OUT = ("trade_id", "price", "size", "ts_event", "ts_ingest", "raw")
 _NUMBERS = ("trade_id", "ts_event", "ts_ingest")
 
-#: Of a number: all of 18 digits fit into an int64.
+#: Digits of a number: every number of 18 digits fits into an int64.
 _MOST_DIGITS = 18
 
-#: Bytes that are looked at together: few enough to stay in a cache, enough that what each step costs does not count.
+#: Bytes that are read together: few enough for a cache, enough to outweigh the fixed cost of each step.
 _SLICE_BYTES = 1 << 20
 
-#: Bytes before the value of `raw`, some 200 as a rule. With a bound, all that is cut out fits into arrays of Arrow,
-#: which end at 2 GiB, however long the messages are.
+#: Most bytes before the value of `raw`; usually some 200. With this bound, all pieces fit into Arrow arrays, which end
+#: at 2 GiB, however long the messages are.
 _LONGEST_HEAD = 1_024
 
-#: How many different pieces of fixed text are remembered with what they hold: that of each symbol of each venue.
+#: Different pieces of fixed text that are remembered with their values: enough for each symbol of each venue.
 _REMEMBERED = 4_096
 
 _QUOTE, _BACKSLASH, _BRACE, _POINT, _ZERO, _SPACE = b'"\\}.0 '
 
 
 class _Template(NamedTuple):
-    """A message is fixed text and fields that are cut out by turns, each of `fixed` before one of _CUT_OUT.
+    """The alternation of fixed text and cut-out fields in a message: each of `fixed` stands before one of _CUT_OUT.
 
-    The cuts between them are at so many bytes (`shifts`) from those of its bare quotes that `at` names.
+    The cuts between them are `shifts` bytes away from the bare quotes numbered `at`.
     """
 
-    fixed: list[re.Pattern[bytes] | bytes]  #: a pattern with the words that are in it, or always the same
+    fixed: list[re.Pattern[bytes] | bytes]  #: a pattern with named words, or constant bytes
     at: Integers
     shifts: Integers
-    quotes: int  #: bare ones of a message
+    quotes: int  #: bare quotes in a message
 
 
 def _template() -> _Template:
@@ -91,12 +91,12 @@ def _template() -> _Template:
 
 
 _TEMPLATE = _template()
-#: Pieces of a message, `raw` with what follows it being the last.
+#: Pieces of a message; the last is `raw` with everything after it.
 _PIECES = len(_TEMPLATE.at) + 1
 
 
 def read(values: Any) -> tuple[pa.Table, Integers]:
-    """Fields but `raw` of the messages that are taken, in order, and their places; words are dictionaries' codes."""
+    """Return the fields, except `raw`, of the messages that are taken, and their row numbers; words as dictionaries."""
     places: list[Integers] = [np.empty(0, np.int64)]
     pieces: list[Any] = [pa.array([], pa.binary())]
     start = 0
@@ -120,9 +120,9 @@ def _part(cut: Any, number: int, length: int) -> Any:
 
 
 def _cut(values: Any) -> Iterator[tuple[Integers, Any]]:
-    """Places of messages whose quotes are where the template has them, and their pieces but the last.
+    """Yield row numbers of messages whose quotes match the template, and all their pieces but the last.
 
-    Of each slice as one array, that has the first piece of all its messages, then the second, and so on.
+    The pieces of a slice are one array: the first piece of all its messages, then the second, and so on.
     """
     if not len(values):
         return
@@ -146,7 +146,7 @@ def _cut(values: Any) -> Iterator[tuple[Integers, Any]]:
 
 
 def _slices(bounds: Integers) -> Iterator[tuple[int, int]]:
-    """First message and the one behind the last, of some _SLICE_BYTES each."""
+    """Yield the first and the end row of slices of about _SLICE_BYTES."""
     first, last = 0, len(bounds) - 1
     while first < last:
         until = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _SLICE_BYTES, "right")) - 1)
@@ -155,11 +155,11 @@ def _slices(bounds: Integers) -> Iterator[tuple[int, int]]:
 
 
 def _quoted(text: Bytes, ends: Integers, valid: Mask | None, room: Any) -> tuple[Integers, Integers]:
-    """Places of the messages with as many bare quotes as the template has, and where these are.
+    """Return the row numbers of messages with as many bare quotes as the template, and the positions of the quotes.
 
-    The first is their second byte, the last their last but one, before a brace. No other byte is looked at but in what
-    must not be there: control characters, bytes beyond ASCII, and backslashes that stand before anything but a quote.
-    So there are no escaped backslashes, and a quote behind a backslash is an escaped quote.
+    The first quote must be the second byte, the last the last but one, before a brace. Other bytes are only checked for
+    what must not occur: control characters, bytes beyond ASCII, and backslashes before anything but a quote. So there
+    are no escaped backslashes, and a quote after a backslash is an escaped quote.
     """
     bare, is_clean = _bare_quotes(text, room)
     if is_clean and valid is None and len(bare) == (len(ends) - 1) * _TEMPLATE.quotes:
@@ -179,11 +179,11 @@ def _quoted(text: Bytes, ends: Integers, valid: Mask | None, room: Any) -> tuple
 
 
 def _bare_quotes(text: Bytes, room: Any) -> tuple[Integers, bool]:
-    """Where quotes are that are not behind a backslash; whether no byte is odd, in the sense of `_quoted`."""
+    """Return the positions of quotes without a backslash before them, and whether `_quoted` allows every byte."""
     is_quote, is_backslash = room[:, : len(text)]
     np.equal(text, _QUOTE, out=is_quote)
     np.equal(text, _BACKSLASH, out=is_backslash)
-    # What differs is a bare quote, or stands in place of a quote behind a backslash.
+    # Where the two differ is a bare quote, or another byte after a backslash.
     np.not_equal(is_quote[1:], is_backslash[:-1], out=is_quote[1:])
     found = np.flatnonzero(is_quote)
     is_bare = text[found] == _QUOTE
@@ -192,13 +192,13 @@ def _bare_quotes(text: Bytes, room: Any) -> tuple[Integers, bool]:
 
 
 def _at_both_ends(text: Bytes, quotes: Integers, starts: Integers, stops: Integers) -> Mask:
-    """Whether messages have their outer quotes where they have to be: then all of them are in the same message."""
+    """Mask of the messages whose outer quotes are at both ends: then all quotes are in the same message."""
     found: Mask = (quotes[:, 0] == starts + 1) & (quotes[:, -1] == stops - 2) & (text[stops - 1] == _BRACE)
     return found
 
 
 def _pieces(text: Bytes, cuts: Integers) -> Any:
-    """The pieces between the cuts of each message but the last, by number of the piece."""
+    """Return the pieces between the cuts of each message, except the last, ordered by piece number."""
     offsets = np.append(cuts, len(text)).astype(np.int32)
     buffers = [None, pa.py_buffer(offsets.data), pa.py_buffer(text.data)]
     whole: Any = pa.Array.from_buffers(pa.binary(), cuts.size, buffers, null_count=0)  # unknown, it costs as much again
@@ -209,7 +209,7 @@ def _pieces(text: Bytes, cuts: Integers) -> Any:
 
 
 def _fields(fixed: list[Any], cut: dict[str, Any], places: Integers) -> tuple[pa.Table, Integers]:
-    """The messages whose pieces are all as they have to be."""
+    """Return the fields and row numbers of the messages whose pieces are all as expected."""
     taken = np.ones(len(places), np.bool_)
     columns: dict[str, Any] = {}
     for expected, column in zip(_TEMPLATE.fixed, fixed, strict=True):
@@ -235,13 +235,13 @@ def _fields(fixed: list[Any], cut: dict[str, Any], places: Integers) -> tuple[pa
 
 @lru_cache(_REMEMBERED)
 def _words(expected: re.Pattern[bytes], piece: bytes) -> dict[str, str] | None:
-    """The values in a piece of fixed text, None where it is another text."""
+    """Return the values in a piece of fixed text; None if the text is another one."""
     found = expected.fullmatch(piece)
     return {name: value.decode("ascii") for name, value in found.groupdict().items()} if found else None
 
 
 def _are_numbers(words: Texts) -> Mask:
-    """Which are whole numbers of JSON above 0 that fit into an int64."""
+    """Mask of the texts that are whole JSON numbers above 0 and fit into an int64."""
     data, bounds = words
     lengths = np.diff(bounds)
     found: Mask = (lengths >= 1) & (lengths <= _MOST_DIGITS) & ~has_any(no_digits(data), bounds)
@@ -250,6 +250,6 @@ def _are_numbers(words: Texts) -> Mask:
 
 
 def _are_plain(words: Texts) -> Mask:
-    """Which have neither a quote nor a backslash: amounts have only digits and dots."""
+    """Mask of the texts that consist of digits and dots only, and so have no quote or backslash."""
     data, bounds = words
     return ~has_any(no_digits(data) & (data != _POINT), bounds)

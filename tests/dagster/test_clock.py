@@ -13,7 +13,7 @@ from jobs.managed_runs import HEARTBEAT_TAG, HOST_TAG, PID_TAG
 from lakehouse.continuity.gaps import LedgerGap
 from lakehouse.settings import load_settings
 from sensors.repair import decide_repair
-from sensors.run_history import Beats
+from sensors.run_history import HeartbeatAges
 from sensors.supervision_policy import FailDead, Launch, ObservedRun, Phase, Policy, Skip, decide
 from sensors.supervisor import supervisors
 from tests.dagster.test_supervision_policy import NOW, POLICY, run
@@ -63,7 +63,7 @@ def test_a_repair_of_the_future_does_not_hold_up_the_next() -> None:
 
 def test_beats_go_by_a_clock_that_nobody_sets() -> None:
     now = [100.0]
-    beats = Beats(lambda: now[0])
+    beats = HeartbeatAges(lambda: now[0])
     assert beats.unchanged("a", "1.0") is None
     now[0] += 10
     assert beats.unchanged("a", "1.0") == 10

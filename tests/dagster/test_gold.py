@@ -24,9 +24,8 @@ from dagster import (
 )
 
 from assets import all_assets, all_checks
-from assets.column_lineage import COLUMN_LINEAGE, column_lineage, origin
 from assets.days import MOST_DAYS, gold_days, utc_today, written_days
-from assets.lineage import UPSTREAM
+from assets.lineage import COLUMN_LINEAGE, UPSTREAM, column_lineage, origin
 from jobs import catch_up, rebuild_gold
 from jobs.reporting import Reporter
 from lakehouse.lake.table_io import active_tables, append_rows, open_table

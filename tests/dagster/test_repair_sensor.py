@@ -23,7 +23,7 @@ from lakehouse.lake.table_io import append_rows, table_uri
 from lakehouse.repair.run import digest, ids_still_open
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import SILVER_CONTINUITY
-from sensors.repair import BACKOFF_CAP_SECONDS, BACKOFF_SECONDS, decide_repair, mend_holes
+from sensors.repair import BACKOFF_CAP_SECONDS, BACKOFF_SECONDS, decide_repair, repair_sensor
 from sensors.supervision_policy import LIVE_PHASES, Launch, ObservedRun, Phase, Policy, Skip, live_or_dead
 from tests.dagster.test_supervision_policy import observed_runs
 from tests.support.rows import empty_lake
@@ -165,7 +165,7 @@ def ledger_row(state: str, first: int, last: int, age: float = 600.0) -> dict[st
 
 
 def tick(instance: DagsterInstance, settings: Settings) -> tuple[list[RunRequest], str]:
-    result = mend_holes(settings)(build_sensor_context(instance=instance))
+    result = repair_sensor(settings)(build_sensor_context(instance=instance))
     assert isinstance(result, SensorResult)
     reason = result.skip_reason.skip_message if result.skip_reason else ""
     return list(result.run_requests or []), reason or ""

@@ -1,4 +1,4 @@
-"""The lease of a long-running run, and the planned stop, against a real instance."""
+"""The heartbeat of a long-running run, and the planned stop, against a real instance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from dagster import DagsterExecutionInterruptedError, DagsterInstance, DagsterRunStatus
 
 from jobs.managed_runs import HEARTBEAT_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
-from jobs.run_heartbeat import Lease
+from jobs.run_heartbeat import RunHeartbeat
 from jobs.shutdown import end_live_runs
 from tests.support.dagster_runs import queued_run, started_run
 
@@ -39,19 +39,19 @@ def status(instance: DagsterInstance, run_id: str) -> DagsterRunStatus:
 
 
 def hold_while(instance: DagsterInstance, run_id: str, happens: Callable[[], object]) -> None:
-    """A run's body that is busy holding its lease when something happens."""
-    with Lease(instance, run_id, "stream", BEAT) as lease:
+    """A run's body that is busy when something happens."""
+    with RunHeartbeat(instance, run_id, "stream", BEAT) as heartbeat:
         happens()
-        lease.hold(10)
+        heartbeat.hold(10)
 
 
 def test_it_beats(instance: DagsterInstance) -> None:
     run = started_run(instance, {PLANNED_STOP_TAG: "1", TERMINAL_TAG: "of the run before"})
-    with Lease(instance, run.run_id, "stream/gold", BEAT) as lease:
+    with RunHeartbeat(instance, run.run_id, "stream/gold", BEAT) as heartbeat:
         first = float(tags(instance, run.run_id)[HEARTBEAT_TAG])
         deadline = time.monotonic() + 10  # a busy machine may be late with a beat
         while float(tags(instance, run.run_id)[HEARTBEAT_TAG]) <= first and time.monotonic() < deadline:
-            lease.hold(BEAT)
+            heartbeat.hold(BEAT)
         found = tags(instance, run.run_id)
         assert float(found[HEARTBEAT_TAG]) > first
         assert (found[NAME_TAG], found[PID_TAG]) == ("stream/gold", str(os.getpid()))
@@ -80,7 +80,7 @@ def test_a_lost_parent_ends_it_and_asks_for_a_relaunch(
 
 def test_an_interrupt_that_nobody_asked_for_asks_for_a_relaunch(instance: DagsterInstance) -> None:
     run = started_run(instance)
-    with pytest.raises(KeyboardInterrupt), Lease(instance, run.run_id, "stream", BEAT):
+    with pytest.raises(KeyboardInterrupt), RunHeartbeat(instance, run.run_id, "stream", BEAT):
         raise KeyboardInterrupt
     assert tags(instance, run.run_id)[PLANNED_STOP_TAG]
 
@@ -102,20 +102,20 @@ def test_a_storage_error_costs_a_beat_and_not_the_run(
         asked.append(run_id)
         raise OSError("disk I/O error")
 
-    with Lease(instance, run.run_id, "stream", BEAT) as lease:
+    with RunHeartbeat(instance, run.run_id, "stream", BEAT) as heartbeat:
         with monkeypatch.context() as patch:
             patch.setattr(instance, "get_run_by_id", broken)
-            lease.hold(6 * BEAT)
+            heartbeat.hold(6 * BEAT)
         assert len(asked) > 1
         healed = time.time()
-        lease.hold(6 * BEAT)
+        heartbeat.hold(6 * BEAT)
         assert float(tags(instance, run.run_id)[HEARTBEAT_TAG]) >= healed - 0.001
 
 
 def test_a_terminal_error_is_recorded(instance: DagsterInstance) -> None:
     run = started_run(instance)
-    with Lease(instance, run.run_id, "stream", BEAT) as lease:
-        lease.mark_terminal("no Java found")
+    with RunHeartbeat(instance, run.run_id, "stream", BEAT) as heartbeat:
+        heartbeat.mark_terminal("no Java found")
     assert tags(instance, run.run_id)[TERMINAL_TAG] == "no Java found"
 
 

@@ -16,43 +16,30 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from playwright.sync_api import expect
 
 from assets.checks import check_key
-from jobs.managed_runs import NAME_TAG, PID_TAG, REPAIR
-from lakehouse.broker.ports import free_port
-from lakehouse.broker.topics import ensure_topics
+from jobs.managed_runs import PID_TAG, REPAIR
 from lakehouse.continuity.gaps import marks, open_gaps
 from lakehouse.lake.table_io import sql
 from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
-from lakehouse.simulator.options import SimulatorOptions
-from lakehouse.simulator.server import SimulatorServer
 from lakehouse.status.snapshot import collect
 from lakehouse.status.supervision import Work, read_works
 from lakehouse.tables import SILVER_TRADES
-from tests.conftest import SettingsFactory
 from tests.support import ui
-from tests.support.dagster_stack import ROOT, DagsterStack, wait_for
+from tests.support.dagster_stack import (
+    PATIENCE,
+    ROOT,
+    DagsterStack,
+    materialize_by_hand,
+    simulated_stack,
+    wait_for,
+)
 from tests.support.messages import send
-
-#: Seconds for one step on a machine that other work shares; each takes a few alone.
-PATIENCE = 300.0
 
 
 @pytest.fixture
-def stack(settings_factory: SettingsFactory, kafka_settings: Settings) -> Iterator[DagsterStack]:
-    record = kafka_settings.home / "simulator"
-    with SimulatorServer(SimulatorOptions(record=record, rate=20)) as simulator:
-        settings = kafka_settings.model_copy(
-            update={
-                "simulator_url": simulator.url,
-                "supervisor_seconds": 5,
-                "repair_after_seconds": 5.0,
-                "report_seconds": 10.0,
-                "dagster_port": free_port(),
-            }
-        )
-        ensure_topics(settings)
-        with DagsterStack(settings, webserver=True) as running:
-            yield running
+def stack(kafka_settings: Settings) -> Iterator[DagsterStack]:
+    with simulated_stack(kafka_settings, repair_after_seconds=5.0, report_seconds=10.0) as running:
+        yield running
 
 
 def pid_of(stack: DagsterStack, run_id: str) -> int:
@@ -85,16 +72,7 @@ def look_and_materialize(stack: DagsterStack) -> None:
         for name in (stack.settings.topic_trades, "messages", "trades", "bars_1m", "bars_5m"):
             expect(shown.locator("svg").get_by_text(name, exact=True).first).to_be_visible()
         assert ui.check_verdict(shown, "silver/trades", "key_unique") == "Passed"
-        before = {record.dagster_run.run_id for record in stack.instance.get_run_records()}
-        ui.materialize(shown, "silver/trades")
-
-    def launched() -> str | None:
-        runs = [record.dagster_run for record in stack.instance.get_run_records()]
-        # A run of a sensor may come in the same moment.
-        return next((run.run_id for run in runs if run.run_id not in before and NAME_TAG not in run.tags), None)
-
-    run_id = wait_for("the run of the click", launched, PATIENCE)
-    stack.wait_status(run_id, DagsterRunStatus.SUCCESS, PATIENCE)
+        run_id = materialize_by_hand(stack, shown, "silver/trades")
     run = stack.instance.get_run_by_id(run_id)
     assert run is not None
     assert AssetKey(["silver", "trades"]) in (run.asset_selection or set())

@@ -19,8 +19,7 @@ from jobs.managed_runs import (
     PID_TAG,
     PLANNED_STOP_TAG,
     TERMINAL_TAG,
-    kept_ingests,
-    kept_streams,
+    managed_runs,
     name_of,
 )
 from lakehouse.settings import Settings, load_settings
@@ -160,12 +159,16 @@ def test_split_work_has_a_run_for_each_part(instance: DagsterInstance) -> None:
     for request in requests:
         layer = request.tags[NAME_TAG].removeprefix("stream/")
         assert request.run_config == {"ops": {"host_streams": {"config": {"layers": [layer]}}}}
-    assert [kept.name for kept in kept_ingests(settings)] == ["ingest/binance", "ingest/kraken", "ingest/coinbase"]
+    assert [one.name for one in managed_runs(settings, "ingest")] == [
+        "ingest/binance",
+        "ingest/kraken",
+        "ingest/coinbase",
+    ]
 
 
 def test_the_names_of_runs_by_hand_are_those_of_the_supervisors() -> None:
     assert name_of("stream", ["gold", "bronze", "silver"], ["bronze", "silver", "gold"]) == "stream"
     assert name_of("stream", ["gold"], ["bronze", "silver", "gold"]) == "stream/gold"
-    assert [kept.name for kept in kept_streams(load_settings())] == ["stream"]
+    assert [one.name for one in managed_runs(load_settings(), "stream")] == ["stream"]
     assert ingest.tags[NAME_TAG] == "ingest"
     assert stream.tags[NAME_TAG] == "stream"

@@ -8,19 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from dagster import AssetKey, AssetRecordsFilter, DagsterRunStatus
+from dagster import AssetKey, AssetRecordsFilter
 from playwright.sync_api import Page
 
 from assets.checks import checks_of
-from jobs.managed_runs import NAME_TAG
-from lakehouse.broker.ports import free_port
-from lakehouse.broker.topics import ensure_topics
 from lakehouse.replay.settle import dismiss
 from lakehouse.settings import Settings
-from lakehouse.simulator.options import SimulatorOptions
-from lakehouse.simulator.server import SimulatorServer
 from tests.support import ui
-from tests.support.dagster_stack import DagsterStack, wait_for
+from tests.support.dagster_stack import PATIENCE, DagsterStack, materialize_by_hand, simulated_stack, wait_for
 from tests.support.messages import send
 
 pytestmark = [
@@ -33,28 +28,13 @@ pytestmark = [
     pytest.mark.skipif(ui.chromium() is None, reason="no Chromium here"),
 ]
 
-#: Seconds for one step on a machine that other work shares; each takes a few alone.
-PATIENCE = 300.0
-
 TRADES, QUARANTINE = AssetKey(["silver", "trades"]), AssetKey(["silver", "quarantine"])
 
 
 @pytest.fixture
 def stack(kafka_settings: Settings) -> Iterator[DagsterStack]:
-    record = kafka_settings.home / "simulator"
-    with SimulatorServer(SimulatorOptions(record=record, rate=20)) as simulator:
-        settings = kafka_settings.model_copy(
-            update={
-                "simulator_url": simulator.url,
-                "supervisor_seconds": 5,
-                "check_seconds": 5.0,
-                "report_seconds": 20.0,
-                "dagster_port": free_port(),
-            }
-        )
-        ensure_topics(settings)
-        with DagsterStack(settings, webserver=True) as running:
-            yield running
+    with simulated_stack(kafka_settings, check_seconds=5.0, report_seconds=20.0) as running:
+        yield running
 
 
 def shown(stack: DagsterStack, key: AssetKey) -> dict[str, str | None]:
@@ -84,18 +64,6 @@ def await_report(stack: DagsterStack, stream: str) -> None:
     wait_for("a report of the stream", lambda: reported(stack, stream) > before, PATIENCE)
 
 
-def materialize_by_hand(stack: DagsterStack, page: Page) -> None:
-    before = {record.dagster_run.run_id for record in stack.instance.get_run_records()}
-    ui.materialize(page, "silver/trades")
-
-    def launched() -> str | None:
-        runs = [record.dagster_run for record in stack.instance.get_run_records()]
-        return next((run.run_id for run in runs if run.run_id not in before and NAME_TAG not in run.tags), None)
-
-    run_id = wait_for("the run of the click", launched, PATIENCE)
-    stack.wait_status(run_id, DagsterRunStatus.SUCCESS, PATIENCE)
-
-
 def await_verdict(page: Page, path: str, check: str, verdict: str) -> None:
     """A page may be opened in the moment between a materialization and its verdicts."""
     what = f"{verdict} of {check} on the page"
@@ -108,7 +76,7 @@ def test_verdicts_are_true_and_kept_beside_a_stream(stack: DagsterStack) -> None
     with ui.page(f"http://127.0.0.1:{settings.dagster_port}") as page:
         # 1. The stream has reported; a person materializes; the stream reports twice more.
         wait_for("verdicts", lambda: all_passed(stack), PATIENCE)
-        materialize_by_hand(stack, page)
+        materialize_by_hand(stack, page, "silver/trades")
         for _ in range(2):
             await_report(stack, stream)
             wait_for("every verdict after the stream's report", lambda: all_passed(stack), 60)

@@ -19,10 +19,10 @@ def no_dedup() -> None:
     """Silver appends whatever comes."""
     import numpy as np
 
-    from lakehouse.transforms.batch_ids import Arrivals
+    from lakehouse.transforms.batch_ids import BatchIds
 
-    _replace(Arrivals, "within", lambda arrivals, _: np.zeros(arrivals.trades.num_rows, np.bool_))
-    _replace(Arrivals, "first", property(lambda arrivals: np.ones(arrivals.trades.num_rows, np.bool_)))
+    _replace(BatchIds, "within", lambda arrivals, _: np.zeros(arrivals.trades.num_rows, np.bool_))
+    _replace(BatchIds, "first", property(lambda arrivals: np.ones(arrivals.trades.num_rows, np.bool_)))
 
 
 def no_repair() -> None:

@@ -32,7 +32,7 @@ from lakehouse.tables import (
     SILVER_FEED_EVENTS,
     SILVER_TRADES,
 )
-from lakehouse.transforms import parse, wire
+from lakehouse.transforms import message_rules, wire
 from tests.support.messages import NEW_YEAR, send, trade, trades
 from tests.support.rows import batch_row, empty_lake
 from tests.support.silver_judge import Row, assert_exact, assert_silver_is, rows
@@ -68,7 +68,7 @@ def versions(settings: Settings) -> dict[str, int]:
 @contextlib.contextmanager
 def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
     """A parser that refuses one market."""
-    good, trade_rules = parse._is_good_trade, parse._trade_rules
+    good, trade_rules = message_rules.is_good_trade, message_rules.trade_rules
 
     def is_good(settings: Settings) -> Column:
         return good(settings) & (F.col("m.native_symbol") != refused)
@@ -82,8 +82,8 @@ def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "recognise", leave_all)
-        patch.setattr(parse, "_is_good_trade", is_good)
-        patch.setattr(parse, "_trade_rules", rules)
+        patch.setattr(message_rules, "is_good_trade", is_good)
+        patch.setattr(message_rules, "trade_rules", rules)
         yield
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.managed_runs import kept_ingests, kept_streams
+from jobs.managed_runs import managed_runs
 from lakehouse.broker.stored import stored_end_offsets
 from lakehouse.local_stack.display import View, plain_line
 from lakehouse.settings import Settings, load_settings
@@ -125,11 +125,18 @@ def test_nobody_answers(tmp_path: Path) -> None:
     assert "No Dagster answers for this lakehouse" in shown(collect(lake))
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_the_names_are_those_of_the_kept_runs(split: bool) -> None:
-    settings = load_settings(split_ingest=split, split_streams=split)
-    kept = (*kept_ingests(settings), *kept_streams(settings))
-    assert work_names(settings) == tuple(one.name for one in kept)
+@pytest.mark.parametrize(
+    ("ingest", "streams", "names"),
+    [
+        (False, False, ("ingest", "stream")),
+        (True, False, ("ingest/binance", "ingest/coinbase", "stream")),
+        (False, True, ("ingest", "stream/bronze", "stream/silver", "stream/gold")),
+    ],
+)
+def test_every_managed_run_has_its_name(ingest: bool, streams: bool, names: tuple[str, ...]) -> None:
+    settings = load_settings(split_ingest=ingest, split_streams=streams, venues=("binance", "coinbase"))
+    assert work_names(settings) == names
+    assert tuple(run.name for job in ("ingest", "stream") for run in managed_runs(settings, job)) == names
 
 
 def test_stored_end_offsets(tmp_path: Path) -> None:

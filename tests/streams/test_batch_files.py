@@ -21,7 +21,7 @@ from lakehouse.streams import batch_files, batch_plan
 from lakehouse.streams.gold_bars import Touched
 from lakehouse.streams.gold_complete import IdGroup
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES, Table
-from lakehouse.transforms.row_keys import Place
+from lakehouse.transforms.row_keys import RowKey
 from tests.support.rows import NOON_US, empty_lake, message_row, trade_row, utc
 
 DAY = 86_400_000_000
@@ -102,7 +102,7 @@ def test_the_same_object_has_the_same_path(uri: str, path: str) -> None:
 # ---------------------------------------------------------------------------------------------------- touched
 
 
-def minutes(touched: Touched) -> dict[Place, IdGroup]:
+def minutes(touched: Touched) -> dict[RowKey, IdGroup]:
     """Its minutes with the ids that they get."""
     names = ("first_trade_id", "last_trade_id", "trades")
     groups = zip(*(touched.parts.column(name).to_pylist() for name in names), strict=True)

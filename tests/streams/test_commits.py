@@ -27,7 +27,7 @@ from lakehouse.streams.log_retention import write_checkpoint
 from lakehouse.streams.replacement import replace
 from lakehouse.streams.unfinished import Unfinished, begin, unfinished
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES, Table
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKeys
 from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row
 from tests.support.small_disk import small_disk
 
@@ -365,7 +365,7 @@ def _silver(settings: Settings, number: int) -> None:
 
 def _gold(settings: Settings, number: int) -> None:
     at = NOON_US + number % 3 * 60_000_000
-    gone = Places.of_tuples([("binance", "BTC/USDT", at)])
+    gone = RowKeys.of_tuples([("binance", "BTC/USDT", at)])
     bar = rows_of(GOLD_BARS_1M, bar_row(at, revision=number + 1))
     replace(settings, GOLD_BARS_1M, gone, bar, Transaction("gold", number))
 

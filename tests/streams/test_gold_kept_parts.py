@@ -18,7 +18,7 @@ from lakehouse.streams import gold_bars
 from lakehouse.streams.gold_bars import KeptParts, Since, minute_parts
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.bars import BAR_KEY, TRADE_COLUMNS, finished, fold
-from lakehouse.transforms.row_keys import Place, Places
+from lakehouse.transforms.row_keys import RowKey, RowKeys
 from lakehouse.transforms.time_ranges import TimeRange
 from tests.support.rows import NOON_US, empty_lake, trade_row
 
@@ -42,7 +42,7 @@ class Stream:
             self.next_id, at, symbol=rng.choice(("BTC/USDT", "ETH/USDT")), price=Decimal(rng.randrange(1, 9))
         )
 
-    def append(self, rows: Sequence[dict[str, Any]]) -> tuple[Since, set[Place]]:
+    def append(self, rows: Sequence[dict[str, Any]]) -> tuple[Since, set[RowKey]]:
         before = self.version()
         table_io.append_rows(self.settings, SILVER_TRADES, list(rows))
         trades = pa.Table.from_pylist(list(rows), schema=table_io.arrow_schema(SILVER_TRADES)).select(TRADE_COLUMNS)
@@ -50,12 +50,12 @@ class Stream:
         places = set(zip(*(parts.column(name).to_pylist() for name in BAR_KEY), strict=True))
         return Since(before, parts), places
 
-    def bars(self, since: Since, places: set[Place]) -> list[dict[str, Any]]:
-        return finished(self.kept.after(self.settings, since, self.version(), Places.of_tuples(places))).to_pylist()
+    def bars(self, since: Since, places: set[RowKey]) -> list[dict[str, Any]]:
+        return finished(self.kept.after(self.settings, since, self.version(), RowKeys.of_tuples(places))).to_pylist()
 
-    def truth(self, places: set[Place]) -> list[dict[str, Any]]:
+    def truth(self, places: set[RowKey]) -> list[dict[str, Any]]:
         """From Silver alone."""
-        return finished(minute_parts(self.settings, self.version(), ALL, Places.of_tuples(places))).to_pylist()
+        return finished(minute_parts(self.settings, self.version(), ALL, RowKeys.of_tuples(places))).to_pylist()
 
 
 @pytest.fixture

@@ -30,8 +30,7 @@ from lakehouse.streams.gold_final import Finality
 from lakehouse.streams.gold_rows import RowChanges, places_of
 from lakehouse.streams.gold_write import GoldWriter
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
-from lakehouse.transforms.bars import TRADE_COLUMNS, finished, fold
-from lakehouse.transforms.longer import longer_bars
+from lakehouse.transforms.bars import TRADE_COLUMNS, finished, fold, roll_up
 from tests.support.gold_verdict import assert_gold_equals_reference, gold_tables
 from tests.support.rows import NOON_US, empty_lake, trade_row, utc
 from tests.support.truth import assert_bars_equal_fold
@@ -121,7 +120,7 @@ def rule_of_before(trades: Sequence[dict[str, Any]]) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gold_write, "finished", lambda parts: prices(finished(parts), 1))
-        patch.setattr(gold_write, "longer_bars", lambda bars, minutes: prices(longer_bars(bars, minutes), minutes))
+        patch.setattr(gold_write, "roll_up", lambda bars, minutes: prices(roll_up(bars, minutes), minutes))
         yield
 
 

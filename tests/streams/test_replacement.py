@@ -21,7 +21,7 @@ from lakehouse.streams.compaction import compact
 from lakehouse.streams.replacement import flag, replace
 from lakehouse.tables import GOLD_BARS_1M
 from lakehouse.tables import GOLD_SPREADS_1M as TABLE
-from lakehouse.transforms.row_keys import Place, Places
+from lakehouse.transforms.row_keys import RowKey, RowKeys
 from tests.streams.test_compaction import DAY_US, MINUTE_US, row
 from tests.support.rows import NOON_US, bar_row, empty_lake, utc
 
@@ -36,25 +36,25 @@ def settings(tmp_path: Path) -> Settings:
     return empty_lake(tmp_path)
 
 
-def made(place: Place, mark: int) -> dict[str, Any]:
+def made(place: RowKey, mark: int) -> dict[str, Any]:
     first, second, start = place
     names = dict(zip(TABLE.key[:2], (first, second), strict=True))
     return row(start) | names | {MARK: mark}
 
 
-def rows(values: dict[Place, int]) -> pa.Table:
+def rows(values: dict[RowKey, int]) -> pa.Table:
     return pa.Table.from_pylist([made(place, mark) for place, mark in values.items()], SCHEMA)
 
 
-def there(settings: Settings) -> list[tuple[Place, int]]:
+def there(settings: Settings) -> list[tuple[RowKey, int]]:
     """Sorted, so that a row that is there twice shows."""
     found = table_io.sql(settings, "SELECT * FROM t", t=TABLE).cast(SCHEMA)
     marks: list[Any] = found[MARK].to_pylist()
-    return sorted(zip(Places.of(found, TABLE.key).tuples(), marks, strict=True))
+    return sorted(zip(RowKeys.of(found, TABLE.key).tuples(), marks, strict=True))
 
 
-def put(settings: Settings, number: int, gone: list[Place], new: dict[Place, int]) -> None:
-    replace(settings, TABLE, Places.of_tuples(gone), rows(new), Transaction("gold", number))
+def put(settings: Settings, number: int, gone: list[RowKey], new: dict[RowKey, int]) -> None:
+    replace(settings, TABLE, RowKeys.of_tuples(gone), rows(new), Transaction("gold", number))
 
 
 def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -62,7 +62,7 @@ def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     looked: list[str] = []
     original = replacement._holds
 
-    def look(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
+    def look(settings: Settings, table: Any, path: str, wanted: RowKeys) -> bool:
         looked.append(path)
         return original(settings, table, path, wanted)
 
@@ -78,14 +78,14 @@ def test_replacements_are_those_of_a_dictionary(
     monkeypatch.setattr(batch_files, "CHUNK_ROWS", 7)  # chunks of a file, some with and some without such a row
     monkeypatch.setattr(replacement, "APART_ROWS", apart)
     draw = random.Random(seed)
-    every: list[Place] = [
+    every: list[RowKey] = [
         (base, quote, NOON_US + day * DAY_US + minute * MINUTE_US)
         for base in ("BTC", "ETH")
         for quote in ("EUR", "USDT")
         for day in (0, 1)
         for minute in range(12)
     ]
-    truth: dict[Place, int] = {}
+    truth: dict[RowKey, int] = {}
     for number in range(1, 15):
         gone = draw.sample(sorted(truth), min(len(truth), draw.choice((0, 1, 3, 12))))
         gone += [] if number % 3 else draw.sample(every, 1)  # one that may be nowhere
@@ -158,7 +158,7 @@ def test_somebody_elses_commit_in_between_is_an_error_and_changes_nothing(
     put(settings, 1, [], {place: 1})
     original = replacement._holds
 
-    def meet(settings: Settings, table: Any, path: str, wanted: Places) -> bool:
+    def meet(settings: Settings, table: Any, path: str, wanted: RowKeys) -> bool:
         other = DeltaTable(table_io.table_uri(settings, TABLE))
         other.delete(commit_properties=CommitProperties(max_commit_retries=0))
         return original(settings, table, path, wanted)
@@ -182,8 +182,8 @@ def bars(minutes: dict[int, bool]) -> pa.Table:
     return pa.Table.from_pylist(rows, table_io.arrow_schema(GOLD_BARS_1M))
 
 
-def bar_places(*minutes: int, symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")) -> Places:
-    return Places.of_tuples(
+def bar_places(*minutes: int, symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")) -> RowKeys:
+    return RowKeys.of_tuples(
         ("binance", symbol, NOON_US + minute * MINUTE_US) for minute in minutes for symbol in symbols
     )
 

@@ -1,4 +1,4 @@
-"""A real Dagster for tests: code server, daemon and, where wanted, webserver, as the control room starts them.
+"""A real Dagster for tests: code server, daemon and, if wanted, webserver, as `lakehouse` starts them.
 
 One folder, free ports, 127.0.0.1 only. `DagsterStack` ends everything it started, the run workers included.
 """
@@ -11,26 +11,34 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
+from playwright.sync_api import Page
 
 from jobs.managed_runs import NAME_TAG
 from lakehouse.broker.ports import free_port, is_free
+from lakehouse.broker.topics import ensure_topics
 from lakehouse.local_stack import child_commands
 from lakehouse.local_stack.processes import Child, child_environment, end_processes, marked_processes
 from lakehouse.settings import Settings
+from lakehouse.simulator.options import SimulatorOptions
+from lakehouse.simulator.server import SimulatorServer
 from lakehouse.status.supervision import LOCATION
+from tests.support import ui
 
 ROOT = Path(__file__).parents[2]
+#: Seconds for one step on a machine that other work shares; each takes a few alone.
+PATIENCE = 300.0
 Found = TypeVar("Found")
 
 
 def wait_for(what: str, look: Callable[[], Found | None], seconds: float, every: float = 0.25) -> Found:
-    """The first truthy answer of `look`; AssertionError once `seconds` have passed."""
+    """Return the first truthy answer of `look`. Raises AssertionError once `seconds` have passed."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = look()
@@ -44,7 +52,7 @@ class DagsterStack:
     """The processes of one Dagster over `settings.home`, as a context manager."""
 
     def __init__(self, settings: Settings, webserver: bool = False, sensors: bool = True) -> None:
-        """Without `sensors`, which needs the webserver, they are off before the daemon starts: nothing runs unasked."""
+        """If `sensors` is false, they are off before the daemon starts: nothing runs unasked. Needs the webserver."""
         self.settings = settings
         self._webserver = webserver
         self._sensors = sensors
@@ -89,7 +97,7 @@ class DagsterStack:
             assert answer["stopSensor"]["__typename"] == "StopSensorMutationResult", answer
 
     def stop(self) -> None:
-        """End everything that carries this home's marker, however it came to be."""
+        """End every process that carries this home's marker, whoever started it."""
         for child in self.children.values():
             child.signal(signal.SIGTERM)
         end_processes(marked_processes(self.settings.home), time.monotonic() + 10)
@@ -99,11 +107,11 @@ class DagsterStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a person exports before using Dagster's own commands."""
+        """The environment that a person exports before using Dagster's own commands."""
         return child_environment(child_commands.environment(self.settings), self.settings.home)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `python -m …` in the project's root, to its end."""
+        """Run `python -m …` in the project's root and wait for its end."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
@@ -115,7 +123,7 @@ class DagsterStack:
         )
 
     def newest(self, name: str) -> RunRecord | None:
-        """The newest run of the kept work `name`."""
+        """The newest run of the managed work `name`."""
         records = self.instance.get_run_records(RunsFilter(tags={NAME_TAG: name}), limit=1)
         return records[0] if records else None
 
@@ -152,6 +160,32 @@ class DagsterStack:
         return dict(answer["data"])
 
     def logs(self) -> str:
-        """The last of every child's log, for a failed test."""
+        """The end of every child's log, for a failed test."""
         folder = self.settings.home / "logs"
         return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(folder.glob("*.log")))
+
+
+@contextmanager
+def simulated_stack(settings: Settings, **changes: Any) -> Iterator[DagsterStack]:
+    """A Dagster with webserver whose venues are a simulated exchange; `changes` of settings on top."""
+    with SimulatorServer(SimulatorOptions(record=settings.home / "simulator", rate=20)) as simulator:
+        common = {"simulator_url": simulator.url, "supervisor_seconds": 5, "dagster_port": free_port()}
+        settings = settings.model_copy(update=common | changes)
+        ensure_topics(settings)
+        with DagsterStack(settings, webserver=True) as running:
+            yield running
+
+
+def materialize_by_hand(stack: DagsterStack, page: Page, path: str) -> str:
+    """Materialize an asset in the UI; return the id of the run once it has succeeded."""
+    before = {record.dagster_run.run_id for record in stack.instance.get_run_records()}
+    ui.materialize(page, path)
+
+    def launched() -> str | None:
+        runs = [record.dagster_run for record in stack.instance.get_run_records()]
+        # A sensor may launch a run in the same moment.
+        return next((run.run_id for run in runs if run.run_id not in before and NAME_TAG not in run.tags), None)
+
+    run_id = wait_for("the run of the click", launched, PATIENCE)
+    stack.wait_status(run_id, DagsterRunStatus.SUCCESS, PATIENCE)
+    return run_id

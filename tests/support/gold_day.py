@@ -4,7 +4,7 @@
 
 The trades come as a bad day brings them: twice, hours late, or only in the end, by a repair (`gold_market`). After each
 part of them every table is brought up to date, so that late trades meet older bars. With --rebuild the day is then
-rebuilt, which must change nothing; Gold is damaged, rebuilt, and compared again. The exit code is 0 only where
+rebuilt, which must change nothing; Gold is damaged, rebuilt, and compared again. The exit code is 0 only if
 everything was equal. Run it with a small --trades first: it takes the machine for as long as it lasts.
 """
 
@@ -59,7 +59,7 @@ class DayRun:
         self._say = say
 
     def play(self, parts: int) -> None:
-        """The record first, then the messages in parts, each followed by a catch-up of every table."""
+        """Send the record first, then the messages in parts, each followed by a catch-up of every table."""
         ensure_topics(self.settings)
         with self._phase("record"):
             self.market.write_record(self.record)
@@ -73,14 +73,14 @@ class DayRun:
             self._say(f"part {part + 1} of {parts}: {last - first:,} messages")
 
     def compare(self) -> dict[str, int]:
-        """Silver against the record, then every Gold table against the reference. Returns the rows of each table."""
+        """Compare Silver with the record, then every Gold table with the reference; return the rows of each table."""
         with self._phase("silver compared"):
             compare_silver(self.settings, self.record)
         with self._phase("gold compared"):
             return assert_gold_equals_reference(self.settings, self.record)
 
     def rebuild(self) -> None:
-        """1 a rebuild that has nothing to do, 2 damage, 3 a rebuild that undoes it, 4 the comparison."""
+        """Rebuild without any change, damage Gold, rebuild again, and compare."""
         changed = {path: counts for path, counts in self._rebuild("idle").items() if any(counts)}
         assert not changed, f"a rebuild of right tables changed them (inserted, updated, deleted): {changed}"
         damage = {table.path: damage_table(self.settings, table) for table in gold_tables(self.settings)}
@@ -133,7 +133,7 @@ class DayRun:
 
 
 def compare_silver(settings: Settings, record: Path) -> None:
-    """silver/trades is exactly the recorded trades; where it is not, Gold cannot be right."""
+    """Check that silver/trades is exactly the recorded trades; otherwise Gold cannot be right."""
     columns = "venue, symbol, trade_id, price, size, side, ts_event"
     silver = sql(settings, f"SELECT {columns} FROM t", t=SILVER_TRADES)
     place = silver.schema.get_field_index("ts_event")
@@ -151,7 +151,7 @@ def compare_silver(settings: Settings, record: Path) -> None:
 def damage_table(settings: Settings, table: Table) -> Counts:
     """Lose rows, falsify rows and add a row that nothing stands for, behind Gold's back.
 
-    Returns how many were lost, falsified and added, which is nothing where the table is empty.
+    Returns how many were lost, falsified and added, which is nothing if the table is empty.
     """
     there = open_table(settings, table)
     rows = sql(settings, f"SELECT * FROM t ORDER BY {', '.join(table.key)}", t=table).select(table.column_names)
@@ -175,7 +175,7 @@ def damage_table(settings: Settings, table: Table) -> Counts:
 
 
 class Peak:
-    """The most memory of this process, and of those below it, that was seen; looked at each half second."""
+    """Peak memory of this process and of its descendants, sampled every half second."""
 
     def __init__(self) -> None:
         self.own = self.below = 0
@@ -203,7 +203,7 @@ class Peak:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """One seed. Returns 0 where all is equal, else 1 after the first differences."""
+    """Run one seed; return 0 if all is equal, else 1 after the first differences."""
     options = _options(arguments)
     stamp = dt.datetime.now().strftime("%Y%m%dT%H%M%S")
     home: Path = options.home or Path(f".lakehouse/gold-day/seed-{options.seed}-{stamp}")
@@ -269,7 +269,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", type=int, default=10, help="of the messages, each with a catch-up (default 10)")
     parser.add_argument("--rebuild", action="store_true", help="rebuild the day, damage Gold, rebuild it again")
     parser.add_argument(
-        "--home", type=Path, help="a new folder, which is kept; default: one that goes where all is equal"
+        "--home", type=Path, help="a new folder, which is kept; default: one that is removed if all is equal"
     )
     return parser.parse_args(arguments)
 

@@ -151,7 +151,7 @@ class Market:
             self.buy.append(draw() < 0.5)
 
     def _times(self, count: int, rng: random.Random) -> list[int]:
-        """By id; some are equal, and some neighbours have each other's."""
+        """Event times by id; some are equal, and some neighbours are swapped."""
         draw, minutes = rng.random, range(self.hours * 60)
         empty = set(rng.sample(minutes, round(len(minutes) * EMPTY_MINUTES)))
         open_minutes = [DAY_US + minute * MINUTE_US for minute in minutes if minute not in empty]
@@ -168,7 +168,7 @@ class Market:
     # ---- the arrival
 
     def _arrival(self, rng: random.Random) -> pa.Array[Any]:
-        """The trades' places, some of them twice, in the order in which they are sent."""
+        """Indexes of the trades, some of them twice, in the order in which they are sent."""
         draw = rng.random
         keys, places = array("q"), array("q")
         repairs = DAY_US + 2 * self.hours * HOUR_US + 2 * LATE_US
@@ -217,7 +217,7 @@ class Market:
     # ---- the record
 
     def write_record(self, path: Path) -> None:
-        """All true trades as Parquet, a row group a pair."""
+        """Write all true trades as Parquet, one row group per pair."""
         path.parent.mkdir(parents=True, exist_ok=True)
         first = 0
         with pq.ParquetWriter(path, SCHEMA) as writer:
@@ -242,7 +242,7 @@ def _int64(values: array[int]) -> pa.Array[Any]:
 
 
 def _decimals(values: array[int], scale: int) -> pa.Array[Any]:
-    """Whole numbers ≥ 0 as decimals with so many decimals; the bits are the same, but for 8 bytes of zeros."""
+    """Convert whole numbers ≥ 0 to decimals of that scale; the bits are the same except for 8 bytes of zeros."""
     wide = array("q", bytes(16 * len(values)))
     wide[::2] = values
     return pa.Array.from_buffers(pa.decimal128(18, scale), len(values), [None, pa.py_buffer(wide.tobytes())])

@@ -1,4 +1,4 @@
-"""The judge of Gold: what every Gold table must hold, worked out anew from a table of trades.
+"""The judge of Gold: computes independently, from a table of trades, what every Gold table must hold.
 
 Independent on purpose: no Spark, nothing of `lakehouse.transforms` or `lakehouse.streams`; the rules are the column
 descriptions in `lakehouse.tables.gold`. DuckDB groups, joins and sums, in exact decimals only. Quotients and
@@ -6,7 +6,7 @@ logarithms, for which DuckDB would go to floating point, are made in Python's in
 rows. Every size of bar is folded from the trades themselves, so that a fold of shorter bars is judged, too.
 
 Times are integer microseconds since the epoch. DuckDB spills to disk beyond MEMORY: five million trades fit anywhere.
-Gap: prices of more than 10 and sizes of more than 8 decimals, which no real venue sends, are refused.
+Limit: prices of more than 10 and sizes of more than 8 decimals, which no real venue sends, are refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _UNIT = Decimal(1).scaleb(-18)
 
 
 def quotient(numerator: Decimal | int, denominator: Decimal | int) -> Decimal:
-    """numerator ÷ denominator at 18 decimals, ties away from zero; in integers, so rounded once and exactly."""
+    """numerator ÷ denominator at 18 decimals, ties away from zero; computed with integers, so rounded once."""
     (top, over), (bottom, under) = Decimal(numerator).as_integer_ratio(), Decimal(denominator).as_integer_ratio()
     top, bottom = top * under * 10**18, bottom * over
     magnitude = (2 * abs(top) + bottom) // (2 * bottom)
@@ -189,7 +189,7 @@ def _indicator(bar: Row) -> Row:
 
 
 def _moves(connection: duckdb.DuckDBPyConnection, threshold: Decimal) -> list[Row]:
-    """A minute moved where |close − open| > threshold × open, both exact."""
+    """Moves: the minutes with |close − open| > threshold × open, compared exactly."""
     query = """
         SELECT venue, symbol, bar_start, open AS from_price, close AS to_price, trades, volume
         FROM bars_1 WHERE open <> close ORDER BY venue, symbol, bar_start
@@ -216,7 +216,7 @@ def _spreads(connection: duckdb.DuckDBPyConnection) -> list[Row]:
 
 
 def _spread(prices: Mapping[str, Decimal | None]) -> Row:
-    """Of equal prices, the first venue in the order of SPREAD_VENUES is named: min and max take the first."""
+    """Spreads. If prices are equal, min and max take the first venue in the order of SPREAD_VENUES."""
     there = {venue: price for venue, price in prices.items() if price is not None}
     if len(there) < 2:
         nothing = ("lowest_venue", "highest_venue", "spread", "spread_bps")

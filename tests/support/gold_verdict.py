@@ -40,7 +40,7 @@ def gold_tables(settings: Settings) -> tuple[Table, ...]:
 def assert_gold_equals_reference(
     settings: Settings, trades: pa.Table | Path | str, settled: bool = True
 ) -> dict[str, int]:
-    """Every Gold table is, row for row and column for column, what the trades say. Returns the rows of each table.
+    """Check every Gold table against the trades, row by row and column by column; return the rows of each table.
 
     `settled`: every bar must be final, too; else `is_final` is not looked at.
     """
@@ -58,7 +58,7 @@ def assert_gold_equals_reference(
 
 
 def table_differences(table: Table, rows: Iterable[Row], wanted: Iterable[Row], settled: bool = True) -> list[str]:
-    """What is different between a table's rows and the wanted ones, a line a row; empty where nothing is."""
+    """Differences between a table's rows and the wanted ones, one line per row; empty if there are none."""
     expected = {tuple(row[name] for name in table.key): _derived(table, row) for row in wanted}
     skipped = {*NOT_COMPARED, *(() if settled else ("is_final",))}
     compared = [name for name in table.column_names if name not in skipped]

@@ -36,7 +36,7 @@ def messages_read(settings: Settings, topic: str) -> list[Row]:
 
 
 def judged(settings: Settings, refusal: Refusal) -> tuple[set[Any], dict[tuple[int, int], str]]:
-    """By the messages that Silver has read: its trades, and place → rule of what is in quarantine."""
+    """Expected from the messages that Silver has read: its trades, and Kafka position → rule for the quarantine."""
     kept: dict[tuple[str, str, int], tuple[Any, ...]] = {}
     good: set[Any] = set()
     quarantined: dict[tuple[int, int], str] = {}
@@ -61,7 +61,7 @@ def judged(settings: Settings, refusal: Refusal) -> tuple[set[Any], dict[tuple[i
 
 
 def assert_silver_is(settings: Settings, refusal: Refusal) -> None:
-    """silver/trades and the trades in silver/quarantine are what the messages say."""
+    """Check silver/trades and the trades in silver/quarantine against the messages."""
     good, quarantined = judged(settings, refusal)
     columns = "venue, symbol, trade_id, price, kafka_partition, kafka_offset"
     there = rows(settings, SILVER_TRADES, columns)
@@ -76,7 +76,7 @@ def assert_silver_is(settings: Settings, refusal: Refusal) -> None:
 
 
 def assert_exact(settings: Settings) -> None:
-    """The audit is exact, every check passes, the bars are the fold of the trades."""
+    """Check that the audit is exact, every check passes, and the bars are the fold of the trades."""
     report = audit(settings)
     assert report.faults == []
     assert [(one.query, one.generations, one.without_row) for one in report.books] == [

@@ -31,13 +31,13 @@ ARGUMENTS = (
 
 
 def chromium() -> str | None:
-    """The machine's Chromium or Chrome, None where there is none."""
+    """The path of the machine's Chromium or Chrome; None if there is none."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @contextmanager
 def page(base: str, width: int = 1600, height: int = 1000) -> Iterator[Page]:
-    """A page of the UI at `base`."""
+    """Open a page of the UI at `base`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
         try:
@@ -50,7 +50,7 @@ def page(base: str, width: int = 1600, height: int = 1000) -> Iterator[Page]:
 
 
 def open_lineage(shown: Page, groups: tuple[str, ...] = GROUPS) -> None:
-    """The global lineage graph with the assets of these groups unfolded."""
+    """Open the global lineage graph with the assets of these groups unfolded."""
     unfolded = "%2C".join(f"global%40global%3A{group}" for group in groups)
     shown.goto(f"/asset-groups?expanded={unfolded}")
     expect(shown.locator("svg").get_by_text("bars_5m", exact=True).first).to_be_visible()

@@ -1,7 +1,7 @@
 """Messages of crypto.trades, good and spoiled, and a judge of them in plain Python. No test module.
 
-The judge follows the words of the rules (`transforms/parse.py`, details in docs and quarantine), not their code, and
-shares nothing with it.
+The judge follows the words of the rules (`transforms/message_rules.py`, details in docs and quarantine), not their
+code, and shares nothing with it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXACT = Context(prec=100)
 
 
 def judged(value: bytes | None) -> dict[str, Any] | None:
-    """The trade of a message, None where a rule is not met. Fields are looked at as texts, numbers as written."""
+    """The trade in a message; None if a rule is not met. Fields are compared as text, numbers as written."""
     try:
         message = json.loads((value or b"").decode(), parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
@@ -68,7 +68,7 @@ def _is_named(text: dict[str, str]) -> bool:
 
 
 def _is_asset(name: str) -> bool:
-    """Letters, digits, `.`, `_` and what can be seen of other scripts; not in small letters alone."""
+    """Letters, digits, `.`, `_` and visible characters of other scripts; not only lower case."""
     return (
         1 <= len(name) <= 20
         and name[0] not in "._"
@@ -137,7 +137,7 @@ def _near_the_largest_notional(rng: Random) -> tuple[str, str]:
 
 
 def _fields(rng: Random) -> dict[str, str]:
-    """Field → JSON literal; good but for the amounts, which may be anything."""
+    """Field → JSON literal; good except for the amounts, which may be anything."""
     price, size = (_amount(rng), _amount(rng)) if rng.random() < 0.9 else _near_the_largest_notional(rng)
     symbol = rng.choice(("BTC/USDT", "ETH/USD", "1INCH/EUR"))
     return {
@@ -156,7 +156,7 @@ def _fields(rng: Random) -> dict[str, str]:
 
 
 def _with_fields_spoiled(rng: Random, fields: dict[str, str]) -> list[tuple[str, str]]:
-    """One thing is wrong with one field, or looks as if it were."""
+    """Make one thing wrong with one field, or seemingly wrong."""
     pairs = list(fields.items())
     name = rng.choice(FIELDS)
     kind = rng.randrange(8)
@@ -210,7 +210,7 @@ _OF_BYTES: tuple[Callable[[Random, bytes], bytes | None], ...] = (
 
 
 def message(rng: Random) -> bytes | None:
-    """A message; half of them as ingest writes them, but for odd amounts."""
+    """A random message; half of them as ingest writes them, except for odd amounts."""
     fields = _fields(rng)
     pairs = list(fields.items())
     fate = rng.random()

@@ -1,4 +1,4 @@
-"""Messages as ingest writes them, and as they are when bytes of them are lost, moved or made up. No test module."""
+"""Messages as ingest writes them, and with bytes lost, moved or invented. No test module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Values = list[bytes | None]
 
 
 def written(**changes: Any) -> bytes:
-    """What ingest writes of a trade."""
+    """A message as ingest writes it."""
     good = Trade(
         venue="kraken",
         symbol="BTC/USD",
@@ -69,7 +69,7 @@ def _swapped(rng: Random, value: bytes) -> bytes:
 
 
 def _quote_moved(rng: Random, value: bytes) -> bytes:
-    """The number of quotes stays as it is."""
+    """Mutate without changing the number of quotes."""
     quotes = [place for place, byte in enumerate(value) if byte == ord('"')] or [0]
     quote = rng.choice(quotes)
     rest = value[:quote] + value[quote + 1 :]

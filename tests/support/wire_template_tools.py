@@ -1,4 +1,4 @@
-"""What the template takes, beside what Python and the reader of JSON make of the same messages. No test module."""
+"""Compare what the template takes with what Python and the JSON reader read. No test module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOTHING = wire_template.read(pa.chunked_array([], pa.binary()))
 
 
 def taken(values: Any) -> dict[int, dict[str, Any]]:
-    """Place → fields, of messages or of an array of them."""
+    """Index → fields, for messages or an array of them."""
     chunks = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([pa.array(values, pa.binary())])
     rows, places = wire_template.read(chunks)
     assert rows.schema.names == FIELDS[:-1]
@@ -45,7 +45,7 @@ def recognised(values: Values, rows_of_chunk: int = 40) -> tuple[pa.Table, list[
 
 
 def assert_reads_as_json(values: Values) -> int:
-    """All that is taken is, for Python's reader of JSON, the object that was read; returns how many are."""
+    """Check that Python's JSON reader reads the same object from each message that is taken; return their number."""
     found = taken(values)
     for place, row in found.items():
         pairs = json.loads(values[place] or b"", object_pairs_hook=list)
@@ -56,7 +56,7 @@ def assert_reads_as_json(values: Values) -> int:
 
 
 def assert_same_without(values: Values, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the template and without it, the same trades come out."""
+    """Check that the same trades result with and without the template."""
     trades, left = recognised(values)
     with monkeypatch.context() as patched:
         patched.setattr(wire_template, "read", lambda _: NOTHING)

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from lakehouse.exchanges.json_fields import epoch_micros, iso_micros, seconds_nanos
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.tables import BARS
-from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, finished, fold, joined
-from lakehouse.transforms.longer import SHORTER_COLUMNS, longer_bars
+from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, SHORTER_COLUMNS, finished, fold, joined, roll_up
 from tests.support.messages import NEW_YEAR
 from tests.support.rows import utc
 from tests.support.truth import fold_bars
@@ -29,7 +28,7 @@ MINUTES = (0, 1, 4, 5, 14, 15, 60, 179)
 
 def bars_of(parts: Sequence[pa.Table], minutes: int = 1) -> list[dict[str, Any]]:
     bars = finished(joined(parts))
-    return (bars if minutes == 1 else longer_bars(bars.select(SHORTER_COLUMNS), minutes)).to_pylist()
+    return (bars if minutes == 1 else roll_up(bars.select(SHORTER_COLUMNS), minutes)).to_pylist()
 
 
 def expected(trades: Sequence[TrueTrade], minutes: int = 1) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A batch's trades by id: first of key, kept, within ranges, islands; each against brute force over plain rows."""
+"""A batch's trades by id: first of key, kept, within ranges, id ranges; each against brute force over plain rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.lake.table_io import arrow_schema
 from lakehouse.streams.dedup import same_as_kept
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.batch_ids import Arrivals, Island, Key
+from lakehouse.transforms.batch_ids import BatchIds, BatchRange, Key
 from tests.support.rows import NOON_US, trade_row, utc
 
 SCHEMA = arrow_schema(SILVER_TRADES)
@@ -60,9 +60,9 @@ def key(row: Row) -> Key:
     return row["venue"], row["symbol"]
 
 
-def arrivals(rows: list[Row], cut: int = 0) -> Arrivals:
+def arrivals(rows: list[Row], cut: int = 0) -> BatchIds:
     """Of a table of two pieces."""
-    return Arrivals(pa.concat_tables(pa.Table.from_pylist(part, schema=SCHEMA) for part in (rows[:cut], rows[cut:])))
+    return BatchIds(pa.concat_tables(pa.Table.from_pylist(part, schema=SCHEMA) for part in (rows[:cut], rows[cut:])))
 
 
 @given(batches(), st.integers(0, 30))
@@ -103,7 +103,7 @@ def test_within_takes_ranges_as_long_as_there_are_ids() -> None:
     assert found.tolist() == [False, True, True, False, True]
 
 
-# ---------------------------------------------------------------------------------------------------- islands
+# ---------------------------------------------------------------------------------------------------- id ranges
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def firsts_of(rows: list[Row]) -> dict[tuple[Key, int], tuple[str, int, int]]:
     return found
 
 
-def islands(rows: list[Row]) -> list[Island]:
+def id_ranges(rows: list[Row]) -> list[BatchRange]:
     firsts = firsts_of(rows)
     found = []
     for run in runs(rows):
@@ -147,12 +147,12 @@ def islands(rows: list[Row]) -> list[Island]:
             repaired = sum(row["source"] == "repair" for row in kept)
             ends = here[0]["trade_id"], here[-1]["trade_id"]
             times = here[0]["ts_event"], here[-1]["ts_event"]
-            found.append(Island(*run.key, *place, *ends, len(here), len(kept), repaired, *times))
+            found.append(BatchRange(*run.key, *place, *ends, len(here), len(kept), repaired, *times))
     return found
 
 
-def assert_islands(rows: list[Row], found: list[Island]) -> None:
-    assert sorted(found) == sorted(islands(rows))
+def assert_id_ranges(rows: list[Row], found: list[BatchRange]) -> None:
+    assert sorted(found) == sorted(id_ranges(rows))
     assert [(one.key, one.first_id) for one in found] == sorted((one.key, one.first_id) for one in found)
     assert sum(one.rows for one in found) == len(rows)
     assert sum(one.ids for one in found) == len(firsts_of(rows))
@@ -160,11 +160,11 @@ def assert_islands(rows: list[Row], found: list[Island]) -> None:
 
 @given(batches(), st.integers(0, 30))
 @hypothesis_settings(deadline=None)
-def test_islands(rows: list[Row], cut: int) -> None:
-    assert_islands(rows, arrivals(rows, cut).islands())
+def test_id_ranges(rows: list[Row], cut: int) -> None:
+    assert_id_ranges(rows, arrivals(rows, cut).id_ranges())
 
 
-def test_islands_of_more_rows_than_arrow_takes_at_a_time() -> None:
+def test_id_ranges_of_more_rows_than_arrow_takes_at_a_time() -> None:
     rng = Random(3)
     rows = [
         trade_row(
@@ -177,12 +177,12 @@ def test_islands_of_more_rows_than_arrow_takes_at_a_time() -> None:
         for offset in range(80_000)
     ]
     rng.shuffle(rows)
-    found = arrivals(rows, 50_000).islands()
+    found = arrivals(rows, 50_000).id_ranges()
     assert len(found) > 40_000
-    assert_islands(rows, found)
+    assert_id_ranges(rows, found)
 
 
-def test_islands_by_hand() -> None:
+def test_id_ranges_by_hand() -> None:
     rows = [
         trade_row(3, at=NOON_US + 3, source="repair"),
         trade_row(1, at=NOON_US + 1),
@@ -192,11 +192,11 @@ def test_islands_by_hand() -> None:
         trade_row(4, at=NOON_US + 4, symbol="ETH/USDT"),
     ]
     btc, eth = ("binance", "BTC/USDT"), ("binance", "ETH/USDT")
-    assert arrivals(rows).islands() == [
-        Island(*btc, "crypto.trades", 0, 1, 3, 2, 2, 1, utc(NOON_US + 1), utc(NOON_US + 3)),
-        Island(*btc, "crypto.trades", 1, 2, 2, 2, 1, 1, utc(NOON_US + 2), utc(NOON_US + 2)),
-        Island(*btc, "crypto.trades", 0, 5, 5, 1, 1, 0, utc(NOON_US + 5), utc(NOON_US + 5)),
-        Island(*eth, "crypto.trades", 0, 4, 4, 1, 1, 0, utc(NOON_US + 4), utc(NOON_US + 4)),
+    assert arrivals(rows).id_ranges() == [
+        BatchRange(*btc, "crypto.trades", 0, 1, 3, 2, 2, 1, utc(NOON_US + 1), utc(NOON_US + 3)),
+        BatchRange(*btc, "crypto.trades", 1, 2, 2, 2, 1, 1, utc(NOON_US + 2), utc(NOON_US + 2)),
+        BatchRange(*btc, "crypto.trades", 0, 5, 5, 1, 1, 0, utc(NOON_US + 5), utc(NOON_US + 5)),
+        BatchRange(*eth, "crypto.trades", 0, 4, 4, 1, 1, 0, utc(NOON_US + 4), utc(NOON_US + 4)),
     ]
 
 

@@ -19,10 +19,10 @@ from lakehouse.lake.table_io import arrow_schema
 from lakehouse.tables import GOLD_BARS_1M, GOLD_INDICATORS_1M
 from lakehouse.transforms import indicators as under_test
 from lakehouse.transforms import logarithm
-from lakehouse.transforms.int128 import Wide
+from lakehouse.transforms.int128 import Int128
 from lakehouse.transforms.logarithm import half_up_ln
-from lakehouse.transforms.row_keys import Place as BarPlace
-from lakehouse.transforms.row_keys import Places
+from lakehouse.transforms.row_keys import RowKey as BarPlace
+from lakehouse.transforms.row_keys import RowKeys
 
 MINUTE = 60_000_000
 #: 2026-01-01 00:00 UTC.
@@ -56,17 +56,17 @@ def table(bars: Collection[Bar]) -> pa.Table:
 
 def indicators(bars: pa.Table, wanted: Collection[BarPlace] | None = None) -> pa.Table:
     """With places as tuples, as all of these tests write them."""
-    return under_test.indicators(bars, None if wanted is None else Places.of_tuples(wanted))
+    return under_test.indicators(bars, None if wanted is None else RowKeys.of_tuples(wanted))
 
 
 def affected(bars: pa.Table, touched: Collection[BarPlace]) -> set[BarPlace]:
-    found = under_test.affected(bars, Places.of_tuples(touched)).tuples()
+    found = under_test.affected(bars, RowKeys.of_tuples(touched)).tuples()
     assert len(set(found)) == len(found)
     return set(found)
 
 
 def half_up_lns(numerators: Collection[int], denominators: Collection[int]) -> list[int]:
-    return logarithm.half_up_lns(Wide.of_ints(list(numerators)), Wide.of_ints(list(denominators))).ints()
+    return logarithm.half_up_lns(Int128.of_ints(list(numerators)), Int128.of_ints(list(denominators))).ints()
 
 
 def rows(bars: Collection[Bar], wanted: Collection[BarPlace] | None = None) -> list[dict[str, Any]]:

@@ -14,17 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.errors import TerminalError
-from lakehouse.transforms import int128
+from lakehouse.transforms import int128, quotients
 from lakehouse.transforms.decimal18 import LIMIT, half_up_quotient, values_of
-from lakehouse.transforms.int128 import (
-    FIGURE,
-    Sums,
-    Wide,
-    half_up_means,
-    half_up_products,
-    half_up_quotients,
-    quotient_column,
-)
+from lakehouse.transforms.int128 import FIGURE, Int128, Sums
+from lakehouse.transforms.quotients import half_up_means, half_up_products, half_up_quotients, quotient_column
 
 EDGES = [0, 1, 2, 10**18, 5 * 10**17, 2**31, 2**32, 2**63, 2**64, 2**126, 2**126 - 1, LIMIT - 1, 10**37]
 NEAR_EDGES = st.builds(lambda edge, by: max(0, min(edge + by, LIMIT - 1)), st.sampled_from(EDGES), st.integers(-3, 3))
@@ -49,12 +42,12 @@ PAIRS = st.lists(st.tuples(SIGNED, DIVISORS) | ties(), max_size=60)
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns of any length are computed as columns, most in several blocks."""
-    monkeypatch.setattr(int128, "FEW", 0)
-    monkeypatch.setattr(int128, "BLOCK", 16)
+    monkeypatch.setattr(quotients, "FEW", 0)
+    monkeypatch.setattr(quotients, "BLOCK", 16)
 
 
-def columns(pairs: list[tuple[int, int]]) -> tuple[Wide, Wide]:
-    return Wide.of_ints([one for one, _ in pairs]), Wide.of_ints([other for _, other in pairs])
+def columns(pairs: list[tuple[int, int]]) -> tuple[Int128, Int128]:
+    return Int128.of_ints([one for one, _ in pairs]), Int128.of_ints([other for _, other in pairs])
 
 
 def wrapped(value: int) -> int:
@@ -80,21 +73,21 @@ def test_quotients_are_those_of_pythons_integers(pairs: list[tuple[int, int]]) -
 @example([0, 1, 2, 3, 2**32 - 1, 2**32, 2**64 - 1, 2**96, 2**126 - 1], 2)
 @example([2, 3, 7, 8, 12, 13], 5)
 def test_means_are_those_of_pythons_integers(sums: list[int], count: int) -> None:
-    found = half_up_means(Wide.of_ints(sums), count)
+    found = half_up_means(Int128.of_ints(sums), count)
     assert found.counts.ints() == [half_up_quotient(one, count * 10**18) for one in sums]
     assert found.fit.all()
 
 
 @given(st.lists(SIZES, min_size=1, max_size=60))
 def test_doubles_are_nearly_it(sizes: list[int]) -> None:
-    for found, true in zip(Wide.of_ints(sizes).doubles().tolist(), sizes, strict=True):
+    for found, true in zip(Int128.of_ints(sizes).doubles().tolist(), sizes, strict=True):
         assert abs(Fraction(found) - true) <= Fraction(true, 2**51)
 
 
 def test_usual_quotients_are_not_computed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     if not int128.LONG_ENOUGH:
         pytest.skip("no long doubles here")
-    monkeypatch.setattr(int128, "_one_by_one", None)
+    monkeypatch.setattr(quotients, "_one_by_one", None)
     pairs = [(price * 10**8 * size, size * 10**10) for price in (1, 10**6 + 1, 10**11) for size in (1, 7, 10**13 + 1)]
     assert half_up_quotients(*columns(pairs)).counts.ints() == [half_up_quotient(*pair) for pair in pairs]
 
@@ -103,7 +96,7 @@ def test_usual_quotients_are_not_computed_one_by_one(monkeypatch: pytest.MonkeyP
 def test_one_by_one_the_quotients_are_the_same(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
     pairs = [(10**37, 3), (5, 7), (-1, 2 * 10**18), (LIMIT - 1, 1)]
     whole = half_up_quotients(*columns(pairs))
-    monkeypatch.setattr(int128, name, value)
+    monkeypatch.setattr(quotients, name, value)
     single = half_up_quotients(*columns(pairs))
     assert (single.counts.ints(), single.fit.tolist()) == (whole.counts.ints(), whole.fit.tolist())
 
@@ -156,7 +149,7 @@ def test_products_with_64_bits(pairs: list[tuple[int, int]]) -> None:
 def test_sums_of_windows(values: list[int], data: st.DataObject | None) -> None:
     draw: Callable[[int, int], int] = (lambda low, high: data.draw(st.integers(low, high))) if data else (lambda *_: 0)
     runs = [(start := draw(0, len(values)), draw(start, len(values))) for _ in range(5)] + [(0, len(values))]
-    sums = Sums(Wide.of_ints(values))
+    sums = Sums(Int128.of_ints(values))
     firsts, ends = (np.array(bounds, np.int64) for bounds in zip(*runs, strict=True))
     found, beyond = sums.between(firsts, ends)
     for run, value, not_told in zip(runs, found.ints(), beyond.tolist(), strict=True):
@@ -170,14 +163,14 @@ def test_sums_of_windows(values: list[int], data: st.DataObject | None) -> None:
 @settings(deadline=None)
 def test_columns_and_back(values: list[int | None], offset: int) -> None:
     there = np.array([value is not None for value in values], np.bool_)
-    column = Wide.of_ints([value or 0 for value in values]).decimals(there)
+    column = Int128.of_ints([value or 0 for value in values]).decimals(there)
     column.validate(full=True)
     assert column.type == FIGURE
     assert column.is_valid().to_pylist() == there.tolist()
     kept = column.slice(offset).drop_null()
     assert values_of(pa.table({"x": kept}), "x") == [value for value in values[offset:] if value is not None]
-    assert Wide.of(column.slice(offset)).at(there[offset:]).ints() == values_of(pa.table({"x": kept}), "x")
-    assert Wide.of(pa.chunked_array([column, column])).size == 2 * len(values)
+    assert Int128.of(column.slice(offset)).at(there[offset:]).ints() == values_of(pa.table({"x": kept}), "x")
+    assert Int128.of(pa.chunked_array([column, column])).size == 2 * len(values)
 
 
 def test_a_quotient_that_does_not_fit() -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import arrow_schema
 from lakehouse.tables import BAR_MINUTES, BARS
+from lakehouse.transforms.bars import roll_up
 from lakehouse.transforms.decimal18 import half_up_quotient
-from lakehouse.transforms.longer import longer_bars
 
 MINUTE = 60_000_000
 #: 2026-01-01 00:00 UTC.
@@ -103,7 +103,7 @@ def test_two_bars_of_one_window() -> None:
         4, open="100.25", high="101", low="99.75", close="100.75", volume="2", quote_volume="201", trades=2,
         buy_volume="0", sell_volume="2", first_trade_id=13, last_trade_id=14,
     )  # fmt: skip
-    assert rows(longer_bars(table([second, first]), 5)) == [
+    assert rows(roll_up(table([second, first]), 5)) == [
         {
             "venue": "binance",
             "symbol": "BTC/USDT",
@@ -128,7 +128,7 @@ def test_two_bars_of_one_window() -> None:
 def test_vwap_is_of_the_sums_and_not_of_the_bars_vwaps() -> None:
     cheap = bar(0, volume="3", quote_volume="3", vwap="1", buy_volume="3")
     dear = bar(1, volume="1", quote_volume="2", vwap="2")
-    assert rows(longer_bars(table([cheap, dear]), 5))[0]["vwap"] == Decimal("1.25")
+    assert rows(roll_up(table([cheap, dear]), 5))[0]["vwap"] == Decimal("1.25")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_pressure_of_half_a_unit_goes_away_from_zero(buy: str, sell: str, pressu
         bar(0, volume="2", buy_volume=buy, sell_volume=sell),
         bar(1, volume="2", buy_volume="1", sell_volume="1"),
     ]
-    assert rows(longer_bars(table(bars), 5))[0]["pressure"] == Decimal(pressure)
+    assert rows(roll_up(table(bars), 5))[0]["pressure"] == Decimal(pressure)
 
 
 def test_the_lowest_id_opens_and_the_highest_closes_where_times_and_ids_disagree() -> None:
@@ -151,7 +151,7 @@ def test_the_lowest_id_opens_and_the_highest_closes_where_times_and_ids_disagree
         bar(0, first_trade_id=7, last_trade_id=9, open="70", close="90"),
         bar(1, first_trade_id=3, last_trade_id=8, open="30", close="80"),
     ]
-    folded = rows(longer_bars(table(bars), 5))[0]
+    folded = rows(roll_up(table(bars), 5))[0]
     assert (folded["first_trade_id"], folded["last_trade_id"]) == (3, 9)
     assert (folded["open"], folded["close"]) == (30, 90)
 
@@ -166,14 +166,14 @@ def test_the_lowest_id_opens_and_the_highest_closes_where_times_and_ids_disagree
     ],
 )
 def test_windows_are_aligned_to_the_epoch_and_none_is_filled_in(minutes: int, starts: list[int]) -> None:
-    folded = rows(longer_bars(table([bar(minute) for minute in (-1, 0, 4, 5, 1439, 1440)]), minutes))
+    folded = rows(roll_up(table([bar(minute) for minute in (-1, 0, 4, 5, 1439, 1440)]), minutes))
     assert [(row["bar_start"] - NEW_YEAR) // MINUTE for row in folded] == starts
     assert sum(row["trades"] for row in folded) == 6
 
 
 def test_series_stay_apart_and_come_sorted() -> None:
     bars = [bar(0), bar(0, venue="kraken", open="1"), bar(1, symbol="ETH/USDT", open="2"), bar(2)]
-    folded = rows(longer_bars(table(bars), 5))
+    folded = rows(roll_up(table(bars), 5))
     assert [(row["venue"], row["symbol"], row["open"], row["trades"]) for row in folded] == [
         ("binance", "BTC/USDT", 100, 2),
         ("binance", "ETH/USDT", 2, 1),
@@ -182,15 +182,15 @@ def test_series_stay_apart_and_come_sorted() -> None:
 
 
 def test_one_bar_is_its_own_longer_bar() -> None:
-    assert rows(longer_bars(table([bar(60)]), 60)) == [bar(60)]
+    assert rows(roll_up(table([bar(60)]), 60)) == [bar(60)]
 
 
 @pytest.mark.parametrize("minutes", BARS)
 def test_types_and_nullability_are_the_registrys(minutes: int) -> None:
     schema = pa.schema([arrow_schema(BARS[minutes]).field(name) for name in COLUMNS])
-    assert longer_bars(table([]), minutes).schema == schema
-    assert longer_bars(table([]), minutes).num_rows == 0
-    assert longer_bars(table([bar(0)]), minutes).schema == schema
+    assert roll_up(table([]), minutes).schema == schema
+    assert roll_up(table([]), minutes).num_rows == 0
+    assert roll_up(table([bar(0)]), minutes).schema == schema
 
 
 def test_chunks_extra_columns_and_other_string_types_change_nothing() -> None:
@@ -200,8 +200,8 @@ def test_chunks_extra_columns_and_other_string_types_change_nothing() -> None:
     chunked = chunked.set_column(0, "venue", chunked.column("venue").dictionary_encode())
     chunked = chunked.set_column(1, "symbol", chunked.column("symbol").cast(pa.string_view()))
     chunked = chunked.select(list(reversed(chunked.column_names)))
-    assert longer_bars(chunked, 5).equals(longer_bars(table(bars), 5))
-    assert longer_bars(table(bars).slice(2, 3), 5).equals(longer_bars(table(bars[2:5]), 5))
+    assert roll_up(chunked, 5).equals(roll_up(table(bars), 5))
+    assert roll_up(table(bars).slice(2, 3), 5).equals(roll_up(table(bars[2:5]), 5))
 
 
 def test_a_sum_that_does_not_fit_is_an_error_and_not_cut() -> None:
@@ -209,8 +209,8 @@ def test_a_sum_that_does_not_fit_is_an_error_and_not_cut() -> None:
     with pytest.raises(
         TerminalError, match=r"^quote_volume of a bar would be 2\.000e\+20; expected a figure that fits decimal"
     ):
-        longer_bars(table([bar(0, quote_volume=huge), bar(1, quote_volume=huge)]), 5)
-    assert rows(longer_bars(table([bar(0, quote_volume=huge)]), 5))[0]["quote_volume"] == Decimal(huge)
+        roll_up(table([bar(0, quote_volume=huge), bar(1, quote_volume=huge)]), 5)
+    assert rows(roll_up(table([bar(0, quote_volume=huge)]), 5))[0]["quote_volume"] == Decimal(huge)
 
 
 # ---------------------------------------------------------------------------------------------------- properties
@@ -284,14 +284,14 @@ def brute_force(bars: list[dict[str, Any]], minutes: int) -> list[dict[str, Any]
 @given(many_bars(), st.sampled_from(sorted(BARS)))
 @example([], 5)
 def test_longer_bars_are_as_the_brute_force_says(bars: list[dict[str, Any]], minutes: int) -> None:
-    assert rows(longer_bars(table(bars), minutes)) == brute_force(bars, minutes)
+    assert rows(roll_up(table(bars), minutes)) == brute_force(bars, minutes)
 
 
 @settings(deadline=None)
 @given(many_bars(), st.randoms(use_true_random=False))
 def test_the_order_of_bars_does_not_matter(bars: list[dict[str, Any]], luck: random.Random) -> None:
     mixed = luck.sample(bars, len(bars))
-    assert longer_bars(table(mixed), 60).equals(longer_bars(table(bars), 60))
+    assert roll_up(table(mixed), 60).equals(roll_up(table(bars), 60))
 
 
 @settings(deadline=None)
@@ -299,6 +299,6 @@ def test_the_order_of_bars_does_not_matter(bars: list[dict[str, Any]], luck: ran
 def test_folding_in_steps_is_folding_at_once(bars: list[dict[str, Any]]) -> None:
     steps = direct = table(bars)
     for minutes in sorted(BAR_MINUTES.values()):
-        steps = longer_bars(steps, minutes)
-        assert steps.equals(longer_bars(direct, minutes))
-    assert longer_bars(longer_bars(direct, 5), 60).equals(longer_bars(direct, 60))
+        steps = roll_up(steps, minutes)
+        assert steps.equals(roll_up(direct, minutes))
+    assert roll_up(roll_up(direct, 5), 60).equals(roll_up(direct, 60))
