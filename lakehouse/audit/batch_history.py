@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.errors import TerminalError
 from lakehouse.lake.batch_log import REBUILD
 from lakehouse.lake.table_io import sql
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES
-
-Place = tuple[str, int]
-
 
 #: The figures of `Counts` as the column `partitions` of ops/batches calls them.
 FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
@@ -57,7 +55,7 @@ class Entry:
     end: dict[str, Any]
     counts: Counts
     versions: dict[str, int]
-    partitions: dict[Place, Counts] | None
+    partitions: dict[PartitionKey, Counts] | None
 
     @property
     def name(self) -> str:
@@ -134,7 +132,7 @@ def _json(name: str, column: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _partitions(name: str, text: str) -> dict[Place, Counts]:
+def _partitions(name: str, text: str) -> dict[PartitionKey, Counts]:
     places = {
         (topic, number): counts
         for topic, partitions in _json(name, "partitions", text).items()

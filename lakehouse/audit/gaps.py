@@ -9,7 +9,8 @@ from datetime import datetime
 
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.lake.table_io import open_table, row_count, sql
-from lakehouse.quality.id_coverage import Key, LedgerRange, TradeIds, form_errors, unproved, unsaid
+from lakehouse.market.symbols import MarketKey
+from lakehouse.quality.id_coverage import LedgerRange, TradeIds, form_errors, unproved, unsaid
 from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
@@ -70,7 +71,7 @@ def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRa
 
 
 def _symbols(ledger: Sequence[LedgerRange]) -> list[SymbolProof]:
-    by_key: dict[Key, list[LedgerRange]] = {}
+    by_key: dict[MarketKey, list[LedgerRange]] = {}
     for row in ledger:
         by_key.setdefault(row.key, []).append(row)
     found: list[SymbolProof] = []

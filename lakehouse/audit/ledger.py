@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lakehouse.audit.batch_history import FIGURES, Counts, Entry, Place
+from lakehouse.audit.batch_history import FIGURES, Counts, Entry
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.id_ranges import IdRanges
 from lakehouse.quality.message_account import Account, named
 from lakehouse.quality.model import count_of
@@ -34,7 +35,7 @@ class BatchesProof:
 def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BatchesProof:
     """Bronze: the batches' offsets follow each other and are the table's."""
     proof = _balanced("bronze", entries)
-    covered: dict[Place, IdRanges] = {}
+    covered: dict[PartitionKey, IdRanges] = {}
     for entry in entries:
         for place, (first, following) in offset_ranges(entry).items():
             counted = (entry.partitions or {}).get(place, Counts()).rows_in
@@ -64,7 +65,7 @@ def bronze_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> Batch
 def silver_books(entries: Sequence[Entry], accounts: Iterable[Account]) -> BatchesProof:
     """Silver: by partition the books are what became of each message, by the tables."""
     proof = _balanced("silver", entries)
-    booked: dict[Place, Counts] = {}
+    booked: dict[PartitionKey, Counts] = {}
     for entry in entries:
         for place, counts in (entry.partitions or {}).items():
             booked[place] = booked.get(place, Counts()).plus(counts)
@@ -97,9 +98,9 @@ def gold_books(entries: Sequence[Entry], trades: int) -> BatchesProof:
     return proof
 
 
-def offset_ranges(entry: Entry) -> dict[Place, tuple[int, int]]:
+def offset_ranges(entry: Entry) -> dict[PartitionKey, tuple[int, int]]:
     """Kafka place → first offset of a bronze batch, and the one behind its last."""
-    found: dict[Place, tuple[int, int]] = {}
+    found: dict[PartitionKey, tuple[int, int]] = {}
     for topic, partitions in entry.end.items():
         for number, following in partitions.items():
             place = topic, int(number)
@@ -196,5 +197,5 @@ def _without(some: IdRanges, others: IdRanges) -> IdRanges:
     return IdRanges(part for first, last in some for part in others.missing(first, last))
 
 
-def _place(place: Place) -> str:
+def _place(place: PartitionKey) -> str:
     return f"{place[0]} partition {place[1]}"

@@ -20,6 +20,9 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 
+#: A Kafka topic and a partition of it.
+PartitionKey = tuple[str, int]
+
 #: Messages handed over at a time: a few MB of Python objects, however long the ranges.
 CHUNK_MESSAGES = 10_000
 
@@ -137,9 +140,9 @@ def _newest_error(messages: list[Message], first: int | None) -> str | None:
     return reason
 
 
-def _by_place(messages: list[Message]) -> dict[tuple[str, int], list[Message]]:
+def _by_place(messages: list[Message]) -> dict[PartitionKey, list[Message]]:
     """Messages by topic and partition, each place's in their order. They come in long runs of one place."""
-    places: dict[tuple[str, int], list[Message]] = {}
+    places: dict[PartitionKey, list[Message]] = {}
     start = 0
     for topic, run in groupby(map(Message.topic, messages)):
         first, count = start, len(list(run))
@@ -151,7 +154,7 @@ def _by_place(messages: list[Message]) -> dict[tuple[str, int], list[Message]]:
     return places
 
 
-def _in_order(place: tuple[str, int], messages: list[Message], first: int, end: int) -> list[Message]:
+def _in_order(place: PartitionKey, messages: list[Message], first: int, end: int) -> list[Message]:
     """The messages of a run that belong to a range. Raises MessagesLostError where an offset is left out."""
     good = messages if not any(map(Message.error, messages)) else [one for one in messages if one.error() is None]
     offsets: Any = np.fromiter(map(Message.offset, good), np.int64, len(good))
@@ -162,7 +165,7 @@ def _in_order(place: tuple[str, int], messages: list[Message], first: int, end: 
     return run
 
 
-def _lost(place: tuple[str, int], expected: int, found: str) -> MessagesLostError:
+def _lost(place: PartitionKey, expected: int, found: str) -> MessagesLostError:
     topic, partition = place
     return MessagesLostError(
         f"offset {found} in {topic}/{partition} of Kafka",

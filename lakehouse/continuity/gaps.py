@@ -12,10 +12,9 @@ from typing import Any
 from deltalake import DeltaTable
 
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
-
-Key = tuple[str, str]
 
 #: Seconds since a venue first showed not to have some ids, at which it is asked for them again: venues publish skipped
 #: rows minutes later, seldom after an hour (docs/venues.md, "REST lags"). What is lacking then is asked for on demand
@@ -56,10 +55,10 @@ class LedgerGap:
         return self.last_id - self.first_id + 1
 
 
-def marks(settings: Settings) -> dict[Key, Mark]:
+def marks(settings: Settings) -> dict[MarketKey, Mark]:
     """(venue, symbol) → its newest trade in Silver. Empty where there is no lake yet."""
     rows = _rows(settings, "state = 'present'")
-    found: dict[Key, Mark] = {}
+    found: dict[MarketKey, Mark] = {}
     for row in rows:
         key = row["venue"], row["symbol"]
         if key not in found or row["last_id"] > found[key].trade_id:

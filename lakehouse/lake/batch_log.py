@@ -19,9 +19,7 @@ from deltalake import DeltaTable
 from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import open_table, sql
 from lakehouse.settings import Settings
-from lakehouse.tables import OPS_BATCHES, OPS_CHECKS
-
-QUERIES = ("bronze", "silver", "gold")
+from lakehouse.tables import LAYERS, OPS_BATCHES, OPS_CHECKS
 
 #: A generation that begins so is no checkpoint but a rebuild: its batch 0 stands for all rows of its query before it,
 #: and the streams' generations go on from where it ends.
@@ -94,7 +92,7 @@ def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
     # So many batches were committed at their query's floor or later, so the newest are among the rows from there on.
     bounds = " OR ".join(
         f"(query = '{query}'" + (f" AND committed_at >= {_literal(floors[query])})" if query in floors else ")")
-        for query in QUERIES
+        for query in LAYERS
     )
     rows = sql(
         settings,
@@ -223,7 +221,7 @@ def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
     # Only a file of one query says anything about that query's times; a compacted file may mix them.
     alone = files.filter((pc.field("min.query") == pc.field("max.query")) & pc.field("min.committed_at").is_valid())
     floors = {}
-    for query in QUERIES:
+    for query in LAYERS:
         times = alone.filter(pc.field("min.query") == query)["min.committed_at"]
         if len(times) >= count:
             floors[query] = pc.min(times.take(pc.top_k_unstable(times, count))).as_py()

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lakehouse.continuity.gaps import Key, LedgerGap, open_gaps, unavailable_gaps
+from lakehouse.continuity.gaps import LedgerGap, open_gaps, unavailable_gaps
 from lakehouse.errors import LeaseHeldError
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake.lease import Lease
+from lakehouse.market.symbols import MarketKey
 from lakehouse.repair.fetch import FetchReport, fetch_gaps
 from lakehouse.settings import Settings
 
@@ -89,7 +90,7 @@ def digest(gaps: Sequence[LedgerGap]) -> str:
 
 def ids_still_open(asked: Sequence[LedgerGap], now_open: Sequence[LedgerGap]) -> int:
     """How many ids of the gaps in `asked` lie in those of `now_open`."""
-    ranges: dict[Key, IdRanges] = {}
+    ranges: dict[MarketKey, IdRanges] = {}
     for gap in now_open:
         ranges.setdefault((gap.venue, gap.symbol), IdRanges()).add(gap.first_id, gap.last_id)
     parts = [

@@ -39,6 +39,7 @@ __all__ = [
     "GOLD_INDICATORS_1M",
     "GOLD_MOVES",
     "GOLD_SPREADS_1M",
+    "LAYERS",
     "LOOKBACK_MINUTES",
     "OPS_BATCHES",
     "OPS_CHECKS",
@@ -54,6 +55,9 @@ __all__ = [
     "Layer",
     "Table",
 ]
+
+#: Layers that a stream query writes, in the order of a trade's way.
+LAYERS = ("bronze", "silver", "gold")
 
 #: Every table that there can be, in the order of a trade's way.
 TABLES: tuple[Table, ...] = (

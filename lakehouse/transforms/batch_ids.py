@@ -14,12 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from lakehouse.market.symbols import MarketKey
 from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, differs, integers
 
-Key = tuple[str, str]
 
-
-class Island(NamedTuple):
+class BatchRange(NamedTuple):
     """A contiguous id range of a (venue, symbol) in one Kafka partition, inclusive.
 
     `rows` counts repeats too, `ids` those that come first of their key, `repaired` those of them with source repair.
@@ -40,7 +39,7 @@ class Island(NamedTuple):
     ts_last: dt.datetime
 
     @property
-    def key(self) -> Key:
+    def key(self) -> MarketKey:
         return self.venue, self.symbol
 
     @property
@@ -81,7 +80,7 @@ class Arrivals:
         result[self._order] = self._place_of_first[np.cumsum(self._is_first) - 1]
         return result
 
-    def within(self, ranges: Callable[[Key, int, int], Iterable[tuple[int, int]]]) -> Mask:
+    def within(self, ranges: Callable[[MarketKey, int, int], Iterable[tuple[int, int]]]) -> Mask:
         """The rows whose id is in some ranges: those of a key, ascending, that lie between two ids."""
         found = np.zeros(len(self._order), np.bool_)
         ids = self._id[self._order]
@@ -92,7 +91,7 @@ class Arrivals:
                 found[start:end] = (place >= 0) & (ids[start:end] <= parts[np.maximum(place, 0), 1])
         return self._back(found)
 
-    def islands(self) -> list[Island]:
+    def islands(self) -> list[BatchRange]:
         """The islands of all rows, by key and id."""
         venues, symbols, topics = self._names
         order = self._order
@@ -122,7 +121,7 @@ class Arrivals:
             ]
         )
         return [
-            Island(
+            BatchRange(
                 venues[row["key_first"] // len(symbols)],
                 symbols[row["key_first"] % len(symbols)],
                 topics[row["topic"]],
@@ -143,7 +142,7 @@ class Arrivals:
         found: Mask = source == (sources.index("repair") if "repair" in sources else -1)
         return found
 
-    def _keys(self) -> Iterable[tuple[Key, int, int]]:
+    def _keys(self) -> Iterable[tuple[MarketKey, int, int]]:
         """Each key, and where its rows begin and end in the order."""
         venues, symbols, _ = self._names
         key = self._key[self._order]

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.lake.table_io import arrow_schema
+from lakehouse.market.symbols import MarketKey
 from lakehouse.streams.dedup import same_as_kept
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.batch_ids import Arrivals, Island, Key
+from lakehouse.transforms.batch_ids import Arrivals, BatchRange
 from tests.support.rows import NOON_US, trade_row, utc
 
 SCHEMA = arrow_schema(SILVER_TRADES)
@@ -56,7 +57,7 @@ def position(row: Row) -> tuple[str, int, int]:
     return row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]
 
 
-def key(row: Row) -> Key:
+def key(row: Row) -> MarketKey:
     return row["venue"], row["symbol"]
 
 
@@ -82,11 +83,11 @@ def test_first_and_kept(rows: list[Row], cut: int) -> None:
     st.dictionaries(st.tuples(st.sampled_from(VENUES), st.sampled_from(SYMBOLS)), st.sets(st.integers(1, 14))),
 )
 @hypothesis_settings(deadline=None)
-def test_within(rows: list[Row], known: dict[Key, set[int]]) -> None:
+def test_within(rows: list[Row], known: dict[MarketKey, set[int]]) -> None:
     ledger = {of: IdRanges((number, number) for number in ids) for of, ids in known.items()}
-    asked: list[Key] = []
+    asked: list[MarketKey] = []
 
-    def ranges(of: Key, first: int, last: int) -> list[IdRange]:
+    def ranges(of: MarketKey, first: int, last: int) -> list[IdRange]:
         asked.append(of)
         ids = [row["trade_id"] for row in rows if key(row) == of]
         assert (first, last) == (min(ids), max(ids))
@@ -110,7 +111,7 @@ def test_within_takes_ranges_as_long_as_there_are_ids() -> None:
 class _Run:
     """The rows of one contiguous range of ids of one key."""
 
-    key: Key
+    key: MarketKey
     rows: list[Row]
 
 
@@ -127,16 +128,16 @@ def runs(rows: list[Row]) -> Iterator[_Run]:
         yield _Run(of, run)
 
 
-def firsts_of(rows: list[Row]) -> dict[tuple[Key, int], tuple[str, int, int]]:
+def firsts_of(rows: list[Row]) -> dict[tuple[MarketKey, int], tuple[str, int, int]]:
     """Key and id → position of the row that comes first."""
-    found: dict[tuple[Key, int], tuple[str, int, int]] = {}
+    found: dict[tuple[MarketKey, int], tuple[str, int, int]] = {}
     for row in rows:
         of = key(row), row["trade_id"]
         found[of] = min(position(row), found.get(of, position(row)))
     return found
 
 
-def islands(rows: list[Row]) -> list[Island]:
+def islands(rows: list[Row]) -> list[BatchRange]:
     firsts = firsts_of(rows)
     found = []
     for run in runs(rows):
@@ -147,11 +148,11 @@ def islands(rows: list[Row]) -> list[Island]:
             repaired = sum(row["source"] == "repair" for row in kept)
             ends = here[0]["trade_id"], here[-1]["trade_id"]
             times = here[0]["ts_event"], here[-1]["ts_event"]
-            found.append(Island(*run.key, *place, *ends, len(here), len(kept), repaired, *times))
+            found.append(BatchRange(*run.key, *place, *ends, len(here), len(kept), repaired, *times))
     return found
 
 
-def assert_islands(rows: list[Row], found: list[Island]) -> None:
+def assert_islands(rows: list[Row], found: list[BatchRange]) -> None:
     assert sorted(found) == sorted(islands(rows))
     assert [(one.key, one.first_id) for one in found] == sorted((one.key, one.first_id) for one in found)
     assert sum(one.rows for one in found) == len(rows)
@@ -193,10 +194,10 @@ def test_islands_by_hand() -> None:
     ]
     btc, eth = ("binance", "BTC/USDT"), ("binance", "ETH/USDT")
     assert arrivals(rows).islands() == [
-        Island(*btc, "crypto.trades", 0, 1, 3, 2, 2, 1, utc(NOON_US + 1), utc(NOON_US + 3)),
-        Island(*btc, "crypto.trades", 1, 2, 2, 2, 1, 1, utc(NOON_US + 2), utc(NOON_US + 2)),
-        Island(*btc, "crypto.trades", 0, 5, 5, 1, 1, 0, utc(NOON_US + 5), utc(NOON_US + 5)),
-        Island(*eth, "crypto.trades", 0, 4, 4, 1, 1, 0, utc(NOON_US + 4), utc(NOON_US + 4)),
+        BatchRange(*btc, "crypto.trades", 0, 1, 3, 2, 2, 1, utc(NOON_US + 1), utc(NOON_US + 3)),
+        BatchRange(*btc, "crypto.trades", 1, 2, 2, 2, 1, 1, utc(NOON_US + 2), utc(NOON_US + 2)),
+        BatchRange(*btc, "crypto.trades", 0, 5, 5, 1, 1, 0, utc(NOON_US + 5), utc(NOON_US + 5)),
+        BatchRange(*eth, "crypto.trades", 0, 4, 4, 1, 1, 0, utc(NOON_US + 4), utc(NOON_US + 4)),
     ]
 
 
