@@ -3,7 +3,7 @@
 Guarantee: a skipped trade id leaves a `gap_opened` event and an order to the repair, across all sockets of the feed.
 A socket that is changed by plan is closed only when its successor is subscribed and has been seen to deliver what the
 old one delivers; if the successor fails, the old one stays. Gap: the successor of a socket that delivers nothing
-itself cannot be judged; it is taken after some seconds (`succession`).
+itself cannot be judged; it is taken after some seconds (`rotation`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.away import Away
-from lakehouse.ingest.backfill_queue import Order
+from lakehouse.ingest.backfill_queue import BackfillOrder
 from lakehouse.ingest.backoff import delays
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.resume import Resume
 from lakehouse.ingest.rotation import Rotation, Rotations, Trial
-from lakehouse.ingest.sequencer import Flows
+from lakehouse.ingest.sequencer import Sequencer
 from lakehouse.ingest.subscriptions import Subscriptions
-from lakehouse.ingest.venue_socket import Line
+from lakehouse.ingest.venue_socket import VenueSocket
 from lakehouse.ingest.watched import WatchedFeed
 from lakehouse.lake.feed_state import STOPPED
 
@@ -55,20 +55,20 @@ class Feed:
         base: str | None,
         sink: KafkaSink,
         counters: Counters,
-        order: Callable[[Order], None],
+        order: Callable[[BackfillOrder], None],
         rng: random.Random | None = None,
     ) -> None:
         self.venue = venue.for_symbols(symbols)
         self.failure: BaseException | None = None  #: what ended the thread, if it was not told to
         self.last_error = ""  #: why the last connection ended
-        self.flows = Flows(venue.name, sink, counters, order)
+        self.sequencer = Sequencer(venue.name, sink, counters, order)
         self.subscriptions = Subscriptions(symbols)
         self._base = base
         self._sink = sink
         self._counters = counters
         self._venue_counters = counters.venue(venue.name)
         self._rng = rng or random.Random()
-        self._lines: tuple[Line, ...] = ()
+        self._sockets: tuple[VenueSocket, ...] = ()
         self._connections = 0
         self._away = Away(venue.name, self._rng)
         self._rotations = Rotations()
@@ -82,10 +82,10 @@ class Feed:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keeper-{venue.name}", daemon=True)
         self.watched = WatchedFeed(
-            venue.name, self.subscriptions, self.flows, lambda: self._lines, self._found_silent, self._wake.set
+            venue.name, self.subscriptions, self.sequencer, lambda: self._sockets, self._found_silent, self._wake.set
         )
         for symbol in symbols:
-            self.flows.of(symbol)
+            self.sequencer.of(symbol)
 
     # Life of the thread.
 
@@ -94,7 +94,7 @@ class Feed:
         for symbol in self.subscriptions.symbols:
             resume = marks.get((self.venue.name, symbol))
             if resume is not None:
-                self.flows.resume(symbol, resume, f"{self.venue.name}-start")
+                self.sequencer.resume(symbol, resume, f"{self.venue.name}-start")
 
     def start(self) -> None:
         self._thread.start()
@@ -102,8 +102,8 @@ class Feed:
     def stop(self) -> None:
         """Ask for the end of the sockets and the thread. Returns at once; `join` waits."""
         self._stop.set()
-        for line in self._lines:
-            line.stop(STOPPED)
+        for socket in self._sockets:
+            socket.stop(STOPPED)
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
@@ -130,62 +130,62 @@ class Feed:
     def _keep_connected(self) -> None:
         while not self._stop.is_set() and self.wanted:
             self._silent = ""  # a new connection is what it asked for
-            line = self._keep(self._open())
-            self._lines = ()
-            if line.failure is not None:
-                raise line.failure
+            socket = self._keep(self._open())
+            self._sockets = ()
+            if socket.failure is not None:
+                raise socket.failure
             if self.wanted:
-                self._stay_away(line)
+                self._stay_away(socket)
 
-    def _stay_away(self, line: Line) -> None:
+    def _stay_away(self, socket: VenueSocket) -> None:
         """Wait until the venue may be asked again; who asks for a rotation meanwhile is told that there is none."""
-        self._away.begin(line.lived, line.refused)
+        self._away.begin(socket.lived, socket.refused)
         self.last_error = self._away.words or self.last_error
         while not self._stop.is_set() and self._away.left:
             self._rotations.refuse("there is no connection to change")
             self._wake.wait(self._away.left)
             self._wake.clear()
 
-    def _open(self) -> Line:
-        line = Line(
+    def _open(self) -> VenueSocket:
+        socket = VenueSocket(
             self.venue,
             self._base,
             self.subscriptions,
-            self.flows,
+            self.sequencer,
             self._sink,
             self._venue_counters,
             self._wake.set,
             self._rng,
         )
-        if self._connections and not self._lines:
+        if self._connections and not self._sockets:
             self._venue_counters.reconnected()
         self._connections += 1
-        self._lines = (*self._lines, line)
+        self._sockets = (*self._sockets, socket)
         lifetime = LIFETIME_SECONDS.get(self.venue.name)
         if lifetime is not None:
             self._rotate_at = time.monotonic() + lifetime - self._rng.uniform(0.0, LIFETIME_JITTER_SECONDS)
-        line.start()
-        if self._stop.is_set():  # `stop` may have gone through the lines just before
-            line.stop(STOPPED)
-        return line
+        socket.start()
+        if self._stop.is_set():  # `stop` may have gone through the sockets just before
+            socket.stop(STOPPED)
+        return socket
 
-    def _keep(self, line: Line) -> Line:
+    def _keep(self, socket: VenueSocket) -> VenueSocket:
         """Until the socket ends, or its successor, or that one's. Returns the last one."""
-        while not line.join(0.0):
-            why = self._reason_to_rotate(line)
+        while not socket.join(0.0):
+            why = self._reason_to_rotate(socket)
             if why:
-                line = self._rotate(line, why)
+                socket = self._rotate(socket, why)
                 continue
             self._wake.wait(1.0)
             self._wake.clear()
-        self.last_error = line.error or self.last_error
-        return line
+        self.last_error = socket.error or self.last_error
+        return socket
 
     # Changing sockets.
 
-    def _reason_to_rotate(self, line: Line) -> str:
+    def _reason_to_rotate(self, socket: VenueSocket) -> str:
         now = time.monotonic()
-        if self._stop.is_set() or not line.connected:
+        if self._stop.is_set() or not socket.connected:
             return ""
         if self._away.left:  # a successor was refused
             self._rotations.refuse(self.last_error)
@@ -199,16 +199,16 @@ class Feed:
             return f"{self._silent} is subscribed and silent"
         if now < self._retry_at:
             return ""
-        if line.is_leaving:
+        if socket.is_leaving:
             return "the venue announced that it will close the connection"
         return "its time is up" if self._rotate_at is not None and now >= self._rotate_at else ""
 
-    def _rotate(self, old: Line, why: str) -> Line:
+    def _rotate(self, old: VenueSocket, why: str) -> VenueSocket:
         """Bring up a successor beside the socket. Returns the one that is to be kept."""
         planned = self._rotate_at
         asked = self._rotations.take()
         self._silent = ""
-        self.flows.overlapping = True
+        self.sequencer.overlapping = True
         new = self._open()
         try:
             problem = self._judge(old, new)
@@ -216,9 +216,9 @@ class Feed:
             loser.stop(f"rotated: {why}" if not problem else f"no successor: {problem}")
             loser.join(END_SECONDS)
         finally:
-            self.flows.overlapping = False
-            self.flows.settle(is_over=True)
-        self._lines = (winner,)
+            self.sequencer.overlapping = False
+            self.sequencer.settle(is_over=True)
+        self._sockets = (winner,)
         if not self._stop.is_set():
             self._venue_counters.rotated(not problem)
         if problem:
@@ -234,14 +234,14 @@ class Feed:
             rotation.finish(problem)
         return winner
 
-    def _judge(self, old: Line, new: Line) -> str:
+    def _judge(self, old: VenueSocket, new: VenueSocket) -> str:
         """Wait until the successor may take over. Returns what speaks against it; empty where nothing does."""
         trial = Trial(old, new, self.watched.mark)
         while not self._stop.is_set():
             problem = trial.verdict(time.monotonic())
-            self.flows.settle()
+            self.sequencer.settle()
             # The old socket may be behind the new one: it stays until it has brought what lies between them.
-            if problem or (problem is not None and (old.ended or not self.flows.is_holding)):
+            if problem or (problem is not None and (old.ended or not self.sequencer.is_holding)):
                 return problem
             self._wake.wait(0.05)
             self._wake.clear()
@@ -270,12 +270,12 @@ class Feed:
 
     @property
     def connected(self) -> bool:
-        return any(line.connected for line in self._lines)
+        return any(socket.connected for socket in self._sockets)
 
     @property
     def subscribed(self) -> frozenset[str]:
         """What is acknowledged on the connection that is there."""
-        return frozenset().union(*(line.subscribed for line in self._lines)).intersection(self.wanted)
+        return frozenset().union(*(socket.subscribed for socket in self._sockets)).intersection(self.wanted)
 
     @property
     def settled(self) -> bool:
@@ -290,4 +290,4 @@ class Feed:
     @property
     def last_frame(self) -> float | None:
         """Monotonic second of the last frame of any kind."""
-        return max((line.last_frame for line in self._lines if line.last_frame is not None), default=None)
+        return max((socket.last_frame for socket in self._sockets if socket.last_frame is not None), default=None)

@@ -3,7 +3,7 @@
 Guarantee: between the lowest and the highest id that is known to exist, `missing()` is exactly the ids not observed,
 whatever the order in which they came and whichever way: over a socket, or by a repair (`learn`).
 Gap: a loss after the highest known id is invisible until a later trade, a venue's heartbeat or its REST history shows
-it. A mark lives as long as its process; `resume_at` puts in that of an earlier one (`marks`).
+it. A mark lives as long as its process; `resume_at` puts in that of an earlier one (`resume`).
 
 Time plays no part: hours without trades can have contiguous ids, and an id that is skipped is a lost trade.
 """
@@ -56,8 +56,8 @@ _DUPLICATE = Observation(Kind.DUPLICATE)
 _BELOW_ALL = -(1 << 63)
 
 
-class Continuity:
-    """The id ledger of one (venue, symbol). Not thread-safe: `Flow` has the lock."""
+class IdTracker:
+    """The id ledger of one (venue, symbol). Not thread-safe: `SymbolSequence` has the lock."""
 
     __slots__ = ("_floor", "_looked", "_missing", "_suspect", "low", "mark", "open_ids")
 

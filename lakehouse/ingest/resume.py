@@ -22,11 +22,11 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from lakehouse.broker.topics import librdkafka_log
-from lakehouse.continuity import gaps
-from lakehouse.continuity.gaps import LedgerGap, Mark
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.id_ranges import IdRanges
-from lakehouse.ingest.id_tracker import Continuity
+from lakehouse.ids import gaps
+from lakehouse.ids.gaps import LedgerGap, Mark
+from lakehouse.ingest.id_tracker import IdTracker
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 
@@ -130,20 +130,20 @@ def _ledger(settings: Settings) -> dict[MarketKey, Mark]:
 class _Seen:
     """One symbol in the newest window: which ids stand there, and the event times at the edges of what is missing."""
 
-    continuity: Continuity = field(default_factory=Continuity)
+    ids: IdTracker = field(default_factory=IdTracker)
     times: dict[int, int] = field(default_factory=dict)
     last: tuple[int, int] = (0, 0)
 
     def take(self, trade: _Trade) -> None:
-        low = self.continuity.low
+        low = self.ids.low
         if low is None and trade.source != "live":
             return  # a snapshot or a repair before the first live trade says nothing of what stands between
         if low is not None and trade.trade_id < low:
             return
-        if self.continuity.observe(trade.trade_id).gap is not None:
+        if self.ids.observe(trade.trade_id).gap is not None:
             self.times[self.last[0]] = self.last[1]
             self.times[trade.trade_id] = trade.ts_event
-        if trade.trade_id == self.continuity.mark:
+        if trade.trade_id == self.ids.mark:
             self.last = trade.trade_id, trade.ts_event
 
 
@@ -172,7 +172,7 @@ class _Tail:
     def gaps(self, key: MarketKey) -> list[tuple[int, int]]:
         """Ids missing between the first live trade of the window and its end."""
         seen = self._seen.get(key)
-        return [(gap.first_id, gap.last_id) for gap in seen.continuity.missing()] if seen else []
+        return [(gap.first_id, gap.last_id) for gap in seen.ids.missing()] if seen else []
 
     def times(self, key: MarketKey) -> dict[int, int]:
         """Event times (µs) of some trades beside the gaps."""

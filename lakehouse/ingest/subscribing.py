@@ -61,7 +61,7 @@ class Ask:
     is_over: bool = False  #: nothing more will be answered
 
 
-class Asking:
+class Subscriber:
     """The requests of one connection, one at a time: what a reply without a name is about is then known.
 
     Belongs to the socket's thread; attributes without underscore may be read by any.

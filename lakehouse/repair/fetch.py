@@ -19,7 +19,7 @@ from lakehouse.continuity.gaps import LedgerGap
 from lakehouse.errors import RetriableError
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.id_ranges import IdRange, IdRanges
-from lakehouse.ingest.backfill_queue import Order
+from lakehouse.ingest.backfill_queue import BackfillOrder
 from lakehouse.ingest.gap_repair import GapRepair
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
@@ -90,7 +90,7 @@ def fetch_gaps(
             target = wanted[name, gap.symbol]
             target.missing.add(gap.first_id, gap.last_id)
             times = gap.ts_before, gap.ts_after
-            repairer.order(Order(gap.symbol, target, gap.first_id, gap.last_id, *times, again=gap.tries > 0))
+            repairer.order(BackfillOrder(gap.symbol, target, gap.first_id, gap.last_id, *times, again=gap.tries > 0))
         repairers.append(repairer)
     asked = sum(one.missing.count() for one in wanted.values())
     for repairer in repairers:
