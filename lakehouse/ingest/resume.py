@@ -24,8 +24,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.id_ranges import IdRanges
-from lakehouse.ids import gaps
-from lakehouse.ids.gaps import LedgerGap, Mark
+from lakehouse.continuity import gaps
+from lakehouse.continuity.gaps import LedgerGap, Mark
 from lakehouse.ingest.id_tracker import IdTracker
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
