@@ -1,7 +1,7 @@
-"""Which trade ids silver/trades holds at a version: contiguous ranges per (venue, symbol). No JVM.
+"""Trade ids that silver/trades holds at a version, as contiguous ranges per (venue, symbol). No JVM.
 
-Read from the ledger silver/continuity where that describes the version, else from the trades themselves: only the files
-that were added since the ledger's version, or all of them where there is no ledger to begin with. The answer is the
+Read from the ledger silver/continuity if it describes the version, else from the trades themselves: only the files
+that were added since the ledger's version, or all of them if there is no ledger. The answer is the
 same; the ledger only makes it cheap.
 """
 
@@ -52,7 +52,7 @@ class KnownIds(dict[MarketKey, IdRanges]):
 
     @classmethod
     def at(cls, settings: Settings, version: int) -> KnownIds:
-        """What silver/trades holds at a version; a version below 0 holds nothing."""
+        """The ids that silver/trades holds at a version; a version below 0 holds nothing."""
         presence = cls()
         if version < 0:
             return presence
@@ -67,7 +67,7 @@ class KnownIds(dict[MarketKey, IdRanges]):
         return presence
 
     def of(self, key: MarketKey) -> IdRanges:
-        """The ids of a key; an empty set, kept, where it has none yet."""
+        """The ids of a key; an empty set, kept, if it has none yet."""
         return self.setdefault(key, IdRanges())
 
     def add(self, key: MarketKey, first_id: int, last_id: int) -> int:
@@ -75,7 +75,7 @@ class KnownIds(dict[MarketKey, IdRanges]):
         return self.of(key).add(first_id, last_id)
 
     def covers(self, key: MarketKey, first_id: int, last_id: int) -> bool:
-        """Whether every id of a range is there."""
+        """True if every id of a range is there."""
         ids = self.get(key)
         return ids is not None and ids.covers(first_id, last_id)
 

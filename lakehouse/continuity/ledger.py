@@ -3,7 +3,7 @@
 Guarantee: after every batch the table describes silver/trades at exactly one version, the one that its column
 `trades_version` names. It is written after the trades, so it never claims what is not there; a crash in between leaves
 an older ledger, which the next start brings up to date from the files that came since.
-Gap: a gap is known by its neighbours or by ingest's word. What was traded before the first id or behind the last one
+Limit: a gap is known by its neighbours or by ingest's word. What was traded before the first id or behind the last one
 that anybody has named is not in the ledger.
 Cost: by batch. In memory and in the table it is one row a range, so a symbol without gaps is one row, however long its
 history; the table is rewritten as a whole.
@@ -71,7 +71,7 @@ class Ledger:
             self._segments.setdefault(key, []).append(Segment(**row))
 
     def _catch_up(self) -> None:
-        """Trades that the ledger does not know: those of a batch that was cut off, or all where it is new or lost."""
+        """Trades that the ledger does not know: those of a batch that was cut off, or all if it is new or lost."""
         version = table_io.open_table(self._settings, SILVER_TRADES).version()
         if self.trades_version > version:  # the table was restored to an older state
             self.trades_version = -1

@@ -82,7 +82,7 @@ def _taken(parts: Sequence[Tried], word: Tried) -> Iterator[Tried]:
 
 
 def _tried_again(part: Tried, word: Tried) -> Tried:
-    """Not where the word is no later than what is known: then it was taken before."""
+    """Return `part` with the try of `word`, unless that is no later than its own: then it was taken before."""
     if word.last_try <= part.last_try:
         return part
     is_another = word.last_try - part.last_try >= dt.timedelta(seconds=ONE_TRY_SECONDS)

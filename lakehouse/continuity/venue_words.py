@@ -1,4 +1,4 @@
-"""What ingest says of missing ids, by the rows of silver/feed_events, for the ledger silver/continuity."""
+"""Statements of ingest about missing ids, from the rows of silver/feed_events, for the ledger silver/continuity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One websocket connection to a venue, as a stream of frames. Knows nothing of what the frames mean.
+"""One websocket connection to a venue, as a stream of frames. It does not know what the frames mean.
 
 Pings of the protocol are answered by the library as they arrive; a connection without any frame, pings included, for
 the venue's `silence_seconds` is stale, however open it looks.
@@ -163,7 +163,7 @@ class Connection:
             raise ConnectionLostError(f"sending failed: {_text(error)}") from None
 
     def frames(self, stop: threading.Event) -> Iterator[bytes | None]:
-        """Text and binary frames until `stop`; None where no more is at hand (at least every TICK_SECONDS).
+        """Text and binary frames until `stop`; None if no more is at hand (at least every TICK_SECONDS).
 
         Raises SocketStaleError after `silence_seconds` without any frame, ConnectionLostError at the end.
         """
@@ -213,12 +213,12 @@ class Connection:
 
 
 def refusal_remedy(status: int) -> str:
-    """What a person can do about a status; empty where it is only to be waited for."""
+    """Return what a person can do about a status; empty if waiting is all that helps."""
     return _REMEDIES.get(status, "")
 
 
 def refusal_words(body: bytes | None, reason: str | None) -> str:
-    """The venue's own words in one short line: its JSON's message, else its text without HTML, else HTTP's `reason`."""
+    """Return the venue's words in one line: its JSON's message, else its text without HTML, else HTTP's `reason`."""
     text = (body or b"")[:BODY_BYTES].decode("utf-8", "replace")
     try:
         said = _message(msgspec.json.decode(body or b""))

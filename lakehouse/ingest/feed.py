@@ -1,8 +1,8 @@
-"""The symbols of one venue that share a socket: keeps one open, and changes it for another without a break.
+"""Keep a socket open for symbols of one venue, and change it for another without a break.
 
 Guarantee: a skipped trade id leaves a `gap_opened` event and an order to the repair, across all sockets of the feed.
 A socket that is changed by plan is closed only when its successor is subscribed and has been seen to deliver what the
-old one delivers; if the successor fails, the old one stays. Gap: the successor of a socket that delivers nothing
+old one delivers; if the successor fails, the old one stays. Limit: the successor of a socket that delivers nothing
 itself cannot be judged; it is taken after some seconds (`rotation`).
 """
 
@@ -37,7 +37,7 @@ LIFETIME_JITTER_SECONDS = 1800.0
 #: Seconds to the next attempt after a successor has failed, and the longest such pause.
 RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
-#: Seconds between two changes of a socket for a silent subscription, and the longest such pause: where the venue's
+#: Seconds between two changes of a socket for a silent subscription, and the longest such pause: if the venue's
 #: channel itself is silent, changing sockets does not help. Quiet for so long, and it starts anew.
 SILENT_SECONDS = 10.0
 LONGEST_SILENT_SECONDS = 300.0
@@ -46,7 +46,7 @@ END_SECONDS = 5.0
 
 
 class Feed:
-    """One or, for moments, two sockets and the thread that keeps them. Attributes without underscore: any thread."""
+    """One socket, or two for moments, and the thread that keeps them. Any thread may read public attributes."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Feed:
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread. False where it has not ended in time."""
+        """Wait for the end of the thread. False if it has not ended in time."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
@@ -138,7 +138,7 @@ class Feed:
                 self._stay_away(socket)
 
     def _stay_away(self, socket: VenueSocket) -> None:
-        """Wait until the venue may be asked again; who asks for a rotation meanwhile is told that there is none."""
+        """Wait until the venue may be asked again; refuse rotations that are asked for meanwhile."""
         self._away.begin(socket.lived, socket.refused)
         self.last_error = self._away.words or self.last_error
         while not self._stop.is_set() and self._away.left:
@@ -170,7 +170,7 @@ class Feed:
         return socket
 
     def _keep(self, socket: VenueSocket) -> VenueSocket:
-        """Until the socket ends, or its successor, or that one's. Returns the last one."""
+        """Wait until the socket, or the last of its successors, has ended. Returns the last one."""
         while not socket.join(0.0):
             why = self._reason_to_rotate(socket)
             if why:
@@ -235,7 +235,7 @@ class Feed:
         return winner
 
     def _judge(self, old: VenueSocket, new: VenueSocket) -> str:
-        """Wait until the successor may take over. Returns what speaks against it; empty where nothing does."""
+        """Wait until the successor may take over. Returns why it may not; empty if it may."""
         trial = Trial(old, new, self.watched.mark)
         while not self._stop.is_set():
             problem = trial.verdict(time.monotonic())
@@ -251,7 +251,7 @@ class Feed:
         self._silent = symbol
         self._wake.set()
 
-    # What others ask; any thread.
+    # Called by others, from any thread.
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -274,12 +274,12 @@ class Feed:
 
     @property
     def subscribed(self) -> frozenset[str]:
-        """What is acknowledged on the connection that is there."""
+        """Symbols that are acknowledged on the present connections."""
         return frozenset().union(*(socket.subscribed for socket in self._sockets)).intersection(self.wanted)
 
     @property
     def settled(self) -> bool:
-        """Whether the venue has acknowledged every symbol that it has not refused, and shown that it has it."""
+        """True if the venue has acknowledged every symbol that it has not refused, and shown that it has it."""
         subscribed = self.subscribed
         return all(symbol in subscribed and self.watched.exists(symbol) for symbol in self.wanted)
 

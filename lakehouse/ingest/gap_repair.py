@@ -1,4 +1,4 @@
-"""What was missed comes from the venue's REST history: through the same topic, with `source=repair`.
+"""Fetch missing trades from the venue's REST history and send them to the same topic, with `source=repair`.
 
 One thread per venue, for all of its symbols. It takes orders and never makes anybody wait: live trades have their own
 threads, and a page is handed to Kafka in slices with a pause in between.
@@ -6,9 +6,9 @@ threads, and a page is handed to Kafka in slices with a pause in between.
 Guarantee: `gap_repaired` names ids that Kafka has acknowledged, or that a socket brought late after all;
 `gap_unavailable` names ids that the venue has shown not to have, now: each is a try, which the ledger of Silver counts.
 An id is asked for again, with growing pauses, until it is one or the other, or `GIVE_UP_SECONDS` have brought none of
-its backfill. Gap: what is left then, and what is unfinished when the process ends, stays open in the ledger, whose job
-`repair` repairs it (`repair.fetch_gaps`), and is taken up by the next start (`marks`). The job also asks again for what
-is unavailable (`gaps.due_again`).
+its backfill. Limit: ids that are left then, or unfinished when the process ends, stay open in the ledger. The job
+`repair` fetches them (`repair.fetch`), or the next start does (`resume`). The job also asks again for unavailable ids
+(`gaps.due_again`).
 """
 
 from __future__ import annotations
@@ -96,19 +96,19 @@ class GapRepair:
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread. False where it has not ended in time: it is waiting for the venue."""
+        """Wait for the end of the thread. False if it has not ended in time: it is waiting for the venue."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
     def order(self, order: BackfillOrder) -> None:
-        """Have a gap repaired. Never waits."""
+        """Take an order to repair a gap. Never waits."""
         self._orders.append(order)
         self._wake.set()
 
     @property
     def is_idle(self) -> bool:
-        """Whether every order has been brought to its end."""
+        """True if every order has been brought to its end."""
         return not self._orders and not self._busy
 
     def _run(self) -> None:
@@ -170,7 +170,7 @@ class GapRepair:
             backfill.is_refused = True
             self._give_up(backfill, str(error))
         except Exception as error:
-            # A reply that nobody thought of costs its backfill, not the feed.
+            # An unforeseen reply ends its backfill, not the feed.
             _log.exception("repair of %s %s failed", self.venue.name, backfill.symbol)
             self._give_up(backfill, repr(error))
         else:
@@ -182,7 +182,7 @@ class GapRepair:
         return 0.0
 
     def _begin(self, backfill: Backfill) -> bool:
-        """Begin with what is still missing. False where nothing is."""
+        """Begin with the ids that are still missing. False if none are."""
         if backfill.progress_at is None:
             backfill.progress_at = time.monotonic()
         missing = [part for first, last in backfill.wanted for part in backfill.target.still_missing(first, last)]
@@ -194,7 +194,7 @@ class GapRepair:
         return True
 
     def _send(self, backfill: Backfill, page: Page) -> None:
-        """Hand the trades of a page to Kafka, slice by slice; those that somebody brought meanwhile are left out."""
+        """Hand the trades of a page to Kafka, slice by slice, without those that have arrived meanwhile."""
         for rejected in page.rejected:
             self._venue_counters.reject(rejected.reason)
             self._sink.rejected(rejected)
@@ -222,7 +222,7 @@ class GapRepair:
                 self._sink.repair(trade, counters, acknowledged)
 
     def _settle(self) -> None:
-        """Take note of what Kafka has acknowledged, and end the backfills that are through."""
+        """Take note of what Kafka has acknowledged, and end the backfills that are complete."""
         now = time.monotonic()
         for backfill in self._queue:
             while backfill.sent and not backfill.sent[0].left:
@@ -250,7 +250,7 @@ class GapRepair:
         self._later(backfill, "the REST history does not show it")
 
     def _later(self, backfill: Backfill, reason: str) -> None:
-        """Ask again after a pause; give up where that has gone on for too long."""
+        """Ask again after a pause; give up if that has gone on for too long."""
         now = time.monotonic()
         if backfill.pauses is None:
             backfill.pauses = delays(self._rng, PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
@@ -263,7 +263,7 @@ class GapRepair:
         backfill.is_read, backfill.given_up = True, reason
 
     def _leave(self, backfill: Backfill) -> None:
-        """Leave the gap open; or, where the venue has been seen to lack it and now refuses to answer, as it was."""
+        """Leave the gap open, or unavailable if it was so before and the venue now refuses to answer."""
         self._tell_delivered(backfill)
         self._queue.remove(backfill)
         if backfill.again and backfill.is_refused:
@@ -284,7 +284,7 @@ class GapRepair:
                     self._event("gap_unavailable", backfill.symbol, part, detail)
 
     def _tell_unfinished(self) -> None:
-        """On the way out: what was brought need not be asked for again by the next process."""
+        """Tell at the end which trades arrived, so that the next process does not ask for them again."""
         self._settle()
         for backfill in self._queue:
             self._tell_delivered(backfill)

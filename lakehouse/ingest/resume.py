@@ -5,7 +5,7 @@ topic, which is ahead of it. Nothing is kept in a local file.
 
 Guarantee: a mark is never above an id that Kafka lacks unless that id is among the gaps: trades of a symbol stand in
 one partition, in the order of their ids, and what died with a process died from the end. A mark that is too low costs
-requests for trades that are there already. Gap: a symbol that the ledger does not know and that is not among the last
+requests for trades that are there already. Limit: a symbol that the ledger does not know and that is not among the last
 `MOST_MESSAGES` of its partition begins anew.
 """
 
@@ -22,10 +22,10 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from lakehouse.broker.topics import librdkafka_log
-from lakehouse.errors import BrokerUnavailableError
-from lakehouse.id_ranges import IdRanges
 from lakehouse.continuity import gaps
 from lakehouse.continuity.gaps import LedgerGap, Mark
+from lakehouse.errors import BrokerUnavailableError
+from lakehouse.id_ranges import IdRanges
 from lakehouse.ingest.id_tracker import IdTracker
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
@@ -80,7 +80,7 @@ _read_event = msgspec.json.Decoder(_Event).decode
 def read(settings: Settings, wanted: Collection[MarketKey]) -> dict[MarketKey, Resume]:
     """(venue, symbol) → where to go on, for those of `wanted` that ever were ingested.
 
-    Raises BrokerUnavailableError where Kafka does not give up its tail: without it a restart would hide what was traded
+    Raises BrokerUnavailableError if Kafka does not give up its tail: without it a restart would hide what was traded
     in between.
     """
     kept = {key: mark for key, mark in _ledger(settings).items() if key in wanted}
@@ -148,7 +148,7 @@ class _Seen:
 
 
 class _Tail:
-    """What the end of the topic of trades holds of the wanted symbols."""
+    """Marks and gaps of the wanted symbols in the end of the topic of trades."""
 
     def __init__(self, wanted: Collection[MarketKey]) -> None:
         self.marks: dict[MarketKey, Mark] = {}
@@ -199,7 +199,7 @@ class _Tail:
 
 
 class _Gaps:
-    """What the last feed events say of gaps."""
+    """Open and unavailable gaps according to the last feed events."""
 
     def __init__(self, wanted: Collection[MarketKey]) -> None:
         self.open: dict[MarketKey, IdRanges] = {}

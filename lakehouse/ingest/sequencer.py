@@ -1,8 +1,8 @@
-"""The trades of one feed on their way to Kafka, and what their ids tell. Shared by all sockets of the feed.
+"""Hand the trades of one feed to Kafka in order, and find gaps in their ids. Shared by all sockets of the feed.
 
 Guarantee: one symbol's trades are handed to Kafka in the order in which they are observed, whichever socket brings
 them; a gap is announced once, as a `gap_opened` event and as an order to the repair, neither of which waits for
-anything. Gap: while two sockets overlap, a gap is announced a moment later, because the other socket may fill it.
+anything. Limit: while two sockets overlap, a gap is announced a moment later, because the other socket may fill it.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ class SymbolSequence:
         # Kafka must not stand above a trade that died on its way.
         self.lock = threading.Lock()
 
-    # What the repair asks and tells.
+    # Called by the repair.
 
     def still_missing(self, first: int, last: int) -> list[IdRange]:
-        """The parts of a range that nobody has brought yet."""
+        """Return the parts of a range of ids that have not arrived by any way."""
         with self.lock:
             return self.ids.missing_within(first, last)
 
     def delivered(self, first: int, last: int) -> None:
-        """Kafka has these repaired trades."""
+        """Take note that Kafka has acknowledged these repaired trades."""
         with self.lock:
             self.counters.repaired += self.ids.close(first, last)
             self.counters.open_ids = self.ids.open_ids
 
     def unavailable(self, first: int, last: int) -> None:
-        """The venue has these ids no more."""
+        """Take note that the venue no longer has these ids."""
         with self.lock:
             self.counters.unavailable += self.ids.close(first, last)
             self.counters.open_ids = self.ids.open_ids
@@ -140,7 +140,7 @@ class Sequencer:
                 self._opened(sequence, gap, detail, connection_id, sequence.ts_mark, None)
 
     def look(self, symbol: str, newest_id: int, connection_id: str) -> bool:
-        """Take the newest id that REST shows. True where that made a gap certain."""
+        """Take the newest id that REST shows. True if that made a gap certain."""
         sequence = self.of(symbol)
         with sequence.lock:
             gap = sequence.ids.look(newest_id)
@@ -158,11 +158,11 @@ class Sequencer:
 
     @property
     def is_holding(self) -> bool:
-        """Whether a gap waits for the other socket to fill it."""
+        """True if a gap waits for the other socket to fill it."""
         return bool(self._held)
 
     def settle(self, is_over: bool = False) -> None:
-        """Announce what has been held long enough, or all of it where the overlap `is_over`. Cheap where none is."""
+        """Announce gaps that were held long enough, or all if the overlap `is_over`. Cheap if none is held."""
         if not self._held:
             return
         with self._lock:

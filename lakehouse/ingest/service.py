@@ -115,7 +115,7 @@ class IngestService:
 
     @property
     def settled(self) -> bool:
-        """Whether every venue has acknowledged or refused every symbol on its present connection."""
+        """True if every venue has acknowledged or refused every symbol on its present connection."""
         return all(feed.settled for feed in self._feeds)
 
     def wait_subscribed(self, timeout: float) -> dict[tuple[str, str], str]:
@@ -135,7 +135,7 @@ class IngestService:
     def check(self) -> None:
         """Raise if something is beyond what the feeds repair by themselves.
 
-        TerminalError of the producer, RetriableError for a feed that ended by itself, SettingError where the venues
+        TerminalError of the producer, RetriableError for a feed that ended by itself, SettingError if the venues
         refused every symbol.
         """
         self._check_threads()
@@ -199,7 +199,7 @@ class IngestService:
         )
 
     def acked_marks(self) -> dict[tuple[str, str], int]:
-        """(venue, symbol) → highest trade id that Kafka has acknowledged. What a later start finds there (`marks`)."""
+        """(venue, symbol) → highest trade id that Kafka has acknowledged. A later start finds them (`resume`)."""
         _, symbols = self._counters.snapshot()
         return {(one.venue, one.symbol): one.acked_mark for one in symbols if one.acked_mark is not None}
 

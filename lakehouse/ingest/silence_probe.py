@@ -43,7 +43,7 @@ SAMPLE_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Symbol:
-    """What is known of one symbol. Times are monotonic seconds."""
+    """The state of one symbol. Times are monotonic seconds."""
 
     due: float
     received: int = 0  #: trades that came over a socket, at the last sample
@@ -57,7 +57,7 @@ class _Symbol:
     is_suspect: bool = False  #: the last look showed an id that we lack
 
     def forget(self) -> None:
-        """A trade or a connection has come: what was looked at before proves nothing more."""
+        """Forget earlier looks: a trade or a connection has come, so they no longer prove anything."""
         self.base = self.mark = self.newest = None
         self.losses, self.is_suspect = 0, False
 
@@ -69,7 +69,7 @@ class QuietSymbols:
         self._symbols: dict[str, _Symbol] = {}
 
     def sample(self, symbol: str, received: int, subscribed: float | None, now: float) -> None:
-        """How many trades have come so far, and since when the symbol is subscribed (None: it is not)."""
+        """Take how many trades have come so far, and since when the symbol is subscribed (None: it is not)."""
         known = self._symbols.get(symbol)
         if known is None:
             # Soon, whether or not the venue takes the subscription: what is traded from the first look on is wanted.
@@ -85,7 +85,7 @@ class QuietSymbols:
             known.due = now + QUIET_SECONDS
 
     def due(self, now: float) -> tuple[str, float] | None:
-        """The symbol to look at and for how many seconds it has been due; None where none is."""
+        """Return the symbol to look at and for how many seconds it has been due; None if none is."""
         due = [(not one.is_suspect, one.due, symbol) for symbol, one in self._symbols.items() if one.due <= now]
         if not due:
             return None
@@ -93,9 +93,9 @@ class QuietSymbols:
         return symbol, now - since
 
     def looked(self, symbol: str, newest: int | None, mark: int | None, is_loss: bool, now: float) -> bool:
-        """What REST showed as the newest id; `mark` was ours before, `is_loss` whether ids are now known to be lost.
+        """Take the newest id that REST showed; `mark` was ours before, `is_loss`: ids are now known to be lost.
 
-        True where the subscription is silent.
+        True if the subscription is silent.
         """
         known = self._symbols[symbol]
         if newest is None:  # the venue shows no trade at all
@@ -123,11 +123,11 @@ class QuietSymbols:
         return True
 
     def failed(self, symbol: str, due: float) -> None:
-        """A look got no answer; the next one at `due`."""
+        """Take note that a look got no answer; the next one is at `due`."""
         self._symbols[symbol].due = due
 
     def remove(self, symbol: str) -> None:
-        """It is wanted no more."""
+        """Forget a symbol that is no longer wanted."""
         self._symbols.pop(symbol, None)
 
 
@@ -142,7 +142,7 @@ class Watched(Protocol):
         """Trades that its sockets have brought so far."""
 
     def subscribed_since(self, symbol: str) -> float | None:
-        """Monotonic seconds since when the present connection is subscribed; None where it is not."""
+        """Monotonic seconds since when the present connection is subscribed; None if it is not."""
 
     def mark(self, symbol: str) -> int | None:
         """The highest id known."""
@@ -206,7 +206,7 @@ class SilenceProbe:
             self._quiet.failed(symbol, time.monotonic() + FAILED_SECONDS)
             return True
         except Exception:
-            # A reply that nobody thought of costs its look and nothing else.
+            # An unforeseen reply costs its look and nothing else.
             _log.warning("no look at %s %s", self._venue.name, symbol, exc_info=True)
             self._quiet.failed(symbol, time.monotonic() + FAILED_SECONDS)
             return True

@@ -1,7 +1,7 @@
 """One socket of a feed and its thread: connect, subscribe, read, until it ends or is told to.
 
 Guarantee: every frame that was read ends in Kafka as trades, as rejected, or as a feed event, or is protocol noise that
-the venue's parser names as such. Gap: what the venue sends while no socket is open is not replayed; the ids show it.
+the venue's parser names as such. Limit: what the venue sends while no socket is open is not replayed; the ids show it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class VenueSocket:
             self._stop.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end. False where it has not ended in time."""
+        """Wait for the end. False if it has not ended in time."""
         return self._ended.wait(max(0.0, seconds))
 
     @property
@@ -111,7 +111,7 @@ class VenueSocket:
 
     @property
     def settled(self) -> bool:
-        """Whether the venue has answered for every symbol, be it with a refusal."""
+        """True if the venue has answered for every symbol, if only with a refusal."""
         subscriber = self._subscriber
         return subscriber is not None and subscriber.settled
 
@@ -224,7 +224,7 @@ class VenueSocket:
                 self._wake()
 
     def _taken(self, symbols: Sequence[str]) -> None:
-        """These are subscribed now."""
+        """Tell that these symbols are subscribed now."""
         for symbol in symbols:
             self._event("subscribed", symbol)
         if symbols:

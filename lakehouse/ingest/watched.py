@@ -37,7 +37,7 @@ class WatchedFeed:
         return self._subscriptions.wanted
 
     def exists(self, symbol: str) -> bool:
-        """Whether the venue has shown that it has it. Binance acknowledges any name, which shows nothing."""
+        """True if the venue has shown that it has it. Binance acknowledges any name, which shows nothing."""
         shared = self._subscriptions
         return symbol in shared.listed or symbol in shared.in_history or self.received(symbol) > 0
 

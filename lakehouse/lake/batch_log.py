@@ -42,16 +42,16 @@ class Batch:
 
     @property
     def whole(self) -> bool:
-        """Whether the batch ended at the end of a source version, not inside it."""
+        """True if the batch ended at the end of a source version, not inside it."""
         return self.source_end.get("complete", True) is True
 
     @property
     def source_version(self) -> int:
-        """The Delta version of the source that has been processed, inclusive. TerminalError where there is none."""
+        """The Delta version of the source that has been processed, inclusive. TerminalError if there is none."""
         return self._integer(self.source_end, "version", "source_end")
 
     def version_of(self, table_path: str) -> int:
-        """The version of a table after this batch. TerminalError where the batch does not name it."""
+        """The version of a table after this batch. TerminalError if the batch does not name it."""
         return self._integer(self.versions, table_path, "versions")
 
     def _integer(self, values: dict[str, Any], key: str, column: str) -> int:
@@ -130,7 +130,7 @@ def newest_with_rows(settings: Settings, query: str, first: datetime, last: date
 
 
 def source_start_since(settings: Settings, query: str, since: datetime) -> dict[str, Any] | None:
-    """Where the oldest batch that a query committed at a time or later had begun; None where there is none."""
+    """Where the oldest batch that a query committed at a time or later had begun; None if there is none."""
     rows = sql(
         settings,
         f"""
@@ -144,7 +144,7 @@ def source_start_since(settings: Settings, query: str, since: datetime) -> dict[
 
 
 def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
-    """The newest batch of a query that ended at a source version; None where there is none."""
+    """The newest batch of a query that ended at a source version; None if there is none."""
     newest = newest_batches(settings).get(query)
     if newest is None or newest.whole:
         return newest
@@ -172,7 +172,7 @@ def since_rebuild(query: str, where: str = "TRUE") -> str:
 def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[Verdict]:
     """The last verdict of each check, ordered by table and name.
 
-    `expected` are the (table path, check name) pairs that should have one: where the newest commits lack any of
+    `expected` are the (table path, check name) pairs that should have one: if the newest commits lack any of
     them, the whole table is read.
     """
     table = open_table(settings, OPS_CHECKS)
@@ -229,7 +229,7 @@ def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
 
 
 def _check_floor(table: DeltaTable) -> datetime | None:
-    """The earliest evaluation in the newest commits; None where everything is to be read."""
+    """The earliest evaluation in the newest commits; None if everything is to be read."""
     files = _files(table, "min.evaluated_at")
     if files is None or files.num_rows <= RECENT_COMMITS:
         return None
@@ -238,7 +238,7 @@ def _check_floor(table: DeltaTable) -> datetime | None:
 
 
 def _files(table: DeltaTable, *columns: str) -> pa.Table | None:
-    """The given statistics, one row a file; None where the log has no such statistics."""
+    """The given statistics, one row a file; None if the log has no such statistics."""
     files = pa.table(table.get_add_actions(flatten=True))
     return files.select(list(columns)) if set(columns) <= set(files.column_names) else None
 
