@@ -36,7 +36,7 @@ Hold = Callable[[float], None]
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What one repair did. All but `gaps` and `requests` are trade ids."""
+    """Result of one repair. All but `gaps` and `requests` are trade ids."""
 
     gaps: int = 0
     ids: int = 0

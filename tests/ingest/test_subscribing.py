@@ -1,4 +1,4 @@
-"""What one connection asks for after which answer; with a clock of its own and a venue in a few lines."""
+"""Requests of one connection after each kind of answer, with a clock of its own and a venue in a few lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was missed is fetched: simulator → ingest → Kafka with faults, compared trade by trade with the record."""
+"""Missed trades are fetched: simulator → ingest → Kafka with faults, compared trade by trade with the record."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_what_is_not_shown_for_too_long_is_given_up_and_stays_open(
 
 
 def gaps_of(settings: Settings, simulator: SimulatorServer) -> list[LedgerGap]:
-    """What the ledger would say: ranges of true trades that Kafka lacks."""
+    """The gaps as the ledger would name them: ranges of true trades that Kafka lacks."""
     found = {key[:3] for key in kafka_of(settings)}
     gaps: list[LedgerGap] = []
     for venue, symbol in keys_of(simulator):
