@@ -28,7 +28,7 @@ from benchmarks.home import RESULTS, ROOT
 from benchmarks.latency import latencies
 from benchmarks.machine import machine, machine_line
 from lakehouse.streams.progress import source_lag
-from lakehouse.streams.queries import LAYERS
+from lakehouse.tables import LAYERS
 
 #: Seconds between two samples.
 EVERY_SECONDS = 10.0

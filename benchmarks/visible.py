@@ -15,8 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-#: Topic and partition.
-Place = tuple[str, int]
+from lakehouse.broker.offset_ranges import PartitionKey
 
 
 class Step(NamedTuple):
@@ -39,8 +38,8 @@ class History:
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         ordered = sorted(rows, key=lambda row: row["committed_at"])
-        self._ends: dict[Place, list[int]] = {}
-        self._versions: dict[Place, list[int]] = {}
+        self._ends: dict[PartitionKey, list[int]] = {}
+        self._versions: dict[PartitionKey, list[int]] = {}
         for row in ordered:
             if row["query"] == "bronze":
                 self._note_bronze(json.loads(row["source_end"]), json.loads(row["versions"])["bronze/messages"])
@@ -56,7 +55,7 @@ class History:
                 self._ends.setdefault(place, []).append(int(end))
                 self._versions.setdefault(place, []).append(version)
 
-    def of(self, place: Place, offset: int) -> Visible:
+    def of(self, place: PartitionKey, offset: int) -> Visible:
         """Return when the message at an offset became visible as a trade, and in its bar."""
         bronze = bisect_right(self._ends.get(place, []), offset)  # the first end that is behind the offset
         if bronze == len(self._ends.get(place, [])):

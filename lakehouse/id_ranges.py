@@ -77,7 +77,7 @@ class IdRanges:
         return parts
 
     def covers(self, first: int, last: int) -> bool:
-        """Whether every id from `first` to `last` is in the set."""
+        """True if every id from `first` to `last` is in the set."""
         at = bisect_left(self._lasts, first)
         return at < len(self._firsts) and self._firsts[at] <= first and last <= self._lasts[at]
 
@@ -87,12 +87,12 @@ class IdRanges:
 
     @property
     def lowest(self) -> int | None:
-        """The lowest id, None where there is none."""
+        """The lowest id, None if there is none."""
         return self._firsts[0] if self._firsts else None
 
     @property
     def highest(self) -> int | None:
-        """The highest id, None where there is none."""
+        """The highest id, None if there is none."""
         return self._lasts[-1] if self._lasts else None
 
     def __contains__(self, trade_id: int) -> bool:

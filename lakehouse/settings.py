@@ -188,12 +188,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def lake(self) -> str:
-        """Root of the Delta tables, absolute where it is a local path."""
+        """Root of the Delta tables, absolute if it is a local path."""
         return _absolute(self.lake_uri) if self.lake_uri else str((self.home / "lake").absolute())
 
     @cached_property
     def checkpoints(self) -> str:
-        """Root of the streams' checkpoints, absolute where it is a local path."""
+        """Root of the streams' checkpoints, absolute if it is a local path."""
         return _absolute(self.checkpoint_uri) if self.checkpoint_uri else str((self.home / "checkpoints").absolute())
 
     @property

@@ -31,7 +31,6 @@ from lakehouse.continuity.id_states import State
 from lakehouse.exchanges.model import FeedEvent, FeedEventKind, Rejected, Side, Source, Trade
 from lakehouse.exchanges.parse_errors import Reason
 from lakehouse.ingest.metrics import Counters, MetricsServer
-from lakehouse.lake.batch_log import QUERIES
 from lakehouse.lake.table_io import PROPERTIES, ensure_tables, open_table, table_uri
 from lakehouse.replay.judge import Outcome
 from lakehouse.settings import Settings
@@ -39,8 +38,7 @@ from lakehouse.simulator.faults.kinds import KINDS
 from lakehouse.status import supervision
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.gold import app_id as gold_app_id
-from lakehouse.streams.queries import LAYERS
-from lakehouse.tables import OPS_BATCHES, SILVER_TRADES, TABLES
+from lakehouse.tables import LAYERS, OPS_BATCHES, SILVER_TRADES, TABLES
 from lakehouse.transforms import parse
 from tests.conftest import SettingsFactory
 
@@ -81,7 +79,7 @@ def _found(settings: Settings) -> dict[str, Iterable[str]]:
         "kafka topic settings": TOPIC_CONFIG,
         "kafka topics": settings.topics,
         "metrics": _metrics(),
-        "ops/batches queries": QUERIES,
+        "ops/batches queries": LAYERS,
         "ops/replays outcomes": get_args(Outcome),
         "quarantine rules": _rules(parse),
         "rejection reasons": get_args(Reason),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.errors import TerminalError
 from lakehouse.lake.batch_log import REBUILD, json_object
 from lakehouse.lake.table_io import sql
-from lakehouse.quality.model import TopicPartition
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_BATCHES
 
@@ -55,7 +55,7 @@ class BatchEntry:
     end: dict[str, Any]
     counts: Counts
     versions: dict[str, int]
-    partitions: dict[TopicPartition, Counts] | None
+    partitions: dict[PartitionKey, Counts] | None
 
     @property
     def name(self) -> str:
@@ -122,7 +122,7 @@ def _entry(row: dict[str, Any]) -> BatchEntry:
     )
 
 
-def _partitions(name: str, text: str) -> dict[TopicPartition, Counts]:
+def _partitions(name: str, text: str) -> dict[PartitionKey, Counts]:
     places = {
         (topic, number): counts
         for topic, partitions in json_object(text, "partitions", name).items()

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lakehouse.audit.batch_history import FIGURES, BatchEntry, Counts
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.id_ranges import IdRanges
 from lakehouse.quality.message_account import Account, named
-from lakehouse.quality.model import TopicPartition, count_of
+from lakehouse.quality.model import count_of
 
 
 @dataclass
@@ -36,7 +37,7 @@ class BatchesProof:
 def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
     """Bronze: the offsets of the batches follow each other, and the table holds the same offsets."""
     proof = _balanced("bronze", entries)
-    covered: dict[TopicPartition, IdRanges] = {}
+    covered: dict[PartitionKey, IdRanges] = {}
     for entry in entries:
         for place, (first, following) in offset_ranges(entry).items():
             counted = (entry.partitions or {}).get(place, Counts()).rows_in
@@ -66,7 +67,7 @@ def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> 
 def prove_silver(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
     """Silver: for each partition the batches count the same trades, duplicates and refusals as the tables hold."""
     proof = _balanced("silver", entries)
-    recorded: dict[TopicPartition, Counts] = {}
+    recorded: dict[PartitionKey, Counts] = {}
     for entry in entries:
         for place, counts in (entry.partitions or {}).items():
             recorded[place] = recorded.get(place, Counts()).plus(counts)
@@ -99,9 +100,9 @@ def prove_gold(entries: Sequence[BatchEntry], trades: int) -> BatchesProof:
     return proof
 
 
-def offset_ranges(entry: BatchEntry) -> dict[TopicPartition, tuple[int, int]]:
+def offset_ranges(entry: BatchEntry) -> dict[PartitionKey, tuple[int, int]]:
     """Map each (topic, partition) to the first offset of a bronze batch and the offset after its last."""
-    found: dict[TopicPartition, tuple[int, int]] = {}
+    found: dict[PartitionKey, tuple[int, int]] = {}
     for topic, partitions in entry.end.items():
         for number, following in partitions.items():
             place = topic, int(number)
@@ -198,5 +199,5 @@ def _without(some: IdRanges, others: IdRanges) -> IdRanges:
     return IdRanges(part for first, last in some for part in others.missing(first, last))
 
 
-def _place(place: TopicPartition) -> str:
+def _place(place: PartitionKey) -> str:
     return f"{place[0]} partition {place[1]}"

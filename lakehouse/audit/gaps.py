@@ -12,8 +12,8 @@ from datetime import datetime
 
 from lakehouse.audit.snapshot import Snapshot
 from lakehouse.lake.table_io import open_table, row_count, sql
+from lakehouse.market.symbols import MarketKey
 from lakehouse.quality.id_coverage import (
-    Key,
     LedgerRange,
     TradeIds,
     absent_from_ledger,
@@ -83,7 +83,7 @@ def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRa
 
 
 def _symbols(ledger: Sequence[LedgerRange]) -> list[SymbolProof]:
-    by_key: dict[Key, list[LedgerRange]] = {}
+    by_key: dict[MarketKey, list[LedgerRange]] = {}
     for row in ledger:
         by_key.setdefault(row.key, []).append(row)
     found: list[SymbolProof] = []

@@ -1,7 +1,7 @@
 """Runs a command that must not outlive us: `python die_with_parent.py PARENT_PID command …`.
 
 The Linux kernel sends it SIGKILL when the *thread* that started it ends, so a kill -9 of us leaves no orphan. The
-request survives exec, so this small program makes it and then becomes the command. That is safer than Popen's
+request survives exec, so this small program makes it and then becomes the command. This is safer than Popen's
 preexec_fn, which runs Python between fork and exec of a process with threads. On other systems it only becomes the
 command; there the next start on the same home ends an orphan. Standard library only: it runs with -S -E.
 
@@ -20,7 +20,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Never returns where all goes well."""
+    """Replace this process with the command of the arguments. Never returns."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -2,8 +2,8 @@
 
 Guarantees: one broker a home; its JVM never outlives us (on Linux even a kill -9 of us ends it; elsewhere the next
 start does); `endpoint` exists only while the broker answers, but for a kill -9 of us, after which the next start
-removes it. What Kafka acknowledged survives a kill -9 of the JVM; a power cut can lose what the operating system had
-not written yet, as there is no second replica.
+removes it. Messages that Kafka acknowledged survive a kill -9 of the JVM; a power cut can lose what the operating
+system had not written yet, as there is no second replica.
 
 Start, in this order: 1. own the home, 2. remove a stale endpoint, 3. choose ports and write server.properties,
 4. format the storage once and start the JVM, 5. wait for its own metadata, 6. write the endpoint.
@@ -46,11 +46,11 @@ class EmbeddedBroker:
 
     @property
     def alive(self) -> bool:
-        """Whether the JVM runs."""
+        """True if the JVM runs."""
         return self._node.alive
 
     def start(self, timeout: float = START_SECONDS) -> None:
-        """Start and wait until it answers; leaves nothing behind where it does not.
+        """Start and wait until it answers; leaves nothing behind if it does not.
 
         Raises MissingDependencyError (no Java, no jars, busy port, home in use) or BrokerUnavailableError (it did not
         come up, with Kafka's own last words), each one line.

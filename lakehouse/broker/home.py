@@ -88,7 +88,7 @@ class BrokerHome:
     def acquire(self) -> int:
         """Become the one owner; returns the lock's file descriptor, to be passed to the JVM and closed at the end.
 
-        Raises MissingDependencyError, one line, where a living broker owns it or the folder cannot be written.
+        Raises MissingDependencyError, one line, if a living broker owns it or the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ class BrokerHome:
     def choose_ports(self, wanted: int | None, exclude: frozenset[int] = frozenset()) -> Ports:
         """The wanted port or the one of last time or a free one, none of `exclude`; both noted for next time.
 
-        Raises MissingDependencyError, one line, where the wanted port is taken.
+        Raises MissingDependencyError, one line, if the wanted port is taken.
         """
         note = self.folder / "ports.json"
         try:
@@ -192,7 +192,7 @@ class BrokerHome:
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.data),
-            # As many replicas as the cluster can have, and few partitions of Kafka's own topics.
+            # Give topics as many replicas as the cluster can have, and Kafka's own topics few partitions.
             "default.replication.factor": replicas,
             "min.insync.replicas": in_sync,
             "offsets.topic.replication.factor": replicas,

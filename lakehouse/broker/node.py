@@ -26,7 +26,7 @@ from lakehouse.runtime.java import find_java
 
 #: Seconds until SIGKILL. A clean stop takes half a second, more on a busy machine.
 STOP_SECONDS = 10.0
-#: Seconds to the first answer. 3.5 on two idle cores, 1 more where the storage is formatted first; a recovery after a
+#: Seconds to the first answer. 3.5 on two idle cores, 1 more if the storage is formatted first; a recovery after a
 #: kill and a busy machine take longer.
 START_SECONDS = 90.0
 #: Seconds between two looks whether the starting JVM still lives.
@@ -51,7 +51,7 @@ class KafkaNode:
 
     @property
     def owned(self) -> bool:
-        """Whether the home is ours at the moment."""
+        """True if the home is ours at the moment."""
         return self._lock is not None
 
     @property
@@ -61,16 +61,16 @@ class KafkaNode:
 
     @property
     def alive(self) -> bool:
-        """Whether the JVM runs."""
+        """True if the JVM runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def launched(self) -> bool:
-        """Whether a JVM was started and has not been stopped since; it may have died."""
+        """True if a JVM was started and has not been stopped since; it may have died."""
         return self._process is not None
 
     def own(self) -> None:
-        """Become the one owner of the home. Raises MissingDependencyError, one line, where somebody else is."""
+        """Become the one owner of the home. Raises MissingDependencyError, one line, if somebody else is."""
         self._lock = self.home.acquire()
 
     def launch(self, deadline: float) -> None:
@@ -83,7 +83,7 @@ class KafkaNode:
         self._start([*command, "kafka.Kafka", str(self.home.properties)])
 
     def wait_until_ready(self, bootstrap: str, deadline: float, node_id: int | None = None) -> None:
-        """Until it answers with the metadata of its own cluster, in which `node_id`, where given, is a live broker.
+        """Until it answers with the metadata of its own cluster, in which `node_id`, if given, is a live broker.
 
         Raises BrokerUnavailableError where it ends or `deadline` (monotonic) passes, with Kafka's own last words.
         """

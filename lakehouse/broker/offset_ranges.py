@@ -1,8 +1,9 @@
-"""Reads ranges of offsets from Kafka, each message of them once and in order, or says which is missing.
+"""Read ranges of offsets from Kafka: each message once and in order, or an error that names the missing one.
 
 Guarantee: what is handed over is exactly the ranges asked for: offset after offset of every partition. A message that
 is not there any more (retention, DeleteRecords, compaction) is an error and never skipped; so is a range that does not
-come. Checksums are verified. Gap: a topic that is written in transactions has offsets without a message; ours are not.
+come. Checksums are verified.
+Limit: a topic that is written in transactions has offsets without a message; our topics are not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.errors import BrokerUnavailableError, TerminalError
+
+#: A Kafka topic and a partition of it.
+PartitionKey = tuple[str, int]
 
 #: Messages handed over at a time: a few MB of Python objects, however long the ranges.
 CHUNK_MESSAGES = 10_000
@@ -86,7 +90,7 @@ class OffsetRangeReader:
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Run]:
         """Runs of messages, each partition's in the order of its offsets, until all ranges have been read.
 
-        Raises MessagesLostError where Kafka no longer has one of them, BrokerUnavailableError where none comes for
+        Raises MessagesLostError if Kafka no longer has one of them, BrokerUnavailableError if none comes for
         `SILENT_SECONDS`.
         """
         ends = {(one.topic, one.partition): one.end for one in ranges if one.first < one.end}
@@ -110,7 +114,7 @@ class OffsetRangeReader:
                         del expected[place]
                         self._consumer.incremental_unassign([TopicPartition(*place)])
                     yield Run(*place, first, run)
-                    heard = time.monotonic()  # whoever takes them may be slow
+                    heard = time.monotonic()  # the caller may be slow to take them
                 if time.monotonic() - heard > SILENT_SECONDS:
                     (topic, at), first = next(iter(expected.items()))
                     raise BrokerUnavailableError(
@@ -123,9 +127,9 @@ class OffsetRangeReader:
 
 
 def _newest_error(messages: list[Message], first: int | None) -> str | None:
-    """The newest error among a place's messages, None where there is none. librdkafka tries again by itself.
+    """The newest error among a place's messages, None if there is none. librdkafka tries again by itself.
 
-    Raises MessagesLostError where Kafka does not have the offset `first`, which is still to come.
+    Raises MessagesLostError if Kafka does not have the offset `first`, which is still to come.
     """
     reason = None
     for message, error in zip(messages, map(Message.error, messages), strict=True):
@@ -137,9 +141,9 @@ def _newest_error(messages: list[Message], first: int | None) -> str | None:
     return reason
 
 
-def _by_place(messages: list[Message]) -> dict[tuple[str, int], list[Message]]:
+def _by_place(messages: list[Message]) -> dict[PartitionKey, list[Message]]:
     """Messages by topic and partition, each place's in their order. They come in long runs of one place."""
-    places: dict[tuple[str, int], list[Message]] = {}
+    places: dict[PartitionKey, list[Message]] = {}
     start = 0
     for topic, run in groupby(map(Message.topic, messages)):
         first, count = start, len(list(run))
@@ -151,8 +155,8 @@ def _by_place(messages: list[Message]) -> dict[tuple[str, int], list[Message]]:
     return places
 
 
-def _in_order(place: tuple[str, int], messages: list[Message], first: int, end: int) -> list[Message]:
-    """The messages of a run that belong to a range. Raises MessagesLostError where an offset is left out."""
+def _in_order(place: PartitionKey, messages: list[Message], first: int, end: int) -> list[Message]:
+    """The messages of a run that belong to a range. Raises MessagesLostError if an offset is left out."""
     good = messages if not any(map(Message.error, messages)) else [one for one in messages if one.error() is None]
     offsets: Any = np.fromiter(map(Message.offset, good), np.int64, len(good))
     run = good[: int(np.searchsorted(offsets, end))]
@@ -162,7 +166,7 @@ def _in_order(place: tuple[str, int], messages: list[Message], first: int, end: 
     return run
 
 
-def _lost(place: tuple[str, int], expected: int, found: str) -> MessagesLostError:
+def _lost(place: PartitionKey, expected: int, found: str) -> MessagesLostError:
     topic, partition = place
     return MessagesLostError(
         f"offset {found} in {topic}/{partition} of Kafka",

@@ -18,7 +18,7 @@ FREE_PORTS = range(15_000, 32_000)
 
 
 def is_free(port: int, host: str = LOCALHOST) -> bool:
-    """Whether a server could listen on `port` now. Connections in TIME_WAIT do not count as busy."""
+    """True if a server could listen on `port` now. Connections in TIME_WAIT do not count as busy."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -32,7 +32,7 @@ def is_free(port: int, host: str = LOCALHOST) -> bool:
 def free_port(exclude: frozenset[int] = frozenset()) -> int:
     """A port that nobody listens on, outside the range of outgoing connections and not in `exclude`.
 
-    Raises MissingDependencyError where none was found in 200 draws.
+    Raises MissingDependencyError if none was found in 200 draws.
     """
     for _ in range(200):
         port = random.choice(FREE_PORTS)
@@ -44,7 +44,7 @@ def free_port(exclude: frozenset[int] = frozenset()) -> int:
 
 
 def holder(port: int) -> str | None:
-    """`name, pid 123` of the process that listens on `port`; None where the system does not tell."""
+    """`name, pid 123` of the process that listens on `port`; None if the system does not tell."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
@@ -57,7 +57,7 @@ def holder(port: int) -> str | None:
 
 
 def require_free(port: int, purpose: str, remedy: str) -> None:
-    """Raise MissingDependencyError, one line, where `port` is taken. `purpose` and `remedy` go into the line."""
+    """Raise MissingDependencyError, one line, if `port` is taken. `purpose` and `remedy` go into the line."""
     if not is_free(port):
         by = holder(port)
         raise MissingDependencyError(

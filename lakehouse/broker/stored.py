@@ -3,7 +3,7 @@
 Kafka writes the high watermark of each partition, with one replica the offset behind its newest message, into
 `replication-offset-checkpoint` every five seconds and at an orderly stop. Source: Apache Kafka 4,
 `replica.high.watermark.checkpoint.interval.ms`; the file has a version, a count, then `topic partition offset` a line.
-Gap: after a kill the last five seconds may be missing from it.
+Limit: after a kill the last five seconds may be missing from it.
 """
 
 from __future__ import annotations

@@ -36,12 +36,12 @@ TOPIC_CONFIG = {
     "compression.type": "producer",
 }
 
-#: Replicas of a topic where the cluster has so many brokers: the fewest with which one may die and one may be away.
+#: Replicas of a topic if the cluster has so many brokers: the fewest with which one may die and one may be away.
 REPLICAS = 3
 #: Kafka's word for the replication factor that the cluster itself has set.
 CLUSTER_DEFAULT = -1
 
-#: What a partition's old and new leader say for a moment after a broker died or came back.
+#: Errors of a partition's old and new leader for a moment after a broker died or came back.
 LEADER_IS_CHANGING = frozenset(
     {
         KafkaError.OFFSET_NOT_AVAILABLE,
@@ -85,13 +85,13 @@ class Admin:
 def wait_until_ready(bootstrap: str, timeout: float = 30.0) -> None:
     """Return as soon as a broker answers a metadata request.
 
-    Raises BrokerUnavailableError, one line, where none did within `timeout` seconds.
+    Raises BrokerUnavailableError, one line, if none did within `timeout` seconds.
     """
     _ready(Admin(bootstrap), bootstrap, timeout)
 
 
 def cluster_id(bootstrap: str, timeout: float) -> str | None:
-    """Kafka's id of the cluster that answers there; None where none answers within `timeout` seconds."""
+    """Kafka's id of the cluster that answers there; None if none answers within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     admin = Admin(bootstrap)
     while True:
@@ -111,7 +111,7 @@ def ensure_topics(
     A topic that exists keeps its partitions (adding some would move keys, and with them the order of a symbol's
     trades); a count other than the set one is logged. A cluster of three brokers or more gets three replicas, of which
     two must have a message before it is acknowledged; a smaller one its own default; `replication` overrides. Safe to
-    call at once from several processes. Raises BrokerUnavailableError, one line, where no broker answers.
+    call at once from several processes. Raises BrokerUnavailableError, one line, if no broker answers.
     """
     bootstrap = bootstrap or settings.bootstrap()
     wanted = dict.fromkeys(settings.topics, 1) | {settings.topic_trades: settings.topic_partitions}
@@ -148,7 +148,7 @@ def ensure_topics(
 def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
     """Topic → partition → end offset: the one that the next message gets. A missing topic has no partitions.
 
-    A partition whose leader has just changed is asked again. Raises BrokerUnavailableError, one line, where no broker
+    A partition whose leader has just changed is asked again. Raises BrokerUnavailableError, one line, if no broker
     answers within `timeout` seconds.
     """
     return _offsets(bootstrap, topics, OffsetSpec.latest(), timeout)  # type: ignore[no-untyped-call]

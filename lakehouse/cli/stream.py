@@ -38,7 +38,7 @@ def stream(
     home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
 ) -> None:
     """Stream Kafka to Delta until Ctrl-C, or up to the newest data with `--trigger available-now`."""
-    from lakehouse.streams.queries import LAYERS
+    from lakehouse.tables import LAYERS
 
     settings = load_settings(
         home=home,

@@ -1,4 +1,4 @@
-"""What silver/continuity says: the newest id of each (venue, symbol), and the gaps to repair. No JVM.
+"""Read silver/continuity: the newest id of each (venue, symbol), and the gaps to repair. No JVM.
 
 The ledger is written by the Silver stream; this only reads it.
 """
@@ -13,14 +13,13 @@ from deltalake import DeltaTable
 
 from lakehouse.continuity.tries import SET_BACK_SECONDS
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
 
-Key = tuple[str, str]
-
 #: Seconds since a venue first showed not to have some ids, at which it is asked for them again: venues publish skipped
-#: rows minutes later, seldom after an hour (docs/venues.md, "REST lags"). What is lacking then is asked for on demand
-#: only.
+#: rows minutes later, seldom after an hour (docs/venues.md, "REST lags"). Ids that are missing then are asked for on
+#: demand only.
 AGAIN_SECONDS = (300.0, 3600.0)
 #: Unavailable ranges that are asked for in one go: a quarter of Kraken's budget is a request in four seconds, and each
 #: range needs one at least. The others have their turn in the next go, for they were tried longer ago.
@@ -31,7 +30,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True)
 class Mark:
-    """The newest trade of a (venue, symbol) in Silver. `ts_event` in microseconds, None where it is not known."""
+    """The newest trade of a (venue, symbol) in Silver. `ts_event` in microseconds, None if it is not known."""
 
     trade_id: int
     ts_event: int | None = None
@@ -41,8 +40,8 @@ class Mark:
 class LedgerGap:
     """Trade ids, inclusive, that exist at the venue and that we do not have.
 
-    `ts_before` and `ts_after` are the event times, in microseconds, of the trades around it, where known; Kraken's
-    history is asked by time. `tries` counts the venue's answers without them: 0 for an open gap.
+    `ts_before` and `ts_after` are the event times, in microseconds, of the trades around it, None if unknown; Kraken's
+    history is requested by time. `tries` counts the venue's answers without them: 0 for an open gap.
     """
 
     venue: str
@@ -57,10 +56,10 @@ class LedgerGap:
         return self.last_id - self.first_id + 1
 
 
-def marks(settings: Settings) -> dict[Key, Mark]:
-    """(venue, symbol) → its newest trade in Silver. Empty where there is no lake yet."""
+def marks(settings: Settings) -> dict[MarketKey, Mark]:
+    """(venue, symbol) → its newest trade in Silver. Empty if there is no lake yet."""
     rows = _rows(settings, "state = 'present'")
-    found: dict[Key, Mark] = {}
+    found: dict[MarketKey, Mark] = {}
     for row in rows:
         key = row["venue"], row["symbol"]
         if key not in found or row["last_id"] > found[key].trade_id:
@@ -69,7 +68,7 @@ def marks(settings: Settings) -> dict[Key, Mark]:
 
 
 def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[LedgerGap]:
-    """The open gaps that the ledger has held for so many seconds, oldest first. Empty where there is no lake yet.
+    """The open gaps that the ledger has held for so many seconds, oldest first. Empty if there is no lake yet.
 
     One that was opened as far in the future, before the clock was set back, counts: its true age is not known.
     """
@@ -80,7 +79,7 @@ def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[Ledge
 
 
 def unavailable_gaps(settings: Settings, tried_before: dt.datetime | None = None) -> list[LedgerGap]:
-    """The ids that the venues have shown not to have, those first whose last try is the longest ago."""
+    """Return the ids that the venues have shown not to have, the one with the oldest last try first."""
     rows = [row for row in _unavailable(settings) if tried_before is None or row["last_try"] < tried_before]
     return [_gap(row) for row in rows]
 
@@ -104,7 +103,7 @@ def due_again(settings: Settings, now: dt.datetime | None = None) -> list[Ledger
 def gaps_to_repair(
     settings: Settings, older_than_seconds: float = 0.0, all_unavailable: bool = False
 ) -> list[LedgerGap]:
-    """What to ask the venues for: the open gaps, and at most MOST_AGAIN unavailable ranges that are due, or of all."""
+    """Return the open gaps, and at most MOST_AGAIN unavailable ranges: those that are due, or any of them."""
     again = unavailable_gaps(settings) if all_unavailable else due_again(settings)
     return [*open_gaps(settings, older_than_seconds), *again[:MOST_AGAIN]]
 

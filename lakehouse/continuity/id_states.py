@@ -46,7 +46,7 @@ class Arrival:
 
 @dataclass
 class News:
-    """What a batch says of one (venue, symbol). `claimed` ids exist at the venue, which lacks the `gone` ones."""
+    """News of a batch about one (venue, symbol). `claimed` ids exist at the venue, which lacks the `gone` ones."""
 
     arrived: list[Arrival] = field(default_factory=list)
     claimed: list[IdRange] = field(default_factory=list)
@@ -142,6 +142,6 @@ def _dated(
 
 
 def undated(segments: Iterable[Segment]) -> list[Segment]:
-    """Segments without `since` and `repaired`, for a comparison of what is where."""
+    """Segments without `since` and `repaired`, to compare which ids are in which state."""
     never = dt.datetime.min.replace(tzinfo=dt.UTC)
     return [replace(segment, since=never, repaired=0) for segment in segments]

@@ -1,7 +1,7 @@
-"""Which trade ids silver/trades holds at a version: contiguous ranges per (venue, symbol). No JVM.
+"""Trade ids that silver/trades holds at a version, as contiguous ranges per (venue, symbol). No JVM.
 
-Read from the ledger silver/continuity where that describes the version, else from the trades themselves: only the files
-that were added since the ledger's version, or all of them where there is no ledger to begin with. The answer is the
+Read from the ledger silver/continuity if it describes the version, else from the trades themselves: only the files
+that were added since the ledger's version, or all of them if there is no ledger. The answer is the
 same; the ledger only makes it cheap.
 """
 
@@ -17,10 +17,9 @@ from deltalake import DeltaTable
 
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
-
-Key = tuple[str, str]
 
 #: Versions of the ledger that are looked at before the trades are read instead: Gold is at most some batches behind.
 LEDGER_VERSIONS_BACK = 50
@@ -29,7 +28,7 @@ _COLUMNS = ["venue", "symbol", "trade_id", "ts_event", "source"]
 
 
 @dataclass(frozen=True)
-class Island:
+class KnownRange:
     """Contiguous trade ids of one (venue, symbol), inclusive, with the event times of the first and the last.
 
     `repaired` counts those that came over REST.
@@ -44,16 +43,16 @@ class Island:
     repaired: int = 0
 
     @property
-    def key(self) -> Key:
+    def key(self) -> MarketKey:
         return self.venue, self.symbol
 
 
-class KnownIds(dict[Key, IdRanges]):
+class KnownIds(dict[MarketKey, IdRanges]):
     """(venue, symbol) → the ids that are there."""
 
     @classmethod
     def at(cls, settings: Settings, version: int) -> KnownIds:
-        """What silver/trades holds at a version; a version below 0 holds nothing."""
+        """The ids that silver/trades holds at a version; a version below 0 holds nothing."""
         presence = cls()
         if version < 0:
             return presence
@@ -67,21 +66,21 @@ class KnownIds(dict[Key, IdRanges]):
             presence.add(island.key, island.first_id, island.last_id)
         return presence
 
-    def of(self, key: Key) -> IdRanges:
-        """The ids of a key; an empty set, kept, where it has none yet."""
+    def of(self, key: MarketKey) -> IdRanges:
+        """The ids of a key; an empty set, kept, if it has none yet."""
         return self.setdefault(key, IdRanges())
 
-    def add(self, key: Key, first_id: int, last_id: int) -> int:
+    def add(self, key: MarketKey, first_id: int, last_id: int) -> int:
         """Put in a range. Returns how many of its ids were not there."""
         return self.of(key).add(first_id, last_id)
 
-    def covers(self, key: Key, first_id: int, last_id: int) -> bool:
-        """Whether every id of a range is there."""
+    def covers(self, key: MarketKey, first_id: int, last_id: int) -> bool:
+        """True if every id of a range is there."""
         ids = self.get(key)
         return ids is not None and ids.covers(first_id, last_id)
 
 
-def ranges_between(settings: Settings, since: int | None, version: int) -> tuple[list[Island], bool]:
+def ranges_between(settings: Settings, since: int | None, version: int) -> tuple[list[KnownRange], bool]:
     """The islands of the trades that came after version `since`, up to `version`, and whether they are of all trades.
 
     silver/trades is append-only. All trades are read where `since` is None, or where files of that version are gone
@@ -127,15 +126,15 @@ def _read_files(table: DeltaTable, paths: set[str]) -> pa.Table:
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
-def _islands_of(trades: pa.Table) -> list[Island]:
+def _islands_of(trades: pa.Table) -> list[KnownRange]:
     """Islands of a few trades in memory."""
     ordered = trades.sort_by([("venue", "ascending"), ("symbol", "ascending"), ("trade_id", "ascending")])
-    found: list[Island] = []
+    found: list[KnownRange] = []
     for row in _batched(ordered):
         last = found[-1] if found else None
         repaired = int(row["source"] == "repair")
         if last and last.key == (row["venue"], row["symbol"]) and row["trade_id"] <= last.last_id + 1:
-            found[-1] = Island(
+            found[-1] = KnownRange(
                 last.venue,
                 last.symbol,
                 last.first_id,
@@ -146,7 +145,7 @@ def _islands_of(trades: pa.Table) -> list[Island]:
             )
         else:
             found.append(
-                Island(
+                KnownRange(
                     row["venue"],
                     row["symbol"],
                     row["trade_id"],
@@ -164,7 +163,7 @@ def _batched(table: pa.Table) -> Iterable[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _islands_of_all(settings: Settings, table: DeltaTable) -> list[Island]:
+def _islands_of_all(settings: Settings, table: DeltaTable) -> list[KnownRange]:
     """Islands of a whole table: ids minus their rank are equal exactly within a contiguous run."""
     rows = table_io.sql(
         settings,
@@ -181,4 +180,4 @@ def _islands_of_all(settings: Settings, table: DeltaTable) -> list[Island]:
         """,
         trades=table,
     )
-    return [Island(**row) for row in rows.to_pylist()]
+    return [KnownRange(**row) for row in rows.to_pylist()]

@@ -3,7 +3,7 @@
 Guarantee: after every batch the table describes silver/trades at exactly one version, the one that its column
 `trades_version` names. It is written after the trades, so it never claims what is not there; a crash in between leaves
 an older ledger, which the next start brings up to date from the files that came since.
-Gap: a gap is known by its neighbours or by ingest's word. What was traded before the first id or behind the last one
+Limit: a gap is known by its neighbours or by ingest's word. What was traded before the first id or behind the last one
 that anybody has named is not in the ledger.
 Cost: by batch. In memory and in the table it is one row a range, so a symbol without gaps is one row, however long its
 history; the table is rewritten as a whole.
@@ -18,9 +18,10 @@ from dataclasses import replace
 import pyarrow as pa
 
 from lakehouse.continuity.id_states import Arrival, News, Segment, cut, ranges_of, tried
-from lakehouse.continuity.known_ids import Island, Key, ranges_between
+from lakehouse.continuity.known_ids import KnownRange, ranges_between
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
@@ -31,20 +32,20 @@ class Ledger:
     def __init__(self, settings: Settings) -> None:
         """Read it, and bring it to the newest version of silver/trades."""
         self._settings = settings
-        self._segments: dict[Key, list[Segment]] = {}
-        self._present: dict[Key, IdRanges] = {}
+        self._segments: dict[MarketKey, list[Segment]] = {}
+        self._present: dict[MarketKey, IdRanges] = {}
         self.trades_version = -1
         self._read()
         self._catch_up()
 
-    def present(self, key: Key) -> IdRanges:
+    def present(self, key: MarketKey) -> IdRanges:
         """The ids of a key that are in silver/trades."""
         found = self._present.get(key)
         if found is None:
             found = self._present[key] = ranges_of(self._segments.get(key, ()), "present")
         return found
 
-    def take(self, news: Mapping[Key, News], trades_version: int) -> int:
+    def take(self, news: Mapping[MarketKey, News], trades_version: int) -> int:
         """Put in a batch's news, after its trades are in the table, and write. Returns the ledger's version."""
         now = dt.datetime.now(dt.UTC)
         changed = False
@@ -70,13 +71,13 @@ class Ledger:
             self._segments.setdefault(key, []).append(Segment(**row))
 
     def _catch_up(self) -> None:
-        """Trades that the ledger does not know: those of a batch that was cut off, or all where it is new or lost."""
+        """Trades that the ledger does not know: those of a batch that was cut off, or all if it is new or lost."""
         version = table_io.open_table(self._settings, SILVER_TRADES).version()
         if self.trades_version > version:  # the table was restored to an older state
             self.trades_version = -1
         since = self.trades_version if self.trades_version >= 0 else None
         islands, of_all = ranges_between(self._settings, since, version)
-        news: dict[Key, News] = {}
+        news: dict[MarketKey, News] = {}
         if of_all:  # what is there comes anew, with its counts; what was claimed or gone is known from here alone
             for key, segments in self._segments.items():
                 news[key] = News(
@@ -91,7 +92,7 @@ class Ledger:
         self.trades_version = version
 
 
-def write_anew(settings: Settings, trades_version: int, words: Mapping[Key, News]) -> None:
+def write_anew(settings: Settings, trades_version: int, words: Mapping[MarketKey, News]) -> None:
     """Write the ledger of silver/trades at a version as if there had been none.
 
     From the trades themselves, and from `words`, what ingest has ever said of missing ids; so the tries are counted as
@@ -103,7 +104,7 @@ def write_anew(settings: Settings, trades_version: int, words: Mapping[Key, News
     _write(settings, {key: cut([], item, now) for key, item in news.items()}, trades_version)
 
 
-def _write(settings: Settings, segments: Mapping[Key, Sequence[Segment]], trades_version: int) -> None:
+def _write(settings: Settings, segments: Mapping[MarketKey, Sequence[Segment]], trades_version: int) -> None:
     rows = [
         {"venue": venue, "symbol": symbol, **vars(segment), "trades_version": trades_version}
         for (venue, symbol), ranges in sorted(segments.items())
@@ -113,7 +114,7 @@ def _write(settings: Settings, segments: Mapping[Key, Sequence[Segment]], trades
     table_io.overwrite(settings, SILVER_CONTINUITY, data)
 
 
-def _add_arrivals(news: dict[Key, News], islands: Iterable[Island]) -> None:
+def _add_arrivals(news: dict[MarketKey, News], islands: Iterable[KnownRange]) -> None:
     for island in islands:
         arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)
         news.setdefault(island.key, News()).arrived.append(arrival)

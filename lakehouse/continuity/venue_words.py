@@ -1,4 +1,4 @@
-"""What ingest says of missing ids, by the rows of silver/feed_events, for the ledger silver/continuity."""
+"""Statements of ingest about missing ids, from the rows of silver/feed_events, for the ledger silver/continuity."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.continuity.id_states import News
-from lakehouse.continuity.known_ids import Key
 from lakehouse.continuity.tries import Tried
+from lakehouse.market.symbols import MarketKey
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -21,7 +21,7 @@ CLAIM, GONE = "gap_opened", "gap_unavailable"
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def add_words(news: dict[Key, News], events: DataFrame) -> None:
+def add_words(news: dict[MarketKey, News], events: DataFrame) -> None:
     """Add what ingest says of missing ids, by rows of silver/feed_events. There are few: a gap is one, however wide."""
     gaps = events.where(
         F.col("event").isin(CLAIM, GONE) & F.col("symbol").isNotNull() & (F.col("first_id") <= F.col("last_id"))

@@ -1,9 +1,9 @@
-"""What is to be repaired, and which page of it is asked for next. Pure: it is told the time.
+"""The queue of gaps to repair: which page to ask for next. Pure: it is told the time.
 
-An order is one gap. Orders of one symbol that lie within a page of each other become one walk, since asking for the
-ids between them costs less than another request. Walks take turns page by page: the one with the fewest pages so far,
-the smallest first, so that a gap of an hour holds up neither the others nor itself. What the venue has shown not to
-have waits for all others.
+An order is one gap. Orders of one symbol that lie within a page of each other become one backfill, because asking for
+the ids between them costs less than another request. Backfills take turns page by page: the next one is the one with
+the fewest pages so far, and the smallest of those, so that a gap of an hour delays neither the others nor itself. Ids
+that the venue has shown not to have come after all others.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from lakehouse.id_ranges import IdRange, IdRanges
 
 #: Ids. All three venues give 1,000 trades a page, so gaps that are closer than that cost one request together.
 MERGE_IDS = 1_000
-#: Walks of one venue. Beyond it an order joins a waiting walk of its symbol, however far away: what is kept stays small
-#: and the requests go up.
-MOST_WALKS = 1_000
+#: Most backfills of one venue. Above it, an order joins a waiting backfill of its symbol, however far away: memory
+#: stays small, and the number of requests grows.
+MOST_BACKFILLS = 1_000
 
 
 class Target(Protocol):
-    """Who wants the ids of one symbol. Called by the repair's thread."""
+    """The receiver of one symbol's repaired ids. Called by the repair's thread."""
 
     def still_missing(self, first: int, last: int) -> list[IdRange]:
-        """The parts of a range that nobody has brought yet."""
+        """Return the parts of a range of ids that have not arrived by any way."""
 
     def delivered(self, first: int, last: int) -> None:
-        """Kafka has acknowledged these repaired trades."""
+        """Take note that Kafka has acknowledged these repaired trades."""
 
     def unavailable(self, first: int, last: int) -> None:
-        """The venue has these ids no more."""
+        """Take note that the venue no longer has these ids."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A gap to repair: inclusive ids, and the event times (µs) of the trades before and behind, where known.
+class BackfillOrder:
+    """A gap to repair: inclusive ids, and the event times (µs) of the trades before and after it, None if unknown.
 
-    `again`: the venue has shown not to have them, and is asked once more.
+    `again`: the venue has shown not to have these ids, and is asked once more.
     """
 
     symbol: str
@@ -61,7 +61,7 @@ class Sent:
 
 
 @dataclass(eq=False, slots=True)
-class Walk:
+class Backfill:
     """Gaps of one symbol that are asked for together. Times are monotonic seconds."""
 
     symbol: str
@@ -75,27 +75,27 @@ class Walk:
     history: History | None = None
     pages: int = 0
     is_read: bool = False  #: nothing more is asked; acknowledgements may be outstanding
-    given_up: str = ""  #: why nothing more is asked, where that is not the history's end
-    is_refused: bool = False  #: given up, because the venue will not answer this whenever it is asked
+    given_up: str = ""  #: why nothing more is asked, if the history did not end
+    is_refused: bool = False  #: given up, because the venue will never answer this request
     sent: deque[Sent] = field(default_factory=deque)
     delivered: IdRanges = field(default_factory=IdRanges)  #: acknowledged, and not yet told as repaired
     newest: tuple[int, int] | None = None  #: id and event time of the highest trade that was sent
     pauses: Iterator[float] | None = None  #: of a series of failures
 
     def span(self) -> IdRange:
-        """Lowest and highest wanted id."""
+        """Return the lowest and the highest wanted id."""
         first, last = self.wanted.lowest, self.wanted.highest
-        assert first is not None, "a walk wants at least one id"
+        assert first is not None, "a backfill wants at least one id"
         assert last is not None
         return first, last
 
-    def distance(self, order: Order) -> int:
-        """Ids between the order and this walk; 0 where they touch or overlap."""
+    def distance(self, order: BackfillOrder) -> int:
+        """Return how many ids lie between the order and this backfill; 0 if they touch or overlap."""
         first, last = self.span()
         return max(0, order.first_id - last - 1, first - order.last_id - 1)
 
-    def take_in(self, order: Order) -> None:
-        """Want the order's ids as well. Only before the walk has begun."""
+    def take_in(self, order: BackfillOrder) -> None:
+        """Add the order's ids. Only before the backfill has begun."""
         first, last = self.span()
         if order.first_id < first:
             self.ts_before = order.ts_before
@@ -106,48 +106,48 @@ class Walk:
 
 
 class BackfillQueue:
-    """All walks of one venue. Not thread-safe."""
+    """All backfills of one venue. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._walks: list[Walk] = []
+        self._backfills: list[Backfill] = []
 
-    def add(self, order: Order, due: float) -> None:
-        """Take an order. `due` is when to ask for it; one that joins a waiting walk goes with that."""
-        mine = [walk for walk in self._walks if walk.symbol == order.symbol]
-        if any(not walk.wanted.missing(order.first_id, order.last_id) for walk in mine):
+    def add(self, order: BackfillOrder, due: float) -> None:
+        """Take an order, to be asked for at `due` (monotonic seconds) or, if it joins a waiting backfill, with that."""
+        mine = [backfill for backfill in self._backfills if backfill.symbol == order.symbol]
+        if any(not backfill.wanted.missing(order.first_id, order.last_id) for backfill in mine):
             return  # told twice
-        waiting = [walk for walk in mine if walk.history is None and not walk.is_read]
-        nearest = min(waiting, key=lambda walk: walk.distance(order), default=None)
-        if nearest is not None and (nearest.distance(order) <= MERGE_IDS or len(self._walks) >= MOST_WALKS):
+        waiting = [backfill for backfill in mine if backfill.history is None and not backfill.is_read]
+        nearest = min(waiting, key=lambda backfill: backfill.distance(order), default=None)
+        if nearest is not None and (nearest.distance(order) <= MERGE_IDS or len(self._backfills) >= MOST_BACKFILLS):
             nearest.take_in(order)
             return
         wanted = IdRanges([(order.first_id, order.last_id)])
         times = order.ts_before, order.ts_after
-        self._walks.append(Walk(order.symbol, order.target, wanted, *times, due, order.again))
+        self._backfills.append(Backfill(order.symbol, order.target, wanted, *times, due, order.again))
 
-    def next(self, now: float) -> Walk | None:
-        """The walk to ask a page for; None where none is due."""
-        due = (walk for walk in self._walks if walk.due <= now and not walk.is_read)
-        return min(due, key=lambda walk: (walk.again, walk.pages, walk.wanted.count()), default=None)
+    def next(self, now: float) -> Backfill | None:
+        """Return the backfill to ask a page for; None if none is due."""
+        due = (backfill for backfill in self._backfills if backfill.due <= now and not backfill.is_read)
+        return min(due, key=lambda backfill: (backfill.again, backfill.pages, backfill.wanted.count()), default=None)
 
     def next_due(self) -> float | None:
-        """When the first waiting walk is due."""
-        return min((walk.due for walk in self._walks if not walk.is_read), default=None)
+        """Return when the first waiting backfill is due, in monotonic seconds; None if none waits."""
+        return min((backfill.due for backfill in self._backfills if not backfill.is_read), default=None)
 
-    def remove(self, walk: Walk) -> None:
-        """It has ended."""
-        self._walks.remove(walk)
+    def remove(self, backfill: Backfill) -> None:
+        """Remove a backfill that has ended."""
+        self._backfills.remove(backfill)
 
     def in_flight(self) -> int:
-        """Trades that were handed to Kafka and are not acknowledged."""
-        return sum(sent.left for walk in self._walks for sent in walk.sent)
+        """Return how many trades were handed to Kafka and are not acknowledged."""
+        return sum(sent.left for backfill in self._backfills for sent in backfill.sent)
 
     def ids(self) -> int:
-        """Ids wanted by all walks."""
-        return sum(walk.wanted.count() for walk in self._walks)
+        """Return how many ids all backfills want."""
+        return sum(backfill.wanted.count() for backfill in self._backfills)
 
-    def __iter__(self) -> Iterator[Walk]:
-        return iter(tuple(self._walks))
+    def __iter__(self) -> Iterator[Backfill]:
+        return iter(tuple(self._backfills))
 
     def __len__(self) -> int:
-        return len(self._walks)
+        return len(self._backfills)

@@ -1,7 +1,7 @@
 """When to try again: exponential with jitter, and always below what a venue allows. Pure: it yields, others sleep.
 
 Every delay is drawn from the upper half of its step, so that a crowd of clients spreads out and yet no step is ever
-shorter than half of what it promises. That lower bound is what keeps a series of failures below the venues' limits of
+shorter than half of what it promises. The lower bound keeps a series of failures below the venues' limits of
 connection attempts per address, whatever the dice say: 300 in 5 minutes (Binance), 150 in 10 minutes (Kraken).
 """
 

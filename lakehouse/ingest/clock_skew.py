@@ -37,7 +37,7 @@ class VenueClock:
         self._lock = threading.Lock()
 
     def saw(self, delay: int) -> str | None:
-        """Take a live trade, received `delay` microseconds after its own time. What there is to tell, if anything."""
+        """Take a live trade, received `delay` microseconds after its own time. Returns a message, if any."""
         delays = self._delays
         if len(delays) < MOST:
             delays.append(delay)

@@ -1,4 +1,4 @@
-"""One websocket connection to a venue, as a stream of frames. Knows nothing of what the frames mean.
+"""One websocket connection to a venue, as a stream of frames. It does not know what the frames mean.
 
 Pings of the protocol are answered by the library as they arrive; a connection without any frame, pings included, for
 the venue's `silence_seconds` is stale, however open it looks.
@@ -9,19 +9,23 @@ tenth of the library's cost; every other frame, and every frame that has not arr
 
 from __future__ import annotations
 
+import html
+import re
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from websocket import ABNF, WebSocketException, WebSocketTimeoutException
 
 from lakehouse.errors import VenueError
+from lakehouse.exchanges.history import shown
 from lakehouse.exchanges.retry_after import retry_after
-from lakehouse.ingest import handshake
-from lakehouse.ingest.handshake_reply import AnsweredWebSocket, Refusal
+from lakehouse.ingest.handshake_reply import BODY_BYTES, AnsweredWebSocket, Refusal
 
 #: Seconds for the connection and for the handshake. Slower than that, a new attempt is more likely to succeed.
 CONNECT_SECONDS = 10.0
@@ -37,6 +41,20 @@ READ_BYTES = 262_144
 _FINAL_TEXT = 0x81
 _SIZE_IN_TWO_BYTES = 126
 
+#: Keys under which the venues' JSON errors and those of the firewalls before them carry their words.
+_KEYS = ("msg", "message", "error", "reason", "detail")
+_INVISIBLE = re.compile(r"(?is)<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)")
+_REMEDIES: dict[int, str] = {
+    HTTPStatus.FORBIDDEN: "the venue or a firewall before it blocks this address: look at proxies and VPNs on the way, "
+    "run from another address, or take the venue out of LAKEHOUSE_VENUES",
+    HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS: "the venue serves nobody at this location: take it out of "
+    "LAKEHOUSE_VENUES, or run where its terms allow it",
+    HTTPStatus.IM_A_TEAPOT: "this address is banned for too many requests: look what else at this address uses the "
+    "venue; it is tried again when the ban is over",
+    HTTPStatus.TOO_MANY_REQUESTS: "this address makes too many requests: look what else at it uses the venue; it is "
+    "tried again when the venue allows it",
+}
+
 
 class ConnectionLostError(VenueError):
     """The connection could not be made or has ended."""
@@ -47,11 +65,11 @@ class HandshakeRefusedError(ConnectionLostError):
 
     def __init__(self, url: str, refusal: Refusal) -> None:
         self.status = refusal.status
-        said = handshake.words(refusal.body, refusal.reason)
+        said = refusal_words(refusal.body, refusal.reason)
         super().__init__(
             f"{_host(url)} answered the handshake with HTTP {self.status}{': ' if said else ''}{said}",
             "101",
-            handshake.remedy(self.status),
+            refusal_remedy(self.status),
             retry_after(refusal.headers),
         )
 
@@ -144,7 +162,7 @@ class Connection:
             raise ConnectionLostError(f"sending failed: {_text(error)}") from None
 
     def frames(self, stop: threading.Event) -> Iterator[bytes | None]:
-        """Text and binary frames until `stop`; None where no more is at hand (at least every TICK_SECONDS).
+        """Text and binary frames until `stop`; None if no more is at hand (at least every TICK_SECONDS).
 
         Raises SocketStaleError after `silence_seconds` without any frame, ConnectionLostError at the end.
         """
@@ -191,6 +209,36 @@ class Connection:
         if self._ping is not None and time.monotonic() >= self._next_ping:
             self._next_ping = time.monotonic() + self._ping_seconds
             self.send(self._ping)
+
+
+def refusal_remedy(status: int) -> str:
+    """Return what a person can do about a status; empty if waiting is all that helps."""
+    return _REMEDIES.get(status, "")
+
+
+def refusal_words(body: bytes | None, reason: str | None) -> str:
+    """Return the venue's words in one line: its JSON's message, else its text without HTML, else HTTP's `reason`."""
+    text = (body or b"")[:BODY_BYTES].decode("utf-8", "replace")
+    try:
+        said = _message(msgspec.json.decode(body or b""))
+    except (ValueError, RecursionError):
+        said = html.unescape(_INVISIBLE.sub(" ", text))
+    # A body that is no text (compressed) says nothing.
+    if not said.strip() or "\0" in said or said.count("\N{REPLACEMENT CHARACTER}") > len(said) // 10:
+        said = reason or ""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in said).split())
+    return shown(line) if line else ""
+
+
+def _message(value: Any) -> str:
+    """The words in a JSON error: `{"msg": …}`, `{"error": ["…"]}`, `{"error": {"message": …}}`, or a mere string."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_message, value)))
+    if isinstance(value, dict):
+        return next(filter(None, (_message(value.get(key)) for key in _KEYS)), "")
+    return ""
 
 
 def _host(url: str) -> str:

@@ -1,9 +1,9 @@
-"""The symbols of one venue that share a socket: keeps one open, and changes it for another without a break.
+"""Keep a socket open for symbols of one venue, and change it for another without a break.
 
 Guarantee: a skipped trade id leaves a `gap_opened` event and an order to the repair, across all sockets of the feed.
 A socket that is changed by plan is closed only when its successor is subscribed and has been seen to deliver what the
-old one delivers; if the successor fails, the old one stays. Gap: the successor of a socket that delivers nothing
-itself cannot be judged; it is taken after some seconds (`succession`).
+old one delivers; if the successor fails, the old one stays. Limit: the successor of a socket that delivers nothing
+itself cannot be judged; it is taken after some seconds (`rotation`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.away import Away
-from lakehouse.ingest.backfill_queue import Order
+from lakehouse.ingest.backfill_queue import BackfillOrder
 from lakehouse.ingest.backoff import delays
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.resume import Resume
 from lakehouse.ingest.rotation import Rotation, Rotations, Trial
-from lakehouse.ingest.sequencer import Flows
+from lakehouse.ingest.sequencer import Sequencer
 from lakehouse.ingest.subscriptions import Subscriptions
-from lakehouse.ingest.venue_socket import Line
+from lakehouse.ingest.venue_socket import VenueSocket
 from lakehouse.ingest.watched import WatchedFeed
 from lakehouse.lake.feed_state import STOPPED
 
@@ -35,7 +35,7 @@ LIFETIME_JITTER_SECONDS = 1800.0
 #: Seconds to the next attempt after a successor has failed, and the longest such pause.
 RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
-#: Seconds between two changes of a socket for a silent subscription, and the longest such pause: where the venue's
+#: Seconds between two changes of a socket for a silent subscription, and the longest such pause: if the venue's
 #: channel itself is silent, changing sockets does not help. Quiet for so long, and it starts anew.
 SILENT_SECONDS = 10.0
 LONGEST_SILENT_SECONDS = 300.0
@@ -44,7 +44,7 @@ END_SECONDS = 5.0
 
 
 class Feed:
-    """One or, for moments, two sockets and the thread that keeps them. Attributes without underscore: any thread."""
+    """One socket, or two for moments, and the thread that keeps them. Any thread may read public attributes."""
 
     def __init__(
         self,
@@ -53,20 +53,20 @@ class Feed:
         base: str | None,
         sink: KafkaSink,
         counters: Counters,
-        order: Callable[[Order], None],
+        order: Callable[[BackfillOrder], None],
         rng: random.Random | None = None,
     ) -> None:
         self.venue = venue.for_symbols(symbols)
         self.failure: BaseException | None = None  #: what ended the thread, if it was not told to
         self.last_error = ""  #: why the last connection ended
-        self.flows = Flows(venue.name, sink, counters, order)
+        self.sequencer = Sequencer(venue.name, sink, counters, order)
         self.subscriptions = Subscriptions(symbols)
         self._base = base
         self._sink = sink
         self._counters = counters
         self._venue_counters = counters.venue(venue.name)
         self._rng = rng or random.Random()
-        self._lines: tuple[Line, ...] = ()
+        self._sockets: tuple[VenueSocket, ...] = ()
         self._connections = 0
         self._away = Away(venue.name, self._rng)
         self._rotations = Rotations()
@@ -80,10 +80,10 @@ class Feed:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keeper-{venue.name}", daemon=True)
         self.watched = WatchedFeed(
-            venue.name, self.subscriptions, self.flows, lambda: self._lines, self._found_silent, self._wake.set
+            venue.name, self.subscriptions, self.sequencer, lambda: self._sockets, self._found_silent, self._wake.set
         )
         for symbol in symbols:
-            self.flows.of(symbol)
+            self.sequencer.of(symbol)
 
     # Life of the thread.
 
@@ -92,7 +92,7 @@ class Feed:
         for symbol in self.subscriptions.symbols:
             resume = marks.get((self.venue.name, symbol))
             if resume is not None:
-                self.flows.resume(symbol, resume, f"{self.venue.name}-start")
+                self.sequencer.resume(symbol, resume, f"{self.venue.name}-start")
 
     def start(self) -> None:
         self._thread.start()
@@ -100,12 +100,12 @@ class Feed:
     def stop(self) -> None:
         """Ask for the end of the sockets and the thread. Returns at once; `join` waits."""
         self._stop.set()
-        for line in self._lines:
-            line.stop(STOPPED)
+        for socket in self._sockets:
+            socket.stop(STOPPED)
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread. False where it has not ended in time."""
+        """Wait for the end of the thread. False if it has not ended in time."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
@@ -128,62 +128,62 @@ class Feed:
     def _keep_connected(self) -> None:
         while not self._stop.is_set() and self.wanted:
             self._silent = ""  # a new connection is what it asked for
-            line = self._keep(self._open())
-            self._lines = ()
-            if line.failure is not None:
-                raise line.failure
+            socket = self._keep(self._open())
+            self._sockets = ()
+            if socket.failure is not None:
+                raise socket.failure
             if self.wanted:
-                self._stay_away(line)
+                self._stay_away(socket)
 
-    def _stay_away(self, line: Line) -> None:
-        """Wait until the venue may be asked again; who asks for a rotation meanwhile is told that there is none."""
-        self._away.begin(line.lived, line.refused)
+    def _stay_away(self, socket: VenueSocket) -> None:
+        """Wait until the venue may be asked again; refuse rotations that are asked for meanwhile."""
+        self._away.begin(socket.lived, socket.refused)
         self.last_error = self._away.words or self.last_error
         while not self._stop.is_set() and self._away.left:
             self._rotations.refuse("there is no connection to change")
             self._wake.wait(self._away.left)
             self._wake.clear()
 
-    def _open(self) -> Line:
-        line = Line(
+    def _open(self) -> VenueSocket:
+        socket = VenueSocket(
             self.venue,
             self._base,
             self.subscriptions,
-            self.flows,
+            self.sequencer,
             self._sink,
             self._venue_counters,
             self._wake.set,
             self._rng,
         )
-        if self._connections and not self._lines:
+        if self._connections and not self._sockets:
             self._venue_counters.reconnected()
         self._connections += 1
-        self._lines = (*self._lines, line)
+        self._sockets = (*self._sockets, socket)
         lifetime = self.venue.lifetime_seconds
         if lifetime is not None:
             self._rotate_at = time.monotonic() + lifetime - self._rng.uniform(0.0, LIFETIME_JITTER_SECONDS)
-        line.start()
-        if self._stop.is_set():  # `stop` may have gone through the lines just before
-            line.stop(STOPPED)
-        return line
+        socket.start()
+        if self._stop.is_set():  # `stop` may have gone through the sockets just before
+            socket.stop(STOPPED)
+        return socket
 
-    def _keep(self, line: Line) -> Line:
-        """Until the socket ends, or its successor, or that one's. Returns the last one."""
-        while not line.join(0.0):
-            why = self._reason_to_rotate(line)
+    def _keep(self, socket: VenueSocket) -> VenueSocket:
+        """Wait until the socket, or the last of its successors, has ended. Returns the last one."""
+        while not socket.join(0.0):
+            why = self._reason_to_rotate(socket)
             if why:
-                line = self._rotate(line, why)
+                socket = self._rotate(socket, why)
                 continue
             self._wake.wait(1.0)
             self._wake.clear()
-        self.last_error = line.error or self.last_error
-        return line
+        self.last_error = socket.error or self.last_error
+        return socket
 
     # Changing sockets.
 
-    def _reason_to_rotate(self, line: Line) -> str:
+    def _reason_to_rotate(self, socket: VenueSocket) -> str:
         now = time.monotonic()
-        if self._stop.is_set() or not line.connected:
+        if self._stop.is_set() or not socket.connected:
             return ""
         if self._away.left:  # a successor was refused
             self._rotations.refuse(self.last_error)
@@ -197,16 +197,16 @@ class Feed:
             return f"{self._silent} is subscribed and silent"
         if now < self._retry_at:
             return ""
-        if line.is_leaving:
+        if socket.is_leaving:
             return "the venue announced that it will close the connection"
         return "its time is up" if self._rotate_at is not None and now >= self._rotate_at else ""
 
-    def _rotate(self, old: Line, why: str) -> Line:
+    def _rotate(self, old: VenueSocket, why: str) -> VenueSocket:
         """Bring up a successor beside the socket. Returns the one that is to be kept."""
         planned = self._rotate_at
         asked = self._rotations.take()
         self._silent = ""
-        self.flows.overlapping = True
+        self.sequencer.overlapping = True
         new = self._open()
         try:
             problem = self._judge(old, new)
@@ -214,9 +214,9 @@ class Feed:
             loser.stop(f"rotated: {why}" if not problem else f"no successor: {problem}")
             loser.join(END_SECONDS)
         finally:
-            self.flows.overlapping = False
-            self.flows.settle(is_over=True)
-        self._lines = (winner,)
+            self.sequencer.overlapping = False
+            self.sequencer.settle(is_over=True)
+        self._sockets = (winner,)
         if not self._stop.is_set():
             self._venue_counters.rotated(not problem)
         if problem:
@@ -232,14 +232,14 @@ class Feed:
             rotation.finish(problem)
         return winner
 
-    def _judge(self, old: Line, new: Line) -> str:
-        """Wait until the successor may take over. Returns what speaks against it; empty where nothing does."""
+    def _judge(self, old: VenueSocket, new: VenueSocket) -> str:
+        """Wait until the successor may take over. Returns why it may not; empty if it may."""
         trial = Trial(old, new, self.watched.mark)
         while not self._stop.is_set():
             problem = trial.verdict(time.monotonic())
-            self.flows.settle()
+            self.sequencer.settle()
             # The old socket may be behind the new one: it stays until it has brought what lies between them.
-            if problem or (problem is not None and (old.ended or not self.flows.is_holding)):
+            if problem or (problem is not None and (old.ended or not self.sequencer.is_holding)):
                 return problem
             self._wake.wait(0.05)
             self._wake.clear()
@@ -249,7 +249,7 @@ class Feed:
         self._silent = symbol
         self._wake.set()
 
-    # What others ask; any thread.
+    # Called by others, from any thread.
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -268,16 +268,16 @@ class Feed:
 
     @property
     def connected(self) -> bool:
-        return any(line.connected for line in self._lines)
+        return any(socket.connected for socket in self._sockets)
 
     @property
     def subscribed(self) -> frozenset[str]:
-        """What is acknowledged on the connection that is there."""
-        return frozenset().union(*(line.subscribed for line in self._lines)).intersection(self.wanted)
+        """Symbols that are acknowledged on the present connections."""
+        return frozenset().union(*(socket.subscribed for socket in self._sockets)).intersection(self.wanted)
 
     @property
     def settled(self) -> bool:
-        """Whether the venue has acknowledged every symbol that it has not refused, and shown that it has it."""
+        """True if the venue has acknowledged every symbol that it has not refused, and shown that it has it."""
         subscribed = self.subscribed
         return all(symbol in subscribed and self.watched.exists(symbol) for symbol in self.wanted)
 
@@ -288,4 +288,4 @@ class Feed:
     @property
     def last_frame(self) -> float | None:
         """Monotonic second of the last frame of any kind."""
-        return max((line.last_frame for line in self._lines if line.last_frame is not None), default=None)
+        return max((socket.last_frame for socket in self._sockets if socket.last_frame is not None), default=None)

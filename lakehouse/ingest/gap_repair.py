@@ -1,4 +1,4 @@
-"""What was missed comes from the venue's REST history: through the same topic, with `source=repair`.
+"""Fetch missing trades from the venue's REST history and send them to the same topic, with `source=repair`.
 
 One thread per venue, for all of its symbols. It takes orders and never makes anybody wait: live trades have their own
 threads, and a page is handed to Kafka in slices with a pause in between.
@@ -6,9 +6,9 @@ threads, and a page is handed to Kafka in slices with a pause in between.
 Guarantee: `gap_repaired` names ids that Kafka has acknowledged, or that a socket brought late after all;
 `gap_unavailable` names ids that the venue has shown not to have, now: each is a try, which the ledger of Silver counts.
 An id is asked for again, with growing pauses, until it is one or the other, or `GIVE_UP_SECONDS` have brought none of
-its walk. Gap: what is left then, and what is unfinished when the process ends, stays open in the ledger, whose job
-`repair` repairs it (`repair.fetch_gaps`), and is taken up by the next start (`marks`). The job also asks again for what
-is unavailable (`gaps.due_again`).
+its backfill. Limit: ids that are left then, or unfinished when the process ends, stay open in the ledger. The job
+`repair` fetches them (`repair.fetch`), or the next start does (`resume`). The job also asks again for unavailable ids
+(`gaps.due_again`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lakehouse.exchanges.history import Page
 from lakehouse.exchanges.model import FeedEvent, FeedEventKind
 from lakehouse.exchanges.venue import Venue
 from lakehouse.id_ranges import IdRange, IdRanges
-from lakehouse.ingest.backfill_queue import BackfillQueue, Order, Sent, Walk
+from lakehouse.ingest.backfill_queue import Backfill, BackfillOrder, BackfillQueue, Sent
 from lakehouse.ingest.backoff import delays
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
@@ -37,11 +37,11 @@ _log = logging.getLogger(__name__)
 #: Seconds from an order to its first request: REST lags behind the socket, a late trade fills its gap itself, and the
 #: small gaps of a bad moment are asked for together.
 SETTLE_SECONDS = 1.0
-#: Seconds of the first pause of a walk whose end REST does not show yet, or that failed, and of the longest.
+#: Seconds of the first pause of a backfill whose end REST does not show yet, or that failed, and of the longest.
 PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-#: Seconds without a trade of it after which a walk is given up. A venue's maintenance lasts minutes; what stays away
-#: longer is left to the job, or to the next start.
+#: Seconds without one of its trades after which a backfill is given up. A venue's maintenance lasts minutes; a longer
+#: absence is left to the job, or to the next start.
 GIVE_UP_SECONDS = 3600.0
 #: Trades handed over in one go, and the seconds of the pause behind: a page of 1,000 takes some 15 ms, and no socket
 #: must wait for Python's lock for so long.
@@ -73,9 +73,9 @@ class GapRepair:
         self._venue_counters = counters.venue(venue.name)
         self._rng = rng or random.Random()
         self._client = RestClient(venue, base, share, self._venue_counters, self._rng)
-        self._orders: deque[Order] = deque()
-        self._walks = BackfillQueue()
-        self._looks = SilenceProbe(venue, self._client, self._venue_counters)
+        self._orders: deque[BackfillOrder] = deque()
+        self._queue = BackfillQueue()
+        self._probe = SilenceProbe(venue, self._client, self._venue_counters)
         self._busy = 0
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -85,7 +85,7 @@ class GapRepair:
 
     def watch(self, feed: Watched) -> None:
         """Look at the quiet symbols of a feed. Before `start`."""
-        self._looks.watch(feed)
+        self._probe.watch(feed)
 
     def start(self) -> None:
         self._thread.start()
@@ -96,19 +96,19 @@ class GapRepair:
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread. False where it has not ended in time: it is waiting for the venue."""
+        """Wait for the end of the thread. False if it has not ended in time: it is waiting for the venue."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
-    def order(self, order: Order) -> None:
-        """Have a gap repaired. Never waits."""
+    def order(self, order: BackfillOrder) -> None:
+        """Take an order to repair a gap. Never waits."""
         self._orders.append(order)
         self._wake.set()
 
     @property
     def is_idle(self) -> bool:
-        """Whether every order has been brought to its end."""
+        """True if every order has been brought to its end."""
         return not self._orders and not self._busy
 
     def _run(self) -> None:
@@ -132,83 +132,83 @@ class GapRepair:
     def _take_orders(self) -> None:
         now = time.monotonic()
         while self._orders:
-            self._busy = len(self._walks) + 1  # before the order is out of sight
-            self._walks.add(self._orders.popleft(), now + SETTLE_SECONDS)
-        self._busy = len(self._walks)
+            self._busy = len(self._queue) + 1  # before the order is out of sight
+            self._queue.add(self._orders.popleft(), now + SETTLE_SECONDS)
+        self._busy = len(self._queue)
 
     def _step(self) -> float:
         """One request, if one is due and allowed. Returns the seconds until there may be something to do."""
         now = time.monotonic()
-        walk = self._walks.next(now) if self._walks.in_flight() < MOST_IN_FLIGHT else None
-        if self._looks.step(now, is_busy=walk is not None):
+        backfill = self._queue.next(now) if self._queue.in_flight() < MOST_IN_FLIGHT else None
+        if self._probe.step(now, is_busy=backfill is not None):
             return 0.0
-        if walk is None:
-            due = self._walks.next_due()
+        if backfill is None:
+            due = self._queue.next_due()
             return IDLE_SECONDS if due is None else max(due - now, 0.01)
-        return self._page(walk)
+        return self._page(backfill)
 
-    # Walks.
+    # Backfills.
 
-    def _page(self, walk: Walk) -> float:
-        """Ask for the next page of a walk, if that is allowed now; else return the seconds until it is."""
+    def _page(self, backfill: Backfill) -> float:
+        """Ask for the next page of a backfill, if that is allowed now; else return the seconds until it is."""
         try:
-            if walk.history is None and not self._begin(walk):
+            if backfill.history is None and not self._begin(backfill):
                 return 0.0
-            assert walk.history is not None
-            request = walk.history.request()
+            assert backfill.history is not None
+            request = backfill.history.request()
             if request is None:
-                walk.is_read = True
+                backfill.is_read = True
                 return 0.0
             wait = self._client.wait(request.weight)
             if wait > 0:
                 return wait
-            page = walk.history.take(self._client.get(request))
+            page = backfill.history.take(self._client.get(request))
         except VenueError as error:
             self._client.refused(error)
-            self._later(walk, str(error))
+            self._later(backfill, str(error))
         except TerminalError as error:
-            walk.is_refused = True
-            self._give_up(walk, str(error))
+            backfill.is_refused = True
+            self._give_up(backfill, str(error))
         except Exception as error:
-            # A reply that nobody thought of costs its walk, not the feed.
-            _log.exception("repair of %s %s failed", self.venue.name, walk.symbol)
-            self._give_up(walk, repr(error))
+            # An unforeseen reply ends its backfill, not the feed.
+            _log.exception("repair of %s %s failed", self.venue.name, backfill.symbol)
+            self._give_up(backfill, repr(error))
         else:
             self._client.accepted()
-            walk.pages += 1
+            backfill.pages += 1
             if page.trades:
-                walk.pauses = None  # the pauses of a history that shows nothing go on growing
-            self._send(walk, page)
+                backfill.pauses = None  # the pauses of a history that shows nothing go on growing
+            self._send(backfill, page)
         return 0.0
 
-    def _begin(self, walk: Walk) -> bool:
-        """Begin with what is still missing. False where nothing is."""
-        if walk.progress_at is None:
-            walk.progress_at = time.monotonic()
-        missing = [part for first, last in walk.wanted for part in walk.target.still_missing(first, last)]
+    def _begin(self, backfill: Backfill) -> bool:
+        """Begin with the ids that are still missing. False if none are."""
+        if backfill.progress_at is None:
+            backfill.progress_at = time.monotonic()
+        missing = [part for first, last in backfill.wanted for part in backfill.target.still_missing(first, last)]
         if not missing:
-            walk.is_read = True
+            backfill.is_read = True
             return False
         first, last = missing[0][0], missing[-1][1]
-        walk.history = self.venue.history(walk.symbol, first, last, walk.ts_before, walk.ts_after)
+        backfill.history = self.venue.history(backfill.symbol, first, last, backfill.ts_before, backfill.ts_after)
         return True
 
-    def _send(self, walk: Walk, page: Page) -> None:
-        """Hand the trades of a page to Kafka, slice by slice; those that somebody brought meanwhile are left out."""
+    def _send(self, backfill: Backfill, page: Page) -> None:
+        """Hand the trades of a page to Kafka, slice by slice, without those that have arrived meanwhile."""
         for rejected in page.rejected:
             self._venue_counters.reject(rejected.reason)
             self._sink.rejected(rejected)
         if not page.trades or self._stop.is_set():
             return
-        missing = IdRanges(walk.target.still_missing(page.trades[0].trade_id, page.trades[-1].trade_id))
+        missing = IdRanges(backfill.target.still_missing(page.trades[0].trade_id, page.trades[-1].trade_id))
         trades = [trade for trade in page.trades if trade.trade_id in missing]
         if not trades:
             return
-        counters = self._counters.symbol(self.venue.name, walk.symbol)
+        counters = self._counters.symbol(self.venue.name, backfill.symbol)
         sent = Sent(IdRanges((trade.trade_id, trade.trade_id) for trade in trades), len(trades))
-        walk.sent.append(sent)
-        if walk.newest is None or trades[-1].trade_id > walk.newest[0]:
-            walk.newest = trades[-1].trade_id, trades[-1].ts_event
+        backfill.sent.append(sent)
+        if backfill.newest is None or trades[-1].trade_id > backfill.newest[0]:
+            backfill.newest = trades[-1].trade_id, trades[-1].ts_event
 
         def acknowledged() -> None:
             sent.left -= 1
@@ -222,74 +222,76 @@ class GapRepair:
                 self._sink.repair(trade, counters, acknowledged)
 
     def _settle(self) -> None:
-        """Take note of what Kafka has acknowledged, and end the walks that are through."""
+        """Take note of what Kafka has acknowledged, and end the backfills that are complete."""
         now = time.monotonic()
-        for walk in self._walks:
-            while walk.sent and not walk.sent[0].left:
-                for first, last in walk.sent.popleft().ids:
-                    walk.target.delivered(first, last)
-                    walk.delivered.add(first, last)
-                walk.progress_at = now
-            if walk.is_read and not walk.sent:
-                self._leave(walk) if walk.given_up else self._end(walk)
+        for backfill in self._queue:
+            while backfill.sent and not backfill.sent[0].left:
+                for first, last in backfill.sent.popleft().ids:
+                    backfill.target.delivered(first, last)
+                    backfill.delivered.add(first, last)
+                backfill.progress_at = now
+            if backfill.is_read and not backfill.sent:
+                self._leave(backfill) if backfill.given_up else self._end(backfill)
 
-    def _end(self, walk: Walk) -> None:
+    def _end(self, backfill: Backfill) -> None:
         """A history has been read to its end: tell what came of it, and ask again for what REST does not show yet."""
-        if walk.history is not None:
-            self._tell_unavailable(walk, walk.history.unavailable, "the venue's REST history lacks them")
-        left = IdRanges(part for first, last in walk.wanted for part in walk.target.still_missing(first, last))
-        for first, last in walk.wanted:
+        if backfill.history is not None:
+            self._tell_unavailable(backfill, backfill.history.unavailable, "the venue's REST history lacks them")
+        left = IdRanges(part for first, last in backfill.wanted for part in backfill.target.still_missing(first, last))
+        for first, last in backfill.wanted:
             for part in left.missing(first, last):
-                self._event("gap_repaired", walk.symbol, part, "from the venue's REST history")
+                self._event("gap_repaired", backfill.symbol, part, "from the venue's REST history")
         if not left:
-            self._walks.remove(walk)
+            self._queue.remove(backfill)
             return
-        walk.wanted, walk.delivered, walk.history, walk.is_read = left, IdRanges(), None, False
-        if walk.newest is not None and walk.newest[0] < walk.span()[0]:
-            walk.ts_before = walk.newest[1]
-        self._later(walk, "the REST history does not show it")
+        backfill.wanted, backfill.delivered, backfill.history, backfill.is_read = left, IdRanges(), None, False
+        if backfill.newest is not None and backfill.newest[0] < backfill.span()[0]:
+            backfill.ts_before = backfill.newest[1]
+        self._later(backfill, "the REST history does not show it")
 
-    def _later(self, walk: Walk, reason: str) -> None:
-        """Ask again after a pause; give up where that has gone on for too long."""
+    def _later(self, backfill: Backfill, reason: str) -> None:
+        """Ask again after a pause; give up if that has gone on for too long."""
         now = time.monotonic()
-        if walk.pauses is None:
-            walk.pauses = delays(self._rng, PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
-        walk.due = now + next(walk.pauses)
-        if walk.progress_at is not None and now - walk.progress_at > GIVE_UP_SECONDS:
-            self._give_up(walk, f"nothing of it came for {GIVE_UP_SECONDS:g} s ({reason})")
+        if backfill.pauses is None:
+            backfill.pauses = delays(self._rng, PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        backfill.due = now + next(backfill.pauses)
+        if backfill.progress_at is not None and now - backfill.progress_at > GIVE_UP_SECONDS:
+            self._give_up(backfill, f"nothing of it came for {GIVE_UP_SECONDS:g} s ({reason})")
 
-    def _give_up(self, walk: Walk, reason: str) -> None:
+    def _give_up(self, backfill: Backfill, reason: str) -> None:
         """Ask no more; what Kafka still has to acknowledge is waited for."""
-        walk.is_read, walk.given_up = True, reason
+        backfill.is_read, backfill.given_up = True, reason
 
-    def _leave(self, walk: Walk) -> None:
-        """Leave the gap open; or, where the venue has been seen to lack it and now refuses to answer, as it was."""
-        self._tell_delivered(walk)
-        self._walks.remove(walk)
-        if walk.again and walk.is_refused:
-            self._tell_unavailable(walk, IdRanges(walk.wanted), walk.given_up)
+    def _leave(self, backfill: Backfill) -> None:
+        """Leave the gap open, or unavailable if it was so before and the venue now refuses to answer."""
+        self._tell_delivered(backfill)
+        self._queue.remove(backfill)
+        if backfill.again and backfill.is_refused:
+            self._tell_unavailable(backfill, IdRanges(backfill.wanted), backfill.given_up)
             return
-        first, last = walk.span()
-        _log.warning("gap %d..%d of %s %s stays open: %s", first, last, self.venue.name, walk.symbol, walk.given_up)
-        self._event("venue_error", walk.symbol, None, f"gap {first}..{last} stays open: {walk.given_up}")
+        first, last = backfill.span()
+        _log.warning(
+            "gap %d..%d of %s %s stays open: %s", first, last, self.venue.name, backfill.symbol, backfill.given_up
+        )
+        self._event("venue_error", backfill.symbol, None, f"gap {first}..{last} stays open: {backfill.given_up}")
 
-    def _tell_unavailable(self, walk: Walk, gone: IdRanges, detail: str) -> None:
+    def _tell_unavailable(self, backfill: Backfill, gone: IdRanges, detail: str) -> None:
         for first, last in gone:
-            for wanted in walk.wanted.within(first, last):
-                for part in walk.target.still_missing(*wanted):
-                    walk.target.unavailable(*part)
-                    walk.wanted.remove(*part)
-                    self._event("gap_unavailable", walk.symbol, part, detail)
+            for wanted in backfill.wanted.within(first, last):
+                for part in backfill.target.still_missing(*wanted):
+                    backfill.target.unavailable(*part)
+                    backfill.wanted.remove(*part)
+                    self._event("gap_unavailable", backfill.symbol, part, detail)
 
     def _tell_unfinished(self) -> None:
-        """On the way out: what was brought need not be asked for again by the next process."""
+        """Tell at the end which trades arrived, so that the next process does not ask for them again."""
         self._settle()
-        for walk in self._walks:
-            self._tell_delivered(walk)
+        for backfill in self._queue:
+            self._tell_delivered(backfill)
 
-    def _tell_delivered(self, walk: Walk) -> None:
-        for part in walk.delivered:
-            self._event("gap_repaired", walk.symbol, part, "part of a gap")
+    def _tell_delivered(self, backfill: Backfill) -> None:
+        for part in backfill.delivered:
+            self._event("gap_repaired", backfill.symbol, part, "part of a gap")
 
     def _event(self, kind: FeedEventKind, symbol: str, part: IdRange | None, detail: str) -> None:
         first, last = part or (None, None)

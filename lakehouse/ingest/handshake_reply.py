@@ -18,8 +18,8 @@ from typing import Any
 import websocket
 from websocket import WebSocketException, WebSocketTimeoutException
 
-from lakehouse.ingest.handshake import READ_BYTES
-
+#: Bytes of a body that are read: the words of a page of HTML stand behind its styles and scripts.
+BODY_BYTES = 16_384
 #: Seconds for the body, which comes with the status as a rule; a connection may stay open behind it.
 BODY_SECONDS = 2.0
 #: Seconds and bytes for status and headers: more than any venue's by far.
@@ -131,8 +131,8 @@ def _refusal(head: bytes, sock: socket.socket | None = None) -> Refusal | None:
     try:
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
-        while len(body) < READ_BYTES and (piece := response.read1(READ_BYTES)):
+        while len(body) < BODY_BYTES and (piece := response.read1(BODY_BYTES)):
             body += piece
     except (http.client.HTTPException, OSError, ValueError):
         pass  # what has come by then is what the venue says
-    return Refusal(status, reason, headers, bytes(body[:READ_BYTES]))
+    return Refusal(status, reason, headers, bytes(body[:BODY_BYTES]))

@@ -1,9 +1,9 @@
-"""Which trade ids of one (venue, symbol) are in hand and which are missing. Pure: ids in, findings out.
+"""Track which trade ids of one (venue, symbol) were observed and which are missing. Pure: ids in, findings out.
 
 Guarantee: between the lowest and the highest id that is known to exist, `missing()` is exactly the ids not observed,
 whatever the order in which they came and whichever way: over a socket, or by a repair (`learn`).
-Gap: a loss after the highest known id is invisible until a later trade, a venue's heartbeat or its REST history shows
-it. A mark lives as long as its process; `resume_at` puts in that of an earlier one (`marks`).
+Limit: a loss after the highest known id is invisible until a later trade, a venue's heartbeat or its REST history shows
+it. A mark lives as long as its process; `resume_at` restores the one of an earlier process (`resume`).
 
 Time plays no part: hours without trades can have contiguous ids, and an id that is skipped is a lost trade.
 """
@@ -18,7 +18,7 @@ from lakehouse.id_ranges import IdRange, IdRanges
 
 
 class Kind(Enum):
-    """What one observed id means."""
+    """Meaning of one observed id."""
 
     FIRST = "first"  #: the first id ever: continuity starts here
     NEXT = "next"  #: one above the mark
@@ -56,8 +56,8 @@ _DUPLICATE = Observation(Kind.DUPLICATE)
 _BELOW_ALL = -(1 << 63)
 
 
-class Continuity:
-    """The id ledger of one (venue, symbol). Not thread-safe: `Flow` has the lock."""
+class IdTracker:
+    """The ids of one (venue, symbol). Not thread-safe: `SymbolSequence` has the lock."""
 
     __slots__ = ("_floor", "_looked", "_missing", "_suspect", "low", "mark", "open_ids")
 
@@ -73,8 +73,8 @@ class Continuity:
     def resume_at(self, trade_id: int, missing: Iterable[IdRange] = ()) -> None:
         """Start from a mark of an earlier process, so that what was traded in between shows as a gap.
 
-        `missing` are ranges up to the mark that the earlier process left open. Raises ValueError where ids were
-        observed already (a mark belongs before the first of them), or where a range ends above the mark.
+        `missing` are ranges up to the mark that the earlier process left open. Raises ValueError if ids were
+        observed already (a mark belongs before the first of them), or if a range ends above the mark.
         """
         if self.mark is not None:
             raise ValueError(f"resume_at({trade_id}) after ids up to {self.mark} were observed; expected it before")

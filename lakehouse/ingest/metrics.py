@@ -1,4 +1,4 @@
-"""What ingest counts, and its Prometheus endpoint on 127.0.0.1.
+"""Counters of ingest, and its Prometheus endpoint on 127.0.0.1.
 
 Counters are plain attributes of one object per (venue, symbol), each written by one thread at a time, and they turn
 into Prometheus metrics when somebody scrapes: a trade costs an addition, not a labelled lookup behind a lock.
@@ -50,7 +50,7 @@ class SymbolCounters:
     latency_counts: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS) + 1))
 
     def acknowledged(self, trade_id: int, latency: int) -> None:
-        """Kafka has the trade, `latency` microseconds after its event time (negative where the clocks disagree)."""
+        """Kafka has the trade, `latency` microseconds after its event time (negative if the clocks disagree)."""
         self.acked += 1
         if self.acked_mark is None or trade_id > self.acked_mark:
             self.acked_mark = trade_id
@@ -233,7 +233,7 @@ class MetricsServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen on 127.0.0.1. Raises MissingDependencyError where the port is taken."""
+        """Listen on 127.0.0.1. Raises MissingDependencyError if the port is taken."""
         try:
             self._server, self._thread = start_http_server(self._wanted, "127.0.0.1", self._registry)
         except OSError as error:
@@ -251,7 +251,7 @@ class MetricsServer:
         return 0 if self._server is None else int(self._server.server_port)
 
     def stop(self) -> None:
-        """Stop listening. Does nothing where it never started."""
+        """Stop listening. Does nothing if it never started."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._thread.join(5)

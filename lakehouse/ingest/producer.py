@@ -1,11 +1,11 @@
-"""Into Kafka, at least once, in order per key.
+"""Send messages to Kafka at least once, in order per key.
 
 Guarantee: what was handed over is acknowledged by Kafka, or `flush` counts it as unflushed, or `check` raises. A full
 local queue blocks the caller (and so, in the end, the exchange's socket); nothing is dropped, and nothing counts as
 acknowledged before Kafka's delivery report. Idempotence keeps the order per key and lets retries double nothing; a
 fatal error of the producer loses nothing and keeps the order, but may double (`renewed`).
-Gap: what is in the local queue dies with the process. It dies from its end, per key, so the next start reads from Kafka
-itself where to go on (`marks`).
+Limit: a crash loses the messages in the local queue. It loses only the newest of each key, so the next start reads
+from Kafka where to go on (`resume`).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class KafkaSink:
 
     @property
     def trouble(self) -> str:
-        """What librdkafka last complained about; empty again with the next acknowledgement."""
+        """The last complaint of librdkafka; empty again with the next acknowledgement."""
         return self._producer.trouble
 
     def poll(self, seconds: float = 0.0) -> None:

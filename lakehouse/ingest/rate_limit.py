@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 
-#: Of the venue's budget: the running ingest.
+#: Share of the venue's budget: the running ingest.
 LIVE_SHARE = 2 / 3
-#: Of the venue's budget: `fetch_gaps`, beside a running ingest.
+#: Share of the venue's budget: `fetch_gaps`, beside a running ingest.
 JOB_SHARE = 1 / 4
-#: Of the venue's budget, and part of the ingest's share: the looks at quiet symbols.
+#: Share of the venue's budget, and part of the ingest's share: the looks at quiet symbols.
 LOOK_SHARE = 1 / 10
 
 #: Weights are small numbers of the venue's documentation; a sum of them that is off by rounding is not over the limit.
@@ -24,7 +24,7 @@ _ROUNDING = 1e-9
 
 
 class WindowBudget:
-    """What may be spent of `weight` per `seconds`. One thread spends; `used` may be read by any."""
+    """A budget of `weight` per `seconds`. One thread spends; `used` may be read by any."""
 
     def __init__(self, weight: float, seconds: float, share: float) -> None:
         self._weight = weight
@@ -36,7 +36,7 @@ class WindowBudget:
         self._spent: deque[tuple[float, float]] = deque()
 
     def wait(self, weight: float, now: float) -> float:
-        """Seconds until so much may be spent; 0 where it may be at once. `now` in seconds of a clock that never jumps.
+        """Seconds until so much may be spent; 0 if at once. `now` in seconds of a clock that never jumps.
 
         To be asked again after that time: it may have been spent on something else.
         """

@@ -4,7 +4,7 @@ librdkafka ends an idempotent producer when the order of its messages can no lon
 gives back what it has not delivered. Then a new one takes its place, after a pause, and gets those messages first.
 
 Guarantee: what was handed over is acknowledged, or counts as `unacknowledged`, or `failure` is set; the order per key
-is kept. Gap: what Kafka has stored and not yet acknowledged when a producer breaks comes a second time.
+is kept. Limit: what Kafka has stored and not yet acknowledged when a producer breaks comes a second time.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class RenewedProducer:
 
     @property
     def trouble(self) -> str:
-        """What librdkafka last complained about; empty again with the next acknowledgement."""
+        """The last complaint of librdkafka; empty again with the next acknowledgement."""
         with self._lock:
             if not self._broken:
                 return self._complaint
@@ -104,7 +104,7 @@ class RenewedProducer:
             return f"the producer broke: {self._broken}; a new one in {wait:.0f} s"
 
     def take(self, topic: str, value: bytes, key: str | bytes | None, acknowledged: Callable[[], None]) -> bool:
-        """Take a message. False where that is to be tried again, after `poll`: the queue is full, or it is broken.
+        """Take a message. False if that is to be tried again, after `poll`: the queue is full, or it is broken.
 
         Raises KafkaException for an error of this message.
         """
@@ -233,5 +233,5 @@ class RenewedProducer:
 
 
 def _is_fatal(error: KafkaError) -> bool:
-    """Whether a new producer is needed. produce() raises `_FATAL` without the flag."""
+    """True if a new producer is needed. produce() raises `_FATAL` without the flag."""
     return error.fatal() or error.code() in OUT_OF_SEQUENCE

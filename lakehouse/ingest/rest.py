@@ -65,7 +65,7 @@ class RestClient:
         return max(0.0, seconds)
 
     def get(self, request: Request, is_look: bool = False) -> Reply:
-        """Send it, whether or not `wait` allowed it. Raises VenueError where no answer came.
+        """Send it, whether or not `wait` allowed it. Raises VenueError if no answer came.
 
         What the answer is worth its reader knows, and tells: `accepted` or `refused`.
         """

@@ -5,7 +5,7 @@ topic, which is ahead of it. Nothing is kept in a local file.
 
 Guarantee: a mark is never above an id that Kafka lacks unless that id is among the gaps: trades of a symbol stand in
 one partition, in the order of their ids, and what died with a process died from the end. A mark that is too low costs
-requests for trades that are there already. Gap: a symbol that the ledger does not know and that is not among the last
+requests for trades that are there already. Limit: a symbol that the ledger does not know and that is not among the last
 `MOST_MESSAGES` of its partition begins anew.
 """
 
@@ -23,10 +23,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.continuity import gaps
-from lakehouse.continuity.gaps import Key, LedgerGap, Mark
+from lakehouse.continuity.gaps import LedgerGap, Mark
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.id_ranges import IdRanges
-from lakehouse.ingest.id_tracker import Continuity
+from lakehouse.ingest.id_tracker import IdTracker
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -76,10 +77,10 @@ _read_trade = msgspec.json.Decoder(_Trade).decode
 _read_event = msgspec.json.Decoder(_Event).decode
 
 
-def read(settings: Settings, wanted: Collection[Key]) -> dict[Key, Resume]:
+def read(settings: Settings, wanted: Collection[MarketKey]) -> dict[MarketKey, Resume]:
     """(venue, symbol) → where to go on, for those of `wanted` that ever were ingested.
 
-    Raises BrokerUnavailableError where Kafka does not give up its tail: without it a restart would hide what was traded
+    Raises BrokerUnavailableError if Kafka does not give up its tail: without it a restart would hide what was traded
     in between.
     """
     kept = {key: mark for key, mark in _ledger(settings).items() if key in wanted}
@@ -88,7 +89,7 @@ def read(settings: Settings, wanted: Collection[Key]) -> dict[Key, Resume]:
         tail.read(reader, settings.topic_trades, without_mark=frozenset(wanted) - kept.keys())
         gaps = _Gaps(wanted)
         reader.last(settings.topic_feed_events, 0, MOST_EVENTS, gaps.take)
-    found: dict[Key, Resume] = {}
+    found: dict[MarketKey, Resume] = {}
     for key in wanted:
         resume = _merged(key, kept.get(key), tail, gaps)
         if resume is not None:
@@ -96,7 +97,7 @@ def read(settings: Settings, wanted: Collection[Key]) -> dict[Key, Resume]:
     return found
 
 
-def _merged(key: Key, kept: Mark | None, tail: _Tail, gaps: _Gaps) -> Resume | None:
+def _merged(key: MarketKey, kept: Mark | None, tail: _Tail, gaps: _Gaps) -> Resume | None:
     marks = [mark for mark in (kept, tail.marks.get(key)) if mark is not None]
     left = IdRanges([*gaps.open.get(key, ()), *tail.gaps(key)])
     for first, last in gaps.unavailable.get(key, ()):
@@ -116,7 +117,7 @@ def _merged(key: Key, kept: Mark | None, tail: _Tail, gaps: _Gaps) -> Resume | N
     return Resume(mark.trade_id, mark.ts_event, missing)
 
 
-def _ledger(settings: Settings) -> dict[Key, Mark]:
+def _ledger(settings: Settings) -> dict[MarketKey, Mark]:
     try:
         return gaps.marks(settings)
     except Exception:
@@ -129,32 +130,32 @@ def _ledger(settings: Settings) -> dict[Key, Mark]:
 class _Seen:
     """One symbol in the newest window: which ids stand there, and the event times at the edges of what is missing."""
 
-    continuity: Continuity = field(default_factory=Continuity)
+    ids: IdTracker = field(default_factory=IdTracker)
     times: dict[int, int] = field(default_factory=dict)
     last: tuple[int, int] = (0, 0)
 
     def take(self, trade: _Trade) -> None:
-        low = self.continuity.low
+        low = self.ids.low
         if low is None and trade.source != "live":
             return  # a snapshot or a repair before the first live trade says nothing of what stands between
         if low is not None and trade.trade_id < low:
             return
-        if self.continuity.observe(trade.trade_id).gap is not None:
+        if self.ids.observe(trade.trade_id).gap is not None:
             self.times[self.last[0]] = self.last[1]
             self.times[trade.trade_id] = trade.ts_event
-        if trade.trade_id == self.continuity.mark:
+        if trade.trade_id == self.ids.mark:
             self.last = trade.trade_id, trade.ts_event
 
 
 class _Tail:
-    """What the end of the topic of trades holds of the wanted symbols."""
+    """Marks and gaps of the wanted symbols in the end of the topic of trades."""
 
-    def __init__(self, wanted: Collection[Key]) -> None:
-        self.marks: dict[Key, Mark] = {}
+    def __init__(self, wanted: Collection[MarketKey]) -> None:
+        self.marks: dict[MarketKey, Mark] = {}
         self._wanted = frozenset(wanted)
-        self._seen: dict[Key, _Seen] = {}
+        self._seen: dict[MarketKey, _Seen] = {}
 
-    def read(self, reader: _Reader, topic: str, without_mark: Collection[Key]) -> None:
+    def read(self, reader: _Reader, topic: str, without_mark: Collection[MarketKey]) -> None:
         """Read back, further while one of the symbols `without_mark` is not found."""
         ends = reader.ends(topic)
         starts = {partition: max(low, high - FIRST_MESSAGES) for partition, (low, high) in ends.items()}
@@ -168,12 +169,12 @@ class _Tail:
             reader.read(topic, earlier, self._older)
             starts = {at: first for at, (first, _) in earlier.items()}
 
-    def gaps(self, key: Key) -> list[tuple[int, int]]:
+    def gaps(self, key: MarketKey) -> list[tuple[int, int]]:
         """Ids missing between the first live trade of the window and its end."""
         seen = self._seen.get(key)
-        return [(gap.first_id, gap.last_id) for gap in seen.continuity.missing()] if seen else []
+        return [(gap.first_id, gap.last_id) for gap in seen.ids.missing()] if seen else []
 
-    def times(self, key: Key) -> dict[int, int]:
+    def times(self, key: MarketKey) -> dict[int, int]:
         """Event times (µs) of some trades beside the gaps."""
         seen = self._seen.get(key)
         return seen.times if seen else {}
@@ -198,11 +199,11 @@ class _Tail:
 
 
 class _Gaps:
-    """What the last feed events say of gaps."""
+    """Open and unavailable gaps according to the last feed events."""
 
-    def __init__(self, wanted: Collection[Key]) -> None:
-        self.open: dict[Key, IdRanges] = {}
-        self.unavailable: dict[Key, IdRanges] = {}
+    def __init__(self, wanted: Collection[MarketKey]) -> None:
+        self.open: dict[MarketKey, IdRanges] = {}
+        self.unavailable: dict[MarketKey, IdRanges] = {}
         self._wanted = frozenset(wanted)
 
     def take(self, value: bytes) -> None:

@@ -1,4 +1,4 @@
-"""When one socket may take over from another. Pure: it is told the time, and reads what the two have brought."""
+"""Decide when one socket may take over from another. Pure: it is told the time, and reads what the two have brought."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ OVERLAP_SECONDS = 5.0
 
 
 class Rotation:
-    """A change of sockets that was asked for. `done` is set when it is over; `problem` is empty where it succeeded."""
+    """A change of sockets that was asked for. `done` is set when it is over; `problem` is empty if it succeeded."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
         self.problem = ""
 
     def finish(self, problem: str) -> None:
-        """It is over."""
+        """Set the result and wake those who wait."""
         self.problem = problem
         self.done.set()
 
@@ -34,7 +34,7 @@ class Rotations:
         self._lock = threading.Lock()
 
     def ask(self) -> Rotation:
-        """One more."""
+        """Add a rotation and return it."""
         rotation = Rotation()
         with self._lock:
             if self._end:
@@ -44,7 +44,7 @@ class Rotations:
         return rotation
 
     def take(self) -> list[Rotation]:
-        """All of them, to be answered by the caller."""
+        """Return all of them, for the caller to answer."""
         with self._lock:
             asked, self._asked = self._asked, []
         return asked
@@ -61,24 +61,24 @@ class Rotations:
         self.refuse(problem)
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """True if there are any."""
         return bool(self._asked)
 
 
 class Socket(Protocol):
-    """What is looked at of a socket."""
+    """The attributes of a socket that a trial reads."""
 
     @property
     def settled(self) -> bool:
-        """Whether the venue has answered for every symbol."""
+        """True if the venue has answered for every symbol."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone."""
+        """True if it is gone."""
 
     @property
     def error(self) -> str:
-        """Why it ended."""
+        """Reason of its end; empty if there was no error."""
 
     @property
     def subscribed(self) -> frozenset[str]:
@@ -107,7 +107,7 @@ class Trial:
         self._marks: dict[str, int] = {}
 
     def verdict(self, now: float) -> str | None:
-        """What speaks against the successor, empty where nothing does, None where that is still open."""
+        """Return why the successor may not take over; empty if it may, None if that is not decided yet."""
         old, new = self._old, self._new
         self._began = now if self._began is None else self._began
         if new.ended:

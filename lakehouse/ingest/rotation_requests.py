@@ -4,7 +4,7 @@
 a command, a Dagster run, a container that mounts the folder. One that finds a request that it has not seen yet changes
 its sockets and writes an answer of its own, so that several ingests (one per venue) all follow one request.
 
-Gap: an ingest on another machine, without this folder, is not reached; it has SIGUSR1 and its own schedule.
+Limit: an ingest on another machine, without this folder, is not reached; it has SIGUSR1 and its own schedule.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROTATE_SECONDS = 40.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one ingest made of a request. `problems` is empty where every socket was changed."""
+    """Answer of one ingest to a request. `problems` is empty if every socket was changed."""
 
     venues: list[str]
     sockets: int
@@ -66,7 +66,7 @@ def forget(settings: Settings, token: str) -> None:
 
 
 class RotationRequests:
-    """The thread that looks for requests. What lies there at the start has been answered, or died with who asked."""
+    """The thread that looks for requests. Requests from before its start have been answered, or are dead."""
 
     def __init__(self, settings: Settings, rotate: Callable[[], list[Rotation]], venues: Sequence[str]) -> None:
         self._settings = settings

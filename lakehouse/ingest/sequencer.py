@@ -1,8 +1,8 @@
-"""The trades of one feed on their way to Kafka, and what their ids tell. Shared by all sockets of the feed.
+"""Hand the trades of one feed to Kafka in order, and find gaps in their ids. Shared by all sockets of the feed.
 
 Guarantee: one symbol's trades are handed to Kafka in the order in which they are observed, whichever socket brings
 them; a gap is announced once, as a `gap_opened` event and as an order to the repair, neither of which waits for
-anything. Gap: while two sockets overlap, a gap is announced a moment later, because the other socket may fill it.
+anything. Limit: while two sockets overlap, a gap is announced a moment later, because the other socket may fill it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from lakehouse.exchanges.model import FeedEvent, FeedEventKind, Trade
 from lakehouse.id_ranges import IdRange
-from lakehouse.ingest.backfill_queue import Order
-from lakehouse.ingest.id_tracker import Continuity, Gap, Kind
+from lakehouse.ingest.backfill_queue import BackfillOrder
+from lakehouse.ingest.id_tracker import Gap, IdTracker, Kind
 from lakehouse.ingest.metrics import Counters, SymbolCounters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.resume import Resume
@@ -30,38 +30,38 @@ OVERLAP_GRACE_SECONDS = 2.0
 CREDIBLE_AHEAD = 60_000_000
 
 
-class Flow:
+class SymbolSequence:
     """One (venue, symbol): its ids, its counts, and the lock of both. A target of the repair."""
 
-    __slots__ = ("continuity", "counters", "lock", "symbol", "ts_mark")
+    __slots__ = ("counters", "ids", "lock", "symbol", "ts_mark")
 
     def __init__(self, symbol: str, counters: SymbolCounters) -> None:
         self.symbol = symbol
         self.counters = counters
-        self.continuity = Continuity()
+        self.ids = IdTracker()
         self.ts_mark: int | None = None  #: event time of the newest trade
         # Held while a trade is handed over, so that Kafka's order is the ids' order: a mark that is read back from
         # Kafka must not stand above a trade that died on its way.
         self.lock = threading.Lock()
 
-    # What the repair asks and tells.
+    # Called by the repair.
 
     def still_missing(self, first: int, last: int) -> list[IdRange]:
-        """The parts of a range that nobody has brought yet."""
+        """Return the parts of a range of ids that have not arrived by any way."""
         with self.lock:
-            return self.continuity.missing_within(first, last)
+            return self.ids.missing_within(first, last)
 
     def delivered(self, first: int, last: int) -> None:
-        """Kafka has these repaired trades."""
+        """Take note that Kafka has acknowledged these repaired trades."""
         with self.lock:
-            self.counters.repaired += self.continuity.close(first, last)
-            self.counters.open_ids = self.continuity.open_ids
+            self.counters.repaired += self.ids.close(first, last)
+            self.counters.open_ids = self.ids.open_ids
 
     def unavailable(self, first: int, last: int) -> None:
-        """The venue has these ids no more."""
+        """Take note that the venue no longer has these ids."""
         with self.lock:
-            self.counters.unavailable += self.continuity.close(first, last)
-            self.counters.open_ids = self.continuity.open_ids
+            self.counters.unavailable += self.ids.close(first, last)
+            self.counters.open_ids = self.ids.open_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _Held:
     """A gap that the other socket may still fill."""
 
     due: float
-    flow: Flow
+    sequence: SymbolSequence
     gap: Gap
     detail: str
     connection_id: str
@@ -77,50 +77,54 @@ class _Held:
     ts_after: int | None
 
 
-class Flows:
+class Sequencer:
     """All symbols of one feed. Thread-safe."""
 
-    def __init__(self, venue: str, sink: KafkaSink, counters: Counters, order: Callable[[Order], None]) -> None:
+    def __init__(self, venue: str, sink: KafkaSink, counters: Counters, order: Callable[[BackfillOrder], None]) -> None:
         self.overlapping = False  #: two sockets deliver at this moment
         self._venue = venue
         self._sink = sink
         self._counters = counters
         self._clock = counters.clocks.of(venue)
         self._order = order
-        self._flows: dict[str, Flow] = {}
-        self._lock = threading.Lock()  # of new flows and held gaps
+        self._sequences: dict[str, SymbolSequence] = {}
+        self._lock = threading.Lock()  # of new sequences and held gaps
         self._held: list[_Held] = []
 
-    def of(self, symbol: str) -> Flow:
-        """The flow of a symbol, made on first use."""
-        flow = self._flows.get(symbol)
-        if flow is None:
+    def of(self, symbol: str) -> SymbolSequence:
+        """The sequence of a symbol, made on first use."""
+        sequence = self._sequences.get(symbol)
+        if sequence is None:
             with self._lock:
-                flow = self._flows.setdefault(symbol, Flow(symbol, self._counters.symbol(self._venue, symbol)))
-        return flow
+                sequence = self._sequences.setdefault(
+                    symbol, SymbolSequence(symbol, self._counters.symbol(self._venue, symbol))
+                )
+        return sequence
 
     def resume(self, symbol: str, resume: Resume, connection_id: str) -> None:
         """Go on from an earlier process, and order what it left open. Before the first trade only."""
-        flow = self.of(symbol)
-        with flow.lock:
-            flow.ts_mark = resume.ts_event
-            flow.continuity.resume_at(resume.trade_id, ((gap.first_id, gap.last_id) for gap in resume.gaps))
+        sequence = self.of(symbol)
+        with sequence.lock:
+            sequence.ts_mark = resume.ts_event
+            sequence.ids.resume_at(resume.trade_id, ((gap.first_id, gap.last_id) for gap in resume.gaps))
             for left in resume.gaps:
                 gap = Gap(left.first_id, left.last_id)
-                self._announce(flow, gap, "left open by an earlier run", connection_id, left.ts_before, left.ts_after)
+                self._announce(
+                    sequence, gap, "left open by an earlier run", connection_id, left.ts_before, left.ts_after
+                )
 
     def trade(self, trade: Trade, connection_id: str) -> None:
         """Take a trade from a socket and hand it to Kafka. Blocks while the producer's queue is full."""
-        flow = self._flows.get(trade.symbol) or self.of(trade.symbol)
-        with flow.lock:
-            found = flow.continuity.observe(trade.trade_id)
+        sequence = self._sequences.get(trade.symbol) or self.of(trade.symbol)
+        with sequence.lock:
+            found = sequence.ids.observe(trade.trade_id)
             if found.kind is Kind.NEXT:
-                flow.ts_mark = trade.ts_event
+                sequence.ts_mark = trade.ts_event
             else:
-                self._not_next(flow, trade, found.kind, found.gap, connection_id)
+                self._not_next(sequence, trade, found.kind, found.gap, connection_id)
             # Duplicates go on as well: the table deduplicates by id, and it must see where the same id has other
             # content.
-            self._sink.trade(trade, flow.counters)
+            self._sink.trade(trade, sequence.counters)
         # A snapshot, or `last_match`, is old when it is sent.
         if trade.source == "live" and (words := self._clock.saw(trade.ts_ingest - trade.ts_event)):
             _log.warning("%s: %s", self._venue, words)
@@ -128,50 +132,50 @@ class Flows:
 
     def heartbeat(self, symbol: str, last_trade_id: int, connection_id: str) -> None:
         """Take the newest id that a socket's heartbeat names."""
-        flow = self.of(symbol)
-        with flow.lock:
-            gap = flow.continuity.heartbeat(last_trade_id)
+        sequence = self.of(symbol)
+        with sequence.lock:
+            gap = sequence.ids.heartbeat(last_trade_id)
             if gap is not None:
                 detail = "named by two heartbeats and not received"
-                self._opened(flow, gap, detail, connection_id, flow.ts_mark, None)
+                self._opened(sequence, gap, detail, connection_id, sequence.ts_mark, None)
 
     def look(self, symbol: str, newest_id: int, connection_id: str) -> bool:
-        """Take the newest id that REST shows. True where that made a gap certain."""
-        flow = self.of(symbol)
-        with flow.lock:
-            gap = flow.continuity.look(newest_id)
+        """Take the newest id that REST shows. True if that made a gap certain."""
+        sequence = self.of(symbol)
+        with sequence.lock:
+            gap = sequence.ids.look(newest_id)
             if gap is not None:
                 detail = "shown twice by the REST history and not received"
-                self._opened(flow, gap, detail, connection_id, flow.ts_mark, None)
+                self._opened(sequence, gap, detail, connection_id, sequence.ts_mark, None)
         return gap is not None
 
     def reconnected(self, symbols: tuple[str, ...]) -> None:
         """A new connection begins."""
         for symbol in symbols:
-            flow = self.of(symbol)
-            with flow.lock:
-                flow.continuity.reconnected()
+            sequence = self.of(symbol)
+            with sequence.lock:
+                sequence.ids.reconnected()
 
     @property
     def is_holding(self) -> bool:
-        """Whether a gap waits for the other socket to fill it."""
+        """True if a gap waits for the other socket to fill it."""
         return bool(self._held)
 
     def settle(self, is_over: bool = False) -> None:
-        """Announce what has been held long enough, or all of it where the overlap `is_over`. Cheap where none is."""
+        """Announce gaps that were held long enough, or all if the overlap `is_over`. Cheap if none is held."""
         if not self._held:
             return
         with self._lock:
             held, self._held = self._held, []
         now, waiting = time.monotonic(), []
         for one in held:
-            with one.flow.lock:
-                left = one.flow.continuity.missing_within(one.gap.first_id, one.gap.last_id)
+            with one.sequence.lock:
+                left = one.sequence.ids.missing_within(one.gap.first_id, one.gap.last_id)
                 if left and not is_over and now < one.due:
                     waiting.append(one)
                     continue
                 for part in left:
-                    self._announce(one.flow, Gap(*part), one.detail, one.connection_id, one.ts_before, one.ts_after)
+                    self._announce(one.sequence, Gap(*part), one.detail, one.connection_id, one.ts_before, one.ts_after)
         if waiting:
             with self._lock:
                 self._held += waiting
@@ -189,44 +193,58 @@ class Flows:
         now = time.time_ns() // 1000
         self._sink.event(FeedEvent(self._venue, kind, now, connection_id, symbol, first, last, detail))
 
-    # With the flow's lock held.
+    # With the sequence's lock held.
 
-    def _not_next(self, flow: Flow, trade: Trade, kind: Kind, gap: Gap | None, connection_id: str) -> None:
+    def _not_next(
+        self, sequence: SymbolSequence, trade: Trade, kind: Kind, gap: Gap | None, connection_id: str
+    ) -> None:
         if kind is Kind.DUPLICATE:
-            flow.counters.duplicates += 1
+            sequence.counters.duplicates += 1
             return
-        ts_before: int | None = flow.ts_mark
+        ts_before: int | None = sequence.ts_mark
         ts_after: int | None = trade.ts_event
         if kind is Kind.LATE:
-            flow.counters.late += 1
+            sequence.counters.late += 1
             ts_before, ts_after = trade.ts_event, None
         else:
-            flow.ts_mark = trade.ts_event
-        flow.counters.open_ids = flow.continuity.open_ids
+            sequence.ts_mark = trade.ts_event
+        sequence.counters.open_ids = sequence.ids.open_ids
         if gap is not None:
             detail = f"seen with trade {trade.trade_id}"
-            self._opened(flow, gap, detail, connection_id, ts_before, ts_after)
+            self._opened(sequence, gap, detail, connection_id, ts_before, ts_after)
 
     def _opened(
-        self, flow: Flow, gap: Gap, detail: str, connection_id: str, ts_before: int | None, ts_after: int | None
+        self,
+        sequence: SymbolSequence,
+        gap: Gap,
+        detail: str,
+        connection_id: str,
+        ts_before: int | None,
+        ts_after: int | None,
     ) -> None:
-        flow.counters.open_ids = flow.continuity.open_ids
+        sequence.counters.open_ids = sequence.ids.open_ids
         if not self.overlapping:
-            self._announce(flow, gap, detail, connection_id, ts_before, ts_after)
+            self._announce(sequence, gap, detail, connection_id, ts_before, ts_after)
             return
         due = time.monotonic() + OVERLAP_GRACE_SECONDS
         with self._lock:
-            self._held.append(_Held(due, flow, gap, detail, connection_id, ts_before, ts_after))
+            self._held.append(_Held(due, sequence, gap, detail, connection_id, ts_before, ts_after))
 
     def _announce(
-        self, flow: Flow, gap: Gap, detail: str, connection_id: str, ts_before: int | None, ts_after: int | None
+        self,
+        sequence: SymbolSequence,
+        gap: Gap,
+        detail: str,
+        connection_id: str,
+        ts_before: int | None,
+        ts_after: int | None,
     ) -> None:
-        flow.counters.gaps += 1
-        flow.counters.missing += len(gap)
-        flow.counters.open_ids = flow.continuity.open_ids
-        self.event("gap_opened", connection_id, flow.symbol, gap, detail)
+        sequence.counters.gaps += 1
+        sequence.counters.missing += len(gap)
+        sequence.counters.open_ids = sequence.ids.open_ids
+        self.event("gap_opened", connection_id, sequence.symbol, gap, detail)
         times = (self._credible(ts_before), self._credible(ts_after))
-        self._order(Order(flow.symbol, flow, gap.first_id, gap.last_id, *times))
+        self._order(BackfillOrder(sequence.symbol, sequence, gap.first_id, gap.last_id, *times))
 
     def _credible(self, ts_event: int | None) -> int | None:
         latest = time.time_ns() // 1000 + self._clock.ahead + CREDIBLE_AHEAD

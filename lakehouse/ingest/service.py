@@ -116,7 +116,7 @@ class IngestService:
 
     @property
     def settled(self) -> bool:
-        """Whether every venue has acknowledged or refused every symbol on its present connection."""
+        """True if every venue has acknowledged or refused every symbol on its present connection."""
         return all(feed.settled for feed in self._feeds)
 
     def wait_subscribed(self, timeout: float) -> dict[tuple[str, str], str]:
@@ -136,7 +136,7 @@ class IngestService:
     def check(self) -> None:
         """Raise if something is beyond what the feeds repair by themselves.
 
-        TerminalError of the producer, RetriableError for a feed that ended by itself, SettingError where the venues
+        TerminalError of the producer, RetriableError for a feed that ended by itself, SettingError if the venues
         refused every symbol.
         """
         self._check_threads()
@@ -162,7 +162,7 @@ class IngestService:
             if isinstance(part.failure, LakehouseError):
                 raise part.failure
             if part.failure is not None:
-                kind = type(part).__name__.lower()
+                kind = "feed" if isinstance(part, Feed) else "repair"
                 raise RetriableError(f"the {kind} of {part.venue.name} ended: {part.failure!r}") from part.failure
 
     def stop(self, timeout: float = 15.0) -> int:
@@ -200,13 +200,13 @@ class IngestService:
         )
 
     def acked_marks(self) -> dict[tuple[str, str], int]:
-        """(venue, symbol) → highest trade id that Kafka has acknowledged. What a later start finds there (`marks`)."""
+        """(venue, symbol) → highest trade id that Kafka has acknowledged. A later start finds them (`resume`)."""
         _, symbols = self._counters.snapshot()
         return {(one.venue, one.symbol): one.acked_mark for one in symbols if one.acked_mark is not None}
 
     def _venue_stats(self, venue: Venue) -> VenueStats:
         feeds = [feed for feed in self._feeds if feed.venue.name == venue.name]
-        flows = self._counters.of_venue(venue.name)
+        symbols = self._counters.of_venue(venue.name)
         counters = self._counters.venue(venue.name)
         heard = [feed.last_frame for feed in feeds if feed.last_frame is not None]
         with counters.lock:
@@ -217,15 +217,15 @@ class IngestService:
             subscribed=tuple(sorted(symbol for feed in feeds for symbol in feed.subscribed)),
             refused={symbol: words for feed in feeds for symbol, words in feed.refused.items()},
             unsubscribed={symbol: words for feed in feeds for symbol, words in feed.subscriptions.unsubscribed.items()},
-            produced=sum(flow.produced + flow.repair_sent for flow in flows),
-            acked=sum(flow.acked for flow in flows),
-            duplicates=sum(flow.duplicates for flow in flows),
+            produced=sum(symbol.produced + symbol.repair_sent for symbol in symbols),
+            acked=sum(symbol.acked for symbol in symbols),
+            duplicates=sum(symbol.duplicates for symbol in symbols),
             rejected=rejected,
-            gaps=sum(flow.gaps for flow in flows),
-            missing=sum(flow.missing for flow in flows),
-            repaired=sum(flow.repaired for flow in flows),
-            unavailable=sum(flow.unavailable for flow in flows),
-            open_ids=sum(flow.open_ids for flow in flows),
+            gaps=sum(symbol.gaps for symbol in symbols),
+            missing=sum(symbol.missing for symbol in symbols),
+            repaired=sum(symbol.repaired for symbol in symbols),
+            unavailable=sum(symbol.unavailable for symbol in symbols),
+            open_ids=sum(symbol.open_ids for symbol in symbols),
             requests=counters.requests,
             budget_used=counters.budget_used(),
             rotations=counters.rotations,

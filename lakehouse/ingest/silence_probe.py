@@ -1,20 +1,35 @@
-"""Looks at the newest id that a venue's REST history shows, for symbols that have been quiet. `quiet` says which."""
+"""Find losses and silent subscriptions of quiet symbols by the newest id in the venue's REST history.
+
+Ids cannot show a loss at the tail, because nothing comes after it. So a symbol without trades is looked at: the probe
+asks for the newest id of the venue's REST history. An id that is ahead of ours at two looks is lost. If the history
+also moves on while the socket brings nothing, or ids are lost again and again, the subscription is silent, however
+healthy the connection looks.
+
+A symbol that is merely quiet costs one request every `QUIET_SECONDS`. Symbols under suspicion come first, then the one
+that has waited longest, so that many symbols share a small budget fairly.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Protocol
 
 from lakehouse.errors import LakehouseError, VenueError
 from lakehouse.exchanges.history import UnknownSymbolError
 from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.metrics import VenueCounters
-from lakehouse.ingest.quiet import Quiet
 from lakehouse.ingest.rest import RestClient
 
 _log = logging.getLogger(__name__)
 
+#: Seconds without a trade after which a symbol is looked at, and between two looks that found nothing.
+QUIET_SECONDS = 30.0
+#: The same right after a connection: what was traded while there was none is a loss that nothing else may show soon.
+FRESH_SECONDS = 5.0
+#: Seconds between the two looks that make a loss certain: far more than a trade spends on its way to us.
+AGAIN_SECONDS = 5.0
 #: Seconds that a look gives way to repairs; then it has its turn.
 PATIENCE_SECONDS = 30.0
 #: Seconds to the next look at a symbol that could not be looked at.
@@ -24,6 +39,96 @@ FAILED_SECONDS = 30.0
 UNLISTED_SECONDS = 3600.0
 #: Seconds between two samples of what the sockets received.
 SAMPLE_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Symbol:
+    """The state of one symbol. Times are monotonic seconds."""
+
+    due: float
+    received: int = 0  #: trades that came over a socket, at the last sample
+    subscribed: float | None = None  #: since when the present connection is subscribed
+    # Since the last trade or connection:
+    base: int | None = None  #: REST's newest id at the first look
+    newest: int | None = None  #: and at the last one
+    mark: int | None = None  #: ours after the last one
+    looked: float = 0.0  #: when that was
+    losses: int = 0
+    is_suspect: bool = False  #: the last look showed an id that we lack
+
+    def forget(self) -> None:
+        """Forget earlier looks: a trade or a connection has come, so they no longer prove anything."""
+        self.base = self.mark = self.newest = None
+        self.losses, self.is_suspect = 0, False
+
+
+class QuietSymbols:
+    """The symbols of one venue. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._symbols: dict[str, _Symbol] = {}
+
+    def sample(self, symbol: str, received: int, subscribed: float | None, now: float) -> None:
+        """Take how many trades have come so far, and since when the symbol is subscribed (None: it is not)."""
+        known = self._symbols.get(symbol)
+        if known is None:
+            # Soon, whether or not the venue takes the subscription: what is traded from the first look on is wanted.
+            known = self._symbols[symbol] = _Symbol(now + FRESH_SECONDS)
+        if subscribed != known.subscribed:
+            known.subscribed = subscribed
+            known.forget()
+            if subscribed is not None:
+                known.due = min(known.due, subscribed + FRESH_SECONDS)
+        if received != known.received:
+            known.received = received
+            known.forget()
+            known.due = now + QUIET_SECONDS
+
+    def due(self, now: float) -> tuple[str, float] | None:
+        """Return the symbol to look at and for how many seconds it has been due; None if none is."""
+        due = [(not one.is_suspect, one.due, symbol) for symbol, one in self._symbols.items() if one.due <= now]
+        if not due:
+            return None
+        _, since, symbol = min(due)
+        return symbol, now - since
+
+    def looked(self, symbol: str, newest: int | None, mark: int | None, is_loss: bool, now: float) -> bool:
+        """Take the newest id that REST showed; `mark` was ours before, `is_loss`: ids are now known to be lost.
+
+        True if the subscription is silent.
+        """
+        known = self._symbols[symbol]
+        if newest is None:  # the venue shows no trade at all
+            known.due = now + QUIET_SECONDS
+            return False
+        before, known.newest = known.newest, newest
+        was, known.looked = known.looked, now
+        known.base = newest if known.base is None else known.base
+        if known.mark is not None and mark is not None and mark > known.mark:
+            is_loss = True  # heartbeats have shown it already, and moved our mark
+        if mark is None:
+            # Traded after we had subscribed, shown by the look before this one, and not received to this day.
+            is_loss = before is not None and before > known.base
+            mark = known.base
+        had = mark if before is None or not is_loss else max(mark, before)
+        known.mark = had
+        known.is_suspect = newest > had
+        known.due = now + (AGAIN_SECONDS if known.is_suspect else QUIET_SECONDS)
+        known.losses += is_loss
+        is_live = known.subscribed is not None and known.subscribed <= was
+        # Ids that do not move on and one loss: some trades were lost, and the symbol may be quiet since.
+        if before is None or not is_loss or not is_live or (newest == before and known.losses < 2):
+            return False
+        known.forget()
+        return True
+
+    def failed(self, symbol: str, due: float) -> None:
+        """Take note that a look got no answer; the next one is at `due`."""
+        self._symbols[symbol].due = due
+
+    def remove(self, symbol: str) -> None:
+        """Forget a symbol that is no longer wanted."""
+        self._symbols.pop(symbol, None)
 
 
 class Watched(Protocol):
@@ -37,7 +142,7 @@ class Watched(Protocol):
         """Trades that its sockets have brought so far."""
 
     def subscribed_since(self, symbol: str) -> float | None:
-        """Monotonic seconds since when the present connection is subscribed; None where it is not."""
+        """Monotonic seconds since when the present connection is subscribed; None if it is not."""
 
     def mark(self, symbol: str) -> int | None:
         """The highest id known."""
@@ -59,7 +164,7 @@ class SilenceProbe:
         self._venue = venue
         self._client = client
         self._counters = counters
-        self._quiet = Quiet()
+        self._quiet = QuietSymbols()
         self._watched: list[Watched] = []
         self._sample_due = 0.0
 
@@ -101,7 +206,7 @@ class SilenceProbe:
             self._quiet.failed(symbol, time.monotonic() + FAILED_SECONDS)
             return True
         except Exception:
-            # A reply that nobody thought of costs its look and nothing else.
+            # An unforeseen reply costs its look and nothing else.
             _log.warning("no look at %s %s", self._venue.name, symbol, exc_info=True)
             self._quiet.failed(symbol, time.monotonic() + FAILED_SECONDS)
             return True

@@ -1,4 +1,4 @@
-"""What an ingest service says of itself at one moment."""
+"""Figures of an ingest service at one moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which symbols one connection asks its venue for, in which request, and when again. Pure: it is told the time.
+"""Decide which symbols one connection requests, in which message, and when again. Pure: it is told the time.
 
 Guarantee: a symbol is asked for again, with growing pauses and on every new connection, until the venue acknowledges
 it or says that there is no such symbol. One that is refused does not keep the others from being subscribed: if a
@@ -64,7 +64,7 @@ class Ask:
     is_over: bool = False  #: nothing more will be answered
 
 
-class Asking:
+class Subscriber:
     """The requests of one connection, one at a time: what a reply without a name is about is then known.
 
     Belongs to the socket's thread; attributes without underscore may be read by any.
@@ -94,10 +94,10 @@ class Asking:
 
     @property
     def settled(self) -> bool:
-        """Whether the venue has answered for every symbol, be it with a refusal."""
+        """True if the venue has answered for every symbol, if only with a refusal."""
         return self.waiting <= self.words.keys()
 
-    # What came.
+    # Replies.
 
     def acknowledged(self, reply: Subscribed, now: float) -> list[str]:
         """An acknowledgement. Returns the symbols that are subscribed by it and were not before."""
@@ -160,7 +160,7 @@ class Asking:
         self._again((symbol,), now)
         return True, None
 
-    # What to do.
+    # The next request.
 
     def step(self, now: float) -> Ask | None:
         """The request to send now, if there is one."""
@@ -210,7 +210,7 @@ class Asking:
         return sorted(symbols)
 
     def _close(self, ask: Ask, now: float) -> None:
-        """Put what was not subscribed back into the queue."""
+        """Put the symbols that were not subscribed back into the queue."""
         rest = tuple(symbol for symbol in ask.symbols if symbol in self.waiting and symbol not in ask.named)
         self._may_be_late |= not ask.is_over and len(rest) > ask.nameless
         for symbol in ask.named & self.waiting:
@@ -247,7 +247,7 @@ class Asking:
         return _Group(symbols, due, delays(self._rng, FIRST_SECONDS, LONGEST_SECONDS), is_apart)
 
     def _remember(self) -> None:
-        """For the next connection: what gave trouble is asked for apart."""
+        """Remember for the next connection which symbols gave trouble, so that it asks for them apart."""
         current = [self._current.group] if self._current is not None else []
         groups = (group.symbols for group in [*current, *self._queue] if group.is_apart)
         apart = (tuple(symbol for symbol in group if symbol in self.waiting) for group in groups)

@@ -1,4 +1,4 @@
-"""The symbols that a feed wants of its venue, and the venue's answers. `asking` does the asking."""
+"""The symbols that a feed wants from its venue, and the venue's answers. `subscribing` sends the requests."""
 
 from __future__ import annotations
 

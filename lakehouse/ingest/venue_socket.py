@@ -1,7 +1,7 @@
 """One socket of a feed and its thread: connect, subscribe, read, until it ends or is told to.
 
 Guarantee: every frame that was read ends in Kafka as trades, as rejected, or as a feed event, or is protocol noise that
-the venue's parser names as such. Gap: what the venue sends while no socket is open is not replayed; the ids show it.
+the venue's parser names as such. Limit: what the venue sends while no socket is open is not replayed; the ids show it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from lakehouse.exchanges.venue import Venue
 from lakehouse.ingest.connection import Connection, ConnectionLostError, HandshakeRefusedError, SocketStaleError
 from lakehouse.ingest.metrics import VenueCounters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
-from lakehouse.ingest.sequencer import Flows
-from lakehouse.ingest.subscribing import Asking
+from lakehouse.ingest.sequencer import Sequencer
+from lakehouse.ingest.subscribing import Subscriber
 from lakehouse.ingest.subscriptions import Subscriptions
 from lakehouse.lake.feed_state import STOPPED
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 _by_trade_id = attrgetter("trade_id")
 
 
-class Line:
+class VenueSocket:
     """One socket. Attributes without underscore may be read by any thread."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Line:
         venue: Venue,
         base: str | None,
         subscriptions: Subscriptions,
-        flows: Flows,
+        sequencer: Sequencer,
         sink: KafkaSink,
         counters: VenueCounters,
         wake: Callable[[], None],
@@ -64,12 +64,12 @@ class Line:
         self._venue = venue
         self._base = base
         self._subscriptions = subscriptions
-        self._flows = flows
+        self._sequencer = sequencer
         self._sink = sink
         self._counters = counters
         self._wake = wake
         self._rng = rng
-        self._asking: Asking | None = None  #: while there is a connection
+        self._subscriber: Subscriber | None = None  #: while there is a connection
         self._reason = STOPPED
         self._stop = threading.Event()
         self._ended = threading.Event()
@@ -85,7 +85,7 @@ class Line:
             self._stop.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end. False where it has not ended in time."""
+        """Wait for the end. False if it has not ended in time."""
         return self._ended.wait(max(0.0, seconds))
 
     @property
@@ -95,8 +95,8 @@ class Line:
     @property
     def since(self) -> dict[str, float]:
         """Symbol → monotonic second of its acknowledgement on this connection."""
-        asking = self._asking
-        return {} if asking is None else asking.since
+        subscriber = self._subscriber
+        return {} if subscriber is None else subscriber.since
 
     @property
     def subscribed(self) -> frozenset[str]:
@@ -106,14 +106,14 @@ class Line:
     @property
     def waiting(self) -> frozenset[str]:
         """Asked for on this connection and not acknowledged."""
-        asking = self._asking
-        return frozenset() if asking is None else asking.waiting
+        subscriber = self._subscriber
+        return frozenset() if subscriber is None else subscriber.waiting
 
     @property
     def settled(self) -> bool:
-        """Whether the venue has answered for every symbol, be it with a refusal."""
-        asking = self._asking
-        return asking is not None and asking.settled
+        """True if the venue has answered for every symbol, if only with a refusal."""
+        subscriber = self._subscriber
+        return subscriber is not None and subscriber.settled
 
     def _run(self) -> None:
         opened = time.monotonic()
@@ -141,8 +141,8 @@ class Line:
             connection.open()
             self.connected = True
             self._event("connected", detail=connection.url.split("?", 1)[0])
-            asking = self._asking = self._begin()
-            self._read(connection, asking)
+            subscriber = self._subscriber = self._begin()
+            self._read(connection, subscriber)
             reason = self._reason if self._stop.is_set() else "every symbol was refused"
         except SocketStaleError as error:
             reason = self.error = str(error)
@@ -154,35 +154,35 @@ class Line:
                 return
         finally:
             self.connected = False
-            ended, self._asking = self._asking, None
+            ended, self._subscriber = self._subscriber, None
             connection.close()
         if ended is not None:
             self._tell_missed(ended, is_over=True)
-        elif self._flows.overlapping:  # the venue refused a second socket, and is connected by the first
+        elif self._sequencer.overlapping:  # the venue refused a second socket, and is connected by the first
             self._event("venue_error", detail=f"no second socket: {reason}")
             return
         self._event("disconnected", detail=reason)
 
-    def _begin(self) -> Asking:
+    def _begin(self) -> Subscriber:
         wanted = sorted(self._subscriptions.wanted)
-        self._flows.reconnected(self._subscriptions.wanted)
+        self._sequencer.reconnected(self._subscriptions.wanted)
         most = -(-len(wanted) // max(1, len(self._venue.subscribe(wanted))))  # as many as fit into one message
-        return Asking(
+        return Subscriber(
             self._subscriptions, time.monotonic(), self._rng, max(1, most), self._venue.subscribe_pause_seconds
         )
 
-    def _ask(self, connection: Connection, asking: Asking) -> None:
+    def _ask(self, connection: Connection, subscriber: Subscriber) -> None:
         now = time.monotonic()
-        self._taken(asking.brought(self.delivered, now))
-        ask = asking.step(now)
+        self._taken(subscriber.brought(self.delivered, now))
+        ask = subscriber.step(now)
         if ask is not None:
             for message in self._venue.subscribe(ask.symbols, ask.number):
                 connection.send(message)
-        self._tell_missed(asking)
+        self._tell_missed(subscriber)
 
-    def _read(self, connection: Connection, asking: Asking) -> None:
-        self._ask(connection, asking)
-        parse, clock, take = self._venue.parse, time.time_ns, self._flows.trade
+    def _read(self, connection: Connection, subscriber: Subscriber) -> None:
+        self._ask(connection, subscriber)
+        parse, clock, take = self._venue.parse, time.time_ns, self._sequencer.trade
         delivered, connection_id = self.delivered, self.connection_id
         for frame in connection.frames(self._stop):
             if frame is not None:
@@ -191,47 +191,47 @@ class Line:
                     delivered[trade.symbol] = trade.trade_id
                     take(trade, connection_id)
                 elif items:
-                    self._take(items, asking)
+                    self._take(items, subscriber)
                 continue
             self.last_frame = connection.heard
-            self._flows.settle()
-            if asking.waiting:
-                self._ask(connection, asking)
+            self._sequencer.settle()
+            if subscriber.waiting:
+                self._ask(connection, subscriber)
             if not self._subscriptions.wanted:
                 return
 
-    def _take(self, items: list[Parsed], asking: Asking) -> None:
+    def _take(self, items: list[Parsed], subscriber: Subscriber) -> None:
         trades = [item for item in items if type(item) is Trade]
         # A venue may send a batch newest first, which is neither a gap nor late.
         trades.sort(key=_by_trade_id)
         for trade in trades:
             self.delivered[trade.symbol] = trade.trade_id
-            self._flows.trade(trade, self.connection_id)
+            self._sequencer.trade(trade, self.connection_id)
         for item in items:
             if isinstance(item, Rejected):
                 self._counters.reject(item.reason)
                 self._sink.rejected(item)
             elif isinstance(item, Heartbeat):
                 if item.symbol is not None and item.last_trade_id is not None:
-                    self._flows.heartbeat(item.symbol, item.last_trade_id, self.connection_id)
+                    self._sequencer.heartbeat(item.symbol, item.last_trade_id, self.connection_id)
             elif isinstance(item, Subscribed):
-                self._taken(asking.acknowledged(item, time.monotonic()))
+                self._taken(subscriber.acknowledged(item, time.monotonic()))
             elif isinstance(item, Refused):
-                self._refusal(item, asking)
+                self._refusal(item, subscriber)
             elif isinstance(item, Shutdown):
                 # Read on: the venue leaves time to bring another socket up first.
                 self.is_leaving = True
                 self._wake()
 
     def _taken(self, symbols: Sequence[str]) -> None:
-        """These are subscribed now."""
+        """Tell that these symbols are subscribed now."""
         for symbol in symbols:
             self._event("subscribed", symbol)
         if symbols:
             self._wake()
 
-    def _refusal(self, refused: Refused, asking: Asking) -> None:
-        is_answer, symbol = asking.refused(refused, time.monotonic())
+    def _refusal(self, refused: Refused, subscriber: Subscriber) -> None:
+        is_answer, symbol = subscriber.refused(refused, time.monotonic())
         if not is_answer:
             self._event("venue_error", refused.symbol, refused.message)
         if refused.symbol is None:
@@ -241,13 +241,13 @@ class Line:
             self._event("subscription_refused", symbol, refused.message)
         self._wake()
 
-    def _tell_missed(self, asking: Asking, is_over: bool = False) -> None:
+    def _tell_missed(self, subscriber: Subscriber, is_over: bool = False) -> None:
         """Name the symbols that are not subscribed, when that begins. Not while another socket may have them."""
-        if self._flows.overlapping or (is_over and self._stop.is_set()):
+        if self._sequencer.overlapping or (is_over and self._stop.is_set()):
             return
-        for symbol, why in asking.untold(time.monotonic(), is_over):
+        for symbol, why in subscriber.untold(time.monotonic(), is_over):
             _log.warning("%s %s is not subscribed and is asked for again: %s", self._venue.name, symbol, why)
             self._event("unsubscribed", symbol, why)
 
     def _event(self, kind: FeedEventKind, symbol: str | None = None, detail: str = "") -> None:
-        self._flows.event(kind, self.connection_id, symbol, detail=detail)
+        self._sequencer.event(kind, self.connection_id, symbol, detail=detail)

@@ -19,9 +19,7 @@ from deltalake import DeltaTable
 from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import open_table, sql
 from lakehouse.settings import Settings
-from lakehouse.tables import OPS_BATCHES, OPS_CHECKS
-
-QUERIES = ("bronze", "silver", "gold")
+from lakehouse.tables import LAYERS, OPS_BATCHES, OPS_CHECKS
 
 #: A generation that begins so is no checkpoint but a rebuild: its batch 0 stands for all rows of its query before it,
 #: and the streams' generations go on from where it ends.
@@ -47,16 +45,16 @@ class Batch:
 
     @property
     def whole(self) -> bool:
-        """Whether the batch ended at the end of a source version, not inside it."""
+        """True if the batch ended at the end of a source version, not inside it."""
         return self.source_end.get("complete", True) is True
 
     @property
     def source_version(self) -> int:
-        """The Delta version of the source that has been processed, inclusive. TerminalError where there is none."""
+        """The Delta version of the source that has been processed, inclusive. TerminalError if there is none."""
         return self._integer(self.source_end, "version", "source_end")
 
     def version_of(self, table_path: str) -> int:
-        """The version of a table after this batch. TerminalError where the batch does not name it."""
+        """The version of a table after this batch. TerminalError if the batch does not name it."""
         return self._integer(self.versions, table_path, "versions")
 
     def _integer(self, values: dict[str, Any], key: str, column: str) -> int:
@@ -97,7 +95,7 @@ def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
     # So many batches were committed at their query's floor or later, so the newest are among the rows from there on.
     bounds = " OR ".join(
         f"(query = '{query}'" + (f" AND committed_at >= {_literal(floors[query])})" if query in floors else ")")
-        for query in QUERIES
+        for query in LAYERS
     )
     rows = sql(
         settings,
@@ -135,7 +133,7 @@ def newest_with_rows(settings: Settings, query: str, first: datetime, last: date
 
 
 def source_start_since(settings: Settings, query: str, since: datetime) -> dict[str, Any] | None:
-    """Where the oldest batch that a query committed at a time or later had begun; None where there is none."""
+    """Where the oldest batch that a query committed at a time or later had begun; None if there is none."""
     rows = sql(
         settings,
         f"""
@@ -149,7 +147,7 @@ def source_start_since(settings: Settings, query: str, since: datetime) -> dict[
 
 
 def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
-    """The newest batch of a query that ended at a source version; None where there is none."""
+    """The newest batch of a query that ended at a source version; None if there is none."""
     newest = newest_batches(settings).get(query)
     if newest is None or newest.whole:
         return newest
@@ -177,7 +175,7 @@ def since_rebuild(query: str, where: str = "TRUE") -> str:
 def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[Verdict]:
     """The last verdict of each check, ordered by table and name.
 
-    `expected` are the (table path, check name) pairs that should have one: where the newest commits lack any of
+    `expected` are the (table path, check name) pairs that should have one: if the newest commits lack any of
     them, the whole table is read.
     """
     table = open_table(settings, OPS_CHECKS)
@@ -234,7 +232,7 @@ def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
     # Only a file of one query says anything about that query's times; a compacted file may mix them.
     alone = files.filter((pc.field("min.query") == pc.field("max.query")) & pc.field("min.committed_at").is_valid())
     floors = {}
-    for query in QUERIES:
+    for query in LAYERS:
         times = alone.filter(pc.field("min.query") == query)["min.committed_at"]
         if len(times) >= count:
             floors[query] = pc.min(times.take(pc.top_k_unstable(times, count))).as_py()
@@ -242,7 +240,7 @@ def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
 
 
 def _check_floor(table: DeltaTable) -> datetime | None:
-    """The earliest evaluation in the newest commits; None where everything is to be read."""
+    """The earliest evaluation in the newest commits; None if everything is to be read."""
     files = _files(table, "min.evaluated_at")
     if files is None or files.num_rows <= RECENT_COMMITS:
         return None
@@ -251,7 +249,7 @@ def _check_floor(table: DeltaTable) -> datetime | None:
 
 
 def _files(table: DeltaTable, *columns: str) -> pa.Table | None:
-    """The given statistics, one row a file; None where the log has no such statistics."""
+    """The given statistics, one row a file; None if the log has no such statistics."""
     files = pa.table(table.get_add_actions(flatten=True))
     return files.select(list(columns)) if set(columns) <= set(files.column_names) else None
 

@@ -7,7 +7,7 @@ again; the newest of these words of a (venue, symbol) is its state. It tells lik
 The newest is the one with the highest Kafka offset, as this machine's clock may be set back: events are keyed by their
 venue, so all of a venue's events are in one partition.
 
-Gap: an event that `replay` takes out of quarantine has a new offset, and counts as new until the next one comes. The
+Limit: an event that `replay` takes out of quarantine has a new offset, and counts as new until the next one comes. The
 sockets of a venue whose symbols need more than one are not told apart: a refused one counts until one is connected.
 """
 
@@ -51,8 +51,8 @@ def not_connected(settings: Settings) -> tuple[NotConnected, ...]:
     Empty if ingest was stopped while it was connected. Raises TerminalError if the lake has no silver/feed_events.
     """
     # A failed attempt has no `connected`. Ingest makes one if it has no socket left: a socket that began before it has
-    # ended, even without a `disconnected`, which a killed process does not send. What counts is what was said since the
-    # venue was last connected or ingest was last stopped.
+    # ended, even without a `disconnected`, which a killed process does not send. Only words
+    # count that were said since the venue was last connected or ingest was last stopped.
     rows: list[dict[str, Any]] = table_io.sql(
         settings,
         f"""

@@ -17,7 +17,7 @@ Offsets = dict[str, dict[str, int]]
 def end_offsets(bootstrap: str, topics: Sequence[str], timeout: float) -> Offsets:
     """Topic → partition → offset after the newest message, in the form of ops/batches.
 
-    Raises BrokerUnavailableError where no broker answers within `timeout` seconds; at once where nobody listens.
+    Raises BrokerUnavailableError if no broker answers within `timeout` seconds; at once if nobody listens.
     """
     from lakehouse.broker import topics as kafka
 
@@ -41,7 +41,7 @@ def _as_in_batches(offsets: dict[str, dict[int, int]]) -> Offsets:
 
 
 def _require_listener(bootstrap: str, timeout: float) -> None:
-    """Fail at once where nobody listens; the Kafka client goes on trying until its timeout."""
+    """Fail at once if nobody listens; the Kafka client goes on trying until its timeout."""
     reason: OSError | ValueError | None = None
     for server in bootstrap.split(","):
         host, _, port = server.strip().rpartition(":")
@@ -71,6 +71,6 @@ def rows_behind(settings: Settings, source: Table, batch: Batch | None) -> int:
     rows = row_count(open_table(settings, source))
     if batch is None:
         return rows
-    # Of a version that was read in part, the log does not say how much: all of it counts as ahead.
+    # The log does not say, for a version that was read in part, how much: all of it counts as ahead.
     done = batch.source_version if batch.whole else batch.source_version - 1
     return rows if done < 0 else max(0, rows - row_count(open_table(settings, source, done)))

@@ -20,7 +20,7 @@ from lakehouse.settings import Settings
 
 
 class Lease:
-    """The right to write the tables of some layers. Raises LeaseHeldError where another process has one of them."""
+    """The right to write the tables of some layers. Raises LeaseHeldError if another process has one of them."""
 
     def __init__(self, settings: Settings, layers: tuple[str, ...], holder: str) -> None:
         self._folder = _folder(settings)
@@ -85,7 +85,7 @@ class Turn:
         self._file: IO[str] | None = None
 
     def take(self, wait: bool = True) -> bool:
-        """Take it; whether it was to be had, which is always so where we wait for it."""
+        """Take it. True if that succeeded, as it always does if we wait for it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a", encoding="utf-8")
         try:

@@ -1,7 +1,7 @@
-"""What silver/quarantine still holds open: the messages that no replay has settled. No JVM.
+"""Open messages of silver/quarantine: those that no replay has settled. No JVM.
 
 A quarantined message is open until `lakehouse replay` has put its position into ops/replays: sent, noise or dismissed.
-Its row in quarantine stays for ever, so that the count of the streams' books never changes.
+Its row in quarantine stays, so that the count of the streams' books never changes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SAME_MESSAGE = " AND ".join(f"r.{name} = q.{name}" for name in SILVER_QUARANTIN
 
 
 def open_quarantine(settings: Settings) -> dict[str, int]:
-    """Rule → messages that failed it and are open, the rule with the most first. Empty where there is no lake yet."""
+    """Rule → messages that failed it and are open, the rule with the most first. Empty if there is no lake yet."""
     query = "SELECT q.rule AS rule, count(*) AS n FROM {open} GROUP BY q.rule ORDER BY n DESC, rule"
     rows = [row for batch in _batches(settings, query) for row in batch.to_pylist()]
     return {row["rule"]: int(row["n"]) for row in rows}
@@ -36,7 +36,7 @@ def quarantined_rules(settings: Settings) -> list[str]:
 
 
 def require_rule(settings: Settings, rule: str) -> None:
-    """Raise SettingError, with the rules that there are, where no message has ever failed this one."""
+    """Raise SettingError, with the rules that there are, if no message has ever failed this one."""
     if rule not in (known := quarantined_rules(settings)):
         expected = f"one of {', '.join(known)}" if known else "a rule, but nothing has ever been quarantined here"
         raise SettingError(f"no quarantined message has failed the rule {rule!r}", expected)

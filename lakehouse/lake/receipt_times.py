@@ -39,7 +39,7 @@ _read_times = msgspec.json.Decoder(_Times, strict=False).decode  # a number may 
 
 
 def is_from_socket(source: str, ingest: int, kafka: int) -> bool:
-    """Whether a trade, received and in Kafka at these microseconds, came straight from a socket."""
+    """True if a trade, received and in Kafka at these microseconds, came straight from a socket."""
     return source == "live" and abs(kafka - ingest) <= AT_ONCE
 
 

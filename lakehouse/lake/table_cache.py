@@ -1,8 +1,8 @@
-"""Delta tables that a thread keeps open, so that each look at one reads on in its log.
+"""Delta tables that a thread keeps open, so that each use reads only the new part of the log.
 
-Guarantee: a table is at its newest version, also where it was deleted and made anew at the same place.
-Gap: on an object store the latter, and that a table is gone, show to nobody; there a live process must not outlive its
-tables.
+Guarantee: a table is at its newest version, also if it was deleted and made anew at the same place.
+Limit: on an object store nobody sees that a table was made anew or is gone; a live process must not outlive its tables
+there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _opened = _Opened()
 
 
 def newest(uri: str) -> DeltaTable:
-    """The table at a URI, at its newest version. Raises deltalake's TableNotFoundError where there is none.
+    """The table at a URI, at its newest version. Raises deltalake's TableNotFoundError if there is none.
 
     To read a log anew takes ten times as long as to read on, and a batch looks at a dozen tables.
 
@@ -81,19 +81,19 @@ def forget(uri: str) -> None:
 
 
 def _is_gone(uri: str, log: Path) -> bool:
-    """Whether the log of a local table was deleted; deltalake does not mind as it reads on."""
+    """True if the log of a local table was deleted; deltalake does not notice it when it reads on."""
     return "://" not in uri.removeprefix("file://") and not log.is_dir()
 
 
 def _may_have(log: Path, version: int) -> bool:
-    """Whether a log may have a commit. On an object store, where to look costs as much as to list, it always may."""
+    """True if a log may have a commit. Always on an object store: a look costs as much as a list."""
     return not log.is_dir() or (log / f"{version:020}.json").exists()
 
 
 def _first_commit(log: Path) -> object:
-    """What a table that was made anew at the same place does not share with the old one; None where nobody can tell.
+    """Return the identity of a local table, which changes if it is made anew at the same place; None if unknown.
 
-    On an object store nobody can: there a live process must not outlive its tables.
+    It is always None on an object store: there a live process must not outlive its tables.
     """
     with contextlib.suppress(OSError, ValueError):
         file = (log / f"{0:020}.json").stat()

@@ -1,7 +1,7 @@
 """The lake without a JVM: creates, opens, queries and appends to the Delta tables through deltalake.
 
 Guarantee: `append_rows` with a transaction is exactly once per (application id, version), by Delta's own transaction
-identifiers. Gap: object-store credentials are taken from the environment by deltalake and are not ours to check.
+identifiers. Limit: object-store credentials are taken from the environment by deltalake and are not ours to check.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def table_uri(settings: Settings, table: Table) -> str:
 def ensure_tables(settings: Settings) -> None:
     """Create the tables that do not exist yet. Safe to call from several processes at once.
 
-    Of tables that this thread has opened before, no log is read from its beginning: cheap where all are there.
+    For tables that this thread has opened before, no log is read from its beginning: cheap where all are there.
     """
     for table in active_tables(settings):
         uri = table_uri(settings, table)
@@ -147,7 +147,7 @@ def _create(table: Table, uri: str) -> None:
 def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
     """Add the columns that an older version of ours did not have and that may be null, and set today's properties.
 
-    Raises TerminalError where that is not enough: the table needs to be written anew.
+    Raises TerminalError if that is not enough: the table needs to be written anew.
     """
     if PROPERTIES.items() - there.metadata().configuration.items():
         with contextlib.suppress(CommitFailedError):  # somebody else commits in this moment: at the next start
@@ -175,7 +175,7 @@ def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
 
 
 def open_table(settings: Settings, table: Table, version: int | None = None) -> DeltaTable:
-    """The table at its newest, or a given, version. Raises TerminalError where there is none.
+    """The table at its newest, or a given, version. Raises TerminalError if there is none.
 
     A table at its newest version is the same object in all of a thread, and moves on with every call: who needs what it
     is now notes its version.

@@ -16,6 +16,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
+#: Venue and symbol.
+MarketKey = tuple[str, str]
+
 #: Characters of an asset's name. Binance takes 20 for base and quote together (`legal range` in its error −1100), and
 #: the longest name of its futures has 17.
 MAX_ASSET = 20

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.lake.batch_log import Batch, newest_batches, source_start_since
 from lakehouse.lake.table_io import open_table
 from lakehouse.quality.bitmaps import WIDTH, read_blocks
@@ -13,7 +14,6 @@ from lakehouse.quality.model import (
     CheckResult,
     Figure,
     Look,
-    TopicPartition,
     always_a_verdict,
     count_of,
     first_recent_date,
@@ -31,7 +31,7 @@ _WAITING = timedelta(minutes=5)
 class _Partition:
     """Offsets of one Kafka partition. All from `first` to `end` (exclusive) must be there; `distinct` of them are."""
 
-    place: TopicPartition
+    place: PartitionKey
     first: int
     end: int
     rows: int = 0
@@ -89,7 +89,7 @@ def offsets_contiguous(settings: Settings, look: Look) -> CheckResult:
 
 def _looks(settings: Settings, look: Look, batch: Batch | None) -> Iterator[list[_Partition]]:
     """Yield the partitions as each look finds them, the cheapest look first."""
-    begun: dict[TopicPartition, int] = {}
+    begun: dict[PartitionKey, int] = {}
     if look is not Look.ALL and batch is not None:
         since = batch.committed_at - recent_span(settings)
         if look is Look.DAYS:
@@ -104,7 +104,7 @@ def _looks(settings: Settings, look: Look, batch: Batch | None) -> Iterator[list
 
 
 def _partitions(
-    settings: Settings, where: str, batch: Batch | None, begun: Mapping[TopicPartition, int], from_there: bool = False
+    settings: Settings, where: str, batch: Batch | None, begun: Mapping[PartitionKey, int], from_there: bool = False
 ) -> list[_Partition]:
     """Read Bronze as the newest batch left it, up to the next offset that ops/batches names.
 
@@ -114,7 +114,7 @@ def _partitions(
     """
     version = None if batch is None else batch.version_of(BRONZE_MESSAGES.path)
     ends = {} if batch is None else _by_partition(batch.source_end)
-    found: dict[TopicPartition, _Partition] = {}
+    found: dict[PartitionKey, _Partition] = {}
     keys = ("topic", '"partition"')
     for block in read_blocks(settings, open_table(settings, BRONZE_MESSAGES, version), keys, '"offset"', where):
         place, base, bits = (block.key[0], block.key[1]), block.number * WIDTH, block.bits
@@ -136,6 +136,6 @@ def _partitions(
     return [found[place] for place in sorted(found)]
 
 
-def _by_partition(offsets: Mapping[str, Mapping[str, int]]) -> dict[TopicPartition, int]:
+def _by_partition(offsets: Mapping[str, Mapping[str, int]]) -> dict[PartitionKey, int]:
     """Flatten Spark's form, topic → partition → offset."""
     return {(topic, int(number)): offset for topic, of in offsets.items() for number, offset in of.items()}

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake.table_io import open_table, sql_batches
-from lakehouse.quality.model import TopicPartition
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 
@@ -86,8 +86,8 @@ def carries_trades(settings: Settings, topic: str) -> bool:
 
 
 def prove_duplicates(
-    settings: Settings, bronze_version: int, trades_version: int, unclaimed: Mapping[TopicPartition, IdRanges]
-) -> dict[TopicPartition, DuplicateProof]:
+    settings: Settings, bronze_version: int, trades_version: int, unclaimed: Mapping[PartitionKey, IdRanges]
+) -> dict[PartitionKey, DuplicateProof]:
     """Judge each of the given messages, (topic, partition) → offsets, at most CHUNK of them at a time."""
     proofs = {place: DuplicateProof() for place in unclaimed}
     topics: dict[str, list[int]] = {}
@@ -109,7 +109,7 @@ def prove_duplicates(
             for offset in range(first, last + 1)
         )
         while chunk := list(itertools.islice(each, CHUNK)):
-            parsed: dict[tuple[TopicPartition, int], TradeContent] = {}
+            parsed: dict[tuple[PartitionKey, int], TradeContent] = {}
             for partition, offset, value in _messages(settings, bronze, topic, chunk):
                 place = topic, partition
                 try:
@@ -154,13 +154,13 @@ def _messages(
 
 def _prove(
     settings: Settings,
-    proofs: dict[TopicPartition, DuplicateProof],
-    parsed: dict[tuple[TopicPartition, int], TradeContent],
+    proofs: dict[PartitionKey, DuplicateProof],
+    parsed: dict[tuple[PartitionKey, int], TradeContent],
     silver: DeltaTable,
 ) -> None:
     """Compare with Silver's rows of nearly the same time, so that few files are read; then the rest with all rows."""
     times = [trade.ts_event for trade in parsed.values()]
-    doubtful: dict[tuple[TopicPartition, int], TradeContent] = {}
+    doubtful: dict[tuple[PartitionKey, int], TradeContent] = {}
     if times:
         between = f"ts_event BETWEEN {_moment(min(times) - 1_000)} AND {_moment(max(times) + 1_000)}"
         there = _contents(settings, silver, parsed.values(), between)

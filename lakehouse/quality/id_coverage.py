@@ -12,11 +12,10 @@ from datetime import datetime
 
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.lake.table_io import open_table, sql
+from lakehouse.market.symbols import MarketKey
 from lakehouse.quality.bitmaps import read_blocks, runs
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
-
-Key = tuple[str, str]
 
 STATES = ("present", "open", "unavailable")
 _KEYS = ("venue", "symbol")
@@ -37,7 +36,7 @@ class LedgerRange:
     tries: int | None = None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> MarketKey:
         return self.venue, self.symbol
 
     @property
@@ -55,10 +54,10 @@ class TradeIds:
 
     rows: int = 0
     surplus: int = 0
-    ids: dict[Key, IdRanges] = field(default_factory=dict)
-    doubled: dict[Key, IdRanges] = field(default_factory=dict)
+    ids: dict[MarketKey, IdRanges] = field(default_factory=dict)
+    doubled: dict[MarketKey, IdRanges] = field(default_factory=dict)
 
-    def of(self, key: Key) -> IdRanges:
+    def of(self, key: MarketKey) -> IdRanges:
         """Return the ids of a key; empty if it has no trade."""
         return self.ids.get(key, IdRanges())
 
@@ -93,9 +92,9 @@ def read_ledger(settings: Settings, version: int | None = None) -> list[LedgerRa
     return [LedgerRange(**row) for row in rows]
 
 
-def present(ledger: Iterable[LedgerRange]) -> dict[Key, IdRanges]:
+def present(ledger: Iterable[LedgerRange]) -> dict[MarketKey, IdRanges]:
     """Map each key to the ids that the ledger calls present."""
-    found: dict[Key, IdRanges] = {}
+    found: dict[MarketKey, IdRanges] = {}
     for row in ledger:
         if row.state == "present" and row.first_id <= row.last_id:
             found.setdefault(row.key, IdRanges()).add(row.first_id, row.last_id)
@@ -143,7 +142,7 @@ def absent_from_ledger(ledger: Iterable[LedgerRange], trades: TradeIds) -> Itera
             yield f"{_name(key, first, last)}: in silver/trades, not present by the ledger"
 
 
-def _name(key: Key, first: int, last: int) -> str:
+def _name(key: MarketKey, first: int, last: int) -> str:
     return f"{' '.join(key)} id {first}" if first == last else f"{' '.join(key)} ids {first}–{last}"
 
 

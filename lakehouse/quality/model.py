@@ -19,9 +19,6 @@ from lakehouse.settings import Settings
 
 Figure = int | float | str
 
-#: A Kafka partition: topic and number.
-TopicPartition = tuple[str, int]
-
 #: Least span of a recent look, back from the newest row. So a look costs by the rate of trades, not by the size of the
 #: table.
 RECENT = timedelta(minutes=5)

@@ -10,10 +10,11 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.lake import table_io
 from lakehouse.lake.batch_log import REBUILD, newest_batches
 from lakehouse.settings import Settings
-from lakehouse.streams.batch import BatchResult, PartitionRows, Place, ledger_row
+from lakehouse.streams.batch import BatchResult, PartitionRows, ledger_row
 from lakehouse.streams.gold import gold_versions
 from lakehouse.tables import (
     GOLD_BARS_1M,
@@ -32,7 +33,7 @@ def is_recorded(settings: Settings, rebuild_id: str) -> bool:
     return table_io.open_table(settings, OPS_BATCHES).transaction_version(_app_id(rebuild_id)) is not None
 
 
-def silver_result(settings: Settings, bronze_version: int, places: Mapping[Place, PartitionRows]) -> BatchResult:
+def silver_result(settings: Settings, bronze_version: int, places: Mapping[PartitionKey, PartitionRows]) -> BatchResult:
     """Result for Silver as it is now, made of all messages of Bronze at a version."""
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     versions = {table.path: table_io.open_table(settings, table).version() for table in tables}

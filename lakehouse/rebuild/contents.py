@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.continuity.id_states import News
-from lakehouse.continuity.known_ids import Key
 from lakehouse.continuity.venue_words import add_words
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.streams import dedup
-from lakehouse.streams.batch import PartitionRows, Place, rows_by_place
+from lakehouse.streams.batch import PartitionRows, rows_by_place
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
 from lakehouse.transforms import parse
 
@@ -55,7 +56,7 @@ class Contents:
     """Silver as it should be. `places` counts what became of the messages of each Kafka partition."""
 
     rows: dict[str, DataFrame]  #: table path → rows in its schema
-    places: dict[Place, PartitionRows]
+    places: dict[PartitionKey, PartitionRows]
     rules: dict[str, int]  #: rule → messages in quarantine
 
     def fingerprint(self, table: Table) -> Fingerprint:
@@ -69,9 +70,9 @@ class Contents:
         spread = rows.repartitionByRange(files, *order) if files > 1 else rows.coalesce(1)
         return spread.sortWithinPartitions(*order)
 
-    def words(self) -> dict[Key, News]:
+    def words(self) -> dict[MarketKey, News]:
         """Collect all that ingest has ever reported about missing ids."""
-        news: dict[Key, News] = {}
+        news: dict[MarketKey, News] = {}
         add_words(news, self.rows[SILVER_FEED_EVENTS.path])
         return news
 
@@ -111,7 +112,7 @@ def _compute(messages: DataFrame, settings: Settings, stack: contextlib.ExitStac
     events = _kept(parse.feed_events(parsed), stack)
     good, added = dedup.by_partition(trades), dedup.by_partition(fresh)
     unread = dedup.by_partition(refused)
-    conflicts: dict[Place, int] = {}
+    conflicts: dict[PartitionKey, int] = {}
     quarantine = refused
     if sum(good.values()) > sum(added.values()):
         found = _kept(dedup.conflicts(dedup.repeats(trades, fresh), fresh), stack)

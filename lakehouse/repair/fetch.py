@@ -1,9 +1,9 @@
-"""Mends gaps of the ledger that a running ingest has left: after its death, its downtime, or its patience.
+"""Repair gaps of the ledger that a running ingest has left: after its death, its downtime, or its patience.
 
-And asks again for ids that a venue has shown not to have, behind all others: some publish skipped rows minutes later.
+Ask again, after all others, for ids that a venue has shown not to have: some publish skipped rows minutes later.
 
-Guarantee: the ids reported as repaired are in Kafka, acknowledged. What is left may be asked for again at any time; a
-trade that was there already is a duplicate, which Silver counts and drops.
+Guarantee: the ids reported as repaired are in Kafka, acknowledged. The rest may be asked for again at any time; a trade
+that was there already is a duplicate, which Silver counts and drops.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lakehouse.continuity.gaps import LedgerGap
 from lakehouse.errors import RetriableError
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.id_ranges import IdRange, IdRanges
-from lakehouse.ingest.backfill_queue import Order
+from lakehouse.ingest.backfill_queue import BackfillOrder
 from lakehouse.ingest.gap_repair import GapRepair
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
@@ -36,7 +36,7 @@ STOP_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What came of the gaps. Counts are trade ids but for `requests`."""
+    """Result of fetching gaps. Counts are trade ids, except `requests`."""
 
     gaps: int
     repaired: int
@@ -69,7 +69,7 @@ def fetch_gaps(
     """Fetch the trades of these gaps over REST and send them to the topic, until done, `stop`, or `timeout` seconds.
 
     Uses a quarter of the venues' request budgets, so that it may run beside an ingest. Raises BrokerUnavailableError;
-    SettingError for an unknown venue; RetriableError where Kafka or a thread of it failed on the way.
+    SettingError for an unknown venue; RetriableError if Kafka or a thread of it failed on the way.
     """
     deadline = time.monotonic() + timeout
     stop = stop or threading.Event()
@@ -90,7 +90,7 @@ def fetch_gaps(
             target = wanted[name, gap.symbol]
             target.missing.add(gap.first_id, gap.last_id)
             times = gap.ts_before, gap.ts_after
-            repairer.order(Order(gap.symbol, target, gap.first_id, gap.last_id, *times, again=gap.tries > 0))
+            repairer.order(BackfillOrder(gap.symbol, target, gap.first_id, gap.last_id, *times, again=gap.tries > 0))
         repairers.append(repairer)
     asked = sum(one.missing.count() for one in wanted.values())
     for repairer in repairers:

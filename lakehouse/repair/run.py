@@ -1,8 +1,8 @@
 """One repair of gaps: fetch their trades over REST, send them, see the ledger close. With or without Dagster.
 
-Guarantee: it only ever asks for ids that the ledger holds open or unavailable, and Silver takes each trade once, so a
-repair beside another one, or beside ingest's own repair, doubles nothing. Gap: without a live Silver stream nobody can
-say yet that the gaps are closed, or the tries counted; what was sent is in Kafka, and the next stream does both.
+Guarantee: it asks only for ids that the ledger holds open or unavailable, and Silver takes each trade once, so a repair
+beside another one, or beside ingest's own repair, doubles nothing. Limit: without a live Silver stream nobody closes
+the gaps or counts the tries yet; the trades that were sent are in Kafka, and the next stream does both.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lakehouse.continuity.gaps import Key, LedgerGap, open_gaps, unavailable_gaps
+from lakehouse.continuity.gaps import LedgerGap, open_gaps, unavailable_gaps
 from lakehouse.errors import LeaseHeldError
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake.lease import Lease
+from lakehouse.market.symbols import MarketKey
 from lakehouse.repair.fetch import FetchReport, fetch_gaps
 from lakehouse.settings import Settings
 
@@ -35,7 +36,7 @@ Hold = Callable[[float], None]
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What one repair did. All but `gaps` and `requests` are trade ids."""
+    """Result of one repair. All but `gaps` and `requests` are trade ids."""
 
     gaps: int = 0
     ids: int = 0
@@ -44,12 +45,12 @@ class RepairReport:
     unavailable: int = 0
     left: int = 0  #: neither of these, says the repair: REST lags, a limit, an error, or the time was up
     requests: int = 0
-    #: In Silver's ledger after it, or as unavailable as before it; None where no stream is live that could tell.
+    #: In Silver's ledger after it, or as unavailable as before it; None if no stream is live that could tell.
     still_open: int | None = 0
 
     @property
     def done(self) -> bool:
-        """Whether every gap is closed or unavailable, or will be as soon as a stream runs."""
+        """True if every gap is closed or unavailable, or will be as soon as a stream runs."""
         return not self.left and not self.still_open
 
 
@@ -60,7 +61,7 @@ def repair_gaps(
     settle: float = SETTLE_SECONDS,
     hold: Hold = time.sleep,
 ) -> RepairReport:
-    """Mend `gaps` within `timeout` + `settle` seconds.
+    """Repair `gaps` within `timeout` + `settle` seconds.
 
     `hold` waits so many seconds and may raise to end it. Raises what the repair raises: VenueError,
     BrokerUnavailableError, TerminalError.
@@ -89,7 +90,7 @@ def digest(gaps: Sequence[LedgerGap]) -> str:
 
 def ids_still_open(asked: Sequence[LedgerGap], now_open: Sequence[LedgerGap]) -> int:
     """How many ids of the gaps in `asked` lie in those of `now_open`."""
-    ranges: dict[Key, IdRanges] = {}
+    ranges: dict[MarketKey, IdRanges] = {}
     for gap in now_open:
         ranges.setdefault((gap.venue, gap.symbol), IdRanges()).add(gap.first_id, gap.last_id)
     parts = [

@@ -13,14 +13,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.lake import table_io
 from lakehouse.lake.batch_log import newest_batches
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import OPS_BATCHES, Table
-
-#: A Kafka topic and a partition of it.
-Place = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -35,18 +33,18 @@ class PartitionRows:
 
 
 def rows_by_place(
-    trades: Mapping[Place, int],
-    added: Mapping[Place, int],
-    conflicts: Mapping[Place, int],
-    quarantined: Mapping[Place, int],
-    feed_events: Mapping[Place, int],
-) -> dict[Place, PartitionRows]:
+    trades: Mapping[PartitionKey, int],
+    added: Mapping[PartitionKey, int],
+    conflicts: Mapping[PartitionKey, int],
+    quarantined: Mapping[PartitionKey, int],
+    feed_events: Mapping[PartitionKey, int],
+) -> dict[PartitionKey, PartitionRows]:
     """Every message of a Silver batch, by where it ended.
 
     `trades` are the messages that are good trades, `added` and `conflicts` those of them that are in silver/trades and
     in quarantine; `quarantined` are the others there. What is left of the trades are duplicates.
     """
-    result: dict[Place, PartitionRows] = {}
+    result: dict[PartitionKey, PartitionRows] = {}
     for place in sorted({*trades, *quarantined, *feed_events}):
         good, out, conflicting = trades.get(place, 0), added.get(place, 0), conflicts.get(place, 0)
         result[place] = PartitionRows(
@@ -76,7 +74,7 @@ class BatchResult:
     @classmethod
     def of_partitions(
         cls,
-        places: Mapping[Place, PartitionRows],
+        places: Mapping[PartitionKey, PartitionRows],
         source_start: dict[str, Any],
         source_end: dict[str, Any],
         versions: dict[str, int],

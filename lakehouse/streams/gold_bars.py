@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.continuity.known_ids import Key
 from lakehouse.id_ranges import IdRange
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
@@ -64,14 +64,14 @@ class Touched:
         return int(integers(self.parts.column("trades")).sum())
 
     @property
-    def newest(self) -> dict[Key, int]:
+    def newest(self) -> dict[MarketKey, int]:
         """The time of each symbol's newest trade, in microseconds since the epoch."""
         keys, key = self.places.pairs()
         found = np.full(len(keys), np.iinfo(np.int64).min)
         np.maximum.at(found, key, integers(self.parts.column("newest_ts")))
         return dict(zip(keys, found.tolist(), strict=True))
 
-    def ids(self) -> dict[Key, list[IdRange]]:
+    def ids(self) -> dict[MarketKey, list[IdRange]]:
         """Their ids as ranges. Counts tell them where a batch left none out; else the batch's ids are read again."""
         keys, key = self.places.pairs()
         lowest, highest, ids = (
@@ -85,11 +85,11 @@ class Touched:
         unclear = np.unique(key[~plain])
         first = np.flatnonzero(begins | (behind != 1))
         last = np.append(first[1:], len(key))[: len(first)] - 1
-        found: dict[Key, list[IdRange]] = {}
+        found: dict[MarketKey, list[IdRange]] = {}
         runs = zip(key[first].tolist(), lowest[first].tolist(), highest[last].tolist(), strict=True)
         for number, low, high in runs:
             found.setdefault(keys[number], []).append((low, high))
-        unsure: set[Key] = set()
+        unsure: set[MarketKey] = set()
         for number in unclear.tolist():  # bars whose ids lie across each other, or that lack some
             rows = slice(*np.searchsorted(key, (number, number + 1)))
             ranges = ranges_of(map(IdGroup, lowest[rows].tolist(), highest[rows].tolist(), ids[rows].tolist()))
@@ -99,8 +99,8 @@ class Touched:
                 found[keys[number]] = ranges
         return found | self._ids_of(unsure) if unsure else found
 
-    def _ids_of(self, keys: Collection[Key]) -> dict[Key, list[IdRange]]:
-        ids: dict[Key, list[np.ndarray[tuple[int], np.dtype[np.int64]]]] = {key: [] for key in keys}
+    def _ids_of(self, keys: Collection[MarketKey]) -> dict[MarketKey, list[IdRange]]:
+        ids: dict[MarketKey, list[np.ndarray[tuple[int], np.dtype[np.int64]]]] = {key: [] for key in keys}
         wanted = ("venue", "symbol", "trade_id")
         for chunk in batch_files.read_chunks(self._settings, SILVER_TRADES, self._files, wanted):
             groups = chunk.group_by(["venue", "symbol"]).aggregate([("trade_id", "list")])
@@ -108,7 +108,7 @@ class Touched:
             for venue, symbol, values in zip(*columns, strict=True):
                 if (key := (venue.as_py(), symbol.as_py())) in ids:
                     ids[key].append(values.values.to_numpy())
-        found: dict[Key, list[IdRange]] = {}
+        found: dict[MarketKey, list[IdRange]] = {}
         for key, pieces in ids.items():
             ordered = np.unique(np.concatenate(pieces))
             ends = np.flatnonzero(np.diff(ordered) > 1)

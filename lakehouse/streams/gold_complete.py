@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.continuity.known_ids import Key, KnownIds, ranges_between
+from lakehouse.continuity.known_ids import KnownIds, ranges_between
 from lakehouse.id_ranges import IdRange
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.transforms.arrow_numpy import Integers, Mask, integers
 from lakehouse.transforms.bars import BAR_KEY
@@ -31,7 +32,7 @@ MINUTE_US = 60_000_000
 class Bar(NamedTuple):
     """A bar's place: (venue, symbol), length in minutes, start in microseconds since the epoch."""
 
-    key: Key
+    key: MarketKey
     minutes: int
     start: int
 
@@ -69,7 +70,7 @@ class Waiting:
     """The incomplete bars, each under the lowest id that it lacks. Costs a binary search an operation."""
 
     def __init__(self) -> None:
-        self._queues: dict[Key, list[tuple[int, Bar]]] = {}
+        self._queues: dict[MarketKey, list[tuple[int, Bar]]] = {}
         self._spans: dict[Bar, tuple[int, IdRange]] = {}
 
     def put(self, bar: Bar, lacking: int, span: IdRange) -> None:
@@ -85,7 +86,7 @@ class Waiting:
             queue = self._queues[bar.key]
             del queue[bisect_left(queue, (found[0], bar))]
 
-    def take(self, key: Key, first: int, last: int) -> list[tuple[Bar, IdRange]]:
+    def take(self, key: MarketKey, first: int, last: int) -> list[tuple[Bar, IdRange]]:
         """Take out the bars, with their spans, that wait for an id from `first` to `last`."""
         queue = self._queues.get(key, [])
         low = bisect_left(queue, first, key=lambda entry: entry[0])
@@ -126,7 +127,7 @@ class Completeness:
                     found._due.add(bar)
         return found
 
-    def add(self, ids: Mapping[Key, Sequence[IdRange]], version: int) -> None:
+    def add(self, ids: Mapping[MarketKey, Sequence[IdRange]], version: int) -> None:
         """Put in ids, after which all of `version` is there."""
         for key, ranges in ids.items():
             present = self._presence.of(key)
@@ -140,7 +141,7 @@ class Completeness:
         """Put in the ids that Silver has got since our version up to `version`, from its own files."""
         if version <= self.version:
             return
-        ids: dict[Key, list[IdRange]] = {}
+        ids: dict[MarketKey, list[IdRange]] = {}
         if self.version < 0:
             ids = {key: list(ranges) for key, ranges in KnownIds.at(settings, version).items()}
         else:

@@ -15,21 +15,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.continuity.known_ids import Key
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.streams.gold_complete import MINUTE_US
 from lakehouse.streams.gold_rows import UTC_MICROS
 from lakehouse.streams.progress import has_passed, last_position, newest_position
 from lakehouse.streams.replacement import flag
-from lakehouse.tables import GOLD_BARS_1M
+from lakehouse.tables import GOLD_BARS_1M, LAYERS
 from lakehouse.transforms.arrow_numpy import Integers, Mask
 from lakehouse.transforms.bars import BAR_KEY
 from lakehouse.transforms.row_keys import RowKeys
 
 _NEVER = np.iinfo(np.int64).min
-
-LAYERS = ("bronze", "silver", "gold")
 
 
 class ReadThrough:
@@ -61,7 +59,7 @@ class ReadThrough:
 class Finality:
     """The newest trade of each (venue, symbol), as a time, and the bars that are not final."""
 
-    def __init__(self, settings: Settings, newest: Mapping[Key, int]) -> None:
+    def __init__(self, settings: Settings, newest: Mapping[MarketKey, int]) -> None:
         """`newest` is in microseconds since the epoch; too low a time only makes bars final later."""
         self._settings = settings
         self._grace = round(settings.final_after_seconds * 1_000_000)
@@ -83,7 +81,7 @@ class Finality:
             found._open[length] = RowKeys.of(left, table.key)
         return found
 
-    def saw(self, key: Key, at: int) -> None:
+    def saw(self, key: MarketKey, at: int) -> None:
         """A trade of that time, in microseconds since the epoch."""
         self._newest[key] = max(at, self._newest.get(key, at))
 

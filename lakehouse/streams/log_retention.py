@@ -20,11 +20,11 @@ from itertools import pairwise
 import pyarrow.parquet as pq
 
 from lakehouse.lake import table_io
-from lakehouse.lake.batch_log import QUERIES, Batch
+from lakehouse.lake.batch_log import Batch
 from lakehouse.lake.table_log import CHECKPOINT, checkpoints, files_of, log_files
 from lakehouse.settings import Settings
 from lakehouse.streams.progress import READS
-from lakehouse.tables import Table
+from lakehouse.tables import LAYERS, Table
 
 #: Batches of each query whose versions of all tables stay readable.
 KEPT_BATCHES = 15
@@ -62,7 +62,7 @@ def clean_log(settings: Settings, table: Table, needed: int | None) -> None:
 
 def is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
     """Whether a query has yet to read more of its source than the recent batches of the query that writes it."""
-    for writer, query in pairwise(QUERIES):
+    for writer, query in pairwise(LAYERS):
         written = recent.get(writer, ())
         if query in recent and len(written) == KEPT_BATCHES:
             oldest = written[-1].version_of(READS[query].path)

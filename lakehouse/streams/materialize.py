@@ -25,10 +25,11 @@ from lakehouse.streams.progress import (
     newest_position,
     source_lag,
 )
-from lakehouse.streams.queries import FOLLOW, LAYERS, require_layers, start_query
+from lakehouse.streams.queries import FOLLOW, require_layers, start_query
 from lakehouse.streams.runner import StreamFailedError, StreamRunner, prepare, stream_failure
 from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
+from lakehouse.tables import LAYERS
 
 #: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
 WAIT_POLL_SECONDS = 1.0

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 
-from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader, Run
+from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader, PartitionKey, Run
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import table_io
 from lakehouse.lake.lag import Offsets
@@ -25,9 +25,6 @@ from lakehouse.tables import BRONZE_MESSAGES
 #: Kafka's own number of a timestamp's type, by confluent-kafka's, which are 0, 1 and 2.
 _TS_TYPES = np.empty(3, np.int32)
 _TS_TYPES[[TIMESTAMP_NOT_AVAILABLE, TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME]] = (-1, 0, 1)
-
-#: Topic and partition.
-_Place = tuple[str, int]
 
 
 class Reader:
@@ -83,8 +80,8 @@ class _ReadAhead:
         self._bootstrap, self._ranges = bootstrap, ranges
         self._guard = threading.Lock()
         self._is_taken = False
-        self._first: dict[_Place, int] = {(one.topic, one.partition): one.first for one in ranges}
-        self._rows: dict[_Place, list[pa.Table]] = {}
+        self._first: dict[PartitionKey, int] = {(one.topic, one.partition): one.first for one in ranges}
+        self._rows: dict[PartitionKey, list[pa.Table]] = {}
         threading.Thread(target=self._read, name="read-ahead", daemon=True).start()
 
     def take(self, ranges: Sequence[OffsetRange]) -> tuple[list[pa.Table], list[OffsetRange]]:

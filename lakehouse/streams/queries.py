@@ -17,13 +17,12 @@ from lakehouse.streams import batch_files, bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.streams.message_reader import Reader
-from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
+from lakehouse.tables import BRONZE_MESSAGES, LAYERS, SILVER_TRADES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-LAYERS = ("bronze", "silver", "gold")
 
 #: Silver and Gold follow: they take what is new as soon as they see it, and look for it as often as the session says.
 FOLLOW = "0 seconds"

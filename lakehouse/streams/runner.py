@@ -22,9 +22,10 @@ from lakehouse.streams.progress import (
     last_position,
     layer_progress,
 )
-from lakehouse.streams.queries import LAYERS, Started, require_layers, start_query
+from lakehouse.streams.queries import Started, require_layers, start_query
 from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
+from lakehouse.tables import LAYERS
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery

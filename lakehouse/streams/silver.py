@@ -24,16 +24,17 @@ from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import functions as F  # noqa: N812
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.continuity.id_states import Arrival, News
-from lakehouse.continuity.known_ids import Key
 from lakehouse.continuity.ledger import Ledger
 from lakehouse.continuity.venue_words import add_words
 from lakehouse.errors import RetriableError
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.runtime.spark_session import frame_of
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, batch_plan, dedup
-from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, Place, rows_by_place
+from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, rows_by_place
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.tables import (
@@ -70,9 +71,9 @@ class _Batch:
 
     trades: pa.Table
     parsed: DataFrame | None
-    others: dict[tuple[str, Place], int]
+    others: dict[tuple[str, PartitionKey], int]
 
-    def of_kind(self, kind: str) -> dict[Place, int]:
+    def of_kind(self, kind: str) -> dict[PartitionKey, int]:
         return {place: rows for (of, place), rows in self.others.items() if of == kind}
 
 
@@ -80,8 +81,8 @@ class _Batch:
 class _Outcome:
     """What became of a batch's trades, by Kafka topic and partition, and what the ledger is to learn."""
 
-    inserted: dict[Place, int] = field(default_factory=dict)
-    conflicts: dict[Place, int] = field(default_factory=dict)
+    inserted: dict[PartitionKey, int] = field(default_factory=dict)
+    conflicts: dict[PartitionKey, int] = field(default_factory=dict)
     arrived: Sequence[BatchRange] = ()
 
 
@@ -231,7 +232,7 @@ def _other_writer(found: str, expected: int) -> OtherWriterError:
     )
 
 
-def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Settings) -> dict[Place, int]:
+def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Settings) -> dict[PartitionKey, int]:
     """Put the repeats with other content into quarantine and count them."""
     repeated = frame_of(messages.sparkSession, doubtful)
     found = dedup.conflicts(repeated, dedup.near(repeated, settings)).persist()
@@ -246,15 +247,15 @@ def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Set
         found.unpersist()
 
 
-def _news(arrived: Sequence[BatchRange]) -> dict[Key, News]:
-    news: dict[Key, News] = {}
+def _news(arrived: Sequence[BatchRange]) -> dict[MarketKey, News]:
+    news: dict[MarketKey, News] = {}
     for island in arrived:
         arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)
         news.setdefault(island.key, News()).arrived.append(arrival)
     return news
 
 
-def _ends(batch: _Batch, outcome: _Outcome) -> dict[Place, PartitionRows]:
+def _ends(batch: _Batch, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]:
     """Every message of the batch, by Kafka topic and partition and by where it ended."""
     by_place = batch.trades.group_by(["kafka_topic", "kafka_partition"]).aggregate([("trade_id", "count")])
     trades = Counter(

@@ -41,6 +41,7 @@ __all__ = [
     "GOLD_MOVES",
     "GOLD_SPREADS_1M",
     "GOLD_TABLES",
+    "LAYERS",
     "LOOKBACK_MINUTES",
     "OPS_BATCHES",
     "OPS_CHECKS",
@@ -56,6 +57,9 @@ __all__ = [
     "Layer",
     "Table",
 ]
+
+#: Layers that a stream query writes, in the order in which a trade reaches them.
+LAYERS = ("bronze", "silver", "gold")
 
 #: Every table that there can be, in the order in which a trade reaches them.
 TABLES: tuple[Table, ...] = (

@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from lakehouse.market.symbols import MarketKey
 from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, differs, integers
-
-Key = tuple[str, str]
 
 
 class BatchRange(NamedTuple):
@@ -39,7 +38,7 @@ class BatchRange(NamedTuple):
     ts_last: dt.datetime
 
     @property
-    def key(self) -> Key:
+    def key(self) -> MarketKey:
         return self.venue, self.symbol
 
     @property
@@ -80,7 +79,7 @@ class BatchIds:
         result[self._order] = self._place_of_first[np.cumsum(self._is_first) - 1]
         return result
 
-    def within(self, ranges: Callable[[Key, int, int], Iterable[tuple[int, int]]]) -> Mask:
+    def within(self, ranges: Callable[[MarketKey, int, int], Iterable[tuple[int, int]]]) -> Mask:
         """Mask of the rows whose ids lie in the ranges that `ranges` returns, ascending, for a key and two ids."""
         found = np.zeros(len(self._order), np.bool_)
         ids = self._id[self._order]
@@ -142,7 +141,7 @@ class BatchIds:
         found: Mask = source == (sources.index("repair") if "repair" in sources else -1)
         return found
 
-    def _keys(self) -> Iterable[tuple[Key, int, int]]:
+    def _keys(self) -> Iterable[tuple[MarketKey, int, int]]:
         """Yield each key, and the start and end of its rows in the sorted order."""
         venues, symbols, _ = self._names
         key = self._key[self._order]

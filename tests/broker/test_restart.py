@@ -26,7 +26,7 @@ pytestmark = pytest.mark.kafka
 
 
 def ended(pid: int, seconds: float) -> bool:
-    """Whether the process is gone, or a zombie that nobody will reap, within the time."""
+    """True if the process is gone, or a zombie that nobody will reap, within the time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

@@ -53,7 +53,7 @@ def places(settings: Settings) -> dict[str, tuple[Path, str]]:
 def run(settings: Settings, names: Sequence[str], batches: int, say: Any = print) -> None:
     """Fill the disk of each place in turn, on one lake. AssertionError where a table is wrong at any time."""
     from lakehouse.streams.materialize import materialize
-    from lakehouse.streams.queries import LAYERS
+    from lakehouse.tables import LAYERS
 
     rounds = Rounds(settings)
     rounds.send_next()

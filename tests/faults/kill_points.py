@@ -116,7 +116,7 @@ def die_at(point: str, settings: Settings, *command: str, seconds: float = CHILD
 def stream_points(settings: Settings, points: Sequence[str], say: Any = print) -> None:
     """Every point of the streams on one lake, then a catch-up in this process. AssertionError where tables differ."""
     from lakehouse.streams.materialize import materialize
-    from lakehouse.streams.queries import LAYERS
+    from lakehouse.tables import LAYERS
 
     rounds = Rounds(settings)
     for point in points:

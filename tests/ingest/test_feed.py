@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection
 
 from lakehouse.exchanges.registry import venue as find_venue
-from lakehouse.ingest.backfill_queue import Order
+from lakehouse.ingest.backfill_queue import BackfillOrder
 from lakehouse.ingest.feed import Feed
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
@@ -47,7 +47,7 @@ def kraken_ack(server: ServerConnection) -> None:
 def running(settings: Settings, venue: str, script: Script, symbols: Sequence[str]) -> Iterator[Feed]:
     sink, counters = KafkaSink(settings.bootstrap(), *settings.topics), Counters()
     with venue_server(script) as url:
-        orders: list[Order] = []
+        orders: list[BackfillOrder] = []
         feed = Feed(find_venue(venue), symbols, url, sink, counters, orders.append, random.Random(1))
         feed.start()
         try:

@@ -24,9 +24,8 @@ from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.retry_after import LONGEST_SECONDS, retry_after
 from lakehouse.ingest.away import Away
 from lakehouse.ingest.backoff import BAN_SECONDS, BLOCKED, FIRST_SECONDS, LIMITED, Pauses, Steps
-from lakehouse.ingest.connection import Connection, HandshakeRefusedError
+from lakehouse.ingest.connection import Connection, HandshakeRefusedError, refusal_remedy, refusal_words
 from lakehouse.ingest.feed import Feed
-from lakehouse.ingest.handshake import remedy, words
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.settings import Settings
@@ -112,12 +111,12 @@ def test_no_header_is_beyond_understanding(value: str, date: str) -> None:
     ],
 )
 def test_the_venues_own_words(body: bytes | None, said: str) -> None:
-    assert words(body, "HTTP's own") == said
+    assert refusal_words(body, "HTTP's own") == said
 
 
 @given(st.binary(max_size=300), st.none() | st.text(max_size=20))
 def test_words_are_one_short_printable_line(body: bytes, reason: str | None) -> None:
-    said = words(body, reason)
+    said = refusal_words(body, reason)
     assert len(said) <= 121
     assert said.isprintable()
 
@@ -136,7 +135,7 @@ def test_the_line_has_status_words_and_remedy() -> None:
     )
     assert str(refused(answer(503, b"", "Service Unavailable"))).endswith("HTTP 503: Service Unavailable; expected 101")
     for status in (403, 418, 429, 451):
-        assert remedy(status)
+        assert refusal_remedy(status)
 
 
 @pytest.mark.parametrize("status", [418, 429, 451, 503])

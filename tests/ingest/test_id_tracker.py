@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRanges
-from lakehouse.ingest.id_tracker import Continuity, Gap, Kind, Observation
+from lakehouse.ingest.id_tracker import Gap, IdTracker, Kind, Observation
 
 IDS = st.integers(min_value=-40, max_value=40)
 
@@ -20,12 +20,12 @@ def expand(gaps: tuple[Gap, ...]) -> list[int]:
 
 @given(st.lists(IDS))
 def test_missing_is_what_a_set_says(ids: list[int]) -> None:
-    continuity = Continuity()
+    tracker = IdTracker()
     seen: set[int] = set()
     opened: set[int] = set()
     for trade_id in ids:
         before = set(range(min(seen), max(seen) + 1)) - seen if seen else set()
-        found = continuity.observe(trade_id)
+        found = tracker.observe(trade_id)
         expected = (
             Kind.FIRST
             if not seen
@@ -40,28 +40,28 @@ def test_missing_is_what_a_set_says(ids: list[int]) -> None:
         assert found.kind is expected
         seen.add(trade_id)
         missing = set(range(min(seen), max(seen) + 1)) - seen
-        assert expand(continuity.missing()) == sorted(missing)
+        assert expand(tracker.missing()) == sorted(missing)
         # A gap is announced exactly once, when its ids begin to be missing.
         fresh = missing - before
         assert (expand((found.gap,)) if found.gap else []) == sorted(fresh)
         assert not fresh & opened
         opened |= fresh
-        assert (continuity.low, continuity.mark) == (min(seen), max(seen))
-        assert continuity.open_ids == len(missing)
+        assert (tracker.low, tracker.mark) == (min(seen), max(seen))
+        assert tracker.open_ids == len(missing)
 
 
 #: What can come in: one id over a socket, or a range of ids by a repair.
 STEPS = st.lists(st.one_of(IDS, st.tuples(IDS, st.integers(0, 6)).map(lambda pair: (pair[0], pair[0] + pair[1]))))
 
 
-def after(steps: list[int | tuple[int, int]]) -> Continuity:
-    continuity = Continuity()
+def after(steps: list[int | tuple[int, int]]) -> IdTracker:
+    tracker = IdTracker()
     for step in steps:
         if isinstance(step, int):
-            continuity.observe(step)
+            tracker.observe(step)
         else:
-            continuity.learn(*step)
-    return continuity
+            tracker.learn(*step)
+    return tracker
 
 
 @given(STEPS, st.randoms(use_true_random=False), st.data())
@@ -78,23 +78,23 @@ def test_any_order_and_duplication_of_observed_and_repaired_ids_ends_the_same(st
 
 @given(st.lists(IDS, min_size=1), st.integers(-40, 40), st.integers(0, 30))
 def test_closed_ids_are_missing_no_more_and_nothing_else_changes(ids: list[int], first: int, size: int) -> None:
-    continuity = after(list(ids))
-    before, marks = set(expand(continuity.missing())), (continuity.low, continuity.mark)
-    closed = continuity.close(first, first + size)
+    tracker = after(list(ids))
+    before, marks = set(expand(tracker.missing())), (tracker.low, tracker.mark)
+    closed = tracker.close(first, first + size)
     asked = set(range(first, first + size + 1))
     assert closed == len(before & asked)
-    assert set(expand(continuity.missing())) == before - asked
-    assert continuity.missing_within(first, first + size) == []
-    assert continuity.open_ids == len(before - asked)
-    assert (continuity.low, continuity.mark) == marks
+    assert set(expand(tracker.missing())) == before - asked
+    assert tracker.missing_within(first, first + size) == []
+    assert tracker.open_ids == len(before - asked)
+    assert (tracker.low, tracker.mark) == marks
 
 
 @given(st.lists(IDS))
 def test_ranges_are_ascending_and_apart(ids: list[int]) -> None:
-    continuity = Continuity()
+    tracker = IdTracker()
     for trade_id in ids:
-        continuity.observe(trade_id)
-    gaps = continuity.missing()
+        tracker.observe(trade_id)
+    gaps = tracker.missing()
     assert all(len(gap) == gap.last_id - gap.first_id + 1 > 0 for gap in gaps)
     assert all(before.last_id + 1 < after.first_id for before, after in pairwise(gaps))
 
@@ -104,103 +104,103 @@ def test_a_shuffled_feed_with_nothing_lost_ends_without_gaps(first: int, count: 
     ids = list(range(first, first + count))
     ids += data.draw(st.lists(st.sampled_from(ids)))
     rng.shuffle(ids)
-    continuity = Continuity()
+    tracker = IdTracker()
     for trade_id in ids:
-        continuity.observe(trade_id)
-    assert continuity.missing() == ()
+        tracker.observe(trade_id)
+    assert tracker.missing() == ()
 
 
 def test_a_jump_names_the_missing_range() -> None:
-    continuity = Continuity()
-    assert continuity.observe(100) == Observation(Kind.FIRST)
-    assert continuity.observe(101) == Observation(Kind.NEXT)
-    assert continuity.observe(105) == Observation(Kind.JUMP, Gap(102, 104))
-    assert continuity.observe(103) == Observation(Kind.LATE)
-    assert continuity.observe(103) == Observation(Kind.DUPLICATE)
-    assert continuity.missing() == (Gap(102, 102), Gap(104, 104))
+    tracker = IdTracker()
+    assert tracker.observe(100) == Observation(Kind.FIRST)
+    assert tracker.observe(101) == Observation(Kind.NEXT)
+    assert tracker.observe(105) == Observation(Kind.JUMP, Gap(102, 104))
+    assert tracker.observe(103) == Observation(Kind.LATE)
+    assert tracker.observe(103) == Observation(Kind.DUPLICATE)
+    assert tracker.missing() == (Gap(102, 102), Gap(104, 104))
 
 
 def test_a_heartbeat_alone_proves_nothing() -> None:
-    continuity = Continuity()
-    continuity.observe(10)
-    assert continuity.heartbeat(12) is None
-    continuity.observe(11)
-    continuity.observe(12)  # they were in flight
-    assert continuity.heartbeat(14) is None
-    assert continuity.missing() == ()
+    tracker = IdTracker()
+    tracker.observe(10)
+    assert tracker.heartbeat(12) is None
+    tracker.observe(11)
+    tracker.observe(12)  # they were in flight
+    assert tracker.heartbeat(14) is None
+    assert tracker.missing() == ()
 
 
 def test_two_heartbeats_ahead_show_a_gap_at_the_tail() -> None:
-    continuity = Continuity()
-    continuity.observe(10)
-    assert continuity.heartbeat(12) is None
-    continuity.observe(11)
-    assert continuity.heartbeat(15) == Gap(12, 12)  # 13 to 15 may still come
-    assert continuity.heartbeat(15) == Gap(13, 15)
-    assert continuity.heartbeat(15) is None  # announced once
-    assert continuity.observe(14).kind is Kind.LATE
-    assert continuity.observe(16).kind is Kind.NEXT
-    assert continuity.missing() == (Gap(12, 13), Gap(15, 15))
+    tracker = IdTracker()
+    tracker.observe(10)
+    assert tracker.heartbeat(12) is None
+    tracker.observe(11)
+    assert tracker.heartbeat(15) == Gap(12, 12)  # 13 to 15 may still come
+    assert tracker.heartbeat(15) == Gap(13, 15)
+    assert tracker.heartbeat(15) is None  # announced once
+    assert tracker.observe(14).kind is Kind.LATE
+    assert tracker.observe(16).kind is Kind.NEXT
+    assert tracker.missing() == (Gap(12, 13), Gap(15, 15))
 
 
 def test_heartbeats_of_two_connections_are_not_consecutive() -> None:
-    continuity = Continuity()
-    continuity.observe(10)
-    continuity.heartbeat(12)
-    continuity.reconnected()
-    assert continuity.heartbeat(12) is None
-    assert continuity.heartbeat(12) == Gap(11, 12)
+    tracker = IdTracker()
+    tracker.observe(10)
+    tracker.heartbeat(12)
+    tracker.reconnected()
+    assert tracker.heartbeat(12) is None
+    assert tracker.heartbeat(12) == Gap(11, 12)
 
 
 def test_a_heartbeat_before_the_first_trade_is_no_gap() -> None:
-    continuity = Continuity()
-    assert continuity.heartbeat(5) is None
-    assert continuity.heartbeat(5) is None
-    assert continuity.observe(6) == Observation(Kind.FIRST)
+    tracker = IdTracker()
+    assert tracker.heartbeat(5) is None
+    assert tracker.heartbeat(5) is None
+    assert tracker.observe(6) == Observation(Kind.FIRST)
 
 
 def test_two_looks_at_rest_show_a_gap_and_heartbeats_do_not_count_as_looks() -> None:
-    continuity = Continuity()
-    continuity.observe(10)
-    assert continuity.heartbeat(12) is None
-    assert continuity.look(12) is None  # a heartbeat a moment ago is no look
-    continuity.reconnected()
-    assert continuity.look(15) == Gap(11, 12)  # what REST showed before the connection will not come on it
-    assert continuity.look(15) == Gap(13, 15)
-    assert continuity.look(15) is None
-    assert continuity.open_ids == 5
+    tracker = IdTracker()
+    tracker.observe(10)
+    assert tracker.heartbeat(12) is None
+    assert tracker.look(12) is None  # a heartbeat a moment ago is no look
+    tracker.reconnected()
+    assert tracker.look(15) == Gap(11, 12)  # what REST showed before the connection will not come on it
+    assert tracker.look(15) == Gap(13, 15)
+    assert tracker.look(15) is None
+    assert tracker.open_ids == 5
 
 
 def test_what_an_earlier_process_left_open_is_missing_and_the_rest_below_its_mark_is_not() -> None:
-    continuity = Continuity()
-    continuity.resume_at(100, [(40, 42), (98, 100)])
-    assert continuity.missing() == (Gap(40, 42), Gap(98, 100))
-    assert continuity.observe(41).kind is Kind.LATE
+    tracker = IdTracker()
+    tracker.resume_at(100, [(40, 42), (98, 100)])
+    assert tracker.missing() == (Gap(40, 42), Gap(98, 100))
+    assert tracker.observe(41).kind is Kind.LATE
     # A snapshot of a new connection reaches below the mark: that is no history of its own, and no gap.
-    assert continuity.observe(51) == Observation(Kind.DUPLICATE)
-    assert continuity.observe(101).kind is Kind.NEXT
-    assert continuity.missing() == (Gap(40, 40), Gap(42, 42), Gap(98, 100))
-    assert continuity.open_ids == 5
+    assert tracker.observe(51) == Observation(Kind.DUPLICATE)
+    assert tracker.observe(101).kind is Kind.NEXT
+    assert tracker.missing() == (Gap(40, 40), Gap(42, 42), Gap(98, 100))
+    assert tracker.open_ids == 5
     with pytest.raises(ValueError, match="none above the mark 100"):
-        Continuity().resume_at(100, [(99, 101)])
+        IdTracker().resume_at(100, [(99, 101)])
 
 
 @given(st.lists(st.tuples(IDS, st.integers(0, 5)).map(lambda pair: (pair[0], pair[0] + pair[1]))), st.lists(IDS))
 def test_resumed_and_observed_is_what_a_set_says(gaps: list[tuple[int, int]], ids: list[int]) -> None:
-    continuity = Continuity()
-    continuity.resume_at(50, gaps)
+    tracker = IdTracker()
+    tracker.resume_at(50, gaps)
     missing = {trade_id for first, last in IdRanges(gaps) for trade_id in range(first, last + 1)}
     for trade_id in ids:
         expected = Kind.LATE if trade_id in missing else Kind.DUPLICATE
-        assert continuity.observe(trade_id).kind is expected
+        assert tracker.observe(trade_id).kind is expected
         missing.discard(trade_id)
-    assert expand(continuity.missing()) == sorted(missing)
-    assert continuity.mark == 50
+    assert expand(tracker.missing()) == sorted(missing)
+    assert tracker.mark == 50
 
 
 def test_a_mark_of_an_earlier_process_shows_what_was_traded_in_between() -> None:
-    continuity = Continuity()
-    continuity.resume_at(100)
-    assert continuity.observe(104) == Observation(Kind.JUMP, Gap(101, 103))
+    tracker = IdTracker()
+    tracker.resume_at(100)
+    assert tracker.observe(104) == Observation(Kind.JUMP, Gap(101, 103))
     with pytest.raises(ValueError, match="resume_at"):
-        continuity.resume_at(7)
+        tracker.resume_at(7)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.ingest import quiet, silence_probe
+from lakehouse.ingest import silence_probe
 from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
@@ -68,8 +68,8 @@ def test_killed_and_started_again_it_misses_nothing(kafka_settings: Settings, si
 def test_a_start_after_downtime_is_repaired_where_no_live_trade_follows(
     kafka_settings: Settings, simulator: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quiet, "FRESH_SECONDS", 1.0)
-    monkeypatch.setattr(quiet, "AGAIN_SECONDS", 1.0)
+    monkeypatch.setattr(silence_probe, "FRESH_SECONDS", 1.0)
+    monkeypatch.setattr(silence_probe, "AGAIN_SECONDS", 1.0)
     monkeypatch.setattr(silence_probe, "SAMPLE_SECONDS", 0.2)
     settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT",)})
     with running(settings, simulator) as service:

@@ -1,4 +1,4 @@
-"""What one connection asks for after which answer; with a clock of its own and a venue in a few lines."""
+"""Requests of one connection after each kind of answer, with a clock of its own and a venue in a few lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lakehouse.exchanges.model import Refused, Subscribed
-from lakehouse.ingest.subscribing import ANSWER_SECONDS, FIRST_SECONDS, LONGEST_SECONDS, TELL_SECONDS, Ask, Asking
+from lakehouse.ingest.subscribing import ANSWER_SECONDS, FIRST_SECONDS, LONGEST_SECONDS, TELL_SECONDS, Ask, Subscriber
 from lakehouse.ingest.subscriptions import Subscriptions
 
 A, B, C, D = "AAA/USD", "BBB/USD", "CCC/USD", "DDD/USD"
@@ -29,21 +29,21 @@ class Play:
         self.connect()
 
     def connect(self) -> None:
-        self.asking = Asking(self.shared, self.now, random.Random(1), self.most, self.pause)
+        self.subscriber = Subscriber(self.shared, self.now, random.Random(1), self.most, self.pause)
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
         while self.now < end:
-            ask = self.asking.step(self.now)
+            ask = self.subscriber.step(self.now)
             if ask is not None:
                 self.asked.append((self.now, ask.symbols))
                 for reply in self.answer(ask):
                     if isinstance(reply, Subscribed):
-                        self.told += [("subscribed", one) for one in self.asking.acknowledged(reply, self.now)]
+                        self.told += [("subscribed", one) for one in self.subscriber.acknowledged(reply, self.now)]
                     else:
-                        _, final = self.asking.refused(reply, self.now)
+                        _, final = self.subscriber.refused(reply, self.now)
                         self.told += [("refused", final)] if final else []
-            self.told += [("unsubscribed", symbol) for symbol, _ in self.asking.untold(self.now)]
+            self.told += [("unsubscribed", symbol) for symbol, _ in self.subscriber.untold(self.now)]
             self.now = round(self.now + 0.01, 2)
 
     @property
@@ -69,7 +69,7 @@ def test_one_that_is_named_costs_the_others_nothing() -> None:
     assert play.asked == [(0.0, (A, B, C)), (0.01, (A, C))]
     assert play.told == [("refused", B), ("subscribed", A), ("subscribed", C)]
     assert play.shared.refused == {B: f"{B} is out of order"}
-    assert play.asking.settled
+    assert play.subscriber.settled
 
 
 def test_several_that_are_named_one_by_one() -> None:
@@ -77,7 +77,7 @@ def test_several_that_are_named_one_by_one() -> None:
     play = Play(symbols, joint(dict.fromkeys(symbols[:30], True)))
     play.run(1)
     assert sorted(play.shared.refused) == sorted(symbols[:30])
-    assert sorted(play.asking.since) == sorted(symbols[30:])
+    assert sorted(play.subscriber.since) == sorted(symbols[30:])
     assert max(at for at, _ in play.asked) < 0.5
 
 
@@ -87,10 +87,10 @@ def test_a_reason_without_a_name_is_tracked_down_within_seconds(bad: list[str], 
     play = Play([A, B, C, D], joint(dict.fromkeys(bad, is_final), names=False))
     play.run(4.5)  # Coinbase cuts after 5 s without a subscription
     good = [symbol for symbol in (A, B, C, D) if symbol not in bad]
-    assert sorted(play.asking.since) == good
+    assert sorted(play.subscriber.since) == good
     if is_final:
         assert sorted(play.shared.refused) == bad
-        assert play.asking.settled
+        assert play.subscriber.settled
     else:
         assert play.shared.refused == {}
         assert sorted(play.shared.unsubscribed) == bad
@@ -107,7 +107,7 @@ def test_what_passes_is_asked_for_again_with_growing_pauses_and_told_once() -> N
     assert LONGEST_SECONDS / 2 <= pauses[-1] <= LONGEST_SECONDS + 0.02
     assert 15 < len(times) < 45
     assert play.told == [("subscribed", A), ("unsubscribed", B)]
-    assert not play.asking.waiting - {B}
+    assert not play.subscriber.waiting - {B}
     play.answer = joint({})
     play.run(61)
     assert play.told[2:] == [("subscribed", B)]
@@ -149,7 +149,7 @@ def test_words_about_the_venue_are_not_followed_by_a_request_for_each_symbol() -
     play = Play([A, B, C, D], answer)
     play.run(5)
     assert play.groups == [(A, B, C, D)] * 3
-    assert set(play.asking.since) == {A, B, C, D}
+    assert set(play.subscriber.since) == {A, B, C, D}
 
 
 def test_silence_is_no_acknowledgement() -> None:
@@ -157,7 +157,7 @@ def test_silence_is_no_acknowledgement() -> None:
     play.run(ANSWER_SECONDS + TELL_SECONDS + 1)
     assert play.told == [("subscribed", A), ("unsubscribed", B)]
     assert play.shared.unsubscribed[B].startswith("no answer within 2 s")
-    play.told += [("subscribed", one) for one in play.asking.brought({A: 1, B: 2}, play.now)]  # trades speak for it
+    play.told += [("subscribed", one) for one in play.subscriber.brought({A: 1, B: 2}, play.now)]  # trades speak for it
     assert play.told[2:] == [("subscribed", B)]
 
 
@@ -174,7 +174,7 @@ def test_an_acknowledgement_that_names_nothing_is_for_its_request_alone() -> Non
     play.run(0.7)
     assert play.told == [("subscribed", A), ("subscribed", B)]
     play.run(2)
-    assert play.asking.since.keys() == {A, B, C, D}
+    assert play.subscriber.since.keys() == {A, B, C, D}
     assert play.shared.listed == frozenset()  # which proves nothing
     assert all(later - earlier >= 0.5 for (earlier, _), (later, _) in itertools.pairwise(play.asked))
 
@@ -197,7 +197,7 @@ def test_the_next_connection_goes_on_where_this_one_was_cut() -> None:
         play.run(1.0)  # cut
         play.connect()
     play.run(3.0)
-    assert sorted(play.asking.since) == [symbol for symbol in symbols if symbol not in bad]
+    assert sorted(play.subscriber.since) == [symbol for symbol in symbols if symbol not in bad]
     assert sorted(play.shared.unsubscribed) == sorted(bad)
     # From then on the good ones are asked for at once, together.
     play.connect()
@@ -209,8 +209,11 @@ def test_the_next_connection_goes_on_where_this_one_was_cut() -> None:
 def test_final_words_for_one_that_was_there_are_a_halt() -> None:
     play = Play([A, B], joint({}))
     play.run(3)
-    assert play.asking.refused(Refused(f"{B} is delisted", B, is_final=True, is_whole=True), play.now) == (True, None)
-    assert play.asking.since.keys() == {A}
+    assert play.subscriber.refused(Refused(f"{B} is delisted", B, is_final=True, is_whole=True), play.now) == (
+        True,
+        None,
+    )
+    assert play.subscriber.since.keys() == {A}
     play.answer = joint({B: True})
     play.run(10)
     assert play.told[2:] == [("unsubscribed", B)]
@@ -228,8 +231,8 @@ def test_what_answers_no_request_is_no_refusal_of_one() -> None:
     play = Play([A, B], joint({}))
     play.run(1)
     for reply in (rate(None), rate(7), Refused("slow down", A), Refused("odd", "ZZZ/USD", is_final=True)):
-        assert play.asking.refused(reply, play.now) == (False, None)
-    assert play.asking.since.keys() == {A, B}
+        assert play.subscriber.refused(reply, play.now) == (False, None)
+    assert play.subscriber.since.keys() == {A, B}
 
 
 def test_one_that_rest_does_not_know_is_not_asked_for_again() -> None:
@@ -240,7 +243,7 @@ def test_one_that_rest_does_not_know_is_not_asked_for_again() -> None:
     count = len(play.asked)
     play.run(100)
     assert len(play.asked) <= count + 1  # one may have been on its way
-    assert play.asking.waiting == frozenset()
+    assert play.subscriber.waiting == frozenset()
     assert play.shared.wanted == (A,)
     assert play.shared.unsubscribed == {}
 
@@ -248,8 +251,8 @@ def test_one_that_rest_does_not_know_is_not_asked_for_again() -> None:
 def test_when_a_connection_ends_the_missing_are_told() -> None:
     play = Play([A], joint({A: False}))
     play.run(0.1)
-    assert play.asking.untold(play.now) == []
-    assert play.asking.untold(play.now, is_over=True) == [(A, f"{A} is out of order")]
+    assert play.subscriber.untold(play.now) == []
+    assert play.subscriber.untold(play.now, is_over=True) == [(A, f"{A} is out of order")]
     play.connect()
     play.run(10)
     assert play.told == []  # it is the same state still
@@ -263,11 +266,11 @@ def test_a_late_nameless_refusal_refuses_nobody_for_good(late: float) -> None:
     play.run(late)
     while play.groups[-1] != (A,):
         play.run(0.01)
-    assert play.asking.refused(final, play.now)[1] is None
+    assert play.subscriber.refused(final, play.now)[1] is None
     assert play.shared.refused == {}
     play.answer = joint({})
     play.run(61)
-    assert set(play.asking.since) == {A, B}
+    assert set(play.subscriber.since) == {A, B}
 
 
 def test_the_second_nameless_refusal_of_a_request_that_comes_late_refuses_nobody() -> None:
@@ -276,7 +279,7 @@ def test_the_second_nameless_refusal_of_a_request_that_comes_late_refuses_nobody
     play = Play([A, B, C], lambda ask: [final] if len(ask.symbols) > 1 else [])
     while not play.groups or play.groups[-1] != (A,):
         play.run(0.01)
-    play.asking.refused(final, play.now)
+    play.subscriber.refused(final, play.now)
     assert play.shared.refused == {}
 
 
@@ -293,7 +296,7 @@ def test_what_proves_which_symbol_a_refusal_is_about(reply: Refused, is_for_good
     play = Play([A], lambda _: [])
     play.run(0.5)
     assert play.groups == [(A,)]
-    play.asking.refused(reply, play.now)
+    play.subscriber.refused(reply, play.now)
     assert (A in play.shared.refused) is is_for_good
 
 
@@ -302,7 +305,7 @@ def test_a_numbered_refusal_is_proof_after_a_late_one_too() -> None:
     while not play.groups or play.groups[-1] != (A,):
         play.run(0.01)
     number = len(play.asked)
-    assert play.asking.refused(Refused("no such", is_final=True, request=number), play.now) == (True, A)
+    assert play.subscriber.refused(Refused("no such", is_final=True, request=number), play.now) == (True, A)
 
 
 def test_random_venues_end_subscribed_or_refused() -> None:
@@ -318,7 +321,7 @@ def test_random_venues_end_subscribed_or_refused() -> None:
         play.answer = joint(dict.fromkeys(gone, True), names=rng.random() < 0.5)
         play.run(400)
         assert set(play.shared.refused) == gone, seed
-        assert set(play.asking.since) == set(symbols) - gone, seed
+        assert set(play.subscriber.since) == set(symbols) - gone, seed
         assert play.shared.unsubscribed == {}, seed
 
 

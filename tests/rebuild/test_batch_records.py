@@ -11,6 +11,7 @@ import pytest
 
 from lakehouse.audit.batch_history import Counts, read_batch_history
 from lakehouse.audit.run import audit
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.continuity.id_states import News
 from lakehouse.continuity.ledger import write_anew
 from lakehouse.continuity.tries import Tried
@@ -22,7 +23,7 @@ from lakehouse.quality.id_coverage import LedgerRange, read_ledger
 from lakehouse.quality.model import Look
 from lakehouse.rebuild import batch_records
 from lakehouse.streams import unfinished
-from lakehouse.streams.batch import PartitionRows, Place
+from lakehouse.streams.batch import PartitionRows
 from lakehouse.streams.unfinished import Unfinished
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_TRADES
 from tests.support.audit_lake import EVENTS, AuditLake, event, messages, trade
@@ -41,7 +42,7 @@ def audited(tmp_path: Path) -> AuditLake:
 
 
 def booked(made: AuditLake, rebuild_id: str = "7") -> None:
-    settings, totals = made.settings, dict[Place, Counts]()
+    settings, totals = made.settings, dict[PartitionKey, Counts]()
     for entry in read_batch_history(settings)["silver"]:
         for place, counts in (entry.partitions or {}).items():
             totals[place] = totals.get(place, Counts()).plus(counts)

@@ -1,4 +1,4 @@
-"""What was missed is fetched: simulator → ingest → Kafka with faults, compared trade by trade with the record."""
+"""Missed trades are fetched: simulator → ingest → Kafka with faults, compared trade by trade with the record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lakehouse.continuity.gaps import LedgerGap
-from lakehouse.ingest import backoff, gap_repair, quiet, rest, silence_probe
+from lakehouse.ingest import backoff, gap_repair, rest, silence_probe
 from lakehouse.ingest.backoff import Steps
 from lakehouse.ingest.rate_limit import LIVE_SHARE
 from lakehouse.ingest.service import IngestService
@@ -63,9 +63,9 @@ def one_symbol(kafka_settings: Settings) -> Settings:
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quiet symbol is looked at within seconds, also at Kraken, of whose budget a tenth is a look in 10 s."""
-    monkeypatch.setattr(quiet, "QUIET_SECONDS", 3.0)
-    monkeypatch.setattr(quiet, "FRESH_SECONDS", 2.0)
-    monkeypatch.setattr(quiet, "AGAIN_SECONDS", 1.5)
+    monkeypatch.setattr(silence_probe, "QUIET_SECONDS", 3.0)
+    monkeypatch.setattr(silence_probe, "FRESH_SECONDS", 2.0)
+    monkeypatch.setattr(silence_probe, "AGAIN_SECONDS", 1.5)
     monkeypatch.setattr(silence_probe, "SAMPLE_SECONDS", 0.2)
     monkeypatch.setattr(rest, "LOOK_SHARE", 0.5)
 
@@ -305,7 +305,7 @@ def test_what_is_not_shown_for_too_long_is_given_up_and_stays_open(
 
 
 def gaps_of(settings: Settings, simulator: SimulatorServer) -> list[LedgerGap]:
-    """What the ledger would say: ranges of true trades that Kafka lacks."""
+    """The gaps as the ledger would name them: ranges of true trades that Kafka lacks."""
     found = {key[:3] for key in kafka_of(settings)}
     gaps: list[LedgerGap] = []
     for venue, symbol in keys_of(simulator):

@@ -89,7 +89,7 @@ def tries(settings: Settings) -> Counter[int]:
 
 
 def lost(settings: Settings, simulator: SimulatorServer) -> Ids:
-    """What the exchange has traded between Silver's first and last trade of each venue, and Silver lacks."""
+    """Trades of the exchange between Silver's first and last trade of each venue that Silver lacks."""
     found: Ids = set()
     rows = table_io.sql(settings, "SELECT venue, trade_id FROM t", t=SILVER_TRADES).to_pylist()
     for venue in settings.venues:
@@ -100,7 +100,7 @@ def lost(settings: Settings, simulator: SimulatorServer) -> Ids:
 
 
 def look(settings: Settings, **choices: Any) -> RepairReport:
-    """What the job does, and the streams behind it."""
+    """Do the job's work, and that of the streams behind it."""
     report = repair_gaps(settings, gaps_to_repair(settings, **choices))
     materialize(settings)
     return report

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lakehouse.continuity.known_ids import Key
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings, load_settings
 from lakehouse.streams import batch_files, batch_plan
 from lakehouse.streams.gold_bars import Touched
@@ -138,10 +138,10 @@ def test_ids_with_gaps_are_read_again_and_only_for_their_symbols(
     rows += [trade_row(number, symbol="ETH/USDT") for number in (7, 8)]
     paths = append(settings, SILVER_TRADES, rows) + append(settings, SILVER_TRADES, [trade_row(6), trade_row(10)])
     touched = Touched(settings, paths)
-    asked: list[set[Key]] = []
+    asked: list[set[MarketKey]] = []
     plain = Touched._ids_of
 
-    def noted(self: Touched, keys: Collection[Key]) -> Any:
+    def noted(self: Touched, keys: Collection[MarketKey]) -> Any:
         asked.append(set(keys))
         return plain(self, keys)
 

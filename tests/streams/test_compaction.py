@@ -13,12 +13,12 @@ import pytest
 from deltalake import Transaction
 
 from lakehouse.lake import table_io
-from lakehouse.lake.batch_log import QUERIES, newest_batches, recent_batches
+from lakehouse.lake.batch_log import newest_batches, recent_batches
 from lakehouse.settings import Settings
 from lakehouse.streams.compaction import MOST_FILES, compact
 from lakehouse.streams.gold_rows import sync
 from lakehouse.tables import GOLD_SPREADS_1M as TABLE
-from lakehouse.tables import OPS_BATCHES
+from lakehouse.tables import LAYERS, OPS_BATCHES
 from tests.support.rows import NOON_US, batch_row, empty_lake, utc
 
 MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
@@ -54,7 +54,7 @@ def test_a_day_of_an_ops_table_is_joined_while_others_append(settings: Settings)
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=append, args=(query,)) for query in QUERIES]
+    threads = [threading.Thread(target=append, args=(query,)) for query in LAYERS]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -67,9 +67,9 @@ def test_a_day_of_an_ops_table_is_joined_while_others_append(settings: Settings)
     compact(settings, OPS_BATCHES, 1)
     assert len(table_io.open_table(settings, OPS_BATCHES).file_uris()) == 1
     rows = table_io.sql(settings, "SELECT query, batch_id FROM t ORDER BY query, batch_id", t=OPS_BATCHES).to_pylist()
-    assert rows == [{"query": query, "batch_id": number} for query in sorted(QUERIES) for number in range(25)]
+    assert rows == [{"query": query, "batch_id": number} for query in sorted(LAYERS) for number in range(25)]
     recent = recent_batches(settings, 3)
-    assert sorted(recent) == sorted(QUERIES)
+    assert sorted(recent) == sorted(LAYERS)
     assert all([one.batch_id for one in found] == [24, 23, 22] for found in recent.values())
     table_io.append_rows(settings, OPS_BATCHES, [batch_row("gold", 25, NOON_US + 25)])
     assert newest_batches(settings)["gold"].batch_id == 25

@@ -21,6 +21,7 @@ from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,
+    LAYERS,
     OPS_BATCHES,
     SILVER_CONTINUITY,
     SILVER_QUARANTINE,
@@ -29,7 +30,6 @@ from lakehouse.tables import (
 )
 from tests.support.rows import bar_row, batch_row, empty_lake, message_row, trade_row
 
-LAYERS = ("bronze", "silver", "gold")
 NOW_US = round(dt.datetime.now(dt.UTC).timestamp() * 1_000_000)
 HOUR_US = 3_600_000_000
 

@@ -15,10 +15,8 @@ from lakehouse.lake.table_log import checkpoints, log_files
 from lakehouse.settings import Settings
 from lakehouse.streams import log_retention, upkeep
 from lakehouse.streams.upkeep import Upkeep
-from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES, Table
+from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, LAYERS, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES, Table
 from tests.support.rows import NOON_US, batch_row, empty_lake
-
-LAYERS = ("bronze", "silver", "gold")
 
 
 @pytest.fixture

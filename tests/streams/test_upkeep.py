@@ -14,10 +14,9 @@ from lakehouse.settings import Settings
 from lakehouse.streams import file_retention, gold, upkeep
 from lakehouse.streams.compaction import compact
 from lakehouse.streams.upkeep import Upkeep
-from lakehouse.tables import GOLD_SPREADS_1M, OPS_BATCHES, Table
+from lakehouse.tables import GOLD_SPREADS_1M, LAYERS, OPS_BATCHES, Table
 from tests.support.rows import NOON_US, batch_row, empty_lake, utc
 
-LAYERS = ("bronze", "silver", "gold")
 NOW_US = round(dt.datetime.now(dt.UTC).timestamp() * 1_000_000)
 
 

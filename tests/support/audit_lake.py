@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
+from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake.table_io import append_rows, arrow_schema, open_table
 from lakehouse.settings import Settings
@@ -36,7 +37,6 @@ from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_
 TRADES, REJECTED, EVENTS = "crypto.trades", "crypto.trades.rejected", "crypto.feed_events"
 FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
 
-Place = tuple[str, int]
 Breaking = Callable[["AuditLake"], None]
 
 
@@ -86,7 +86,7 @@ class AuditLake:
     settings: Settings
     generation: str = "first"
     at: int = NOON_US
-    offsets: dict[Place, int] = field(default_factory=dict)
+    offsets: dict[PartitionKey, int] = field(default_factory=dict)
     kept: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
     unavailable: list[tuple[str, str, int, int]] = field(default_factory=list)
     batch_ids: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class AuditLake:
     def write_books(
         self,
         start: dict[str, dict[str, int]],
-        counts: dict[Place, dict[str, int]],
+        counts: dict[PartitionKey, dict[str, int]],
         added: int,
         edit: Callable[[dict[str, Any]], None] | None = None,
         books: tuple[str, ...] = ("bronze", "silver", "gold"),
@@ -147,7 +147,7 @@ class AuditLake:
         self,
         query: str,
         end: dict[str, Any],
-        counts: dict[Place, dict[str, int]],
+        counts: dict[PartitionKey, dict[str, int]],
         tables: tuple[Table, ...],
         start: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
@@ -199,8 +199,8 @@ class AuditLake:
             )
         return rows
 
-    def _silver(self, rows: list[tuple[Message, int]]) -> tuple[dict[Place, dict[str, int]], int]:
-        counts: dict[Place, dict[str, int]] = {}
+    def _silver(self, rows: list[tuple[Message, int]]) -> tuple[dict[PartitionKey, dict[str, int]], int]:
+        counts: dict[PartitionKey, dict[str, int]] = {}
         out: dict[Table, list[dict[str, Any]]] = {SILVER_TRADES: [], SILVER_QUARANTINE: [], SILVER_FEED_EVENTS: []}
         for message, offset in rows:
             figures = counts.setdefault((message.topic, message.partition), dict.fromkeys(FIGURES, 0))

@@ -2,8 +2,8 @@
 
 Guarantees: every topic has three replicas, and a message is acknowledged (`acks=all`) once two of them have it. So one
 node may die, also by SIGKILL, and nothing acknowledged is lost and producing goes on; with two dead nothing is
-acknowledged until one is back. As with the single broker, no JVM outlives us, and each node owns its folder.
-Gap: the replicas share one disk and one operating system: this is for trying what a cluster does, not for safety.
+acknowledged until one is back. No JVM outlives us, as with the single broker, and each node owns its folder.
+Limit: the replicas share one disk and one operating system: this is for trying what a cluster does, not for safety.
 
 Start, in this order: 1. own every node's folder, 2. choose all ports and write every server.properties, 3. format and
 start every JVM (a quorum needs two of them), 4. wait until each knows itself as a live broker of this cluster.
@@ -51,7 +51,7 @@ class EmbeddedCluster:
         return {number: node.pid for number, node in self._nodes.items() if node.pid is not None}
 
     def start(self, timeout: float = START_SECONDS) -> None:
-        """Start all nodes and wait for each; leaves nothing running where one does not come up.
+        """Start all nodes and wait for each; leaves nothing running if one does not come up.
 
         Raises MissingDependencyError or BrokerUnavailableError, each one line.
         """
@@ -81,7 +81,7 @@ class EmbeddedCluster:
     def start_node(self, number: int, timeout: float = START_SECONDS) -> None:
         """Start a node that was stopped or killed, on its old folder and ports, and wait until the cluster has it.
 
-        Raises MissingDependencyError where somebody has taken a port of it, LakehouseError where it lives.
+        Raises MissingDependencyError if somebody has taken a port of it, LakehouseError if it lives.
         """
         node, ports = self._node(number), self._started().nodes[number]
         if node.alive:

@@ -1,4 +1,4 @@
-"""What the ingest tests share: a websocket server that follows a script, and all messages of a Kafka topic."""
+"""Helpers of the ingest tests: a websocket server that follows a script, and all messages of a Kafka topic."""
 
 from __future__ import annotations
 

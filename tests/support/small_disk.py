@@ -33,7 +33,7 @@ class SmallDisk:
             shutil.copytree(kept, self.folder, dirs_exist_ok=True)
 
     def unmount(self) -> None:
-        """What is in it goes to the folder that it hid."""
+        """Move its contents to the folder that it hid."""
         self.free()
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(self.folder, kept, dirs_exist_ok=True)
@@ -58,7 +58,7 @@ class SmallDisk:
 
 
 def can_mount() -> bool:
-    """Whether this user may mount a tmpfs."""
+    """True if this user may mount a tmpfs."""
     with tempfile.TemporaryDirectory() as folder:
         disk = SmallDisk(Path(folder), 1)
         try:

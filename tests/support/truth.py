@@ -146,7 +146,7 @@ def _true_trade(trade: TrueTrade | Mapping[str, Any]) -> TrueTrade:
 
 
 def _batches(settings: Settings, path: str, query: str) -> Iterator[pa.RecordBatch]:
-    """What a query over one Delta table, named `t`, gives, with times as integers."""
+    """Rows of a query over one Delta table, named `t`, with times as integers."""
     uri = f"{settings.lake}/{path}"
     reader: Any = QueryBuilder().register("t", DeltaTable(uri)).execute(query)
     for batch in reader:

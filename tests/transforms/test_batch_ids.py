@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.lake.table_io import arrow_schema
+from lakehouse.market.symbols import MarketKey
 from lakehouse.streams.dedup import same_as_kept
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.batch_ids import BatchIds, BatchRange, Key
+from lakehouse.transforms.batch_ids import BatchIds, BatchRange
 from tests.support.rows import NOON_US, trade_row, utc
 
 SCHEMA = arrow_schema(SILVER_TRADES)
@@ -56,7 +57,7 @@ def position(row: Row) -> tuple[str, int, int]:
     return row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]
 
 
-def key(row: Row) -> Key:
+def key(row: Row) -> MarketKey:
     return row["venue"], row["symbol"]
 
 
@@ -82,11 +83,11 @@ def test_first_and_kept(rows: list[Row], cut: int) -> None:
     st.dictionaries(st.tuples(st.sampled_from(VENUES), st.sampled_from(SYMBOLS)), st.sets(st.integers(1, 14))),
 )
 @hypothesis_settings(deadline=None)
-def test_within(rows: list[Row], known: dict[Key, set[int]]) -> None:
+def test_within(rows: list[Row], known: dict[MarketKey, set[int]]) -> None:
     ledger = {of: IdRanges((number, number) for number in ids) for of, ids in known.items()}
-    asked: list[Key] = []
+    asked: list[MarketKey] = []
 
-    def ranges(of: Key, first: int, last: int) -> list[IdRange]:
+    def ranges(of: MarketKey, first: int, last: int) -> list[IdRange]:
         asked.append(of)
         ids = [row["trade_id"] for row in rows if key(row) == of]
         assert (first, last) == (min(ids), max(ids))
@@ -110,7 +111,7 @@ def test_within_takes_ranges_as_long_as_there_are_ids() -> None:
 class _Run:
     """The rows of one contiguous range of ids of one key."""
 
-    key: Key
+    key: MarketKey
     rows: list[Row]
 
 
@@ -127,9 +128,9 @@ def runs(rows: list[Row]) -> Iterator[_Run]:
         yield _Run(of, run)
 
 
-def firsts_of(rows: list[Row]) -> dict[tuple[Key, int], tuple[str, int, int]]:
+def firsts_of(rows: list[Row]) -> dict[tuple[MarketKey, int], tuple[str, int, int]]:
     """Key and id → position of the row that comes first."""
-    found: dict[tuple[Key, int], tuple[str, int, int]] = {}
+    found: dict[tuple[MarketKey, int], tuple[str, int, int]] = {}
     for row in rows:
         of = key(row), row["trade_id"]
         found[of] = min(position(row), found.get(of, position(row)))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from lakehouse.ingest.id_tracker import Continuity, Gap
-from lakehouse.ingest.quiet import AGAIN_SECONDS, FRESH_SECONDS, QUIET_SECONDS, Quiet
+from lakehouse.ingest.id_tracker import Gap, IdTracker
+from lakehouse.ingest.silence_probe import AGAIN_SECONDS, FRESH_SECONDS, QUIET_SECONDS, QuietSymbols
 
 
 class Symbol:
     """One symbol with its ids, as the repair's thread drives it."""
 
     def __init__(self, mark: int | None = None, subscribed: float | None = 0.0) -> None:
-        self.quiet, self.continuity = Quiet(), Continuity()
+        self.quiet, self.tracker = QuietSymbols(), IdTracker()
         if mark is not None:
-            self.continuity.resume_at(mark)
+            self.tracker.resume_at(mark)
         self.received, self.subscribed = 0, subscribed
         self.lost = 0
 
@@ -21,15 +21,15 @@ class Symbol:
 
     def trade(self, trade_id: int, now: float) -> None:
         self.received += 1
-        self.continuity.observe(trade_id)
+        self.tracker.observe(trade_id)
         self.sample(now)
 
     def look(self, newest: int | None, now: float) -> bool:
         """True where the subscription is found silent."""
         self.sample(now)
         assert self.quiet.due(now) is not None, "a look that is not due"
-        mark = self.continuity.mark
-        gap = None if newest is None else self.continuity.look(newest)
+        mark = self.tracker.mark
+        gap = None if newest is None else self.tracker.look(newest)
         self.lost += len(gap) if gap else 0
         return self.quiet.looked("BTC/USDT", newest, mark, gap is not None, now)
 
@@ -88,11 +88,11 @@ def test_heartbeats_that_show_the_losses_first_do_not_hide_a_silent_subscription
     symbol = Symbol(mark=10)
     symbol.sample(0.0)
     for newest in (12, 12):
-        symbol.continuity.heartbeat(newest)
-    assert symbol.continuity.mark == 12
+        symbol.tracker.heartbeat(newest)
+    assert symbol.tracker.mark == 12
     assert not symbol.look(12, 5.0)
     for newest in (20, 20):
-        symbol.continuity.heartbeat(newest)
+        symbol.tracker.heartbeat(newest)
     assert symbol.look(20, 5.0 + QUIET_SECONDS)
     assert symbol.lost == 0  # told by the heartbeats
 
@@ -125,12 +125,12 @@ def test_a_symbol_without_a_mark_begins_at_the_first_look_and_can_be_silent() ->
     assert symbol.next(35.0) == AGAIN_SECONDS
     assert symbol.look(107, 40.0)
     assert symbol.lost == 5
-    assert symbol.continuity.mark == 105
-    assert [(gap.first_id, gap.last_id) for gap in symbol.continuity.missing()] == [(101, 105)]
+    assert symbol.tracker.mark == 105
+    assert [(gap.first_id, gap.last_id) for gap in symbol.tracker.missing()] == [(101, 105)]
     halted = Symbol()
     assert not any(halted.look(100, 5.0 + number * QUIET_SECONDS) for number in range(5))
     assert not halted.look(None, 155.0)
-    assert halted.continuity.mark is None
+    assert halted.tracker.mark is None
     assert halted.lost == 0
 
 
@@ -140,21 +140,21 @@ def test_a_symbol_that_was_never_subscribed_is_looked_at_soon_and_its_trades_sin
     assert not symbol.look(100, 5.0)
     # Refused for a while; then the subscription comes, and its first trade is far above.
     symbol.subscribed = 20.0
-    assert symbol.continuity.observe(131).gap == Gap(101, 130)
+    assert symbol.tracker.observe(131).gap == Gap(101, 130)
     fresh, below = Symbol(subscribed=None), Symbol()
     fresh.sample(0.0)
     assert not fresh.look(100, 5.0)
-    assert fresh.continuity.observe(60).gap is None  # a snapshot reaches further back than the look
-    assert [fresh.continuity.observe(trade_id).gap for trade_id in range(61, 103)] == [None] * 42
-    assert fresh.continuity.missing() == ()
+    assert fresh.tracker.observe(60).gap is None  # a snapshot reaches further back than the look
+    assert [fresh.tracker.observe(trade_id).gap for trade_id in range(61, 103)] == [None] * 42
+    assert fresh.tracker.missing() == ()
     below.sample(0.0)
     assert not below.look(100, 5.0)
-    assert below.continuity.observe(101).gap is None
-    assert below.continuity.observe(99).gap == Gap(100, 100)
+    assert below.tracker.observe(101).gap is None
+    assert below.tracker.observe(99).gap == Gap(100, 100)
 
 
 def test_many_symbols_share_the_looks_fairly_and_the_suspects_come_first() -> None:
-    quiet = Quiet()
+    quiet = QuietSymbols()
     symbols = [f"A{number}/USDT" for number in range(50)]
     for symbol in symbols:
         quiet.sample(symbol, 0, 0.0, 0.0)
