@@ -149,7 +149,7 @@ class Commit:
                 return action[name].get("dataChange") is False
         if "metaData" in action:  # the table's properties, name or description, if its columns are the same
             ours, theirs = DeltaTable(self._uri, version=self._version), action["metaData"]
-            return (
+            return bool(
                 theirs["id"] == str(ours.metadata().id)
                 and json.loads(theirs["schemaString"]) == json.loads(ours.schema().to_json())
                 and theirs["partitionColumns"] == ours.metadata().partition_columns

@@ -68,7 +68,7 @@ def _unlisted(files: pa_fs.FileSystem, before: float) -> Iterator[str]:
         first, _, rest = info.path.partition("/")
         is_hidden = first.startswith(".") and not rest
         is_staged = not first.startswith("_") and _STAGED.search(info.path) is not None
-        is_old = info.type == pa_fs.FileType.File and bool(info.mtime_ns) and info.mtime_ns / 1e9 < before
+        is_old = info.type == pa_fs.FileType.File and 0 < (info.mtime_ns or 0) < before * 1e9
         if is_old and (is_hidden or is_staged or (first == "_temporary" and rest)):
             yield info.path
 
