@@ -45,7 +45,8 @@ def repair(
     from lakehouse.status.snapshot import is_simulated
 
     settings = settings_as_started(home)
-    typer.echo(f"lakehouse: {settings.home}", err=True)
+    if home is None:
+        typer.echo(f"lakehouse: {settings.home}", err=True)
     if is_simulated(settings) and settings.simulator_url is None:
         raise SettingError(
             f"the trades in {settings.home} are simulated, and no simulator is known",

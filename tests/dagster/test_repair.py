@@ -119,7 +119,9 @@ def test_the_command_asks_no_live_venue_for_simulated_trades(tmp_path: Path) -> 
     append_rows(settings, SILVER_CONTINUITY, [gap_row("binance", "BTC/USDT", 5, 9, age=10)])
     done = lakehouse(tmp_path, "repair")
     assert (done.returncode, done.stdout) == (75, "no open gap to repair\n")
-    assert done.stderr.startswith("lakehouse: 5 trade ids are missing for less than 120 s; expected none; ")
+    chosen, error = done.stderr.splitlines()
+    assert chosen == "lakehouse: .lakehouse/demo"
+    assert error.startswith("lakehouse: 5 trade ids are missing for less than 120 s; expected none; ")
     (settings.home / "simulator").mkdir()
     done = lakehouse(tmp_path, "repair", "--older-than", "0")
     assert (done.returncode, done.stdout) == (64, "")

@@ -129,7 +129,9 @@ def test_by_a_signal_and_by_the_command(kafka_settings: Settings, simulator: Sim
         command = [sys.executable, "-m", "lakehouse", "rotate", "--home", str(kafka_settings.home)]
         said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert said.returncode == 0, said.stderr
-        assert said.stderr.strip() == "rotated 3 of 3 sockets of binance, kraken, coinbase"
+        asked, answered = said.stderr.splitlines()
+        assert asked == f"lakehouse: {kafka_settings.home}; its ingest has 45 s to answer"
+        assert answered == "rotated 3 of 3 sockets of binance, kraken, coinbase"
         until(lambda: len(events_of(kafka_settings, "disconnected")) == 6)
         assert [path.name for path in rotation_requests.folder(kafka_settings).iterdir()] == ["rotate"]
         simulator.pause()
@@ -165,6 +167,11 @@ def test_the_command_without_an_ingest_says_so(
     from lakehouse.errors import RetriableError
 
     monkeypatch.setattr(rotate, "ANSWER_SECONDS", 0.3)
+    with pytest.raises(RetriableError, match=r"no ingest has run in .* yet; expected one that runs"):
+        rotate.rotate(kafka_settings.home)
+    assert not rotation_requests.folder(kafka_settings).exists()
+    assert capsys.readouterr().err == ""
+    rotation_requests.folder(kafka_settings).mkdir(parents=True)
     with pytest.raises(RetriableError, match=r"no ingest of .* answered within 0\.3 s; expected one that runs"):
         rotate.rotate(kafka_settings.home)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == f"lakehouse: {kafka_settings.home}; its ingest has 0.3 s to answer\n"
