@@ -39,7 +39,7 @@ from lakehouse.status import supervision
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.gold import app_id as gold_app_id
 from lakehouse.tables import LAYERS, OPS_BATCHES, SILVER_TRADES, TABLES
-from lakehouse.transforms import parse
+from lakehouse.transforms import message_rules, parse
 from tests.conftest import SettingsFactory
 
 RECORD = Path(__file__).with_name("golden") / "public_names.json"
@@ -81,7 +81,7 @@ def _found(settings: Settings) -> dict[str, Iterable[str]]:
         "metrics": _metrics(),
         "ops/batches queries": LAYERS,
         "ops/replays outcomes": get_args(Outcome),
-        "quarantine rules": _rules(parse),
+        "quarantine rules": (*_rules(parse), *_rules(message_rules)),
         "rejection reasons": get_args(Reason),
         "settings": (f"LAKEHOUSE_{name.upper()}" for name in Settings.model_fields),
         "silver/continuity states": get_args(State),

@@ -30,7 +30,7 @@ NOTICES: dict[Kind, str] = {
 }
 #: Everything that a lakehouse writes into its home; emptying removes these and nothing else.
 OWN_ENTRIES = (
-    *("lake", "checkpoints", "broker", "dagster", "simulator", "logs", "leases", "spark", "tmp"),
+    *("lake", "checkpoints", "broker", "dagster", "simulator", "logs", "ingest", "_leases", "leases", "spark", "tmp"),
     *(SETTINGS_FILE, *NOTICE_FILES.values(), KIND_FILE, LOCK_FILE),
 )
 
