@@ -18,12 +18,13 @@ from pathlib import Path
 
 #: Pattern → what to write instead. They are matched within one paragraph of a docstring, or one block of comments.
 PATTERNS = {
-    r"(?:^|[.!?] )(?:Of |As (?!long|soon)|That (?!is|was|way)|What |Whether )[^.]*": (
+    r"(?:^|[.!?] )(?:Of |As (?!long|soon)|What |Whether )[^.]*|^That (?!is|was|way)[^.]*": (
         "begin with the subject or an imperative"
     ),
-    r"\bwhere (?:there|it|that|this|none|nothing|nobody|no|one|they|any)\b": 'write "if"',
+    r"\bwhere (?:there|none|nothing|nobody|no one|no)\b": 'write "if"',
+    r"\bwhere (?:it|that|this|they|one|any) (?:fails|cannot|is not|does not|do not|would|has not)\b": 'write "if"',
     r"\bfor ever\b": "say how long, or until when",
-    r"\b(?:to be had|it be|be it|whoever|whosoever)\b": "say it plainly",
+    r"\b(?:to be had|be it|whosoever)\b": "say it plainly",
 }
 LEFT_OUT = ("lakehouse/streams/",)
 

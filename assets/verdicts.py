@@ -32,7 +32,7 @@ def latest_materializations(instance: DagsterInstance, keys: Collection[AssetKey
 
 
 def shown_verdict(instance: DagsterInstance, key: AssetCheckKey, latest: Materialized | None) -> bool | None:
-    """Whether the check is shown as passed; None if no verdict about the latest materialization is shown."""
+    """Return True if the check is shown as passed; None if no verdict about the latest materialization is shown."""
     record = instance.get_latest_asset_check_evaluation_record(key)
     evaluation = record.evaluation if record else None
     if not isinstance(evaluation, AssetCheckEvaluation):  # none yet, or one that a run has only planned

@@ -59,7 +59,7 @@ class Reporter:
         self._report_due = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for `look`."""
+        """True if it is time for `look`."""
         return time.monotonic() >= self._due
 
     def look(self, read_progress: Callable[[], Mapping[str, TableProgress]], last: bool = False) -> None:

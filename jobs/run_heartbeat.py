@@ -160,7 +160,7 @@ def heartbeat_of(tags: Mapping[str, str]) -> float | None:
 
 
 def worker_is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the run's worker was a process of this host and no longer exists; False if that cannot be known."""
+    """Return True if the run's worker was a process of this host and no longer exists; False if nobody can tell."""
     heartbeat = heartbeat_of(tags)
     if heartbeat is None or tags.get(HOST_TAG) != socket.gethostname() or not tags.get(PID_TAG, "").isdigit():
         return False

@@ -59,7 +59,7 @@ class ObservedRun:
 
     @property
     def planned(self) -> bool:
-        """Whether it was stopped with its lakehouse."""
+        """True if it was stopped with its lakehouse."""
         return was_planned(self.planned_stop_at, self.created_at)
 
 

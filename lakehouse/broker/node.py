@@ -1,8 +1,8 @@
 """One Kafka process: its JVM over one home, from the format of its storage to its end. KRaft, broker and controller.
 
 Guarantees: one JVM a home; it never outlives us (on Linux even a kill -9 of us ends it; elsewhere the next start does).
-What it listens on, who else is in its cluster and who is told its address is its owner's business: the single
-`embedded.EmbeddedBroker` or the three of `cluster.EmbeddedCluster`.
+The owner decides on addresses and on the other members of the cluster: `embedded.EmbeddedBroker` runs one node, the
+cluster of the fault suite three.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class KafkaNode:
         self._start([*command, "kafka.Kafka", str(self.home.properties)])
 
     def wait_until_ready(self, bootstrap: str, deadline: float, node_id: int | None = None) -> None:
-        """Until it answers with the metadata of its own cluster, in which `node_id`, if given, is a live broker.
+        """Wait until it answers with the metadata of its own cluster, in which `node_id`, if given, is a live broker.
 
-        Raises BrokerUnavailableError where it ends or `deadline` (monotonic) passes, with Kafka's own last words.
+        Raises BrokerUnavailableError if it ends or `deadline` (monotonic) passes, with Kafka's own last words.
         """
         expected = self.home.cluster_id()
         admin = Admin(bootstrap)

@@ -30,7 +30,7 @@ def settings_of(home: Path | None) -> Settings:
 
 
 def settings_as_started(home: Path | None) -> Settings:
-    """As `settings_of`, with the settings that the lakehouse in that home was started with, if one was.
+    """Settings with which the lakehouse in that home was started, else those of `settings_of`.
 
     Variables of this process's environment take precedence.
     """

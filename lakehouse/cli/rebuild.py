@@ -47,7 +47,7 @@ def gold(
         Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
     ] = None,
 ) -> None:
-    """Gold of some days from Silver, also beside a running stream. What is right already is not touched."""
+    """Gold of some days from Silver, also beside a running stream. Rows that are right already are not touched."""
     from lakehouse.cli.homes import settings_as_started
     from lakehouse.rebuild.gold import rebuild_days
 

@@ -37,7 +37,7 @@ def repair(
 ) -> None:
     """Fetch the trades of open gaps over the venues' REST history, and ask again for what the venues lacked.
 
-    Exit code 0 where no gap is left open, else 75. Without Dagster nothing else asks again.
+    Exit code 0 if no gap is left open, else 75. Without Dagster nothing else asks again.
     """
     from lakehouse.cli.homes import settings_as_started
     from lakehouse.continuity.gaps import MOST_AGAIN, gaps_to_repair, open_gaps, unavailable_gaps

@@ -3,8 +3,8 @@
 Guarantee: after every batch the table describes silver/trades at exactly one version, the one that its column
 `trades_version` names. It is written after the trades, so it never claims what is not there; a crash in between leaves
 an older ledger, which the next start brings up to date from the files that came since.
-Limit: a gap is known by its neighbours or by ingest's word. What was traded before the first id or behind the last one
-that anybody has named is not in the ledger.
+Limit: a gap is known by its neighbours or by ingest's word. The ledger says nothing of trades before the first id or
+after the last id that Silver or ingest has named.
 Cost: by batch. In memory and in the table it is one row a range, so a symbol without gaps is one row, however long its
 history; the table is rewritten as a whole.
 """

@@ -85,10 +85,10 @@ def _taken(parts: Sequence[Tried], word: Tried) -> Iterator[Tried]:
 
 
 def _tried_again(part: Tried, word: Tried) -> Tried:
-    """Not if the word is no later than what is known: then it was taken before.
+    """Return `part` with the try of `word`, unless that is no later than its own: then it was taken before.
 
-    A word from far before the first was said after the clock was set back: times begin anew with it, so that nobody
-    asks again and again until the clock has come to where it was.
+    A word from long before the first try was said after the clock was set back: times begin anew with it, or the ids
+    would be asked for again and again until the clock has caught up.
     """
     if part.since - word.last_try >= dt.timedelta(seconds=SET_BACK_SECONDS):
         return replace(part, since=word.since, last_try=word.last_try, tries=part.tries + 1)

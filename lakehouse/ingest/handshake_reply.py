@@ -31,7 +31,7 @@ _GOES_ON = (101, 301, 302, 303, 307, 308)
 
 @dataclass(frozen=True)
 class Refusal:
-    """What came of it; header names are in small letters, and the last of a name counts."""
+    """A refusal as received; header names are in small letters, and the last header of a name counts."""
 
     status: int
     reason: str = ""
@@ -79,7 +79,7 @@ class AnsweredWebSocket(websocket.WebSocket):
 
     @property
     def sock(self) -> Any:
-        """What the library reads from."""
+        """The socket from which the library reads."""
         return self._wrapped
 
     @sock.setter
@@ -101,7 +101,7 @@ class _Stream(io.RawIOBase):
         return True
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """What http.client asks a socket for."""
+        """Return the file that http.client asks of a socket."""
         return io.BufferedReader(self)
 
     def readinto(self, buffer: Any) -> int:

@@ -26,8 +26,8 @@ from lakehouse.ingest.renewable_producer import RenewedProducer
 #: Milliseconds a message waits for company. Trades come in bursts: 50 ms fill a batch in a burst and do not show in a
 #: latency that a venue's network dominates.
 LINGER_MS = 50
-#: Messages and KiB of the local queue: five seconds at 20,000 trades/s of about 700 bytes. What does not fit waits in
-#: the socket.
+#: Messages and KiB of the local queue: five seconds at 20,000 trades/s of about 700 bytes. Further trades wait
+#: in the socket.
 QUEUE_MESSAGES = 100_000
 QUEUE_KBYTES = 98_304
 #: Seconds to serve delivery reports before a full queue is tried again.

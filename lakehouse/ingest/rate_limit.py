@@ -1,7 +1,7 @@
 """A venue's request budget, kept as a sliding window. Pure: it is told the time.
 
-Guarantee: in no window of the venue's length is more spent than the share, wherever the window is laid, be it for one
-symbol or for a thousand. Where the share is less than one request, the window is stretched until one fits: a third of
+Guarantee: in no window of the venue's length is more spent than the share, wherever the window begins and however many
+symbols there are. If the share is less than one request, the window is stretched until one fits: a third of
 "one a second" is one in three seconds.
 
 A venue counts by address, and two of ours may run at once from one: the ingest, and the job that repairs old gaps. So

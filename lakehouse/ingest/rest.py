@@ -67,7 +67,7 @@ class RestClient:
     def get(self, request: Request, is_look: bool = False) -> Reply:
         """Send it, whether or not `wait` allowed it. Raises VenueError if no answer came.
 
-        What the answer is worth its reader knows, and tells: `accepted` or `refused`.
+        The reader of the answer then calls `accepted` or `refused`.
         """
         self._counters.requests += 1
         self._status, self._named = 0, 0.0

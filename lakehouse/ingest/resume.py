@@ -1,12 +1,13 @@
-"""Where an earlier ingest left off: the highest trade id of each (venue, symbol), and the gaps it left open.
+"""The state in which an earlier ingest ended: highest trade id of each (venue, symbol), and gaps left open.
 
-Read from two places that outlive any machine: the ledger of Silver (where there is a lake), and the tail of the Kafka
+Read from two places that outlive any machine: the ledger of Silver (if there is a lake), and the tail of the Kafka
 topic, which is ahead of it. Nothing is kept in a local file.
 
 Guarantee: a mark is never above an id that Kafka lacks unless that id is among the gaps: trades of a symbol stand in
-one partition, in the order of their ids, and what died with a process died from the end. A mark that is too low costs
-requests for trades that are there already. Limit: a symbol that the ledger does not know and that is not among the last
-`MOST_MESSAGES` of its partition begins anew.
+one partition, in the order of their ids, and a crash loses only the newest of them. A mark that is too low costs
+requests for trades that are there already.
+Limit: a symbol that the ledger does not know and that is not among the last `MOST_MESSAGES` of its partition begins
+anew.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ def sql(settings: Settings, query: str, **tables: DeltaTable | Table) -> pa.Tabl
 
 
 def sql_batches(settings: Settings, query: str, **tables: DeltaTable | Table) -> Iterator[pa.RecordBatch]:
-    """As `sql`, for results that may be large: read as they are asked for, never all in memory."""
+    """Yield the result of a query batch by batch, so that a large one is never in memory as a whole."""
     yield from pa.RecordBatchReader.from_stream(_execute(settings, query, tables))
 
 

@@ -24,7 +24,7 @@ from deltalake.fs import DeltaStorageHandler
 
 from lakehouse.lake import table_cache
 
-#: deltalake would write a log checkpoint behind each 50th commit, as a part of it, and raise an error where that fails,
+#: deltalake would write a log checkpoint behind each 50th commit, as a part of it, and raise an error if that fails,
 #: though the commit stands. `streams/upkeep.py` writes checkpoints and removes old logs.
 NO_HOOK = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -47,7 +47,7 @@ def files_of(uri: str) -> pa_fs.FileSystem:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a table is on an object store, where a request may arrive after its sender has given it up."""
+    """True if a table is on an object store, where a request may arrive after its sender has given it up."""
     return "://" in uri
 
 
@@ -85,7 +85,7 @@ def checkpoints(files: list[LogFile]) -> list[int]:
 
 
 class Found(NamedTuple):
-    """What a log says of a commit.
+    """A commit as its table's log shows it.
 
     `maintained` says that there are others' commits since and that all are maintenance: rows are as they were, and
     nobody has used a transaction id. `moved` are the files, by their paths, that others have taken out of the table.
@@ -109,7 +109,7 @@ class Commit:
         )
 
     def find(self) -> Found:
-        """Look for it among the commits since. Raises OSError or ValueError where they cannot all be read."""
+        """Look for it among the commits since. Raises OSError or ValueError if they cannot all be read."""
         files = files_of(self._uri)
         since = {file.version: file for file in log_files(self._uri) if file.kind == COMMIT}
         newest = max(since, default=-1)
@@ -136,14 +136,14 @@ class Commit:
             table_cache.forget(self._uri)
 
     def found_after(self, error: Exception) -> Found:
-        """As `find`, after an error of the commit, which is raised where nobody can tell."""
+        """Call `find` after an error of the commit; raise that error if the log cannot tell."""
         try:
             return self.find()
         except (OSError, ValueError, DeltaError) as unread:
             raise error from unread
 
     def _is_maintenance(self, action: dict[str, Any]) -> bool:
-        """Whether an action of another commit leaves rows, columns and transaction ids as they were."""
+        """True if an action of another commit leaves rows, columns and transaction ids as they were."""
         for name in ("add", "remove"):
             if name in action:
                 return action[name].get("dataChange") is False

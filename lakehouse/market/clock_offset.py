@@ -34,7 +34,7 @@ class Offset:
     may_be_history: bool = False  #: so late that one venue alone does not tell a fast clock from a recording
 
     def is_like(self, other: Offset) -> bool:
-        """Whether both show the same clock."""
+        """True if both show the same clock."""
         return self.is_off and other.is_off and abs(self.seconds - other.seconds) <= SAME_SECONDS
 
 
@@ -60,7 +60,7 @@ def without_history(offsets: Mapping[str, Offset]) -> dict[str, Offset]:
 
 
 def cause(venue: str, offsets: Mapping[str, Offset]) -> str:
-    """What is off, in words, where the offset of `venue` is; `offsets` are those of all venues that are known."""
+    """Name in words the clock that is off if the offset of `venue` is; `offsets` are those of all known venues."""
     own = offsets[venue]
     others = {name: one for name, one in offsets.items() if name != venue}
     like = sorted(name for name, one in others.items() if own.is_like(one))

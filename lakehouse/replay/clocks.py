@@ -1,11 +1,11 @@
 """Decide by the trades around a message if its time is in the future because this machine's clock was slow.
 
-A slow clock puts every trade as far into the future as every other, of whichever venue; a wrong time of the venue's
-stands alone among trades whose times are right. So a message is explained by the clock if most of its venue's live
-trades of the minute before or after it are as far ahead, and the other venues' do not say otherwise. What is "around" a
-trade goes by its event time first, which no step of our clock moves, and by Kafka's time if nobody is near that.
-One trade agrees with nobody: if no other is within that minute, more and more of the day around it is looked at.
-A message of which nothing is near even then is explained: nothing speaks against it.
+A slow clock puts the trades of all venues equally far into the future; a wrong time from a venue stands alone among
+trades whose times are right. So the clock explains a message if most of its venue's live trades of the minute before or
+after it are as far ahead, and the other venues' trades do not contradict. "Around" goes by event time first, which no
+step of our clock moves, and by Kafka's time if no trade is near by event time. One trade alone proves nothing: if no
+other is within that minute, the window grows up to a day. A message without any trade near it even then counts as
+explained: nothing contradicts it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lakehouse.transforms.arrow_numpy import Integers, Mask
 SECOND = 1_000_000
 #: Microseconds before and after a message that count as around it: long enough to hold trades of a quiet market.
 AROUND = 60 * SECOND
-#: Microseconds beyond which trades say nothing of a message, in whichever market, and the factor by which AROUND grows.
+#: Microseconds beyond which trades say nothing about a message, and the factor by which AROUND grows.
 FAR, WIDER = 24 * 3_600 * SECOND, 4
 #: Microseconds within which messages are looked at together.
 SLOT = 10 * SECOND
@@ -103,7 +103,7 @@ class Clocks:
         return explained
 
     def _all_votes(self, asked: Sequence[_Asked], around: int) -> dict[int, _Votes]:
-        """Place → what the trades within `around` microseconds say."""
+        """Map each place to the votes of the trades within `around` microseconds."""
         sources = (self._refused, _Trades(received(self._settings, _where(asked, around))))
         slots: dict[tuple[int, int], list[_Asked]] = defaultdict(list)
         for one in asked:
@@ -167,7 +167,7 @@ class _Trades:
             self._venues[venue] = [(times[order], leads[order]) for times, order in orders]
 
     def add(self, one: _Asked, around: int, found: dict[str, _Views]) -> None:
-        """Add the leads around a message, its slot included: before and after by event times, and by Kafka's."""
+        """Add the leads before and after a message, its slot included, by event times and by Kafka's."""
         for venue, of in self._venues.items():
             views = found.setdefault(venue, ([[], []], [[], []]))
             for view, (times, leads), at in zip(views, of, (one.event, one.kafka), strict=True):
@@ -180,7 +180,7 @@ class _Trades:
 
 
 def _around(sources: Iterable[_Trades], one: _Asked, around: int) -> dict[str, list[list[Integers]]]:
-    """Venue → the sorted leads before and after a message, by event times and by Kafka's."""
+    """Map each venue to the sorted leads before and after a message, by event times and by Kafka's."""
     found: dict[str, _Views] = {}
     for trades in sources:
         trades.add(one, around, found)
@@ -190,7 +190,7 @@ def _around(sources: Iterable[_Trades], one: _Asked, around: int) -> dict[str, l
 
 
 def _where(asked: Sequence[_Asked], around: int) -> str:
-    """The SQL condition of what is around the messages, in either time."""
+    """Write the SQL condition that keeps the trades around the messages, by either time."""
     spans = {name: _stretches([getattr(one, name) for one in asked], around + SLOT) for name in ("event", "kafka")}
     return " OR ".join(
         f"ts_{name} BETWEEN {_literal(first)} AND {_literal(last)}" for name, of in spans.items() for first, last in of
@@ -198,7 +198,7 @@ def _where(asked: Sequence[_Asked], around: int) -> str:
 
 
 def _stretches(times: Sequence[int], around: int) -> list[tuple[int, int]]:
-    """First and last of few stretches that hold all times and what is around them."""
+    """First and last moments of a few stretches that cover all times and their surroundings."""
     found: list[tuple[int, int]] = []
     for at in sorted(times):
         if found and at - around <= found[-1][1]:

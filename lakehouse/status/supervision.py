@@ -56,7 +56,7 @@ def work_names(settings: Settings) -> tuple[str, ...]:
 
 
 def was_planned(planned_stop_at: float | None, created_at: float) -> bool:
-    """Whether a run was stopped with its lakehouse; both times in seconds since the epoch.
+    """Return True if a run was stopped with its lakehouse; both times in seconds since the epoch.
 
     A mark older than the run was copied from the run that it re-executes, and does not count.
     """

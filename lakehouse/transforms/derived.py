@@ -245,7 +245,7 @@ GOLD: tuple[Derived, ...] = (
         always_growing=True,
         follows=Comparison(
             "One row for every minute in which a pair was traded, with the prices of the one-minute bars.",
-            # As many prices as there are bars of the pair in the minute, and the right sum of them.
+            # One price for each bar of the pair in the minute, and the right sum of them.
             f"""
             SELECT count(*) AS expected,
                    count(*) FILTER (WHERE (b.venues = d.venues AND b.total = d.total) IS NOT TRUE) AS wrong

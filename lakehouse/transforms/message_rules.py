@@ -136,7 +136,7 @@ def event_rules(settings: Settings) -> list[Rule]:
 
 
 def is_good_trade(settings: Settings) -> Column:
-    """Whether a trade meets every rule of `trade_rules`; short, because Spark compiles only small expressions."""
+    """Condition that a trade meets all of `trade_rules`; short, because Spark compiles only small expressions."""
     line = F.concat(*(F.concat(F.coalesce(F.col(f"m.{name}"), F.lit("")), F.lit("\x1f")) for name in TRADE_FIELDS))
     first = F.least(_whole("ts_event"), _whole("ts_ingest"))
     last = F.greatest(_whole("ts_event"), _whole("ts_ingest"))
@@ -146,7 +146,7 @@ def is_good_trade(settings: Settings) -> Column:
 
 
 def all_met(rules: list[Rule]) -> Column:
-    """Whether every rule is met. A rule that evaluates to null is not met."""
+    """Condition that every rule is met. A rule that evaluates to null is not met."""
     met = F.lit(True)
     for _, condition, _ in rules:
         met = met & condition

@@ -81,7 +81,7 @@ def _rows(keys: RowKeys, there: Sequence[Mask], prices: Sequence[Int128]) -> pa.
     low = high = Int128.zeros(len(keys))
     known = np.zeros(len(keys), np.bool_)
     for number, (has_price, price) in enumerate(zip(there, prices, strict=True)):
-        # Of equal prices the first stays.
+        # The first of equal prices stays.
         is_lower, is_higher = has_price & (~known | price.below(low)), has_price & (~known | high.below(price))
         lowest, highest = np.where(is_lower, number, lowest), np.where(is_higher, number, highest)
         low, high = price.where(is_lower, low), price.where(is_higher, high)

@@ -61,7 +61,7 @@ def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -
 
 
 def in_ranges(ranges: Sequence[TimeRange]) -> Column:
-    """Whether a row of silver/trades lies in one of the ranges: by partition first, then by time."""
+    """Condition that a row of silver/trades lies in one of the ranges: by partition first, then by time."""
     condition = F.lit(False)
     for one in ranges:
         condition = condition | (

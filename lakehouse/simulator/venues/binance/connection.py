@@ -167,7 +167,7 @@ class BinanceConnection(ClientConnection):
 
 
 def _problem(message: Any) -> str | None:
-    """What is wrong with a request, in the venue's words; None if nothing is."""
+    """The fault of a request, in the venue's words; None if it has none."""
     if not isinstance(message, dict):
         return "expected a JSON object"
     method = message.get("method")
