@@ -59,7 +59,7 @@ class BatchEntry:
 
     @property
     def name(self) -> str:
-        """Name for people."""
+        """Query, batch id and generation (8 characters), for messages."""
         return f"{self.query} batch {self.batch_id} of generation {self.generation[:8]}"
 
     @property

@@ -61,7 +61,7 @@ class PartitionProof:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Topic and partition, for messages."""
         return f"{self.topic} partition {self.partition}"
 
 

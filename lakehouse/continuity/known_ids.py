@@ -48,7 +48,7 @@ class KnownRange:
 
 
 class KnownIds(dict[MarketKey, IdRanges]):
-    """(venue, symbol) → the ids that are there."""
+    """(venue, symbol) → the trade ids that silver/trades holds."""
 
     @classmethod
     def at(cls, settings: Settings, version: int) -> KnownIds:
@@ -71,11 +71,11 @@ class KnownIds(dict[MarketKey, IdRanges]):
         return self.setdefault(key, IdRanges())
 
     def add(self, key: MarketKey, first_id: int, last_id: int) -> int:
-        """Put in a range. Returns how many of its ids were not there."""
+        """Add a range. Return how many of its ids are new."""
         return self.of(key).add(first_id, last_id)
 
     def covers(self, key: MarketKey, first_id: int, last_id: int) -> bool:
-        """True if every id of a range is there."""
+        """Return True if every id from `first_id` to `last_id` is held."""
         ids = self.get(key)
         return ids is not None and ids.covers(first_id, last_id)
 

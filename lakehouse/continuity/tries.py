@@ -31,12 +31,12 @@ class Tried:
 
     @classmethod
     def once(cls, first_id: int, last_id: int, at: dt.datetime) -> Tried:
-        """One answer."""
+        """Return the ids of a venue's first answer, given at the time `at`."""
         return cls(first_id, last_id, at, at)
 
 
 class TriedIds:
-    """Disjoint ranges, ascending. Those that touch and have been tried alike are one."""
+    """Ids that a venue lacked: disjoint ranges, ascending. Ranges that touch and have been tried alike are joined."""
 
     def __init__(self, words: Iterable[Tried] = ()) -> None:
         self._parts: list[Tried] = []
@@ -49,7 +49,7 @@ class TriedIds:
         self._parts[low:high] = _joined(_taken(self._parts[low:high], word))
 
     def within(self, first: int, last: int) -> list[Tried]:
-        """The parts of `first`..`last` that have been tried."""
+        """Return the parts of `first`..`last` (inclusive) that have been tried."""
         low, high = self._between(first, last)
         return [
             replace(part, first_id=max(first, part.first_id), last_id=min(last, part.last_id))

@@ -110,7 +110,10 @@ class History(Protocol):
 
     @property
     def newest_seen(self) -> int | None:
-        """The newest id that REST has shown in this walk, None if it showed none. Below the range's end: REST lags."""
+        """The newest id that REST has shown in this walk; None if it showed none.
+
+        If it is below the last id of the range, REST lags behind the socket.
+        """
 
 
 class Row(NamedTuple):
@@ -121,7 +124,7 @@ class Row(NamedTuple):
 
 
 class Walk:
-    """The state that the walks of all venues keep: which ids came, which the venue has shown not to have, the newest.
+    """Base of the venues' walks: keeps which ids came, which ones the venue does not have, and the newest id seen.
 
     Raises ValueError if the range is reversed or begins below 0.
     """
@@ -140,17 +143,17 @@ class Walk:
 
     @property
     def missing(self) -> IdRanges:
-        """See `History`."""
+        """Ids of the range that were not delivered so far, the unavailable ones included."""
         return IdRanges(self._missing)
 
     @property
     def unavailable(self) -> IdRanges:
-        """See `History`."""
+        """Missing ids that the venue has shown not to have. Final at the end of the walk."""
         return IdRanges(part for first, last in self._covered for part in self._missing.within(first, last))
 
     @property
     def newest_seen(self) -> int | None:
-        """See `History`."""
+        """The newest id that REST has shown in this walk; None if it showed none."""
         return self._newest
 
     def _keep(self, rows: Iterable[Row]) -> Page:
@@ -195,7 +198,7 @@ def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
 def unreadable_row(
     venue: str, raw: str, id_field: str, checks: tuple[tuple[str, Check], ...], ts_ingest: int, symbol: str
 ) -> Row:
-    """A row that is no trade: its id, if that can be read, and the first of `checks` that it fails."""
+    """Build the row for JSON that is no trade: its id, if readable, and a Rejected with the first check that fails."""
     fields = parse_errors.object_fields(raw)
     trade_id = None if isinstance(fields, Fault) else readable_id(fields.get(id_field))
     return Row(trade_id, parse_errors.rejected(venue, parse_errors.explain(raw, checks), raw, ts_ingest, symbol))
@@ -207,7 +210,10 @@ def readable_id(literal: str | None) -> int | None:
 
 
 def body_text(venue: str, reply: Reply) -> str:
-    """The body as text. Raises like `raise_for_status`, else VenueError, if it is not UTF-8."""
+    """Return the body as text.
+
+    If it is not UTF-8, raises what `raise_for_status` raises for the status, or VenueError if the status is 200.
+    """
     try:
         return reply.body.decode()
     except UnicodeDecodeError as error:
@@ -216,7 +222,10 @@ def body_text(venue: str, reply: Reply) -> str:
 
 
 def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
-    """The rows of a body that is an array, verbatim. Raises like `raise_for_status`, and VenueError if it is none."""
+    """Return the rows of a body that is a JSON array, each as its own JSON text.
+
+    Raises what `raise_for_status` raises for the status, and VenueError if the body is not an array.
+    """
     raise_for_status(venue, reply)
     rows = parse_errors.array_items(text)
     if isinstance(rows, Fault):
@@ -225,7 +234,7 @@ def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
 
 
 def raise_unreadable(venue: str, text: str, expected: str) -> NoReturn:
-    """Raise VenueError for a reply of unknown form: it may be torn or a proxy's page, so asking again may help."""
+    """Raise VenueError for a reply that is not `expected`: cut off, or a proxy's page. Asking again may help."""
     raise VenueError(f"{venue}'s REST reply {shown(text)}", expected)
 
 
@@ -245,10 +254,13 @@ def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> No
 
 
 def raise_unknown_symbol(venue: str, symbol: str | None, said: str) -> NoReturn:
-    """Raise UnknownSymbolError: the venue does not list the symbol, and asking again will not help."""
+    """Raise UnknownSymbolError: the venue does not list `symbol` (None if the caller does not know it).
+
+    Not retriable. `said` is the venue's message; it is shortened for the error.
+    """
     raise UnknownSymbolError(venue, symbol, shown(said))
 
 
 def shown(text: str) -> str:
-    """`text` for an error message: one line, shortened."""
+    """Return `text` in one line, shortened, for an error message."""
     return parse_errors.shorten(" ".join(text[:400].split()), 120) or "(nothing)"

@@ -75,7 +75,7 @@ Check = Callable[[str, str], Fault | None]
 
 
 def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | None = None) -> Rejected:
-    """The message for a frame or part that has `fault`; says so if the raw text had to be cut."""
+    """Build the Rejected for a frame, or a part of it, that has `fault`; it says if the raw text had to be cut."""
     detail = fault.detail
     if len(raw) > MAX_RAW:
         detail = f"{detail}; raw text cut after {MAX_RAW} of {len(raw)} characters"
@@ -131,17 +131,17 @@ def string(literal: str | None) -> str | None:
 
 
 def kind(literal: str) -> str:
-    """The JSON type of a literal, with its article."""
+    """Return the JSON type of a literal, with its article: `a string`."""
     return _KINDS.get(literal[:1], "a number")
 
 
 def shorten(text: str, limit: int = 80) -> str:
-    """`text`, cut after `limit` characters."""
+    """Return `text`, cut after `limit` characters."""
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """The first fault of a trade object, in the order of `checks` (field name, check)."""
+    """Return the first fault of a trade object, given as JSON; `checks`: (field name, check), in order."""
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
     fields = object_fields(payload)
@@ -149,7 +149,10 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
 
 
 def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """Explain, like `explain`, the fields of `payload` if it is not an object."""
+    """Return the first fault among `fields` (name → JSON literal), in the order of `checks`.
+
+    Also for trades that are no JSON object, such as Kraken's REST rows; `payload` is the trade as it came.
+    """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
     for name, check in checks:
@@ -164,18 +167,18 @@ def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[
 
 
 def missing(name: str, fields: dict[str, str]) -> Fault:
-    """The fault of an object without the field `name`."""
+    """Return the fault of a trade without the field `name`; its detail lists `fields`, those that it has."""
     present = shorten(", ".join(fields)) or "none"
     return Fault("missing_field", f"found the fields {present}; expected the field {name} too")
 
 
 def wrong_type(label: str, literal: str, expected: str) -> Fault:
-    """The fault of a field of another JSON type than `expected`."""
+    """Return the fault of a field whose JSON type is not `expected`."""
     return Fault("wrong_type", f"found {kind(literal)}, {shorten(literal)}, in {label}; expected {expected}")
 
 
 def decimal_string(label: str, literal: str) -> Fault | None:
-    """A positive decimal, written as a JSON string."""
+    """Check that a field is a positive decimal, written as a JSON string."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a decimal string")
@@ -183,7 +186,7 @@ def decimal_string(label: str, literal: str) -> Fault | None:
 
 
 def decimal_number(label: str, literal: str) -> Fault | None:
-    """A positive decimal, written as a JSON number."""
+    """Check that a field is a positive decimal, written as a JSON number."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     return _decimal(label, literal, scientific=True)
@@ -209,7 +212,7 @@ def _decimal(label: str, found: str, scientific: bool) -> Fault | None:
 
 
 def trade_id(label: str, literal: str) -> Fault | None:
-    """An integer that fits a non-negative int64."""
+    """Check that a field is an integer from 0 to 2^63 - 1."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or not 0 <= int(literal) <= MAX_TRADE_ID:
@@ -218,12 +221,12 @@ def trade_id(label: str, literal: str) -> Fault | None:
 
 
 def boolean(label: str, literal: str) -> Fault | None:
-    """true or false."""
+    """Check that a field is true or false."""
     return None if literal in ("true", "false") else wrong_type(label, literal, "true or false")
 
 
 def side(label: str, literal: str) -> Fault | None:
-    """buy or sell."""
+    """Check that a field is the string buy or sell."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a string")
@@ -233,7 +236,7 @@ def side(label: str, literal: str) -> Fault | None:
 
 
 def kraken_side(label: str, literal: str) -> Fault | None:
-    """b or s: the taker's side in Kraken's REST."""
+    """Check that a field is the string b or s, the taker's side in Kraken's REST."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a string")
@@ -241,7 +244,7 @@ def kraken_side(label: str, literal: str) -> Fault | None:
 
 
 def epoch_seconds(label: str, literal: str) -> Fault | None:
-    """Seconds since the epoch with decimals, written as a JSON number."""
+    """Check that a field is a JSON number of seconds since the epoch, decimals allowed."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     if seconds_nanos(literal) is None:
@@ -251,7 +254,7 @@ def epoch_seconds(label: str, literal: str) -> Fault | None:
 
 
 def epoch_time(label: str, literal: str) -> Fault | None:
-    """An integer of milliseconds or microseconds since the epoch."""
+    """Check that a field is an integer of milliseconds or microseconds since the epoch."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or epoch_micros(int(literal)) is None:
@@ -261,7 +264,7 @@ def epoch_time(label: str, literal: str) -> Fault | None:
 
 
 def iso_time(label: str, literal: str) -> Fault | None:
-    """An ISO 8601 time in UTC."""
+    """Check that a field is an ISO 8601 time in UTC."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a time string")
@@ -272,7 +275,7 @@ def iso_time(label: str, literal: str) -> Fault | None:
 
 
 def symbol(canonical: Callable[[str], str]) -> Check:
-    """Return a check that `canonical` knows the symbol."""
+    """Return a check that a field is a symbol that `canonical` knows."""
 
     def check(label: str, literal: str) -> Fault | None:
         value = string(literal)

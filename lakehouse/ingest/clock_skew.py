@@ -1,4 +1,4 @@
-"""Watches this machine's clock while trades come in: says once when it begins to be off, changes, and is right again.
+"""Watch this machine's clock while trades come in: report once if it begins to be off, changes, or is right again.
 
 Costs a live trade an addition and a look at the monotonic clock, which no step of the wall clock moves. A window is
 judged when a trade comes after its end, so no thread is needed; a feed that brings nothing has nothing to say.
@@ -23,7 +23,7 @@ CHANGE_PART = 0.2
 
 
 class VenueClock:
-    """The trades of one venue; shared by the feeds and sockets of it."""
+    """The offset between this machine's clock and one venue's. All feeds and sockets of the venue share it."""
 
     def __init__(self, venue: str, clocks: Clocks, now: Callable[[], float]) -> None:
         self.offset: Offset | None = None  #: of the last window that had a word
@@ -37,7 +37,7 @@ class VenueClock:
         self._lock = threading.Lock()
 
     def saw(self, delay: int) -> str | None:
-        """Take a live trade, received `delay` microseconds after its own time. Returns a message, if any."""
+        """Take a live trade, received `delay` µs after its own time. Return a message if the clock's state changed."""
         delays = self._delays
         if len(delays) < MOST:
             delays.append(delay)
@@ -52,7 +52,7 @@ class VenueClock:
 
     @property
     def ahead(self) -> int:
-        """Microseconds by which the venues' clocks are ahead of ours: what is to be added to our time; 0 if right."""
+        """Microseconds to add to this machine's time if its clock is slow; 0 if it is right or fast."""
         offset = self.offset
         return round(-offset.seconds * 1_000_000) if offset and offset.is_off and offset.seconds < 0 else 0
 
@@ -87,12 +87,15 @@ class Clocks:
         self._lock = threading.Lock()
 
     def of(self, venue: str) -> VenueClock:
-        """The clock of a venue, made on first use."""
+        """Return the clock of a venue; it is made on first use."""
         with self._lock:
             return self._venues.setdefault(venue, VenueClock(venue, self, self._now))
 
     def offsets(self, now: float | None = None) -> dict[str, Offset]:
-        """Venue → its offset, of those that have had a word of late; without history that is played."""
+        """Return venue → offset for the venues judged within the last `FRESH_SECONDS`, recordings left out.
+
+        `now` is in monotonic seconds.
+        """
         since = (self._now() if now is None else now) - FRESH_SECONDS
         with self._lock:
             venues = list(self._venues.items())

@@ -63,13 +63,16 @@ class _Symbol:
 
 
 class QuietSymbols:
-    """The symbols of one venue. Not thread-safe."""
+    """When each symbol of one venue is to be looked at, and what earlier looks showed. Not thread-safe."""
 
     def __init__(self) -> None:
         self._symbols: dict[str, _Symbol] = {}
 
     def sample(self, symbol: str, received: int, subscribed: float | None, now: float) -> None:
-        """Take how many trades have come so far, and since when the symbol is subscribed (None: it is not)."""
+        """Note how many trades of a symbol have come so far; a new one puts off the next look.
+
+        `subscribed` is the time (monotonic seconds) since when the present connection is subscribed, None if it is not.
+        """
         known = self._symbols.get(symbol)
         if known is None:
             # Soon, whether or not the venue takes the subscription: what is traded from the first look on is wanted.
@@ -93,9 +96,10 @@ class QuietSymbols:
         return symbol, now - since
 
     def looked(self, symbol: str, newest: int | None, mark: int | None, is_loss: bool, now: float) -> bool:
-        """Take the newest id that REST showed; `mark` was ours before, `is_loss`: ids are now known to be lost.
+        """Judge a look at a symbol; return True if its subscription is silent.
 
-        True if the subscription is silent.
+        `newest` is the newest id that REST showed, None if it showed no trade; `mark` was our highest id before the
+        look; `is_loss` is True if ids are now known to be lost.
         """
         known = self._symbols[symbol]
         if newest is None:  # the venue shows no trade at all
@@ -132,33 +136,36 @@ class QuietSymbols:
 
 
 class Watched(Protocol):
-    """A feed, as far as its quiet symbols go. Called by the repair's thread."""
+    """The part of a feed that the silence probe needs. Called by the repair's thread."""
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """Symbols that the venue has not refused."""
 
     def received(self, symbol: str) -> int:
-        """Trades that its sockets have brought so far."""
+        """Number of trades of the symbol that the feed's sockets have brought so far."""
 
     def subscribed_since(self, symbol: str) -> float | None:
-        """Monotonic seconds since when the present connection is subscribed; None if it is not."""
+        """Time (monotonic seconds) since when the present connection is subscribed; None if it is not."""
 
     def mark(self, symbol: str) -> int | None:
-        """The highest id known."""
+        """The highest trade id of the symbol that is known; None if none is."""
 
     def look(self, symbol: str, newest_id: int | None) -> bool:
-        """Take the newest id that REST shows, if there is one. True if ids are now known to be lost."""
+        """Take the newest id that REST shows, None if it shows none. Return True if ids are now known to be lost."""
 
     def silent(self, symbol: str) -> None:
-        """The subscription is there and brings nothing."""
+        """Called if the symbol is subscribed and REST has new trades, but the socket brings none."""
 
     def unlisted(self, symbol: str, words: str) -> None:
-        """REST lists no such symbol, in the venue's `words`. It is wanted no more, unless the socket brings it."""
+        """Called if REST does not list the symbol; `words` are the venue's own.
+
+        The symbol is no longer wanted, unless the socket brings its trades or the venue has listed it there.
+        """
 
 
 class SilenceProbe:
-    """The quiet symbols of one venue. Belongs to the repair's thread."""
+    """Asks the REST API of one venue for the newest ids of symbols without trades. Used by the repair's thread."""
 
     def __init__(self, venue: Venue, client: RestClient, counters: VenueCounters) -> None:
         self._venue = venue
@@ -169,11 +176,15 @@ class SilenceProbe:
         self._sample_due = 0.0
 
     def watch(self, feed: Watched) -> None:
-        """Look at the quiet symbols of a feed as well."""
+        """Look at the quiet symbols of this feed, too."""
         self._watched.append(feed)
 
     def step(self, now: float, is_busy: bool) -> bool:
-        """One look, if one is due and allowed; while repairs are `is_busy`, only one that has waited for long."""
+        """Take the samples that are due; look at one symbol, if one is due and the REST budget allows it.
+
+        While repairs are running (`is_busy`), a look waits `PATIENCE_SECONDS` for them. `now` is in monotonic seconds.
+        Returns True if it looked, or dropped a symbol that is no longer wanted.
+        """
         if now >= self._sample_due:
             self._sample_due = now + SAMPLE_SECONDS
             for feed in self._watched:

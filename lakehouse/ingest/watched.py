@@ -13,7 +13,11 @@ _log = logging.getLogger(__name__)
 
 
 class WatchedFeed:
-    """`sockets` gives the sockets that are open now; `on_silent` and `on_refusal` tell the feed."""
+    """The quiet symbols of one feed, for the silence probe.
+
+    `sockets` returns the sockets that are open now. `on_silent` is called with a symbol whose subscription brings
+    nothing, `on_refusal` without arguments if the venue does not list a symbol.
+    """
 
     def __init__(
         self,
@@ -37,7 +41,10 @@ class WatchedFeed:
         return self._subscriptions.wanted
 
     def exists(self, symbol: str) -> bool:
-        """True if the venue has shown that it has it. Binance acknowledges any name, which shows nothing."""
+        """Return True if the venue has shown that it lists the symbol.
+
+        Binance acknowledges any name, so its acknowledgement shows nothing.
+        """
         shared = self._subscriptions
         return symbol in shared.listed or symbol in shared.in_history or self.received(symbol) > 0
 

@@ -1,10 +1,10 @@
-"""This machine's clock beside the clocks of the venues, by when trades happened and when they were received. Pure.
+"""Compare this machine's clock with the venues' clocks, by when trades happened and when they were received. Pure.
 
 A trade cannot be received before it happened, and is received within a second or so. So if three quarters of a venue's
 trades come seconds before their own time, this machine's clock is slow; a few with a wrong time of the venue's prove
 nothing. Trades that come late say less: a feed that lags looks like a clock that is fast, unless two venues come late
 by the same time.
-Gap: a clock that is off by less than the bounds below goes unnoticed, and does no harm.
+Limit: a clock that is off by less than the bounds below goes unnoticed, and does no harm.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ SAME_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Offset:
-    """Seconds from a venue's event times to their receipt by this machine's clock; negative if that is slow."""
+    """How much later a venue's trades came, by this machine's clock, than they happened; negative if it is slow."""
 
     seconds: float  #: the median
     is_off: bool  #: three quarters of the trades say so
     may_be_history: bool = False  #: so late that one venue alone does not tell a fast clock from a recording
 
     def is_like(self, other: Offset) -> bool:
-        """True if both show the same clock."""
+        """Return True if both are off by the same time (within 5 s), so that this machine's clock explains both."""
         return self.is_off and other.is_off and abs(self.seconds - other.seconds) <= SAME_SECONDS
 
 
 def offset_of(delays: Sequence[int]) -> Offset | None:
-    """The offset of a venue by the delays of its live trades: received minus happened, in microseconds.
+    """Return a venue's offset from the delays of its live trades: received minus happened, in microseconds.
 
-    None if they are too few.
+    None if there are fewer than `FEWEST`.
     """
     if len(delays) < FEWEST:
         return None
@@ -51,7 +51,7 @@ def offset_of(delays: Sequence[int]) -> Offset | None:
 
 
 def without_history(offsets: Mapping[str, Offset]) -> dict[str, Offset]:
-    """Return the offsets that say something of a clock: those of a day and more only if two venues agree."""
+    """Return the offsets that tell something of a clock: one of a day or more counts only if two venues agree on it."""
     return {
         venue: own
         for venue, own in offsets.items()
@@ -60,7 +60,7 @@ def without_history(offsets: Mapping[str, Offset]) -> dict[str, Offset]:
 
 
 def cause(venue: str, offsets: Mapping[str, Offset]) -> str:
-    """Name in words the clock that is off if the offset of `venue` is; `offsets` are those of all known venues."""
+    """Say in words which clock or feed explains that `venue` is off; `offsets` are those of all known venues."""
     own = offsets[venue]
     others = {name: one for name, one in offsets.items() if name != venue}
     like = sorted(name for name, one in others.items() if own.is_like(one))

@@ -41,7 +41,7 @@ class LedgerRange:
 
     @property
     def name(self) -> str:
-        """Name for people."""
+        """Venue, symbol, ids and state of the range, for messages."""
         return f"{_name(self.key, self.first_id, self.last_id)} ({self.state})"
 
     def __len__(self) -> int:

@@ -18,18 +18,22 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Account:
-    """Account of one Kafka partition: where its messages went, by the tables alone."""
+    """Where the messages of one Kafka partition went, by the tables alone."""
 
     lineage: PartitionLineage
     duplicates: DuplicateProof
 
     @property
     def name(self) -> str:
-        """Name for people."""
+        """Topic and partition, for messages."""
         return self.lineage.name
 
     def faults(self) -> Iterator[str]:
-        """Yield a sentence for each way in which Bronze is not Silver + duplicates + quarantined + feed events."""
+        """Yield a sentence for each kind of fault; none if Bronze = Silver + duplicates + quarantined + feed events.
+
+        The kinds: messages that no table claims, messages that several rows claim, and rows of Silver whose message
+        Bronze lacks.
+        """
         lineage, unaccounted = self.lineage, self.duplicates.unaccounted
         if unaccounted:
             reasons = "; ".join(self.duplicates.reasons)
@@ -45,7 +49,10 @@ class Account:
 
 
 def account(settings: Settings, versions: Versions, since: datetime | None = None) -> list[Account]:
-    """Account for all Kafka partitions, ordered by topic and number; `since` is the first Kafka time to look at."""
+    """Account for all Kafka partitions, ordered by topic and number.
+
+    With `since`, only messages from that Kafka time on count.
+    """
     lineages = trace(settings, versions, since)
     unclaimed = {(one.topic, one.partition): one.unclaimed for one in lineages}
     proofs = prove_duplicates(settings, versions.bronze, versions.trades, unclaimed)

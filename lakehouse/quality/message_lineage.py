@@ -60,12 +60,12 @@ class PartitionLineage:
 
     @property
     def first(self) -> int | None:
-        """The first offset in Bronze."""
+        """The first offset in Bronze; None if it has none."""
         return self.offsets.lowest
 
     @property
     def last(self) -> int | None:
-        """The last offset in Bronze."""
+        """The last offset in Bronze; None if it has none."""
         return self.offsets.highest
 
     @property
@@ -76,12 +76,12 @@ class PartitionLineage:
 
     @property
     def doubled_rows(self) -> int:
-        """Rows of Bronze beyond one for each offset."""
+        """Number of rows in Bronze minus number of different offsets."""
         return self.bronze_rows - self.offsets.count()
 
     @property
     def name(self) -> str:
-        """Name for people."""
+        """Topic and partition, for messages."""
         return f"{self.topic} partition {self.partition}"
 
 

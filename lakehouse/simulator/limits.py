@@ -37,7 +37,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits in force: the venues' own (None), or those of the named venues; each times `factor`."""
+    """The limits in force: the venues' own if None, else those given for each venue; all times `factor`."""
 
     rest: Mapping[str, Limit] | None = None
     #: Limits on connections.
@@ -45,13 +45,13 @@ class Limits:
     factor: float = 1.0
 
     def times(self, factor: float) -> Limits:
-        """The same with so many times as much allowed; 0 lifts all limits. Raises SettingError below that."""
+        """Return the limits with `factor` times as much allowed; 0 lifts them. Raises SettingError if it is below 0."""
         if not 0 <= factor < math.inf:
             raise SettingError(f"limits times {factor:g}", "0 (none) or a positive factor, 1 being the venues' own")
         return replace(self, factor=self.factor * factor)
 
     def in_force(self, own: Mapping[str, Limit], given: Mapping[str, Limit] | None) -> dict[str, Limit]:
-        """Venue → limit, of `given` or else of the venues' `own`, times `factor`; none if that is 0."""
+        """Return venue → limit: `given`, or the venues' `own` if None, times the factor. Empty if the factor is 0."""
         chosen = own if given is None else given
         if not self.factor:
             return {}
@@ -67,10 +67,10 @@ class VenueLimits:
 
 
 class Meter(Protocol):
-    """How much of a limit is used up. Times are monotonic seconds."""
+    """Measures how much of a limit is used up. Times are monotonic seconds."""
 
     def take(self, weight: float, now: float) -> float:
-        """0.0 if there was room and the weight is now taken; else the seconds until there is."""
+        """Take `weight` and return 0.0 if there is room; else take nothing and return the seconds until there is."""
 
     @property
     def peak(self) -> float:
@@ -78,7 +78,7 @@ class Meter(Protocol):
 
 
 class Window:
-    """At most `amount` in any window of `seconds`."""
+    """A meter that admits at most `amount` in any window of `seconds`."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
@@ -87,7 +87,7 @@ class Window:
         self.peak = 0.0
 
     def take(self, weight: float, now: float) -> float:
-        """See `Meter`."""
+        """Take `weight` and return 0.0 if there is room; else take nothing and return the seconds until there is."""
         while self._taken and self._taken[0][0] <= now - self._limit.seconds:
             self._sum -= self._taken.popleft()[1]
         if self._sum + weight > self._limit.amount:
@@ -104,7 +104,7 @@ class Window:
 
 
 class Bucket:
-    """`amount` at once, and `amount / seconds` a second in the long run."""
+    """A meter that admits `amount` at once, and `amount / seconds` a second in the long run."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
@@ -113,7 +113,7 @@ class Bucket:
         self.peak = 0.0
 
     def take(self, weight: float, now: float) -> float:
-        """See `Meter`."""
+        """Take `weight` and return 0.0 if there is room; else take nothing and return the seconds until there is."""
         leak = self._limit.amount / self._limit.seconds
         self._level = max(0.0, self._level - (now - self._at) * leak)
         self._at = now
@@ -140,7 +140,7 @@ class Gate:
         self._ban_until = 0.0
 
     def take(self, weight: float, now: float) -> tuple[float, bool]:
-        """(seconds to wait, true if that is a ban); 0.0 and False if it is admitted."""
+        """Return (seconds to wait, True if it is a ban); (0.0, False) if admitted. `now` is in monotonic seconds."""
         self.calls += 1
         if now < self._ban_until:
             self.banned += 1
@@ -167,7 +167,7 @@ class Gate:
 
 
 class Gates:
-    """All limits of one simulator in force."""
+    """The limits of one simulator: a gate for the REST calls and one for the connections of each venue."""
 
     def __init__(self, limits: Limits, own: Mapping[str, VenueLimits], words: Mapping[str, VenueWords]) -> None:
         rest = limits.in_force({venue: one.rest for venue, one in own.items() if one.rest}, limits.rest)
@@ -177,7 +177,7 @@ class Gates:
         self._attempts = {venue: Gate(attempts.get(venue)) for venue in own}
 
     def call(self, venue: str, weight: float, now: float) -> RestReply | None:
-        """None if a REST call of this weight may be answered, else the refusal."""
+        """Return the refusal of a REST call of this weight; None if it may be answered."""
         gate = self._rest.get(venue)
         wait, is_ban = gate.take(weight, now) if gate else (0.0, False)
         if not wait:
@@ -188,7 +188,7 @@ class Gates:
         return words.limited or http_refusals.too_many(words, wait)
 
     def attempt(self, venue: str, now: float) -> float:
-        """0.0 if a connection may be made, else the seconds until it may."""
+        """Return 0.0 if a connection may be made, else the seconds until it may."""
         gate = self._attempts.get(venue)
         return gate.take(1.0, now)[0] if gate else 0.0
 

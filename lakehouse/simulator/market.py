@@ -1,8 +1,8 @@
 """The synthetic market: when a symbol trades and at what price. Seeded; the exchange hands it the time.
 
 A symbol's reference price is a function of (seed, asset, time): waves of several periods and one shock of 2.5–4 % in
-every five minutes. So the venues agree but for a few basis points, a restart finds the price that it would have had,
-and a demo sees moves beyond 2 % in a minute. Sizes and sides depend on the seed and the position in the run alone.
+every five minutes. So the venues differ by a few basis points only, a restart goes on at the price that it would have
+had, and a demo sees moves beyond 2 % in a minute. Sizes and sides depend only on the seed and the position in the run.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Reference:
         self._shock = (0.0, 0.0)
 
     def at(self, seconds: float) -> float:
-        """The factor at a time in seconds since the epoch; about 0.93 to 1.07."""
+        """Return the factor at a time in seconds since the epoch; about 0.93 to 1.07."""
         value = sum(amplitude * math.sin(speed * seconds + phase) for amplitude, speed, phase in self._waves)
         window = int(seconds // SHOCK_EVERY_SECONDS)
         if window != self._window:
@@ -68,7 +68,7 @@ class Reference:
 
 
 class Schedule:
-    """How many trades are due: singles and bursts, with an exact mean in the long run."""
+    """Decides how many trades are due: singles and bursts, with an exact mean in the long run."""
 
     def __init__(self, rate: float, rng: random.Random) -> None:
         self.rate = rate
@@ -80,7 +80,7 @@ class Schedule:
         self._saved = rng.random() * self._burst
 
     def due(self, seconds: float) -> tuple[int, int]:
-        """(single trades, trades of one burst) that are due after `seconds` more."""
+        """Return the (single trades, trades of one burst) that are due after `seconds` more; 0: no burst."""
         credit = self.rate * min(seconds, LONGEST_CATCH_UP_SECONDS)
         self._singles += credit * (1 - BURST_SHARE)
         singles = 0
@@ -101,7 +101,7 @@ class Schedule:
 
 
 class Market:
-    """One (venue, symbol): makes its trades and writes them to its tape."""
+    """The market of one (venue, symbol): makes its trades and appends them to its record file (the tape)."""
 
     def __init__(self, instrument: Instrument, reference: Reference, rate: float, seed: int, folder: Path) -> None:
         self.instrument = instrument
@@ -126,9 +126,9 @@ class Market:
         return self._schedule.rate
 
     def make(self, seconds: float, now: int, skip: Callable[[], int] | None = None) -> list[Row]:
-        """The trades of the last `seconds` up to `now` (µs), already recorded.
+        """Make and record the trades of the last `seconds` up to `now` (µs); return them.
 
-        `skip` is asked, when there are any, how many ids to leave out before them.
+        `skip` is called if there are any; it returns how many ids to leave out before them.
 
         Raises OSError if the record cannot be written; then nothing was made.
         """
@@ -147,7 +147,7 @@ class Market:
         return rows
 
     def close(self) -> None:
-        """Close the tape."""
+        """Close the record file of this market."""
         if self.tape:
             self.tape.close()
 

@@ -117,7 +117,7 @@ class StatusReader:
         self._silver_rows: deque[tuple[float, int]] = deque()
 
     def collect(self) -> Snapshot:
-        """Read the state now. A table that does not exist yet and a broker that is away are part of it, not errors."""
+        """Read the state now. A missing table or a broker that does not answer is shown, and raises nothing."""
         tables = {table.path: _open_or_none(self._settings, table.path) for table in active_tables(self._settings)}
         batches = newest_batches(self._settings) if tables["ops/batches"] else {}
         lags, broker = self._lags(tables, batches)
@@ -204,7 +204,7 @@ class StatusReader:
 
 
 def collect(settings: Settings, is_supervised: bool = True) -> Snapshot:
-    """Take one snapshot, without trades/s."""
+    """Take one snapshot. Its trades/s is None. Dagster is not asked what it runs if `is_supervised` is False."""
     return StatusReader(settings, is_supervised).collect()
 
 

@@ -76,7 +76,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class BinanceHistory(Walk):
-    """A walk upwards; each full page advances it by at least as many ids as the page has rows."""
+    """Walk upwards from the first id. A full page moves it on by at least as many ids as the page has rows."""
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
         super().__init__(first_id, last_id)
@@ -86,14 +86,17 @@ class BinanceHistory(Walk):
         self._next = first_id
 
     def request(self) -> Request | None:
-        """See `History`. Asks for as many rows as ids are left; the page reaches further if ids are skipped."""
+        """Return the next request, None if the walk has ended.
+
+        Asks for as many rows as ids are left; the page reaches further if ids are skipped.
+        """
         if self._ended:
             return None
         params = {"symbol": self._native, "fromId": str(self._next), "limit": str(self._limit())}
         return Request("/api/v3/historicalTrades", params, _HEADERS, WEIGHT)
 
     def take(self, reply: Reply) -> Page:
-        """See `History`."""
+        """Take the reply to `request`, return its trades and move the walk on. Raises VenueError or TerminalError."""
         rows = [_row(raw, self._symbol, self._native, reply.ts_ingest) for raw in _rows(reply, self._symbol)]
         page = self._keep(rows)
         ids = {trade_id for trade_id, _ in rows if trade_id is not None and trade_id >= self._next}
@@ -115,12 +118,12 @@ class BinanceHistory(Walk):
 
 
 def newest(native: str) -> Request:
-    """The request for the newest trade."""
+    """Return the request for the newest trade of a symbol, by its native name."""
     return Request("/api/v3/trades", {"symbol": native, "limit": "1"}, _HEADERS, WEIGHT)
 
 
 def newest_id(reply: Reply) -> int | None:
-    """See `Venue.newest_id`."""
+    """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
     return newest_of(VENUE, (_row(raw, "", "", reply.ts_ingest) for raw in _rows(reply, None)))
 
 

@@ -82,11 +82,14 @@ class Binance(VenueDefaults):
         )
 
     def for_symbols(self, symbols: Sequence[str]) -> Binance:
-        """Binance, reading the trades of these symbols."""
+        """Return a Binance that reads the trades of these symbols and no others."""
         return Binance(symbols)
 
     def websocket_url(self, base: str | None, symbols: Sequence[str]) -> str:
-        """The combined stream of the first 200 symbols that fit, times in microseconds; `subscribe` names them all."""
+        """Return the address of the combined stream, with times in microseconds.
+
+        It names the first 200 symbols, or fewer if the URL would be too long; the messages of `subscribe` name all.
+        """
         root = "wss://stream.binance.com:9443" if base is None else f"{websocket_root(base)}/binance"
         streams = [quote(stream, safe="@") for stream in self._streams(symbols)[:STREAMS_A_MESSAGE]]
         while len("/".join(streams)) > MAX_URL_STREAMS:  # letters beyond ASCII take up to twelve characters each
@@ -94,19 +97,22 @@ class Binance(VenueDefaults):
         return f"{root}/stream?streams={'/'.join(streams)}&timeUnit=MICROSECOND"
 
     def rest_url(self, base: str | None) -> str:
-        """Root of `/api/v3/…`."""
+        """Return the address above `/api/v3/…`: the live host's, or the one below `base`, a simulator's root."""
         return "https://api.binance.com" if base is None else f"{http_root(base)}/binance"
 
     def native(self, symbol: str) -> str:
-        """`BTC/USDT` → `BTCUSDT`."""
+        """Return Binance's name of a canonical symbol: `BTC/USDT` → `BTCUSDT`."""
         return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """See `names.KnownNames.canonical`."""
+        """Return the canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless it is one of `symbols`."""
         return self._names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
-        """SUBSCRIBE messages of at most 200 streams each; their acknowledgement names no symbol."""
+        """Return SUBSCRIBE messages of at most 200 streams each, numbered from `number` on.
+
+        Their acknowledgement names no symbol. Raises SettingError for more than 1,024 symbols.
+        """
         streams = self._streams(symbols)
         if len(streams) > MAX_STREAMS:
             raise SettingError(
@@ -132,19 +138,19 @@ class Binance(VenueDefaults):
         ts_before: int | None,  # noqa: ARG002 - asked by id
         ts_after: int | None,  # noqa: ARG002
     ) -> History:
-        """See `Venue`; `historicalTrades` from the first id upwards."""
+        """Return a walk over `historicalTrades` from the first id upwards. The two times are not used."""
         return history.BinanceHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:
-        """See `Venue`."""
+        """Return the request for the newest trade of a canonical symbol."""
         return history.newest(self.native(symbol))
 
     def newest_id(self, reply: Reply) -> int | None:
-        """See `Venue`."""
+        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
         return history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """A frame holds one trade at most. See `Venue.parse`."""
+        """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]

@@ -62,7 +62,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class CoinbaseHistory(Walk):
-    """A walk downwards.
+    """Walk downwards from the last id.
 
     The first page begins one id above the range, so that a trade behind the range shows that REST does not lag. If
     it shows neither that trade nor the range's last, REST is asked for its newest trade. Only what is asked afterwards
@@ -82,7 +82,7 @@ class CoinbaseHistory(Walk):
         self._short_pages = 0
 
     def request(self) -> Request | None:
-        """See `History`."""
+        """Return the next request: a page of older trades, or the newest trade. None if the walk has ended."""
         if self._ended:
             return None
         if self._probing:
@@ -91,7 +91,7 @@ class CoinbaseHistory(Walk):
         return Request(_path(self._native), params, {}, 1.0)
 
     def take(self, reply: Reply) -> Page:
-        """See `History`."""
+        """Take the reply to `request`, return its trades and move the walk on. Raises VenueError or TerminalError."""
         rows = [_row(raw, self._symbol, self._native, reply.ts_ingest) for raw in _rows(reply, self._symbol)]
         page = self._keep(rows)
         if self._probing:
@@ -140,12 +140,12 @@ def _path(native: str) -> str:
 
 
 def newest(native: str) -> Request:
-    """The request for the newest trade."""
+    """Return the request for the newest trade of a symbol, by its native name."""
     return Request(_path(native), {"limit": "1"}, {}, 1.0)
 
 
 def newest_id(reply: Reply) -> int | None:
-    """See `Venue.newest_id`."""
+    """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
     return newest_of(VENUE, (_row(raw, "", "", reply.ts_ingest) for raw in _rows(reply, None)))
 
 

@@ -61,7 +61,7 @@ _read_subscriptions = msgspec.json.Decoder(_Subscriptions).decode
 
 
 class Coinbase(VenueDefaults):
-    """Coinbase Exchange."""
+    """Coinbase Exchange: addresses, names, messages and parser. No state."""
 
     name = "coinbase"
     #: A heartbeat a second for each product; five in a row cannot be chance.
@@ -81,27 +81,27 @@ class Coinbase(VenueDefaults):
         )
 
     def for_symbols(self, symbols: Sequence[str]) -> Coinbase:  # noqa: ARG002 - names are not ambiguous here
-        """Coinbase itself."""
+        """Return this object: Coinbase's names are not ambiguous, so it reads the trades of any symbol."""
         return self
 
     def websocket_url(self, base: str | None, symbols: Sequence[str]) -> str:  # noqa: ARG002 - not part of the address
-        """The market data feed; symbols are subscribed by message."""
+        """Return the address of the market data feed. It names no symbols: messages subscribe them."""
         return "wss://ws-feed.exchange.coinbase.com" if base is None else f"{websocket_root(base)}/coinbase"
 
     def rest_url(self, base: str | None) -> str:
-        """Root of `/products/…`."""
+        """Return the address above `/products/…`: the live host's, or the one below `base`, a simulator's root."""
         return "https://api.exchange.coinbase.com" if base is None else f"{http_root(base)}/coinbase"
 
     def native(self, symbol: str) -> str:
-        """`BTC/USDT` → `BTC-USDT`."""
+        """Return Coinbase's name of a canonical symbol: `BTC/USDT` → `BTC-USDT`."""
         return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """See `names.canonical`."""
+        """Return the canonical symbol: `BTC-USDT` → `BTC/USDT`. Raises ValueError for any other spelling."""
         return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:  # noqa: ARG002 - replies name none
-        """One message for all symbols. The venue cuts a connection that has not subscribed within 5 s."""
+        """Return one message for all symbols. The venue cuts a connection that has not subscribed within 5 s."""
         products = [self.native(symbol) for symbol in symbols]
         message = {"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]}
         return [msgspec.json.encode(message)]
@@ -114,19 +114,19 @@ class Coinbase(VenueDefaults):
         ts_before: int | None,  # noqa: ARG002 - asked by id
         ts_after: int | None,  # noqa: ARG002
     ) -> History:
-        """See `Venue`; from the last id downwards."""
+        """Return a walk over the trades from the last id downwards. The two times are not used."""
         return history.CoinbaseHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:
-        """See `Venue`."""
+        """Return the request for the newest trade of a canonical symbol."""
         return history.newest(self.native(symbol))
 
     def newest_id(self, reply: Reply) -> int | None:
-        """See `Venue`."""
+        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
         return history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """A frame holds one trade at most. See `Venue.parse`."""
+        """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]

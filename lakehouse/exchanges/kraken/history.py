@@ -25,7 +25,7 @@ _LATEST = MAX_TIME * 1000
 
 
 class KrakenHistory(Walk):
-    """A search for the time of the first id, then pages upwards from there."""
+    """Search for the time of the first id, then walk upwards from there, page by page."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class KrakenHistory(Walk):
         self._steps_back = iter(STEPS_BACK)
 
     def request(self) -> Request | None:
-        """See `History`."""
+        """Return the next request: a probe of the search or a page of the walk. None if the walk has ended."""
         if self._ended:
             return None
         # The meaning of `count` without `since` is not documented.
         return trades_request(self._symbol, self._since, None if self._since is None else self._page)
 
     def take(self, reply: Reply) -> Page:
-        """See `History`."""
+        """Take the reply to `request`, return its trades and move the walk on. Raises VenueError or TerminalError."""
         shown = read_page(reply, self._symbol)
         page = self._keep(shown.rows)
         ids = sorted({trade_id for trade_id, _ in shown.rows if trade_id is not None})

@@ -79,7 +79,7 @@ class TradesPage(NamedTuple):
 
 
 def trades_request(symbol: str, since: int | None, count: int | None) -> Request:
-    """Up to `count` trades later than `since` (ns); without `since` the newest thousand."""
+    """Return the request for up to `count` trades later than `since` (ns); without `since`, for the newest thousand."""
     params = {"pair": rest_pair(symbol)}
     if (name := asset_class(symbol)) is not None:
         params["asset_class"] = name
@@ -91,12 +91,15 @@ def trades_request(symbol: str, since: int | None, count: int | None) -> Request
 
 
 def newest_id(reply: Reply) -> int | None:
-    """See `Venue.newest_id`."""
+    """Return the newest trade id in a page; None if it is empty. Raises like `History.take`."""
     return newest_of(VENUE, read_page(reply, None).rows)
 
 
 def read_page(reply: Reply, symbol: str | None) -> TradesPage:
-    """The page in a reply. Raises VenueError or TerminalError if it holds none."""
+    """Return the page in a reply. Raises VenueError or TerminalError if it holds none.
+
+    `symbol` is the canonical one, for the rows and the error; None if the caller does not know it.
+    """
     text = body_text(VENUE, reply)
     fields = parse_errors.object_fields(text)
     if isinstance(fields, Fault):

@@ -75,44 +75,50 @@ class Kraken(VenueDefaults):
         )
 
     def for_symbols(self, symbols: Sequence[str]) -> Kraken:  # noqa: ARG002 - names are not ambiguous here
-        """Kraken itself."""
+        """Return this object: Kraken's names are not ambiguous, so it reads the trades of any symbol."""
         return self
 
     def websocket_url(self, base: str | None, symbols: Sequence[str]) -> str:  # noqa: ARG002 - not part of the address
-        """The v2 endpoint; symbols are subscribed by message."""
+        """Return the address of the v2 endpoint. It names no symbols: messages subscribe them."""
         return "wss://ws.kraken.com/v2" if base is None else f"{websocket_root(base)}/kraken/v2"
 
     def rest_url(self, base: str | None) -> str:
-        """Root of `/0/public/…`."""
+        """Return the address above `/0/public/…`: the live host's, or the one below `base`, a simulator's root."""
         return "https://api.kraken.com" if base is None else f"{http_root(base)}/kraken"
 
     def native(self, symbol: str) -> str:
-        """`BTC/USDT`, as it is."""
+        """Return the canonical symbol itself, `BTC/USDT`: Kraken uses the same name on the socket."""
         return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """See `names.canonical`."""
+        """Return the canonical symbol: `XBT/USD` → `BTC/USD`. Raises ValueError if it is not BASE/QUOTE."""
         return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
-        """One message for all symbols. `snapshot` is always sent: its default is documented both ways."""
+        """Return one message for all symbols. It always sets `snapshot`: its default is documented both ways."""
         params = {"channel": "trade", "symbol": [self.native(symbol) for symbol in symbols], "snapshot": True}
         return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})]
 
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
-        """See `Venue`; a search by time, then upwards. Each step costs a second of the budget."""
+        """Return a walk: a search for the time of the first id, then pages upwards.
+
+        `ts_before` and `ts_after` (µs) shorten the search. Each step costs a second of the REST budget.
+        """
         return KrakenHistory(self.native(symbol), first_id, last_id, ts_before, ts_after)
 
     def newest(self, symbol: str) -> Request:
-        """See `Venue`. The page without `since` is documented as the newest thousand; its `count` is not."""
+        """Return the request for the newest trades of a canonical symbol.
+
+        A page without `since` is documented as the newest thousand; what `count` means without it is not documented.
+        """
         return rest.trades_request(symbol, since=None, count=None)
 
     def newest_id(self, reply: Reply) -> int | None:
-        """See `Venue`."""
+        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
         return rest.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """One Trade or Rejected for each item of `data`. See `Venue.parse`."""
+        """Read a frame: one Trade or Rejected for each item of `data`. Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]

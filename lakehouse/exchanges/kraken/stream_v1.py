@@ -15,7 +15,7 @@ from lakehouse.exchanges.venue import known_symbol
 
 
 def parse_array(venue: str, text: str, ts_ingest: int) -> list[Parsed]:
-    """One Rejected for each trade of a trade frame; nothing for the frames of other channels."""
+    """Return one Rejected for each trade of a v1 trade frame; an empty list for the frames of other channels."""
     items = parse_errors.array_items(text)
     if isinstance(items, Fault):
         return [parse_errors.rejected(venue, items, text, ts_ingest)]
@@ -39,7 +39,7 @@ def parse_array(venue: str, text: str, ts_ingest: int) -> list[Parsed]:
 def parse_event(
     venue: str, canonical: Callable[[str], str], fields: dict[str, str], text: str, ts_ingest: int
 ) -> list[Parsed]:
-    """`heartbeat`, `systemStatus`, `subscriptionStatus`, `pong` and `error` of v1."""
+    """Read a v1 event: `heartbeat`, `systemStatus`, `subscriptionStatus`, `pong` or `error`."""
     event = parse_errors.string(fields["event"])
     if event is None:
         return [

@@ -59,14 +59,14 @@ class FaultInjector:
     # Begin and end
 
     def add(self, wanted: Wanted) -> int:
-        """Begin a fault now; its number, from 1."""
+        """Begin a fault now and return its number, from 1."""
         self._number += 1
         self._faults.append(Fault(self._number, wanted, time.monotonic(), self.done))
         self.active = True
         return self._number
 
     def end_all(self) -> int:
-        """End every fault and the schedule; how many faults were active."""
+        """End every fault and the schedule; return how many faults were active."""
         ended = len(self._faults)
         self._faults.clear()
         self._schedule = None
@@ -98,7 +98,7 @@ class FaultInjector:
     # Questions while trades are sent
 
     def admits(self, venue: str) -> Refusal | None:
-        """The refusal of the first `outage` or `handshake_refused` that strikes; None if there is none."""
+        """Return the refusal of the first `outage` or `handshake_refused` that strikes; None if there is none."""
         for fault in self._of("outage", venue):
             if fault.strikes(self._random):
                 fault.count()
@@ -113,7 +113,7 @@ class FaultInjector:
         return None
 
     def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
-        """The refusal of an active `refuse_passing`, at most `times`; None if there is none."""
+        """Return the refusal of an active `refuse_passing`, at most `times` of it; None if there is none."""
         for fault in self._of("refuse_passing", peer.venue, symbol):
             if not 0 < fault.wanted.number("times") <= fault.refused and fault.strikes(self._random):
                 fault.refused += 1
@@ -141,16 +141,16 @@ class FaultInjector:
                 connection.unheard.add(symbol)
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:
-        """See `ConnectionFaults`."""
+        """Return the frames to send in place of these, after the active faults about this connection's venue."""
         faults = [fault for fault in self._faults if fault.hits(peer.venue)]
         return self._connection(peer).send(faults, frames, time.monotonic())
 
     def closed(self, peer: Peer) -> None:
-        """Drop the frames that were held back for it."""
+        """Drop the frames that were held back for a connection."""
         self._connections.pop(peer.number, None)
 
     def answers_ping(self, peer: Peer) -> bool:
-        """False if a `no_pong` has chosen this connection."""
+        """Return False if a `no_pong` has chosen this connection."""
         for fault in self._of("no_pong", peer.venue):
             if fault.chooses(peer, self._random):
                 fault.count()
@@ -158,7 +158,7 @@ class FaultInjector:
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """The ids of the `id_holes` faults that strike, at most one in `every` seconds a market and fault."""
+        """Return how many ids the `id_holes` faults skip now; each strikes a market at most once in `every` seconds."""
         skipped = 0
         now = time.monotonic()
         for fault in self._of("id_holes", venue, symbol):
@@ -173,7 +173,7 @@ class FaultInjector:
     # Questions while REST calls are answered
 
     def clock_ahead(self, venue: str) -> int:
-        """The sum of `ahead` of the faults that are active."""
+        """Return the sum of `ahead` of the active faults, in microseconds."""
         faults = list(self._of("venue_clock", venue))
         for fault in faults:
             fault.count()
@@ -191,7 +191,7 @@ class FaultInjector:
         return view
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
-        """The refusal of the first fault that strikes; `reply` if none does."""
+        """Return the refusal of the first fault that strikes; `reply` if none does."""
         for fault in self._faults:
             if not fault.hits(call.venue):
                 continue
@@ -217,7 +217,7 @@ class FaultInjector:
         return None
 
     def rest_delay(self, call: RestCall) -> float:
-        """Seconds: the longest delay of the `rest_slow` faults that strike."""
+        """Return the longest delay, in seconds, of the `rest_slow` faults that strike."""
         delay = 0.0
         for fault in self._of("rest_slow", call.venue):
             if fault.strikes(self._random):

@@ -211,7 +211,7 @@ class Wanted(msgspec.Struct, frozen=True):
     parameters: Mapping[str, Value] = {}
 
     def number(self, name: str) -> float:
-        """A parameter that is a number; 0 if the kind has none of that name."""
+        """Return a numeric parameter; 0 if the fault has no parameter of that name."""
         return float(self.parameters.get(name, 0.0))
 
 

@@ -1,8 +1,8 @@
-"""The interface of faults: handshakes, outgoing frames, pongs, trade ids and REST replies pass one `Faults` object.
+"""The interface of faults: the exchange asks one `Faults` about handshakes, frames, pongs, trade ids and REST replies.
 
-`NoFaults` is the exchange at its best, `injector.FaultInjector` the one that every simulator has. All methods are
-called in the server's one thread and must not block. Nothing here touches the record: it holds the truth, whatever is
-done to frames and replies.
+`NoFaults` changes nothing; `injector.FaultInjector` is the one that every simulator has. All methods are called in the
+server's one thread and must not block. No method touches the record: it holds the truth, whatever is done to frames
+and replies.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RestReply(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """The part of a market that REST shows: `newest` trades at most, without the latest.
+    """The part of a market that REST shows: at most `newest` trades (None: no bound), without the latest.
 
     It shows nothing of the last `lag_micros`, none of the last `lag_ids` trades, and none of the trades of the last
     `late_micros` whose id is a multiple of `late_every`.
@@ -86,7 +86,7 @@ class SubscriptionRefusal(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """How a handshake is refused: with an HTTP status and a body, or without a word (0)."""
+    """How a handshake is refused: with an HTTP status, headers and a body. Status 0 drops it without any reply."""
 
     status: int = 0
     headers: Mapping[str, str] = {}
@@ -101,101 +101,104 @@ class Faults(Protocol):
 
     @property
     def active(self) -> bool:
-        """False: of the methods below only `tick`, `closed` and `status` are called, so that faults cost nothing.
+        """False if no fault is active. Then only `tick`, `closed` and `status` are called, so that faults cost nothing.
 
-        True: `outgoing` is also called, with no frames, on every tick, so that held-back frames can be released.
+        If True, `outgoing` is also called on every tick, without frames, so that held-back frames can be released.
         """
 
     def tick(self, now: float) -> None:
         """Called before every tick of the exchange; `now` in monotonic seconds."""
 
     def admits(self, venue: str) -> Refusal | None:
-        """The refusal of a new connection; None if it may be made."""
+        """Return the refusal of a new connection; None if it may be made."""
 
     def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
-        """None if the client may subscribe to a canonical symbol, whose name at the venue is `native`."""
+        """Return the refusal of a subscription to a canonical symbol; None if it is allowed.
+
+        `native` is the symbol's name at the venue.
+        """
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
-        """A client subscribes to a canonical symbol; called before the first frame of it."""
+        """Called if a client subscribes to a canonical symbol, before its first frame."""
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:
-        """The frames to send in place of these: fewer, more, in another order, held back, or with a cut."""
+        """Return the frames to send in place of these: fewer, more, in another order, held back, or with a cut."""
 
     def closed(self, peer: Peer) -> None:
-        """A connection has ended. Called even if not active, and maybe twice."""
+        """Called if a connection has ended, even if no fault is active, and maybe twice."""
 
     def answers_ping(self, peer: Peer) -> bool:
-        """True if a client's protocol ping gets its pong."""
+        """Return True if a client's protocol ping gets its pong."""
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """How many trade ids to leave unused before the trades that are now made: a gap that no repair can fill."""
+        """Return how many trade ids to leave unused before the trades made now: a gap that no repair can fill."""
 
     def clock_ahead(self, venue: str) -> int:
-        """Microseconds by which a venue's clock is ahead of ours; negative if it is behind."""
+        """Return the microseconds by which a venue's clock is ahead of ours; negative if it is behind."""
 
     def view(self, venue: str, symbol: str) -> View:
-        """The part of a market that REST shows in the call that is being answered."""
+        """Return the part of a market that REST shows in the call that is being answered."""
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
-        """The reply to send in place of this one."""
+        """Return the reply to send in place of `reply`."""
 
     def rest_delay(self, call: RestCall) -> float:
-        """Seconds to wait before the reply is sent."""
+        """Return the seconds to wait before the reply is sent."""
 
     def status(self) -> dict[str, Any]:
-        """`active`: how many faults; `done`: kind → how often it has struck."""
+        """Return `active`, the number of active faults, and `done`: kind → how often it has struck."""
 
 
 class NoFaults:
-    """Nothing goes wrong."""
+    """A `Faults` that changes nothing."""
 
     active = False
 
     def tick(self, now: float) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def admits(self, venue: str) -> Refusal | None:  # noqa: ARG002
-        """Admit everybody."""
+        """Return None: admit every connection."""
         return None
 
     def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:  # noqa: ARG002
-        """Refuse nobody."""
+        """Return None: allow every subscription."""
         return None
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:  # noqa: ARG002
-        """All frames, unchanged."""
+        """Return all frames, unchanged."""
         return frames
 
     def closed(self, peer: Peer) -> None:
-        """Nothing to forget."""
+        """Do nothing: there is no state to drop."""
 
     def answers_ping(self, peer: Peer) -> bool:  # noqa: ARG002
-        """True."""
+        """Return True: every ping gets its pong."""
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:  # noqa: ARG002
-        """None."""
+        """Return 0: leave no ids out."""
         return 0
 
     def clock_ahead(self, venue: str) -> int:  # noqa: ARG002
-        """0."""
+        """Return 0: the venue's clock is right."""
         return 0
 
     def view(self, venue: str, symbol: str) -> View:  # noqa: ARG002
-        """The whole market."""
+        """Return a view of the whole market."""
         return WHOLE
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:  # noqa: ARG002
-        """The reply, unchanged."""
+        """Return the reply, unchanged."""
         return reply
 
     def rest_delay(self, call: RestCall) -> float:  # noqa: ARG002
-        """None."""
+        """Return 0.0: send at once."""
         return 0.0
 
     def status(self) -> dict[str, Any]:
-        """None."""
+        """Return the figures of no fault: none active, none done."""
         return {"active": 0, "done": {}}

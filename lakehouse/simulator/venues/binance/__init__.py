@@ -1,1 +1,1 @@
-"""Binance, simulated."""
+"""The simulated Binance: its WebSocket connection, REST replies, limits and names."""

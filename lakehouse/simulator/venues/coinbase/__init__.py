@@ -1,1 +1,1 @@
-"""Coinbase, simulated."""
+"""The simulated Coinbase: its WebSocket connection, REST replies, limits and names."""

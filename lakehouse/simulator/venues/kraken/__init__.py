@@ -1,1 +1,1 @@
-"""Kraken, simulated."""
+"""The simulated Kraken: its WebSocket connection, REST replies, limits and names."""
