@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 class Subscriptions:
-    """Shared by the sockets of a feed, its repair and those who look on; thread-safe."""
+    """The symbols that one feed wants and what the venue said about each. Shared by threads; thread-safe."""
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = tuple(symbols)
@@ -24,7 +24,7 @@ class Subscriptions:
         return tuple(symbol for symbol in self.symbols if symbol not in self.refused)
 
     def refuse(self, symbol: str, words: str) -> bool:
-        """There is no such symbol. False if that is known already."""
+        """Note that the venue does not list a symbol, in its `words`. Return False if that was known already."""
         with self._lock:
             if symbol in self.refused:
                 return False
@@ -33,7 +33,10 @@ class Subscriptions:
             return True
 
     def miss(self, symbol: str, words: str) -> bool:
-        """It is not subscribed, and will be asked for again. False if that is known already."""
+        """Note that a symbol is not subscribed, in the venue's `words`, and will be asked for again.
+
+        Return False if that, or a refusal, was known already.
+        """
         with self._lock:
             if symbol in self.refused or symbol in self.unsubscribed:
                 return False
@@ -41,14 +44,14 @@ class Subscriptions:
             return True
 
     def take(self, symbol: str, is_listed: bool) -> None:
-        """It is subscribed; `is_listed` if that shows that the venue has it."""
+        """Note that a symbol is subscribed; `is_listed` if that shows that the venue lists it."""
         with self._lock:
             self.unsubscribed = _without(self.unsubscribed, symbol)
             if is_listed:
                 self.listed |= {symbol}
 
     def found(self, symbol: str) -> None:
-        """The venue's REST API knows it."""
+        """Note that the venue's REST API knows a symbol."""
         with self._lock:
             self.in_history |= {symbol}
 

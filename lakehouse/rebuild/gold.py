@@ -64,9 +64,10 @@ def rebuild_days(
     say: Callable[[str], None] = lambda _: None,
     silver_version: int | None = None,
 ) -> GoldRebuild:
-    """Rebuild every table of Gold from `first_day` to `last_day`, UTC, both inclusive. `say` gets a line for each day.
+    """Rebuild every table of Gold from `first_day` to `last_day`, UTC, both inclusive.
 
-    With a `silver_version` it is part of a rebuild of Silver, which holds the leases and writes ops/batches itself.
+    `run_id` is written to ops/batches; None: `standalone:PID`. `say` gets a line for each day. If `silver_version` is
+    given, the call is part of a rebuild of Silver, which holds the leases and writes ops/batches itself.
     Raises SettingError if the days are in the wrong order, TerminalError if Gold has never been written.
     """
     if last_day < first_day:

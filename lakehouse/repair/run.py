@@ -36,7 +36,10 @@ Hold = Callable[[float], None]
 
 @dataclass(frozen=True)
 class RepairReport:
-    """Result of one repair. All but `gaps` and `requests` are trade ids."""
+    """Counts of one repair, in trade ids except for `gaps` and `requests`.
+
+    `ids` are all ids of the gaps. After the REST requests each of them is `repaired`, `unavailable` or `left`.
+    """
 
     gaps: int = 0
     ids: int = 0

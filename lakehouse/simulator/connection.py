@@ -60,7 +60,7 @@ class ClientConnection:
         raise NotImplementedError
 
     def ponged(self, payload: bytes) -> None:
-        """The client answered a protocol ping, or sent a pong unasked."""
+        """Called if the client answered a protocol ping, or sent a pong unasked. Does nothing unless overridden."""
 
     def heartbeat(self) -> None:
         """`Timings.heartbeat` seconds have passed since the last one."""
@@ -127,7 +127,7 @@ class ClientConnection:
             self.transport.close(code, reason)
 
     def tick(self, now: float) -> None:
-        """Clocks of this connection; `now` in monotonic seconds."""
+        """Send the heartbeat if it is due, then call `housekeep`; `now` in monotonic seconds."""
         self.now = now
         if now >= self._next_heartbeat:
             # From now on rather than from when it was due: after a stall one heartbeat, not a flood.
@@ -136,7 +136,7 @@ class ClientConnection:
         self.housekeep()
 
     def refusal(self, symbol: str, native: str) -> SubscriptionRefusal | None:
-        """How a subscription to a canonical symbol is refused for now; None if it is not."""
+        """Return the refusal of a subscription to a canonical symbol; None if it is allowed."""
         return self.exchange.faults.refuses(self.peer, symbol, native) if self.exchange.faults.active else None
 
     def announce(self, symbol: str) -> None:

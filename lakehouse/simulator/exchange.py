@@ -130,7 +130,10 @@ class Exchange:
             self.error = None
 
     def begin_fault(self, message: Any) -> int:
-        """Begin a fault as an admin call describes it; its number. Raises FaultError if it cannot be."""
+        """Begin the fault that an admin call describes; return its number.
+
+        Raises FaultError if it is not valid, or if the simulator was started with faults of its own.
+        """
         if self.box is None:
             raise FaultError("this simulator was started with faults of its own; expected one without")
         venues = self.options.all_venues(self.playbacks)

@@ -122,7 +122,7 @@ class SimulatorServer:
         return self._on_loop(lambda exchange: exchange.status())
 
     def fault(self, kind: str, **details: Any) -> int:
-        """Begin a fault as `POST /admin/faults` does; its number. Raises FaultError if it cannot be."""
+        """Begin a fault as `POST /admin/faults` does; return its number. Raises FaultError if it cannot begin."""
         return self._on_loop(lambda exchange: exchange.begin_fault({"kind": kind, **details}))
 
     def end_faults(self) -> int:

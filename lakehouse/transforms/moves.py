@@ -29,10 +29,10 @@ _READ = ("venue", "symbol", "bar_start", "open", "close", "trades", "volume")
 
 
 def moves(bars: pa.Table, threshold: Decimal) -> pa.Table:
-    """Find the moves among one-minute bars, sorted by the table's key.
+    """Return the rows of gold/moves: the one-minute bars whose price moved by more than `threshold`, sorted by key.
 
     `bars`: venue, symbol, bar_start, open, close, trades, volume, in any order. `threshold` is a fraction of
-    the open: 0.02 is two percent.
+    the open, up or down: 0.02 is two percent.
     """
     part, whole = threshold.as_integer_ratio()
     columns = (values_of(_candidates(bars, threshold), name) for name in _READ)

@@ -35,7 +35,10 @@ class CoinbaseConnection(ClientConnection):
             self.cut(1008, "no subscription in time")
 
     def heartbeat(self) -> None:
-        """One a second for each product, naming its newest trade; 0 if it never traded or a replay stands in."""
+        """Send a heartbeat for each product, one a second, with its newest trade id.
+
+        The id is 0 if the product never traded, or if a replay takes the place of its market.
+        """
         time = iso_micros(now_micros())
         for product in self._channels.get("heartbeat", {}):
             instrument = self.exchange.instrument("coinbase", product)

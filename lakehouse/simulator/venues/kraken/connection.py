@@ -33,7 +33,7 @@ class KrakenConnection(ClientConnection):
         self.send({"channel": "status", "type": "update", "data": [data]})
 
     def heartbeat(self) -> None:
-        """One a second; in the old dialect if a v1 file is replayed."""
+        """Send a heartbeat, one a second; in the old dialect if a v1 file is replayed."""
         is_old = self.playback is not None and self.playback.is_kraken_v1
         self.send(b'{"event":"heartbeat"}' if is_old else b'{"channel":"heartbeat"}', "heartbeat")
 
