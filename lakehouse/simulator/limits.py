@@ -37,7 +37,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits in force: the venues' own if None, else those given for each venue; all times `factor`."""
+    """The limits in force: the venues' own if None, else only those of the named venues; each times `factor`."""
 
     rest: Mapping[str, Limit] | None = None
     #: Limits on connections.

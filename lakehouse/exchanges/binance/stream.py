@@ -105,7 +105,7 @@ class Binance(VenueDefaults):
         return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """Return the canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless it is one of `symbols`."""
+        """Canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless it names exactly one symbol."""
         return self._names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
