@@ -48,7 +48,8 @@ def repair_open_gaps(context: OpExecutionContext, config: RepairConfig, settings
 
 
 def _figures(report: RepairReport) -> dict[str, int | str]:
-    figures = asdict(report)
+    # The metadata key `holes` is older than the word gap, and plots go by it.
+    figures = {"holes" if name == "gaps" else name: figure for name, figure in asdict(report).items()}
     if report.still_open is None:
         figures["still_open"] = "not known: no Silver stream is live"
     return figures

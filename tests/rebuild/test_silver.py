@@ -270,7 +270,7 @@ def test_a_rebuild_that_is_cut_keeps_the_streams_out_until_it_is_done(
     with parser("GONEUSDT"):
         cut_at(silver, "write_trades")  # quarantine is new, the trades are old
         cut_at(rebuild, "write_anew")  # the trades are new, the ledger is old
-        cut_at(batch_records, "book")  # all tables are new, and what they are of is not written down
+        cut_at(batch_records, "record_batches")  # all tables are new, and what they are of is not written down
         ids = {row["generation"] for row in rows(settings, OPS_BATCHES) if row["generation"].startswith("rebuild-")}
         assert ids == set()
         cut_at(unfinished, "end")
