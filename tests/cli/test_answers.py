@@ -1,4 +1,4 @@
-"""What commands say about a lakehouse that is not there yet, or no longer: which one, what it does, at once."""
+"""Commands about a lakehouse that does not exist yet or has stopped: each names it and answers at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reason of Coinbase's is about, however long it is."""
+"""Products that a refusal of Coinbase is about, in reasons of any length."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_a_trade_hours_later_names_the_bars_it_proves_and_no_other() -> None:
 
 
 def test_many_batches_of_one_symbol_leave_few_bars_waiting() -> None:
-    """What is kept is by gaps, not by history: the first and the newest bar of each length, and one at the gap."""
+    """The proof keeps rows by gap, not by history: first and newest bar of each length, and one at the gap."""
     model = Model()
     for version in range(300):
         model.batch(
