@@ -16,6 +16,7 @@ from lakehouse.settings import refuse_unknown_variables
 
 GROUPS = (
     *("demo", "ingest", "rotate", "simulate", "broker", "stream"),
+    *("query", "export", "topics"),
     *("status", "check", "audit", "replay", "rebuild", "repair", "doctor"),
 )
 

@@ -32,7 +32,12 @@ def stream(
     out: Annotated[str | None, typer.Option(help="Root of the Delta tables.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Root of the checkpoints.")] = None,
     starting_offsets: Annotated[
-        str | None, typer.Option(help="earliest, latest or Kafka's JSON; only for a first start.")
+        str | None,
+        typer.Option(
+            "--starting-offsets",
+            "--startingOffsets",
+            help="earliest, latest or Kafka's JSON; only for a first start.",
+        ),
     ] = None,
     trigger: Annotated[str | None, typer.Option(help="available-now, or an interval such as '2 seconds'.")] = None,
     home: Annotated[Path | None, typer.Option(help="Data folder.")] = None,

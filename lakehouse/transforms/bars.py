@@ -35,7 +35,7 @@ import pyarrow.compute as pc
 
 from lakehouse.errors import TerminalError
 from lakehouse.lake import table_io
-from lakehouse.tables import BARS
+from lakehouse.tables import GOLD_BARS_1M
 from lakehouse.transforms.arrow_numpy import Integers, coded, differs, integers
 from lakehouse.transforms.decimal18 import MINUTE_US
 from lakehouse.transforms.int128 import Int128
@@ -255,12 +255,12 @@ def bars_from_trades(trades: pa.Table) -> pa.Table:
 
 
 def roll_up(bars: pa.Table, minutes: int) -> pa.Table:
-    """Bars of `minutes`, a length of the registry, from shorter bars (SHORTER_COLUMNS) in any order; each key once.
+    """Bars of `minutes`, which divide a day, from shorter bars (SHORTER_COLUMNS) in any order; each key once.
 
     All shorter bars of a window must be given: a missing one cannot be noticed here. Columns BAR_KEY and BAR_VALUES,
     sorted by BAR_KEY. Raises TerminalError if a sum does not fit DECIMAL(38,18).
     """
-    fields = table_io.arrow_schema(BARS[minutes])
+    fields = table_io.arrow_schema(GOLD_BARS_1M)  # bars of all sizes have the same columns
     starts = integers(bars.column("bar_start").cast(fields.field("bar_start").type))
     # Each shorter bar is a part of the longer one. The time of its newest trade is not known and not needed.
     made = {"bar_start": starts - starts % (minutes * MINUTE_US), "newest_ts": starts}

@@ -1,0 +1,101 @@
+"""SQL over the tables of a lake, for reading. deltalake runs it, in DataFusion's dialect.
+
+`gold.bars_1m` and `bars_1m` name the same table. A table is opened only if the query names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+
+import pyarrow as pa
+from deltalake import QueryBuilder
+from deltalake.exceptions import DeltaError
+
+from lakehouse.errors import SettingError
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.tables import Table
+
+#: Roots of plans that change something.
+_CHANGES = re.compile(r"\s*(Dml|CopyTo|Create\w*|Drop\w*|SetVariable|Statement|Prepare|Execute|Deallocate)\b")
+#: Statements that are run as they are: they have no plan of their own.
+_SHOWS = re.compile(r"\s*(explain(?!\s+analyze)|describe)\b", re.IGNORECASE)
+_NO_FIELD = re.compile(r"No field named (?:\w+\.)*\"?([^\s\".]+)\"?\.")
+_VALID = re.compile(r"Valid fields are (.+)\.")
+_NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
+
+
+def query(settings: Settings, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Start a query and return the schema and the batches of its result, which are read while they are taken.
+
+    Raises SettingError, one line, if the query cannot be read, would change something, or names what there is not.
+    """
+    builder = _with_tables(settings, sql)
+    try:
+        if not _SHOWS.match(sql):
+            _refuse_changes(builder, sql)
+        reader = pa.RecordBatchReader.from_stream(builder.execute(sql))
+    except DeltaError as error:
+        raise _one_line(error, settings) from None
+    return reader.schema, _batches(reader, settings)
+
+
+def _batches(reader: pa.RecordBatchReader, settings: Settings) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from reader
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        raise _one_line(error, settings) from None
+
+
+def _with_tables(settings: Settings, sql: str) -> QueryBuilder:
+    words = {word.lower() for word in re.findall(r"\w+", sql)}
+    builder = QueryBuilder()
+    layers: set[str] = set()
+    for table in table_io.active_tables(settings):
+        if table.name not in words:
+            continue
+        opened = table_io.open_table(settings, table)
+        if table.layer not in layers:
+            builder.execute(f"CREATE SCHEMA {table.layer}").read_all()
+            layers.add(table.layer)
+        builder = builder.register(f"{table.layer}.{table.name}", opened).register(table.name, opened)
+    return builder
+
+
+def _refuse_changes(builder: QueryBuilder, sql: str) -> None:
+    """Raise SettingError if the plan would change something. A plan is made without running it."""
+    plan = pa.table(builder.execute(f"EXPLAIN {sql}").read_all()).to_pylist()[0]["plan"]
+    if _CHANGES.match(plan):
+        raise SettingError("a query that changes something", "one that reads: SELECT …")
+
+
+def names(settings: Settings) -> list[str]:
+    """Return the long names of all tables, such as gold.bars_1m."""
+    return [_name(table) for table in table_io.active_tables(settings)]
+
+
+def _name(table: Table) -> str:
+    return f"{table.layer}.{table.name}"
+
+
+def _one_line(error: Exception, settings: Settings) -> SettingError:
+    text = " ".join(str(error).split())
+    if found := _NO_TABLE.search(text):
+        return _unknown("table", found[1], [*names(settings), *(name.split(".")[1] for name in names(settings))])
+    if found := _NO_FIELD.search(text):
+        valid = _VALID.search(text)
+        columns = [one.strip().rsplit(".", 1)[-1].strip('"') for one in valid[1].split(",")] if valid else []
+        return _unknown("column", found[1], columns)
+    return SettingError(f"query failed: {text[:400]}", "SQL as DataFusion reads it")
+
+
+def _unknown(kind: str, name: str, there_are: list[str]) -> SettingError:
+    near = difflib.get_close_matches(name, there_are, n=3, cutoff=0.5)
+    short = ", ".join(dict.fromkeys(there_are))
+    return SettingError(
+        f"no {kind} {name!r}",
+        f"one of {short[:600]}",
+        f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "",
+    )
