@@ -22,7 +22,7 @@ from lakehouse.client.files import FORMS, write_file
 from lakehouse.client.lake import Lake
 from lakehouse.client.scan import Scan
 from lakehouse.client.time_range import TimeRange
-from lakehouse.errors import SettingError
+from lakehouse.errors import SettingError, TerminalError
 from lakehouse.lake import table_io
 
 KINDS = ("trades", "bars", "indicators", "moves", "spreads")
@@ -91,7 +91,10 @@ def export(lake: Lake, choice: Choice, out: Path, form: str | None = None) -> It
 
 def _days(lake: Lake, choice: Choice, folder: Path, form: str) -> Iterator[DayDone]:
     whole = choice.scan(lake, TimeRange(choice.start, choice.end))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TerminalError(f"{folder} cannot be made: {error.strerror}", "a folder that can be written") from error
     manifest = _Manifest.of(folder, {**json.loads(json.dumps(dataclasses.asdict(choice), default=str)), "format": form})
     days = table_io.days(lake.settings, whole.table, whole.version)
     wanted = [day for day in days if _touches(day, choice)]

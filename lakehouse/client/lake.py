@@ -43,7 +43,7 @@ class Lake:
 
     Every method returns a lazy `Scan` of one version of its table: the newest, or that of `version`, or the newest at
     the moment `at`. `start` is inclusive and `end` exclusive; both are moments (see `time_range.Time`). Without a venue
-    or symbol all are meant.
+    or symbol all are meant. `as_float` turns decimals into the nearest float64, or the one beside it.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -20,8 +20,11 @@ from lakehouse.tables import Table
 
 #: Roots of plans that change something.
 _CHANGES = re.compile(r"\s*(Dml|CopyTo|Create\w*|Drop\w*|SetVariable|Statement|Prepare|Execute|Deallocate)\b")
-#: Statements that are run as they are: they have no plan of their own.
-_SHOWS = re.compile(r"\s*(explain(?!\s+analyze)|describe)\b", re.IGNORECASE)
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+#: Statements without a plan of their own.
+_SHOWS = re.compile(r"\s*(explain|describe)\b", re.IGNORECASE)
+#: The one of them that runs what it explains.
+_RUNS = re.compile(r"\s*explain\b.*\banalyze\b", re.IGNORECASE | re.DOTALL)
 _NO_FIELD = re.compile(r"No field named (?:\w+\.)*\"?([^\s\".]+)\"?\.")
 _VALID = re.compile(r"Valid fields are (.+)\.")
 _NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
@@ -34,8 +37,7 @@ def query(settings: Settings, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBa
     """
     builder = _with_tables(settings, sql)
     try:
-        if not _SHOWS.match(sql):
-            _refuse_changes(builder, sql)
+        _refuse_changes(builder, sql)
         reader = pa.RecordBatchReader.from_stream(builder.execute(sql))
     except DeltaError as error:
         raise _one_line(error, settings) from None
@@ -66,6 +68,11 @@ def _with_tables(settings: Settings, sql: str) -> QueryBuilder:
 
 def _refuse_changes(builder: QueryBuilder, sql: str) -> None:
     """Raise SettingError if the plan would change something. A plan is made without running it."""
+    bare = _COMMENT.sub(" ", sql)
+    if _RUNS.match(bare):
+        raise SettingError("EXPLAIN ANALYZE", "EXPLAIN, which runs nothing")
+    if _SHOWS.match(bare):
+        return
     plan = pa.table(builder.execute(f"EXPLAIN {sql}").read_all()).to_pylist()[0]["plan"]
     if _CHANGES.match(plan):
         raise SettingError("a query that changes something", "one that reads: SELECT …")

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 def cell(value: Any) -> Any:
     """Return a value as JSON can hold it: text, a number, a boolean or None. Decimals become text, to stay exact."""
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}" if value else "0"
+        text = f"{value:f}"  # `normalize` would round to the digits of the current context
+        return (text.rstrip("0").rstrip(".") if "." in text else text) if value else "0"
     if isinstance(value, dt.datetime):
         text = value.isoformat(timespec="microseconds" if value.microsecond else "seconds")
         return text.replace("+00:00", "Z")
