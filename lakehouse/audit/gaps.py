@@ -51,19 +51,22 @@ class SymbolProof:
 
 @dataclass
 class GapsProof:
-    """The ledger at the snapshot. `trades_version` is the version of silver/trades that it describes."""
+    """The ledger of ids at the snapshot, by symbol. `trades_version`: the version of silver/trades that it describes.
+
+    It is None if the ledger is empty. `faults` has a sentence for each fault.
+    """
 
     trades_version: int | None
     symbols: list[SymbolProof]
     faults: list[str] = field(default_factory=list)
 
     def total(self, figure: str) -> int:
-        """A figure over all symbols."""
+        """Sum of a figure of SymbolProof, such as `open`, over all symbols."""
         return sum(getattr(symbol, figure) for symbol in self.symbols)
 
 
 def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRange], trades: TradeIds) -> GapsProof:
-    """Compare the ledger with `trades`, the ids of silver/trades' rows at the snapshot."""
+    """Compare the rows of silver/continuity at the snapshot with `trades`, the ids of silver/trades' rows there."""
     version = ledger[0].trades_version if ledger else None
     proof = GapsProof(version, _symbols(ledger))
     proof.faults += [f"silver/continuity: {line}" for line in tiling_errors(ledger)]

@@ -17,7 +17,7 @@ Texts = tuple[Bytes, Integers]
 
 
 def whole(column: Any) -> Any:
-    """Return a column as one array."""
+    """Return a column, which may be chunked, as one contiguous array."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
@@ -78,7 +78,7 @@ def texts(array: Any) -> Texts:
 
 
 def has_any(flags: Mask, bounds: Integers) -> Mask:
-    """Mask of the texts with a flagged byte."""
+    """Mask of the texts with a flagged byte: `flags` has one entry per byte, `bounds` the texts' offsets (Texts)."""
     if not flags.any():
         return np.zeros(len(bounds) - 1, np.bool_)
     found: Mask = np.diff(np.searchsorted(np.flatnonzero(flags), bounds)) > 0
