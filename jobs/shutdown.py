@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def live_runs(instance: DagsterInstance) -> list[DagsterRun]:
-    """Every run that has not ended."""
+    """Return every run of the instance that has not ended, queued ones included."""
     return list(instance.get_runs(RunsFilter(statuses=list(LIVE))))
 
 
@@ -59,7 +59,7 @@ def _ask(instance: DagsterInstance, run: DagsterRun) -> None:
 
 
 def main() -> None:
-    """Print one line: how many runs were ended."""
+    """Run `python -m jobs.shutdown`: end the live runs, and print in one line how many there were."""
     parser = argparse.ArgumentParser(prog="python -m jobs.shutdown", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--seconds", type=float, default=DEFAULT_SECONDS, help="deadline in seconds (default %(default)s)"

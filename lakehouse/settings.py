@@ -249,10 +249,7 @@ class Settings(BaseSettings):
 
 
 def canonical_symbols(names: Iterable[str]) -> tuple[str, ...]:
-    """Canonical symbols for names as people type them (`btc/usdt` → `BTC/USDT`), in their order, each once.
-
-    Raises SettingError if a name is not BASE/QUOTE.
-    """
+    """Canonical symbols of typed names, each once: `btc/usdt` → `BTC/USDT`. Raises SettingError if one is no symbol."""
     try:
         return _each_once(names)
     except ValueError as error:
@@ -283,10 +280,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def refuse_unknown_variables() -> None:
-    """Raise SettingError if an environment variable has our prefix and no setting's name.
-
-    Without this, a misspelt variable would be ignored silently, and the default taken.
-    """
+    """Raise SettingError if a variable with our prefix is no setting: misspelt, it would be ignored without a word."""
     prefix = str(Settings.model_config["env_prefix"])
     known = {*(f"{prefix}{name.upper()}" for name in Settings.model_fields), *OTHER_VARIABLES}
     for name in sorted(os.environ):

@@ -41,8 +41,7 @@ class RuleCount:
 
 @dataclass
 class Report:
-    """Result of one audit, with the proofs of all parts. `books` are the proofs of ops/batches, `seconds` how long it
-    took.
+    """Result of one audit, which took `seconds`, with the proofs of all parts; `books` are those of ops/batches.
 
     `faults` say why the lake is not exact, one sentence each; `notes` are worth knowing and no fault.
     """

@@ -21,7 +21,7 @@ STATUS_SECONDS = 10.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse stream` to the application."""
     app.command("stream")(stream)
 
 

@@ -62,7 +62,10 @@ class Plan:
 
 
 class StopRequests:
-    """Count Ctrl-C, SIGTERM and a closed terminal. The handler only counts, because it may interrupt anything."""
+    """Count requests to stop: Ctrl-C, SIGTERM and a closed terminal. One asks for it, a second one forces it.
+
+    The signal handler only counts, because it may interrupt anything.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -85,7 +88,10 @@ class StopRequests:
 
 
 class Watcher:
-    """Take snapshots in a thread, so that a slow look at the tables never delays a restart."""
+    """Put a new snapshot of the lake into the view every few seconds, and the time of the first bars.
+
+    It runs in a thread, so that a slow look at the tables never delays a restart of a process.
+    """
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -121,7 +127,10 @@ class Watcher:
 
 
 def run(plan: Plan, console: Console) -> int:
-    """Run the plan and return the exit code. Raises LakehouseError if it cannot start or a part never comes up."""
+    """Run a lakehouse from start to end and return the exit code: 1 if a process is left or draining did not pass.
+
+    Raises LakehouseError if it cannot start or a part never comes up.
+    """
     settings = plan.settings
     view = View(settings)
     os.environ[MARKER] = str(settings.home.absolute())  # for the broker's JVM, which inherits our environment
@@ -158,7 +167,10 @@ def run(plan: Plan, console: Console) -> int:
 
 
 def preflight(plan: Plan, say: Callable[[str], None]) -> None:
-    """Check everything that can be known before the first process starts. Raises LakehouseError, one line."""
+    """Check and prepare all that must be there before the first process starts: port, Java, jars, Kafka, folder.
+
+    Processes that a killed stack left behind in the folder are ended; `say` gets a line then. Raises LakehouseError.
+    """
     settings = plan.settings
     home = settings.home.absolute()
     require_free(settings.dagster_port, "Dagster's UI", "use --port PORT")

@@ -53,7 +53,6 @@ COORDINATES: dict[JarSet, tuple[tuple[str, ...], ...]] = {
     ),
 }
 
-#: The lock file, and the command that writes it anew.
 LOCK = Path(__file__).with_name("jars.lock")
 RELOCK = "python -m lakehouse.runtime.jars --lock"
 #: Most downloads at a time. A small jar is mostly waiting for answers; more would not be polite to the mirror.
@@ -61,7 +60,7 @@ PARALLEL = 8
 
 
 class LockedJar(NamedTuple):
-    """One line of jars.lock: a jar's set, its sha256 in hex, its size in bytes and its Maven coordinate."""
+    """One line of jars.lock: a jar's set, sha256 in hex, size in bytes and Maven coordinate."""
 
     jar_set: JarSet
     sha256: str
@@ -88,12 +87,12 @@ def spark_jars() -> list[Path]:
 
 
 def broker_jars() -> list[Path]:
-    """Return the jars of the embedded Kafka, its class path. Raises MissingDependencyError as `spark_jars` does."""
+    """Return the class path of the embedded Kafka. Raises MissingDependencyError if a jar cannot be fetched."""
     return jars("broker")
 
 
 def jars(*jar_sets: JarSet) -> list[Path]:
-    """Return the verified jars of these sets; fetch missing ones. Raises MissingDependencyError if one stays missing."""
+    """Return the verified jars of these sets, fetched if missing. Raises MissingDependencyError if that fails."""
     locked = [jar for jar in read_lock() if jar.jar_set in jar_sets]
     folder = jars_folder()
     missing = absent(locked, folder)
