@@ -63,7 +63,7 @@ class Reporter:
         self._report_due = time.monotonic()
 
     def due(self) -> bool:
-        """True if it is time for `look`."""
+        """True if it is time to call `look` again."""
         return time.monotonic() >= self._due
 
     def look(self, read_progress: Callable[[], Mapping[str, TableProgress]], last: bool = False) -> None:

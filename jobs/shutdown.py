@@ -18,9 +18,9 @@ from dagster import DagsterInstance, DagsterRun, RunsFilter
 from jobs.managed_runs import PLANNED_STOP_TAG
 from jobs.run_heartbeat import LIVE
 
-#: Seconds between two looks.
+#: Seconds between two looks at the live runs.
 POLL_SECONDS = 0.2
-#: Seconds in all: ingest needs at most 6 to flush, and the caller waits 10.
+#: Seconds that all runs have to end, by default: ingest needs at most 6 to flush, and the caller waits 10.
 DEFAULT_SECONDS = 8.0
 
 _log = logging.getLogger(__name__)

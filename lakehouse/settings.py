@@ -23,7 +23,7 @@ from lakehouse.errors import BrokerUnavailableError, SettingError
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.market.venues import VENUES as VENUES
 
-#: Listed on all three venues, so that bars can be compared across them.
+#: Default of the setting `symbols`: pairs that all three venues list, so that bars can be compared across them.
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 
 #: Sizes of bars that there can be; `lakehouse.tables.BAR_MINUTES` has their lengths.

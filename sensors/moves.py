@@ -83,7 +83,7 @@ class Cursor:
         )
 
     def with_sent(self, moves: Iterable[Move]) -> Cursor:
-        """Return the cursor after the webhook accepted the moves."""
+        """Return the cursor after the webhook accepted the moves: they no longer wait."""
         return replace(self, unsent=self.unsent - {move.key for move in moves})
 
     def dumps(self) -> str:

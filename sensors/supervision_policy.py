@@ -87,7 +87,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Launch:
-    """Decision to launch a run. `run_key` names the run before; Dagster launches each key once, two ticks no two runs."""
+    """Decision to launch a run. `run_key` names the run before it: Dagster launches no second run for the same key."""
 
     run_key: str
 

@@ -61,7 +61,7 @@ class PartitionProof:
 
     @property
     def name(self) -> str:
-        """Topic and partition, for messages."""
+        """Topic and partition, to name them in a sentence."""
         return f"{self.topic} partition {self.partition}"
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the ingest service; a dead feed is reported within this time.
 CHECK_SECONDS = 0.5
-#: Seconds between two status lines.
+#: Seconds between two status lines on standard error.
 STATUS_SECONDS = 5.0
 #: Seconds that the venues have to refuse a symbol that was asked for by name; without a refusal the run goes on.
 #: Binance acknowledges any name; some 5 s later its REST API is asked about one that does not trade.

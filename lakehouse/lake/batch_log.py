@@ -58,7 +58,7 @@ class Batch:
         return self._integer(self.source_end, "version", "source_end")
 
     def version_of(self, table_path: str) -> int:
-        """The version of a table after this batch. TerminalError if the batch does not name it."""
+        """The Delta version of the table at a path after this batch. TerminalError if the batch does not name it."""
         return self._integer(self.versions, table_path, "versions")
 
     def _integer(self, values: dict[str, Any], key: str, column: str) -> int:

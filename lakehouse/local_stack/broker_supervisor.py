@@ -16,9 +16,9 @@ from lakehouse.errors import LakehouseError, TerminalError
 from lakehouse.local_stack.processes import RestartPolicy
 from lakehouse.settings import Settings
 
-#: Seconds for a start. A cold JVM on two busy cores took up to 25 s; this is a little more than twice that.
+#: Seconds that the broker has to start. A cold JVM on two busy cores took up to 25 s; this is a little over twice that.
 START_TIMEOUT_SECONDS = 60.0
-#: Seconds for a stop. A clean one takes about 1 s; the deadline of a shutdown leaves it no more than this.
+#: Seconds that the broker has to stop. A clean stop takes about 1 s; the deadline of a shutdown leaves it no more.
 STOP_SECONDS = 2.0
 #: Seconds between two looks at the broker; a look costs microseconds.
 WATCH_SECONDS = 0.5

@@ -84,7 +84,7 @@ def record_folder(settings: Settings) -> Path:
 
 
 def simulator_command(settings: Settings, market: SimulatedMarket) -> ChildSpec:
-    """Name, command line, environment and log file of the demo's simulated exchange."""
+    """Describe the child process of the demo's simulated exchange."""
     record = str(record_folder(settings))
     options = ["--port", str(market.port), "--rate", str(market.rate), "--record", record]
     for replay in market.replays:
@@ -95,7 +95,7 @@ def simulator_command(settings: Settings, market: SimulatedMarket) -> ChildSpec:
 
 
 def code_server_command(settings: Settings, port: int) -> ChildSpec:
-    """Command line and the like of Dagster's code server, which serves the definitions and is every run's parent."""
+    """Describe the child process of Dagster's code server, which serves the definitions and is every run's parent."""
     definitions = definitions_file()
     return _spec(
         settings,
@@ -107,7 +107,7 @@ def code_server_command(settings: Settings, port: int) -> ChildSpec:
 
 
 def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
-    """Command line and the like of Dagster's webserver, which is the UI; `workspace` is its workspace file."""
+    """Describe the child process of Dagster's webserver, which is the UI; `workspace` is its workspace file."""
     return _spec(
         settings,
         "webserver",
@@ -124,5 +124,5 @@ def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
 
 
 def daemon_command(settings: Settings, workspace: Path) -> ChildSpec:
-    """Command line and the like of Dagster's daemon, which runs the sensors and the run queue."""
+    """Describe the child process of Dagster's daemon, which runs the sensors and the run queue."""
     return _spec(settings, "daemon", "dagster._daemon", "run", "--workspace", str(workspace))

@@ -60,7 +60,7 @@ class Display:
 
     @contextlib.contextmanager
     def on_screen(self) -> Iterator[None]:
-        """Show the live screen, on a terminal, while the block runs."""
+        """Show the live screen while the block runs, if the console is a terminal; else only run the block."""
         try:
             if self._console.is_terminal:
                 self._live.start()

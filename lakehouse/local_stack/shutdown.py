@@ -30,7 +30,7 @@ from lakehouse.local_stack.processes import (
 )
 from lakehouse.local_stack.supervise import LocalStack
 
-#: The whole shutdown, seconds. A cancelled run was gone after 2.6 s, its JVM a second later, the broker after 3 s.
+#: Seconds for the whole shutdown. A cancelled run was gone after 2.6 s, its JVM a second later, the broker after 3 s.
 SHUTDOWN_SECONDS = 15.0
 #: Seconds kept back from the runs for each of the steps after them: servers, broker, last look.
 _SERVERS_SECONDS, _BROKER_SECONDS, _LAST_SECONDS = 2.0, 2.0, 1.0

@@ -37,9 +37,9 @@ from lakehouse.settings import Settings
 from lakehouse.status.snapshot import StatusReader
 from lakehouse.tables import GOLD_BARS_1M
 
-#: Seconds between two looks after the children: to a person, a dead one is noticed at once.
+#: Seconds between two looks at the child processes: to a person, a dead one is noticed at once.
 TICK_SECONDS = 0.25
-#: Seconds between two looks at the parts' ports.
+#: Seconds between two looks at the ports of the parts, whose states the display shows.
 STATES_SECONDS = 1.0
 #: Seconds between two looks at the tables: a look takes 0.2 s of a core that Spark needs while it starts.
 SNAPSHOT_SECONDS = 5.0
@@ -53,7 +53,10 @@ LEFTOVER_SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Plan:
-    """The lakehouse to run. If `minutes` is None, it runs until somebody stops it."""
+    """The lakehouse to run. `market` is the demo's simulated exchange, None for live venues.
+
+    If `minutes` is None, it runs until somebody stops it.
+    """
 
     kind: home_folder.Kind
     settings: Settings

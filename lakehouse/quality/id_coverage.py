@@ -45,7 +45,7 @@ class LedgerRange:
 
     @property
     def name(self) -> str:
-        """Venue, symbol, ids and state of the range, for messages."""
+        """Venue, symbol, ids and state of the range, to name it in a sentence."""
         return f"{_name(self.key, self.first_id, self.last_id)} ({self.state})"
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ class Account:
 
     @property
     def name(self) -> str:
-        """Topic and partition, for messages."""
+        """Topic and partition, to name them in a sentence."""
         return self.lineage.name
 
     def faults(self) -> Iterator[str]:

@@ -82,7 +82,7 @@ class PartitionLineage:
 
     @property
     def name(self) -> str:
-        """Topic and partition, for messages."""
+        """Topic and partition, to name them in a sentence."""
         return f"{self.topic} partition {self.partition}"
 
 

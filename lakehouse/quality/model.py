@@ -94,12 +94,15 @@ def where_recent(column: str, look: Look) -> str:
 
 
 def recent_span(settings: Settings) -> timedelta:
-    """How far back a recent look goes: at least two intervals between looks, so that no row is missed between two."""
+    """Return how far back a look at the last minutes goes: RECENT, or two of the setting check_seconds if that is more.
+
+    So no row is missed between two looks.
+    """
     return max(RECENT, timedelta(seconds=2 * settings.check_seconds))
 
 
 def where_arrived_lately(settings: Settings, table: DeltaTable) -> str:
-    """Write the SQL condition that keeps the last minutes' rows of a table with Kafka's time."""
+    """Write the SQL condition that keeps the rows of a table that came in the last minutes, by its column ts_kafka."""
     return f"ts_kafka >= TIMESTAMP '{recent_since(settings, table, datetime.now(UTC)).isoformat()}'"
 
 

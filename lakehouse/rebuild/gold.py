@@ -36,7 +36,7 @@ from lakehouse.transforms.time_ranges import TimeRange
 
 #: Approximate number of trades in a slice: a second or two of work, for which the stream waits.
 SLICE_TRADES = 250_000
-#: Possible numbers of slices in a day: a slice begins and ends with an hour.
+#: Numbers of slices into which a day may be cut: each slice begins and ends with an hour.
 SLICES = (1, 2, 3, 4, 6, 8, 12, 24)
 
 DAY = dt.timedelta(days=1)

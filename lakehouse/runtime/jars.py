@@ -132,7 +132,7 @@ def jars_folder() -> Path:
 
 
 def read_lock() -> list[LockedJar]:
-    """Read the lines of jars.lock."""
+    """Read jars.lock: every jar of both sets."""
     entries = []
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):

@@ -24,7 +24,7 @@ from pathlib import Path
 from lakehouse.errors import RetriableError
 from lakehouse.runtime.jars import spark_jars
 
-#: The class that the JVM runs.
+#: The Java class that the JVM runs: the server to which pyspark connects.
 SERVER = "org.apache.spark.api.python.PythonGatewayServer"
 
 #: Jars of pyspark that no stream and no rebuild needs, by the beginnings of their names.

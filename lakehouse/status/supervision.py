@@ -25,7 +25,7 @@ LAYERS = ("bronze", "silver", "gold")
 #: Dagster's names of our code: the location of workspace.yaml, and the repository of an unnamed `Definitions`.
 LOCATION, REPOSITORY = "lakehouse", "__repository__"
 
-#: Seconds for an answer: a local webserver needs 0.05, a busy one some tenths.
+#: Seconds that Dagster's webserver has to answer: a local one needs 0.05, a busy one some tenths.
 ANSWER_SECONDS = 3.0
 
 #: Number of the newest runs to look at: more than one, because a run launched by hand waits behind the one that runs.

@@ -47,7 +47,10 @@ class BatchRange(NamedTuple):
 
 
 class BatchIds:
-    """The ids of trades (columns of silver/trades), sorted once."""
+    """The trade ids of a batch: which rows repeat an id, which ids lie in given ranges, which ranges they form.
+
+    `trades` has columns of silver/trades, in any order; it is sorted once, for all questions.
+    """
 
     def __init__(self, trades: pa.Table) -> None:
         self.trades = trades

@@ -103,7 +103,7 @@ class Int128(NamedTuple):
         return self.where(~negative, Int128.zeros(self.size).minus(self)) if negative.any() else self
 
     def where(self, which: Mask, other: Int128) -> Int128:
-        """Take these numbers if the mask is true, else those of `other`, row by row."""
+        """Return, row by row, this number if the mask is true, else that of `other`."""
         return Int128(np.where(which, self.high, other.high), np.where(which, self.low, other.low))
 
     def times(self, factor: Unsigned | np.uint64) -> Int128:
@@ -149,7 +149,7 @@ class Int128(NamedTuple):
 
 
 class Sums:
-    """Sums over any run of rows of a column without negative numbers."""
+    """Sums over any contiguous rows of a column without negative numbers, by running sums that are made once."""
 
     def __init__(self, values: Int128) -> None:
         digits = (values.low & LOW_HALF, values.low >> _32, values.high & LOW_HALF, values.high >> _32)

@@ -41,7 +41,7 @@ class Figures(NamedTuple):
     fit: Mask
 
     def corrected(self, rows: Integers, values: Sequence[int]) -> Figures:
-        """Return a copy with other results, of any size, in the given rows."""
+        """Return a copy with other results in the given rows: `values`, of any size; those that do not fit become 0."""
         counts, fit = Int128(self.counts.high.copy(), self.counts.low.copy()), self.fit.copy()
         fit[rows] = [abs(value) < LIMIT for value in values]
         counts.put(rows, Int128.of_ints([value if abs(value) < LIMIT else 0 for value in values]))

@@ -29,7 +29,7 @@ FEW = 4
 
 @dataclass(frozen=True, eq=False)
 class RowKeys:
-    """Keys in some order; a key may occur more than once."""
+    """A column of keys (first name, second name, start in µs since the epoch), in any order, repeats allowed."""
 
     #: Names, as dictionary arrays; a dictionary may have names that no key has.
     first: Any
@@ -65,7 +65,7 @@ class RowKeys:
         return RowKeys(self.first.take(rows), self.second.take(rows), self.start[rows])
 
     def starting(self, start: Integers) -> RowKeys:
-        """Return keys with the same names and other starts."""
+        """Return keys with the same names and other starts, one for each key, in µs since the epoch."""
         return RowKeys(self.first, self.second, start)
 
     def plus(self, *others: RowKeys) -> RowKeys:
