@@ -30,7 +30,7 @@ class Counts:
 
     @property
     def figures(self) -> tuple[int, ...]:
-        """The five figures in the order of FIGURES."""
+        """The five numbers rows_in, out, duplicate, quarantined, feed_events: the order of FIGURES."""
         return self.rows_in, self.out, self.duplicate, self.quarantined, self.feed_events
 
     @property

@@ -30,9 +30,11 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class SymbolProof:
-    """One (venue, symbol). All figures count trade ids, but `ranges` and `open_holes` count ranges.
+    """The trade ids of one (venue, symbol), counted by their state in the ledger; `repaired` ids came over REST.
 
-    `tries` maps the number of a venue's answers without an id to the number of such ids.
+    `ranges` and `open_holes` count ranges of present ids and open gaps. `oldest_open`: since when the oldest gap is
+    open, UTC, None without one. `tries` maps a number of the venue's answers to the number of ids that it lacked in all
+    of them.
     """
 
     venue: str

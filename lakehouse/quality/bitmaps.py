@@ -44,7 +44,7 @@ class Block(NamedTuple):
 def read_blocks(
     settings: Settings, table: DeltaTable, keys: Sequence[str], integer: str, where: str = "TRUE"
 ) -> Iterator[Block]:
-    """Yield the blocks of a bigint column ≥ 0, ordered by key and number, of the rows that meet the SQL condition.
+    """Yield a bigint column ≥ 0 as blocks of 64 integers, by key and number; `where` is a SQL condition on its rows.
 
     `keys` and `integer` are column names as SQL writes them, quoted if they are SQL's own words.
     """

@@ -34,7 +34,7 @@ def is_recorded(settings: Settings, rebuild_id: str) -> bool:
 
 
 def silver_result(settings: Settings, bronze_version: int, places: Mapping[PartitionKey, PartitionRows]) -> BatchResult:
-    """Make the content of Silver's row: it read all of Bronze up to a version, and left the tables as they are now.
+    """Make Silver's row of ops/batches: it read all of Bronze up to a version, and left the tables as they are now.
 
     `places` counts what became of the messages of each Kafka partition.
     """
@@ -44,7 +44,7 @@ def silver_result(settings: Settings, bronze_version: int, places: Mapping[Parti
 
 
 def gold_result(settings: Settings, trades_version: int) -> BatchResult:
-    """Make the content of Gold's row: it read all of Silver's trades at a version, and left its tables as they are."""
+    """Make Gold's row of ops/batches: it read all of Silver's trades at a version, and left the tables as they are."""
     return BatchResult(
         source_start=_BEGINNING,
         source_end=_whole(trades_version),

@@ -34,7 +34,7 @@ from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_FEED
 BROKER_TIMEOUT_SECONDS = 2.0
 #: Seconds over which trades/s is averaged: a few of the streams' batches, so that it does not flicker.
 RATE_WINDOW_SECONDS = 30.0
-#: Most series whose newest bar is shown; the number of the others is shown.
+#: Most series (venue and symbol) whose newest bar is shown; of the others only the number is.
 MOST_SERIES = 30
 #: Minutes before the newest bar in which the newest bar of each series is searched, so that no look reads a whole day.
 SERIES_MINUTES = 60
