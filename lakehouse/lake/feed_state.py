@@ -29,7 +29,7 @@ STOPPED = "stopped"
 class NotConnected:
     """A venue of the settings to which ingest has no open socket.
 
-    `words`: why the last attempt failed, and what to do. `since`: when the first of these attempts failed, UTC.
+    `words`: why the last attempt failed, and what to do. `since`: when the socket was lost or first refused, UTC.
     """
 
     venue: str

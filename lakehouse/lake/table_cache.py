@@ -78,7 +78,7 @@ def newest(uri: str) -> DeltaTable:
 def forget(uri: str) -> None:
     """Close this thread's open table at a URI, so that `newest` opens it anew.
 
-    Called after a failed commit: the open table may have taken in a part of it.
+    Called after an error of a commit: nobody knows what the open table has taken in.
     """
     _opened.tables.pop(uri, None)
 

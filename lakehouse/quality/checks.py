@@ -36,7 +36,7 @@ from lakehouse.transforms.derived import GOLD
 
 __all__ = ["CHECKS", "Check", "CheckResult", "checks_of_lake", "run_checks"]
 
-#: Every check that there can be, of tables that a lakehouse does not make too; `checks_of_lake` selects.
+#: Every check that there can be; `checks_of_lake` leaves out those of bars that a lakehouse does not make.
 CHECKS: tuple[Check, ...] = (
     Check(
         name="offsets_contiguous",

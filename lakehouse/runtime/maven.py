@@ -74,7 +74,7 @@ class Downloads(PythonResolver):
 def context(cache: Path, others: Sequence[Path] = ()) -> Iterator[MavenContext]:
     """Yield jgo's access to the Maven repositories that the environment names.
 
-    Downloads go to the folder `cache`; `others` are folders of jars that are only read.
+    Downloads go to the folder `cache`; `others` are local Maven repositories that are only read.
     """
     logging.getLogger("jgo").setLevel(logging.CRITICAL)  # Its warnings would precede our one line.
     with httpx.Client(timeout=HTTP_SECONDS, follow_redirects=True) as client:

@@ -69,7 +69,7 @@ def differs(values: Integers) -> Mask:
 
 
 def texts(array: Any) -> Texts:
-    """Return the bytes and offsets of a string or binary array's texts, without a copy; that of a null is undefined."""
+    """Return the bytes and offsets (Texts) of a string or binary array; the text of a null is undefined."""
     _, offsets, data = array.buffers()
     if not len(array) or data is None:
         return np.empty(0, np.uint8), np.zeros(len(array) + 1, np.int64)
