@@ -32,7 +32,8 @@ SET_BACK = 1_000_000
 def clock_agrees(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (always the last minutes)
     """Check for each venue that its live trades of the last minutes are received neither early nor much too late.
 
-    The median time from trade to receipt decides; it is wrong if this machine's clock, or the venue's, is.
+    It fails if three quarters of a venue's trades were, by this machine's clock, received too early or too late;
+    `lakehouse.market.clock_offset` has the limits.
     """
     delays = _delays(settings)
     found = {venue: offset for venue in sorted(delays) if (offset := offset_of(delays[venue])) is not None}
