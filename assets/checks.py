@@ -30,26 +30,27 @@ from lakehouse.quality.checks import Check, CheckResult, checks_of_lake, run_che
 from lakehouse.settings import Settings
 from lakehouse.tables import BY_PATH
 
+#: Events that Dagster accepts from an op of checks.
 Verdict = AssetCheckResult | AssetCheckEvaluation | Output[None]
 
 
 def check_key(check: Check) -> AssetCheckKey:
-    """The asset check key of a check."""
+    """Return Dagster's key of a check: the asset key of its table, and its name."""
     return AssetCheckKey(table_key(check.table_path), check.name)
 
 
 def severity(check: Check) -> AssetCheckSeverity:
-    """ERROR for a blocking check, because what is computed from the table would be wrong; WARN for any other."""
+    """Return ERROR for a blocking check, because tables computed from a wrong one are wrong; WARN for any other."""
     return AssetCheckSeverity.ERROR if check.blocking else AssetCheckSeverity.WARN
 
 
 def checks_of(settings: Settings, layers: tuple[str, ...]) -> tuple[Check, ...]:
-    """The checks on the tables of some layers that this lakehouse has."""
+    """Return this lakehouse's checks of the tables of some layers, such as ("bronze", "ops")."""
     return tuple(check for check in checks_of_lake(settings) if BY_PATH[check.table_path].layer in layers)
 
 
 def all_checks(settings: Settings) -> list[AssetChecksDefinition]:
-    """One definition per layer that has checks, in the order in which a trade passes the layers."""
+    """Define Dagster's asset checks: one definition per layer that has checks, in the order of a trade's way."""
     layers = ("bronze", "silver", "gold", "ops")
     return [_layer_checks(settings, layer) for layer in layers if checks_of(settings, (layer,))]
 
@@ -57,9 +58,10 @@ def all_checks(settings: Settings) -> list[AssetChecksDefinition]:
 def check_evaluation(
     check: Check, result: CheckResult, about: Materialized | None, note: str = "", partition: str | None = None
 ) -> AssetCheckEvaluation:
-    """A verdict as an event, for code that does not run the check's own definition.
+    """Make the Dagster event of a verdict, for code that does not run the check's own definition.
 
-    `about` is the materialization that it judges; `note` follows its sentence.
+    `about` is the materialization that the verdict judges, None if the table has none; `note` is put after its
+    sentence; `partition` is the UTC day that it is shown for, None for the whole table.
     """
     return AssetCheckEvaluation(
         asset_key=table_key(check.table_path),

@@ -20,7 +20,7 @@ MOST_DAYS = 31
 
 
 def gold_days(settings: Settings) -> DailyPartitionsDefinition:
-    """The partitions of every Gold asset: UTC days from `settings.first_day` to today, today included."""
+    """Define the partitions of every Gold asset: UTC days from `settings.first_day` to today, today included."""
     start = dt.datetime.combine(settings.first_day, dt.time(), dt.UTC)
     return DailyPartitionsDefinition(start_date=start, timezone="UTC", end_offset=1)
 
@@ -33,8 +33,9 @@ def utc_today() -> dt.date:
 def written_days(settings: Settings, table: Table, since: float, today: dt.date) -> dict[dt.date, int]:
     """Return the days to report, in order, with the table's number of rows for each.
 
-    These are the days written since `since` (epoch seconds), which covers late trades and the minutes around midnight,
-    and today, which is as current as the table. Only days that are partitions in Dagster, and the newest `MOST_DAYS`.
+    These are the days that a file was written for since `since` (epoch seconds), which covers late trades and the
+    minutes around midnight, and `today`, even if nothing was written for it. Days that are no partitions in Dagster are
+    left out, and all but the newest `MOST_DAYS`.
     """
     there = table_io.days(settings, table)
     written = {day for day, files in there.items() if files.written >= since}

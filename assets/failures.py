@@ -12,7 +12,10 @@ from lakehouse.errors import LakehouseError, TerminalError
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
-    """Turn our errors into `dagster.Failure`; only retriable ones allow retries. Bugs keep their stack trace."""
+    """Turn a LakehouseError of the block into a `dagster.Failure` with its one line.
+
+    A TerminalError allows no retries. Other errors are bugs and keep their stack trace.
+    """
     try:
         yield
     except LakehouseError as error:

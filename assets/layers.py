@@ -48,7 +48,7 @@ class CatchUpConfig(Config):
 
 
 def all_assets(settings: Settings) -> list[AssetsDefinition | AssetSpec]:
-    """All assets: topics and ledgers as external ones, every other table as part of its layer's multi-asset."""
+    """Define all assets: Kafka's topics and the tables of ops as external ones, each other layer as a multi-asset."""
     layers = [_layer_asset(settings, "bronze"), _layer_asset(settings, "silver"), _gold_asset(settings)]
     ledgers = [table_spec(settings, table) for table in tables_of(settings, "ops")]
     return [*topic_specs(settings), *layers, *ledgers]

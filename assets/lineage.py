@@ -36,17 +36,19 @@ COLUMN_LINEAGE: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
 
 
 def table_key(path: str) -> AssetKey:
-    """`silver/trades` → the asset key ["silver", "trades"]."""
+    """Return the asset key of a table by its path: `silver/trades` → ["silver", "trades"]."""
     return AssetKey(path.split("/"))
 
 
 def topic_key(topic: str) -> AssetKey:
-    """The asset key of a Kafka topic, by the topic's real name."""
+    """Return the asset key of a Kafka topic by its name in the settings: ["kafka", topic]."""
     return AssetKey(["kafka", topic])
 
 
 def upstream_keys(settings: Settings, table: Table) -> list[AssetKey]:
-    """The asset keys that a table depends on, limited to those that this lakehouse has.
+    """Return the asset keys of the tables, or for Bronze the topics, that a table is computed from.
+
+    Tables that this lakehouse does not make are left out.
 
     Raises KeyError if the table has no entry in `UPSTREAM`.
     """
@@ -56,12 +58,12 @@ def upstream_keys(settings: Settings, table: Table) -> list[AssetKey]:
 
 
 def tables_of(settings: Settings, layer: Layer) -> tuple[Table, ...]:
-    """The tables of a layer that this lakehouse has, in the registry's order."""
+    """Return the tables of a layer that this lakehouse makes, in the registry's order."""
     return tuple(table for table in active_tables(settings) if table.layer == layer)
 
 
 def column_lineage(table: Table) -> TableColumnLineage | None:
-    """A table's column lineage in Dagster's form; None if none is declared (outside Gold)."""
+    """Return a table's column lineage in Dagster's form; None if none is declared, as for all tables outside Gold."""
     columns = COLUMN_LINEAGE.get(table.path)
     if columns is None:
         return None
@@ -74,7 +76,10 @@ def column_lineage(table: Table) -> TableColumnLineage | None:
 
 
 def origin(table: Table, column: str) -> str:
-    """A column's origin as a sentence, `From silver.trades: price, size.`; empty if it has none."""
+    """Write the columns that a column is computed from as a sentence, `From silver.trades: price, size.`.
+
+    Empty if the lineage names none.
+    """
     by_table: dict[str, list[str]] = {}
     for path, name in COLUMN_LINEAGE.get(table.path, {}).get(column, ()):
         by_table.setdefault(path.replace("/", "."), []).append(name)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def materializations(settings: Settings, progress: TableProgress, since: float) -> list[AssetMaterialization]:
-    """The events of a table that a stream or a bounded catch-up wrote: one, or for Gold one per day to report.
+    """Make the Dagster events for a table that a stream or a bounded catch-up wrote: one, or for Gold one per day.
 
-    `since`: epoch seconds of the last report; `assets.days.written_days` selects the days.
+    `since`: epoch seconds of the last report; `assets.days.written_days` selects the days from it.
     """
     key, metadata = table_key(progress.table_path), progress_metadata(settings, progress)
     table = BY_PATH[progress.table_path]
@@ -39,7 +39,11 @@ def materializations(settings: Settings, progress: TableProgress, since: float) 
 
 
 def progress_metadata(settings: Settings, progress: TableProgress) -> dict[str, Any]:
-    """Metadata of a table that a stream or a bounded catch-up wrote. Unknown figures are left out."""
+    """Make the metadata of a materialization from a stream's or a catch-up's progress with a table.
+
+    Rows, version, batches, lag and the like; figures that are not known are left out. For quarantine and the ledger of
+    ids also what is open.
+    """
     metadata: dict[str, Any] = {
         "dagster/row_count": progress.rows,
         "delta_version": progress.version,
@@ -57,9 +61,9 @@ def progress_metadata(settings: Settings, progress: TableProgress) -> dict[str, 
 
 
 def rebuild_metadata(rebuilt: GoldRebuild, table: Table) -> dict[str, Any]:
-    """Metadata of a table whose days were rebuilt. The figures cover all these days together.
+    """Make the metadata of a materialization of a Gold table whose days were rebuilt, for all these days together.
 
-    `rows` were computed; rows that were right already are neither inserted, updated nor deleted.
+    `rows` counts the computed rows; those that were right already are neither inserted, updated nor deleted.
     """
     changes = rebuilt.rows.get(table.path)
     return {
@@ -85,7 +89,7 @@ def _open_metadata(settings: Settings, table_path: str) -> dict[str, Any]:
 
 
 def ledger_materialization(settings: Settings, table: Table) -> AssetMaterialization:
-    """A materialization with the present state of a table of ops, read through deltalake."""
+    """Make the Dagster event that reports a table of ops with its number of rows and its version now."""
     delta_table = open_table(settings, table)
     return AssetMaterialization(
         table_key(table.path),

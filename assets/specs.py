@@ -20,6 +20,7 @@ from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
 from lakehouse.transforms.derived import GOLD
 
+#: Owners of every asset, in Dagster's form.
 OWNERS = ["team:data-platform"]
 
 #: Version of the rows' meaning, not of the code: raise it if the same input gives other rows, so that Dagster shows
@@ -33,6 +34,7 @@ ALWAYS_GROWING = frozenset({SILVER_TRADES.path, *(one.table.path for one in GOLD
 #: the minute is the check `fresh`.
 FRESHNESS = FreshnessPolicy.time_window(fail_window=timedelta(minutes=30), warn_window=timedelta(minutes=15))
 
+#: Setting with the name of a Kafka topic, and a sentence on what one message of the topic is.
 TOPIC_GRAINS = (
     ("topic_trades", "One message per trade, keyed by canonical symbol."),
     ("topic_rejected", "One message per frame, or part of it, that could not be read; keyed by venue."),
@@ -41,7 +43,7 @@ TOPIC_GRAINS = (
 
 
 def topic_specs(settings: Settings) -> list[AssetSpec]:
-    """The three Kafka topics, external assets: ingest writes them and reports what it produced."""
+    """Describe the three Kafka topics as external assets: ingest writes them and reports its production."""
     return [
         AssetSpec(
             topic_key(getattr(settings, setting)),
@@ -56,7 +58,7 @@ def topic_specs(settings: Settings) -> list[AssetSpec]:
 
 
 def table_spec(settings: Settings, table: Table) -> AssetSpec:
-    """The asset of a registered table. Gold's assets are partitioned by day, so that days can be rebuilt."""
+    """Describe a registered table as an asset. Gold's assets are partitioned by day, so that days can be rebuilt."""
     lineage = column_lineage(table)
     return AssetSpec(
         table_key(table.path),

@@ -20,7 +20,7 @@ __all__ = ["Materialized", "latest_materializations", "shown_verdict"]
 
 
 def latest_materializations(instance: DagsterInstance, keys: Collection[AssetKey]) -> dict[AssetKey, Materialized]:
-    """The latest materialization of each asset, of any partition, by any run. An asset without one is absent."""
+    """Find the latest materialization of each asset, of any partition, by any run. An asset without one is absent."""
     found: dict[AssetKey, Materialized] = {}
     for record in instance.get_asset_records(list(keys)) if keys else ():
         last = record.asset_entry.last_materialization_record
@@ -32,7 +32,10 @@ def latest_materializations(instance: DagsterInstance, keys: Collection[AssetKey
 
 
 def shown_verdict(instance: DagsterInstance, key: AssetCheckKey, latest: Materialized | None) -> bool | None:
-    """Return True if the check is shown as passed; None if no verdict about the latest materialization is shown."""
+    """Return the verdict of a check that the UI shows: True if passed, False if failed, None if it shows none.
+
+    `latest` is the latest materialization of the check's table: a verdict about an earlier one is not shown.
+    """
     record = instance.get_latest_asset_check_evaluation_record(key)
     evaluation = record.evaluation if record else None
     if not isinstance(evaluation, AssetCheckEvaluation):  # none yet, or one that a run has only planned

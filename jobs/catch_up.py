@@ -83,5 +83,5 @@ _bronze, _silver, _gold = _layer_op("bronze", first=True), _layer_op("silver"), 
     "If a live stream writes them, waits until it has passed that point.",
 )
 def catch_up() -> None:
-    """Run each layer once, from the bottom."""
+    """Run the op of each layer once: Bronze, then Silver, then Gold."""
     _gold(_silver(_bronze()))

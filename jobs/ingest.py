@@ -112,5 +112,5 @@ def _troubles(stats: IngestStats) -> dict[str, str]:
     description="Exchanges' WebSocket feeds → Kafka, continuously. Kept alive by the sensor `keep_ingest_running`.",
 )
 def ingest() -> None:
-    """Host ingest."""
+    """Run the one op that hosts the ingest service."""
     host_ingest()

@@ -12,18 +12,18 @@ from typing import Any
 from lakehouse.settings import Settings
 from lakehouse.status import supervision
 
-#: Name of the managed work that a run does.
+#: Tag with the name of the managed work that a run does, such as `stream/gold`.
 NAME_TAG = supervision.NAME_TAG
-#: Seconds since the epoch at which a run was ended, or was about to be, without anybody wanting it to stay ended.
+#: Tag with the seconds since the epoch at which a run was ended together with its lakehouse: it is to run again.
 PLANNED_STOP_TAG = supervision.PLANNED_STOP_TAG
-#: Seconds since the epoch of the last heartbeat.
+#: Tag with the seconds since the epoch of a run's last heartbeat.
 HEARTBEAT_TAG = "lakehouse/heartbeat"
-#: Process id of the run worker, and the host it is on.
+#: Tags with the process id of the run's worker, and the name of the host that it is on.
 PID_TAG = "lakehouse/pid"
 HOST_TAG = "lakehouse/host"
-#: One line with an error that will come again until somebody changes something.
+#: Tag with the one line of an error that will come again until somebody changes something.
 TERMINAL_TAG = "lakehouse/terminal_error"
-#: Short name of the set of gaps that a run of `repair` was to repair.
+#: Tag with a digest of the gaps that a run of `repair` was to repair: equal gaps have equal digests.
 GAPS_TAG = "lakehouse/holes"
 
 #: Managed name of the job `repair`: like any managed work, it never runs twice at once.
@@ -37,7 +37,7 @@ _PARTS = {"ingest": ("host_ingest", "venues"), "stream": ("host_streams", "layer
 
 @dataclass(frozen=True)
 class ManagedRun:
-    """A run that is kept alive: its name, its job, and the run config that limits it to its part of the work."""
+    """A run that a sensor keeps alive: the name of its work, its job, and Dagster's run config for its part of it."""
 
     name: str
     job: str
@@ -45,12 +45,12 @@ class ManagedRun:
 
 
 def managed_runs(settings: Settings, job: str) -> tuple[ManagedRun, ...]:
-    """The runs of `ingest` or `stream` that the settings ask for: one for everything, or one per venue or layer."""
+    """Return the runs of the job `ingest` or `stream` that the settings ask for: one, or one per venue or layer."""
     return tuple(_managed(name) for name in supervision.work_names(settings) if name.partition("/")[0] == job)
 
 
 def name_of(job: str, parts: Sequence[str], all_parts: Sequence[str]) -> str:
-    """The name of a run that does some parts of a job: `stream`, `stream/gold`."""
+    """Name the managed work of a run that does some parts of a job: `stream` if it does all, else `stream/gold`."""
     return job if set(parts) == set(all_parts) else f"{job}/{'+'.join(parts)}"
 
 

@@ -63,5 +63,5 @@ def _figures(report: RepairReport) -> dict[str, int | str]:
     "anything to ask for.",
 )
 def repair() -> None:
-    """Repair once."""
+    """Run the one op that repairs open gaps."""
     repair_open_gaps()

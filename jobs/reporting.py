@@ -31,10 +31,11 @@ from lakehouse.tables import OPS_BATCHES, OPS_CHECKS, OPS_REPLAYS, Table
 if TYPE_CHECKING:
     from lakehouse.streams.progress import TableProgress
 
+#: Checks with their verdicts, as `run_checks` returns them.
 Verdicts = list[tuple[Check, CheckResult]]
 
-#: Seconds between two looks until trades have reached the last table, so that a start shows soon; for at most one
-#: regular interval.
+#: Seconds between two looks after a start, until trades have reached the last table or one regular interval is over: so
+#: a start shows soon.
 FIRST_REPORT_SECONDS = 5.0
 
 #: Most seconds by which a file is older than its commit. A day of Gold that was written in this time before a report is
@@ -43,7 +44,10 @@ COMMIT_SECONDS = 60.0
 
 
 class Reporter:
-    """Checks and reports of one run. Remembers which version of each table it has reported."""
+    """Evaluates the checks of a stream's run, and reports its tables and verdicts to Dagster, now and then.
+
+    The run's body asks `due` about once a second and then calls `look`. `layers` are those of the run.
+    """
 
     def __init__(self, context: OpExecutionContext, settings: Settings, layers: Sequence[str]) -> None:
         self._context = context
@@ -59,13 +63,14 @@ class Reporter:
         self._report_due = time.monotonic()
 
     def due(self) -> bool:
-        """True if it is time for `look`."""
+        """True if it is time to call `look` again."""
         return time.monotonic() >= self._due
 
     def look(self, read_progress: Callable[[], Mapping[str, TableProgress]], last: bool = False) -> None:
-        """Run the checks; if a report is due, or this is the last look, report tables with verdicts, then the ledgers.
+        """Run the checks; if a report is due, or this is the last look, report tables with verdicts, then those of ops.
 
-        If something cannot be read now, that is logged and reported the next time: a report must not end a stream.
+        `read_progress` returns the state of each table by its path. If something cannot be read now, that is logged and
+        reported the next time: a report must not end a stream.
         """
         self._due = time.monotonic() + self._every
         try:

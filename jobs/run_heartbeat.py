@@ -40,15 +40,19 @@ LIVE = (
     DagsterRunStatus.CANCELING,
 )
 
-#: A process created at least so many seconds after a run's heartbeat only reuses the worker's pid. Smaller differences
-#: are those of two clocks.
+#: Seconds: a process that was created later than this after a run's heartbeat is not the worker but has got its process
+#: id. Smaller differences are those of two clocks.
 PID_REUSE_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
 
 class RunHeartbeat:
-    """Sign of life of a run, as a context manager around everything that the run does."""
+    """Sign of life of a run: a context manager around everything that the run does.
+
+    A thread writes the time into the run's tags every `heartbeat_seconds`, and notices if the run was ended from
+    outside or its parent process died; `reason` says so then. `name` is that of the managed work.
+    """
 
     def __init__(self, instance: DagsterInstance, run_id: str, name: str, heartbeat_seconds: float) -> None:
         self._instance = instance
@@ -71,7 +75,7 @@ class RunHeartbeat:
             raise DagsterExecutionInterruptedError(self.reason)
 
     def mark_terminal(self, message: str) -> None:
-        """Record that this run's error will come again, so that the supervisor waits long before it relaunches."""
+        """Write a terminal error's message into the run's tags, so that the supervisor waits long before a relaunch."""
         self._instance.add_run_tags(self._run_id, {TERMINAL_TAG: message[:500]})
 
     def __enter__(self) -> RunHeartbeat:
@@ -155,12 +159,12 @@ def log_event(context: OpExecutionContext, event: AssetMaterialization) -> None:
 
 
 def heartbeat_of(tags: Mapping[str, str]) -> float | None:
-    """Time of the last heartbeat, seconds since the epoch; None before the first."""
+    """Return the time of a run's last heartbeat from its tags, in seconds since the epoch; None before the first."""
     return seconds_of(tags, HEARTBEAT_TAG)
 
 
 def worker_is_gone(tags: Mapping[str, str]) -> bool:
-    """Return True if the run's worker was a process of this host and no longer exists; False if nobody can tell."""
+    """True if a run's worker, by the run's tags, was a process of this host and is gone; False if nobody can tell."""
     heartbeat = heartbeat_of(tags)
     if heartbeat is None or tags.get(HOST_TAG) != socket.gethostname() or not tags.get(PID_TAG, "").isdigit():
         return False

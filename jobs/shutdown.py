@@ -18,16 +18,16 @@ from dagster import DagsterInstance, DagsterRun, RunsFilter
 from jobs.managed_runs import PLANNED_STOP_TAG
 from jobs.run_heartbeat import LIVE
 
-#: Seconds between two looks.
+#: Seconds between two looks at the live runs.
 POLL_SECONDS = 0.2
-#: Seconds in all: ingest needs at most 6 to flush, and the caller waits 10.
+#: Seconds that all runs have to end, by default: ingest needs at most 6 to flush, and the caller waits 10.
 DEFAULT_SECONDS = 8.0
 
 _log = logging.getLogger(__name__)
 
 
 def live_runs(instance: DagsterInstance) -> list[DagsterRun]:
-    """Every run that has not ended."""
+    """Return every run of the instance that has not ended, queued ones included."""
     return list(instance.get_runs(RunsFilter(statuses=list(LIVE))))
 
 
@@ -59,7 +59,7 @@ def _ask(instance: DagsterInstance, run: DagsterRun) -> None:
 
 
 def main() -> None:
-    """Print one line: how many runs were ended."""
+    """Run `python -m jobs.shutdown`: end the live runs, and print in one line how many there were."""
     parser = argparse.ArgumentParser(prog="python -m jobs.shutdown", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--seconds", type=float, default=DEFAULT_SECONDS, help="deadline in seconds (default %(default)s)"

@@ -78,5 +78,5 @@ def _watch(runner: "StreamRunner", heartbeat: RunHeartbeat, reporter: Reporter) 
     description="Kafka → bronze → silver → gold, continuously. Kept alive by the sensor `keep_stream_running`.",
 )
 def stream() -> None:
-    """Host the streams."""
+    """Run the one op that hosts the streaming queries."""
     host_streams()

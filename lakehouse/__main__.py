@@ -1,4 +1,4 @@
-"""`python -m lakehouse …`: the command line by the interpreter that runs us; so the control room starts it."""
+"""`python -m lakehouse …`: the command `lakehouse` in the interpreter that is running; `local_stack` starts it so."""
 
 from lakehouse.cli import main
 

@@ -16,7 +16,10 @@ _JVM_CAUSE = "Caused by: "
 
 
 class LakehouseError(Exception):
-    """Base of every error of ours. `found`, `expected` and `remedy` make the one line that is printed."""
+    """Base of every error of ours. Its message is one line: `found`, `expected` and `remedy`, joined by semicolons.
+
+    `exit_code` is what the command line exits with; the codes are those of sysexits.h.
+    """
 
     exit_code = 1
 
@@ -33,13 +36,13 @@ class LakehouseError(Exception):
 
 
 class RetriableError(LakehouseError):
-    """May succeed when tried again, unchanged."""
+    """An error that may go away by itself: the same call may succeed when it is tried again later."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class TerminalError(LakehouseError):
-    """Will fail again until somebody changes something."""
+    """An error that every further attempt meets again, until somebody changes something."""
 
 
 class SettingError(TerminalError):
@@ -59,7 +62,10 @@ class BrokerUnavailableError(RetriableError):
 
 
 class VenueError(RetriableError):
-    """The exchange refused, limited or cut us; carries the seconds it asked us to wait, if it did."""
+    """The exchange refused a request, limited our rate or closed the connection.
+
+    `retry_after`: the seconds that it asked us to wait; None if it named none.
+    """
 
     def __init__(self, found: str, expected: str = "", remedy: str = "", retry_after: float | None = None) -> None:
         super().__init__(found, expected, remedy)
@@ -67,11 +73,14 @@ class VenueError(RetriableError):
 
 
 class LeaseHeldError(RetriableError):
-    """Another process is the one writer of these tables."""
+    """Another process holds the lock that allows only one writer for a layer's tables (`lake.lease`)."""
 
 
 def one_line(error: BaseException) -> str:
-    """Type and first line of an error, of the JVM's if it is one, with its causes; short enough for a log."""
+    """Return an error as one line for a log, of some 500 characters at most: its type, first line and causes.
+
+    For an error that py4j passes on, the type and the line are those of the JVM's error.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     roots = [line.removeprefix(_JVM_CAUSE) for line in lines if line.startswith(_JVM_CAUSE)][-1:]
     if len(lines) > 1 and lines[1].startswith(": "):  # py4j names its own call first, and then the error of the JVM

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
+#: First and last id of a range, both inclusive.
 IdRange = tuple[int, int]
 
 
@@ -25,7 +26,10 @@ class IdRanges:
             self.add(first, last)
 
     def add(self, first: int, last: int) -> int:
-        """Put in every id from `first` to `last`. Returns how many were not there. Raises ValueError if reversed."""
+        """Put in every id from `first` to `last` and return how many were not there before.
+
+        Raises ValueError if `first` is above `last`.
+        """
         _require_order(first, last)
         # Ranges that touch as well as those that overlap: hence the 1 on either side.
         low = bisect_left(self._lasts, first - 1)
@@ -39,7 +43,10 @@ class IdRanges:
         return last - first + 1 - there
 
     def remove(self, first: int, last: int) -> int:
-        """Take out every id from `first` to `last`. Returns how many were there. Raises ValueError if reversed."""
+        """Take out every id from `first` to `last` and return how many were there before.
+
+        Raises ValueError if `first` is above `last`.
+        """
         _require_order(first, last)
         low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
         parts = self.within(first, last)
@@ -60,7 +67,7 @@ class IdRanges:
         return [(max(first, self._firsts[at]), min(last, self._lasts[at])) for at in range(low, high)]
 
     def around(self, first: int, last: int) -> list[IdRange]:
-        """The ranges that have ids of `first`..`last`, whole and ascending."""
+        """The set's ranges that overlap `first`..`last`, ascending and not cut at these two ids."""
         low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
         return list(zip(self._firsts[low:high], self._lasts[low:high], strict=True))
 

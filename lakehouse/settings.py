@@ -1,7 +1,7 @@
 """The one settings class. Every value can be set by an environment variable `LAKEHOUSE_<NAME>`.
 
-Real parts come by settings alone: bootstrap servers (Kafka or Redpanda), a Spark master, a lake URI. Where nothing is
-set, everything lives under `home`, a folder in the working directory.
+Settings alone connect real parts: bootstrap servers (Kafka or Redpanda), a Spark master, a lake URI. If nothing is set,
+everything lives under `home`, a folder in the working directory.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from lakehouse.errors import BrokerUnavailableError, SettingError
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.market.venues import VENUES as VENUES
 
-#: Listed on all three venues, so that bars can be compared across them.
+#: Default of the setting `symbols`: pairs that all three venues list, so that bars can be compared across them.
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 
 #: Sizes of bars that there can be; `lakehouse.tables.BAR_MINUTES` has their lengths.
 BAR_SIZES = ("1m", "5m", "15m", "1h", "1d")
-#: Always there: the others, the indicators, moves and spreads are made from them.
+#: Sizes of bars that every lakehouse makes: longer bars, indicators, moves and spreads are computed from them.
 ALWAYS_BARS = ("1m", "5m")
 
-#: `Settings.trigger` that reads what is there and ends.
+#: Value of `Settings.trigger` with which a stream reads what its source holds at the start, and then ends.
 AVAILABLE_NOW = "available-now"
 #: Intervals of Spark's processing-time trigger, as far as a stream needs them.
 _INTERVAL = re.compile(r"([1-9][0-9]{0,11}) (millisecond|second|minute|hour)s?")
@@ -45,7 +45,7 @@ _LONGEST_MS = 365 * 24 * 3_600_000
 LEAST_DRIVER_MEMORY = 480 << 20
 _MEMORY = re.compile(r"([1-9][0-9]{0,17})([kmgt]?)")
 
-#: Variables with our prefix that are read where they are needed and are no settings.
+#: Environment variables with the prefix LAKEHOUSE_ that are no settings: single modules read them.
 OTHER_VARIABLES = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL", "LAKEHOUSE_CONTROL_ROOM")
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
@@ -198,23 +198,23 @@ class Settings(BaseSettings):
 
     @property
     def broker_home(self) -> Path:
-        """Data folder of the embedded broker."""
+        """Folder of the embedded broker, absolute: its data, and the file `endpoint` with its host:port."""
         return self.home.absolute() / "broker"
 
     @property
     def dagster_home(self) -> Path:
-        """DAGSTER_HOME of this lakehouse."""
+        """Folder that is this lakehouse's DAGSTER_HOME, absolute."""
         return self.home.absolute() / "dagster"
 
     @property
     def topics(self) -> tuple[str, str, str]:
-        """The three topics: trades, rejected, feed events."""
+        """Names of the three Kafka topics, in this order: trades, rejected messages, feed events."""
         return (self.topic_trades, self.topic_rejected, self.topic_feed_events)
 
     def bootstrap(self) -> str:
-        """Bootstrap servers: the set ones, else the embedded broker's.
+        """Kafka's bootstrap servers as `host:port,…`: those of the settings, else the embedded broker's.
 
-        Raises BrokerUnavailableError where neither is known.
+        Raises BrokerUnavailableError if none are set and no embedded broker runs in `home`.
         """
         if self.bootstrap_servers:
             return self.bootstrap_servers
@@ -234,7 +234,7 @@ class Settings(BaseSettings):
             ) from None
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for the processes that we start. Unset ones are left out."""
+        """Return these settings as LAKEHOUSE_… variables, for the processes that we start; None is left out."""
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -249,7 +249,7 @@ class Settings(BaseSettings):
 
 
 def canonical_symbols(names: Iterable[str]) -> tuple[str, ...]:
-    """The symbols that names mean, each once. Raises SettingError if one is no symbol."""
+    """Canonical symbols of typed names, each once: `btc/usdt` → `BTC/USDT`. Raises SettingError if one is no symbol."""
     try:
         return _each_once(names)
     except ValueError as error:
@@ -280,7 +280,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def refuse_unknown_variables() -> None:
-    """Raise SettingError for a misspelt variable: it would be ignored, and the default taken, without a word."""
+    """Raise SettingError if an environment variable LAKEHOUSE_… is no setting: misspelt, it would be just ignored."""
     prefix = str(Settings.model_config["env_prefix"])
     known = {*(f"{prefix}{name.upper()}" for name in Settings.model_fields), *OTHER_VARIABLES}
     for name in sorted(os.environ):

@@ -45,7 +45,7 @@ _COLUMNS = "venue, symbol, bar_start AS minute, direction, from_price, to_price,
 
 
 def read_moves(settings: Settings, cursor: Cursor | None, now: dt.datetime) -> list[Move]:
-    """Read the moves of the last hours and, with a cursor, older ones that were written since it was made."""
+    """Read the rows of gold/moves since REMEMBER_FOR before `now` and, with a cursor, older ones written since it."""
     start = now - REMEMBER_FOR
     where = f"(bar_date >= DATE '{start.date()}' AND bar_start >= {_literal(start)})"
     if cursor is not None:
@@ -54,7 +54,7 @@ def read_moves(settings: Settings, cursor: Cursor | None, now: dt.datetime) -> l
 
 
 def alert_moves(settings: Settings) -> SensorDefinition:
-    """Return the sensor `alert_moves`."""
+    """Make the sensor `alert_moves`, which logs new moves and sends them to the webhook if the settings name one."""
 
     @sensor(
         name="alert_moves",

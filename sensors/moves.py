@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-#: Age of a minute up to which its move is alerted.
+#: Most time from the start of a minute in which its move is still alerted.
 ALERT_FOR = dt.timedelta(hours=1)
-#: Keys are remembered longer than moves are alerted, so that a clock that is set back does not repeat alerts.
+#: Time for which the keys of alerted moves are remembered: longer than moves are alerted, so that a clock that is set
+#: back does not repeat alerts.
 REMEMBER_FOR = 2 * ALERT_FOR
 
+#: Venue, symbol, start of the minute.
 Key = tuple[str, str, dt.datetime]
 
 
@@ -41,14 +43,14 @@ class Move:
 
     @property
     def text(self) -> str:
-        """One line for people."""
+        """The move as one line for people."""
         return (
             f"{self.venue} {self.symbol} {self.direction} {self.change:+.2%} in {self.minute:%Y-%m-%d %H:%M} UTC: "
             f"{_plain(self.from_price)} to {_plain(self.to_price)}, {self.trades} trades"
         )
 
     def body(self) -> dict[str, Any]:
-        """The JSON of an alert; `sensors.alerts` describes its fields."""
+        """Return the JSON object that the webhook gets for this move; `sensors.alerts` describes its fields."""
         return {
             "venue": self.venue,
             "symbol": self.symbol,
@@ -64,25 +66,28 @@ class Move:
 
 @dataclass(frozen=True)
 class Cursor:
-    """Earlier alerts. `seen` is the newest `updated_at` among the rows that were decided about."""
+    """Memory of earlier alerts, which Dagster keeps from tick to tick: the keys of the moves that were logged.
+
+    `seen` is the newest `updated_at` among the rows that were decided about.
+    """
 
     seen: dt.datetime
     logged: frozenset[Key] = field(default_factory=frozenset)
-    #: Logged, but not yet accepted by the webhook.
+    #: Keys of the moves that were logged but not yet accepted by the webhook.
     unsent: frozenset[Key] = field(default_factory=frozenset)
 
     def with_logged(self, move: Move, to_send: bool) -> Cursor:
-        """Return the cursor after the move's line was logged."""
+        """Return the cursor after a move's line was logged; with `to_send` the move waits for the webhook."""
         return replace(
             self, logged=self.logged | {move.key}, unsent=self.unsent | {move.key} if to_send else self.unsent
         )
 
     def with_sent(self, moves: Iterable[Move]) -> Cursor:
-        """Return the cursor after the webhook accepted the moves."""
+        """Return the cursor after the webhook accepted the moves: they no longer wait."""
         return replace(self, unsent=self.unsent - {move.key for move in moves})
 
     def dumps(self) -> str:
-        """Serialize as a sensor's cursor."""
+        """Write the cursor as JSON, the text that Dagster keeps as the sensor's cursor."""
         keys = {name: [_key_text(key) for key in sorted(getattr(self, name))] for name in ("logged", "unsent")}
         return json.dumps({"seen": self.seen.isoformat(), **keys})
 
@@ -96,7 +101,10 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Decision:
-    """Moves to log and moves to send, each ordered by minute; `cursor` is the state before both."""
+    """Moves to log and moves to send to the webhook, each ordered by minute.
+
+    `cursor` is the memory to go on with, before any of them is logged or sent.
+    """
 
     to_log: tuple[Move, ...]
     to_send: tuple[Move, ...]
@@ -106,9 +114,10 @@ class Decision:
 
 
 def decide_alerts(rows: Iterable[Move], cursor: Cursor | None, now: dt.datetime) -> Decision:
-    """Decide which moves to alert.
+    """Decide which rows of gold/moves to log and to send at the time `now`, UTC.
 
-    Without a cursor, at the first look at a lake, none: all existing moves count as known.
+    To log: moves of the last ALERT_FOR that were not logged before. To send: these, and earlier ones that the webhook
+    did not accept. Without a cursor, at the first look at a lake, none: all existing moves count as known.
     """
     by_key = {move.key: move for move in rows}
     moves = sorted(by_key.values(), key=lambda move: (move.minute, move.venue, move.symbol))

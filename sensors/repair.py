@@ -49,7 +49,10 @@ BACKOFF_SECONDS, BACKOFF_CAP_SECONDS = 30.0, 600.0
 
 
 def decide_repair(gaps: Sequence[LedgerGap], runs: Sequence[ObservedRun], now: float, policy: Policy) -> Launch | Skip:
-    """Decide about open gaps while no run is live; `runs` are those of the job, the newest first. Pure."""
+    """Decide whether to launch a repair of these gaps at `now` (epoch seconds), or wait and say why. Pure.
+
+    `runs` are the runs of the job `repair`, the newest first; none of them is live.
+    """
     if not runs:
         return Launch(f"{REPAIR}:first")
     newest = runs[0]
@@ -103,7 +106,7 @@ def _look(settings: Settings, runs: Sequence[ObservedRun], now: float, policy: P
 
 
 def repair_sensor(settings: Settings) -> SensorDefinition:
-    """Return the sensor `mend_holes`."""
+    """Make the sensor `mend_holes`, which launches the job `repair` while there is something to repair."""
     policy = Policy(
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
         watch_seconds=MISSED_HEARTBEATS * settings.heartbeat_seconds,

@@ -12,7 +12,7 @@ from jobs.run_heartbeat import heartbeat_of, worker_is_gone
 from lakehouse.status.supervision import seconds_of
 from sensors.supervision_policy import LIVE_PHASES, ObservedRun, Phase
 
-#: Newest runs that are read: more than the failures in a row after which the backoff reaches its cap.
+#: Number of the newest runs that are read: more than the failures in a row after which the backoff reaches its cap.
 RUNS = 25
 
 _PHASES = {
@@ -35,7 +35,10 @@ class HeartbeatAges:
         self._seen: dict[str, tuple[str, float]] = {}
 
     def unchanged(self, run_id: str, beat: str) -> float | None:
-        """Seconds since this heartbeat of a run was first seen; None at the first look at the run."""
+        """Return the seconds since this heartbeat of a run was first seen; None at the first look at the run.
+
+        `beat` is the value of the run's heartbeat tag.
+        """
         seen = self._seen.get(run_id)
         if seen is None or seen[0] != beat:
             self._seen[run_id] = (beat, self._now())
@@ -48,7 +51,7 @@ class HeartbeatAges:
 
 
 def run_history(instance: DagsterInstance, name: str, ages: HeartbeatAges) -> list[ObservedRun]:
-    """The newest runs of the managed work `name`, the newest first."""
+    """Read the newest RUNS runs of the managed work `name` from Dagster, the newest first."""
     records = instance.get_run_records(RunsFilter(tags={NAME_TAG: name}), limit=RUNS)
     return [_observed(record, ages) for record in records]
 

@@ -24,12 +24,16 @@ class Phase(Enum):
     SUCCEEDED = "succeeded"
 
 
+#: Phases of a run that has not ended.
 LIVE_PHASES = frozenset({Phase.WAITING, Phase.STARTED, Phase.CANCELING})
 
 
 @dataclass(frozen=True)
 class ObservedRun:
-    """One run of the managed work. Times are seconds since the epoch; None if not known (yet)."""
+    """One run of the managed work, as Dagster and its tags show it. Times are seconds since the epoch, None if unknown.
+
+    `worker_gone`: its process no longer exists. `terminal_error`: an error that will come again; empty without one.
+    """
 
     run_id: str
     phase: Phase
@@ -42,24 +46,24 @@ class ObservedRun:
     unchanged_seconds: float | None = None
     worker_gone: bool = False
     terminal_error: str = ""
-    gaps: str = ""  #: short name of the gaps that it was to repair
+    gaps: str = ""  #: digest of the gaps that it was to repair; empty for other jobs
 
     @property
     def ended(self) -> float:
-        """When it ended; the latest known time if the end was not recorded."""
+        """Epoch seconds at which the run ended; the latest known time of it if the end was not recorded."""
         known = (self.created_at, self.started_at, self.heartbeat_at)
         return self.ended_at if self.ended_at is not None else max(time for time in known if time is not None)
 
     @property
     def lived(self) -> float:
-        """Seconds from its start to its last heartbeat; 0 if its body never began."""
+        """Seconds from the run's start to its last heartbeat; 0 if its body never began."""
         if self.started_at is None or self.heartbeat_at is None:
             return 0.0
         return max(0.0, self.heartbeat_at - self.started_at)
 
     @property
     def planned(self) -> bool:
-        """True if it was stopped with its lakehouse."""
+        """True if the run was stopped together with its lakehouse, and not by a person for good."""
         return was_planned(self.planned_stop_at, self.created_at)
 
 
@@ -83,21 +87,21 @@ class Policy:
 
 @dataclass(frozen=True)
 class Launch:
-    """Launch a run. `run_key` is unique per predecessor, so two ticks cannot launch two runs."""
+    """Decision to launch a run. `run_key` names the run before it: Dagster launches no second run for the same key."""
 
     run_key: str
 
 
 @dataclass(frozen=True)
 class Skip:
-    """Do nothing. A person reads the reason."""
+    """Decision to do nothing now, with the reason for people."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class FailDead:
-    """Fail these runs, because their workers are dead; the next tick relaunches."""
+    """Decision to record that these runs have ended, because their workers are dead; the next tick launches anew."""
 
     run_ids: tuple[str, ...]
     reason: str
@@ -110,7 +114,10 @@ CLOCKS_DIFFER_SECONDS = 5.0
 
 
 def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Decision:
-    """Decide about the managed work `name`; `runs` are its runs, the newest first."""
+    """Decide what to do about the managed work `name` at `now` (epoch seconds): launch a run, wait, or end dead runs.
+
+    `runs` are its runs, the newest first. The module says when a run is launched again.
+    """
     decision = live_or_dead(name, runs, now, policy)
     if decision is not None:
         return decision
@@ -118,18 +125,21 @@ def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
 
 
 def backoff(failures: int, policy: Policy) -> float:
-    """Seconds to wait after `failures` failures in a row (at least 1): doubles up to the cap."""
+    """Return the seconds to wait after `failures` failures in a row (at least 1): it doubles up to the policy's cap."""
     # 2**63 seconds is beyond any cap; the bound keeps the power from overflowing a float.
     return min(policy.backoff_cap_seconds, policy.backoff_base_seconds * 2.0 ** min(failures - 1, 63))
 
 
 def due_after(since: float, seconds: float, now: float) -> float:
-    """When a wait that began at `since` ends; now if `since` lies in the future, because the clock was set back."""
+    """Return the time at which a wait of `seconds` that began at `since` ends; all are epoch seconds but `seconds`.
+
+    It is `now` if `since` lies more than CLOCKS_DIFFER_SECONDS in the future, because the clock was set back.
+    """
     return since + seconds if since <= now + CLOCKS_DIFFER_SECONDS else now
 
 
 def live_or_dead(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Skip | FailDead | None:
-    """Decide while a run is live, or only seems to be; None if no run is."""
+    """Return FailDead if runs seem live and are dead, else Skip if a run is live; None if none is live."""
     dead = [(run, reason) for run in runs if (reason := _death(run, now, policy))]
     if dead:
         return FailDead(tuple(run.run_id for run, _ in dead), dead[0][1])
@@ -179,7 +189,10 @@ def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
 
 
 def failures_in_a_row(runs: Sequence[ObservedRun], policy: Policy) -> int:
-    """Count failures from the newest run back to the last healthy one, included; planned stops do not count."""
+    """Count the failed runs from the newest one back to the last that was healthy, which counts too if it failed.
+
+    A run that lived longer than the policy's `healthy_seconds` was healthy. Planned stops do not count.
+    """
     failures = 0
     for run in runs:
         if run.phase is not Phase.FAILED and not run.planned:

@@ -26,7 +26,7 @@ MISSED_HEARTBEATS = 3
 
 
 def supervisors(settings: Settings) -> list[SensorDefinition]:
-    """Return one supervisor for ingest and one for the streams."""
+    """Make the sensors `keep_ingest_running` and `keep_stream_running`, which launch these jobs and relaunch them."""
     return [
         _supervisor("keep_ingest_running", "ingest", settings),
         _supervisor("keep_stream_running", "stream", settings),
@@ -71,7 +71,10 @@ def _supervisor(name: str, job: str, settings: Settings) -> SensorDefinition:
 
 
 def end_dead_run(instance: DagsterInstance, run_id: str, reason: str) -> None:
-    """Record the end that the run's worker could not record. A run that has ended meanwhile is left alone."""
+    """Record in Dagster that a run whose worker is dead has failed, or was canceled if that was under way.
+
+    A run that has ended meanwhile is left alone.
+    """
     run = instance.get_run_by_id(run_id)
     if run is not None and run.status is DagsterRunStatus.STARTED:
         instance.report_run_failed(run, f"Failed by its supervisor: {reason}.")

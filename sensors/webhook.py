@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-#: Seconds of silence after which one POST has failed.
+#: Seconds without a byte from the receiver after which one POST has failed.
 TIMEOUT_SECONDS = 5.0
 
 
@@ -26,7 +26,10 @@ class Delivery:
 
 
 def deliver(url: str, bodies: Sequence[dict[str, Any]], seconds: float) -> Delivery:
-    """POST the bodies one after the other; return within `seconds`, whatever the receiver does."""
+    """POST the bodies as JSON one after the other until one fails; return within `seconds`, whatever happens.
+
+    Raises nothing: a wrong URL or a refusal is the result's `problem`.
+    """
     state = _Series(url, bodies)
     # In its own thread: a name lookup, or an answer that comes byte by byte, ignores our timeout.
     thread = threading.Thread(target=state.run, name="webhook", daemon=True)
@@ -41,7 +44,10 @@ def deliver(url: str, bodies: Sequence[dict[str, Any]], seconds: float) -> Deliv
 
 
 def place(url: str) -> str:
-    """Scheme and host of a URL, for people. The rest of a webhook's URL is often a secret."""
+    """Scheme and host of a URL, for messages; the rest of a webhook's URL is often a secret.
+
+    `the webhook` if it has none.
+    """
     try:
         parts = httpx.URL(url)
     except httpx.InvalidURL:

@@ -18,7 +18,8 @@ from lakehouse.quality.model import count_of
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
 
-#: Whole numbers of microseconds since the epoch: DataFusion's own binning of times ends in the year 2262.
+#: Microseconds of a minute. Times are binned as whole microseconds since the epoch, because DataFusion's own binning
+#: ends in the year 2262.
 MINUTE_US = 60_000_000
 _NAMED = 3
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -26,7 +27,11 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 @dataclass
 class BarsProof:
-    """One table of bars at a version. `wrong` counts bars whose number of trades differs from Silver's."""
+    """One table of bars at a version, compared with silver/trades.
+
+    `trades` is the sum over the bars, `complete` the number of bars with this flag, `silver_rows` the rows of Silver;
+    `wrong` counts bars whose number of trades differs from Silver's. `faults` has a sentence for each fault.
+    """
 
     table_path: str
     version: int
@@ -39,7 +44,10 @@ class BarsProof:
 
 
 def prove_bars(settings: Settings, snapshot: Snapshot, ids: TradeIds, table: Table, minutes: int) -> BarsProof:
-    """Compare one table of bars with silver/trades at the snapshot. `ids` are the ids of Silver's rows there."""
+    """Compare one table of bars of `minutes` with silver/trades at the snapshot.
+
+    Compared are the number of trades of each bar, `complete`, open and close. `ids` are the ids of Silver's rows there.
+    """
     version = snapshot.gold.version_of(table.path)
     bars = open_table(settings, table, version)
     trades = open_table(settings, SILVER_TRADES, snapshot.trades_version)

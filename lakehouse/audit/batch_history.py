@@ -20,7 +20,7 @@ FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
 
 @dataclass(frozen=True)
 class Counts:
-    """Messages (trades, for gold) of a batch, or of one Kafka partition in a batch."""
+    """Numbers of messages (trades, for gold) of a batch, or of a Kafka partition in a batch, by what became of them."""
 
     rows_in: int = 0
     out: int = 0
@@ -30,7 +30,7 @@ class Counts:
 
     @property
     def figures(self) -> tuple[int, ...]:
-        """The five figures in the order of FIGURES."""
+        """The five numbers rows_in, out, duplicate, quarantined, feed_events: the order of FIGURES."""
         return self.rows_in, self.out, self.duplicate, self.quarantined, self.feed_events
 
     @property
@@ -59,7 +59,7 @@ class BatchEntry:
 
     @property
     def name(self) -> str:
-        """Query, batch id and generation (8 characters), for messages."""
+        """Query, batch id and the first 8 characters of the generation, to name the batch in a sentence."""
         return f"{self.query} batch {self.batch_id} of generation {self.generation[:8]}"
 
     @property
@@ -69,7 +69,7 @@ class BatchEntry:
 
     @property
     def position(self) -> tuple[int, bool]:
-        """Last version of the Delta source that was read, and True if all of that version was read."""
+        """Last version of the Delta source that was read (−1 if none), and True if all of that version was read."""
         return int(self.end.get("version", -1)), self.end.get("complete", True) is True
 
     def version_of(self, table_path: str) -> int:
@@ -83,7 +83,7 @@ class BatchEntry:
 
 
 def read_batch_history(settings: Settings) -> dict[str, list[BatchEntry]]:
-    """Map each query to its entries by commit time. A rebuild replaces all entries before it.
+    """Read ops/batches: each query's entries, ordered by commit time. A rebuild replaces all entries before it.
 
     Raises TerminalError if a row cannot be read.
     """

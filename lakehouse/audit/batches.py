@@ -24,7 +24,11 @@ from lakehouse.quality.model import count_of
 
 @dataclass
 class BatchesProof:
-    """The batches of one query up to the snapshot. `without_row` counts rows of the tables that are in no batch."""
+    """The batches of one query up to the snapshot, compared with the tables.
+
+    `counts` are their sums. `generations` counts how often the source was read from its beginning. `without_row` counts
+    rows of the tables that are in no batch. `faults` has a sentence for each fault.
+    """
 
     query: str
     batches: int
@@ -35,7 +39,7 @@ class BatchesProof:
 
 
 def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
-    """Bronze: the offsets of the batches follow each other, and the table holds the same offsets."""
+    """Prove that Bronze's batches balance, follow each other in Kafka's offsets, and have the offsets of the table."""
     proof = _balanced("bronze", entries)
     covered: dict[PartitionKey, IdRanges] = {}
     for entry in entries:
@@ -65,7 +69,10 @@ def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> 
 
 
 def prove_silver(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
-    """Silver: for each partition the batches count the same trades, duplicates and refusals as the tables hold."""
+    """Prove that Silver's batches balance, and count for each Kafka partition the messages that the tables hold.
+
+    Trades, proved duplicates, quarantined messages and feed events are compared one by one.
+    """
     proof = _balanced("silver", entries)
     recorded: dict[PartitionKey, Counts] = {}
     for entry in entries:
@@ -91,7 +98,7 @@ def prove_silver(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> 
 
 
 def prove_gold(entries: Sequence[BatchEntry], trades: int) -> BatchesProof:
-    """Gold: the batches have read every trade of Silver."""
+    """Prove that Gold's batches follow each other and have read every trade of Silver; `trades` is Silver's number."""
     proof = BatchesProof("gold", len(entries), _generations(entries), _sum(entries))
     proof.faults += _chain(entries)
     read = proof.counts.rows_in

@@ -61,12 +61,15 @@ class PartitionProof:
 
     @property
     def name(self) -> str:
-        """Topic and partition, for messages."""
+        """Topic and partition, to name them in a sentence."""
         return f"{self.topic} partition {self.partition}"
 
 
 def read_offsets(settings: Settings) -> dict[tuple[str, int], KafkaOffsets]:
-    """Map each (topic, partition) to its offsets. Raises BrokerUnavailableError if no broker answers."""
+    """Ask Kafka for the first and the next offset of each (topic, partition) of the settings' topics.
+
+    Raises BrokerUnavailableError if no broker answers within some BROKER_SECONDS.
+    """
     bootstrap = settings.bootstrap()
     ends = end_offsets(bootstrap, settings.topics, BROKER_SECONDS)
     places = [TopicPartition(topic, int(number)) for topic, numbers in ends.items() for number in numbers]
@@ -89,7 +92,7 @@ def read_offsets(settings: Settings) -> dict[tuple[str, int], KafkaOffsets]:
 
 
 def prove(account: Account, kafka: KafkaOffsets | None) -> PartitionProof:
-    """Compute the figures of one partition."""
+    """Compute the figures of one Kafka partition from the tables' account and Kafka's offsets, None if unknown."""
     lineage = account.lineage
     following = 0 if lineage.last is None else lineage.last + 1
     return PartitionProof(
@@ -113,7 +116,11 @@ def prove(account: Account, kafka: KafkaOffsets | None) -> PartitionProof:
 
 
 def faults(settings: Settings, account: Account, proof: PartitionProof) -> Iterator[str]:
-    """Yield a sentence for each way in which a partition is not conserved."""
+    """Yield a sentence for each fault of one Kafka partition; none if its messages are conserved.
+
+    The faults: offsets that Bronze lacks or has twice, offsets that Kafka never had or Bronze did not begin at, and the
+    faults of the account.
+    """
     lineage = account.lineage
     if proof.missing:
         yield f"{proof.name}: {count_of(proof.missing, 'offset')} missing in bronze/messages: {named(lineage.missing)}"

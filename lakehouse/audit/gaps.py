@@ -30,9 +30,11 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class SymbolProof:
-    """One (venue, symbol). All figures count trade ids, but `ranges` and `open_holes` count ranges.
+    """The trade ids of one (venue, symbol), counted by their state in the ledger; `repaired` ids came over REST.
 
-    `tries` maps the number of a venue's answers without an id to the number of such ids.
+    `ranges` and `open_holes` count ranges of present ids and open gaps. `oldest_open`: since when the oldest gap is
+    open, UTC, None without one. `tries` maps a number of the venue's answers to the number of ids that it lacked in all
+    of them.
     """
 
     venue: str
@@ -51,19 +53,22 @@ class SymbolProof:
 
 @dataclass
 class GapsProof:
-    """The ledger at the snapshot. `trades_version` is the version of silver/trades that it describes."""
+    """The ledger of ids at the snapshot, by symbol. `trades_version`: the version of silver/trades that it describes.
+
+    It is None if the ledger is empty. `faults` has a sentence for each fault.
+    """
 
     trades_version: int | None
     symbols: list[SymbolProof]
     faults: list[str] = field(default_factory=list)
 
     def total(self, figure: str) -> int:
-        """A figure over all symbols."""
+        """Sum of a figure of SymbolProof, such as `open`, over all symbols."""
         return sum(getattr(symbol, figure) for symbol in self.symbols)
 
 
 def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRange], trades: TradeIds) -> GapsProof:
-    """Compare the ledger with `trades`, the ids of silver/trades' rows at the snapshot."""
+    """Compare the rows of silver/continuity at the snapshot with `trades`, the ids of silver/trades' rows there."""
     version = ledger[0].trades_version if ledger else None
     proof = GapsProof(version, _symbols(ledger))
     proof.faults += [f"silver/continuity: {line}" for line in tiling_errors(ledger)]

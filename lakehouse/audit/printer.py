@@ -15,12 +15,12 @@ from lakehouse.audit.simulated import SimulatedProof
 from lakehouse.quality.model import count_of
 
 _NOTHING = "–"
-#: Faults that are printed; `--json` has all.
+#: Most faults that are printed; `--json` has all.
 SHOWN_FAULTS = 20
 
 
 def render(report: Report) -> RenderableType:
-    """Lay out the whole proof, 80 columns wide for ordinary figures."""
+    """Lay out an audit's report for a terminal: figures, notes, faults, verdict; 80 columns for ordinary figures."""
     parts: list[RenderableType] = [_headline(report), _kafka(report), _conservation(report), _bars(report)]
     parts.append(_gaps(report))
     if report.quarantine:
@@ -166,7 +166,10 @@ def _verdict(report: Report) -> Text:
 
 
 def grid(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
-    """Make an empty table without frames or wrapped cells, so that it fits into 80 columns."""
+    """Make an empty table with headings, the `left` ones aligned left and the `right` ones right.
+
+    It has no frames and no wrapped cells, so that it fits into 80 columns.
+    """
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in left:
         table.add_column(heading, no_wrap=True)
@@ -188,7 +191,7 @@ def _number(value: int) -> str:
 
 
 def age(seconds: float) -> str:
-    """Write seconds, 0 at least, as `3 s`, `4 min`, `2 h` or `5 d`."""
+    """Write a length of time in seconds as `3 s`, `4 min`, `2 h` or `5 d`; `0 s` if it is negative."""
     seconds = max(0.0, seconds)
     for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
         if seconds < limit:

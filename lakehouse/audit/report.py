@@ -16,7 +16,10 @@ from lakehouse.audit.simulated import SimulatedProof
 
 @dataclass(frozen=True)
 class Versions:
-    """Versions that were compared. `snapshot_at` is the commit time of the snapshot's last batch."""
+    """Delta versions of the tables that were compared; `bars` maps each table of bars to its version.
+
+    `snapshot_at` is the commit time of the snapshot's Gold batch, UTC.
+    """
 
     snapshot_at: datetime
     bronze: int
@@ -38,7 +41,10 @@ class RuleCount:
 
 @dataclass
 class Report:
-    """One audit. `faults` say why it is not exact, one sentence each; `notes` are worth knowing and no fault."""
+    """Result of one audit, which took `seconds`, with the proofs of all parts; `books` are those of ops/batches.
+
+    `faults` say why the lake is not exact, one sentence each; `notes` are worth knowing and no fault.
+    """
 
     home: str
     taken_at: datetime
@@ -54,18 +60,18 @@ class Report:
     simulated: SimulatedProof | None
     #: Messages in Kafka that the snapshot does not have yet; None if no broker answered.
     messages_not_yet: int | None
-    #: Rows of silver/trades that have been added since.
+    #: Rows of silver/trades that have been added since the snapshot.
     rows_not_yet: int
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:
-        """True if every statement holds."""
+        """True if the audit found no fault."""
         return not self.faults
 
     def total(self, figure: str) -> int:
-        """Sum of a figure over all Kafka partitions."""
+        """Sum of a figure of PartitionProof, such as `trades`, over all Kafka partitions."""
         return sum(getattr(partition, figure) for partition in self.partitions)
 
 

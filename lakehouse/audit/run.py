@@ -29,9 +29,9 @@ _NAMED = 3
 class Options:
     """Options of an audit, besides its usual proof.
 
-    With `simulator_url` Silver is compared with the simulator's record. `strict` makes faults of open gaps and of
-    recorded trades that are not in Silver yet; `from_beginning` of those recorded before Silver's first trade.
-    `progress` takes a line for people now and then while the record is compared.
+    With `simulator_url`, Silver is also compared with the simulator's record of its trades. With `strict`, open gaps
+    and recorded trades that are not in Silver yet count as faults; with `from_beginning`, trades recorded before
+    Silver's first one do. `progress` is called with a line for people now and then while the record is compared.
     """
 
     simulator_url: str | None = None
@@ -41,7 +41,10 @@ class Options:
 
 
 def audit(settings: Settings, options: Options | None = None) -> Report:
-    """Prove one lake, or say what is wrong. Raises TerminalError if it cannot be read or no versions match."""
+    """Compare the tables of one lake, Kafka and ops/batches at one snapshot, and report every fault.
+
+    Raises TerminalError if a table cannot be read, or if no versions of the tables belong together yet.
+    """
     with _readable(settings):
         return _audit(settings, options or Options())
 
@@ -91,7 +94,7 @@ def _audit(settings: Settings, options: Options) -> Report:
 
 
 def count_rules(settings: Settings, version: int) -> list[RuleCount]:
-    """Count quarantined messages by rule, the most frequent rule first; they are open or settled as of now."""
+    """Count messages of silver/quarantine at a version by rule, the most frequent first, and those still open now."""
     same = " AND ".join(f"r.{name} = q.{name}" for name in SILVER_QUARANTINE.key)
     rows = sql(
         settings,

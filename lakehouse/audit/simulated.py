@@ -37,12 +37,18 @@ _NAMED = 3
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
+#: Price, size, taker side, and event time in microseconds since the epoch.
 Content = tuple[Decimal, Decimal, str, int]
 
 
 @dataclass
 class MarketProof:
-    """One market. `missing` counts recorded trades up to Silver's highest id that it lacks, open gaps included."""
+    """One market: numbers of trades by how Silver's rows and the record compare.
+
+    `equal` and `unlike`: in both, with the same or with other content. `missing`: recorded, from Silver's lowest to its
+    highest id, and not in Silver, open gaps included. `not_recorded`: only in Silver. `before_first` and `not_yet`:
+    recorded with ids below Silver's lowest or above its highest.
+    """
 
     venue: str
     symbol: str
@@ -64,7 +70,7 @@ class SimulatedProof:
     notes: list[str] = field(default_factory=list)
 
     def total(self, figure: str) -> int:
-        """Sum of a figure over all markets."""
+        """Sum of a figure of MarketProof, such as `missing`, over all markets."""
         return sum(getattr(market, figure) for market in self.markets)
 
 
@@ -77,7 +83,7 @@ class Recorded:
         self._client = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, trust_env=False, verify=False)
 
     def status(self) -> dict[str, Any]:
-        """Read `/admin/status`."""
+        """Read `/admin/status`: the markets, with first id and number of recorded trades, and the replays."""
         found = self._get("/admin/status", {})
         if found.get("simulated") is not True or "markets" not in found:
             raise TerminalError(f"{self.url} is no simulated exchange", "a running `lakehouse simulate`")
@@ -101,7 +107,7 @@ class Recorded:
             yield trades
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections to the simulator."""
         self._client.close()
 
     def _get(self, path: str, query: dict[str, int]) -> dict[str, Any]:
@@ -126,7 +132,10 @@ def compare(
     trades: TradeIds,
     progress: Callable[[str], None],
 ) -> SimulatedProof:
-    """Compare every market. `trades` are the ids of silver/trades at the snapshot; `progress` gets a line per page."""
+    """Compare silver/trades at the snapshot with the record of the simulator at `url`, market by market.
+
+    `ledger` and `trades` are silver/continuity and the ids of silver/trades there; `progress` gets a line per page.
+    """
     recorded = Recorded(url)
     try:
         status = recorded.status()

@@ -32,13 +32,16 @@ from lakehouse.tables import (
     SILVER_TRADES,
 )
 
-#: Gold batches that are tried, newest first: a quarter of an hour at one batch every five seconds.
+#: Most gold batches that are tried, newest first: a quarter of an hour at one batch every five seconds.
 GOLD_BATCHES_BACK = 200
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Versions that belong together, and the entries of ops/batches up to them."""
+    """Versions of the tables that belong together, and the entries of ops/batches up to them.
+
+    `gold` and `silver` are the batches that left the tables at these versions; `taken_at` is the time of the search.
+    """
 
     taken_at: datetime
     gold: BatchEntry
@@ -52,7 +55,7 @@ class Snapshot:
 
     @property
     def versions(self) -> Versions:
-        """Versions of the tables that hold a message or what it became."""
+        """Versions of bronze/messages and of Silver's trades, quarantine and feed events."""
         return Versions(
             self.bronze_version,
             self.trades_version,
@@ -62,7 +65,7 @@ class Snapshot:
 
     @property
     def continuity_version(self) -> int:
-        """Version of the ledger of ids."""
+        """Version of silver/continuity, the ledger of ids."""
         return self.silver.version_of(SILVER_CONTINUITY.path)
 
 
@@ -107,7 +110,10 @@ def take(settings: Settings) -> Snapshot:
 
 
 def at_front(entries: Sequence[BatchEntry]) -> Iterator[BatchEntry]:
-    """Yield entries that ended at a whole version of the source, as far as the stream had ever read."""
+    """Yield a query's batches that ended at the end of a source version, and at the furthest position reached so far.
+
+    So the batches of a stream that lost its checkpoint and reads its source again are left out until it has caught up.
+    """
     furthest = (-1, True)
     for entry in entries:
         furthest = max(furthest, entry.position)

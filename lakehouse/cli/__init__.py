@@ -14,6 +14,7 @@ import typer
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import refuse_unknown_variables
 
+#: Modules of this package with commands, in the order of the help.
 GROUPS = (
     *("demo", "ingest", "rotate", "simulate", "broker", "stream"),
     *("query", "export", "topics"),

@@ -19,7 +19,7 @@ PROGRESS_SECONDS = 10.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse audit` to the application."""
     app.command("audit")(audit)
 
 

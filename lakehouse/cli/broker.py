@@ -18,7 +18,7 @@ CHECK_SECONDS = 0.2
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse broker` to the application."""
     app.command("broker")(broker)
 
 

@@ -28,7 +28,7 @@ Trigger = Annotated[str | None, typer.Option(help="Interval of Bronze's batches,
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands `demo`, `up`, `reset` and `env` to the application."""
     app.command()(demo)
     app.command()(up)
     app.command()(reset)

@@ -16,21 +16,26 @@ from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings, load_settings
 
 Verdict = Literal["ok", "note", "missing"]
+#: Verdict → its colour in the table.
 STYLES: dict[Verdict, str] = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
+#: Bytes of a gigabyte.
 GIGABYTE = 1e9
 #: Free bytes for the home. With less than the first, Kafka and Spark soon fail; with less than the second, a day of
 #: trades may not fit.
 DISK_NEEDED, DISK_ADVISED = 1 * GIGABYTE, 5 * GIGABYTE
 #: Available bytes of memory. The broker takes 0.3 GB, the Spark driver 1.5 GB, Dagster's processes 1 GB.
 MEMORY_NEEDED, MEMORY_ADVISED = 2 * GIGABYTE, 4 * GIGABYTE
-#: Seconds for a broker to answer.
+#: Seconds that a broker has to answer.
 BROKER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table. `missing` makes the exit code 1; a `note` does not."""
+    """One line of the table: what was looked at, the verdict, what was found, what to do.
+
+    The verdict `missing` makes the exit code 1; `note` does not.
+    """
 
     what: str
     verdict: Verdict
@@ -39,7 +44,7 @@ class Finding:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse doctor` to the application."""
     app.command("doctor")(doctor)
 
 
@@ -62,7 +67,10 @@ def doctor(
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield all findings, in the order in which a person would repair them."""
+    """Look at Python, Java, jars, folder, disk, memory, ports and Kafka, and yield a finding for each.
+
+    They come in the order in which a person would repair them.
+    """
     yield _python()
     yield _java()
     yield from _jars()

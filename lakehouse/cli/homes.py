@@ -13,6 +13,7 @@ from pathlib import Path
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings, load_settings
 
+#: Folder in the working directory that holds the homes `demo` and `live`.
 ROOT = Path(".lakehouse")
 
 
@@ -30,15 +31,18 @@ def settings_of(home: Path | None) -> Settings:
 
 
 def settings_as_started(home: Path | None) -> Settings:
-    """Settings with which the lakehouse in that home was started, else those of `settings_of`.
+    """Settings with which the lakehouse in `home`, else the default one, was started; else those of `settings_of`.
 
-    Variables of this process's environment take precedence.
+    Variables of this process's environment take precedence. Raises TerminalError if there is no lake.
     """
     return started_settings(settings_of(home))
 
 
 def started_settings(settings: Settings) -> Settings:
-    """The settings that the lakehouse in this home was started with, if one was; the environment takes precedence."""
+    """Return the settings with which the lakehouse in `settings.home` was started; `settings` itself if none was.
+
+    Variables of this process's environment take precedence.
+    """
     from lakehouse.local_stack import home_folder
 
     if not (settings.home / home_folder.SETTINGS_FILE).is_file():
@@ -54,14 +58,15 @@ def started_settings(settings: Settings) -> Settings:
 
 
 def is_named_by_environment() -> bool:
-    """True if the environment names the lakehouse that is meant."""
+    """True if the environment has LAKEHOUSE_HOME or LAKEHOUSE_LAKE_URI, which name the lakehouse that is meant."""
     return bool({"LAKEHOUSE_HOME", "LAKEHOUSE_LAKE_URI"} & {name.upper() for name in os.environ})
 
 
 def default_home(root: Path) -> Path:
-    """The newest home under `root` that runs, else the newest of all. Raises TerminalError if there is none.
+    """Return the home under `root` whose lakehouse runs, else the one with the newest commit.
 
-    One that runs counts from its first moment, before it has a lake.
+    If several run, that with the newest commit; a running one counts even before it has a lake. Raises TerminalError if
+    there is none.
     """
     running = [home for home in root.glob("*") if home.is_dir() and is_running(home)]
     if not running:
@@ -88,9 +93,9 @@ def is_running(home: Path) -> bool:
 
 
 def may_be_supervised(settings: Settings) -> bool:
-    """False only if a `demo` or `up` kept its Dagster in this home and no longer runs.
+    """True if the Dagster at the settings' port may be this lakehouse's, so that it can be asked for its runs.
 
-    Another lakehouse may have taken its port since.
+    False only if a `demo` or `up` has run in this home and no longer does: another lakehouse may have its port now.
     """
     from lakehouse.local_stack import home_folder
 
@@ -98,7 +103,7 @@ def may_be_supervised(settings: Settings) -> bool:
 
 
 def home_or_default(home: Path | None) -> Path | None:
-    """`home`, else the default lakehouse's; None if the environment names it or there is none yet."""
+    """Return `home`, else the default lakehouse's home; None if the environment names one or there is none yet."""
     if home is None and not is_named_by_environment():
         with contextlib.suppress(TerminalError):
             return default_home(ROOT)

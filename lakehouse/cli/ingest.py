@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from lakehouse.ingest.service import IngestService
     from lakehouse.ingest.stats import IngestStats
 
-#: Seconds between two looks at the service; a dead feed is reported within this time.
+#: Seconds between two looks at the ingest service; a dead feed is reported within this time.
 CHECK_SECONDS = 0.5
-#: Seconds between two status lines.
+#: Seconds between two status lines on standard error.
 STATUS_SECONDS = 5.0
 #: Seconds that the venues have to refuse a symbol that was asked for by name; without a refusal the run goes on.
 #: Binance acknowledges any name; some 5 s later its REST API is asked about one that does not trade.
@@ -34,7 +34,7 @@ STOP_SECONDS = 15.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse ingest` to the application."""
     app.command("ingest")(ingest)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command group."""
+    """Add the commands `lakehouse rebuild silver` and `lakehouse rebuild gold` to the application."""
     group = typer.Typer(no_args_is_help=True, help="Compute a layer anew, in place of what is there.")
     group.command("silver")(silver)
     group.command("gold")(gold)
@@ -25,10 +25,10 @@ def silver(
         Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
     ] = None,
 ) -> None:
-    """Silver from Bronze, by today's parser and rules, as far as its stream has read; then Gold of the same days.
+    """Rebuild Silver from Bronze, by today's parser and rules, as far as its stream has read; then Gold of these days.
 
     Stop the streams of Silver and Gold first. Each table is replaced in one commit, so readers see the old or the new
-    whole of it. Where nothing differs, nothing is written. A rebuild that is cut is finished by the next one.
+    whole of it. If nothing differs, nothing is written. A rebuild that is cut is finished by the next one.
     """
     from lakehouse.cli.homes import settings_as_started
     from lakehouse.rebuild.silver import rebuild_silver
@@ -47,7 +47,7 @@ def gold(
         Path | None, typer.Option(help="Folder of the lakehouse. Default: the one that runs here, else the newest.")
     ] = None,
 ) -> None:
-    """Gold of some days from Silver, also beside a running stream. Rows that are right already are not touched."""
+    """Rebuild Gold of some days from Silver, also beside a running stream. Rows that are right are not touched."""
     from lakehouse.cli.homes import settings_as_started
     from lakehouse.rebuild.gold import rebuild_days
 
@@ -62,7 +62,7 @@ def gold(
 
 
 def silver_lines(report: SilverReport) -> list[str]:
-    """Report rows by table and quarantined messages by rule, before → after, and the verdict."""
+    """Write the report of a rebuild in lines: rows by table and quarantined messages by rule, before → after."""
     lines = [
         f"{table.table_path}: {table.before:,} → {table.after:,} rows" + ("" if table.changed else ", the same")
         for table in report.tables

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse repair` to the application."""
     app.command("repair")(repair)
 
 
@@ -73,7 +73,7 @@ def repair(
 
 
 def lines(report: RepairReport) -> list[str]:
-    """Report what was repaired, and what the ledger of ids says afterwards."""
+    """Write the report in lines for people: how many gaps and ids were repaired, and how many the ledger holds open."""
     if not report.gaps:
         return ["no open gap to repair"]
     again = f", {report.again:,} of them unavailable before" if report.again else ""

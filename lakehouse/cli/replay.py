@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse replay` to the application."""
     app.command("replay")(replay)
 
 
@@ -59,7 +59,7 @@ def replay(
 
 
 def dismissal_line(done: Dismissal) -> str:
-    """Report the number of dismissed messages, or that none is open."""
+    """Write one line for people: how many messages of a rule were dismissed, or that none is open."""
     of = done.rule if done.venue is None else f"{done.rule} of {done.venue}"
     if not done.messages:
         return f"{of}: nothing is open in quarantine"
@@ -67,7 +67,7 @@ def dismissal_line(done: Dismissal) -> str:
 
 
 def lines(report: ReplayReport) -> list[str]:
-    """Report each rule in one line, one more if a message stays for a known reason, and the total."""
+    """Write the report of a replay in lines: one for each rule, why its first message stays if one does, the total."""
     if not report.rules:
         return ["nothing is open in quarantine"]
     sent = "would be sent" if report.dry else "sent"

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from lakehouse.ingest.rotation_requests import Answer
     from lakehouse.settings import Settings
 
-#: Seconds for the first ingest to answer: its look at the file, the new sockets, and the overlap on quiet symbols.
+#: Seconds within which the first ingest must answer: it looks at the file, opens the new sockets, and waits for the
+#: overlap on quiet symbols.
 ANSWER_SECONDS = 45.0
-#: Seconds for further ones, such as one per venue, behind the first.
+#: Seconds after the first answer within which further ingests, such as one per venue, must answer.
 FURTHER_SECONDS = 3.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse rotate` to the application."""
     app.command("rotate")(rotate)
 
 

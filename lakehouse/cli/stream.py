@@ -16,12 +16,12 @@ from lakehouse.settings import AVAILABLE_NOW, Settings, load_settings
 #: Seconds between two looks at a running stream: a dead query is reported within this time.
 POLL_SECONDS = 1.0
 
-#: Seconds between two status lines.
+#: Seconds between two status lines on standard error.
 STATUS_SECONDS = 10.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse stream` to the application."""
     app.command("stream")(stream)
 
 

@@ -21,12 +21,12 @@ from lakehouse.lake.table_io import open_table, sql
 from lakehouse.settings import Settings
 from lakehouse.tables import LAYERS, OPS_BATCHES, OPS_CHECKS
 
-#: A generation that begins so is no checkpoint but a rebuild: its batch 0 stands for all rows of its query before it,
-#: and the streams' generations go on from where it ends.
+#: Prefix of a `generation` in ops/batches that belongs to a rebuild instead of a checkpoint. Its batch 0 replaces all
+#: earlier rows of its query, and the streams' generations go on from where it ends.
 REBUILD = "rebuild-"
 
-#: Newest ops/checks commits that are read first. A live stream records every check in one commit, so one would do;
-#: the rest leaves room for checks that were run one at a time.
+#: Number of the newest commits of ops/checks that are read first. A live stream records every check in one commit, so
+#: one would do; the rest leaves room for checks that were run one at a time.
 RECENT_COMMITS = 50
 
 #: The SQL condition that keeps the verdicts of looks at everything, by the JSON that `quality/checks.py` writes.
@@ -35,7 +35,11 @@ _FULL_LOOK = """detail LIKE '%"recent": false%'"""
 
 @dataclass(frozen=True)
 class Batch:
-    """The end of a committed micro-batch: what its stream had processed and the table versions it left."""
+    """A committed micro-batch by its row in ops/batches.
+
+    `source_end` says how far its stream had read: next offsets by topic and partition for Kafka, the version for a
+    Delta table. `versions` maps the paths of the tables to their Delta versions after the batch.
+    """
 
     query: str
     batch_id: int
@@ -54,7 +58,7 @@ class Batch:
         return self._integer(self.source_end, "version", "source_end")
 
     def version_of(self, table_path: str) -> int:
-        """The version of a table after this batch. TerminalError if the batch does not name it."""
+        """The Delta version of the table at a path after this batch. TerminalError if the batch does not name it."""
         return self._integer(self.versions, table_path, "versions")
 
     def _integer(self, values: dict[str, Any], key: str, column: str) -> int:
@@ -69,7 +73,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The last recorded verdict of a check."""
+    """The newest verdict of a check in ops/checks. `detail` is JSON: a sentence and the figures behind it."""
 
     table_path: str
     check_name: str
@@ -79,17 +83,20 @@ class Verdict:
 
 
 def standalone_run_id() -> str:
-    """The run id of what Dagster did not start, in both tables."""
+    """Return `standalone:<pid>`: the run id, in ops/batches and ops/checks, of a process that Dagster did not start."""
     return f"standalone:{os.getpid()}"
 
 
 def newest_batches(settings: Settings) -> dict[str, Batch]:
-    """Query name → its newest batch by commit time. A query that has committed none is absent."""
+    """Query (bronze, silver, gold) → its newest batch by commit time. A query that has committed none is absent."""
     return {query: batches[0] for query, batches in recent_batches(settings, 1).items()}
 
 
 def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
-    """Query name → its newest batches by commit time, at most so many, the newest first."""
+    """Query name → its newest batches by commit time, at most `count`, the newest first.
+
+    A query that has committed none is absent. Raises TerminalError if the lake has no ops/batches.
+    """
     table = open_table(settings, OPS_BATCHES)
     floors = _batch_floors(table, count)
     # So many batches were committed at their query's floor or later, so the newest are among the rows from there on.
@@ -114,7 +121,7 @@ def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
 
 
 def newest_with_rows(settings: Settings, query: str, first: datetime, last: datetime) -> Batch | None:
-    """The newest batch of a query that was committed between two times and added rows to its main table.
+    """The newest batch of a query that was committed from `first` to `last` and added rows to its main table.
 
     None if there is none. The batch of a rebuild, whose rows were there before, is left out.
     """
@@ -133,7 +140,10 @@ def newest_with_rows(settings: Settings, query: str, first: datetime, last: date
 
 
 def source_start_since(settings: Settings, query: str, since: datetime) -> dict[str, Any] | None:
-    """Where the oldest batch that a query committed at a time or later had begun; None if there is none."""
+    """Return where the oldest of a query's batches that were committed at `since` or later began to read its source.
+
+    For Kafka: topic → partition → first offset. For Delta: version and index. None if there is no such batch.
+    """
     rows = sql(
         settings,
         f"""
@@ -147,7 +157,7 @@ def source_start_since(settings: Settings, query: str, since: datetime) -> dict[
 
 
 def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
-    """The newest batch of a query that ended at a source version; None if there is none."""
+    """The newest batch of a query that ended at the end of a source version, not inside it; None if there is none."""
     newest = newest_batches(settings).get(query)
     if newest is None or newest.whole:
         return newest
@@ -163,9 +173,10 @@ def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
 
 
 def since_rebuild(query: str, where: str = "TRUE") -> str:
-    """The SQL condition that keeps a query's rows of ops/batches, registered as `batches`, that no rebuild stands for.
+    """Write the SQL condition that keeps a query's rows of ops/batches from its newest rebuild on; all without one.
 
-    `where` is the other condition on its rows; a rebuild that does not meet it is older than all that do.
+    A rebuild's row takes the place of the rows before it. The query registers ops/batches as `batches`. `where` is a
+    further condition on the rows, such as a first date: a rebuild that does not meet it is older than all that do.
     """
     of_query = f"query = '{query}' AND {where}"
     newest = f"SELECT max(committed_at) FROM batches WHERE {of_query} AND generation LIKE '{REBUILD}%' AND batch_id = 0"
@@ -173,7 +184,7 @@ def since_rebuild(query: str, where: str = "TRUE") -> str:
 
 
 def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[Verdict]:
-    """The last verdict of each check, ordered by table and name.
+    """The newest verdict of each check that has one, ordered by table and name.
 
     `expected` are the (table path, check name) pairs that should have one: if the newest commits lack any of
     them, the whole table is read.
@@ -187,10 +198,11 @@ def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[
 
 
 def failed_checks(settings: Settings) -> dict[tuple[str, str], bool]:
-    """(table path, check name) of the checks that have failed → True if only a look at everything covers the failure.
+    """(table path, check name) of each failed check → True if only a look at the whole table can show it mended.
 
-    It does if the newest look at everything failed, whatever narrower looks said since, or if the day of the failure
-    (UTC) is over, since the two days that a narrower look takes have moved on. Only the newest commits count.
+    A check looks at its whole table, or only at rows of today and yesterday (UTC). The value is True if its newest look
+    at the whole table failed, whatever narrower looks found since, or if its newest verdict is a failure of an earlier
+    day, since those two days have moved on. Only the newest RECENT_COMMITS commits of ops/checks count.
     """
     table = open_table(settings, OPS_CHECKS)
     floor, today = _check_floor(table), datetime.now(UTC).date()
@@ -259,7 +271,10 @@ def _literal(at: datetime) -> str:
 
 
 def json_object(text: str, column: str, row: str = "ops/batches") -> dict[str, Any]:
-    """The object that a JSON column holds. Raises TerminalError, which names `row`, if it holds none."""
+    """Parse the text of a JSON column into a dict.
+
+    Raises TerminalError if it is no JSON object; the message names `row` (default: the table ops/batches) and `column`.
+    """
     try:
         value = json.loads(text)
     except ValueError:

@@ -21,13 +21,16 @@ from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_FEED_EVENTS
 
-#: Detail of a `disconnected` by which ingest itself ended: no venue is to blame.
+#: Detail of the event `disconnected` if ingest itself was stopped: the venue is not to blame.
 STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
 class NotConnected:
-    """A venue of the settings that ingest has no socket of. `words`: why, of the last attempt, and what to do."""
+    """A venue of the settings to which ingest has no open socket.
+
+    `words`: why the last attempt failed, and what to do. `since`: when the socket was lost or first refused, UTC.
+    """
 
     venue: str
     words: str
@@ -36,12 +39,15 @@ class NotConnected:
 
 @dataclass(frozen=True)
 class NotSubscribed:
-    """A symbol of the settings that its venue does not deliver. `is_final`: the venue has no such symbol."""
+    """A symbol of the settings that its venue does not deliver, `since` a time in UTC.
+
+    `is_final`: the venue refused it for good, because it has no such symbol.
+    """
 
     venue: str
     symbol: str
     is_final: bool
-    words: str  #: the venue's own
+    words: str  #: the venue's own reason
     since: dt.datetime
 
 
@@ -87,9 +93,9 @@ def not_connected(settings: Settings) -> tuple[NotConnected, ...]:
 
 
 def not_subscribed(settings: Settings) -> tuple[NotSubscribed, ...]:
-    """Every symbol of the settings whose newest word is that it is not subscribed, by venue and symbol.
+    """Every (venue, symbol) of the settings whose newest subscription event says that it is not subscribed, in order.
 
-    Empty if no event names it. Raises TerminalError if the lake has no silver/feed_events.
+    A symbol that no event names is not among them. Raises TerminalError if the lake has no silver/feed_events.
     """
     rows: list[dict[str, Any]] = table_io.sql(
         settings,

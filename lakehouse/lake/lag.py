@@ -11,11 +11,12 @@ from lakehouse.lake.table_io import open_table, row_count
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
+#: Topic → partition, as text → offset: the form of ops/batches.
 Offsets = dict[str, dict[str, int]]
 
 
 def end_offsets(bootstrap: str, topics: Sequence[str], timeout: float) -> Offsets:
-    """Topic → partition → offset after the newest message, in the form of ops/batches.
+    """Ask Kafka for the next offset of each partition, the one after its newest message: topic → partition → offset.
 
     Raises BrokerUnavailableError if no broker answers within `timeout` seconds; at once if nobody listens.
     """
@@ -26,9 +27,9 @@ def end_offsets(bootstrap: str, topics: Sequence[str], timeout: float) -> Offset
 
 
 def offsets_since(bootstrap: str, topics: Sequence[str], since: float, timeout: float) -> Offsets:
-    """Topic → partition → offset of the first message sent at a time (epoch seconds) or later, -1 if there is none.
+    """Topic → partition → offset of the first message sent at `since` (epoch seconds) or later; -1 if there is none.
 
-    Raises as `end_offsets`.
+    Raises BrokerUnavailableError if no broker answers within `timeout` seconds; at once if nobody listens.
     """
     from lakehouse.broker import topics as kafka
 
@@ -54,7 +55,10 @@ def _require_listener(bootstrap: str, timeout: float) -> None:
 
 
 def kafka_lag(ends: Offsets, batch: Batch | None) -> int:
-    """Messages in Kafka that Bronze has not committed. Without a batch, everything in Kafka's ends counts."""
+    """Count the messages in Kafka, up to the next offsets `ends`, that Bronze has not committed.
+
+    `batch` is Bronze's newest; without one, all messages from offset 0 count.
+    """
     done = batch.source_end if batch else {}
     return sum(
         max(0, end - int(done.get(topic, {}).get(partition, 0)))
@@ -64,9 +68,9 @@ def kafka_lag(ends: Offsets, batch: Batch | None) -> int:
 
 
 def rows_behind(settings: Settings, source: Table, batch: Batch | None) -> int:
-    """Rows of the source table beyond the version that the batch had processed.
+    """Count the rows of the source table that came after the version that a stream's newest `batch` had processed.
 
-    The source only grows, but for the moments of a rebuild, which may leave fewer rows: 0 then.
+    Without a batch, all rows count. A rebuild of the source may leave fewer rows than before: 0 then.
     """
     rows = row_count(open_table(settings, source))
     if batch is None:

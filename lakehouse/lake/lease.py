@@ -20,7 +20,10 @@ from lakehouse.settings import Settings
 
 
 class Lease:
-    """The right to write the tables of some layers. Raises LeaseHeldError if another process has one of them."""
+    """The exclusive right to write the tables of some layers, held as file locks until `release` or the process's end.
+
+    `holder` names us to a person whose process is refused.
+    """
 
     def __init__(self, settings: Settings, layers: tuple[str, ...], holder: str) -> None:
         self._folder = _folder(settings)
@@ -29,7 +32,7 @@ class Lease:
         self._files: list[IO[str]] = []
 
     def acquire(self) -> None:
-        """Take the locks of all layers, or none."""
+        """Take the locks of all layers. If another process has one of them, take none and raise LeaseHeldError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             for layer in self._layers:
@@ -73,8 +76,9 @@ class Lease:
 
 
 class Turn:
-    """A layer's tables for a moment. A stream's batch, the slices of a rebuild of Gold and whoever deletes files take
-    turns, whichever process they are.
+    """A lock on a layer's tables for one short piece of work.
+
+    A stream's batch, one slice of a rebuild of Gold, and a deletion of files take it in turn, in whichever processes.
 
     Between two turns every table of Gold is whole: it equals Silver at the version that Gold has processed. And no
     batch of the layer has written files that it has yet to commit.
@@ -85,7 +89,7 @@ class Turn:
         self._file: IO[str] | None = None
 
     def take(self, wait: bool = True) -> bool:
-        """Take it. True if that succeeded, as it always does if we wait for it."""
+        """Take the lock and return True. If another has it: wait for it, or return False if `wait` is false."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a", encoding="utf-8")
         try:
@@ -97,7 +101,7 @@ class Turn:
         return True
 
     def give(self) -> None:
-        """Give it back."""
+        """Give the lock back, if it is held."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -16,27 +16,28 @@ from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE
 
-#: Rows that `open_messages` yields at once, at least; a query gives up to 8,192 a time. A value has 1 KB as a rule.
+#: Least rows of a table that `open_messages` yields, the last one excepted; a query gives up to 8,192 a time. The raw
+#: value of a message has 1 KB as a rule.
 BATCH_ROWS = 1_000
 
 _SAME_MESSAGE = " AND ".join(f"r.{name} = q.{name}" for name in SILVER_QUARANTINE.key)
 
 
 def open_quarantine(settings: Settings) -> dict[str, int]:
-    """Rule → messages that failed it and are open, the rule with the most first. Empty if there is no lake yet."""
+    """Rule → number of open messages that failed it, the rule with the most first. Empty if there is no lake yet."""
     query = "SELECT q.rule AS rule, count(*) AS n FROM {open} GROUP BY q.rule ORDER BY n DESC, rule"
     rows = [row for batch in _batches(settings, query) for row in batch.to_pylist()]
     return {row["rule"]: int(row["n"]) for row in rows}
 
 
 def quarantined_rules(settings: Settings) -> list[str]:
-    """Every rule that a message has ever failed, settled ones included."""
+    """Names of all rules that some message in quarantine has failed, in order; settled messages count too."""
     batches = _batches(settings, "SELECT DISTINCT rule FROM quarantine ORDER BY rule")
     return [row["rule"] for batch in batches for row in batch.to_pylist()]
 
 
 def require_rule(settings: Settings, rule: str) -> None:
-    """Raise SettingError, with the rules that there are, if no message has ever failed this one."""
+    """Raise SettingError if no message has ever failed this rule; the message lists the rules that there are."""
     if rule not in (known := quarantined_rules(settings)):
         expected = f"one of {', '.join(known)}" if known else "a rule, but nothing has ever been quarantined here"
         raise SettingError(f"no quarantined message has failed the rule {rule!r}", expected)
@@ -45,10 +46,10 @@ def require_rule(settings: Settings, rule: str) -> None:
 def open_messages(
     settings: Settings, rule: str | None = None, without: tuple[str, ...] = (), venue: str | None = None
 ) -> Iterator[pa.Table]:
-    """The open rows of silver/quarantine, BATCH_ROWS or more at a time, of one rule or of all but those in `without`.
+    """Yield the open rows of silver/quarantine, BATCH_ROWS or more at a time, of one rule or of all but `without`.
 
-    With `venue` only those in which that venue could be read. All are of the tables as they are when the first is
-    taken: what is settled in the meantime does not shift them.
+    With `venue` only those in which that venue could be read. All come from the tables' versions at the first one, so
+    a message that is settled in the meantime does not shift them.
     """
     where = "TRUE"
     if rule is not None:

@@ -16,10 +16,12 @@ from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
-#: The rule that a message fails whose times lie too far after Kafka's. It is the last one: all others are met.
+#: Name of the rule that a message fails if its event or receipt time lies too far after Kafka's time. It is the last
+#: rule, so a message that fails it has met all others.
 FUTURE_RULE = "event_in_the_future"
 
-#: Microseconds from receipt to Kafka of what comes from a socket; the producer's queue is seldom full for longer.
+#: Most microseconds between receipt and Kafka's time of a trade that came straight from a socket. The producer's queue
+#: is seldom full for longer.
 AT_ONCE = 5_000_000
 
 #: `event`, `ingest` and `kafka` are microseconds since the epoch; `partition` and `offset` are Kafka's.
@@ -39,12 +41,19 @@ _read_times = msgspec.json.Decoder(_Times, strict=False).decode  # a number may 
 
 
 def is_from_socket(source: str, ingest: int, kafka: int) -> bool:
-    """True if a trade, received and in Kafka at these microseconds, came straight from a socket."""
+    """True if a trade came straight from a socket: its source is live, and receipt and Kafka's time are near.
+
+    `ingest` and `kafka` are microseconds since the epoch; AT_ONCE bounds their distance.
+    """
     return source == "live" and abs(kafka - ingest) <= AT_ONCE
 
 
 def received(settings: Settings, where: str) -> pa.Table:
-    """Live trades in Silver that meet a SQL condition: venue, event, ingest, kafka, partition, offset."""
+    """Live trades in silver/trades that meet a SQL condition on its columns.
+
+    Columns: venue; `event`, `ingest` and `kafka`, the times of trade, receipt and Kafka in microseconds since the
+    epoch; Kafka's `partition` and `offset`.
+    """
     query = f"""
         SELECT venue, CAST(ts_event AS BIGINT) AS event, CAST(ts_ingest AS BIGINT) AS ingest,
                CAST(ts_kafka AS BIGINT) AS kafka, kafka_partition AS "partition", kafka_offset AS "offset"
@@ -55,7 +64,10 @@ def received(settings: Settings, where: str) -> pa.Table:
 
 
 def refused(settings: Settings, where: str = "TRUE") -> pa.Table:
-    """The same of the trades that are in quarantine for a time in the future, replayed since or not."""
+    """Live trades that are in quarantine for a time in the future (FUTURE_RULE), replayed since or not.
+
+    `where` is a SQL condition on silver/quarantine; the columns are those of `received`. Empty without the table.
+    """
     if not DeltaTable.is_deltatable(table_io.table_uri(settings, SILVER_QUARANTINE)):
         return _SCHEMA.empty_table()
     query = f"""

@@ -20,11 +20,11 @@ from deltalake import DeltaTable
 #: there for far longer (`delta.logRetentionDuration`), so within this time it cannot have come and gone.
 TRUSTED_SECONDS = 60.0
 
-#: Commits that a table which is kept open takes before it is opened anew. deltalake keeps what each commit brought as a
+#: Number of commits that an open table takes in before it is opened anew. deltalake keeps what each commit brought as a
 #: piece of its own, and goes through all pieces with each write: 10 ms at first, 75 ms after 400 commits.
 MOST_MOVES = 50
 
-#: Tables that a thread keeps open: more than a lakehouse has.
+#: Most tables that a thread keeps open: more than a lakehouse has.
 MOST_OPENED = 32
 
 
@@ -76,7 +76,10 @@ def newest(uri: str) -> DeltaTable:
 
 
 def forget(uri: str) -> None:
-    """Open a table anew at the next look: after an error nobody knows what the open one has taken in."""
+    """Close this thread's open table at a URI, so that `newest` opens it anew.
+
+    Called after an error of a commit: nobody knows what the open table has taken in.
+    """
     _opened.tables.pop(uri, None)
 
 

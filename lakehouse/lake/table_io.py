@@ -42,7 +42,7 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
 }
 
 #: Seconds for which a commit stays in the log at least. A thread trusts for 60 s that what it has open is the newest
-#: (`open_tables.TRUSTED_SECONDS`), and a catch-up's batch takes minutes.
+#: (`table_cache.TRUSTED_SECONDS`), and a catch-up's batch takes minutes.
 LOG_SECONDS = 300
 
 #: Delta table properties of every table. Every commit and every look at a table lists its log, so a log is kept short:
@@ -61,8 +61,8 @@ PROPERTIES = {
 #: one of three writers beside a compaction has given up once, on a busy machine.
 APPEND_RETRIES = 100
 
-#: Columns that are different in nearly every row are not collected in a dictionary first: a quarter of the time of
-#: silver/trades, and a tenth of its size; a third of the time of bars.
+#: Columns that Parquet files hold without a dictionary, because they differ in nearly every row. It saves a quarter of
+#: the time to write silver/trades and a tenth of its size, and a third of the time to write bars.
 NO_DICTIONARY = frozenset(
     {
         *("offset", "kafka_offset", "trade_id", "ts_event", "ts_ingest", "value_raw"),
@@ -72,7 +72,8 @@ NO_DICTIONARY = frozenset(
     }
 )
 
-#: How deltalake writes files with many rows, as `bulk_append` does. Nobody asks for the smallest raw message.
+#: How deltalake writes files with many rows, as `bulk_append` does. `value_raw` has no statistics, as no query filters
+#: by it.
 WRITER = WriterProperties(
     compression="ZSTD",
     compression_level=1,
@@ -84,7 +85,7 @@ WRITER = WriterProperties(
 
 
 def bar_tables(settings: Settings) -> tuple[tuple[Table, int], ...]:
-    """The tables of bars that this lakehouse has, with the length of their bars in minutes, the shortest first."""
+    """The tables of bars that this lakehouse makes, each with the length of its bars in minutes, the shortest first."""
     return tuple((BARS[minutes], minutes) for size, minutes in BAR_MINUTES.items() if size in settings.bar_sizes)
 
 
@@ -108,14 +109,15 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 
 def table_uri(settings: Settings, table: Table) -> str:
-    """Where a table lives."""
+    """Path or URI of a table: the lake's root and the table's path."""
     return f"{settings.lake.rstrip('/')}/{table.path}"
 
 
 def ensure_tables(settings: Settings) -> None:
-    """Create the tables that do not exist yet. Safe to call from several processes at once.
+    """Create the tables that do not exist yet, and add columns that older ones lack. Several processes may call it.
 
-    For tables that this thread has opened before, no log is read from its beginning: cheap where all are there.
+    Raises TerminalError if an older table cannot be brought up to date. Cheap if this thread has opened all tables
+    before: no log is read from its beginning then.
     """
     for table in active_tables(settings):
         uri = table_uri(settings, table)
@@ -175,10 +177,10 @@ def _bring_up_to_date(table: Table, there: DeltaTable) -> None:
 
 
 def open_table(settings: Settings, table: Table, version: int | None = None) -> DeltaTable:
-    """The table at its newest, or a given, version. Raises TerminalError if there is none.
+    """Open a table at its newest, or a given, version. Raises TerminalError if there is no such table.
 
-    A table at its newest version is the same object in all of a thread, and moves on with every call: who needs what it
-    is now notes its version.
+    Without a version, every call in a thread returns the same object, and moves it to the newest version. To read
+    today's state later, note `version()` now.
     """
     uri = table_uri(settings, table)
     try:
@@ -190,13 +192,16 @@ def open_table(settings: Settings, table: Table, version: int | None = None) -> 
 
 
 def row_count(delta_table: DeltaTable) -> int:
-    """Rows of a table, from the statistics in its log; nothing is scanned."""
+    """Number of rows of a table, from the statistics in its log; no data file is read."""
     actions = pa.table(delta_table.get_add_actions(flatten=True))
     return sum(value or 0 for value in actions.column("num_records").to_pylist()) if actions.num_rows else 0
 
 
 class DayFiles(NamedTuple):
-    """A day of a table by its log: its files and rows, and when the newest was written, in seconds since the epoch."""
+    """One day of a table by its log: number of files, number of rows, and when the newest file was written.
+
+    `written` is in seconds since the epoch.
+    """
 
     files: int
     rows: int
@@ -204,9 +209,9 @@ class DayFiles(NamedTuple):
 
 
 def days(settings: Settings, table: Table, version: int | None = None) -> dict[dt.date, DayFiles]:
-    """The days of a table that is partitioned by day, at its newest or a given version, in order.
+    """UTC day → its files, for a table that is partitioned by day, in order, at its newest or a given version.
 
-    From its log: nothing is scanned, and the data files of an old version need not be there any more.
+    Read from the table's log alone, so the data files of an old version need not be there any more.
     """
     actions = pa.table(open_table(settings, table, version).get_add_actions(flatten=True))
     if not actions.num_rows:
@@ -220,12 +225,12 @@ def days(settings: Settings, table: Table, version: int | None = None) -> dict[d
 
 
 def sql(settings: Settings, query: str, **tables: DeltaTable | Table) -> pa.Table:
-    """Run SQL (DataFusion) over tables; each keyword is a table's name in the query."""
+    """Run a SQL query (DataFusion) and return its result; each keyword is the name of a table in the query."""
     return pa.table(_execute(settings, query, tables).read_all())
 
 
 def sql_batches(settings: Settings, query: str, **tables: DeltaTable | Table) -> Iterator[pa.RecordBatch]:
-    """Yield the result of a query batch by batch, so that a large one is never in memory as a whole."""
+    """Run a query as `sql` does, and yield its result batch by batch, so that it is never in memory as a whole."""
     yield from pa.RecordBatchReader.from_stream(_execute(settings, query, tables))
 
 
@@ -239,9 +244,10 @@ def _execute(settings: Settings, query: str, tables: dict[str, DeltaTable | Tabl
 def append_rows(
     settings: Settings, table: Table, rows: list[dict[str, Any]], transaction: tuple[str, int] | None = None
 ) -> int:
-    """Append a few rows and return the table's version after it.
+    """Append a few rows (column → value) in one commit and return the table's version after it.
 
-    `transaction` is (application id, version): a version that the table has already seen is skipped.
+    `transaction` is (application id, version) in Delta's sense: if the table has seen this version of the application,
+    or a later one, nothing is appended. Raises RetriableError if the disk is full.
     """
     delta_table = open_table(settings, table)
     if transaction is not None:
@@ -256,7 +262,7 @@ def append_rows(
 
 
 def overwrite(settings: Settings, table: Table, rows: pa.Table) -> None:
-    """Replace all rows of a table, in one commit."""
+    """Replace all rows of a table by `rows`, in one commit. Raises RetriableError if the disk is full."""
     delta_table = open_table(settings, table)
     _write(
         delta_table,

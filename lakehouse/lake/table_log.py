@@ -40,7 +40,7 @@ COMMIT, CHECKPOINT = "json", "checkpoint.parquet"
 
 
 def files_of(uri: str) -> pa_fs.FileSystem:
-    """The folder of a table, wherever it is, as a file system of Arrow's; paths are relative to it."""
+    """Return the folder of a table, local or on an object store, as an Arrow file system; paths are relative to it."""
     if not is_remote(uri):
         return pa_fs.SubTreeFileSystem(uri, pa_fs.LocalFileSystem())
     return pa_fs.PyFileSystem(DeltaStorageHandler(uri))
@@ -62,7 +62,7 @@ class LogFile(NamedTuple):
 
 
 def log_files(uri: str) -> list[LogFile]:
-    """Every file of the log that belongs to one version, by version. Raises OSError."""
+    """List the files of a table's log that belong to one version, ordered by version. Raises OSError."""
     found: list[LogFile] = []
     for info in files_of(uri).get_file_info(pa_fs.FileSelector("_delta_log")):
         match = _OF_VERSION.fullmatch(info.base_name)
@@ -80,15 +80,18 @@ def log_files(uri: str) -> list[LogFile]:
 
 
 def checkpoints(files: list[LogFile]) -> list[int]:
-    """The versions that have a checkpoint, whatever `_last_checkpoint` says: it may be missing, or of an older one."""
+    """The versions that have a checkpoint among a log's files.
+
+    The file `_last_checkpoint` is not asked: it may be missing, or name an older one.
+    """
     return [file.version for file in files if file.kind == CHECKPOINT]
 
 
 class Found(NamedTuple):
-    """A commit as its table's log shows it.
+    """Answer of a table's log about a commit of ours and others' commits since its base version.
 
-    `maintained` says that there are others' commits since and that all are maintenance: rows are as they were, and
-    nobody has used a transaction id. `moved` are the files, by their paths, that others have taken out of the table.
+    `stands`: the commit is in the log. `maintained`: others have committed, and only maintenance, which leaves rows and
+    transaction ids as they were. `moved`: paths of the files that others have taken out of the table.
     """
 
     stands: bool
@@ -97,7 +100,11 @@ class Found(NamedTuple):
 
 
 class Commit:
-    """One commit by deltalake to the table at a URI, as it was at a version. `retries` are deltalake's own."""
+    """One commit through deltalake to the table at a URI, which the table's log shows again by a random id.
+
+    `version` is the table's version on which it is based. `retries`: how often deltalake itself tries again after a
+    conflict. `properties` go to the call that commits.
+    """
 
     def __init__(self, uri: str, version: int, transaction: Transaction | None = None, retries: int = 0) -> None:
         self._uri, self._version = uri, version
@@ -109,7 +116,7 @@ class Commit:
         )
 
     def find(self) -> Found:
-        """Look for it among the commits since. Raises OSError or ValueError if they cannot all be read."""
+        """Look for this commit among those after its base version. Raises OSError or ValueError if one is not there."""
         files = files_of(self._uri)
         since = {file.version: file for file in log_files(self._uri) if file.kind == COMMIT}
         newest = max(since, default=-1)
@@ -127,7 +134,7 @@ class Commit:
 
     @contextlib.contextmanager
     def certain(self) -> Iterator[None]:
-        """Around the call that commits. An error of it counts only if the commit does not stand."""
+        """Wrap the call that commits: an error that it raises is dropped if the log shows that the commit stands."""
         try:
             yield
         except Exception as error:
@@ -136,7 +143,7 @@ class Commit:
             table_cache.forget(self._uri)
 
     def found_after(self, error: Exception) -> Found:
-        """Call `find` after an error of the commit; raise that error if the log cannot tell."""
+        """Return `find()` after the commit has raised `error`; raise `error` if the log cannot be read."""
         try:
             return self.find()
         except (OSError, ValueError, DeltaError) as unread:

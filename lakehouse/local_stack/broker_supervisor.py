@@ -16,16 +16,20 @@ from lakehouse.errors import LakehouseError, TerminalError
 from lakehouse.local_stack.processes import RestartPolicy
 from lakehouse.settings import Settings
 
-#: Seconds for a start. A cold JVM on two busy cores took up to 25 s; this is a little more than twice that.
+#: Seconds that the broker has to start. A cold JVM on two busy cores took up to 25 s; this is a little over twice that.
 START_TIMEOUT_SECONDS = 60.0
-#: Seconds for a stop. A clean one takes about 1 s; the deadline of a shutdown leaves it no more than this.
+#: Seconds that the broker has to stop. A clean stop takes about 1 s; the deadline of a shutdown leaves it no more.
 STOP_SECONDS = 2.0
 #: Seconds between two looks at the broker; a look costs microseconds.
 WATCH_SECONDS = 0.5
 
 
 class BrokerSupervisor:
-    """Start the broker and its topics, and again whenever it dies. `failure` is set once the supervisor gives up."""
+    """Start the embedded broker and its topics, in a thread of its own, and start it again whenever it dies.
+
+    `ready` is set while the broker answers; `failure` is None until the supervisor gives up; `notify` gets a line for
+    people at each restart.
+    """
 
     def __init__(self, settings: Settings, notify: Callable[[str], None]) -> None:
         self._settings = settings
@@ -48,7 +52,7 @@ class BrokerSupervisor:
         self._stop.set()
 
     def join(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds; True if the broker has ended."""
+        """Wait at most `timeout` seconds for the supervisor and its broker; True if both have ended."""
         if self._thread.is_alive():
             self._thread.join(max(timeout, 0.0))
         return not self._thread.is_alive()

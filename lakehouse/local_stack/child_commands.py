@@ -21,7 +21,10 @@ from lakehouse.status.supervision import LOCATION
 
 @dataclass(frozen=True)
 class SimulatedMarket:
-    """Options of a demo's simulated exchange; `SimulatorOptions` gives their meaning and limits."""
+    """Options of a demo's simulated exchange: its port on this machine, `rate` in trades per second, and what it plays.
+
+    `lakehouse.simulator.options.SimulatorOptions` gives their meaning and limits.
+    """
 
     port: int
     rate: float = 100.0
@@ -35,7 +38,10 @@ class SimulatedMarket:
 
 
 def definitions_file() -> Path:
-    """Path of `definitions.py`, next to the packages, both in a checkout and in an installation."""
+    """Path of Dagster's `definitions.py`, next to the packages, both in a checkout and in an installation.
+
+    Raises MissingDependencyError if it is not there.
+    """
     path = Path(lakehouse.__file__).resolve().parent.parent / "definitions.py"
     if not path.is_file():
         raise MissingDependencyError(f"no file {path}", "Dagster's definitions next to the packages", "install again")
@@ -43,7 +49,10 @@ def definitions_file() -> Path:
 
 
 def write_dagster_home(settings: Settings, code_server_port: int) -> Path:
-    """Write the configuration in `settings.dagster_home` and return its workspace file. Dagster's own files stay."""
+    """Write dagster.yaml and workspace.yaml into `settings.dagster_home`, and return the path of the latter.
+
+    The workspace names the code server's port. Dagster's own files stay.
+    """
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
@@ -55,7 +64,7 @@ def write_dagster_home(settings: Settings, code_server_port: int) -> Path:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Variables that every child gets and that `lakehouse env` prints."""
+    """Environment variables that every child gets and that `lakehouse env` prints: the settings and DAGSTER_HOME."""
     return {**settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
 
 
@@ -75,7 +84,7 @@ def record_folder(settings: Settings) -> Path:
 
 
 def simulator_command(settings: Settings, market: SimulatedMarket) -> ChildSpec:
-    """Command of the demo's simulated exchange."""
+    """Describe the child process of the demo's simulated exchange."""
     record = str(record_folder(settings))
     options = ["--port", str(market.port), "--rate", str(market.rate), "--record", record]
     for replay in market.replays:
@@ -86,7 +95,7 @@ def simulator_command(settings: Settings, market: SimulatedMarket) -> ChildSpec:
 
 
 def code_server_command(settings: Settings, port: int) -> ChildSpec:
-    """Command of Dagster's code server, which serves the definitions and is the parent of every run."""
+    """Describe the child process of Dagster's code server, which serves the definitions and is every run's parent."""
     definitions = definitions_file()
     return _spec(
         settings,
@@ -98,7 +107,7 @@ def code_server_command(settings: Settings, port: int) -> ChildSpec:
 
 
 def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
-    """Command of Dagster's UI."""
+    """Describe the child process of Dagster's webserver, which is the UI; `workspace` is its workspace file."""
     return _spec(
         settings,
         "webserver",
@@ -115,5 +124,5 @@ def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
 
 
 def daemon_command(settings: Settings, workspace: Path) -> ChildSpec:
-    """Command of Dagster's daemon, which runs the sensors and the run queue."""
+    """Describe the child process of Dagster's daemon, which runs the sensors and the run queue."""
     return _spec(settings, "daemon", "dagster._daemon", "run", "--workspace", str(workspace))

@@ -18,14 +18,19 @@ from lakehouse.status.view import render
 
 #: Seconds between two plain lines if standard output is no terminal.
 PLAIN_SECONDS = 10.0
-#: Redraws a second; the figures change every two seconds.
+#: Redraws of the screen per second; the figures change every two seconds.
 REFRESH = 2
+#: Bytes of a gigabyte.
 GIGABYTE = 1e9
 
 
 @dataclass
 class View:
-    """Content of the display. `stack.run` and its threads write it, the display reads it."""
+    """Content of the display, written by `stack.run` and its threads.
+
+    `started` is a monotonic time in seconds, `states` maps each part to its state in a word, `snapshot` is None before
+    the first look at the lake, and `first_bar_seconds` is the time from the start to the first bars, None before.
+    """
 
     settings: Settings
     started: float = field(default_factory=time.monotonic)
@@ -45,7 +50,7 @@ class View:
 
 
 class Display:
-    """The screen, or the plain lines in its place. `say` prints lines that stay."""
+    """The live screen on a terminal, else plain lines in its place; both show one View."""
 
     def __init__(self, console: Console, view: View) -> None:
         self._console = console
@@ -55,7 +60,7 @@ class Display:
 
     @contextlib.contextmanager
     def on_screen(self) -> Iterator[None]:
-        """Show the live screen, on a terminal, while the block runs."""
+        """Show the live screen while the block runs, if the console is a terminal; else only run the block."""
         try:
             if self._console.is_terminal:
                 self._live.start()
@@ -83,13 +88,13 @@ class Display:
 
 
 def elapsed(view: View) -> str:
-    """Time since the start in minutes and seconds, `1:05`."""
+    """Time since the start of the lakehouse in minutes and seconds, `1:05`."""
     minutes, seconds = divmod(int(time.monotonic() - view.started), 60)
     return f"{minutes}:{seconds:02d}"
 
 
 def headline(view: View) -> Text:
-    """Headline: simulated or live, and the address of the UI."""
+    """First line of the screen: simulated or live, the venues if live, and the address of Dagster's UI."""
     text = Text()
     if view.simulated:
         text.append(" SIMULATED MARKET ", style="black on yellow")
@@ -102,7 +107,7 @@ def headline(view: View) -> Text:
 
 
 def plain_line(view: View) -> str:
-    """Sum up the state in one line without colours."""
+    """Sum up the view in one line without colours: trades/s, rows, lags, newest bar, troubles, memory."""
     label = "SIMULATED" if view.simulated else "LIVE"
     parts = [f"{label} {view.activity}"]
     snapshot = view.snapshot

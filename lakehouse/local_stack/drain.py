@@ -33,14 +33,20 @@ DRAIN_SECONDS = 150.0
 SETTLE_SECONDS = 2.0
 #: Seconds to wait for the first trade: it took 40 s on a machine whose two cores were five times overbooked.
 FIRST_TRADE_SECONDS = 120.0
-#: A start puts two to four feed events a venue into Kafka; with more messages than that there are trades.
+#: Most messages in Kafka that may all be feed events: a start makes two to four for each venue. If there are more,
+#: trades are among them.
 FEED_EVENTS = 12
+#: Paths of the tables that must reach the end of their sources.
 STREAMED = (BRONZE_MESSAGES.path, SILVER_TRADES.path, GOLD_BARS_1M.path, GOLD_BARS_5M.path)
 
 
 @dataclass(frozen=True)
 class DrainReport:
-    """Findings at the end of a run. `behind` is empty if everything was drained."""
+    """State of a lakehouse at the end of a run of `--minutes`, with the verdicts of all checks.
+
+    `behind` maps each table that was not drained to its lag in messages, None if unknown. `trades_made` is the number
+    of trades in the simulated exchange's record, None if it keeps none.
+    """
 
     snapshot: Snapshot
     results: list[tuple[Check, CheckResult]]
@@ -54,7 +60,7 @@ class DrainReport:
         return bool(self.snapshot.bars) and not self.behind and all(result.passed for _, result in self.results)
 
     def render(self, view: View, peak: Memory) -> RenderableType:
-        """Lay out the verdicts and the closing table."""
+        """Lay out the verdicts and a closing table: rows, times, and the `peak` memory of all processes."""
         table = Table(title="SIMULATED market, closing" if view.simulated else "Closing", title_justify="left")
         table.add_column("")
         table.add_column("", justify="right")
@@ -78,7 +84,11 @@ class DrainReport:
 def drain_and_check(
     stack: LocalStack, view: View, tick: Callable[[], bool], say: Callable[[str], None]
 ) -> DrainReport | None:
-    """Do the four steps. `tick` keeps the stack going; it returns False if somebody asks to stop (→ None)."""
+    """Do the module's four steps and report; None if somebody asks to stop meanwhile.
+
+    `tick` is called a few times a second to look after the stack, and returns False if somebody asks to stop. `say`
+    prints a line for people.
+    """
     reader = StatusReader(view.settings)
     # 1. the first trades
     if not _has_trades(reader.collect()):
@@ -120,7 +130,10 @@ def drain_and_check(
 
 
 def behind_of(snapshot: Snapshot) -> dict[str, int | None]:
-    """Lag of streamed tables that are not at the end of their source; None if not known, which counts as behind."""
+    """Path → lag, in messages, of each table of STREAMED that is not at the end of its source.
+
+    The lag is None if it is not known, which counts as behind. Empty if everything is drained.
+    """
     return {path: snapshot.table(path).lag for path in STREAMED if snapshot.table(path).lag != 0}
 
 

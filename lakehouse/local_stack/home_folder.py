@@ -17,6 +17,7 @@ from typing import Literal, TextIO
 
 from lakehouse.errors import LeaseHeldError, MissingDependencyError, SettingError
 
+#: Kind of a folder's data: simulated or from the venues.
 Kind = Literal["demo", "live"]
 
 KIND_FILE = "KIND"
@@ -37,7 +38,10 @@ OWN_ENTRIES = (
 
 @contextlib.contextmanager
 def home_lock(home: Path) -> Iterator[None]:
-    """Hold the folder while a stack runs in it or is reset. Raises LeaseHeldError if another process holds it."""
+    """Hold the lock of a lakehouse's folder, made if missing, while a stack runs in it or it is reset.
+
+    Raises LeaseHeldError if another process holds it, MissingDependencyError if the folder cannot be written.
+    """
     home = home.absolute()
     with _locked(home) as file:
         file.truncate(0)
@@ -81,7 +85,7 @@ def _same_file(path: Path, file: TextIO) -> bool:
 
 
 def kind_of(home: Path) -> str | None:
-    """Read the kind, demo or live; None if no lakehouse has run yet."""
+    """Read the kind of a folder's data, demo or live; None if no lakehouse has run in it yet."""
     try:
         return (home / KIND_FILE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -89,7 +93,7 @@ def kind_of(home: Path) -> str | None:
 
 
 def claim(home: Path, kind: Kind) -> None:
-    """Make `home` a folder of `kind`. Raises SettingError if it already has the other kind."""
+    """Write into `home` that its data are of `kind`. Raises SettingError if they are already of the other kind."""
     found = kind_of(home)
     if found not in (kind, None):
         raise SettingError(
@@ -100,14 +104,17 @@ def claim(home: Path, kind: Kind) -> None:
 
 
 def save_environment(home: Path, variables: Mapping[str, str]) -> None:
-    """Save the environment of the children, for `lakehouse env` and for commands in another terminal."""
+    """Save the children's environment variables in `home`, for `lakehouse env` and for commands in other terminals."""
     partial = home / f"{SETTINGS_FILE}.partial"
     partial.write_text(json.dumps(dict(sorted(variables.items())), indent=1) + "\n", encoding="utf-8")
     partial.replace(home / SETTINGS_FILE)
 
 
 def load_environment(home: Path) -> dict[str, str]:
-    """Load what `save_environment` saved. Raises SettingError if no lakehouse has run in `home`."""
+    """Load the environment variables that `save_environment` saved in `home`.
+
+    Raises SettingError if no lakehouse has run there.
+    """
     try:
         saved = json.loads((home / SETTINGS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:

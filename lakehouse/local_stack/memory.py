@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes over some processes. `pss` is 0 if the system does not tell it."""
+    """Memory of some processes in bytes (RSS and PSS, summed up), and their number; `pss` is 0 if it is unknown."""
 
     rss: int = 0
     pss: int = 0
@@ -29,7 +29,7 @@ class Memory:
 
 
 def measure(processes: Iterable[psutil.Process]) -> Memory:
-    """Measure now. Processes that end meanwhile are left out."""
+    """Sum up the memory that processes take now. Those that end meanwhile are left out."""
     rss = pss = count = 0
     for process in processes:
         with contextlib.suppress(psutil.Error, OSError):
@@ -64,7 +64,7 @@ def _pss(pid: int) -> int:
 class MemoryMeter:
     """Sample this process and all others of its lakehouse every few seconds, in a thread.
 
-    `peak` keeps the highest RSS and the highest PSS separately.
+    `current` is the newest sample; `peak` has the highest RSS, PSS and number of processes, each by itself.
     """
 
     def __init__(self, home: Path) -> None:

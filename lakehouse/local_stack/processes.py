@@ -22,11 +22,12 @@ import psutil
 
 from lakehouse.broker import die_with_parent
 
+#: Environment variable by which a process of a lakehouse is known; its value is the absolute path of the home.
 MARKER = "LAKEHOUSE_CONTROL_ROOM"
 
 #: Seconds that a child must live to count as started: Dagster's parts and the broker are up within 15 s.
 HEALTHY_SECONDS = 30.0
-#: Deaths in a row, before a child has ever started, after which trying again would only hide the reason.
+#: Deaths in a row, before a child was ever up, after which it is not started again: that would only hide the reason.
 STARTUP_DEATHS = 3
 #: First and longest wait before a restart, seconds: fast enough for one crash, slow enough not to burn a core.
 BASE_SECONDS = 0.5
@@ -35,7 +36,7 @@ CAP_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """Name, command line, environment and log file of a child."""
+    """A child process to start: its name, command line, environment, and the file that gets its output."""
 
     name: str
     command: tuple[str, ...]
@@ -50,7 +51,7 @@ class Child:
     """
 
     def __init__(self, spec: ChildSpec) -> None:
-        """Start it. Call from a thread that lives as long as the child: the kernel ties its life to the thread."""
+        """Start the process. Call from a thread that lives as long as it: on Linux the child dies with that thread."""
         self.spec = spec
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         shim = (sys.executable, "-S", "-E", die_with_parent.__file__)
@@ -73,17 +74,17 @@ class Child:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """Exit code; None while it runs, negative for the signal that ended it."""
+        """Exit code of the process; None while it runs, the negative number of the signal that ended it."""
         return self._process.poll()
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the child alone; it ends the processes that it started."""
+        """Send a signal to the child alone, not to the processes that it started; nothing if it has ended."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds; True if it has ended."""
+        """Wait at most `timeout` seconds for the child's end; True if it has ended."""
         try:
             self._process.wait(max(timeout, 0.0))
         except subprocess.TimeoutExpired:
@@ -99,7 +100,10 @@ class RestartPolicy:
     ever_healthy: bool = False
 
     def died(self, lived_seconds: float) -> float | None:
-        """Seconds to wait before the next start; None to give up, because it never came up."""
+        """Count a death after `lived_seconds`, and return the seconds to wait before the next start.
+
+        None means to give up: the child has died STARTUP_DEATHS times in a row and was never up for HEALTHY_SECONDS.
+        """
         if lived_seconds >= HEALTHY_SECONDS:
             self.ever_healthy = True
             self.deaths_in_a_row = 0
@@ -110,13 +114,13 @@ class RestartPolicy:
         return float(min(CAP_SECONDS, BASE_SECONDS * 2 ** min(self.deaths_in_a_row - 1, 16)))
 
 
-#: glibc's heaps for the threads of a process. Streams limit them too, but heaps that Dagster's threads got before that
-#: stay (`lakehouse.runtime.process_memory`).
+#: Environment variable that limits glibc's heaps for the threads of a process. Streams limit them too, but heaps that
+#: Dagster's threads got before that stay (`lakehouse.runtime.process_memory`).
 HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
 
 def child_environment(variables: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Combine our own environment, `variables` and the marker.
+    """Return the environment of a child: our own, then `variables`, then the marker of this home.
 
     PYTHONDONTWRITEBYTECODE is left out: it makes every start of Dagster 2.5 times slower.
     """
@@ -125,7 +129,10 @@ def child_environment(variables: Mapping[str, str], home: Path) -> dict[str, str
 
 
 def last_line(log: Path) -> str:
-    """Read the last line that is not blank in the last 8 KiB; empty if there is none."""
+    """Read the last line of a child's log that is not blank, from its last 8 KiB; empty if there is none.
+
+    The lines that `Child` writes at each start do not count.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
@@ -150,7 +157,10 @@ def marked_processes(home: Path) -> list[psutil.Process]:
 
 
 def end_processes(processes: Sequence[psutil.Process], deadline: float) -> list[psutil.Process]:
-    """Send SIGTERM, then SIGKILL to those left half a second before `deadline` (monotonic). Return the killed ones."""
+    """End processes: SIGTERM to all, SIGKILL to those left half a second before `deadline` (monotonic seconds).
+
+    Returns the killed ones.
+    """
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGTERM)

@@ -30,7 +30,7 @@ from lakehouse.local_stack.processes import (
 )
 from lakehouse.local_stack.supervise import LocalStack
 
-#: The whole shutdown, seconds. A cancelled run was gone after 2.6 s, its JVM a second later, the broker after 3 s.
+#: Seconds for the whole shutdown. A cancelled run was gone after 2.6 s, its JVM a second later, the broker after 3 s.
 SHUTDOWN_SECONDS = 15.0
 #: Seconds kept back from the runs for each of the steps after them: servers, broker, last look.
 _SERVERS_SECONDS, _BROKER_SECONDS, _LAST_SECONDS = 2.0, 2.0, 1.0
@@ -48,7 +48,7 @@ class ShutdownReport:
 
 
 def pause_market(url: str, timeout: float = 2.0) -> bool:
-    """Ask the simulated exchange to stop trading. False if it does not answer."""
+    """Ask the simulated exchange at `url` to stop trading; False if it does not agree within `timeout` seconds."""
     request = urllib.request.Request(f"{url}/admin/pause", data=b"", method="POST")
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
@@ -58,7 +58,10 @@ def pause_market(url: str, timeout: float = 2.0) -> bool:
 
 
 def shut_down(stack: LocalStack, forced: Callable[[], bool], seconds: float = SHUTDOWN_SECONDS) -> ShutdownReport:
-    """End everything within `seconds`. `forced` turns true if the person asks a second time: then end it at once."""
+    """End all processes of the stack in the module's five steps, within `seconds`, and report.
+
+    `forced` is asked again and again; once it returns True, as after a second Ctrl-C, everything is ended at once.
+    """
     started = time.monotonic()
     deadline = started + seconds
     home = stack.settings.home

@@ -37,9 +37,9 @@ from lakehouse.settings import Settings
 from lakehouse.status.snapshot import StatusReader
 from lakehouse.tables import GOLD_BARS_1M
 
-#: Seconds between two looks after the children: to a person, a dead one is noticed at once.
+#: Seconds between two looks at the child processes: to a person, a dead one is noticed at once.
 TICK_SECONDS = 0.25
-#: Seconds between two looks at the parts' ports.
+#: Seconds between two looks at the ports of the parts, whose states the display shows.
 STATES_SECONDS = 1.0
 #: Seconds between two looks at the tables: a look takes 0.2 s of a core that Spark needs while it starts.
 SNAPSHOT_SECONDS = 5.0
@@ -53,7 +53,10 @@ LEFTOVER_SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Plan:
-    """The lakehouse to run. If `minutes` is None, it runs until somebody stops it."""
+    """The lakehouse to run. `market` is the demo's simulated exchange, None for live venues.
+
+    If `minutes` is None, it runs until somebody stops it.
+    """
 
     kind: home_folder.Kind
     settings: Settings
@@ -62,7 +65,10 @@ class Plan:
 
 
 class StopRequests:
-    """Count Ctrl-C, SIGTERM and a closed terminal. The handler only counts, because it may interrupt anything."""
+    """Count requests to stop: Ctrl-C, SIGTERM and a closed terminal. One asks for it, a second one forces it.
+
+    The signal handler only counts, because it may interrupt anything.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -85,7 +91,10 @@ class StopRequests:
 
 
 class Watcher:
-    """Take snapshots in a thread, so that a slow look at the tables never delays a restart."""
+    """Put a new snapshot of the lake into the view every few seconds, and the time of the first bars.
+
+    It runs in a thread, so that a slow look at the tables never delays a restart of a process.
+    """
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -121,7 +130,10 @@ class Watcher:
 
 
 def run(plan: Plan, console: Console) -> int:
-    """Run the plan and return the exit code. Raises LakehouseError if it cannot start or a part never comes up."""
+    """Run a lakehouse from start to end and return the exit code: 1 if a process is left or draining did not pass.
+
+    Raises LakehouseError if it cannot start or a part never comes up.
+    """
     settings = plan.settings
     view = View(settings)
     os.environ[MARKER] = str(settings.home.absolute())  # for the broker's JVM, which inherits our environment
@@ -158,7 +170,10 @@ def run(plan: Plan, console: Console) -> int:
 
 
 def preflight(plan: Plan, say: Callable[[str], None]) -> None:
-    """Check everything that can be known before the first process starts. Raises LakehouseError, one line."""
+    """Check and prepare all that must be there before the first process starts: port, Java, jars, Kafka, folder.
+
+    Processes that a killed stack left behind in the folder are ended; `say` gets a line then. Raises LakehouseError.
+    """
     settings = plan.settings
     home = settings.home.absolute()
     require_free(settings.dagster_port, "Dagster's UI", "use --port PORT")

@@ -59,7 +59,10 @@ class LocalStack:
         self._add(child_commands.code_server_command(self.settings, self.code_server_port))
 
     def tick(self) -> None:
-        """Look after everything once. Raises TerminalError if a part has never come up."""
+        """Look at every part once: start those that are due, and again those that have died.
+
+        Raises TerminalError if a part has died several times and was never up.
+        """
         if self.broker is not None and self.broker.failure is not None:
             raise self.broker.failure
         for part in self._parts.values():
@@ -69,7 +72,7 @@ class LocalStack:
             self._add(child_commands.webserver_command(self.settings, self._workspace))
 
     def child(self, name: str) -> Child | None:
-        """Return a running child; None if it does not run at the moment."""
+        """Return the running child of a name, such as `daemon`; None if it does not run at the moment."""
         part = self._parts.get(name)
         return part.child if part is not None and part.child is not None else None
 
@@ -81,7 +84,10 @@ class LocalStack:
         return pids
 
     def states(self) -> dict[str, str]:
-        """Map each part to its state in a word or two, in the order of the start."""
+        """Map each part, broker included, to its state: waiting, starting, up or restarting; in the order of the start.
+
+        A part that was started again has the number of restarts behind its state.
+        """
         states: dict[str, str] = {}
         if self.broker is not None:
             states["broker"] = "up" if self.broker.ready.is_set() else "starting"

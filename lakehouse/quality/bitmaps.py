@@ -20,11 +20,15 @@ from lakehouse.settings import Settings
 WIDTH = 64
 _UNSIGNED = (1 << WIDTH) - 1
 
+#: Values of the key columns of a row, such as (venue, symbol).
 Key = tuple[Any, ...]
 
 
 class Block(NamedTuple):
-    """The rows of one key whose integer lies in `number * 64` .. `number * 64 + 63`; bit n is the n-th of them."""
+    """The rows of one key whose integer lies in `number * 64` .. `number * 64 + 63`.
+
+    Bit n of `bits` is set if the integer `number * 64 + n` occurs, once or more often; `rows` counts the rows.
+    """
 
     key: Key
     number: int
@@ -33,14 +37,17 @@ class Block(NamedTuple):
 
     @property
     def distinct(self) -> int:
-        """Number of different integers."""
+        """Number of different integers in the rows; fewer than `rows` if one occurs twice."""
         return self.bits.bit_count()
 
 
 def read_blocks(
     settings: Settings, table: DeltaTable, keys: Sequence[str], integer: str, where: str = "TRUE"
 ) -> Iterator[Block]:
-    """Yield the blocks of a bigint column ≥ 0 by key and number. `keys` and `integer` are quoted column names."""
+    """Yield a bigint column ≥ 0 as blocks of 64 integers, by key and number; `where` is a SQL condition on its rows.
+
+    `keys` and `integer` are column names as SQL writes them, quoted if they are SQL's own words.
+    """
     names = [f"k{place}" for place in range(len(keys))]
     selected = "".join(f"{key} AS {name}, " for key, name in zip(keys, names, strict=True))
     order = ", ".join((*names, "block"))
@@ -60,7 +67,10 @@ def read_blocks(
 
 
 def runs(number: int, bits: int) -> Iterator[tuple[int, int]]:
-    """Yield the contiguous runs of a bitmap as inclusive ranges of integers, ascending."""
+    """Yield the contiguous runs of a block's set bits as inclusive ranges of integers, ascending.
+
+    `number` and `bits` are those of a Block.
+    """
     at = number * WIDTH
     while bits:
         zeros = (bits & -bits).bit_length() - 1
@@ -73,7 +83,7 @@ def runs(number: int, bits: int) -> Iterator[tuple[int, int]]:
 
 
 def ranges_of(blocks: Iterable[Block]) -> dict[Key, IdRanges]:
-    """Map each key to the integers that it has."""
+    """Collect blocks into the set of integers of each key."""
     found: dict[Key, IdRanges] = {}
     for block in blocks:
         ranges = found.setdefault(block.key, IdRanges())

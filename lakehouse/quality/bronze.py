@@ -50,7 +50,7 @@ class _Partition:
 
 @always_a_verdict
 def offsets_contiguous(settings: Settings, look: Look) -> CheckResult:
-    """Per topic and partition: rows = distinct offsets = last − first offset + 1, up to the newest batch's end.
+    """Check for each Kafka partition that Bronze has every offset from its first to the newest batch's end, once.
 
     The first offset may be any (Kafka's retention, or a stream that began late). A recent look takes the offsets of the
     last minutes' batches; if something is wrong with them, those of the recent dates. A message's date is its

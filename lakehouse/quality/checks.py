@@ -36,6 +36,7 @@ from lakehouse.transforms.derived import GOLD
 
 __all__ = ["CHECKS", "Check", "CheckResult", "checks_of_lake", "run_checks"]
 
+#: Every check that there can be; `checks_of_lake` leaves out those of bars that a lakehouse does not make.
 CHECKS: tuple[Check, ...] = (
     Check(
         name="offsets_contiguous",
@@ -152,7 +153,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def checks_of_lake(settings: Settings) -> tuple[Check, ...]:
-    """Return the checks of the tables that this lakehouse has."""
+    """Return the checks of the tables that this lakehouse makes; only bars of other sizes are left out."""
     there = {table.path for table in active_tables(settings)}
     return tuple(check for check in CHECKS if check.table_path in there)
 
@@ -160,11 +161,11 @@ def checks_of_lake(settings: Settings) -> tuple[Check, ...]:
 def run_checks(
     settings: Settings, checks: Sequence[Check] | None = None, recent: bool = False, run_id: str | None = None
 ) -> list[tuple[Check, CheckResult]]:
-    """Evaluate checks (default: all of the lake's) and record their verdicts in ops/checks, all in one commit.
+    """Evaluate checks (default: all of the lake's), record the verdicts in ops/checks in one commit, and return them.
 
-    `recent` looks at what came, or changed, in the last minutes; after a failure, as widely as the look that found it
-    until it passes: at two days, or at everything. A fault does not go away because time passes. `run_id` defaults to
-    `standalone:<pid>`. Raises TerminalError if the lake has no ops/checks to record in.
+    With `recent`, a check looks only at rows that came or changed in the last minutes. A check that has failed looks at
+    two days or at the whole table until it passes, so that a fault does not drop out of sight with time. `run_id`
+    defaults to `standalone:<pid>`. Raises TerminalError if the lake has no ops/checks to record in.
     """
     open_table(settings, OPS_CHECKS)  # before the work, not after it
     results: list[tuple[Check, CheckResult]] = []

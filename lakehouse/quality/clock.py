@@ -22,15 +22,19 @@ from lakehouse.quality.model import CheckResult, Figure, Look, always_a_verdict,
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
-#: Time by which a broker's clock may be ahead of ours.
+#: Most time by which a broker's clock may be ahead of ours.
 A_MINUTE = timedelta(minutes=1)
-#: Microseconds by which Kafka's time goes back from one message to the next if a clock was set; NTP slews less.
+#: Microseconds: if Kafka's time goes back by more from one message to the next, a clock was set back. NTP slews less.
 SET_BACK = 1_000_000
 
 
 @always_a_verdict
 def clock_agrees(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (always the last minutes)
-    """Check for each venue that the times of live trades agree with this machine's clock."""
+    """Check for each venue that its live trades of the last minutes are received neither early nor much too late.
+
+    It fails if three quarters of a venue's trades were, by this machine's clock, received too early or too late;
+    `lakehouse.market.clock_offset` has the limits.
+    """
     delays = _delays(settings)
     found = {venue: offset for venue in sorted(delays) if (offset := offset_of(delays[venue])) is not None}
     # Only the simulator plays recordings; two of one time look like two venues that agree.

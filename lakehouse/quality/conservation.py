@@ -30,7 +30,7 @@ _NAMED = 3
 
 @always_a_verdict
 def nothing_dropped(settings: Settings, look: Look) -> CheckResult:
-    """Every Silver batch: messages read = trades added + duplicates + quarantined + feed events.
+    """Check that every Silver batch balances: messages read = trades added + duplicates + quarantined + feed events.
 
     Each batch must balance by itself, so that a surplus in one never hides a loss in another. A recent look takes the
     batches committed yesterday and today. A rebuild is one batch, in place of those before it.
@@ -70,7 +70,7 @@ def nothing_dropped(settings: Settings, look: Look) -> CheckResult:
 
 @always_a_verdict
 def conserved_by_lineage(settings: Settings, look: Look) -> CheckResult:
-    """Every message of Bronze is in one of Silver's tables, or a duplicate of a trade that Silver has.
+    """Check that every message of Bronze is in one of Silver's tables, or a duplicate of a trade that Silver has.
 
     Only rows of the tables count; ops/batches only says which versions belong together. A recent look takes the
     messages of the last minutes before the newest batch.
@@ -113,7 +113,7 @@ def conserved_by_lineage(settings: Settings, look: Look) -> CheckResult:
 
 
 def trades_conserved(table: Table) -> Evaluate:
-    """Σ trades of the bars = Silver's rows at the Silver version that Gold last processed.
+    """Make the check that a table's bars hold as many trades as silver/trades had rows when Gold last processed it.
 
     Silver is counted from the statistics in its log, so only the bars are read. A batch that ended inside a version of
     Silver (a catch-up in several steps) cannot be compared, so the newest batch that ended at a whole version is taken.

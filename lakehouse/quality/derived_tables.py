@@ -13,7 +13,10 @@ from lakehouse.transforms.derived import Comparison
 
 
 def follows_bars(table: Table, comparison: Comparison) -> Evaluate:
-    """Each row stands for the bars that it names, with their prices; where a row is due for each, none is missing."""
+    """Make the check that the rows of indicators, moves or spreads follow from their one-minute bars.
+
+    Each row must have the prices of its bars, and no row may be missing that `comparison` expects.
+    """
 
     @always_a_verdict
     def evaluate(settings: Settings, look: Look) -> CheckResult:

@@ -24,16 +24,16 @@ from lakehouse.lake.table_io import open_table, sql_batches
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 
-#: Messages that are held at a time; half a kilobyte each.
+#: Most messages that are held in memory at a time; half a kilobyte each.
 CHUNK = 50_000
 #: Event times of one trade that differ by less, in microseconds, are the same: a venue's stream and its history may
 #: give them in milliseconds and in microseconds.
 SAME_TIME_MICROS = 1_000
-#: Unaccounted messages that are named; all are counted.
+#: Most unaccounted messages of a partition whose reasons are given; all are counted.
 NAMED = 3
 #: The year 2200: a message with a later time is no trade, and DataFusion's times end soon after.
 _LATEST_MICROS = 7_258_118_400_000_000
-#: Longest list in a query: a longer one costs its planner more than it saves the scan.
+#: Most integers that a query lists one by one: a longer list costs its planner more than it saves the scan.
 LISTED = 500
 
 #: A partition and an offset in one integer: Kafka will not reach this offset.
@@ -63,14 +63,17 @@ class TradeContent(msgspec.Struct, frozen=True):
 
 @dataclass
 class DuplicateProof:
-    """Number of messages proved to be duplicates, and the offsets of the others, with the first reasons."""
+    """One Kafka partition: how many messages are proved duplicates, and the offsets of those that are not.
+
+    `reasons` has a sentence for each of the first NAMED that are not.
+    """
 
     proved: int = 0
     unaccounted: IdRanges = field(default_factory=IdRanges)
     reasons: list[str] = field(default_factory=list)
 
     def refuse(self, offset: int, reason: str) -> None:
-        """Record a message that is no duplicate."""
+        """Record that the message at an offset is no duplicate, and why."""
         self.unaccounted.add(offset, offset)
         if len(self.reasons) < NAMED:
             self.reasons.append(f"offset {offset}: {reason}")
@@ -88,7 +91,10 @@ def carries_trades(settings: Settings, topic: str) -> bool:
 def prove_duplicates(
     settings: Settings, bronze_version: int, trades_version: int, unclaimed: Mapping[PartitionKey, IdRanges]
 ) -> dict[PartitionKey, DuplicateProof]:
-    """Judge each of the given messages, (topic, partition) → offsets, at most CHUNK of them at a time."""
+    """Judge for each Kafka partition which of its `unclaimed` offsets are duplicates of trades in silver/trades.
+
+    Both tables are read at the given versions; at most CHUNK messages are in memory at a time.
+    """
     proofs = {place: DuplicateProof() for place in unclaimed}
     topics: dict[str, list[int]] = {}
     for (topic, partition), offsets in unclaimed.items():
@@ -186,7 +192,10 @@ def _prove(
 
 
 def unlike(trade: TradeContent, kept: TradeContent) -> str | None:
-    """Say in which field two trades of the same id differ; None if they are the same."""
+    """Name the first field in which two trades of the same id differ, with both values; None if they are the same.
+
+    Event times less than SAME_TIME_MICROS apart are the same.
+    """
     for name in ("price", "size", "side"):
         if getattr(trade, name) != getattr(kept, name):
             return f"{name} ({getattr(kept, name)}, not {getattr(trade, name)})"

@@ -21,10 +21,10 @@ from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_TRADES, Table
 
 #: Seconds that a row may wait. A batch takes seconds; a stream that died is up again within half a minute.
 LATE_SECONDS = 120.0
-#: How far back the search for such an old batch of the source goes. If the source was quiet for longer and goes on now,
-#: its new batches are found `LATE_SECONDS` later.
+#: How far back, before the last `LATE_SECONDS`, the source's newest batch with rows is searched. If the source was
+#: quiet for longer and goes on now, its new batches are found `LATE_SECONDS` later.
 SOURCE_WITHIN = timedelta(hours=1)
-#: Seconds a broker has to answer; a local one needs 0.05.
+#: Seconds that a broker has to answer each question; a local one needs 0.05.
 BROKER_SECONDS = 5.0
 
 _MINUTES = f"{LATE_SECONDS / 60:.0f} minutes"
@@ -39,7 +39,10 @@ class _Source(NamedTuple):
 
 
 def fresh(table: Table) -> Evaluate:
-    """Make the check for the main table of a layer: bronze/messages, silver/trades or gold/bars_1m."""
+    """Make the check of one layer by its main table: bronze/messages, silver/trades or gold/bars_1m.
+
+    It fails if rows of the layer's source have waited for more than LATE_SECONDS and the source still grows.
+    """
 
     @always_a_verdict
     def evaluate(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (the newest batches, always)

@@ -29,10 +29,10 @@ _NAMED = 3
 
 @always_a_verdict
 def ledger_matches(settings: Settings, look: Look) -> CheckResult:
-    """The present ranges are exactly the runs of ids in silver/trades at the version that the ledger names.
+    """Check that the ledger calls exactly those ids present that silver/trades has, at the version that it names.
 
-    The ranges of a key must also tile its ids. A recent look compares the trades of the last minutes, and the total: as
-    many ids are present as Silver has rows by its log, so that no scan of the history is needed.
+    The ranges of a (venue, symbol) must also tile its ids, without a gap or an overlap. A recent look compares only the
+    trades of the last minutes, and the number of present ids with Silver's rows by its log: the history is not scanned.
     """
     ledger = read_ledger(settings)
     batch = newest_batches(settings).get("silver")
@@ -77,7 +77,7 @@ def ledger_matches(settings: Settings, look: Look) -> CheckResult:
 
 @always_a_verdict
 def no_old_holes(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (a gap of last month is one too)
-    """No gap has been open for longer than ingest needs to close one."""
+    """Check that no gap of missing trade ids has been open for longer than OLD_SECONDS; it looks at all gaps."""
     open_table(settings, SILVER_CONTINUITY)
     gaps = open_gaps(settings)
     old = open_gaps(settings, OLD_SECONDS)

@@ -40,7 +40,10 @@ _RULES = {
 
 
 def bars_consistent(table: Table) -> Evaluate:
-    """low ≤ open, close, vwap ≤ high; volume = buy + sell; trades ≥ 1, each an id; pressure from −1 to 1."""
+    """Make the check that each bar of a table is consistent in itself.
+
+    low ≤ open, close, vwap ≤ high; volume = buy + sell; trades ≥ 1, each an id; pressure from −1 to 1.
+    """
 
     @always_a_verdict
     def evaluate(settings: Settings, look: Look) -> CheckResult:
@@ -64,7 +67,7 @@ def bars_consistent(table: Table) -> Evaluate:
 
 
 def complete_proved(table: Table) -> Evaluate:
-    """Every flag `complete` agrees with the ids in Silver, at the Silver version that Gold last processed.
+    """Make the check that a table's flags `complete` agree with the ids in the Silver version that Gold last processed.
 
     A bar is complete if every id from the one before its first to the one after its last is there. A full look compares
     all bars with the trades themselves. A recent look compares the recent bars with the ids in the ledger

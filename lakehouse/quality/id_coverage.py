@@ -17,13 +17,17 @@ from lakehouse.quality.bitmaps import read_blocks, runs
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
+#: States of a range in the ledger; `lakehouse.tables` describes them.
 STATES = ("present", "open", "unavailable")
 _KEYS = ("venue", "symbol")
 
 
 @dataclass(frozen=True)
 class LedgerRange:
-    """One row of silver/continuity. `first_id` to `last_id`, inclusive. `tries` is None if none were counted."""
+    """One row of silver/continuity: the state of the trade ids `first_id` to `last_id`, inclusive.
+
+    Its length is the number of ids. `repaired` counts those that came over REST; `tries` is None if none were counted.
+    """
 
     venue: str
     symbol: str
@@ -41,7 +45,7 @@ class LedgerRange:
 
     @property
     def name(self) -> str:
-        """Venue, symbol, ids and state of the range, for messages."""
+        """Venue, symbol, ids and state of the range, to name it in a sentence."""
         return f"{_name(self.key, self.first_id, self.last_id)} ({self.state})"
 
     def __len__(self) -> int:
@@ -50,7 +54,10 @@ class LedgerRange:
 
 @dataclass
 class TradeIds:
-    """Ids in silver/trades at a version. `surplus` counts rows beyond one for each id, which are near `doubled`."""
+    """Ids in silver/trades at a version, by (venue, symbol).
+
+    `surplus` counts the rows beyond one for each id; `doubled` are the ids at or near which they are.
+    """
 
     rows: int = 0
     surplus: int = 0
@@ -58,12 +65,12 @@ class TradeIds:
     doubled: dict[MarketKey, IdRanges] = field(default_factory=dict)
 
     def of(self, key: MarketKey) -> IdRanges:
-        """Return the ids of a key; empty if it has no trade."""
+        """Return the ids of a (venue, symbol); empty if it has no trade."""
         return self.ids.get(key, IdRanges())
 
 
 def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> TradeIds:
-    """Read the ids of silver/trades at a version, among the rows that meet a condition."""
+    """Read the trade ids of silver/trades at a version, from the rows that meet a SQL condition."""
     found = TradeIds()
     table = open_table(settings, SILVER_TRADES, version)
     for block in read_blocks(settings, table, _KEYS, "trade_id", where):
@@ -82,7 +89,7 @@ def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> Trad
 
 
 def read_ledger(settings: Settings, version: int | None = None) -> list[LedgerRange]:
-    """Read the ledger at a version, or the newest, ordered by venue, symbol and id."""
+    """Read the rows of silver/continuity at a version, or the newest, ordered by venue, symbol and id."""
     table = open_table(settings, SILVER_CONTINUITY, version)
     there = {field.name for field in table.schema().fields}  # versions from before tries were counted lack the column
     columns = ", ".join(name for name in LedgerRange.__dataclass_fields__ if name in there)
@@ -93,7 +100,7 @@ def read_ledger(settings: Settings, version: int | None = None) -> list[LedgerRa
 
 
 def present(ledger: Iterable[LedgerRange]) -> dict[MarketKey, IdRanges]:
-    """Map each key to the ids that the ledger calls present."""
+    """Map each (venue, symbol) to the ids that the ledger calls present."""
     found: dict[MarketKey, IdRanges] = {}
     for row in ledger:
         if row.state == "present" and row.first_id <= row.last_id:
@@ -107,7 +114,11 @@ def count_present(ledger: Iterable[LedgerRange]) -> int:
 
 
 def tiling_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
-    """Yield faults of the ledger by itself: the ranges of a key must tile its ids, and each be as long as possible."""
+    """Yield a line for each fault of the ledger in itself, compared with no other table.
+
+    The ranges of a (venue, symbol) must follow each other without a gap or an overlap, and no two present ranges may
+    touch. `ledger` is ordered by venue, symbol and id.
+    """
     for row in ledger:
         if row.first_id > row.last_id:
             yield f"{row.name}: the first id is above the last"

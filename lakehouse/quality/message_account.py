@@ -18,14 +18,17 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Account:
-    """Where the messages of one Kafka partition went, by the tables alone."""
+    """Account of the messages of one Kafka partition: what became of each, by the tables alone.
+
+    `lineage`: the tables of Silver that claim them. `duplicates`: the proof for the messages that no table claims.
+    """
 
     lineage: PartitionLineage
     duplicates: DuplicateProof
 
     @property
     def name(self) -> str:
-        """Topic and partition, for messages."""
+        """Topic and partition, to name them in a sentence."""
         return self.lineage.name
 
     def faults(self) -> Iterator[str]:
@@ -49,7 +52,7 @@ class Account:
 
 
 def account(settings: Settings, versions: Versions, since: datetime | None = None) -> list[Account]:
-    """Account for all Kafka partitions, ordered by topic and number.
+    """Account for the messages of every Kafka partition, ordered by topic and number, at versions of the tables.
 
     With `since`, only messages from that Kafka time on count.
     """
@@ -60,7 +63,7 @@ def account(settings: Settings, versions: Versions, since: datetime | None = Non
 
 
 def named(ranges: IdRanges | list[tuple[int, int]]) -> str:
-    """Write the first few ranges: `5, 7–9, …`."""
+    """Write the first three ranges for a sentence: `5, 7–9, …`."""
     every = list(ranges)
     texts = [str(first) if first == last else f"{first}–{last}" for first, last in every[:_NAMED]]
     return ", ".join([*texts, "…"] if len(every) > _NAMED else texts)

@@ -22,13 +22,13 @@ from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANT
 
 _BRONZE_KEYS = ("topic", '"partition"')
 _SILVER_KEYS = ("kafka_topic", "kafka_partition")
-#: Tables that claim messages; the place in (bronze/messages, *CLAIMANTS) numbers the source of a block.
+#: Tables of Silver whose rows claim messages: each row names the Kafka message that it comes from.
 CLAIMANTS = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS)
 
 
 @dataclass(frozen=True)
 class Versions:
-    """Versions of the tables that are compared with each other."""
+    """Delta versions of bronze/messages and of Silver's three tables that are compared with each other."""
 
     bronze: int
     trades: int
@@ -38,10 +38,11 @@ class Versions:
 
 @dataclass
 class PartitionLineage:
-    """One Kafka partition: its messages in Bronze and the tables that claim them. Figures named rows count rows.
+    """One Kafka partition: its messages in Bronze (`offsets`) and the tables of Silver that claim them.
 
-    `ahead` are messages that Bronze holds only after the compared version: their rows come from a batch that was cut
-    and will run again. `foreign` are offsets in Silver's rows that Bronze does not have at all.
+    `trades`, `quarantined` and `feed_events` count claimed messages; `unclaimed` are those in no table. `ahead` are
+    messages that Bronze holds only after the compared version: their rows come from a batch that was cut and will run
+    again. `foreign` are offsets in Silver's rows that Bronze does not have at all.
     """
 
     topic: str
@@ -81,12 +82,12 @@ class PartitionLineage:
 
     @property
     def name(self) -> str:
-        """Topic and partition, for messages."""
+        """Topic and partition, to name them in a sentence."""
         return f"{self.topic} partition {self.partition}"
 
 
 def trace(settings: Settings, versions: Versions, since: datetime | None = None) -> list[PartitionLineage]:
-    """Trace every Kafka partition that any of the four tables knows, ordered by topic and number.
+    """Find out for every Kafka partition, ordered by topic and number, which tables claim its messages.
 
     With `since` only messages from that Kafka time on count; every table carries that time unchanged.
     """

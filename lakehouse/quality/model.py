@@ -17,6 +17,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.lake.table_io import sql
 from lakehouse.settings import Settings
 
+#: One value in a verdict's figures, ready for JSON.
 Figure = int | float | str
 
 #: Least span of a recent look, back from the newest row. So a look costs by the rate of trades, not by the size of the
@@ -34,7 +35,7 @@ class Look(enum.Enum):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A verdict: one sentence for people, and the figures behind it."""
+    """Verdict of a check: `detail` is one sentence for people, `figures` are the numbers behind it, by name."""
 
     passed: bool
     detail: str
@@ -83,29 +84,32 @@ def _not_evaluated(error: Exception) -> CheckResult:
 
 
 def first_recent_date(now: datetime | None = None) -> date:
-    """First recent UTC date: yesterday."""
+    """Return the first UTC date that a look at recent days takes: yesterday."""
     return ((now or datetime.now(UTC)) - timedelta(days=1)).date()
 
 
 def where_recent(column: str, look: Look) -> str:
-    """Write the SQL condition that keeps the recent partitions; for Look.ALL it keeps all."""
+    """Write the SQL condition that keeps yesterday's and today's rows by a date column (UTC); all rows for Look.ALL."""
     return "TRUE" if look is Look.ALL else f"{column} >= DATE '{first_recent_date().isoformat()}'"
 
 
 def recent_span(settings: Settings) -> timedelta:
-    """How far back a recent look goes: at least two intervals between looks, so that no row is missed between two."""
+    """Return how far back a look at the last minutes goes: RECENT, or two of the setting check_seconds if that is more.
+
+    So no row is missed between two looks.
+    """
     return max(RECENT, timedelta(seconds=2 * settings.check_seconds))
 
 
 def where_arrived_lately(settings: Settings, table: DeltaTable) -> str:
-    """Write the SQL condition that keeps the last minutes' rows of a table with Kafka's time."""
+    """Write the SQL condition that keeps the rows of a table that came in the last minutes, by its column ts_kafka."""
     return f"ts_kafka >= TIMESTAMP '{recent_since(settings, table, datetime.now(UTC)).isoformat()}'"
 
 
 def recent_since(settings: Settings, table: DeltaTable, at_most: datetime) -> datetime:
-    """First Kafka time of a recent look at a table, by the statistics in its log.
+    """Kafka time from which on a look at the last minutes takes a table's rows: the newest row's less `recent_span`.
 
-    `at_most` bounds the newest row's time in case a producer's clock is ahead.
+    The newest time comes from the statistics in the log; `at_most` bounds it, in case a producer's clock is ahead.
     """
     return min(newest(table, "ts_kafka") or at_most, at_most) - recent_span(settings)
 

@@ -22,7 +22,7 @@ from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 
 @always_a_verdict
 def key_unique(settings: Settings, look: Look) -> CheckResult:
-    """No (venue, symbol, trade_id) is there twice.
+    """Check that silver/trades has no (venue, symbol, trade_id) twice.
 
     A look at the last minutes compares their rows, and the number of all rows with the number of ids in the ledger; if
     those differ, it compares all rows of the recent event dates.
@@ -72,7 +72,7 @@ def _double_keys(settings: Settings, trades: TradeIds, version: int, where: str)
 
 @always_a_verdict
 def prices_and_sizes_positive(settings: Settings, look: Look) -> CheckResult:
-    """Every price and every size is above zero."""
+    """Check that every price and every size in silver/trades is above zero."""
     table = open_table(settings, SILVER_TRADES)
     where = where_arrived_lately(settings, table) if look is Look.LATELY else where_recent("event_date", look)
     row = sql(
@@ -98,7 +98,7 @@ def prices_and_sizes_positive(settings: Settings, look: Look) -> CheckResult:
 
 @always_a_verdict
 def quarantine_settled(settings: Settings, look: Look) -> CheckResult:  # noqa: ARG001  (few rows, of any age)
-    """No message in quarantine waits for a person or a replay."""
+    """Check that no message in quarantine is open, that is, waits for a replay or a person's decision."""
     open_table(settings, SILVER_QUARANTINE)
     rules = open_quarantine(settings)
     waiting = sum(rules.values())

@@ -34,14 +34,17 @@ def is_recorded(settings: Settings, rebuild_id: str) -> bool:
 
 
 def silver_result(settings: Settings, bronze_version: int, places: Mapping[PartitionKey, PartitionRows]) -> BatchResult:
-    """Result for Silver as it is now, made of all messages of Bronze at a version."""
+    """Make Silver's row of ops/batches: it read all of Bronze up to a version, and left the tables as they are now.
+
+    `places` counts what became of the messages of each Kafka partition.
+    """
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     versions = {table.path: table_io.open_table(settings, table).version() for table in tables}
     return BatchResult.of_partitions(places, _BEGINNING, _whole(bronze_version), versions)
 
 
 def gold_result(settings: Settings, trades_version: int) -> BatchResult:
-    """Result for Gold as it is now, made of all trades of Silver at a version."""
+    """Make Gold's row of ops/batches: it read all of Silver's trades at a version, and left the tables as they are."""
     return BatchResult(
         source_start=_BEGINNING,
         source_end=_whole(trades_version),
@@ -54,7 +57,10 @@ def gold_result(settings: Settings, trades_version: int) -> BatchResult:
 def record_batches(
     settings: Settings, rebuild_id: str, run_id: str, started: dt.datetime, results: Mapping[str, BatchResult]
 ) -> None:
-    """Write the rows of the given queries in one commit; a second call for the same rebuild writes nothing."""
+    """Append a row for each query in `results` to ops/batches, in one commit, as batch 0 of the rebuild's generation.
+
+    A second call for the same `rebuild_id` writes nothing. `started` is the start of the rebuild.
+    """
     newest = [batch.committed_at for query, batch in newest_batches(settings).items() if query in results]
     # Later than the rows that they replace, even if the clock was set back.
     committed = max([dt.datetime.now(dt.UTC), *(at + dt.timedelta(microseconds=1) for at in newest)])

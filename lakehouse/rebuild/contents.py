@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 #: Tables that a rebuild writes from Bronze. The trades come last, because Gold reads them.
 TABLES = (SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_TRADES)
 
-#: Rows of a file, about 30 MB. Each file holds one stretch of time, so that readers can skip files.
+#: Most rows of a file, about 30 MB. Each file holds one stretch of time, so that readers can skip files.
 ROWS_PER_FILE = 500_000
 
-#: Messages that one task of a shuffle handles.
+#: Messages of Bronze for each task of a Spark shuffle.
 ROWS_PER_TASK = 500_000
 
 #: Time column by which the rows of a table are laid out in its files.
@@ -53,25 +53,28 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Contents:
-    """Silver as it should be. `places` counts what became of the messages of each Kafka partition."""
+    """Silver as it should be, not written yet. `places` counts what became of the messages of each Kafka partition."""
 
     rows: dict[str, DataFrame]  #: table path → rows in its schema
     places: dict[PartitionKey, PartitionRows]
     rules: dict[str, int]  #: rule → messages in quarantine
 
     def fingerprint(self, table: Table) -> Fingerprint:
-        """Compute the fingerprint of the rows of one of TABLES."""
+        """Compute the fingerprint of the new rows of one of TABLES, to compare it with that of the rows there."""
         return fingerprint(self.rows[table.path], table)
 
     def laid_out(self, table: Table, count: int) -> DataFrame:
-        """Lay the `count` rows of a table out in few files, each with one stretch of time."""
+        """Return the new rows of a table, `count` in all, partitioned and sorted for few files of one stretch each.
+
+        A stretch is by the partition's date and the table's time.
+        """
         rows, order = self.rows[table.path], (table.partition_by[0], _TIMES[table.path])
         files = math.ceil(count / ROWS_PER_FILE)
         spread = rows.repartitionByRange(files, *order) if files > 1 else rows.coalesce(1)
         return spread.sortWithinPartitions(*order)
 
     def words(self) -> dict[MarketKey, News]:
-        """Collect all that ingest has ever reported about missing ids."""
+        """Collect, by (venue, symbol), all that ingest has ever reported about missing trade ids in feed events."""
         news: dict[MarketKey, News] = {}
         add_words(news, self.rows[SILVER_FEED_EVENTS.path])
         return news
@@ -79,7 +82,10 @@ class Contents:
 
 @contextlib.contextmanager
 def contents(spark: SparkSession, settings: Settings, bronze_version: int) -> Iterator[Contents]:
-    """Compute Silver from all messages of Bronze at a version; Spark frees its files when the block ends."""
+    """Compute Silver from all messages of Bronze at a version, and yield it; it can be read until the block ends.
+
+    Intermediate rows lie in Spark's files, which the end of the block frees.
+    """
     messages = (
         spark.read.format("delta")
         .option("versionAsOf", bronze_version)

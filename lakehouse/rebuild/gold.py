@@ -36,18 +36,21 @@ from lakehouse.transforms.time_ranges import TimeRange
 
 #: Approximate number of trades in a slice: a second or two of work, for which the stream waits.
 SLICE_TRADES = 250_000
-#: Possible numbers of slices in a day: a slice begins and ends with an hour.
+#: Numbers of slices into which a day may be cut: each slice begins and ends with an hour.
 SLICES = (1, 2, 3, 4, 6, 8, 12, 24)
 
 DAY = dt.timedelta(days=1)
 
-#: Seconds that a rebuild waits for the streams to read past the present moment.
+#: Seconds that a rebuild waits at its end for the streams to have read everything up to the present moment.
 FINISH_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class GoldRebuild:
-    """Result of a rebuild. `silver_version` is that of the last slice, None if there was nothing to do."""
+    """Result of a rebuild of Gold: the UTC days, both inclusive, the number of slices, and the changed rows.
+
+    `silver_version` is the version of silver/trades of the last slice, None if there was nothing to do.
+    """
 
     first_day: dt.date
     last_day: dt.date
@@ -139,7 +142,7 @@ class _Rebuild:
 
 
 def processed_version(settings: Settings) -> int:
-    """Return the version of Silver that Gold was written from. Raises TerminalError if it was never written."""
+    """Return the version of silver/trades up to which Gold was computed. Raises TerminalError if it never was."""
     version = table_io.open_table(settings, GOLD_BARS_1M).transaction_version(app_id(settings))
     if version is None:
         raise TerminalError(

@@ -48,12 +48,13 @@ from lakehouse.tables import (
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+#: Function that gets a line for people.
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class TableChange:
-    """Rows of a table before and after; `changed` is True if its content differs."""
+    """Number of rows of a table before and after a rebuild; `changed` is True if any row differs."""
 
     table_path: str
     before: int
@@ -63,7 +64,10 @@ class TableChange:
 
 @dataclass
 class SilverReport:
-    """Result of a rebuild. If `identical`, nothing was written."""
+    """Result of a rebuild of Silver from Bronze at a version. If `identical`, nothing differed and nothing was written.
+
+    `rules_before` and `rules_after` map each rule to its messages in quarantine.
+    """
 
     bronze_version: int
     tables: list[TableChange] = field(default_factory=list)

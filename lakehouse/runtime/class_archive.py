@@ -23,7 +23,7 @@ def archive(java: Path) -> Path:
 
 
 def java_options(java: Path) -> tuple[str, ...]:
-    """Java's options to start from the archive; empty if there is none."""
+    """Return the options by which this Java starts from its archive; empty if the archive does not exist."""
     file = archive(java)
     # Without the last two Java prints a line if the archive does not fit, before it starts without it.
     return (f"-XX:SharedArchiveFile={file}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off") if file.exists() else ()

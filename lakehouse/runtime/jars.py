@@ -55,12 +55,12 @@ COORDINATES: dict[JarSet, tuple[tuple[str, ...], ...]] = {
 
 LOCK = Path(__file__).with_name("jars.lock")
 RELOCK = "python -m lakehouse.runtime.jars --lock"
-#: Downloads at a time. A small jar is mostly waiting for answers; more would not be polite to the mirror.
+#: Most downloads at a time. A small jar is mostly waiting for answers; more would not be polite to the mirror.
 PARALLEL = 8
 
 
 class LockedJar(NamedTuple):
-    """One line of jars.lock."""
+    """One line of jars.lock: a jar's set, sha256 in hex, size in bytes and Maven coordinate."""
 
     jar_set: JarSet
     sha256: str
@@ -87,12 +87,12 @@ def spark_jars() -> list[Path]:
 
 
 def broker_jars() -> list[Path]:
-    """Return the class path of the embedded Kafka. Raises MissingDependencyError as `spark_jars` does."""
+    """Return the class path of the embedded Kafka. Raises MissingDependencyError if a jar cannot be fetched."""
     return jars("broker")
 
 
 def jars(*jar_sets: JarSet) -> list[Path]:
-    """Return the verified jars of these sets, in the lock's order; fetch those that are missing."""
+    """Return the verified jars of these sets, fetched if missing. Raises MissingDependencyError if that fails."""
     locked = [jar for jar in read_lock() if jar.jar_set in jar_sets]
     folder = jars_folder()
     missing = absent(locked, folder)
@@ -117,7 +117,7 @@ def is_ready(jar_set: JarSet) -> bool:
 
 
 def cache_folder() -> Path:
-    """Per-user cache of jars and Maven's files."""
+    """Folder of this user's cache of jars and Maven's files: `crypto-lakehouse` in XDG_CACHE_HOME or `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crypto-lakehouse"
 
 
@@ -132,7 +132,7 @@ def jars_folder() -> Path:
 
 
 def read_lock() -> list[LockedJar]:
-    """Read the lines of jars.lock."""
+    """Read jars.lock: every jar of both sets."""
     entries = []
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -235,7 +235,7 @@ def _artifact_name(jar: str) -> str:
 
 
 def resolve(jar_set: JarSet) -> list[LockedJar]:
-    """Walk the dependency graph of the set's coordinates and hash every jar. Needs the internet and about a minute."""
+    """Resolve the set's COORDINATES to all jars that they need, with hashes. Takes the internet and about a minute."""
     from lakehouse.runtime import maven
 
     provided = _pyspark_jars() if jar_set == "spark" else set()
@@ -274,7 +274,7 @@ def write_lock() -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m lakehouse.runtime.jars`. Returns the exit code."""
+    """Run `python -m lakehouse.runtime.jars` with its arguments (default: sys.argv's) and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m lakehouse.runtime.jars", description="Fetch and verify the JVM jars."
     )

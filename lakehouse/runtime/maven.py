@@ -28,6 +28,7 @@ from lakehouse.errors import LakehouseError, MissingDependencyError
 HTTP_SECONDS = 30
 #: Seconds between two lines of progress if standard error is no terminal: a log shows that it goes on, not each jar.
 PLAIN_SECONDS = 10.0
+#: Bytes of a megabyte.
 MEGABYTE = 1e6
 
 
@@ -71,14 +72,20 @@ class Downloads(PythonResolver):
 
 @contextlib.contextmanager
 def context(cache: Path, others: Sequence[Path] = ()) -> Iterator[MavenContext]:
-    """Maven as the environment sets it up. Downloads go to `cache`; `others` are caches that are only read."""
+    """Yield jgo's access to the Maven repositories that the environment names.
+
+    Downloads go to the folder `cache`; `others` are local Maven repositories that are only read.
+    """
     logging.getLogger("jgo").setLevel(logging.CRITICAL)  # Its warnings would precede our one line.
     with httpx.Client(timeout=HTTP_SECONDS, follow_redirects=True) as client:
         yield MavenContext(Downloads(client), repo_cache=cache, local_repos=list(others), remote_repos=_repositories())
 
 
 def graph(coordinates: tuple[str, ...], maven: MavenContext) -> list[Artifact]:
-    """Resolve these artifacts and everything that they need at run time. Downloads their POMs, not the jars."""
+    """Resolve coordinates (`group:artifact:version`) to their artifacts and all that these need at run time.
+
+    Downloads the POMs, not the jars.
+    """
     roots = [maven.create_dependency(replace(Coordinate.parse(text), scope="compile")) for text in coordinates]
     inputs, transitive = maven.resolver.resolve(roots)
     return [item.artifact for item in (*inputs, *transitive) if item.scope in ("compile", "runtime")]
@@ -86,7 +93,10 @@ def graph(coordinates: tuple[str, ...], maven: MavenContext) -> list[Artifact]:
 
 @contextlib.contextmanager
 def one_line_errors(what: str) -> Iterator[None]:
-    """Turn whatever jgo and httpx raise (RuntimeError, OSError, AssertionError) into our one line."""
+    """Turn whatever jgo and httpx raise within the block into a MissingDependencyError of one line.
+
+    `what` names the download in it.
+    """
     try:
         yield
     except LakehouseError:

@@ -17,10 +17,11 @@ import gc
 
 import pyarrow as pa
 
-#: Heaps of the process: one for each thread that works.
+#: Most heaps of the process: one for each thread that works at the same time.
 MOST_HEAPS = 2
 
-#: New objects that start a collection of the youngest generation; collections of one generation that start the next.
+#: Thresholds of Python's garbage collector: the number of new objects that starts a collection of the youngest
+#: generation, and the numbers of collections of one generation that start one of the next.
 THRESHOLDS = (100_000, 20, 20)
 
 #: malloc.h of glibc.

@@ -1,4 +1,4 @@
-"""The one SparkSession builder."""
+"""Build and end the one SparkSession of a process, with the settings that every session needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-#: Exactness and bounds that hold wherever Spark runs; a cluster's own settings stay as they are.
+#: Spark's settings for exact figures and bounded memory, wherever Spark runs; a cluster's other settings stay its own.
 SESSION_CONF = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -50,8 +50,9 @@ SESSION_CONF = {
     "spark.sql.streaming.pollingDelay": "250ms",
 }
 
-#: For a stream's session, which handles few rows itself: generating and compiling code for them costs more than it
-#: saves. The first option of `QUICK_JAVA` cuts a start to a third of its time (docs/adr/0009).
+#: Spark's settings and Java's options for a stream's session, which handles few rows itself: generating and compiling
+#: code for them costs more than it saves. The first option of `QUICK_JAVA` cuts a start to a third of its time
+#: (docs/adr/0009).
 QUICK_CONF = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 QUICK_JAVA = (
     "-XX:TieredStopAtLevel=1",
@@ -60,13 +61,13 @@ QUICK_JAVA = (
     "-Xms256m",
 )
 
-#: For a session that works on many rows. Without the first option a generated method of more than 8,000 bytes is always
-#: interpreted; the others give memory back to a laptop.
+#: Java's options for a session that works on many rows. Without the first option a generated method of more than 8,000
+#: bytes is always interpreted; the others give memory back to a laptop.
 BULK_JAVA = ("-XX:-DontCompileHugeMethods", "-XX:+UseG1GC", "-XX:G1PeriodicGCInterval=60000")
 
-#: If checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for each file that it
-#: makes; this file system calls Java instead. It implements only Hadoop's FileSystem, so Spark's checkpoints must use
-#: that too: their usual manager goes by FileContext (docs/adr/0010).
+#: Spark's settings if checkpoints are files of this machine. Hadoop without its native library starts a `chmod` for
+#: each file that it makes; this file system calls Java instead. It implements only Hadoop's FileSystem, so Spark's
+#: checkpoints must use that too: their usual manager goes by FileContext (docs/adr/0010).
 LOCAL_FILES_CONF = {
     "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
     "spark.sql.streaming.checkpointFileManagerClass": (
@@ -74,7 +75,7 @@ LOCAL_FILES_CONF = {
     ),
 }
 
-#: Loopback, for a master inside this process.
+#: Spark's settings, and Java's options, for a master inside this process; the driver listens on loopback only.
 LOCAL_CONF = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 LOCAL_JAVA = ("-XX:ReservedCodeCacheSize=256m", "-Xss4m")
 
@@ -86,9 +87,9 @@ _JVMS: list[Jvm] = []
 
 
 def expect_session(settings: Settings) -> None:
-    """Start the JVM for a stream's session that will be built soon, without waiting for it.
+    """Start the JVM for a stream's session that will be built soon, without waiting for it; `build_session` takes it.
 
-    Raises MissingDependencyError as `build_session` does.
+    Does nothing for a cluster's master. Raises MissingDependencyError if Java or the jars are missing.
     """
     from pyspark import SparkContext
 
@@ -99,10 +100,10 @@ def expect_session(settings: Settings) -> None:
 
 
 def build_session(settings: Settings, bulk: bool = False, java_options: tuple[str, ...] = ()) -> SparkSession:
-    """Return the SparkSession of this process; the first call makes it.
+    """Return the SparkSession of this process; the first call makes it, and only its arguments count.
 
     Set `bulk` if Spark itself works on many rows, as for a rebuild of Silver; a stream's rows do not go through Spark.
-    Raises MissingDependencyError if Java or the jars cannot be had.
+    Raises MissingDependencyError if Java or the jars are missing and cannot be fetched.
     """
     from pyspark.sql import SparkSession
 

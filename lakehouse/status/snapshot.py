@@ -30,11 +30,11 @@ from lakehouse.settings import Settings
 from lakehouse.status.supervision import Work, read_works
 from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_FEED_EVENTS, SILVER_TRADES
 
-#: Seconds a broker has to answer; a local one needs 0.05.
+#: Seconds that a broker has to answer; a local one needs 0.05.
 BROKER_TIMEOUT_SECONDS = 2.0
 #: Seconds over which trades/s is averaged: a few of the streams' batches, so that it does not flicker.
 RATE_WINDOW_SECONDS = 30.0
-#: Most series whose newest bar is shown; the number of the others is shown.
+#: Most series (venue and symbol) whose newest bar is shown; of the others only the number is.
 MOST_SERIES = 30
 #: Minutes before the newest bar in which the newest bar of each series is searched, so that no look reads a whole day.
 SERIES_MINUTES = 60
@@ -42,7 +42,7 @@ SERIES_MINUTES = 60
 
 @dataclass(frozen=True)
 class TableStatus:
-    """A table at its newest version. All are None if it does not exist yet.
+    """A table at its newest version. All but `path` are None if it does not exist yet.
 
     `lag` counts the messages in Kafka that the table does not cover yet.
     """
@@ -56,7 +56,7 @@ class TableStatus:
 
 @dataclass(frozen=True)
 class LatestBar:
-    """The columns of a one-minute bar that the display shows."""
+    """The newest one-minute bar of a (venue, symbol), with the columns that the display shows."""
 
     venue: str
     symbol: str
@@ -71,7 +71,9 @@ class LatestBar:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that the display shows. `trades_per_second` is None until there are two collections to compare.
+    """State of a lake at one moment, as the display shows it.
+
+    `trades_per_second` is None until there are two collections to compare. `broker`: Kafka's address, or why not.
 
     `quarantine` maps a rule to its open messages; `gaps` and `missing` are open gaps and the trade ids in them;
     `unavailable` maps a number of answers to the trade ids that a venue lacked in all of them.
@@ -108,7 +110,7 @@ class StatusReader:
     """Collects snapshots of one lake. Keep it between collections: trades/s is growth since an earlier one."""
 
     def __init__(self, settings: Settings, is_supervised: bool = True) -> None:
-        """Dagster is not asked what it runs if `is_supervised` is False."""
+        """Prepare to read the lake of the settings. If `is_supervised` is False, Dagster is not asked for its runs."""
         self._settings = settings
         self._is_supervised = is_supervised
         self._seen = -1  # version of silver/feed_events from which the next two were read
@@ -204,7 +206,7 @@ class StatusReader:
 
 
 def collect(settings: Settings, is_supervised: bool = True) -> Snapshot:
-    """Take one snapshot. Its trades/s is None. Dagster is not asked what it runs if `is_supervised` is False."""
+    """Take one snapshot, without trades/s. If `is_supervised` is False, Dagster is not asked for its runs."""
     return StatusReader(settings, is_supervised).collect()
 
 

@@ -15,8 +15,8 @@ import httpx
 
 from lakehouse.settings import Settings
 
-#: Tag of a run with the name of the managed work it does. Tag with the time (seconds since the epoch) at which a run
-#: was ended together with its lakehouse, and not by a person who wanted it to stay ended.
+#: Tags of a Dagster run. The first has the name of the managed work that the run does. The second has the time, in
+#: seconds since the epoch, at which the run was ended together with its lakehouse, and not by a person for good.
 NAME_TAG = "lakehouse/stream"
 PLANNED_STOP_TAG = "lakehouse/planned_stop"
 
@@ -25,10 +25,10 @@ LAYERS = ("bronze", "silver", "gold")
 #: Dagster's names of our code: the location of workspace.yaml, and the repository of an unnamed `Definitions`.
 LOCATION, REPOSITORY = "lakehouse", "__repository__"
 
-#: Seconds for an answer: a local webserver needs 0.05, a busy one some tenths.
+#: Seconds that Dagster's webserver has to answer: a local one needs 0.05, a busy one some tenths.
 ANSWER_SECONDS = 3.0
 
-#: Newest runs to look at: more than one, because a run launched by hand waits behind the one that runs.
+#: Number of the newest runs to look at: more than one, because a run launched by hand waits behind the one that runs.
 RUNS = 5
 
 _ENDED_BY_HAND = ("CANCELED", "SUCCESS")
@@ -42,7 +42,10 @@ _SENSOR = """sensorOrError(sensorSelector: {repositoryName: "%s", repositoryLoca
 
 @dataclass(frozen=True)
 class Work:
-    """One managed run. `by_hand`: a person stopped it, or turned off the sensor that would start it again."""
+    """One managed run, by `name` such as `ingest`, and its state in words for people.
+
+    `by_hand`: a person stopped it, or turned off the sensor that would start it again.
+    """
 
     name: str
     state: str
@@ -56,9 +59,10 @@ def work_names(settings: Settings) -> tuple[str, ...]:
 
 
 def was_planned(planned_stop_at: float | None, created_at: float) -> bool:
-    """Return True if a run was stopped with its lakehouse; both times in seconds since the epoch.
+    """True if a run was stopped together with its lakehouse; both times are seconds since the epoch.
 
-    A mark older than the run was copied from the run that it re-executes, and does not count.
+    `planned_stop_at` is the value of the run's PLANNED_STOP_TAG, None without one. A time before the run's creation was
+    copied from the run that it re-executes, and does not count.
     """
     return planned_stop_at is not None and planned_stop_at >= created_at
 

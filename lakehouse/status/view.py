@@ -23,7 +23,7 @@ _RULES = 3
 
 
 def render(snapshot: Snapshot) -> RenderableType:
-    """Lay out the whole display: headline, tables, latest bars, last verdicts."""
+    """Lay out a snapshot for a terminal: headline, tables, open gaps and quarantine, newest bars, newest verdicts."""
     parts: list[RenderableType] = [_headline(snapshot), _tables(snapshot), _open(snapshot)]
     parts.append(_bars(snapshot) if snapshot.bars else Text("No bars yet.", style="dim"))
     left_out = snapshot.series - len(snapshot.bars)
@@ -35,7 +35,7 @@ def render(snapshot: Snapshot) -> RenderableType:
 
 
 def render_results(results: list[tuple[Check, CheckResult]], title: str = "Checks") -> RenderableType:
-    """Lay out verdicts that were just taken."""
+    """Lay out the verdicts of checks that were just evaluated as one table: mark, table, check, sentence."""
     table = _verdict_table(title)
     for check, result in results:
         table.add_row(_mark(result.passed), check.table_path, check.name, Text(result.detail))

@@ -61,7 +61,7 @@ __all__ = [
 #: Layers that a stream query writes, in the order in which a trade reaches them.
 LAYERS = ("bronze", "silver", "gold")
 
-#: Every table that there can be, in the order in which a trade reaches them.
+#: Every table that there can be, in the order in which a trade reaches them; the operations tables come last.
 TABLES: tuple[Table, ...] = (
     BRONZE_MESSAGES,
     SILVER_TRADES,
@@ -73,4 +73,5 @@ TABLES: tuple[Table, ...] = (
     OPS_CHECKS,
     OPS_REPLAYS,
 )
+#: Path of a table below the lake's root, such as silver/trades → the table.
 BY_PATH: dict[str, Table] = {table.path: table for table in TABLES}

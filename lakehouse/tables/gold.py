@@ -15,10 +15,11 @@ BAR_MINUTES: dict[str, int] = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440
 #: Venues with a price column in gold/spreads_1m.
 SPREAD_VENUES = VENUES
 
-#: Bars of the simple moving averages and rolling VWAPs in gold/indicators_1m.
+#: Numbers of bars that the simple moving averages and the rolling VWAPs in gold/indicators_1m cover.
 SPANS = (5, 20, 60)
 
-#: Most minutes that the indicators' windows reach back, so that a late trade changes a bounded part of them.
+#: Minutes before a bar's start from which on its indicators ignore earlier bars. So a late trade changes the indicators
+#: of a bounded number of bars.
 LOOKBACK_MINUTES = 240
 
 

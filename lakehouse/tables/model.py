@@ -23,7 +23,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A Delta table. `path` is relative to the lake's root; `key` is unique over the whole table."""
+    """A Delta table. `path` is relative to the lake's root; `grain` says what one row stands for.
+
+    `key` and `partition_by` name columns; the values of `key` are unique over the whole table.
+    """
 
     layer: Layer
     name: str

@@ -17,7 +17,7 @@ Texts = tuple[Bytes, Integers]
 
 
 def whole(column: Any) -> Any:
-    """Return a column as one array."""
+    """Return a column, which may be chunked, as one contiguous array."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
@@ -69,7 +69,7 @@ def differs(values: Integers) -> Mask:
 
 
 def texts(array: Any) -> Texts:
-    """Return the texts of a string or binary array; the text of a null is undefined."""
+    """Return the bytes and offsets (Texts) of a string or binary array; the text of a null is undefined."""
     _, offsets, data = array.buffers()
     if not len(array) or data is None:
         return np.empty(0, np.uint8), np.zeros(len(array) + 1, np.int64)
@@ -78,7 +78,7 @@ def texts(array: Any) -> Texts:
 
 
 def has_any(flags: Mask, bounds: Integers) -> Mask:
-    """Mask of the texts with a flagged byte."""
+    """Mask of the texts with a flagged byte: `flags` has one entry per byte, `bounds` the texts' offsets (Texts)."""
     if not flags.any():
         return np.zeros(len(bounds) - 1, np.bool_)
     found: Mask = np.diff(np.searchsorted(np.flatnonzero(flags), bounds)) > 0

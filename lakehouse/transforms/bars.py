@@ -61,7 +61,7 @@ BAR_VALUES = (
     "last_trade_id",
 )
 
-#: Columns that are read from a trade.
+#: Columns of silver/trades that `fold` reads.
 TRADE_COLUMNS = ("venue", "symbol", "trade_id", "price", "size", "side", "ts_event")
 
 #: Columns that `roll_up` reads from a shorter bar.

@@ -47,7 +47,10 @@ class BatchRange(NamedTuple):
 
 
 class BatchIds:
-    """The ids of trades (columns of silver/trades), sorted once."""
+    """The trade ids of a batch: which rows repeat an id, which ids lie in given ranges, which ranges they form.
+
+    `trades` has columns of silver/trades, in any order; it is sorted once, for all questions.
+    """
 
     def __init__(self, trades: pa.Table) -> None:
         self.trades = trades
@@ -70,17 +73,20 @@ class BatchIds:
 
     @property
     def first(self) -> Mask:
-        """Mask of the rows that come first of their key, in Kafka's order."""
+        """Mask of the rows that come first, in Kafka's order, of their (venue, symbol, trade id)."""
         return self._back(self._is_first)
 
     def kept(self) -> Integers:
-        """Return for each row the number of the row that comes first of its key."""
+        """Return for each row the index of the row that comes first, in Kafka's order, of its (venue, symbol, id)."""
         result = np.empty(len(self._order), np.int64)
         result[self._order] = self._place_of_first[np.cumsum(self._is_first) - 1]
         return result
 
     def within(self, ranges: Callable[[MarketKey, int, int], Iterable[tuple[int, int]]]) -> Mask:
-        """Mask of the rows whose ids lie in the ranges that `ranges` returns, ascending, for a key and two ids."""
+        """Mask of the rows whose ids lie in the ranges that `ranges` returns, ascending and inclusive.
+
+        It is called once for each (venue, symbol), with the lowest and the highest id of the batch.
+        """
         found = np.zeros(len(self._order), np.bool_)
         ids = self._id[self._order]
         for key, start, end in self._keys():
@@ -91,7 +97,7 @@ class BatchIds:
         return self._back(found)
 
     def id_ranges(self) -> list[BatchRange]:
-        """Return the contiguous id ranges of all rows, by key and id."""
+        """Return the contiguous ranges of ids of all rows, one per Kafka partition, ordered by key and id."""
         venues, symbols, topics = self._names
         order = self._order
         rows = pa.table(

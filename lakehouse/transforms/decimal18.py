@@ -32,6 +32,7 @@ ONE: int = 10**SCALE
 #: Upper bound of the count of a DECIMAL(38,18), exclusive.
 LIMIT: int = 10**38
 
+#: Microseconds of a minute.
 MINUTE_US = 60_000_000
 
 #: Columns of a Gold table that the writer adds; all the others are content.
@@ -82,7 +83,7 @@ def content_schema(table: Table) -> pa.Schema:
 
 
 def table_of(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Convert rows to an Arrow table; see `table_of_columns`."""
+    """Convert rows, each field name → value, to an Arrow table, with the units and errors of `table_of_columns`."""
     return table_of_columns(schema, {name: [row[name] for row in rows] for name in schema.names})
 
 

@@ -59,7 +59,8 @@ class Derived:
     `bar_date` are not computed: the writer adds them.
     `affected`: rows of the source as they are now, and the keys of one-minute bars whose trades changed, in; the keys
     of all rows that may differ now, out.
-    `always_growing`: whether it gets new rows at least every five minutes while the market trades.
+    `always_growing`: True if it gets new rows at least every five minutes while the market trades.
+    `follows`: None if the check `follows_bars` does not apply.
     """
 
     table: Table
@@ -72,7 +73,7 @@ class Derived:
 
 
 def windows(keys: RowKeys, minutes: int) -> RowKeys:
-    """Return for each key that of the bar of `minutes` which contains its time."""
+    """Return the keys with each start moved back to the start of the bar of `minutes` minutes that contains it."""
     return keys.starting(keys.start - keys.start % (minutes * MINUTE_US))
 
 
@@ -133,6 +134,7 @@ def _longer_bars(minutes: int) -> Derived:
     )
 
 
+#: Every Gold table, each after the table that it is derived from.
 GOLD: tuple[Derived, ...] = (
     Derived(
         table=GOLD_BARS_1M,

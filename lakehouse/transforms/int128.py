@@ -44,7 +44,7 @@ class Int128(NamedTuple):
 
     @classmethod
     def of(cls, column: Any) -> Int128:
-        """Return the counts of a column of decimals; a null becomes an arbitrary number."""
+        """Convert a column of decimals to counts of 10⁻¹⁸; a null becomes an arbitrary number."""
         whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         whole = whole if whole.type == FIGURE else whole.cast(FIGURE)
         halves = np.frombuffer(whole.buffers()[1] or b"", _U).reshape(-1, 2)  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ class Int128(NamedTuple):
 
     @classmethod
     def of_ints(cls, values: Sequence[int]) -> Int128:
-        """Convert Python integers of that range."""
+        """Convert Python integers from −2¹²⁷ to 2¹²⁷ − 1."""
         high = np.array([value >> 64 & _MASK for value in values], _U)
         return cls(high, np.array([value & _MASK for value in values], _U))
 
@@ -78,7 +78,7 @@ class Int128(NamedTuple):
         return found
 
     def ints(self) -> list[int]:
-        """Return Python integers."""
+        """Convert to a list of Python integers."""
         halves = zip(self.high.view(np.int64).tolist(), self.low.tolist(), strict=True)
         return [high << 64 | low for high, low in halves]
 
@@ -87,7 +87,7 @@ class Int128(NamedTuple):
         return Int128(self.high[which], self.low[which])
 
     def put(self, which: Mask | Integers, values: Int128) -> None:
-        """Set the selected numbers in place."""
+        """Replace, in place, the numbers that a mask or row numbers select by `values`, in order."""
         self.high[which], self.low[which] = values.high, values.low
 
     def plus(self, other: Int128) -> Int128:
@@ -103,11 +103,11 @@ class Int128(NamedTuple):
         return self.where(~negative, Int128.zeros(self.size).minus(self)) if negative.any() else self
 
     def where(self, which: Mask, other: Int128) -> Int128:
-        """Take these numbers if the mask is true, else those of `other`, row by row."""
+        """Return, row by row, this number if the mask is true, else that of `other`."""
         return Int128(np.where(which, self.high, other.high), np.where(which, self.low, other.low))
 
     def times(self, factor: Unsigned | np.uint64) -> Int128:
-        """Multiply by numbers below 2⁶⁴."""
+        """Multiply by one number below 2⁶⁴, or row by row by a column of them, modulo 2¹²⁸."""
         # In halves of 32 bits, whose products have 64.
         low, high, small, large = self.low & LOW_HALF, self.low >> _32, factor & LOW_HALF, factor >> _32
         lowest, one, other = low * small, high * small, low * large
@@ -122,23 +122,23 @@ class Int128(NamedTuple):
         return found
 
     def long_doubles(self) -> npt.NDArray[np.longdouble]:
-        """Return long doubles, each rounded once; no number may be negative."""
+        """Convert to long doubles, each rounded once; no number may be negative."""
         found: npt.NDArray[np.longdouble] = self.high.astype(_LONG) * _LONG(2) ** 64 + self.low.astype(_LONG)
         return found
 
     def doubles(self) -> npt.NDArray[np.float64]:
-        """Return doubles, each rounded three times; no number may be negative."""
+        """Convert to doubles, each rounded three times; no number may be negative."""
         found: npt.NDArray[np.float64] = self.high.astype(np.float64) * 2.0**64 + self.low.astype(np.float64)
         return found
 
     def fits(self) -> Mask:
-        """Mask of the numbers that fit DECIMAL(38,18) as counts."""
+        """Mask of the numbers that fit DECIMAL(38,18) as counts of 10⁻¹⁸: magnitudes below 10³⁸."""
         size = self.magnitude()
         limit = Int128(np.full(size.size, LIMIT >> 64, _U), np.full(size.size, LIMIT & _MASK, _U))
         return size.below(limit)
 
     def decimals(self, there: Mask | None = None) -> pa.Array[Any]:
-        """Return DECIMAL(38,18) from counts that fit; null if the mask `there` is false."""
+        """Convert counts of 10⁻¹⁸, all of which fit, to DECIMAL(38,18); null if the mask `there` is false."""
         halves = np.empty((self.size, 2), _U)
         halves[:, _UPPER], halves[:, _LOWER] = self.high, self.low
         valid = None
@@ -149,7 +149,7 @@ class Int128(NamedTuple):
 
 
 class Sums:
-    """Sums over any run of rows of a column without negative numbers."""
+    """Sums over any contiguous rows of a column without negative numbers, by running sums that are made once."""
 
     def __init__(self, values: Int128) -> None:
         digits = (values.low & LOW_HALF, values.low >> _32, values.high & LOW_HALF, values.high >> _32)
@@ -157,7 +157,10 @@ class Sums:
         self._until = [np.concatenate([np.zeros(1, _U), np.cumsum(one)]) for one in digits]
 
     def between(self, first: Integers, end: Integers) -> tuple[Int128, Mask]:
-        """Return the sums of rows `first` to `end` − 1, and a mask of those from 2¹²⁶ on, which are wrong."""
+        """Return the sums of rows `first` to `end` − 1, one for each pair, and a mask of the sums from 2¹²⁶ on.
+
+        The masked sums are returned wrong; `exactly` computes them.
+        """
         lowest, low, high, highest = (until[end] - until[first] for until in self._until)
         low_half = Int128(low >> _32, low << _32).plus(Int128(np.zeros_like(lowest), lowest))
         beyond = (high >> _32) + (low_half.high >> _32) + highest >= HIGH_2_126 >> _32

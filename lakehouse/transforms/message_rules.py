@@ -17,10 +17,11 @@ from lakehouse.tables import DECIMAL
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
-    #: Name of a rule, whether it is met, and what was found and expected if not.
+    #: Name of a rule, the condition that it is met, and a text for the other case: what was found and expected.
     Rule = tuple[str, Column, Column]
 
-#: Fields are read as text first, so that a wrong type gets a verdict and not a null from Spark.
+#: Fields of a message of the trades' topic. All are read as text first, so that a wrong type gets a verdict and not a
+#: null from Spark.
 TRADE_FIELDS = (
     "venue",
     "symbol",
@@ -33,6 +34,7 @@ TRADE_FIELDS = (
     "ts_ingest",
     "source",
 )
+#: Fields of a message of the feed events' topic, and of one of the rejected messages' topic.
 EVENT_FIELDS = ("venue", "event", "ts_event", "connection_id", "symbol", "first_id", "last_id", "detail")
 REJECTED_FIELDS = ("venue", "reason", "detail", "raw", "ts_ingest")
 

@@ -29,7 +29,7 @@ _READ = ("venue", "symbol", "bar_start", "open", "close", "trades", "volume")
 
 
 def moves(bars: pa.Table, threshold: Decimal) -> pa.Table:
-    """Return the rows of gold/moves: the one-minute bars whose price moved by more than `threshold`, sorted by key.
+    """Return the rows of gold/moves: the bars whose price moved from open to close by more than `threshold`, sorted.
 
     `bars`: venue, symbol, bar_start, open, close, trades, volume, in any order. `threshold` is a fraction of
     the open, up or down: 0.02 is two percent.

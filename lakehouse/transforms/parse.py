@@ -58,7 +58,7 @@ def trades(parsed: DataFrame) -> DataFrame:
 
 
 def feed_events(parsed: DataFrame) -> DataFrame:
-    """Return the rows of silver/feed_events."""
+    """Return the rows of silver/feed_events, in its schema, from the messages whose kind is feed_event."""
     ts_event = F.timestamp_micros(F.col("m.ts_event").cast("bigint"))
     return parsed.where(F.col("kind") == "feed_event").select(
         F.col("m.venue").alias("venue"),
@@ -75,7 +75,7 @@ def feed_events(parsed: DataFrame) -> DataFrame:
 
 
 def quarantine(parsed: DataFrame, settings: Settings) -> DataFrame:
-    """Return the rows of silver/quarantine, with the first rule that each one failed."""
+    """Return the rows of silver/quarantine: the messages of this kind, each with the first rule that it failed."""
     unnamed = F.struct(
         F.lit("bad_form").alias("rule"), F.lit("found no good trade; expected every rule met").alias("detail")
     )
@@ -91,9 +91,9 @@ def quarantine(parsed: DataFrame, settings: Settings) -> DataFrame:
 
 
 def quarantined(parsed: DataFrame, verdicts: DataFrame) -> DataFrame:
-    """Return the rows of silver/quarantine for messages judged elsewhere.
+    """Return the rows of silver/quarantine for the parsed messages that `verdicts` names, with these verdicts.
 
-    `verdicts` has the Kafka position, rule and detail of each.
+    `verdicts`: kafka_topic, kafka_partition, kafka_offset, rule, detail.
     """
     failed = verdicts.select(
         F.col("kafka_topic").alias("topic"),

@@ -21,7 +21,7 @@ from lakehouse.transforms.arrow_numpy import Integers, Mask
 from lakehouse.transforms.decimal18 import LIMIT, ONE, half_up_quotient, table_of_columns
 from lakehouse.transforms.int128 import HIGH_2_126, LONG_ENOUGH, LOW_HALF, Int128, Unsigned
 
-#: Fewer rows than these are as fast one by one.
+#: Number of rows below which Python's integers, one row after the other, are as fast as columns.
 FEW = 250
 #: Rows whose quotients are computed at once: they stay in a core's cache, which halves the time.
 BLOCK = 8192
@@ -35,20 +35,20 @@ _MOST_WHOLE = 2.0**31
 
 
 class Figures(NamedTuple):
-    """Results, and a mask of those that fit DECIMAL(38,18); the others are 0."""
+    """Results as counts of 10⁻¹⁸, and a mask of those that fit DECIMAL(38,18); the others are 0."""
 
     counts: Int128
     fit: Mask
 
     def corrected(self, rows: Integers, values: Sequence[int]) -> Figures:
-        """Return a copy with other results, of any size, in the given rows."""
+        """Return a copy with other results in the given rows: `values`, of any size; those that do not fit become 0."""
         counts, fit = Int128(self.counts.high.copy(), self.counts.low.copy()), self.fit.copy()
         fit[rows] = [abs(value) < LIMIT for value in values]
         counts.put(rows, Int128.of_ints([value if abs(value) < LIMIT else 0 for value in values]))
         return Figures(counts, fit)
 
     def column(self, rows: Integers | None = None, count: int = 0) -> pa.Array[Any]:
-        """Return DECIMAL(38,18), null if a result does not fit.
+        """Return the results as a column of DECIMAL(38,18), null if one does not fit.
 
         With `rows`, the column has `count` rows, these results in the given ones and nulls in the others.
         """
@@ -71,7 +71,7 @@ def half_up_quotients(numerators: Int128, denominators: Int128) -> Figures:
 
 
 def half_up_means(sums: Int128, count: int) -> Figures:
-    """Divide sums, from 0 to below 2¹²⁶, by a small whole number, half-up."""
+    """Divide counts of 10⁻¹⁸, from 0 to below 2¹²⁶, by a whole number from 1 to below 2³¹, half-up."""
     by, found, rest = _U(count), [], np.zeros(sums.size, _U)
     for digit in (sums.high >> _32, sums.high & LOW_HALF, sums.low >> _32, sums.low & LOW_HALF):  # by short division
         digit = rest << _32 | digit
@@ -138,9 +138,9 @@ def half_up_products(products: pa.Array[Any]) -> Figures:
 
 
 def quotient_column(field: pa.Field[Any], numerators: Int128, denominators: Int128) -> pa.Array[Any]:
-    """Return quotients as a column of `field`'s nullability.
+    """Divide row by row and return DECIMAL(38,18), half-up to 18 decimals.
 
-    A quotient that does not fit is null if the field is nullable, else raises TerminalError.
+    A quotient that does not fit becomes null if `field` is nullable, else it raises TerminalError, which names it.
     """
     found = half_up_quotients(numerators, denominators)
     if not field.nullable and not found.fit.all():

@@ -23,13 +23,13 @@ RowKey = tuple[str, str, int]
 _MICROS = pa.timestamp("us", tz="UTC")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 _MOST = 2**62
-#: If one set of keys is so many times larger than the other, starts alone are compared first.
+#: If one set of keys is more than this many times larger than the other, starts alone are compared first.
 FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
 class RowKeys:
-    """Keys in some order; a key may occur more than once."""
+    """A column of keys (first name, second name, start in µs since the epoch), in any order, repeats allowed."""
 
     #: Names, as dictionary arrays; a dictionary may have names that no key has.
     first: Any
@@ -46,7 +46,7 @@ class RowKeys:
 
     @classmethod
     def of_tuples(cls, keys: Iterable[RowKey]) -> RowKeys:
-        """Convert tuples."""
+        """Convert tuples (name, name, start in µs since the epoch), in their order."""
         rows = list(keys)
         first, second = (pa.array([row[number] for row in rows], pa.string()) for number in (0, 1))
         return cls(_text(first), _text(second), np.array([row[2] for row in rows], np.int64))
@@ -55,7 +55,7 @@ class RowKeys:
         return len(self.start)
 
     def tuples(self) -> list[RowKey]:
-        """Return tuples, in order."""
+        """Convert to tuples (name, name, start in µs since the epoch), in order."""
         columns: list[list[Any]] = [self.first.to_pylist(), self.second.to_pylist(), self.start.tolist()]
         return list(zip(*columns, strict=True))
 
@@ -65,11 +65,11 @@ class RowKeys:
         return RowKeys(self.first.take(rows), self.second.take(rows), self.start[rows])
 
     def starting(self, start: Integers) -> RowKeys:
-        """Return keys with the same names and other starts."""
+        """Return keys with the same names and other starts, one for each key, in µs since the epoch."""
         return RowKeys(self.first, self.second, start)
 
     def plus(self, *others: RowKeys) -> RowKeys:
-        """Append other keys."""
+        """Return these keys followed by those of the others, repeats included."""
         every = [self, *others]
         return RowKeys(
             pa.concat_arrays([one.first for one in every]),
@@ -108,7 +108,10 @@ class RowKeys:
 
 
 def codes(*many: RowKeys) -> list[Integers]:
-    """Return whole numbers that sort and compare as the keys do: by first name, second name, start."""
+    """Return one array of whole numbers for each set of keys; they sort and compare as the keys do.
+
+    That is by first name, second name, start. Numbers of different calls cannot be compared.
+    """
     _, firsts = ranked(pa.concat_arrays([one.first for one in many]))
     names, seconds = ranked(pa.concat_arrays([one.second for one in many]))
     starts = np.concatenate([one.start for one in many])

@@ -30,7 +30,7 @@ from lakehouse.transforms.int128 import Int128
 from lakehouse.transforms.quotients import half_up_quotients
 from lakehouse.transforms.row_keys import RowKeys, codes
 
-#: Basis points of a whole.
+#: Number of basis points in 1.
 BASIS_POINTS = 10_000
 #: High half of a spread from which its basis points exceed 2¹²⁶.
 _MOST_SPREAD = np.uint64(1 << 48)

@@ -36,9 +36,10 @@ class TimeRange:
 def time_ranges(
     windows: Iterable[dt.datetime], length: dt.timedelta, slack: dt.timedelta = dt.timedelta(0)
 ) -> list[TimeRange]:
-    """Join windows of `length` that touch; beyond MAX_RANGES, also across the smallest gaps.
+    """Cover windows of time, given by their starts and one `length`, by at most MAX_RANGES ascending ranges.
 
-    Each range is widened by `slack` on both sides.
+    Windows that touch are joined; if too many ranges are left, also those with the smallest gaps between them. Each
+    range is widened by `slack` on both sides.
     """
     ranges: list[TimeRange] = []
     for start in sorted(window.astimezone(dt.UTC) for window in windows):
@@ -55,13 +56,16 @@ def time_ranges(
 
 
 def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -> list[TimeRange]:
-    """Join windows, given by their starts in microseconds since the epoch, into few ranges, widened by `slack`."""
+    """Return `time_ranges` of windows that are given by their starts in microseconds since the epoch."""
     different = np.unique(starts).tolist()
     return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in different), length, slack)
 
 
 def in_ranges(ranges: Sequence[TimeRange]) -> Column:
-    """Condition that a row of silver/trades lies in one of the ranges: by partition first, then by time."""
+    """Spark condition that a row of silver/trades lies in one of the ranges, on event_date and on ts_event.
+
+    By the date Spark skips whole partitions. False without ranges.
+    """
     condition = F.lit(False)
     for one in ranges:
         condition = condition | (
@@ -74,7 +78,7 @@ def in_ranges(ranges: Sequence[TimeRange]) -> Column:
 
 
 def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: str = "ts_event") -> str:
-    """Return the same condition in SQL for a table with these columns; `false` without ranges."""
+    """Write the condition of `in_ranges` in DataFusion's SQL, for a table with these columns; `false` if no range."""
     return (
         " OR ".join(
             f"({day} BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "
@@ -86,6 +90,9 @@ def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: st
 
 
 def literal(at: dt.datetime) -> str:
-    """Return a SQL constant of the timestamps' type, so that statistics of files can be compared with it."""
+    """Return a time as a constant of DataFusion's SQL, of the type of the tables' timestamps (microseconds, UTC).
+
+    So DataFusion can compare it with the statistics of files, and skip some.
+    """
     micros = (at - _EPOCH) // dt.timedelta(microseconds=1)
     return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""

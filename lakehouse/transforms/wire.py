@@ -40,7 +40,7 @@ _SURE_NOTIONAL = float(rules.MAX_NOTIONAL) * (1 - 1e-12)
 #: for example, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
 _SCHEMA = pa.schema(FIELDS)
 
-#: Pieces of a chunk that may be refused before the rest is left to Spark: at most half a second.
+#: Most pieces of a chunk that the JSON reader may refuse before the rest is left to Spark: at most half a second.
 MOST_REFUSED = 1_000
 
 #: One thread: two cost a third more CPU, and a catch-up uses all of it.
@@ -55,14 +55,17 @@ _POINT = ord(".")
 
 
 class Recognised(NamedTuple):
-    """Trades with silver/trades' columns, and a mask of the messages that were left."""
+    """The good trades, in silver/trades' schema, and a mask of the messages that were left for `parse`."""
 
     trades: pa.Table
     left: Mask
 
 
 def recognise(messages: pa.Table, settings: Settings) -> Recognised:
-    """Return the good trades among messages (COLUMNS) of the trades' topic."""
+    """Return the good trades among messages (COLUMNS) of the trades' topic that have the form of our own ingest.
+
+    The order is that of the messages; duplicates are included.
+    """
     rows, places = _fields(messages.column("value_raw"))
     chunk = messages.take(places) if rows.num_rows < messages.num_rows else messages
     good = _good(rows, chunk.column("ts_kafka"), settings)

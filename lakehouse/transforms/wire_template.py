@@ -96,7 +96,10 @@ _PIECES = len(_TEMPLATE.at) + 1
 
 
 def read(values: Any) -> tuple[pa.Table, Integers]:
-    """Return the fields, except `raw`, of the messages that are taken, and their row numbers; words as dictionaries."""
+    """Return the fields, except `raw`, of the messages that have the exact form, and the row numbers of these messages.
+
+    `values` is a chunked column of the messages' bytes. Names, side and source come as dictionary columns.
+    """
     places: list[Integers] = [np.empty(0, np.int64)]
     pieces: list[Any] = [pa.array([], pa.binary())]
     start = 0
