@@ -115,7 +115,7 @@ def _report_keys() -> Iterator[str]:
 def _commands(command: Any, path: str) -> Iterator[str]:
     yield path
     for option in command.params:
-        yield f"{path} {' '.join(option.opts)}"
+        yield from (f"{path} {name}" for name in option.opts)
     for name, one in getattr(command, "commands", {}).items():
         yield from _commands(one, f"{path} {name}")
 
