@@ -32,7 +32,7 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Choice:
-    """What is exported. `venue` and `symbol` of None mean all; `size` is that of bars; times are in UTC."""
+    """The choice of rows that an export writes. `venue` and `symbol` of None mean all; `size` is that of bars; times are in UTC."""
 
     kind: str
     venue: str | None = None
@@ -141,7 +141,7 @@ def _part(day: dt.date, choice: Choice) -> TimeRange:
 
 
 class _Manifest:
-    """What a folder of an export holds."""
+    """The record of an export's folder: the choice, and the days that are there."""
 
     def __init__(self, file: Path, choice: dict[str, Any], days: dict[str, dict[str, Any]]) -> None:
         self._file = file

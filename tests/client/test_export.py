@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -38,9 +39,11 @@ def test_one_file_holds_all_rows(lake: Lake, tmp_path: Path, form: str) -> None:
         read = f"read_csv('{out}', all_varchar=true)" if form == "csv" else f"read_json('{out}', columns={types})"
         query = f"SELECT trade_id, price::DECIMAL(38,18) price, size::DECIMAL(38,18) size, ts_event FROM {read}"
         ours = [(row["trade_id"], row["price"], row["size"], row["ts_event"]) for row in right.to_pylist()]
-        theirs = duckdb.sql(
-            f"SELECT trade_id::BIGINT, price, size, epoch_us(ts_event::TIMESTAMPTZ) FROM ({query})"
-        ).fetchall()
+        theirs = (
+            duckdb.connect()
+            .execute(f"SELECT trade_id::BIGINT, price, size, epoch_us(ts_event::TIMESTAMPTZ) FROM ({query})")
+            .fetchall()
+        )
         assert theirs == [(*row[:3], round(row[3].timestamp() * 1e6)) for row in ours]
         return
     assert found.equals(right)
@@ -53,7 +56,7 @@ def test_a_folder_gets_a_file_a_day(market: MarketLake, lake: Lake, tmp_path: Pa
     assert sorted(file.stem for file in out.glob("*.parquet")) == [f"bars-{day}" for day in days]
     assert [one.number for one in done] == list(range(1, len(days) + 1))
     found = pa.concat_tables(pyarrow.parquet.read_table(file) for file in sorted(out.glob("*.parquet")))
-    key = [("venue", "ascending"), ("symbol", "ascending"), ("bar_start", "ascending")]
+    key: Any = [("venue", "ascending"), ("symbol", "ascending"), ("bar_start", "ascending")]
     assert found.sort_by(key).equals(lake.bars(size="15m").arrow())
 
 
@@ -61,7 +64,7 @@ def test_an_export_that_was_cut_goes_on(lake: Lake, tmp_path: Path) -> None:
     out = tmp_path / "days"
     first = export(lake, Choice("trades"), out, "csv")
     next(first)
-    first.close()
+    del first
     again = list(export(lake, Choice("trades"), out, "csv"))
     assert [one.skipped for one in again] == [True, *([False] * (len(again) - 1))]
     assert sum(one.rows for one in again) == lake.trades().count()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal, localcontext
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -59,5 +60,5 @@ def test_the_days_of_a_range_hold_all_its_moments(at: dt.datetime) -> None:
                 assert all(_holds(other.date(), *one[1:]) for one in wanted.filters("t", "d") if one[0] == "d")
 
 
-def _holds(value: object, sign: str, limit: object) -> bool:
-    return {">=": value >= limit, "<=": value <= limit, "<": value < limit}[sign]  # type: ignore[operator]
+def _holds(value: Any, sign: str, limit: Any) -> bool:
+    return bool({">=": value >= limit, "<=": value <= limit, "<": value < limit}[sign])

@@ -5,6 +5,7 @@ Trades come in bursts with quiet minutes between, some out of order across minut
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -101,7 +102,8 @@ class MarketLake:
         return [bar for market in MARKETS for bar in self._bars(market, minutes)]
 
     def _bars(self, market: tuple[str, str], minutes: int) -> list[dict[str, Any]]:
-        trades, windows = self.of(market), {}
+        trades = self.of(market)
+        windows: dict[int, list[Trade]] = {}
         present = {one["trade_id"] for one in trades}
         newest = max(one["ts_event"] for one in trades)
         for one in trades:
@@ -146,7 +148,7 @@ def fold(start: int, trades: list[Trade], present: set[int], is_final: bool) -> 
         )
 
 
-def micros(moment: Any) -> int:
+def micros(moment: dt.datetime) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
