@@ -32,7 +32,7 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of rows that an export writes. `venue` and `symbol` of None mean all; `size` is that of bars; times are in UTC."""
+    """The choice of rows to export. `venue` and `symbol` of None mean all; `size` is that of bars; times are in UTC."""
 
     kind: str
     venue: str | None = None
