@@ -45,6 +45,9 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
 #: (`table_cache.TRUSTED_SECONDS`), and a catch-up's batch takes minutes.
 LOG_SECONDS = 300
 
+#: The same for the tables that users read as they were at a version or a time (`lakehouse.client`).
+HISTORY_SECONDS = 3_600
+
 #: Delta table properties of every table. Every commit and every look at a table lists its log, so a log is kept short:
 #: `streams/upkeep.py` removes what nobody needs any more, and nobody else does. A log checkpoint is a small
 #: file from deltalake; from Spark it made an append of 4,000 rows 4.4 s long instead of 0.5 s, so there is one in 50
@@ -52,7 +55,7 @@ LOG_SECONDS = 300
 #: them.
 PROPERTIES = {
     "delta.checkpointInterval": "50",
-    "delta.logRetentionDuration": f"interval {LOG_SECONDS // 60} minutes",
+    "delta.logRetentionDuration": f"interval {HISTORY_SECONDS // 60} minutes",
     "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": "interval 6 hours",
 }

@@ -24,6 +24,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A lake whose commits may go at once, with a checkpoint in five of them; two batches of each query are recent."""
     monkeypatch.setattr(table_io, "PROPERTIES", table_io.PROPERTIES | {"delta.checkpointInterval": "5"})
     monkeypatch.setattr(table_io, "LOG_SECONDS", 0)
+    monkeypatch.setattr(table_io, "HISTORY_SECONDS", 0)
     monkeypatch.setattr(log_retention, "KEPT_BATCHES", 2)
     return empty_lake(tmp_path)
 
@@ -125,6 +126,16 @@ def test_the_log_of_the_last_minutes_stays(settings: Settings, monkeypatch: pyte
     monkeypatch.setattr(table_io, "LOG_SECONDS", 300)
     run(settings)
     assert commits(settings, BRONZE_MESSAGES) == list(range(24))
+
+
+def test_the_last_hour_of_what_users_read_stays(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for table in (BRONZE_MESSAGES, SILVER_TRADES, SILVER_CONTINUITY, GOLD_BARS_1M):
+        commit(settings, table, 23)
+    monkeypatch.setattr(table_io, "HISTORY_SECONDS", 3_600)
+    run(settings)
+    assert len(commits(settings, BRONZE_MESSAGES)) == 5
+    for table in (SILVER_TRADES, SILVER_CONTINUITY, GOLD_BARS_1M):
+        assert commits(settings, table) == list(range(24))
 
 
 def test_it_is_done_when_it_is_due(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
