@@ -1,0 +1,101 @@
+"""The rows of a Gold table that may have changed between two of its versions. No JVM.
+
+Gold writes rows anew into new files, so the files that the newer version has and the older one lacks hold every row
+that is new or changed, beside some that are as before: a reader goes by `revision`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from lakehouse.errors import TerminalError
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.tables import Table
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The difference between what a store holds of a table and the table's newest version.
+
+    `version`: the version that it has afterwards. `paths`: the data files to read. `rows`: UTC day → how many rows the
+    table has, for each day with another file than before, 0 if the day is gone. `whole`: the older version is not known
+    or not readable any more, so `paths` and `rows` are those of the whole table.
+    """
+
+    table: Table
+    version: int
+    paths: frozenset[str]
+    rows: dict[dt.date, int]
+    whole: bool
+
+
+def table_id(settings: Settings, table: Table) -> str:
+    """Return Delta's id of a table: another one means that the table was made anew."""
+    return str(table_io.open_table(settings, table).metadata().id)
+
+
+def changes_since(settings: Settings, table: Table, since: int | None) -> Changes | None:
+    """Return what changed after version `since`, None if nothing did. A version of None is that of an empty store."""
+    newest = table_io.open_table(settings, table)
+    version = newest.version()
+    if since == version:
+        return None
+    now = _files(newest)
+    before = None if since is None else _files_at(settings, table, since)
+    if before is None:
+        return Changes(table, version, frozenset(now), _rows(now), True)
+    new, gone = now.keys() - before.keys(), before.keys() - now.keys()
+    days = {now[path][0] for path in new} | {before[path][0] for path in gone}
+    counts = _rows(now)
+    return Changes(table, version, frozenset(new), {day: counts.get(day, 0) for day in sorted(days)}, False)
+
+
+def read(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
+    """Yield the rows of the changed files, with the columns of the registry, a file or a part of one at a time."""
+    schema = table_io.arrow_schema(changes.table)
+    dataset = table_io.open_table(settings, changes.table, changes.version).to_pyarrow_dataset()
+    wanted = {_relative(path) for path in changes.paths}
+    for fragment in dataset.get_fragments():
+        if _relative(fragment.path) in wanted:
+            for batch in fragment.to_batches(schema=dataset.schema):
+                yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+
+
+#: Path relative to the table → its UTC day and rows.
+_Files = dict[str, tuple[dt.date, int]]
+
+
+def _files(opened: DeltaTable) -> _Files:
+    actions = pa.table(opened.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return {}
+    names = ("path", "partition.bar_date", "num_records")
+    columns = [actions.column(name) for name in names]
+    columns[1] = columns[1].cast(pa.date32())
+    return {path: (day, rows or 0) for path, day, rows in zip(*(one.to_pylist() for one in columns), strict=True)}
+
+
+def _files_at(settings: Settings, table: Table, version: int) -> _Files | None:
+    """Return the files of an old version, None if its log is gone or it lies ahead: the table was restored."""
+    try:
+        return _files(table_io.open_table(settings, table, version))
+    except (DeltaError, OSError, TerminalError):
+        return None
+
+
+def _rows(files: _Files) -> dict[dt.date, int]:
+    counts: dict[dt.date, int] = {}
+    for day, rows in files.values():
+        counts[day] = counts.get(day, 0) + rows
+    return counts
+
+
+def _relative(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])
