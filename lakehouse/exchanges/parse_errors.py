@@ -1,7 +1,7 @@
-"""The slow path: why a frame, or one trade in it, could not be read. Runs only after the typed decoder has failed.
+"""Find out why a frame, or one trade in it, could not be read. The slow path, run only after the typed decoder failed.
 
-A check gets the JSON literal of one field and names the rule that it breaks. Details say what was found and what was
-expected, in one sentence.
+A check gets the JSON literal of one field (its JSON text, quotes included) and returns the `Fault` of the rule that the
+field breaks, None if it breaks none. A fault's detail says what was found and what was expected, in one sentence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lakehouse.exchanges.json_fields import (
 )
 from lakehouse.exchanges.model import Rejected
 
-#: Closed set of reasons, from the frame inwards.
+#: Every `reason` that a Rejected can have, from faults of the whole frame to faults of one field.
 Reason = Literal[
     "not_utf8",
     "not_json",
@@ -64,18 +64,21 @@ _KINDS = {'"': "a string", "{": "an object", "[": "an array", "t": "a boolean", 
 
 
 class Fault(NamedTuple):
-    """A broken rule: its short name, and one sentence for people."""
+    """A rule that a frame or a field breaks: `reason`, its short name, and `detail`, one sentence for people."""
 
     reason: Reason
     detail: str
 
 
-#: (label of the field, its JSON literal) → the fault, or None.
+#: A check of one field: (its name for messages, its JSON literal) → the fault, None if the field is valid.
 Check = Callable[[str, str], Fault | None]
 
 
 def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | None = None) -> Rejected:
-    """Build the Rejected for a frame, or a part of it, that has `fault`; it says if the raw text had to be cut."""
+    """Build the Rejected for a frame, or a part of it, that has `fault`.
+
+    `raw` is cut after MAX_RAW characters; the detail then says so.
+    """
     detail = fault.detail
     if len(raw) > MAX_RAW:
         detail = f"{detail}; raw text cut after {MAX_RAW} of {len(raw)} characters"
@@ -86,7 +89,7 @@ def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | N
 
 
 def text_of(venue: str, frame: bytes, ts_ingest: int) -> str | Rejected:
-    """The frame as text. Rejected if it is not UTF-8; the bytes that cannot be read are then written as `\\xNN`."""
+    """Decode a frame from UTF-8. If it is not UTF-8, return a Rejected, with the bad bytes written as `\\xNN`."""
     try:
         return frame.decode()
     except UnicodeDecodeError as error:
@@ -95,7 +98,7 @@ def text_of(venue: str, frame: bytes, ts_ingest: int) -> str | Rejected:
 
 
 def object_fields(text: str) -> dict[str, str] | Fault:
-    """The fields of a JSON object as literals, or the fault if it is none."""
+    """Parse one level of a JSON object: field name → its JSON literal, undecoded. A Fault if `text` is no object."""
     try:
         return {name: str(raw, "utf-8") for name, raw in _object.decode(text).items()}
     except UNREADABLE as error:
@@ -103,7 +106,7 @@ def object_fields(text: str) -> dict[str, str] | Fault:
 
 
 def array_items(text: str) -> list[str] | Fault:
-    """The items of a JSON array as literals, or the fault if it is none."""
+    """Parse one level of a JSON array: its items as JSON literals, undecoded. A Fault if `text` is no array."""
     try:
         return [str(raw, "utf-8") for raw in _array.decode(text)]
     except UNREADABLE as error:
@@ -121,7 +124,7 @@ def _not_this(text: str, error: BaseException, expected: str) -> Fault:
 
 
 def string(literal: str | None) -> str | None:
-    """The value of a string literal; None if it is missing or not a string."""
+    """Decode a JSON string literal: `"abc"` with its quotes → `abc`. None if it is None or not a string."""
     if literal is None:
         return None
     try:
@@ -131,17 +134,21 @@ def string(literal: str | None) -> str | None:
 
 
 def kind(literal: str) -> str:
-    """Return the JSON type of a literal, with its article: `a string`."""
+    """Return the JSON type of a literal in words, with its article: `a string`, `an object`, `a number`."""
     return _KINDS.get(literal[:1], "a number")
 
 
 def shorten(text: str, limit: int = 80) -> str:
-    """Return `text`, cut after `limit` characters."""
+    """Return `text`; if it is longer than `limit` characters, cut there, with `…` at the end."""
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """Return the first fault of a trade object, given as JSON; `checks`: (field name, check), in order."""
+    """Return why `payload`, the JSON of a trade, could not be read: the first of `checks` that fails.
+
+    `checks` are (field name, check). Text that is too long or no JSON object has a fault of its own; if every check
+    passes, the reason is `unreadable`.
+    """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
     fields = object_fields(payload)
@@ -149,9 +156,10 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
 
 
 def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """Return the first fault among `fields` (name → JSON literal), in the order of `checks`.
+    """Return the first fault among a trade's `fields` (name → JSON literal), in the order of `checks`.
 
-    Also for trades that are no JSON object, such as Kraken's REST rows; `payload` is the trade as it came.
+    `explain` for fields that are already split, also those of a trade that is no JSON object, such as Kraken's REST
+    rows. `payload` is the trade as it came, for the message.
     """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
@@ -167,13 +175,13 @@ def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[
 
 
 def missing(name: str, fields: dict[str, str]) -> Fault:
-    """Return the fault of a trade without the field `name`; its detail lists `fields`, those that it has."""
+    """Build the Fault `missing_field` for an object without the field `name`; `fields` are those that it has."""
     present = shorten(", ".join(fields)) or "none"
     return Fault("missing_field", f"found the fields {present}; expected the field {name} too")
 
 
 def wrong_type(label: str, literal: str, expected: str) -> Fault:
-    """Return the fault of a field whose JSON type is not `expected`."""
+    """Build the Fault `wrong_type` for a field whose JSON type is not `expected` (in words, `a string`)."""
     return Fault("wrong_type", f"found {kind(literal)}, {shorten(literal)}, in {label}; expected {expected}")
 
 
@@ -275,7 +283,10 @@ def iso_time(label: str, literal: str) -> Fault | None:
 
 
 def symbol(canonical: Callable[[str], str]) -> Check:
-    """Return a check that a field is a symbol that `canonical` knows."""
+    """Make a check that a field is a string that `canonical` accepts as the venue's name of a symbol.
+
+    `canonical` raises ValueError for a name that it does not know; the fault is then `unknown_symbol`.
+    """
 
     def check(label: str, literal: str) -> Fault | None:
         value = string(literal)

@@ -22,12 +22,12 @@ from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
 from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, websocket_root
 from lakehouse.market.symbols import canonical_symbol
 
-#: Streams of one connection [documentation].
+#: Most streams (one for each symbol) of one connection [documentation].
 MAX_STREAMS = 1024
-#: Streams named in one message or URL. 437 in one message failed without a word (ccxws issue 161) and a URL ends at
-#: 8,004 characters (unicorn-binance-websocket-api issue 19); 200 streams of 30 characters stay below both.
+#: Most streams named in one message or URL. 437 in one message failed without a word (ccxws issue 161) and a URL ends
+#: at 8,004 characters (unicorn-binance-websocket-api issue 19); 200 streams of 30 characters stay below both.
 STREAMS_A_MESSAGE = 200
-#: Characters of the streams in a URL, so that all of it stays below 8,004.
+#: Most characters of the stream names in a URL, so that the whole URL stays below 8,004.
 MAX_URL_STREAMS = 7_800
 
 _TRADE_STREAM = "@trade"
@@ -56,7 +56,10 @@ _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
 class Binance(VenueDefaults):
-    """Binance spot. Its names run base and quote together, so it reads the trades of `symbols` and no others."""
+    """Binance spot, as a `Venue` for given canonical `symbols`.
+
+    Binance's names run base and quote together (`BTCUSDT`), so only trades of `symbols` can be read.
+    """
 
     name = "binance"
     #: The server pings every 20 s and cuts after 60 s without a pong [documentation]: 60 s without even a ping is dead.
@@ -138,7 +141,7 @@ class Binance(VenueDefaults):
         ts_before: int | None,  # noqa: ARG002 - asked by id
         ts_after: int | None,  # noqa: ARG002
     ) -> History:
-        """Return a walk over `historicalTrades` from the first id upwards. The two times are not used."""
+        """Begin a REST walk over the trades `first_id`..`last_id`, from the first upwards. The times are not used."""
         return history.BinanceHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:

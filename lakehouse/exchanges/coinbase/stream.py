@@ -61,7 +61,7 @@ _read_subscriptions = msgspec.json.Decoder(_Subscriptions).decode
 
 
 class Coinbase(VenueDefaults):
-    """Coinbase Exchange: addresses, names, messages and parser. No state."""
+    """Coinbase Exchange, as a `Venue`: its addresses, names, messages and parser. No state."""
 
     name = "coinbase"
     #: A heartbeat a second for each product; five in a row cannot be chance.
@@ -101,7 +101,10 @@ class Coinbase(VenueDefaults):
         return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:  # noqa: ARG002 - replies name none
-        """Return one message for all symbols. The venue cuts a connection that has not subscribed within 5 s."""
+        """Return one subscribe message for all symbols; `number` is not used, as replies name no request.
+
+        Coinbase closes a connection that has not subscribed within 5 s.
+        """
         products = [self.native(symbol) for symbol in symbols]
         message = {"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]}
         return [msgspec.json.encode(message)]
@@ -114,7 +117,7 @@ class Coinbase(VenueDefaults):
         ts_before: int | None,  # noqa: ARG002 - asked by id
         ts_after: int | None,  # noqa: ARG002
     ) -> History:
-        """Return a walk over the trades from the last id downwards. The two times are not used."""
+        """Begin a REST walk over the trades `first_id`..`last_id`, from the last downwards. The times are not used."""
         return history.CoinbaseHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:

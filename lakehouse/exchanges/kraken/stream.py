@@ -56,7 +56,7 @@ _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
 class Kraken(VenueDefaults):
-    """Kraken spot, v2. Its names are canonical; XBT and XDG live on in v1 and REST."""
+    """Kraken spot over WebSocket v2, as a `Venue`. Its names are canonical; only v1 and REST still use XBT and XDG."""
 
     name = "kraken"
     #: A heartbeat comes about every second; the venue's own advice is to reconnect after 5 s without a message.
@@ -95,14 +95,18 @@ class Kraken(VenueDefaults):
         return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
-        """Return one message for all symbols. It always sets `snapshot`: its default is documented both ways."""
+        """Return one subscribe message for all symbols, with `number` as its `req_id`.
+
+        It always sets `snapshot`, whose default is documented both ways.
+        """
         params = {"channel": "trade", "symbol": [self.native(symbol) for symbol in symbols], "snapshot": True}
         return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})]
 
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
-        """Return a walk: a search for the time of the first id, then pages upwards.
+        """Begin a REST walk: a search for the time of the first id, then pages upwards to the last.
 
-        `ts_before` and `ts_after` (µs) shorten the search. Each step costs a second of the REST budget.
+        `ts_before` and `ts_after` (µs), the times of the trades before and behind the range, shorten the search. Each
+        request costs a second of the REST budget.
         """
         return KrakenHistory(self.native(symbol), first_id, last_id, ts_before, ts_after)
 
