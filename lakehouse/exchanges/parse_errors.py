@@ -144,10 +144,9 @@ def shorten(text: str, limit: int = 80) -> str:
 
 
 def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """Return why `payload`, the JSON of a trade, could not be read: the first of `checks` that fails.
+    """Return why `payload`, a trade's JSON, cannot be read: too long, no object, or the first of `checks` that fails.
 
-    `checks` are (field name, check). Text that is too long or no JSON object has a fault of its own; if every check
-    passes, the reason is `unreadable`.
+    `checks` are (field name, check). If every check passes, the reason is `unreadable`.
     """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
@@ -156,10 +155,9 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
 
 
 def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """Return the first fault among a trade's `fields` (name → JSON literal), in the order of `checks`.
+    """Return the first fault among a trade's `fields` (name → JSON literal), in the order of `checks`; see `explain`.
 
-    `explain` for fields that are already split, also those of a trade that is no JSON object, such as Kraken's REST
-    rows. `payload` is the trade as it came, for the message.
+    Also for trades that are no JSON object, such as Kraken's REST rows; `payload` is the trade as it came.
     """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
