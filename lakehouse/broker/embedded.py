@@ -1,11 +1,11 @@
-"""A real Apache Kafka, single node, as a child process: KRaft, one combined broker and controller, on 127.0.0.1 only.
+"""Run a real Apache Kafka as a child process: one node (KRaft, broker and controller), on 127.0.0.1 only.
 
-Guarantees: one broker a home; its JVM never outlives us (on Linux even a kill -9 of us ends it; elsewhere the next
-start does); `endpoint` exists only while the broker answers, but for a kill -9 of us, after which the next start
-removes it. Messages that Kafka acknowledged survive a kill -9 of the JVM; a power cut can lose what the operating
-system had not written yet, as there is no second replica.
+Guarantees: one broker for each home; its JVM never outlives this process (on Linux even a kill -9 of this process ends
+it; elsewhere the next start does). The file `endpoint` exists only while the broker answers; after a kill -9 of this
+process the next start removes it. Messages that Kafka acknowledged survive a kill -9 of the JVM; a power cut can lose
+those that the operating system had not written yet, as there is no second replica.
 
-Start, in this order: 1. own the home, 2. remove a stale endpoint, 3. choose ports and write server.properties,
+Start, in this order: 1. lock the home, 2. remove a stale endpoint, 3. choose ports and write server.properties,
 4. format the storage once and start the JVM, 5. wait for its own metadata, 6. write the endpoint.
 """
 

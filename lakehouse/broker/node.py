@@ -64,12 +64,12 @@ class KafkaNode:
 
     @property
     def alive(self) -> bool:
-        """True if the JVM runs."""
+        """True if the node's JVM runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def launched(self) -> bool:
-        """True if a JVM was started and has not been stopped since; it may have died."""
+        """True from `launch` until `stop`, even if the JVM has died meanwhile."""
         return self._process is not None
 
     def own(self) -> None:

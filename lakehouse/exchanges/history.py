@@ -94,14 +94,14 @@ class History(Protocol):
     """
 
     def request(self) -> Request | None:
-        """The next request; the same until `take` has accepted its reply. None if the walk has ended."""
+        """Return the next request; the same until `take` has accepted its reply. None if the walk has ended."""
 
     def take(self, reply: Reply) -> Page:
-        """Take the reply to `request` and return its trades.
+        """Parse the reply to `request`, return its new trades and bad rows, and move the walk on.
 
         Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply
-        that cannot be read: ask the same request again later. Raises TerminalError for what the venue will refuse
-        again, such as an unknown symbol. Raises nothing else, whatever the reply is.
+        that cannot be read: send the same request again later. Raises TerminalError if the venue would refuse it
+        again, such as for an unknown symbol. Raises nothing else, whatever the reply is.
         """
 
     @property

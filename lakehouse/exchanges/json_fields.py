@@ -1,4 +1,6 @@
-"""The exact rules of a trade's fields, shared by the venues: decimals, trade ids, times. Nothing is ever rounded.
+"""Validate and convert the fields of a trade, by rules that all venues share: decimals, trade ids, times.
+
+Nothing is ever rounded; surplus decimals of a time are cut.
 
 The fast path of a parser puts these rules into msgspec types (`DecimalText`, `TradeId`) or calls the functions below;
 `parse_errors` names the rule that a field broke.

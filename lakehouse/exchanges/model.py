@@ -1,4 +1,4 @@
-"""The values that a venue's frame can turn into. Nothing here reads a socket or a clock.
+"""The values that a venue's parser makes of a frame: trades, rejected texts, and replies. Also the feed events.
 
 The message types (`Trade`, `Rejected`, `FeedEvent`) are also the Kafka wire format: `encode` gives the JSON value.
 Times are integer microseconds since the epoch, UTC.
@@ -122,7 +122,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
 
 class Shutdown(msgspec.Struct, frozen=True):
-    """The venue announced that it will close this connection (Binance `serverShutdown`)."""
+    """A venue's message that it will soon close this connection (Binance `serverShutdown`)."""
 
 
 #: `Venue.parse` turns one frame into a list of these; an empty list for a frame that a trade feed must ignore.

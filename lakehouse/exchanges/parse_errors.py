@@ -184,7 +184,7 @@ def wrong_type(label: str, literal: str, expected: str) -> Fault:
 
 
 def decimal_string(label: str, literal: str) -> Fault | None:
-    """Check that a field is a positive decimal, written as a JSON string."""
+    """Return the fault of a field that is not a positive decimal in a JSON string; None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a decimal string")
@@ -192,7 +192,7 @@ def decimal_string(label: str, literal: str) -> Fault | None:
 
 
 def decimal_number(label: str, literal: str) -> Fault | None:
-    """Check that a field is a positive decimal, written as a JSON number."""
+    """Return the fault of a field that is not a positive decimal as a JSON number; None if it is."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     return _decimal(label, literal, scientific=True)
@@ -218,7 +218,7 @@ def _decimal(label: str, found: str, scientific: bool) -> Fault | None:
 
 
 def trade_id(label: str, literal: str) -> Fault | None:
-    """Check that a field is an integer from 0 to 2^63 - 1."""
+    """Return the fault of a field that is not a JSON integer from 0 to 2^63 - 1; None if it is."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or not 0 <= int(literal) <= MAX_TRADE_ID:
@@ -227,12 +227,12 @@ def trade_id(label: str, literal: str) -> Fault | None:
 
 
 def boolean(label: str, literal: str) -> Fault | None:
-    """Check that a field is true or false."""
+    """Return the fault of a field that is not JSON's true or false; None if it is."""
     return None if literal in ("true", "false") else wrong_type(label, literal, "true or false")
 
 
 def side(label: str, literal: str) -> Fault | None:
-    """Check that a field is the string buy or sell."""
+    """Return the fault of a field that is not the JSON string buy or sell; None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a string")
@@ -242,7 +242,7 @@ def side(label: str, literal: str) -> Fault | None:
 
 
 def kraken_side(label: str, literal: str) -> Fault | None:
-    """Check that a field is the string b or s, the taker's side in Kraken's REST."""
+    """Return the fault of a field that is not the JSON string b or s, the taker's side in Kraken's REST; else None."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a string")
@@ -250,7 +250,7 @@ def kraken_side(label: str, literal: str) -> Fault | None:
 
 
 def epoch_seconds(label: str, literal: str) -> Fault | None:
-    """Check that a field is a JSON number of seconds since the epoch, decimals allowed."""
+    """Return the fault of a field that is not a JSON number of seconds since the epoch, decimals allowed; else None."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     if seconds_nanos(literal) is None:
@@ -260,7 +260,7 @@ def epoch_seconds(label: str, literal: str) -> Fault | None:
 
 
 def epoch_time(label: str, literal: str) -> Fault | None:
-    """Check that a field is an integer of milliseconds or microseconds since the epoch."""
+    """Return the fault of a field that is not an integer of ms or µs since the epoch; None if it is."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or epoch_micros(int(literal)) is None:
@@ -270,7 +270,7 @@ def epoch_time(label: str, literal: str) -> Fault | None:
 
 
 def iso_time(label: str, literal: str) -> Fault | None:
-    """Check that a field is an ISO 8601 time in UTC."""
+    """Return the fault of a field that is not an ISO 8601 time in UTC in a JSON string; None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a time string")

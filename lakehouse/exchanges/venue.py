@@ -26,7 +26,7 @@ class Venue(Protocol):
 
     @property
     def silence_seconds(self) -> float:
-        """A socket without any frame for this many seconds is stale. WebSocket ping frames count as frames."""
+        """A socket without a frame for so many seconds counts as dead and is replaced. WebSocket pings are frames."""
 
     @property
     def ping(self) -> bytes | None:
@@ -82,7 +82,7 @@ class Venue(Protocol):
         """
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame; `ts_ingest` (microseconds) is when our socket received it.
+        """Parse a WebSocket frame that was received at `ts_ingest` (µs since the epoch).
 
         Never raises. Every trade object in the frame gives exactly one Trade or Rejected, in the frame's order. A
         frame that cannot be read at all gives one Rejected, one that a trade feed ignores gives an empty list.

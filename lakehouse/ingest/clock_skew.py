@@ -23,7 +23,10 @@ CHANGE_PART = 0.2
 
 
 class VenueClock:
-    """The offset between this machine's clock and one venue's. All feeds and sockets of the venue share it."""
+    """Computes the offset between this machine's clock and one venue's from the delays of the venue's live trades.
+
+    All feeds and sockets of the venue share one object; thread-safe. `now` gives monotonic seconds.
+    """
 
     def __init__(self, venue: str, clocks: Clocks, now: Callable[[], float]) -> None:
         self.offset: Offset | None = None  #: of the last window with enough trades; None before the first
@@ -98,9 +101,9 @@ class Clocks:
             return self._venues.setdefault(venue, VenueClock(venue, self, self._now))
 
     def offsets(self, now: float | None = None) -> dict[str, Offset]:
-        """Return venue → offset for the venues judged within the last `FRESH_SECONDS`, recordings left out.
+        """Return venue → clock offset, for venues judged within the last `FRESH_SECONDS`; without played recordings.
 
-        `now` is in monotonic seconds.
+        `now` is in monotonic seconds; None: the time now.
         """
         since = (self._now() if now is None else now) - FRESH_SECONDS
         with self._lock:

@@ -91,7 +91,7 @@ class GapRepair:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end. Returns at once; `join` waits."""
+        """Tell the thread to end. Returns at once; `join` waits."""
         self._stop.set()
         self._wake.set()
 

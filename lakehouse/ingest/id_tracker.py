@@ -29,7 +29,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Inclusive range of trade ids that exist at the venue and were not observed."""
+    """A range of trade ids, inclusive, that exist at the venue but have not arrived. `len` gives how many they are."""
 
     first_id: int
     last_id: int

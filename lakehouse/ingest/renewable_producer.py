@@ -67,10 +67,13 @@ class Unsent(NamedTuple):
 
 
 class RenewedProducer:
-    """One producer after another. Thread-safe. `acknowledged` callbacks run one at a time, on the thread that polls."""
+    """A Kafka producer that replaces itself after a fatal error; `configuration` is librdkafka's.
+
+    Thread-safe. `acknowledged` callbacks run one at a time, on the thread that polls.
+    """
 
     def __init__(self, bootstrap: str, configuration: Mapping[str, Any]) -> None:
-        self.failure: TerminalError | None = None  #: what made it useless for good
+        self.failure: TerminalError | None = None  #: the error after which no producer can send; None if it works
         self._bootstrap = bootstrap
         self._configuration = {**configuration, "bootstrap.servers": bootstrap, "error_cb": self._on_error}
         self._lock = threading.RLock()  # of everything that delivery reports write

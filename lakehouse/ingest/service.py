@@ -50,7 +50,7 @@ class IngestService:
         urls: Mapping[str, str] | None = None,
         topic: str | None = None,
     ) -> None:
-        """Raises SettingError for an unknown venue or a symbol that is not BASE/QUOTE. Opens nothing."""
+        """Check venues and symbols; open nothing yet. Raises SettingError for an unknown venue or a bad symbol."""
         self._settings = settings.model_copy(update={"topic_trades": topic}) if topic else settings
         self._symbols = canonical_symbols(symbols) if symbols else settings.symbols
         # Binance's names run two assets together: only what is subscribed tells them apart.

@@ -97,10 +97,11 @@ class QuietSymbols:
         return symbol, now - since
 
     def looked(self, symbol: str, newest: int | None, mark: int | None, is_loss: bool, now: float) -> bool:
-        """Judge a look at a symbol; return True if its subscription is silent.
+        """Judge the result of a look at a symbol, and set the time of the next one.
 
-        `newest` is the newest id that REST showed, None if it showed no trade; `mark` was our highest id before the
-        look; `is_loss` is True if ids are now known to be lost.
+        Returns True if the subscription is silent: REST has new trades, and the socket brings none. `newest` is the
+        newest id that REST showed, None if it showed no trade; `mark` was our highest id before the look, None if none;
+        `is_loss` is True if ids are now known to be lost.
         """
         known = self._symbols[symbol]
         if newest is None:  # the venue shows no trade at all
@@ -128,7 +129,7 @@ class QuietSymbols:
         return True
 
     def failed(self, symbol: str, due: float) -> None:
-        """Take note that a look got no answer; the next one is at `due`."""
+        """Take note that a look at a symbol failed; the next one is at `due` (monotonic seconds)."""
         self._symbols[symbol].due = due
 
     def remove(self, symbol: str) -> None:
@@ -144,7 +145,7 @@ class Watched(Protocol):
         """The symbols that the venue has not refused for good."""
 
     def received(self, symbol: str) -> int:
-        """Number of trades of the symbol that the feed's sockets have brought so far."""
+        """Return how many trades of the symbol the feed's sockets have brought so far, duplicates included."""
 
     def subscribed_since(self, symbol: str) -> float | None:
         """Return since when the symbol is subscribed on an open connection (monotonic seconds); None if it is not."""

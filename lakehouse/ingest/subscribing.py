@@ -1,8 +1,8 @@
 """Decide which symbols one connection requests, in which message, and when again. Pure: it is told the time.
 
-Guarantee: a symbol is asked for again, with growing pauses and on every new connection, until the venue acknowledges
+Guarantee: a symbol is requested again, with growing pauses and on every new connection, until the venue acknowledges
 it or says that there is no such symbol. One that is refused does not keep the others from being subscribed: if a
-refusal names no symbol, what was asked for together is asked for by halves, until the refused ones stand alone.
+refusal names no symbol, the symbols of the request are requested by halves, until the refused ones stand alone.
 """
 
 from __future__ import annotations

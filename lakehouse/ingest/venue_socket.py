@@ -83,7 +83,10 @@ class VenueSocket:
         self._thread.start()
 
     def stop(self, reason: str) -> None:
-        """Ask the thread to close its socket and end. Returns at once; `join` waits."""
+        """Tell the thread to close its socket and end. Returns at once; `join` waits.
+
+        `reason` goes into the event `disconnected`; that of the first call counts.
+        """
         if not self._stop.is_set():
             self._reason = reason
             self._stop.set()

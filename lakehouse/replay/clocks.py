@@ -1,4 +1,4 @@
-"""Decide by the trades around a message if its time is in the future because this machine's clock was slow.
+"""Decide, by the trades around it, whether a message's time is in the future because this machine's clock was slow.
 
 A slow clock puts the trades of all venues equally far into the future; a wrong time from a venue stands alone among
 trades whose times are right. So the clock explains a message if most of its venue's live trades of the minute before or

@@ -1,10 +1,10 @@
 """`lakehouse replay`: judge the open messages in quarantine again, and produce the good ones again.
 
-Guarantee: a message counts as settled (ops/replays) only after Kafka has acknowledged what was produced for it. A crash
-between the two makes the next replay send it once more, which Silver takes for a duplicate; nothing is ever lost. The
-replayed messages come like any others, at new offsets, so all counts of the streams still hold.
-Limit: a replayed feed event may so be there twice. `conflict` is left alone unless it is named: the trade that came
-first stays in Silver, so the other one would only come back to quarantine.
+Guarantee: a message counts as settled (ops/replays) only after Kafka has acknowledged the messages produced for it. A
+crash between the two makes the next replay send them once more, which Silver counts as duplicates; nothing is ever
+lost. The replayed messages come like any others, at new offsets, so all counts of the streams still hold.
+Limit: a feed event that is replayed twice is in the table twice. Messages of the rule `conflict` are left alone unless
+`--rule` names it: the trade that came first stays in Silver, so the other would only come back to quarantine.
 """
 
 from __future__ import annotations

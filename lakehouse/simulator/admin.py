@@ -1,4 +1,6 @@
-"""`/admin`: state, pause, faults, and the record of the truth. All JSON; an error is `{"error": one line}`, 400 or 404.
+"""The simulator's HTTP interface for tests and people, `/admin`: state, pause, faults, and the record of true trades.
+
+All bodies are JSON; an error is `{"error": one line}` with status 400 or 404.
 
 - `GET /admin/status`, `POST /admin/pause`, `POST /admin/resume`.
 - `GET /admin/record/{venue}/{BASE-QUOTE}?from_id&limit`: the true trades, a page at a time.

@@ -1,4 +1,4 @@
-"""The REST trade history of a venue, read from the record: the part that all venues share.
+"""Read pages of trades from the record for the simulated REST APIs: the part that all venues share.
 
 Each venue's own parameters and rows are in `venues/<venue>/rest.py`.
 """

@@ -68,7 +68,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class VenueLimits:
-    """One venue's own limits, on REST calls and on connections; None if it has none."""
+    """The limits that one real venue has, on REST calls (`rest`) and new connections (`attempts`); None: no limit."""
 
     rest: Limit | None = None
     attempts: Limit | None = None

@@ -1,4 +1,4 @@
-"""The options of a simulator."""
+"""The options with which a simulator is started, checked and normalised."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Listener(Protocol):
 
     @property
     def subscribed(self) -> bool:
-        """True after a subscription was accepted."""
+        """True after the client has subscribed to anything; it then gets the recorded frames."""
 
     @property
     def is_open(self) -> bool:
@@ -114,11 +114,11 @@ class Audience(Protocol):
 
     @property
     def paused(self) -> bool:
-        """True if nothing may be sent now."""
+        """True while the simulator is paused, so that no frame may be sent."""
 
     @property
     def listeners(self) -> Iterable[Listener]:
-        """All connections, of any venue."""
+        """All clients' connections, of any venue."""
 
 
 class Playback:

@@ -179,7 +179,7 @@ class Tape:
         return self._search(lambda row: row.ts_event > ts_event)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the record file; the object cannot be used afterwards."""
         os.close(self._file)
 
     def _search(self, reached: Callable[[Row], bool]) -> int:

@@ -1,4 +1,4 @@
-"""Binance spot: the raw `@trade` stream, whose ids are contiguous per symbol.
+"""Binance spot's WebSocket protocol: the raw `@trade` stream, whose trade ids are contiguous per symbol.
 
 Source: "WebSocket Streams for Binance" of the Binance spot API documentation. `aggTrade` has another id space and is
 never read. A repeated subscription is harmless: the server keeps a set of streams for each connection.
@@ -108,7 +108,7 @@ class Binance(VenueDefaults):
         return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """Canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless it names exactly one symbol."""
+        """Return the canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless exactly one known symbol fits."""
         return self._names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
@@ -145,7 +145,7 @@ class Binance(VenueDefaults):
         return history.BinanceHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trade of a canonical symbol."""
+        """Return the REST request for the newest trade of a canonical symbol."""
         return history.newest(self.native(symbol))
 
     def newest_id(self, reply: Reply) -> int | None:
@@ -153,7 +153,7 @@ class Binance(VenueDefaults):
         return history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
+        """Parse a frame, which has one trade at most, received at `ts_ingest` (µs). Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]

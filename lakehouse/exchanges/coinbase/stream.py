@@ -1,4 +1,4 @@
-"""Coinbase Exchange: the `matches` and `heartbeat` channels, no key needed.
+"""Coinbase Exchange's WebSocket protocol: the `matches` (trades) and `heartbeat` channels, no key needed.
 
 Source: "Exchange WebSocket Channels" of the Coinbase developer documentation. `side` is the **maker's** and is flipped:
 on 107 of 107 recorded trades it is the opposite of the taker's side in `ticker`. `last_match` is the newest trade
@@ -121,7 +121,7 @@ class Coinbase(VenueDefaults):
         return history.CoinbaseHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trade of a canonical symbol."""
+        """Return the REST request for the newest trade of a canonical symbol."""
         return history.newest(self.native(symbol))
 
     def newest_id(self, reply: Reply) -> int | None:
@@ -129,7 +129,7 @@ class Coinbase(VenueDefaults):
         return history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
+        """Parse a frame, which has one trade at most, received at `ts_ingest` (µs). Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]

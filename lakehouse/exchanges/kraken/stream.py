@@ -1,4 +1,4 @@
-"""Kraken spot, WebSocket v2: the `trade` channel with its snapshot of the latest 50 trades.
+"""Kraken spot's WebSocket protocol v2: the `trade` channel with its snapshot of the latest 50 trades.
 
 Source: "Spot WebSocket v2" of the Kraken API documentation. Prices and sizes are JSON numbers; their literals are
 taken as text. One message may carry many trades, and one bad trade does not spoil the others. Frames of v1 are
@@ -111,7 +111,7 @@ class Kraken(VenueDefaults):
         return KrakenHistory(self.native(symbol), first_id, last_id, ts_before, ts_after)
 
     def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trades of a canonical symbol.
+        """Return the REST request for the newest trades of a canonical symbol.
 
         A page without `since` is documented as the newest thousand; what `count` means without it is not documented.
         """
@@ -122,7 +122,10 @@ class Kraken(VenueDefaults):
         return rest.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame: one Trade or Rejected for each item of `data`. Never raises; see `Venue.parse`."""
+        """Parse a frame received at `ts_ingest` (µs): one Trade or Rejected for each item of its `data`.
+
+        Never raises; see `Venue.parse`.
+        """
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]

@@ -1,7 +1,7 @@
-"""The changes that faults make to a frame: the reverse, a repeat with another price, an unreadable one. Pure.
+"""Build the changed frames that faults send: reversed, repeated with another price, or unreadable. Pure.
 
-Works on the simulator's own trade frames (kind `trade`), whose text is known to the character; digits stay what they
-are, since nothing is decoded.
+Works on the simulator's own trade frames (kind `trade`) as text, whose form is known; no number is decoded, so digits
+stay as they are.
 """
 
 from __future__ import annotations

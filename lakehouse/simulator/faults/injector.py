@@ -1,4 +1,4 @@
-"""The faults of a simulator: the active ones, those of the schedule, and a count for each kind.
+"""Apply the faults of a simulator: keep the active ones, begin those of the schedule, and count each kind.
 
 Guarantee: with no active fault nothing here touches a trade; an ended fault leaves nothing behind but the
 subscriptions that `ack_silent` made worthless and the closings that `server_shutdown` announced, which last as long as
@@ -152,11 +152,11 @@ class FaultInjector:
         return self._connection(peer).send(faults, frames, time.monotonic())
 
     def closed(self, peer: Peer) -> None:
-        """Drop the frames that were held back for a connection."""
+        """Drop the state of a connection that has ended, and the frames that were held back for it."""
         self._connections.pop(peer.number, None)
 
     def answers_ping(self, peer: Peer) -> bool:
-        """Return False if a `no_pong` has chosen this connection."""
+        """Return True if a client's WebSocket ping gets its pong: False if a fault `no_pong` strikes its connection."""
         for fault in self._of("no_pong", peer.venue):
             if fault.chooses(peer, self._random):
                 fault.count()
@@ -164,7 +164,10 @@ class FaultInjector:
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """Return how many ids the `id_holes` faults skip now; each strikes a market at most once in `every` seconds."""
+        """Return how many trade ids the `id_holes` faults leave unused before the next trades of a market.
+
+        Each of these faults strikes a market at most once in `every` seconds, a parameter of it.
+        """
         skipped = 0
         now = time.monotonic()
         for fault in self._of("id_holes", venue, symbol):
