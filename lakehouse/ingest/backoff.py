@@ -1,8 +1,8 @@
 """Exponential backoff with jitter for connections and requests, below the venues' limits. Pure: the callers sleep.
 
-Every delay is drawn from the upper half of its step, so that a crowd of clients spreads out and yet no step is ever
-shorter than half of what it promises. The lower bound keeps a series of failures below the venues' limits of
-connection attempts per address, whatever the dice say: 300 in 5 minutes (Binance), 150 in 10 minutes (Kraken).
+Every delay is drawn between half of its step and the whole step, so that many clients do not try at the same time. The
+lower bound keeps a series of failures below the venues' limits of connection attempts per address, whatever is drawn:
+300 in 5 minutes (Binance), 150 in 10 minutes (Kraken).
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class SilenceProbe:
         self._sample_due = 0.0
 
     def watch(self, feed: Watched) -> None:
-        """Add a feed whose quiet symbols are looked at."""
+        """Add a feed: its symbols without recent trades are then looked up in the venue's REST history."""
         self._watched.append(feed)
 
     def step(self, now: float, is_busy: bool) -> bool:

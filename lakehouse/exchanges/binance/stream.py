@@ -108,7 +108,7 @@ class Binance(VenueDefaults):
         return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """Return the canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless exactly one known symbol fits."""
+        """Return the canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless one known symbol fits."""
         return self._names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:

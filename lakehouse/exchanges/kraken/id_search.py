@@ -32,7 +32,7 @@ class Search:
         self.ended = False
 
     def too_late(self) -> None:
-        """Take note that the page at `at` begins above the wanted id, or is empty; choose the next probe."""
+        """Take note that the page from the time `at` begins above the wanted id, or is empty; choose an earlier `at`."""
         self._above = self.at
         if self._below is not None:
             self._halve(self._below, self._above)
@@ -42,7 +42,7 @@ class Search:
             self._move(self.at - self._step)
 
     def too_early(self, page_end: int) -> None:
-        """Take note that the page at `at` ends below the wanted id, at `page_end` (ns); choose the next probe."""
+        """Take note that the page from `at` ends, at `page_end` (ns), below the wanted id; choose a later `at`."""
         # More trades may share the page's last timestamp, so just before it.
         self._below = max(self.at, min(page_end - 1, self._latest))
         if self._above is not None:

@@ -113,7 +113,7 @@ class Kraken(VenueDefaults):
     def newest(self, symbol: str) -> Request:
         """Return the REST request for the newest trades of a canonical symbol.
 
-        A page without `since` is documented as the newest thousand; what `count` means without it is not documented.
+        The request has neither `since` nor `count`: that is documented as the newest thousand, `count` alone is not.
         """
         return rest.trades_request(symbol, since=None, count=None)
 
