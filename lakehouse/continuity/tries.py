@@ -47,7 +47,10 @@ class TriedIds:
             self.add(word)
 
     def add(self, word: Tried) -> None:
-        """Add an answer in which the venue lacked ids: one more try of each id, unless it was counted before."""
+        """Add an answer in which the venue lacked a range of ids: each of these ids then has one more try.
+
+        Not if the answer was added before, or comes within ONE_TRY_SECONDS of the ids' last try.
+        """
         low, high = self._between(word.first_id - 1, word.last_id + 1)
         self._parts[low:high] = _joined(_taken(self._parts[low:high], word))
 

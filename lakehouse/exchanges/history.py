@@ -155,7 +155,7 @@ class Walk:
 
     @property
     def unavailable(self) -> IdRanges:
-        """Missing ids that the replies prove the venue lacks. Final at the end of the walk."""
+        """Ids of the range that the replies prove the venue lacks. Final at the end of the walk."""
         return IdRanges(part for first, last in self._covered for part in self._missing.within(first, last))
 
     @property

@@ -157,7 +157,7 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
 def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
     """Return why a trade, split into `fields` (name → JSON literal), cannot be read: the first of `checks` that fails.
 
-    Like `explain`, but also for trades that are no JSON object, such as Kraken's REST rows. `payload` is the whole text.
+    Like `explain`, also for trades that are no JSON object, such as Kraken's REST rows. `payload` is the whole text.
     """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")

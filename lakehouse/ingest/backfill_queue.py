@@ -110,7 +110,10 @@ class Backfill:
 
 
 class BackfillQueue:
-    """All backfills of one venue that have not ended. Not thread-safe."""
+    """The backfills (repairs of one or more gaps) of one venue that have not ended, and whose turn it is.
+
+    Not thread-safe.
+    """
 
     def __init__(self) -> None:
         self._backfills: list[Backfill] = []
@@ -150,7 +153,7 @@ class BackfillQueue:
         return sum(sent.left for backfill in self._backfills for sent in backfill.sent)
 
     def ids(self) -> int:
-        """Return how many ids all backfills together still have to fetch."""
+        """Return the number of trade ids that the backfills in the queue are to repair."""
         return sum(backfill.wanted.count() for backfill in self._backfills)
 
     def __iter__(self) -> Iterator[Backfill]:

@@ -30,7 +30,7 @@ class Rotation:
 
 
 class Rotations:
-    """The rotations of one feed that were asked for and are not begun yet. Thread-safe."""
+    """The requests to replace a feed's socket (rotations) that have not begun yet. Thread-safe."""
 
     def __init__(self) -> None:
         self._asked: list[Rotation] = []
@@ -38,7 +38,7 @@ class Rotations:
         self._lock = threading.Lock()
 
     def ask(self) -> Rotation:
-        """Ask for a rotation and return it; after `end`, it has failed already."""
+        """Add a request to replace the feed's socket and return it; after `end`, it has failed already."""
         rotation = Rotation()
         with self._lock:
             if self._end:
@@ -48,24 +48,24 @@ class Rotations:
         return rotation
 
     def take(self) -> list[Rotation]:
-        """Remove and return all rotations, for the caller to carry out and to `finish`."""
+        """Remove and return all waiting requests; the caller replaces the socket, then calls `finish` on each."""
         with self._lock:
             asked, self._asked = self._asked, []
         return asked
 
     def refuse(self, problem: str) -> None:
-        """Finish all waiting rotations as failed, because of `problem`."""
+        """Finish all waiting requests for a new socket as failed, because of `problem`."""
         for rotation in self.take():
             rotation.finish(problem)
 
     def end(self, problem: str) -> None:
-        """Finish all waiting rotations, and all that are asked for from now on, as failed because of `problem`."""
+        """Finish all waiting requests for a new socket, and all later ones, as failed because of `problem`."""
         with self._lock:
             self._end = problem
         self.refuse(problem)
 
     def __bool__(self) -> bool:
-        """True if any rotation waits."""
+        """True if any request for a new socket waits."""
         return bool(self._asked)
 
 

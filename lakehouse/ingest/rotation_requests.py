@@ -58,7 +58,7 @@ def ask(settings: Settings) -> str:
 
 
 def answers(settings: Settings, token: str) -> list[Answer]:
-    """Return the answers to the request with this token that have come so far, at most one from each ingest."""
+    """Return the ingests' answers to the rotation request with this token that have come so far."""
     return [
         msgspec.json.decode(path.read_bytes(), type=Answer)
         for path in sorted(folder(settings).glob(f"rotated-{token}-*.json"))
@@ -66,7 +66,7 @@ def answers(settings: Settings, token: str) -> list[Answer]:
 
 
 def forget(settings: Settings, token: str) -> None:
-    """Delete the files with the answers to the request with this token."""
+    """Delete the files with the ingests' answers to the rotation request with this token."""
     for path in folder(settings).glob(f"rotated-{token}-*.json"):
         path.unlink(missing_ok=True)
 

@@ -54,7 +54,7 @@ class Subscriptions:
                 self.listed |= {symbol}
 
     def found(self, symbol: str) -> None:
-        """Take note that the venue's REST API knows a symbol."""
+        """Take note that the venue's REST API knows a symbol, which proves that the venue lists it."""
         with self._lock:
             self.in_history |= {symbol}
 

@@ -92,9 +92,10 @@ class Clocks:
         return _Trades(refused(self._settings))
 
     def explain(self, rows: pa.Table) -> Mask:
-        """Return one boolean for each row of silver/quarantine in `rows`: True if its time does not speak against it.
+        """Return a boolean array with one value for each row of silver/quarantine in `rows`: True if its time is good.
 
-        So if it is not in the future, or is because of a slow clock. The present parser must be able to read all rows.
+        A time is good if it is not further in the future than the settings tolerate, or if it is so only because this
+        machine's clock was slow. The present parser must be able to read all rows.
         """
         explained = np.ones(rows.num_rows, np.bool_)
         asked, around = list(self._asked(rows)), AROUND

@@ -32,7 +32,7 @@ class Search:
         self.ended = False
 
     def too_late(self) -> None:
-        """Take note that the page from the time `at` begins above the wanted id, or is empty; choose an earlier `at`."""
+        """Take note that the page from the time `at` begins above the wanted id or is empty; choose an earlier `at`."""
         self._above = self.at
         if self._below is not None:
             self._halve(self._below, self._above)
