@@ -64,7 +64,10 @@ class _Symbol:
 
 
 class QuietSymbols:
-    """Decides when each symbol of one venue is looked at, and judges the looks. Pure; not thread-safe."""
+    """Decides when a quiet symbol of one venue is looked at (asked for by REST), and judges the results of the looks.
+
+    Pure; not thread-safe.
+    """
 
     def __init__(self) -> None:
         self._symbols: dict[str, _Symbol] = {}
@@ -129,7 +132,7 @@ class QuietSymbols:
         return True
 
     def failed(self, symbol: str, due: float) -> None:
-        """Take note that a look at a symbol failed; the next one is at `due` (monotonic seconds)."""
+        """Take note that the REST request about a symbol failed; the next look is at `due` (monotonic seconds)."""
         self._symbols[symbol].due = due
 
     def remove(self, symbol: str) -> None:

@@ -117,7 +117,7 @@ class Coinbase(VenueDefaults):
         ts_before: int | None,  # noqa: ARG002 - asked by id
         ts_after: int | None,  # noqa: ARG002
     ) -> History:
-        """Begin a REST walk over the trades `first_id`..`last_id`, from the last downwards. The times are not used."""
+        """Return a `History` that fetches `first_id`..`last_id` over REST, descending. The times are not used."""
         return history.CoinbaseHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:

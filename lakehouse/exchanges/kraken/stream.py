@@ -103,7 +103,7 @@ class Kraken(VenueDefaults):
         return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})]
 
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
-        """Begin a REST walk: a search for the time of the first id, then pages upwards to the last.
+        """Return a `History` that fetches `first_id`..`last_id` over REST: it searches the first id's time, then pages.
 
         `ts_before` and `ts_after` (µs), the times of the trades before and behind the range, shorten the search. Each
         request costs a second of the REST budget.
