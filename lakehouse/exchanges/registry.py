@@ -1,4 +1,4 @@
-"""The exchanges by name. A venue is added by a package beside this module, one line here and one in `market/venues`."""
+"""Look up a venue by its name. To add one: a package beside this module, one line here and one in `market/venues`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lakehouse.exchanges.coinbase.stream import Coinbase
 from lakehouse.exchanges.kraken.stream import Kraken
 from lakehouse.exchanges.venue import Venue
 
-#: In the order of `market.venues.VENUES`, which names the same.
+#: Name → venue, in the order of `market.venues.VENUES`, which has the same names.
 VENUES: dict[str, Venue] = {venue.name: venue for venue in (Binance(), Kraken(), Coinbase())}
 
 #: The unit of the coarsest times that any venue sends, in microseconds: times of one trade may differ by less.
@@ -18,9 +18,10 @@ COARSEST_TIME_MICROS = max(one.time_micros for one in VENUES.values())
 
 
 def venue(name: str, symbols: Sequence[str] = ()) -> Venue:
-    """The venue called `name`, knowing the canonical `symbols` that will be subscribed, if any.
+    """Return the venue called `name`, for the canonical `symbols` that will be subscribed.
 
-    Raises SettingError if there is no such venue, or if it writes two of the symbols alike.
+    Binance's needs the symbols to read names; without them it knows none. Raises SettingError if there is no such
+    venue, or if it writes two of the symbols alike.
     """
     try:
         found = VENUES[name]

@@ -1,9 +1,9 @@
-"""Read a rejected text once more: `Rejected.raw` may be a part of a frame, which a parser knows only inside its frame.
+"""Parse the raw text of a Rejected again, with a parser that may be better by now. `lakehouse.replay` uses it.
 
-A parser rejects the smallest part that it can name: the payload of a Binance stream, one item of Kraken's `data`. Here
-such a part is put back into a frame like the one that it came from. The rest of the frame is lost: which Binance
-stream it was (only those of trades reject a payload), and whether Kraken sent the trade live or in a snapshot (taken as
-live). If that word itself was the fault, the part stays unreadable.
+A parser rejects the smallest part that it can name: the payload of a Binance stream, one item of Kraken's `data`; but
+it can read that part only inside a frame. So the part is put back into a frame like the one that it came from. The rest
+of the frame is lost: which Binance stream it was (only those of trades reject a payload), and whether Kraken sent the
+trade live or in a snapshot (taken as live). If that word itself was the fault, the part stays unreadable.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _KRAKEN_TYPE_FAULTS = ("expected the field type too", "expected update or snapsh
 
 
 def parse_again(venue: Venue, rejected: Rejected) -> list[Parsed]:
-    """Read a rejected text with today's parser, like `Venue.parse`; never raises.
+    """Parse a rejected text with the venue's present parser and return the values, like `Venue.parse`. Never raises.
 
-    With the parser that rejected it, it is rejected again.
+    If the parser has not changed since, the text is rejected again.
     """
     frame = _FRAMES[venue.name](rejected) if venue.name in _FRAMES else rejected.raw
     return venue.parse(frame.encode("utf-8", "surrogatepass"), rejected.ts_ingest)

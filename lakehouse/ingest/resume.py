@@ -1,11 +1,11 @@
-"""The state in which an earlier ingest ended: highest trade id of each (venue, symbol), and gaps left open.
+"""Read the state in which an earlier ingest ended: the mark (highest trade id) of each (venue, symbol), and open gaps.
 
 Read from two places that outlive any machine: the ledger of Silver (if there is a lake), and the tail of the Kafka
 topic, which is ahead of it. Nothing is kept in a local file.
 
-Guarantee: a mark is never above an id that Kafka lacks unless that id is among the gaps: trades of a symbol stand in
-one partition, in the order of their ids, and a crash loses only the newest of them. A mark that is too low costs
-requests for trades that are there already.
+Guarantee: each id below a mark is in Kafka, or among the gaps: trades of a symbol stand in one partition, in the order
+of their ids, and a crash loses only the newest of them. A mark that is too low only costs requests for trades that are
+there already.
 Limit: a symbol that the ledger does not know and that is not among the last `MOST_MESSAGES` of its partition begins
 anew.
 """
@@ -33,14 +33,14 @@ from lakehouse.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: Messages of the first window at the end of each partition: 80 s of 1,000 trades/s in four partitions, a tenth of a
-#: second to read. It holds what a process that was killed during a repair had opened just before.
+#: Messages that are read at the end of each partition in any case: 80 s of 1,000 trades/s in four partitions, a tenth
+#: of a second to read. They show the gaps that a process had just opened when it was killed during a repair.
 FIRST_MESSAGES = 20_000
-#: Messages read back per partition, in windows that double, while a symbol without any mark is looked for: seconds.
+#: Most messages read back per partition, twice as many each time, in search of a symbol without a mark; takes seconds.
 MOST_MESSAGES = 200_000
 #: Feed events read back for the gaps that were left open. A reconnect makes some ten events, a gap two.
 MOST_EVENTS = 20_000
-#: Seconds for one window, and for one request to the broker.
+#: Most seconds for reading one stretch of messages, and for one request to the broker.
 READ_SECONDS = 30.0
 REQUEST_SECONDS = 10.0
 #: Messages per call of the consumer.
@@ -51,7 +51,10 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeError)
 
 @dataclass(frozen=True)
 class Resume:
-    """Where one (venue, symbol) goes on: above `trade_id`, with `gaps` below it."""
+    """The state from which ingest continues one (venue, symbol): its highest trade id, and the gaps left open below it.
+
+    `ts_event` is that trade's event time (µs), None if unknown.
+    """
 
     trade_id: int
     ts_event: int | None = None
@@ -79,10 +82,10 @@ _read_event = msgspec.json.Decoder(_Event).decode
 
 
 def read(settings: Settings, wanted: Collection[MarketKey]) -> dict[MarketKey, Resume]:
-    """(venue, symbol) → where to go on, for those of `wanted` that ever were ingested.
+    """Return (venue, symbol) → state to continue from, for those of `wanted` that were ingested before.
 
-    Raises BrokerUnavailableError if Kafka does not give up its tail: without it a restart would hide what was traded
-    in between.
+    Called at the start of ingest. Raises BrokerUnavailableError if the end of Kafka's topics cannot be read: without it
+    a restart would hide the trades of the time in between.
     """
     kept = {key: mark for key, mark in _ledger(settings).items() if key in wanted}
     with _Reader(settings.bootstrap()) as reader:

@@ -1,6 +1,6 @@
-"""The names of the venues, in the order of settings, tables and reports.
+"""The names of the venues, in the order in which settings, tables and reports list them.
 
-`exchanges/registry.py` has one venue for each name, in this order.
+`exchanges/registry.py` has the `Venue` of each name, in this order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The synthetic market: when a symbol trades and at what price. Seeded; the exchange hands it the time.
+"""The synthetic market: decides when a symbol trades and at which price. Seeded; the caller passes the time.
 
 A symbol's reference price is a function of (seed, asset, time): waves of several periods and one shock of 2.5–4 % in
 every five minutes. So the venues differ by a few basis points only, a restart goes on at the price that it would have
@@ -17,15 +17,16 @@ from lakehouse.simulator.record import Row, Tape, file_of
 
 #: This share of all trades comes in bursts, the rest one by one (a Poisson process).
 BURST_SHARE = 0.4
-#: A burst is what the mean rate makes in 10 ms, times 10 to 30: the peak-to-mean of BTCUSDT (docs/venues.md, "Rates").
+#: A burst has the trades that the mean rate makes in 10 ms, times 10, 20 or 30: the peak-to-mean ratio of BTCUSDT
+#: (docs/venues.md, "Rates"); at least SMALLEST_BURST.
 BURST_WINDOW_SECONDS = 0.01
 BURST_FACTORS = (10.0, 20.0, 30.0)
 SMALLEST_BURST = 3.0
-#: So many trades of a burst share one microsecond at most (the largest group that was recorded on Kraken is 17).
+#: Most trades of a burst that share one microsecond (the largest group that was recorded on Kraken is 17).
 LARGEST_GROUP = 17
-#: A stalled process makes up for so much lost time at most, lest it answers a stall with a flood.
+#: After a stall, trades are made for this many seconds of it at most, so that no flood follows.
 LONGEST_CATCH_UP_SECONDS = 1.0
-#: The time constant with which a price returns to its reference after a restart with another seed.
+#: Time constant in seconds with which a price returns to its reference after a restart with another seed.
 OFFSET_SECONDS = 60.0
 
 SHOCK_EVERY_SECONDS = 300
@@ -34,7 +35,7 @@ SHOCK_FADE_SECONDS = 40.0
 
 
 class Reference:
-    """The price of an asset relative to its long-run price, common to all venues."""
+    """The course of an asset's price over time, common to all venues, as a factor of its typical price."""
 
     def __init__(self, seed: int, asset: str) -> None:
         self._key = f"{seed}/{asset}"
@@ -48,7 +49,7 @@ class Reference:
         self._shock = (0.0, 0.0)
 
     def at(self, seconds: float) -> float:
-        """Return the factor at a time in seconds since the epoch; about 0.93 to 1.07."""
+        """Return the factor (about 0.93 to 1.07) to multiply the typical price with, at `seconds` since the epoch."""
         value = sum(amplitude * math.sin(speed * seconds + phase) for amplitude, speed, phase in self._waves)
         window = int(seconds // SHOCK_EVERY_SECONDS)
         if window != self._window:
@@ -68,7 +69,7 @@ class Reference:
 
 
 class Schedule:
-    """Decides how many trades are due: singles and bursts, with an exact mean in the long run."""
+    """Decides how many trades of a market are due, single ones and bursts; in the long run `rate` trades a second."""
 
     def __init__(self, rate: float, rng: random.Random) -> None:
         self.rate = rate
@@ -80,7 +81,7 @@ class Schedule:
         self._saved = rng.random() * self._burst
 
     def due(self, seconds: float) -> tuple[int, int]:
-        """Return the (single trades, trades of one burst) that are due after `seconds` more; 0: no burst."""
+        """Advance by `seconds`; return (number of single trades, number of trades in a burst, 0 for none) now due."""
         credit = self.rate * min(seconds, LONGEST_CATCH_UP_SECONDS)
         self._singles += credit * (1 - BURST_SHARE)
         singles = 0
@@ -101,7 +102,10 @@ class Schedule:
 
 
 class Market:
-    """The market of one (venue, symbol): makes its trades and appends them to its record file (the tape)."""
+    """The market of one (venue, symbol): makes its trades and appends them to its record file, the `tape`.
+
+    `rate` is in trades per second, `folder` the record's. After a restart ids and price go on from the record.
+    """
 
     def __init__(self, instrument: Instrument, reference: Reference, rate: float, seed: int, folder: Path) -> None:
         self.instrument = instrument
@@ -126,11 +130,10 @@ class Market:
         return self._schedule.rate
 
     def make(self, seconds: float, now: int, skip: Callable[[], int] | None = None) -> list[Row]:
-        """Make and record the trades of the last `seconds` up to `now` (µs); return them.
+        """Make the trades of the last `seconds` up to `now` (µs since the epoch), record them and return them.
 
-        `skip` is called if there are any; it returns how many ids to leave out before them.
-
-        Raises OSError if the record cannot be written; then nothing was made.
+        `skip` is called if there are any; it returns how many ids to leave unused before them. Raises OSError if the
+        record cannot be written; then no trade was made.
         """
         singles, burst = self._schedule.due(seconds)
         if not singles and not burst:

@@ -1,4 +1,4 @@
-"""The symbols that a recorded file subscribed to."""
+"""Find the symbols whose trades a recorded file holds, by the subscriptions in its first lines."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from lakehouse.simulator.venues.registry import VENUES
 
 
 def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
-    """(venue, canonical symbols) that a recorded file subscribed to; a client subscribes to them to get its frames.
+    """Return (venue, canonical symbols) that the recorder of a file subscribed to.
 
-    Raises SettingError if the file cannot be read or names no symbol.
+    A client of the simulator that plays the file subscribes to the same. Raises SettingError if the file cannot be read
+    or names no symbol.
     """
     recording = open_recording(Path(path))
     native: list[str] = []

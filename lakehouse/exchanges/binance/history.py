@@ -1,7 +1,7 @@
-"""Binance's trade history: `historicalTrades`, ascending from an id.
+"""Fetch a range of trade ids from Binance's REST API: `historicalTrades`, ascending from an id.
 
-Source: "Market Data endpoints" of the Binance spot API documentation. An id that is older than the retention is
-silently answered with the first one that there is, so the first id of a page is compared with the one asked for.
+Source: "Market Data endpoints" of the Binance spot API documentation. If an id is older than Binance's history, the
+reply silently begins with the oldest trade that it has, so the first id of a page is compared with the one asked for.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
 from lakehouse.exchanges.retry_after import retry_after
 
 VENUE = "binance"
-#: Weight for each IP address [documentation].
+#: REST rate limit: a weight of 6,000 a minute for each IP address [documentation].
 BUDGET = Budget(6000.0, 60.0)
-#: The weight of historicalTrades and of trades, whatever the limit [documentation].
+#: The weight of one request for historicalTrades or trades, whatever its `limit` of rows [documentation].
 WEIGHT = 25.0
 
 #: Without it times are milliseconds. Both are understood.
@@ -76,7 +76,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class BinanceHistory(Walk):
-    """Walk upwards from the first id. A full page moves it on by at least as many ids as the page has rows."""
+    """Binance's `History`: fetch pages upwards from the first id, each from behind the last id of the one before."""
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
         super().__init__(first_id, last_id)
@@ -86,9 +86,9 @@ class BinanceHistory(Walk):
         self._next = first_id
 
     def request(self) -> Request | None:
-        """Return the next request, None if the walk has ended.
+        """Return the next request, for as many rows as ids are left, 1,000 at most. None if the walk has ended.
 
-        Asks for as many rows as ids are left; the page reaches further if ids are skipped.
+        If Binance skipped ids, the page reaches beyond the last id of the range.
         """
         if self._ended:
             return None
@@ -118,7 +118,7 @@ class BinanceHistory(Walk):
 
 
 def newest(native: str) -> Request:
-    """Return the request for the newest trade of a symbol, by its native name."""
+    """Return the REST request for the newest trade of a symbol, given by Binance's name of it (`BTCUSDT`)."""
     return Request("/api/v3/trades", {"symbol": native, "limit": "1"}, _HEADERS, WEIGHT)
 
 

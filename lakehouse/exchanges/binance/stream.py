@@ -1,4 +1,4 @@
-"""Binance spot: the raw `@trade` stream, whose ids are contiguous per symbol.
+"""Binance spot's WebSocket protocol: the raw `@trade` stream, whose trade ids are contiguous per symbol.
 
 Source: "WebSocket Streams for Binance" of the Binance spot API documentation. `aggTrade` has another id space and is
 never read. A repeated subscription is harmless: the server keeps a set of streams for each connection.
@@ -22,12 +22,12 @@ from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
 from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, websocket_root
 from lakehouse.market.symbols import canonical_symbol
 
-#: Streams of one connection [documentation].
+#: Most streams (one for each symbol) of one connection [documentation].
 MAX_STREAMS = 1024
-#: Streams named in one message or URL. 437 in one message failed without a word (ccxws issue 161) and a URL ends at
-#: 8,004 characters (unicorn-binance-websocket-api issue 19); 200 streams of 30 characters stay below both.
+#: Most streams named in one message or URL. 437 in one message failed without a word (ccxws issue 161) and a URL ends
+#: at 8,004 characters (unicorn-binance-websocket-api issue 19); 200 streams of 30 characters stay below both.
 STREAMS_A_MESSAGE = 200
-#: Characters of the streams in a URL, so that all of it stays below 8,004.
+#: Most characters of the stream names in a URL, so that the whole URL stays below 8,004.
 MAX_URL_STREAMS = 7_800
 
 _TRADE_STREAM = "@trade"
@@ -56,7 +56,10 @@ _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
 class Binance(VenueDefaults):
-    """Binance spot. Its names run base and quote together, so it reads the trades of `symbols` and no others."""
+    """Binance spot, as a `Venue` for given canonical `symbols`.
+
+    Binance's names run base and quote together (`BTCUSDT`), so only trades of `symbols` can be read.
+    """
 
     name = "binance"
     #: The server pings every 20 s and cuts after 60 s without a pong [documentation]: 60 s without even a ping is dead.
@@ -105,7 +108,7 @@ class Binance(VenueDefaults):
         return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """Canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless it names exactly one symbol."""
+        """Return the canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless one known symbol fits."""
         return self._names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
@@ -138,11 +141,11 @@ class Binance(VenueDefaults):
         ts_before: int | None,  # noqa: ARG002 - asked by id
         ts_after: int | None,  # noqa: ARG002
     ) -> History:
-        """Return a walk over `historicalTrades` from the first id upwards. The two times are not used."""
+        """Return a `History` that fetches `first_id`..`last_id` over REST, ascending. The times are not used."""
         return history.BinanceHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trade of a canonical symbol."""
+        """Return the REST request for the newest trade of a canonical symbol."""
         return history.newest(self.native(symbol))
 
     def newest_id(self, reply: Reply) -> int | None:
@@ -150,7 +153,7 @@ class Binance(VenueDefaults):
         return history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
+        """Parse a frame, which has one trade at most, received at `ts_ingest` (µs). Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]

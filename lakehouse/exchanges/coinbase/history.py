@@ -1,4 +1,4 @@
-"""Coinbase's trade history: `/products/{id}/trades`, newest first, older than an id.
+"""Fetch a range of trade ids from Coinbase's REST API: `/products/{id}/trades`, newest first, older than an id.
 
 Source: "Get product trades" of the Coinbase Exchange API documentation. `side` is the maker's, as on the socket; times
 may have milliseconds where the socket has microseconds.
@@ -32,9 +32,9 @@ from lakehouse.exchanges.model import Side, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
 
 VENUE = "coinbase"
-#: Public endpoints, for each IP address [documentation].
+#: REST rate limit of the public endpoints, for each IP address: 10 requests a second [documentation].
 BUDGET = Budget(10.0, 1.0)
-#: Pages in a walk that are neither full nor empty: more of them than a history has ends, so the walk gives up.
+#: A walk ends after more than this many pages that are neither full nor empty: a sound history has fewer.
 MOST_SHORT_PAGES = 8
 
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
@@ -62,11 +62,11 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class CoinbaseHistory(Walk):
-    """Walk downwards from the last id.
+    """Coinbase's `History`: fetch pages downwards from the last id of the range.
 
-    The first page begins one id above the range, so that a trade behind the range shows that REST does not lag. If
-    it shows neither that trade nor the range's last, REST is asked for its newest trade. Only what is asked afterwards
-    can tell a skipped id from one that REST does not have yet.
+    The first page begins one id above the range, because a trade there proves that REST does not lag. If the page has
+    neither that trade nor the range's last one, REST is asked for its newest trade; only pages fetched afterwards tell
+    an id that Coinbase skipped from one that REST does not have yet.
     """
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
@@ -140,7 +140,7 @@ def _path(native: str) -> str:
 
 
 def newest(native: str) -> Request:
-    """Return the request for the newest trade of a symbol, by its native name."""
+    """Return the REST request for the newest trade of a symbol, given by Coinbase's name of it (`BTC-USDT`)."""
     return Request(_path(native), {"limit": "1"}, {}, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Coinbase Exchange: the `matches` and `heartbeat` channels, no key needed.
+"""Coinbase Exchange's WebSocket protocol: the `matches` (trades) and `heartbeat` channels, no key needed.
 
 Source: "Exchange WebSocket Channels" of the Coinbase developer documentation. `side` is the **maker's** and is flipped:
 on 107 of 107 recorded trades it is the opposite of the taker's side in `ticker`. `last_match` is the newest trade
@@ -61,7 +61,7 @@ _read_subscriptions = msgspec.json.Decoder(_Subscriptions).decode
 
 
 class Coinbase(VenueDefaults):
-    """Coinbase Exchange: addresses, names, messages and parser. No state."""
+    """Coinbase Exchange, as a `Venue`: its addresses, names, messages and parser. No state."""
 
     name = "coinbase"
     #: A heartbeat a second for each product; five in a row cannot be chance.
@@ -101,7 +101,10 @@ class Coinbase(VenueDefaults):
         return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:  # noqa: ARG002 - replies name none
-        """Return one message for all symbols. The venue cuts a connection that has not subscribed within 5 s."""
+        """Return one subscribe message for all symbols; `number` is not used, as replies name no request.
+
+        Coinbase closes a connection that has not subscribed within 5 s.
+        """
         products = [self.native(symbol) for symbol in symbols]
         message = {"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]}
         return [msgspec.json.encode(message)]
@@ -114,11 +117,11 @@ class Coinbase(VenueDefaults):
         ts_before: int | None,  # noqa: ARG002 - asked by id
         ts_after: int | None,  # noqa: ARG002
     ) -> History:
-        """Return a walk over the trades from the last id downwards. The two times are not used."""
+        """Return a `History` that fetches `first_id`..`last_id` over REST, descending. The times are not used."""
         return history.CoinbaseHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
 
     def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trade of a canonical symbol."""
+        """Return the REST request for the newest trade of a canonical symbol."""
         return history.newest(self.native(symbol))
 
     def newest_id(self, reply: Reply) -> int | None:
@@ -126,7 +129,7 @@ class Coinbase(VenueDefaults):
         return history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
+        """Parse a frame, which has one trade at most, received at `ts_ingest` (µs). Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]

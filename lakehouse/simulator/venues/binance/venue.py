@@ -1,4 +1,4 @@
-"""Binance, simulated: its markets, limits, words and addresses (docs/venues.md)."""
+"""The simulated Binance: rules of its markets, rate limits, texts of refusals, and addresses (docs/venues.md)."""
 
 from __future__ import annotations
 
