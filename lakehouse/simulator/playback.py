@@ -126,13 +126,6 @@ class Playback:
         self._bad = [0] * len(self.recordings)
         self._finished = 0
 
-    @property
-    def is_kraken_v1(self) -> bool:
-        """Kraken's first protocol: no ids, other heartbeats."""
-        return any(
-            r.venue == "kraken" and not urlsplit(r.url).path.rstrip("/").endswith("/v2") for r in self.recordings
-        )
-
     def status(self) -> list[dict[str, Any]]:
         """A line a file for `/admin/status`."""
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.simulator.connection import ClientConnection
@@ -31,6 +32,9 @@ class SimulatedVenue:
     call_weight: float = 1.0
     #: The canonical symbol of a name in a recorded file. Raises ValueError if it is none.
     recorded_symbol: Callable[[str], str] = canonical_symbol
+
+    #: The list of native names in a recorded subscribe message; anything else if it has none.
+    recorded_names: Callable[[dict[str, Any]], Any] = lambda _: []
 
     @property
     def name(self) -> str:
