@@ -62,4 +62,5 @@ def test_names_in_words() -> None:
     assert in_words("or", ("a",)) == "a"
     assert in_words("or", ("a", "b")) == "a or b"
     assert in_words("and", ("a", "b", "c")) == "a, b and c"
-    assert in_words("and", titles()) == "Binance, Kraken and Coinbase"
+    assert in_words("and", ("Binance", "Kraken", "Coinbase")) == "Binance, Kraken and Coinbase"
+    assert titles() == tuple(name.capitalize() for name in VENUES)
