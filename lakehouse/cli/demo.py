@@ -11,13 +11,14 @@ import typer
 
 from lakehouse.cli.homes import ROOT
 from lakehouse.errors import LeaseHeldError, SettingError
+from lakehouse.market.venues import VENUES
 
 if TYPE_CHECKING:
     from lakehouse.local_stack.stack import Plan
 
 KINDS = ("demo", "live")
 
-Venues = Annotated[str | None, typer.Option(help="Comma-separated: binance, kraken, coinbase. Default: all.")]
+Venues = Annotated[str | None, typer.Option(help=f"Comma-separated: {', '.join(VENUES)}. Default: all.")]
 Symbols = Annotated[str | None, typer.Option("--symbols", "--pairs", help="Comma-separated, BASE/QUOTE.")]
 Minutes = Annotated[
     float | None,

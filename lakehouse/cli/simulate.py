@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakehouse.market.venues import in_words, titles
+
 if TYPE_CHECKING:
     from lakehouse.simulator.options import SimulatorOptions
+
+_HELP = f"""Run an exchange on localhost that speaks {in_words("and", titles())}. Ctrl-C ends it.
+
+A market opens at its first subscription and goes on trading even if nobody listens. Faults come by schedule or on
+demand: POST {{"kind": "drop", "seconds": 5}} to /admin/faults (the answer to a wrong kind lists them all); DELETE
+ends them. The record holds every trade, whatever fails on the way.
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command `lakehouse simulate` to the application."""
-    app.command("simulate")(simulate)
+    app.command("simulate", help=_HELP)(simulate)
 
 
 def simulate(
@@ -50,12 +59,7 @@ def simulate(
     ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write the base URL here once it listens.")] = None,
 ) -> None:
-    """Run an exchange on localhost that speaks Binance, Kraken and Coinbase. Ctrl-C ends it.
-
-    A market opens at its first subscription and goes on trading even if nobody listens. Faults come by schedule or on
-    demand: POST {"kind": "drop", "seconds": 5} to /admin/faults (the answer to a wrong kind lists them all); DELETE
-    ends them. The record holds every trade, whatever fails on the way.
-    """
+    """Run the simulated exchange; `_HELP` is the command's text."""
     from lakehouse.settings import load_settings
     from lakehouse.simulator.limits import Limits
     from lakehouse.simulator.options import SimulatorOptions, read_delisted

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.history import Budget, History, Reply, Request
-from lakehouse.exchanges.model import Parsed
+from lakehouse.exchanges.model import Parsed, Rejected
 from lakehouse.exchanges.parse_errors import Fault
 
 
@@ -88,6 +88,12 @@ class Venue(Protocol):
         frame that cannot be read at all gives one Rejected, one that a trade feed ignores gives an empty list.
         """
 
+    def frame_of(self, rejected: Rejected) -> str:
+        """A frame that `parse` reads, around a text that it rejected: the smallest part of a frame that it can name.
+
+        A text that was a whole frame, or is not JSON, comes back unchanged.
+        """
+
     @property
     def rest_budget(self) -> Budget:
         """The rate limit of the venue's REST API; the weights of `Request` count against it."""
@@ -116,6 +122,10 @@ class VenueDefaults:
     subscribe_pause_seconds: float = 0.0
     lifetime_seconds: float | None = None
     joins_names: bool = False
+
+    def frame_of(self, rejected: Rejected) -> str:
+        """The text itself, for parsers that reject whole frames only."""
+        return rejected.raw
 
 
 def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | None:

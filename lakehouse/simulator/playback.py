@@ -135,13 +135,6 @@ class Playback:
         self._bad = [0] * len(self.recordings)
         self._finished = 0
 
-    @property
-    def is_kraken_v1(self) -> bool:
-        """True if a recording is of Kraken's protocol v1, whose trades have no ids and whose heartbeats differ."""
-        return any(
-            r.venue == "kraken" and not urlsplit(r.url).path.rstrip("/").endswith("/v2") for r in self.recordings
-        )
-
     def status(self) -> list[dict[str, Any]]:
         """Return one object for each file, for `/admin/status`: frames sent, bad lines, and whether it has ended."""
         return [

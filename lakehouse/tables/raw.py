@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lakehouse.market.venues import in_words
 from lakehouse.tables.model import DECIMAL, Column, Table
 
 
@@ -39,7 +40,7 @@ SILVER_TRADES = Table(
     key=("venue", "symbol", "trade_id"),
     partition_by=("event_date",),
     columns=(
-        Column("venue", "string", "Exchange: binance, kraken or coinbase."),
+        Column("venue", "string", f"Exchange: {in_words('or')}."),
         Column("symbol", "string", "Canonical symbol, BASE/QUOTE; XBT is BTC."),
         Column("trade_id", "bigint", "The venue's trade id; contiguous per (venue, symbol)."),
         Column("native_symbol", "string", "The venue's own spelling of the symbol."),

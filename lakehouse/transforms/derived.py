@@ -1,7 +1,8 @@
 """The registry of Gold: what each table is made of, by which pure function, and which rows a touched minute changes.
 
-Lineage, column lineage, asset specs and checks read it. To add a Gold table: declare its schema in
-`lakehouse/tables/gold.py`, write one pure function here in `transforms`, and declare both in `GOLD` below.
+The writer, lineage, column lineage, asset specs and checks read it. To add a Gold table: declare its schema in
+`lakehouse/tables/gold.py`, write one pure function here in `transforms`, and declare both in `GOLD` below
+(docs/recipes.md has the steps).
 
 A column's origin names everything that decides its value, the order of trades or bars included. The keys (venue,
 symbol, bar_start), which group the rows, are named only if they are the value. A column without an origin, such as a
@@ -55,10 +56,11 @@ class Derived:
 
     `columns`: column → the source's columns that decide it, separated by spaces.
     `compute`: rows of the source and the wanted keys in, the rows of the table at these keys out. The source's rows
-    must include all that the wanted ones depend on. The columns `complete`, `is_final`, `revision`, `updated_at` and
-    `bar_date` are not computed: the writer adds them.
+    must include all that the wanted ones depend on. The writer gives those up to LOOKBACK_MINUTES before and behind the
+    touched minutes, with the key and the columns that `columns` names. The columns `complete`, `is_final`, `revision`,
+    `updated_at` and `bar_date` are not computed: the writer adds them.
     `affected`: rows of the source as they are now, and the keys of one-minute bars whose trades changed, in; the keys
-    of all rows that may differ now, out.
+    of all rows that may differ now, out. A row's start is that of a minute or of a longer window of whole minutes.
     `always_growing`: True if it gets new rows at least every five minutes while the market trades.
     `follows`: None if the check `follows_bars` does not apply.
     """

@@ -15,11 +15,12 @@ import msgspec
 from lakehouse.errors import SettingError
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.binance import history, names
+from lakehouse.exchanges.binance.rejected import frame_of
 from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, epoch_micros
-from lakehouse.exchanges.model import Parsed, Refused, Shutdown, Subscribed, Trade
+from lakehouse.exchanges.model import Parsed, Refused, Rejected, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, websocket_root
+from lakehouse.exchanges.venue import Venue, VenueDefaults, http_root, known_symbol, request_number, websocket_root
 from lakehouse.market.symbols import canonical_symbol
 
 #: Most streams (one for each symbol) of one connection [documentation].
@@ -152,6 +153,9 @@ class Binance(VenueDefaults):
         """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
         return history.newest_id(reply)
 
+    def frame_of(self, rejected: Rejected) -> str:
+        return frame_of(rejected)
+
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """Parse a frame, which has one trade at most, received at `ts_ingest` (µs). Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
@@ -236,3 +240,6 @@ class Binance(VenueDefaults):
             return [Subscribed(request=request)]
         fault = Fault("unknown_frame", f"found {parse_errors.shorten(payload)}; expected a trade event or a reply")
         return [parse_errors.rejected(self.name, fault, payload, ts_ingest)]
+
+
+VENUE: Venue = Binance()

@@ -18,7 +18,7 @@ from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Side, Source, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, symbol_in, websocket_root
+from lakehouse.exchanges.venue import Venue, VenueDefaults, http_root, known_symbol, symbol_in, websocket_root
 from lakehouse.market.symbols import canonical_symbol
 
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
@@ -203,3 +203,6 @@ class Coinbase(VenueDefaults):
         named = dict.fromkeys(known_symbol(self.canonical, product) for product in products)
         symbols = [symbol for symbol in named if symbol is not None]
         return [Refused(message, symbol, is_final, is_whole=True) for symbol in symbols or (None,)]
+
+
+VENUE: Venue = Coinbase()

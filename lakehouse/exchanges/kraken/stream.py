@@ -18,9 +18,18 @@ from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import TradeId, iso_micros, number_text
 from lakehouse.exchanges.kraken import names, rest, stream_v1
 from lakehouse.exchanges.kraken.history import KrakenHistory
+from lakehouse.exchanges.kraken.rejected import frame_of
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Source, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, symbol_in, websocket_root
+from lakehouse.exchanges.venue import (
+    Venue,
+    VenueDefaults,
+    http_root,
+    known_symbol,
+    request_number,
+    symbol_in,
+    websocket_root,
+)
 
 _SOURCES: dict[str, Source] = {"update": "live", "snapshot": "snapshot"}
 
@@ -120,6 +129,9 @@ class Kraken(VenueDefaults):
     def newest_id(self, reply: Reply) -> int | None:
         """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
         return rest.newest_id(reply)
+
+    def frame_of(self, rejected: Rejected) -> str:
+        return frame_of(rejected)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """Parse a frame received at `ts_ingest` (µs): one Trade or Rejected for each item of its `data`.
@@ -224,3 +236,6 @@ class Kraken(VenueDefaults):
         if not isinstance(result, Fault):
             symbol = known_symbol(self.canonical, parse_errors.string(result.get("symbol"))) or symbol
         return [Subscribed(() if symbol is None else (symbol,), request, is_one=True)]
+
+
+VENUE: Venue = Kraken()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.simulator.connection import ClientConnection
@@ -32,6 +33,9 @@ class SimulatedVenue:
     call_weight: float = 1.0
     #: Converts the venue's name of a symbol in a recorded file to the canonical one. Raises ValueError if it cannot.
     recorded_symbol: Callable[[str], str] = canonical_symbol
+
+    #: The list of native names in a recorded subscribe message; anything else if it has none.
+    recorded_names: Callable[[dict[str, Any]], Any] = lambda _: []
 
     @property
     def name(self) -> str:

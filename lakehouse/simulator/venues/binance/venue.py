@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from random import Random
+from typing import Any
 
 from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.faults.http_refusals import RESTRICTED
@@ -76,10 +77,16 @@ def _raw(
     return BinanceConnection(exchange, transport, query, parts.get("streams", ""), wrapped=False)
 
 
-BINANCE = SimulatedVenue(
+def _recorded_names(message: dict[str, Any]) -> list[str]:
+    streams = message.get("params")
+    return [str(stream).partition("@")[0] for stream in streams] if isinstance(streams, list) else []
+
+
+VENUE = SimulatedVenue(
     profile=_PROFILE,
     sockets={"/stream": _combined, "/ws": _raw, "/ws/{streams:path}": _raw},
     rest={"/api/v3/historicalTrades": historical_trades, "/api/v3/trades": newest_trades},
     call_weight=25.0,  # historicalTrades and trades, whatever the limit [documentation]
     recorded_symbol=split_native,
+    recorded_names=_recorded_names,
 )

@@ -41,8 +41,9 @@ _PROFILE = VenueProfile(
 )
 
 
-COINBASE = SimulatedVenue(
+VENUE = SimulatedVenue(
     profile=_PROFILE,
     sockets={"": lambda exchange, transport, query, _parts: CoinbaseConnection(exchange, transport, query)},
     rest={"/products/{product}/trades": trades},
+    recorded_names=lambda message: message.get("product_ids"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -37,8 +38,7 @@ class KrakenConnection(ClientConnection):
 
     def heartbeat(self) -> None:
         """Send a heartbeat; in the form of protocol v1 if a file of that is replayed."""
-        is_old = self.playback is not None and self.playback.is_kraken_v1
-        self.send(b'{"event":"heartbeat"}' if is_old else b'{"channel":"heartbeat"}', "heartbeat")
+        self.send(b'{"event":"heartbeat"}' if self._replays_v1() else b'{"channel":"heartbeat"}', "heartbeat")
 
     def received(self, text: str | bytes) -> None:
         """Handle a client's message: subscribe, unsubscribe or ping; v1's subscribe only if a v1 file is replayed.
@@ -57,7 +57,7 @@ class KrakenConnection(ClientConnection):
             self._reply({"method": "pong"}, message, time_in, "pong")
         elif message.get("method") in ("subscribe", "unsubscribe"):
             self._subscription(message, time_in)
-        elif message.get("event") == "subscribe" and self.playback and self.playback.is_kraken_v1:
+        elif message.get("event") == "subscribe" and self._replays_v1():
             self.join("")  # the file has the replies
         else:
             self._reply(
@@ -65,6 +65,11 @@ class KrakenConnection(ClientConnection):
                 message,
                 time_in,
             )
+
+    def _replays_v1(self) -> bool:
+        """True if a recorded file is of the first protocol: no ids, other heartbeats."""
+        recordings = self.playback.recordings if self.playback else []
+        return any(not urlsplit(one.url).path.rstrip("/").endswith("/v2") for one in recordings)
 
     def _subscription(self, message: dict[str, Any], time_in: int) -> None:
         method = message["method"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from lakehouse.simulator.faults.http_refusals import RESTRICTED
 from lakehouse.simulator.faults.model import RestReply
@@ -54,8 +55,14 @@ _PROFILE = VenueProfile(
 )
 
 
-KRAKEN = SimulatedVenue(
+def _recorded_names(message: dict[str, Any]) -> Any:
+    params = message.get("params")  # of v2; v1 names pairs
+    return params.get("symbol") if isinstance(params, dict) else message.get("pair")
+
+
+VENUE = SimulatedVenue(
     profile=_PROFILE,
     sockets={"/v2": lambda exchange, transport, query, _parts: KrakenConnection(exchange, transport, query)},
     rest={"/0/public/Trades": trades},
+    recorded_names=_recorded_names,
 )
