@@ -12,6 +12,7 @@ contradicts itself, a walk ends with ids that are merely `missing`; ask for them
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Protocol
@@ -186,12 +187,44 @@ class Walk:
             self._covered.add(first, last)
 
 
-def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
+class IdWalk(Walk, ABC):
+    """Base of the walks of a venue that is asked for trades by id, and what such a venue says of its newest trade."""
+
+    def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
+        super().__init__(first_id, last_id)
+        self._symbol = symbol
+        self._native = native
+        self._page = page
+
+    @abstractmethod
+    def request(self) -> Request | None:
+        """See `History.request`."""
+
+    @abstractmethod
+    def take(self, reply: Reply) -> Page:
+        """See `History.take`."""
+
+    @staticmethod
+    @abstractmethod
+    def newest(native: str) -> Request:
+        """Return the request for the newest trade of a symbol, by its native name."""
+
+    @staticmethod
+    @abstractmethod
+    def read(reply: Reply, symbol: str | None, native: str) -> list[Row]:
+        """Return the rows of a reply. Raises like `History.take`.
+
+        `symbol` is the canonical one, for the rows and the error; None if the caller does not know it.
+        """
+
+
+def newest_of(rows: Iterable[Row]) -> int | None:
     """The highest id of a page, None if it is empty. Raises VenueError if no row can be read."""
     found = list(rows)
     ids = [row.trade_id for row in found if row.trade_id is not None]
     if found and not ids:
-        raise VenueError(f"{venue}'s newest trade {shown(found[0].value.raw)}", "a row with a trade id")
+        bad = found[0].value
+        raise VenueError(f"{bad.venue}'s newest trade {shown(bad.raw)}", "a row with a trade id")
     return max(ids, default=None)
 
 

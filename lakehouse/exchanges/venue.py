@@ -5,13 +5,15 @@ A venue is a value without state: the same object may serve any number of socket
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from lakehouse.exchanges import parse_errors
-from lakehouse.exchanges.history import Budget, History, Reply, Request
+from lakehouse.exchanges.history import Budget, History, IdWalk, Reply, Request, newest_of
 from lakehouse.exchanges.model import Parsed
 from lakehouse.exchanges.parse_errors import Fault
+from lakehouse.market.symbols import canonical_symbol
 
 
 class Venue(Protocol):
@@ -105,6 +107,35 @@ class VenueDefaults:
     subscribe_pause_seconds: float = 0.0
     lifetime_seconds: float | None = None
     joins_names: bool = False
+
+
+class VenueById(VenueDefaults, ABC):
+    """Base of the venues that are asked for trades by id: their history and their newest trade, from `walk`."""
+
+    walk: ClassVar[type[IdWalk]]
+
+    @abstractmethod
+    def native(self, symbol: str) -> str:
+        """See `Venue.native`."""
+
+    def history(
+        self,
+        symbol: str,
+        first_id: int,
+        last_id: int,
+        ts_before: int | None,  # noqa: ARG002 - asked by id
+        ts_after: int | None,  # noqa: ARG002
+    ) -> History:
+        """Return a walk over the trades `first_id`..`last_id` of a canonical symbol. The two times are not used."""
+        return self.walk(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
+
+    def newest(self, symbol: str) -> Request:
+        """Return the request for the newest trade of a canonical symbol."""
+        return self.walk.newest(self.native(symbol))
+
+    def newest_id(self, reply: Reply) -> int | None:
+        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
+        return newest_of(self.walk.read(reply, None, ""))
 
 
 def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | None:

@@ -15,12 +15,10 @@ import msgspec
 from lakehouse.errors import SettingError
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.binance import history, names
-from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, epoch_micros
 from lakehouse.exchanges.model import Parsed, Refused, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, websocket_root
-from lakehouse.market.symbols import canonical_symbol
+from lakehouse.exchanges.venue import VenueById, http_root, known_symbol, request_number, websocket_root
 
 #: Streams of one connection [documentation].
 MAX_STREAMS = 1024
@@ -55,7 +53,7 @@ _read_frame = msgspec.json.Decoder(_Frame).decode
 _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
-class Binance(VenueDefaults):
+class Binance(VenueById):
     """Binance spot. Its names run base and quote together, so it reads the trades of `symbols` and no others."""
 
     name = "binance"
@@ -69,6 +67,7 @@ class Binance(VenueDefaults):
     #: 5 messages a second are allowed, pongs included [documentation]; others were cut at 250 ms and held at 500 ms.
     subscribe_pause_seconds = 0.5
     rest_budget = history.BUDGET
+    walk = history.BinanceHistory
 
     def __init__(self, symbols: Sequence[str] = ()) -> None:
         self._names = names.KnownNames(symbols)
@@ -129,25 +128,6 @@ class Binance(VenueDefaults):
 
     def _streams(self, symbols: Sequence[str]) -> list[str]:
         return [self.native(symbol).lower() + _TRADE_STREAM for symbol in symbols]
-
-    def history(
-        self,
-        symbol: str,
-        first_id: int,
-        last_id: int,
-        ts_before: int | None,  # noqa: ARG002 - asked by id
-        ts_after: int | None,  # noqa: ARG002
-    ) -> History:
-        """Return a walk over `historicalTrades` from the first id upwards. The two times are not used."""
-        return history.BinanceHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
-
-    def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trade of a canonical symbol."""
-        return history.newest(self.native(symbol))
-
-    def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-        return history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
