@@ -12,12 +12,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeVar
 
 import uvicorn
 
 from lakehouse.errors import MissingDependencyError
+from lakehouse.runtime.start_stop import StartStop
 from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.playback import build_playbacks
@@ -33,7 +33,7 @@ START_SECONDS = 10.0
 STOP_SECONDS = 2.0
 
 
-class SimulatorServer:
+class SimulatorServer(StartStop):
     """One simulator. A context manager; can be started once."""
 
     def __init__(self, options: SimulatorOptions) -> None:
@@ -176,16 +176,6 @@ class SimulatorServer:
             for task in work:
                 task.cancel()
             await asyncio.gather(serving, *work, return_exceptions=True)
-
-    def __enter__(self) -> SimulatorServer:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
 
 
 def _listen(port: int) -> socket.socket:
