@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +56,7 @@ class MessagesLostError(TerminalError):
 
 
 class OffsetRangeReader:
-    """A consumer without a group of its own that keeps its connections between ranges. A context manager."""
+    """A consumer without a group of its own that keeps its connections between ranges, until it is closed."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
@@ -78,14 +77,6 @@ class OffsetRangeReader:
     def close(self) -> None:
         """Give the connections back."""
         self._consumer.close()
-
-    def __enter__(self) -> OffsetRangeReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Run]:
         """Runs of messages, each partition's in the order of its offsets, until all ranges have been read.

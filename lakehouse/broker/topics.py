@@ -154,6 +154,11 @@ def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_
     return _offsets(bootstrap, topics, OffsetSpec.latest(), timeout)  # type: ignore[no-untyped-call]
 
 
+def first_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
+    """Topic → partition → first offset that Kafka still has; the end offset of an empty partition. As `end_offsets`."""
+    return _offsets(bootstrap, topics, OffsetSpec.earliest(), timeout)  # type: ignore[no-untyped-call]
+
+
 def offsets_since(bootstrap: str, topics: Iterable[str], since: float, timeout: float) -> dict[str, dict[int, int]]:
     """Topic → partition → offset of the first message that was sent at a time or later, -1 if there is none.
 
