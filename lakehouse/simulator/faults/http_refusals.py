@@ -46,10 +46,10 @@ def banned(seconds: float) -> RestReply:
 
 
 def failed(words: VenueWords, random: Random) -> RestReply:
-    """502 with a page of HTML, or the venue's own error."""
+    """502 with a page of HTML, or an error of the venue's own."""
     if random.random() < 0.5:
         return RestReply(_BAD_GATEWAY, 502, {"content-type": "text/html"})
-    return words.error(random)
+    return random.choice(words.errors)
 
 
 def unavailable() -> RestReply:

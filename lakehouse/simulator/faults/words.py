@@ -31,8 +31,8 @@ class VenueWords:
     too_many: bytes
     #: The body of 451.
     restricted: bytes
-    #: The venue's own error.
-    error: Callable[[Random], RestReply]
+    #: The venue's own errors.
+    errors: tuple[RestReply, ...]
     #: The reply over a REST limit if that is not 429.
     limited: RestReply | None = None
     #: The body of a handshake's 429: the venue's own JSON, or a firewall's text.
