@@ -21,7 +21,7 @@ from lakehouse.repair.run import digest
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import SILVER_CONTINUITY
 from sensors.repair import repair_sensor
-from tests.support.rows import empty_lake
+from tests.support.rows import empty_lake, range_row
 
 GAPS = [LedgerGap("binance", "BTC/USDT", 10, 19), LedgerGap("kraken", "ETH/USDT", 5, 5)]
 
@@ -39,18 +39,7 @@ def lake(tmp_path: Path) -> Settings:
 
 def ledger_row(state: str, first: int, last: int, age: float = 600.0) -> dict[str, Any]:
     now = dt.datetime.now(dt.UTC)
-    return {
-        "venue": "binance",
-        "symbol": "BTC/USDT",
-        "first_id": first,
-        "last_id": last,
-        "state": state,
-        "ts_first": now,
-        "ts_last": now,
-        "since": now - dt.timedelta(seconds=age),
-        "repaired": 0,
-        "trades_version": 0,
-    }
+    return range_row(first, last, state, ts_first=now, ts_last=now, since=now - dt.timedelta(seconds=age))
 
 
 def tick(instance: DagsterInstance, settings: Settings) -> tuple[list[RunRequest], str]:

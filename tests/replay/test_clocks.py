@@ -13,7 +13,7 @@ from lakehouse.continuity.gaps import open_gaps
 from lakehouse.lake.table_io import append_rows
 from lakehouse.tables import SILVER_CONTINUITY
 from tests.support.host_clock import QUOTED, QUOTED_KAFKA, SECOND, Host
-from tests.support.rows import NOON_US, empty_lake, utc
+from tests.support.rows import NOON_US, empty_lake, range_row, utc
 
 
 @pytest.fixture
@@ -146,9 +146,6 @@ def test_scattered_over_months(host: Host) -> None:
 @pytest.mark.parametrize(("age", "is_old"), [(119, False), (121, True), (-60, False), (-600, True)])
 def test_a_gap_that_was_opened_before_the_clock_was_set_back_is_repaired(host: Host, age: float, is_old: bool) -> None:
     """Not only when the clock has come to where it was."""
-    gap = {"venue": "binance", "symbol": "BTC/USDT", "first_id": 5, "last_id": 9, "state": "open"}
-    columns = dict.fromkeys(SILVER_CONTINUITY.column_names) | gap
-    columns |= {"repaired": 0, "trades_version": 0}
-    columns["since"] = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age)
-    append_rows(host.settings, SILVER_CONTINUITY, [columns])
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age)
+    append_rows(host.settings, SILVER_CONTINUITY, [range_row(5, 9, "open", since=since)])
     assert bool(open_gaps(host.settings, 120)) is is_old

@@ -32,7 +32,7 @@ from lakehouse.tables import (
     Table,
 )
 from tests.support.audit_messages import EVENTS, REJECTED, Message
-from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row, utc
+from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, range_row, trade_row, utc
 
 FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
 Breaking = Callable[["AuditLake"], None]
@@ -245,20 +245,9 @@ class AuditLake:
             value["source"] == "repair" and (v, s) == (venue, symbol) and first <= trade_id <= last
             for (v, s, trade_id), value in self.kept.items()
         )
-        return {
-            "venue": venue,
-            "symbol": symbol,
-            "first_id": first,
-            "last_id": last,
-            "state": state,
-            "ts_first": None,
-            "ts_last": None,
-            "since": utc(self.at),
-            "repaired": by_rest if state == "present" else 0,
-            "trades_version": self.version(SILVER_TRADES),
-            "tries": 1 if state == "unavailable" else None,
-            "last_try": utc(self.at) if state == "unavailable" else None,
-        }
+        tried = {"tries": 1, "last_try": utc(self.at)} if state == "unavailable" else {}
+        columns = {"venue": venue, "symbol": symbol, "repaired": by_rest if state == "present" else 0, **tried}
+        return range_row(first, last, state, since=utc(self.at), trades_version=self.version(SILVER_TRADES), **columns)
 
     def _continuity(self) -> None:
         self.overwrite(SILVER_CONTINUITY, self.ledger())

@@ -15,7 +15,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.server import SimulatorServer
 from tests.support.ingest_tools import messages, until
-from tests.support.rows import utc
+from tests.support.rows import range_row, utc
 from tests.support.simulator_support import Client, running
 
 VENUES = ("binance", "kraken", "coinbase")
@@ -49,20 +49,8 @@ def figures(result: ExecuteInProcessResult) -> dict[str, object]:
 
 
 def gap_row(venue: str, symbol: str, first: int, last: int, age: float = 600.0, **columns: Any) -> dict[str, Any]:
-    now = dt.datetime.now(dt.UTC)
-    row = {
-        "venue": venue,
-        "symbol": symbol,
-        "first_id": first,
-        "last_id": last,
-        "state": "open",
-        "ts_first": None,
-        "ts_last": None,
-        "since": now - dt.timedelta(seconds=age),
-        "repaired": 0,
-        "trades_version": 0,
-    }
-    return row | columns
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age)
+    return range_row(first, last, **{"venue": venue, "symbol": symbol, "state": "open", "since": since, **columns})
 
 
 @contextmanager
