@@ -37,14 +37,6 @@ from tests.support.repair_runs import (
 from tests.support.rows import empty_lake
 from tests.support.simulator_support import running
 
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    """On disk, as in a real Dagster: SQLite in memory locks its tables when two threads meet."""
-    with DagsterInstance.local_temp(str(tmp_path)) as on_disk:
-        yield on_disk
-
-
 # Without a broker.
 
 

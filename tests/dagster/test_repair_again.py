@@ -33,13 +33,6 @@ from tests.support.repair_runs import (
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    """On disk, as in a real Dagster: SQLite in memory locks its tables when two threads meet."""
-    with DagsterInstance.local_temp(str(tmp_path)) as on_disk:
-        yield on_disk
-
-
-@pytest.fixture
 def exchange(tmp_path: Path) -> Iterator[SimulatorServer]:
     with traded_exchange(tmp_path / "record") as server:
         yield server

@@ -3,7 +3,7 @@
 Without Spark: the lake is written by hand, and a catch-up by hand changes nothing.
 """
 
-# Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
+from __future__ import annotations
 
 import datetime as dt
 import itertools
@@ -33,31 +33,29 @@ from lakehouse.quality.checks import CheckResult
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from tests.dagster.test_gold import END_TAG, START_TAG, StandIn, bar_of
-from tests.support.rows import empty_lake, trade_row
-from tests.support.verdict_runs import by_hand, evaluations, history, materialize_alone, materialized, shown, stream
+from tests.support.rows import trade_row
+from tests.support.verdict_runs import (
+    BARS,
+    NOW_US,
+    SETTLED,
+    UNIQUE,
+    by_hand,
+    evaluations,
+    history,
+    materialize_alone,
+    materialized,
+    one_trade,
+    shown,
+    stream,
+)
 
-SETTLED = AssetCheckKey(AssetKey(["silver", "quarantine"]), "quarantine_settled")
-UNIQUE = AssetCheckKey(AssetKey(["silver", "trades"]), "key_unique")
-BARS = AssetCheckKey(AssetKey(["gold", "bars_1m"]), "bars_consistent")
 DAY = dt.timedelta(days=1)
-NOW_US = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with DagsterInstance.local_temp(str(home)) as real:
-        yield real
 
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """One trade. A stream looks at once, whenever it is asked, and reports what it must."""
     StandIn(monkeypatch)
-    settings = empty_lake(tmp_path / "home")
-    append_rows(settings, SILVER_TRADES, [trade_row(1, NOW_US)])
-    return settings.model_copy(update={"check_seconds": 0.001, "report_seconds": 300.0})
+    return one_trade(tmp_path / "home")
 
 
 # ------------------------------------------------------------------------------------------------ how often

@@ -5,14 +5,11 @@ Without Spark: the lake is written by hand, and a catch-up by hand changes nothi
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
 
-import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dagster import (
-    AssetCheckKey,
-    AssetKey,
     AssetMaterialization,
     AssetSelection,
     DagsterInstance,
@@ -31,8 +28,11 @@ from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 from tests.dagster.test_gold import StandIn
 from tests.replay.test_replay import quarantined, settle
-from tests.support.rows import empty_lake, trade_row
+from tests.support.rows import trade_row
 from tests.support.verdict_runs import (
+    NOW_US,
+    SETTLED,
+    UNIQUE,
     all_shown,
     evaluations,
     execute,
@@ -40,30 +40,16 @@ from tests.support.verdict_runs import (
     materialize_alone,
     materialize_silver,
     materialized,
+    one_trade,
     shown,
     stream,
 )
 
-SETTLED = AssetCheckKey(AssetKey(["silver", "quarantine"]), "quarantine_settled")
-UNIQUE = AssetCheckKey(AssetKey(["silver", "trades"]), "key_unique")
-NOW_US = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with DagsterInstance.local_temp(str(home)) as real:
-        yield real
-
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """One trade. A stream looks at once, whenever it is asked, and reports what it must."""
     StandIn(monkeypatch)
-    settings = empty_lake(tmp_path / "home")
-    append_rows(settings, SILVER_TRADES, [trade_row(1, NOW_US)])
-    return settings.model_copy(update={"check_seconds": 0.001, "report_seconds": 300.0})
+    return one_trade(tmp_path / "home")
 
 
 def test_a_stream_s_verdicts_show_after_a_manual_materialization(instance: DagsterInstance, lake: Settings) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lakehouse.settings import Settings
-from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from tests.support.ingest_runs import (
     events_of,
@@ -26,12 +23,6 @@ from tests.support.repair_market import drop, flowing, limits_are_kept, short_pa
 from tests.support.simulator_support import done
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

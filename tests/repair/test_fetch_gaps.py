@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,6 @@ from lakehouse.continuity.gaps import LedgerGap
 from lakehouse.ingest import gap_repair
 from lakehouse.repair.fetch import FetchReport, fetch_gaps
 from lakehouse.settings import Settings
-from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from tests.support.ingest_runs import (
     events_of,
@@ -27,12 +24,6 @@ from tests.support.ingest_runs import (
 from tests.support.repair_market import drop, flowing, short_pauses
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

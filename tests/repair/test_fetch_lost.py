@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,6 @@ from tests.support.repair_market import flowing, limits_are_kept, of, short_paus
 from tests.support.simulator_support import done
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

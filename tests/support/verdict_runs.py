@@ -3,7 +3,9 @@
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
 
 import asyncio
+import datetime as dt
 from collections.abc import Iterable
+from pathlib import Path
 
 from dagster import (
     AssetCheckKey,
@@ -24,10 +26,23 @@ from assets import all_assets, all_checks
 from assets.checks import check_key, checks_of
 from jobs import catch_up, rebuild_gold
 from jobs.reporting import Reporter
-from lakehouse.lake.table_io import sql
+from lakehouse.lake.table_io import append_rows, sql
 from lakehouse.settings import Settings
 from lakehouse.streams.progress import LayerCounter, TableProgress, layer_progress
-from lakehouse.tables import OPS_CHECKS
+from lakehouse.tables import OPS_CHECKS, SILVER_TRADES
+from tests.support.rows import empty_lake, trade_row
+
+SETTLED = AssetCheckKey(AssetKey(["silver", "quarantine"]), "quarantine_settled")
+UNIQUE = AssetCheckKey(AssetKey(["silver", "trades"]), "key_unique")
+BARS = AssetCheckKey(AssetKey(["gold", "bars_1m"]), "bars_consistent")
+NOW_US = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
+
+
+def one_trade(home: Path) -> Settings:
+    """A lake with one trade. A stream looks at once, whenever it is asked, and reports what it must."""
+    settings = empty_lake(home)
+    append_rows(settings, SILVER_TRADES, [trade_row(1, NOW_US)])
+    return settings.model_copy(update={"check_seconds": 0.001, "report_seconds": 300.0})
 
 
 def stream(instance: DagsterInstance, settings: Settings, steps: Iterable[object]) -> ExecuteInProcessResult:
