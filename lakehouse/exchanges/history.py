@@ -188,7 +188,7 @@ class Walk:
 
 
 class IdWalk(Walk, ABC):
-    """Base of the walks of a venue that is asked for trades by id, and what such a venue says of its newest trade."""
+    """Base of the walks that ask for trades by id. Subclasses also ask for the newest trade, and read its reply."""
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
         super().__init__(first_id, last_id)

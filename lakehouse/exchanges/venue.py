@@ -110,8 +110,9 @@ class VenueDefaults:
 
 
 class VenueById(VenueDefaults, ABC):
-    """Base of the venues that are asked for trades by id: their history and their newest trade, from `walk`."""
+    """Base of the venues that are asked for trades by id."""
 
+    #: The venue's walk, which also asks for the newest trade.
     walk: ClassVar[type[IdWalk]]
 
     @abstractmethod
