@@ -155,7 +155,7 @@ def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_
 
 
 def first_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
-    """Topic → partition → first offset that Kafka still has; the end offset if it is empty. Raises like `end_offsets`."""
+    """Topic → partition → first offset that Kafka still has, the end offset if it is empty. Raises as `end_offsets`."""
     return _offsets(bootstrap, topics, OffsetSpec.earliest(), timeout)  # type: ignore[no-untyped-call]
 
 
