@@ -12,18 +12,17 @@ Start, in this order: 1. lock the home, 2. remove a stale endpoint, 3. choose po
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 from lakehouse.broker.home import BrokerHome, Cluster, write_atomically
 from lakehouse.broker.node import START_SECONDS, STOP_SECONDS, KafkaNode
 from lakehouse.errors import BrokerUnavailableError, LakehouseError
+from lakehouse.runtime.start_stop import StartStop
 from lakehouse.settings import Settings
 
 NODE_ID = 1
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(StartStop):
     """A single-node Kafka with its files in `settings.broker_home`. A context manager, or call `start` and `stop`."""
 
     def __init__(self, settings: Settings) -> None:
@@ -87,12 +86,3 @@ class EmbeddedBroker:
     def _ended(self) -> None:
         # Nobody shall be sent to a broker that died; a later owner cannot have written its own yet.
         self._home.endpoint.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

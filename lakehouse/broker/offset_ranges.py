@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,9 +56,9 @@ class MessagesLostError(TerminalError):
 
 
 class OffsetRangeReader:
-    """Reads ranges of offsets from the Kafka at `bootstrap`, without committing offsets. A context manager.
+    """Reads ranges of offsets from the Kafka at `bootstrap`, without committing offsets.
 
-    Keeps its connections between two calls of `read`.
+    Keeps its connections between two calls of `read`, until it is closed (`contextlib.closing`).
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -81,14 +80,6 @@ class OffsetRangeReader:
     def close(self) -> None:
         """Close the connections to Kafka."""
         self._consumer.close()
-
-    def __enter__(self) -> OffsetRangeReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Run]:
         """Yield the messages of all ranges as runs, those of each partition in the order of their offsets.

@@ -153,7 +153,10 @@ def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_
 
 
 def first_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
-    """Topic → partition → offset of the oldest message that is still there. Else as `end_offsets`."""
+    """Ask for topic → partition → offset of the oldest message that is still there, the end offset if there is none.
+
+    A missing topic has no partitions. Raises like `end_offsets`.
+    """
     return _offsets(bootstrap, topics, OffsetSpec.earliest(), timeout)  # type: ignore[no-untyped-call]
 
 

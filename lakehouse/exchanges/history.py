@@ -193,7 +193,7 @@ class Walk:
             self._covered.add(first, last)
 
 
-def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
+def newest_of(rows: Iterable[Row]) -> int | None:
     """Return the highest trade id among a page's rows; None if there are no rows.
 
     Raises VenueError if there are rows but none has a readable id.
@@ -201,7 +201,8 @@ def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
     found = list(rows)
     ids = [row.trade_id for row in found if row.trade_id is not None]
     if found and not ids:
-        raise VenueError(f"{venue}'s newest trade {shown(found[0].value.raw)}", "a row with a trade id")
+        bad = found[0].value
+        raise VenueError(f"{bad.venue}'s newest trade {shown(bad.raw)}", "a row with a trade id")
     return max(ids, default=None)
 
 

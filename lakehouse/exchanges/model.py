@@ -10,23 +10,10 @@ from typing import Literal
 
 import msgspec
 
+from lakehouse.tables import FeedEventKind
+
 Side = Literal["buy", "sell"]
 Source = Literal["live", "snapshot", "repair"]
-
-#: Every kind of `FeedEvent`, in the order of a connection's life. Tables and docs rely on this set.
-FeedEventKind = Literal[
-    "connected",
-    "subscribed",
-    "subscription_refused",
-    "unsubscribed",
-    "venue_error",
-    "clock_skew",
-    "stale",
-    "disconnected",
-    "gap_opened",
-    "gap_repaired",
-    "gap_unavailable",
-]
 
 
 class Trade(msgspec.Struct, frozen=True):

@@ -5,13 +5,16 @@ A venue is a value without state: the same object may serve any number of socket
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from lakehouse.exchanges import parse_errors
-from lakehouse.exchanges.history import Budget, History, Reply, Request
+from lakehouse.exchanges.history import Budget, History, Reply, Request, newest_of
+from lakehouse.exchanges.id_walk import IdWalk
 from lakehouse.exchanges.model import Parsed, Rejected
 from lakehouse.exchanges.parse_errors import Fault
+from lakehouse.market.symbols import canonical_symbol
 
 
 class Venue(Protocol):
@@ -126,6 +129,36 @@ class VenueDefaults:
     def frame_of(self, rejected: Rejected) -> str:
         """The text itself, for parsers that reject whole frames only."""
         return rejected.raw
+
+
+class VenueById(VenueDefaults, ABC):
+    """Base of the venues that are asked for trades by id."""
+
+    #: The venue's walk, which also asks for the newest trade.
+    walk: ClassVar[type[IdWalk]]
+
+    @abstractmethod
+    def native(self, symbol: str) -> str:
+        """See `Venue.native`."""
+
+    def history(
+        self,
+        symbol: str,
+        first_id: int,
+        last_id: int,
+        ts_before: int | None,  # noqa: ARG002 - asked by id
+        ts_after: int | None,  # noqa: ARG002
+    ) -> History:
+        """Return a walk over the trades `first_id`..`last_id` of a canonical symbol. The two times are not used."""
+        return self.walk(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
+
+    def newest(self, symbol: str) -> Request:
+        """Return the request for the newest trade of a canonical symbol."""
+        return self.walk.newest(self.native(symbol))
+
+    def newest_id(self, reply: Reply) -> int | None:
+        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
+        return newest_of(self.walk.read(reply, None, ""))
 
 
 def known_symbol(canonical: Callable[[str], str], native: str | None) -> str | None:

@@ -20,7 +20,7 @@ from collections import deque
 
 from lakehouse.errors import TerminalError, VenueError
 from lakehouse.exchanges.history import Page
-from lakehouse.exchanges.model import FeedEvent, FeedEventKind
+from lakehouse.exchanges.model import FeedEvent
 from lakehouse.exchanges.venue import Venue
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.ingest.backfill_queue import Backfill, BackfillOrder, BackfillQueue, Sent
@@ -29,6 +29,7 @@ from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
 from lakehouse.ingest.rest import RestClient
 from lakehouse.ingest.silence_probe import SilenceProbe, Watched
+from lakehouse.tables import FeedEventKind
 
 _log = logging.getLogger(__name__)
 

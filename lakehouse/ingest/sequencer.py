@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lakehouse.exchanges.model import FeedEvent, FeedEventKind, Trade
+from lakehouse.exchanges.model import FeedEvent, Trade
 from lakehouse.id_ranges import IdRange
 from lakehouse.ingest.backfill_queue import BackfillOrder
 from lakehouse.ingest.id_tracker import Gap, IdTracker, Kind
 from lakehouse.ingest.metrics import Counters, SymbolCounters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.resume import Resume
+from lakehouse.tables import FeedEventKind
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from lakehouse.exchanges.model import (
-    FeedEventKind,
     Heartbeat,
     Parsed,
     Refused,
@@ -32,6 +31,7 @@ from lakehouse.ingest.sequencer import Sequencer
 from lakehouse.ingest.subscribing import Subscriber
 from lakehouse.ingest.subscriptions import Subscriptions
 from lakehouse.lake.feed_state import STOPPED
+from lakehouse.tables import FeedEventKind
 
 _log = logging.getLogger(__name__)
 

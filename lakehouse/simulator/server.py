@@ -12,12 +12,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeVar
 
 import uvicorn
 
 from lakehouse.errors import MissingDependencyError
+from lakehouse.runtime.start_stop import StartStop
 from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.playback import build_playbacks
@@ -33,7 +33,7 @@ START_SECONDS = 10.0
 STOP_SECONDS = 2.0
 
 
-class SimulatorServer:
+class SimulatorServer(StartStop):
     """One simulated exchange, as a server on localhost. A context manager that starts and stops it; starts only once.
 
     `url` is its HTTP root, `http://127.0.0.1:PORT`; empty before `start`.
@@ -186,16 +186,6 @@ class SimulatorServer:
             for task in work:
                 task.cancel()
             await asyncio.gather(serving, *work, return_exceptions=True)
-
-    def __enter__(self) -> SimulatorServer:
-        """Start the server."""
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the server."""
-        self.stop()
 
 
 def _listen(port: int) -> socket.socket:

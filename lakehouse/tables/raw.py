@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from lakehouse.market.venues import in_words
 from lakehouse.tables.model import DECIMAL, Column, Table
+
+#: Closed set of feed events, in the order of a connection's life.
+FeedEventKind = Literal[
+    "connected",
+    "subscribed",
+    "subscription_refused",
+    "unsubscribed",
+    "venue_error",
+    "clock_skew",
+    "stale",
+    "disconnected",
+    "gap_opened",
+    "gap_repaired",
+    "gap_unavailable",
+]
 
 
 def _offsets() -> tuple[Column, ...]:
@@ -82,9 +99,7 @@ SILVER_FEED_EVENTS = Table(
     partition_by=("event_date",),
     columns=(
         Column("venue", "string", "Exchange."),
-        Column(
-            "event", "string", "connected, subscribed, subscription_refused, venue_error, stale, disconnected, gap_…"
-        ),
+        Column("event", "string", f"{', '.join(get_args(FeedEventKind))}."),
         Column("ts_event", "timestamp", "When ingest saw it, UTC."),
         Column("connection_id", "string", "Ingest's own id of the connection."),
         Column("symbol", "string", "Canonical symbol, if the event is about one.", nullable=True),

@@ -42,12 +42,26 @@ from lakehouse.transforms.spreads import pairs_of, spreads
 class Comparison:
     """How the check `follows_bars` compares a table with the one-minute bars.
 
-    `query` is SQL over `bars` and `derived`, with the filter `{recent}` on both. It returns one row: how many rows are
-    `expected`, and how many are `wrong`, missing or too many.
+    `same`: SQL that is true if the bar `b` and the row `d` of one key agree. It is not true if one of them is missing.
+    `every_bar`: whether each bar has a row. Otherwise only rows are compared, each of which has a bar.
+    `bars` and `derived`: SQL of the two sides, with the filter `{recent}`. `key`: the columns that pair them.
     """
 
     description: str
-    query: str
+    same: str
+    every_bar: bool = True
+    bars: str = "SELECT * FROM bars WHERE {recent}"
+    derived: str = "SELECT * FROM derived WHERE {recent}"
+    key: tuple[str, ...] = BAR_KEY
+
+    @property
+    def query(self) -> str:
+        """SQL that returns one row: how many rows are `expected`, and how many `wrong`, missing or too many."""
+        return f"""
+            SELECT count(*) AS expected, count(*) FILTER (WHERE ({self.same}) IS NOT TRUE) AS wrong
+            FROM ({self.bars}) b {"FULL" if self.every_bar else "RIGHT"} JOIN ({self.derived}) d
+            ON {" AND ".join(f"b.{column} = d.{column}" for column in self.key)}
+            """
 
 
 @dataclass(frozen=True)
@@ -189,12 +203,7 @@ GOLD: tuple[Derived, ...] = (
         always_growing=True,
         follows=Comparison(
             "One row for every one-minute bar, with the prices of the one-minute bars.",
-            """
-            SELECT count(*) AS expected, count(*) FILTER (WHERE (b.close = d.close) IS NOT TRUE) AS wrong
-            FROM (SELECT * FROM bars WHERE {recent}) b
-            FULL JOIN (SELECT * FROM derived WHERE {recent}) d
-            ON b.venue = d.venue AND b.symbol = d.symbol AND b.bar_start = d.bar_start
-            """,
+            same="b.close = d.close",
         ),
     ),
     Derived(
@@ -217,15 +226,9 @@ GOLD: tuple[Derived, ...] = (
         affected=_same,
         follows=Comparison(
             "Every move is that of a one-minute bar, with the prices of the one-minute bars.",
-            """
-            SELECT count(*) AS expected,
-                   count(*) FILTER (WHERE (b.open = d.from_price AND b.close = d.to_price AND b.trades = d.trades
-                                           AND d.direction = CASE WHEN b.close > b.open THEN 'up' ELSE 'down' END
-                                           AND b.close <> b.open) IS NOT TRUE) AS wrong
-            FROM (SELECT * FROM derived WHERE {recent}) d
-            LEFT JOIN (SELECT * FROM bars WHERE {recent}) b
-            ON b.venue = d.venue AND b.symbol = d.symbol AND b.bar_start = d.bar_start
-            """,
+            same="""b.open = d.from_price AND b.close = d.to_price AND b.trades = d.trades AND b.close <> b.open
+                AND d.direction = CASE WHEN b.close > b.open THEN 'up' ELSE 'down' END""",
+            every_bar=False,
         ),
     ),
     Derived(
@@ -250,16 +253,13 @@ GOLD: tuple[Derived, ...] = (
         follows=Comparison(
             "One row for every minute in which a pair was traded, with the prices of the one-minute bars.",
             # One price for each bar of the pair in the minute, and the right sum of them.
-            f"""
-            SELECT count(*) AS expected,
-                   count(*) FILTER (WHERE (b.venues = d.venues AND b.total = d.total) IS NOT TRUE) AS wrong
-            FROM (SELECT symbol, bar_start, count(*) AS venues, sum(close) AS total FROM bars WHERE {{recent}}
-                  GROUP BY symbol, bar_start) b
-            FULL JOIN (SELECT concat(base, '/', quote) AS symbol, bar_start, venues,
-                              {" + ".join(f"coalesce(price_{venue}, 0)" for venue in SPREAD_VENUES)} AS total
-                       FROM derived WHERE {{recent}}) d
-            ON b.symbol = d.symbol AND b.bar_start = d.bar_start
-            """,
+            same="b.venues = d.venues AND b.total = d.total",
+            bars="""SELECT symbol, bar_start, count(*) AS venues, sum(close) AS total FROM bars WHERE {recent}
+                GROUP BY symbol, bar_start""",
+            derived=f"""SELECT concat(base, '/', quote) AS symbol, bar_start, venues,
+                {" + ".join(f"coalesce(price_{venue}, 0)" for venue in SPREAD_VENUES)} AS total
+                FROM derived WHERE {{recent}}""",
+            key=("symbol", "bar_start"),
         ),
     ),
 )

@@ -16,12 +16,10 @@ from lakehouse.errors import SettingError
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.binance import history, names
 from lakehouse.exchanges.binance.rejected import frame_of
-from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, epoch_micros
 from lakehouse.exchanges.model import Parsed, Refused, Rejected, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import Venue, VenueDefaults, http_root, known_symbol, request_number, websocket_root
-from lakehouse.market.symbols import canonical_symbol
+from lakehouse.exchanges.venue import Venue, VenueById, http_root, known_symbol, request_number, websocket_root
 
 #: Most streams (one for each symbol) of one connection [documentation].
 MAX_STREAMS = 1024
@@ -56,7 +54,7 @@ _read_frame = msgspec.json.Decoder(_Frame).decode
 _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
-class Binance(VenueDefaults):
+class Binance(VenueById):
     """Binance spot, as a `Venue` for given canonical `symbols`.
 
     Binance's names run base and quote together (`BTCUSDT`), so only trades of `symbols` can be read.
@@ -73,6 +71,7 @@ class Binance(VenueDefaults):
     #: 5 messages a second are allowed, pongs included [documentation]; others were cut at 250 ms and held at 500 ms.
     subscribe_pause_seconds = 0.5
     rest_budget = history.BUDGET
+    walk = history.BinanceHistory
 
     def __init__(self, symbols: Sequence[str] = ()) -> None:
         self._names = names.KnownNames(symbols)
@@ -133,25 +132,6 @@ class Binance(VenueDefaults):
 
     def _streams(self, symbols: Sequence[str]) -> list[str]:
         return [self.native(symbol).lower() + _TRADE_STREAM for symbol in symbols]
-
-    def history(
-        self,
-        symbol: str,
-        first_id: int,
-        last_id: int,
-        ts_before: int | None,  # noqa: ARG002 - asked by id
-        ts_after: int | None,  # noqa: ARG002
-    ) -> History:
-        """Return a `History` that fetches `first_id`..`last_id` over REST, ascending. The times are not used."""
-        return history.BinanceHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
-
-    def newest(self, symbol: str) -> Request:
-        """Return the REST request for the newest trade of a canonical symbol."""
-        return history.newest(self.native(symbol))
-
-    def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-        return history.newest_id(reply)
 
     def frame_of(self, rejected: Rejected) -> str:
         return frame_of(rejected)

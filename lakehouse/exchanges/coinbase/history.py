@@ -20,13 +20,12 @@ from lakehouse.exchanges.history import (
     Reply,
     Request,
     Row,
-    Walk,
     array_rows,
     body_text,
-    newest_of,
     raise_unknown_symbol,
     unreadable_row,
 )
+from lakehouse.exchanges.id_walk import IdWalk
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Side, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
@@ -61,7 +60,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-class CoinbaseHistory(Walk):
+class CoinbaseHistory(IdWalk):
     """Coinbase's `History`: fetch pages downwards from the last id of the range.
 
     The first page begins one id above the range, because a trade there proves that REST does not lag. If the page has
@@ -70,10 +69,7 @@ class CoinbaseHistory(Walk):
     """
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
-        super().__init__(first_id, last_id)
-        self._symbol = symbol
-        self._native = native
-        self._page = page
+        super().__init__(symbol, native, first_id, last_id, page)
         #: Pages are older than this id.
         self._after = last_id + 2
         #: REST had all ids up to this one before the current page was asked for; None: that is not known.
@@ -86,13 +82,13 @@ class CoinbaseHistory(Walk):
         if self._ended:
             return None
         if self._probing:
-            return newest(self._native)
+            return self.newest(self._native)
         params = {"limit": str(self._limit()), "after": str(self._after)}
         return Request(_path(self._native), params, {}, 1.0)
 
     def take(self, reply: Reply) -> Page:
         """Take the reply to `request`, return its trades and move the walk on. Raises VenueError or TerminalError."""
-        rows = [_row(raw, self._symbol, self._native, reply.ts_ingest) for raw in _rows(reply, self._symbol)]
+        rows = self.read(reply, self._symbol, self._native)
         page = self._keep(rows)
         if self._probing:
             self._probed()
@@ -131,22 +127,22 @@ class CoinbaseHistory(Walk):
         if self._after <= self._first:
             self._ended = True  # REST has nothing of the range yet
 
+    @staticmethod
+    def newest(native: str) -> Request:
+        """Return the request for the newest trade of a symbol, by its native name."""
+        return Request(_path(native), {"limit": "1"}, {}, 1.0)
+
+    @staticmethod
+    def read(reply: Reply, symbol: str | None, native: str) -> list[Row]:
+        """Return the rows of a reply, each a Trade or a Rejected. Raises VenueError or TerminalError if it has none."""
+        return [_row(raw, symbol or "", native, reply.ts_ingest) for raw in _rows(reply, symbol)]
+
     def _limit(self) -> int:
         return max(1, min(self._page, self._after - self._first))
 
 
 def _path(native: str) -> str:
     return f"/products/{quote(native, safe='')}/trades"
-
-
-def newest(native: str) -> Request:
-    """Return the REST request for the newest trade of a symbol, given by Coinbase's name of it (`BTC-USDT`)."""
-    return Request(_path(native), {"limit": "1"}, {}, 1.0)
-
-
-def newest_id(reply: Reply) -> int | None:
-    """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-    return newest_of(VENUE, (_row(raw, "", "", reply.ts_ingest) for raw in _rows(reply, None)))
 
 
 def _rows(reply: Reply, symbol: str | None) -> list[str]:

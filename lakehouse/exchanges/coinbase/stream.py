@@ -14,12 +14,10 @@ import msgspec
 
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.coinbase import history, names, reasons
-from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Side, Source, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import Venue, VenueDefaults, http_root, known_symbol, symbol_in, websocket_root
-from lakehouse.market.symbols import canonical_symbol
+from lakehouse.exchanges.venue import Venue, VenueById, http_root, known_symbol, symbol_in, websocket_root
 
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 _SOURCES: dict[str, Source] = {"match": "live", "last_match": "snapshot"}
@@ -60,7 +58,7 @@ _read_heartbeat = msgspec.json.Decoder(_Heartbeat).decode
 _read_subscriptions = msgspec.json.Decoder(_Subscriptions).decode
 
 
-class Coinbase(VenueDefaults):
+class Coinbase(VenueById):
     """Coinbase Exchange, as a `Venue`: its addresses, names, messages and parser. No state."""
 
     name = "coinbase"
@@ -69,6 +67,7 @@ class Coinbase(VenueDefaults):
     #: Its REST history may give milliseconds, the socket microseconds.
     time_micros = 1000
     rest_budget = history.BUDGET
+    walk = history.CoinbaseHistory
 
     def __init__(self) -> None:
         self._checks: tuple[tuple[str, Check], ...] = (
@@ -108,25 +107,6 @@ class Coinbase(VenueDefaults):
         products = [self.native(symbol) for symbol in symbols]
         message = {"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]}
         return [msgspec.json.encode(message)]
-
-    def history(
-        self,
-        symbol: str,
-        first_id: int,
-        last_id: int,
-        ts_before: int | None,  # noqa: ARG002 - asked by id
-        ts_after: int | None,  # noqa: ARG002
-    ) -> History:
-        """Return a `History` that fetches `first_id`..`last_id` over REST, descending. The times are not used."""
-        return history.CoinbaseHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
-
-    def newest(self, symbol: str) -> Request:
-        """Return the REST request for the newest trade of a canonical symbol."""
-        return history.newest(self.native(symbol))
-
-    def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-        return history.newest_id(reply)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
         """Parse a frame, which has one trade at most, received at `ts_ingest` (µs). Never raises; see `Venue.parse`."""

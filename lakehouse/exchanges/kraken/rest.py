@@ -18,7 +18,6 @@ from lakehouse.exchanges.history import (
     Request,
     Row,
     body_text,
-    newest_of,
     raise_for_status,
     raise_unknown_symbol,
     raise_unreadable,
@@ -91,11 +90,6 @@ def trades_request(symbol: str, since: int | None, count: int | None) -> Request
     if count is not None:
         params["count"] = str(count)
     return Request("/0/public/Trades", params, {}, 1.0)
-
-
-def newest_id(reply: Reply) -> int | None:
-    """Return the newest trade id in the reply to `trades_request`; None if it has none. Raises like `History.take`."""
-    return newest_of(VENUE, read_page(reply, None).rows)
 
 
 def read_page(reply: Reply, symbol: str | None) -> TradesPage:

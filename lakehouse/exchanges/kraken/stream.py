@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from lakehouse.exchanges import parse_errors
-from lakehouse.exchanges.history import History, Reply, Request
+from lakehouse.exchanges.history import History, Reply, Request, newest_of
 from lakehouse.exchanges.json_fields import TradeId, iso_micros, number_text
 from lakehouse.exchanges.kraken import names, rest, stream_v1
 from lakehouse.exchanges.kraken.history import KrakenHistory
@@ -128,7 +128,7 @@ class Kraken(VenueDefaults):
 
     def newest_id(self, reply: Reply) -> int | None:
         """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-        return rest.newest_id(reply)
+        return newest_of(rest.read_page(reply, None).rows)
 
     def frame_of(self, rejected: Rejected) -> str:
         return frame_of(rejected)

@@ -49,7 +49,7 @@ def failed(words: VenueWords, random: Random) -> RestReply:
     """Build the REST reply of a venue that fails, drawn evenly: 502 with a page of HTML, or the venue's own error."""
     if random.random() < 0.5:
         return RestReply(_BAD_GATEWAY, 502, {"content-type": "text/html"})
-    return words.error(random)
+    return random.choice(words.errors)
 
 
 def unavailable() -> RestReply:

@@ -31,8 +31,8 @@ class VenueWords:
     too_many: bytes
     #: HTTP body of 451 (the venue does not serve this place).
     restricted: bytes
-    #: Draws one of the REST replies with which the venue reports an error of its own.
-    error: Callable[[Random], RestReply]
+    #: REST replies with which the venue reports errors of its own.
+    errors: tuple[RestReply, ...]
     #: The REST reply to a call over the rate limit, if the venue does not answer 429.
     limited: RestReply | None = None
     #: HTTP body of a handshake's 429: the venue's own JSON, or a firewall's text.

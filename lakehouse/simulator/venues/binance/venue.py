@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from random import Random
 from typing import Any
 
 from lakehouse.simulator.exchange import Exchange
@@ -23,11 +22,7 @@ from lakehouse.simulator.venues.model import SimulatedVenue
 _TOO_MANY = json_body(
     {"code": -1003, "msg": "Too much request weight used; current limit is 6000 request weight per 1 MINUTE."}
 )
-
-
-def _error(random: Random) -> RestReply:  # noqa: ARG001 - there is one
-    message = "An unknown error occurred while processing the request."
-    return RestReply(json_body({"code": -1000, "msg": message}), 500)
+_ERROR = json_body({"code": -1000, "msg": "An unknown error occurred while processing the request."})
 
 
 def _shutdown_notice() -> bytes:
@@ -56,7 +51,7 @@ _PROFILE = VenueProfile(
         too_many=_TOO_MANY,
         too_many_handshakes=_TOO_MANY,
         restricted=json_body({"code": 0, "msg": RESTRICTED}),
-        error=_error,
+        errors=(RestReply(_ERROR, 500),),
         shutdown_notice=_shutdown_notice,
     ),
 )

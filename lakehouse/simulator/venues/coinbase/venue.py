@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
-
 from lakehouse.simulator.faults.http_refusals import RESTRICTED
 from lakehouse.simulator.faults.model import RestReply
 from lakehouse.simulator.faults.words import VenueWords, json_body
@@ -13,11 +11,6 @@ from lakehouse.simulator.profile import VenueProfile
 from lakehouse.simulator.venues.coinbase.connection import CoinbaseConnection
 from lakehouse.simulator.venues.coinbase.rest import trades
 from lakehouse.simulator.venues.model import SimulatedVenue
-
-
-def _error(random: Random) -> RestReply:  # noqa: ARG001 - there is one
-    return RestReply(json_body({"message": "Internal server error"}), 500)
-
 
 _PROFILE = VenueProfile(
     rules=MarketRules(
@@ -36,7 +29,7 @@ _PROFILE = VenueProfile(
         named_not_now="{} is temporarily unavailable",
         too_many=json_body({"message": "Public rate limit exceeded"}),
         restricted=json_body({"message": RESTRICTED}),
-        error=_error,
+        errors=(RestReply(json_body({"message": "Internal server error"}), 500),),
     ),
 )
 

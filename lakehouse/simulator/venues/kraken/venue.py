@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 from lakehouse.simulator.faults.http_refusals import RESTRICTED
@@ -17,11 +16,6 @@ from lakehouse.simulator.venues.model import SimulatedVenue
 
 _ERRORS = ("EService:Unavailable", "EService:Busy", "EGeneral:Internal error")
 _RATE_LIMIT = json_body({"error": ["EAPI:Rate limit exceeded"]})
-
-
-def _error(random: Random) -> RestReply:
-    """Errors come inside HTTP 200."""
-    return RestReply(json_body({"error": [random.choice(_ERRORS)]}))
 
 
 def _shutdown_notice() -> bytes:
@@ -49,7 +43,7 @@ _PROFILE = VenueProfile(
         too_many=_RATE_LIMIT,
         limited=RestReply(_RATE_LIMIT),  # without a word of when to ask again
         restricted=json_body({"message": RESTRICTED}),
-        error=_error,
+        errors=tuple(RestReply(json_body({"error": [words]})) for words in _ERRORS),  # inside HTTP 200
         shutdown_notice=_shutdown_notice,
     ),
 )
