@@ -40,7 +40,7 @@ def demo(
     venues: Venues = None,
     symbols: Symbols = None,
     moves_per_hour: Annotated[
-        float, typer.Option(help="Moves beyond 2 % in a minute, over all assets, 0 to 60; 0.125 is 3 a day.")
+        float, typer.Option(help="Moves beyond 2 % within a minute: so many an hour over all assets, 0 to 60.")
     ] = 0.125,
     replay: Annotated[
         list[Path] | None,

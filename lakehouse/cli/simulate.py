@@ -28,7 +28,7 @@ def simulate(
         str | None, typer.Option(help="Comma-separated, BASE/QUOTE. Default: the settings' symbols.")
     ] = None,
     moves_per_hour: Annotated[
-        float, typer.Option(help="Moves beyond 2 % in a minute, over all assets, 0 to 60; 0.125 is 3 a day.")
+        float, typer.Option(help="Moves beyond 2 % within a minute: so many an hour over all assets, 0 to 60.")
     ] = 0.125,
     record: Annotated[
         Path, typer.Option(help="Folder of the true record; ids and prices go on from what is there. 40 bytes a trade.")

@@ -26,11 +26,10 @@ BURST_FACTORS = (10.0, 20.0, 30.0)
 SMALL_BURSTS = (2,) * 10 + (3,) * 5 + (5,)
 #: So many trades of a burst share one microsecond at most (the largest group that was recorded on Kraken is 17).
 LARGEST_GROUP = 17
-#: A burst goes on to the next level with this chance a trade: 12 of 24 in the Coinbase recording, by 4 basis points in
-#: all at most.
+#: A burst goes on to the next level with this chance a trade: 12 of 24 in the Coinbase recording.
 LEVEL_CHANCE = 0.5
-#: So many levels are eaten on average at most, however long the burst, so that it stays within those basis points.
-MOST_LEVELS = 20
+#: However long it is, a burst eats this part of the price on average at most: 3.7 basis points in that recording.
+BURST_SPAN = 0.0004
 #: The next taker is on the other side with this chance: 12 of 65 neighbours of unequal times in the Coinbase recording.
 SIDE_CHANCE = 0.18
 #: A stalled process makes up for so much lost time at most, lest it answers a stall with a flood.
@@ -40,8 +39,9 @@ LONGEST_CATCH_UP_SECONDS = 1.0
 #: 2019).
 VENUE_DEVIATION = 0.0005
 VENUE_SECONDS = 20.0
-#: The time constant with which a price returns to the fair one after a restart with another seed: no move beyond 2 %.
-RESTART_SECONDS = 3600.0
+#: The time constant with which a price returns to the fair one after a restart with another seed. Slow enough that it
+#: is no move beyond 2 % in a minute, fast enough that a venue without a record is not apart for long.
+RESTART_SECONDS = 600.0
 
 
 class Schedule:
@@ -177,7 +177,7 @@ class Market:
         sizes, choices = self.instrument.sizes, len(self.instrument.sizes)
         decimals, step = self.instrument.price_decimals, self.instrument.step
         jitter = max(1.0, middle * 4e-6)
-        level_chance = min(LEVEL_CHANCE, MOST_LEVELS / max(1, len(times) - singles))
+        level_chance = min(LEVEL_CHANCE, BURST_SPAN * middle / max(1, len(times) - singles))
         buy, wiggle = self._buy, self._wiggle
         rows = []
         for position, time in enumerate(times):
