@@ -36,6 +36,9 @@ def simulate(
     symbols: Annotated[
         str | None, typer.Option(help="Comma-separated, BASE/QUOTE. Default: the settings' symbols.")
     ] = None,
+    moves_per_hour: Annotated[
+        float, typer.Option(help="Moves beyond 2 % within a minute: so many an hour over all assets, 0 to 60.")
+    ] = 0.125,
     record: Annotated[
         Path, typer.Option(help="Folder of the true record; ids and prices go on from what is there. 40 bytes a trade.")
     ] = Path(".lakehouse/simulator"),
@@ -72,6 +75,7 @@ def simulate(
         seed=seed,
         venues=settings.venues,
         symbols=settings.symbols,
+        moves_per_hour=moves_per_hour,
         replays=tuple(replay or ()),
         speed=speed,
         limits=Limits().times(limits),

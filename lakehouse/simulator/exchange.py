@@ -19,12 +19,13 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
+from lakehouse.simulator.fair_price import FairPrice
 from lakehouse.simulator.faults.injector import FaultInjector
 from lakehouse.simulator.faults.kinds import FaultError, read_fault
 from lakehouse.simulator.faults.model import Faults, Frame, NoFaults, Peer
 from lakehouse.simulator.instruments import Instrument, list_symbol
 from lakehouse.simulator.limits import Gates
-from lakehouse.simulator.market import Market, Reference
+from lakehouse.simulator.market import Market
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.playback import Listener, Playback
 from lakehouse.simulator.profile import VenueProfile
@@ -106,13 +107,14 @@ class Exchange:
         instruments = [one for one in known if (one.venue, one.symbol) not in self.options.delisted]
         self.delisted.update((one.venue, one.native) for one in known if one not in instruments)
         weights = sum(instrument.weight for instrument in instruments)
-        references = {symbol: Reference(self.options.seed, symbol.split("/")[0]) for symbol in self.options.symbols}
+        assets = dict.fromkeys(symbol.split("/")[0] for symbol in self.options.symbols)
+        moves = self.options.moves_per_hour / len(assets)
+        fair = {asset: FairPrice(self.options.seed, asset, moves) for asset in assets}
         for instrument in instruments:
             key = (instrument.venue, instrument.symbol)
             rate = self.options.rate * instrument.weight / weights
-            self.markets[key] = Market(
-                instrument, references[instrument.symbol], rate, self.options.seed, self.options.record
-            )
+            price = fair[instrument.symbol.split("/")[0]]
+            self.markets[key] = Market(instrument, price, rate, self.options.seed, self.options.record)
             self._listeners[key] = {}
             self._sent[key] = 0
             self._names[instrument.venue, instrument.native] = instrument

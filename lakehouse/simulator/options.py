@@ -15,6 +15,8 @@ from lakehouse.simulator.timings import Timings
 
 #: Trades per second over all venues. docs/venues.md, "Rates", has the reason of the upper end.
 LOWEST_RATE, HIGHEST_RATE = 1.0, 20_000.0
+#: Moves beyond 2 % in a minute, per hour over all assets: if none are asked for (3 a day), and at most.
+DEFAULT_MOVES_PER_HOUR, HIGHEST_MOVES_PER_HOUR = 0.125, 60.0
 #: Scheduled faults per minute: if only a seed is given, and at most.
 DEFAULT_FAULT_RATE, HIGHEST_FAULT_RATE = 6.0, 600.0
 
@@ -24,8 +26,9 @@ class SimulatorOptions:
     """The options of one simulator. Raises SettingError if one cannot be used.
 
     `record` is the folder of the record of true trades; `port` 0 takes a free one. `rate` is trades per second over all
-    markets; each has its fixed share of it and trades from its first subscription on. `replays` are recorded files to
-    play; `speed` multiplies their pace, 0 is as fast as the client reads.
+    markets; each has its fixed share of it and trades from its first subscription on. `moves_per_hour` counts moves
+    beyond 2 % within a minute, over all assets; a move shows on each venue. `replays` are recorded files to play;
+    `speed` multiplies their pace, 0 is as fast as the client reads.
     """
 
     record: Path
@@ -34,6 +37,7 @@ class SimulatorOptions:
     seed: int = 1
     venues: tuple[str, ...] = VENUES
     symbols: tuple[str, ...] = DEFAULT_SYMBOLS
+    moves_per_hour: float = DEFAULT_MOVES_PER_HOUR
     replays: tuple[Path, ...] = ()
     speed: float = 1.0
     timings: Timings = field(default_factory=Timings)
@@ -49,6 +53,8 @@ class SimulatorOptions:
     def __post_init__(self) -> None:
         if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
             raise SettingError(f"rate {self.rate:g} trades/s", f"{LOWEST_RATE:g} to {HIGHEST_RATE:g}")
+        if not 0 <= self.moves_per_hour <= HIGHEST_MOVES_PER_HOUR:
+            raise SettingError(f"{self.moves_per_hour:g} moves an hour", f"0 to {HIGHEST_MOVES_PER_HOUR:g}")
         if not 0 <= self.fault_rate <= HIGHEST_FAULT_RATE:
             raise SettingError(f"fault rate {self.fault_rate:g} a minute", f"0 to {HIGHEST_FAULT_RATE:g}")
         if self.speed < 0:

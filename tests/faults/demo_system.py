@@ -67,6 +67,8 @@ class DemoSystem:
             str(self._home),
             "--rate",
             f"{self._rate:g}",
+            "--moves-per-hour",
+            system.MOVES_PER_HOUR,
             "--port",
             str(free_port()),
             *self._more,
