@@ -80,7 +80,7 @@ def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[Ledge
 def unavailable_gaps(settings: Settings, tried_before: dt.datetime | None = None) -> list[LedgerGap]:
     """Read the unavailable ranges: ids that the venue lacked in its answers, the one with the oldest last try first.
 
-    With `tried_before` only those whose last try was before that time.
+    With `tried_before` only those whose last try was before that time. Empty if there is no lake.
     """
     rows = [row for row in _unavailable(settings) if tried_before is None or row["last_try"] < tried_before]
     return [_gap(row) for row in rows]
@@ -91,7 +91,7 @@ def due_again(settings: Settings, now: dt.datetime | None = None) -> list[Ledger
 
     A range is due if one of AGAIN_SECONDS has passed since the first answer, and it has not been tried since. It is
     also due if its first answer lies SET_BACK_SECONDS or more in the future: the clock was set back, and its true age
-    is not known.
+    is not known. Empty if there is no lake.
     """
     now = now or dt.datetime.now(dt.UTC)
     times = [dt.timedelta(seconds=seconds) for seconds in AGAIN_SECONDS]

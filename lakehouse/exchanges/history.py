@@ -5,9 +5,9 @@ A `History` is one walk (request after request, page after page) over one inclus
     while (request := history.request()) is not None:
         page = history.take(send(request))
 
-Guarantee: each id of the range is delivered once at most, and none outside it. At the end of a walk each id is
-delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Limit: if the venue
-contradicts itself, a walk ends with ids that are merely `missing`; ask for them again later, too.
+Guarantee: each id of the range is delivered, as a trade, once at most, and none outside it. At the end of a walk each
+id is delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Limit: if the
+venue contradicts itself, a walk ends with ids that are merely `missing`; ask for them again later, too.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ class History(Protocol):
 
     @property
     def missing(self) -> IdRanges:
-        """Ids of the range that `take` has not returned so far, the unavailable ones included."""
+        """Ids of the range of which `take` has returned no trade so far, as a copy.
+
+        They are those not asked for yet, the unavailable ones, and those whose row was bad.
+        """
 
     @property
     def unavailable(self) -> IdRanges:
@@ -150,7 +153,10 @@ class Walk:
 
     @property
     def missing(self) -> IdRanges:
-        """Ids of the range that `take` has not returned so far, the unavailable ones included."""
+        """Ids of the range of which `take` has returned no trade so far, as a copy.
+
+        They are those not asked for yet, the unavailable ones, and those whose row was bad.
+        """
         return IdRanges(self._missing)
 
     @property

@@ -56,8 +56,8 @@ class Rejected(msgspec.Struct, frozen=True):
 class FeedEvent(msgspec.Struct, frozen=True):
     """An event in the life of a venue's feed, such as a disconnect or a gap, sent to the topic of feed events.
 
-    `ts_event` (µs) is when it happened here. `first_id`..`last_id` (inclusive) is the missing id range of a gap event;
-    `symbol` None means that the event is about the whole connection.
+    `ts_event` (µs) is when it happened here. `first_id`..`last_id` (inclusive) are the ids that a gap event (opened,
+    repaired, unavailable) is about, None in other events; `symbol` None means that it is about the whole connection.
     """
 
     venue: str

@@ -281,9 +281,9 @@ class Feed:
 
     @property
     def settled(self) -> bool:
-        """True if the venue has acknowledged every wanted symbol, and shown that it lists the symbol.
+        """True if the venue has acknowledged every wanted symbol on an open connection, and shown that it lists it.
 
-        Binance acknowledges names that do not exist, so there only a trade or the REST API shows that.
+        Symbols refused for good do not count. Only a trade or the REST API shows that Binance lists a name.
         """
         subscribed = self.subscribed
         return all(symbol in subscribed and self.watched.exists(symbol) for symbol in self.wanted)

@@ -170,9 +170,11 @@ def run(plan: Plan, console: Console) -> int:
 
 
 def preflight(plan: Plan, say: Callable[[str], None]) -> None:
-    """Check and prepare all that must be there before the first process starts: port, Java, jars, Kafka, folder.
+    """Check and prepare what must be there before the first process starts: port, Java, jars, Kafka, folder.
 
-    Processes that a killed stack left behind in the folder are ended; `say` gets a line then. Raises LakehouseError.
+    Missing jars are fetched, with those of the embedded broker if Kafka is not elsewhere; Kafka elsewhere gets the
+    topics that it lacks. The folder is marked as demo or live, and the children's environment is saved in it. Processes
+    that a killed stack left behind in it are ended; `say` gets a line then. Raises LakehouseError.
     """
     settings = plan.settings
     home = settings.home.absolute()

@@ -1,9 +1,9 @@
-"""Repair gaps once: fetch their trades over REST, send them to Kafka, wait until the ledger shows them closed.
+"""Repair given gaps once: fetch their trades over REST, send them to Kafka, wait a bounded time for the ledger.
 
-Works with or without Dagster. Guarantee: it asks only for ids that are open or unavailable in the ledger, and Silver
-takes each trade once, so a repair beside another one, or beside ingest's own repair, doubles nothing. Limit: without a
-running Silver stream the gaps stay in the ledger and tries are not counted yet; the trades that were sent are in Kafka,
-and the next stream does both.
+Works with or without Dagster. It asks for the ids that it is given and does not compare them with the ledger first;
+`gaps_to_repair` reads which are open or due. Guarantee: Silver takes each trade once, so a repair beside another one,
+or beside ingest's own repair, doubles nothing. Limit: without a running Silver stream there is no wait, the gaps stay
+in the ledger and tries are not counted yet; the trades that were sent are in Kafka, and the next stream does both.
 """
 
 from __future__ import annotations

@@ -93,9 +93,10 @@ class ClientConnection:
         symbol: str = "",
         rows: list[Row] | None = None,
     ) -> None:
-        """Send one frame now, behind those in the outbox. `message` is the text, or an object to send as JSON.
+        """Put one frame behind those in the outbox and `flush`. `message` is the text, or an object to send as JSON.
 
-        `kind`, `symbol` and `rows` (the trades in the frame) tell the faults which frame it is.
+        An active fault may hold it back, change it or end the connection; `kind`, `symbol` and `rows` (the trades in
+        the frame) tell the faults which frame it is.
         """
         payload = message if isinstance(message, bytes) else msgspec.json.encode(message)
         first, last = (rows[0].trade_id, rows[-1].trade_id) if rows else (0, 0)

@@ -213,9 +213,11 @@ class Gates:
         return gate.take(1.0, now)[0] if gate else 0.0
 
     def status(self) -> dict[str, Any]:
-        """Return the counts for `/admin/status`: `rest` and `attempts`, venue → counts.
+        """Return the counts for `/admin/status`. `rest`: venue → counts of REST calls; `attempts`: of new connections.
 
-        `limited` and `banned` count refusals; `peak_share` is the largest share of the limit that was used.
+        Counts of `rest`: `calls`, those refused included; the admitted `weight`; the refusals, `limited` and `banned`.
+        Counts of `attempts`: those `made`, refused ones included, and `refused`. Both have `peak_share`, the largest
+        share of the limit that was ever used, 0 to 1.
         """
         return {
             "rest": {

@@ -1,4 +1,7 @@
-"""The addresses that the simulated exchange serves: WebSockets and REST calls of each venue, and those of `admin`."""
+"""The addresses that the simulated exchange serves: WebSockets and REST calls of each venue, and those of `admin`.
+
+The venues' limits and the active faults refuse connections and calls here; `admin` has no limits.
+"""
 
 from __future__ import annotations
 

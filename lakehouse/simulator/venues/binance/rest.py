@@ -16,13 +16,17 @@ DEFAULT_LIMIT = 500
 def historical_trades(exchange: Exchange, call: RestCall) -> RestReply:
     """Answer `/api/v3/historicalTrades`: trades ascending from `fromId`, or silently from the oldest that is left.
 
-    Without `fromId` the newest trades. 400, with Binance's error code, for an unknown symbol or a bad parameter.
+    Without `fromId` the newest trades. They are `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not given.
+    400, with Binance's error code, for an unknown symbol or a bad parameter.
     """
     return _trades(exchange, call, from_id=True)
 
 
 def newest_trades(exchange: Exchange, call: RestCall) -> RestReply:
-    """Answer `/api/v3/trades`: the newest trades, ascending; 400 for an unknown symbol or a bad parameter."""
+    """Answer `/api/v3/trades`: the newest trades, ascending; 400 for an unknown symbol or a bad parameter.
+
+    They are `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not given.
+    """
     return _trades(exchange, call, from_id=False)
 
 
