@@ -52,7 +52,7 @@ class EmbeddedBroker(StartStop):
         """Start Kafka and wait until it answers, at most `timeout` seconds. If it fails, nothing is left running.
 
         Raises MissingDependencyError (no Java, no jars, busy port, home in use) or BrokerUnavailableError (it did not
-        answer in time, with the last error in its log).
+        answer in time, with the last error in its log). Raises LakehouseError if it is started already.
         """
         if self._node.launched:
             raise LakehouseError(f"the broker of {self._home.folder} is started already")

@@ -146,8 +146,8 @@ class BrokerHome:
     def choose_ports(self, wanted: int | None, exclude: frozenset[int] = frozenset()) -> Ports:
         """Choose the node's two ports and write them to ports.json, so that the next start takes the same.
 
-        For clients the port `wanted`, else that of the last start if it is free, else a free one; none of `exclude`.
-        Raises MissingDependencyError if the wanted port is taken.
+        For clients the port `wanted`; without one that of the last start if it is free, else a free one, and none of
+        `exclude`. Raises MissingDependencyError if the wanted port is taken, or no free one was found.
         """
         note = self.folder / "ports.json"
         try:

@@ -73,7 +73,7 @@ class KafkaNode:
         return self._process is not None
 
     def own(self) -> None:
-        """Take the lock of the home. Raises MissingDependencyError if a running broker holds it."""
+        """Take the lock of the home. Raises MissingDependencyError like `BrokerHome.acquire`."""
         self._lock = self.home.acquire()
 
     def launch(self, deadline: float) -> None:

@@ -109,7 +109,8 @@ def ensure_topics(
     A topic that exists keeps its partitions (adding some would move keys, and with them the order of a symbol's
     trades); a count other than the set one is logged. A cluster of three brokers or more gets three replicas, of which
     two must have a message before it is acknowledged; a smaller one its own default; `replication` overrides. Several
-    processes may call it at once. Raises BrokerUnavailableError if no broker answers within `timeout` seconds.
+    processes may call it at once. Raises BrokerUnavailableError if no broker answers within `timeout` seconds, or if a
+    topic cannot be created or has no leaders by then.
     """
     bootstrap = bootstrap or settings.bootstrap()
     wanted = dict.fromkeys(settings.topics, 1) | {settings.topic_trades: settings.topic_partitions}
@@ -147,7 +148,7 @@ def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_
     """Ask for topic → partition → end offset, which the next message will get. A missing topic has no partitions.
 
     A partition whose leader has just changed is asked again. Raises BrokerUnavailableError if no broker answers within
-    `timeout` seconds.
+    `timeout` seconds, or if Kafka answers with another error.
     """
     return _offsets(bootstrap, topics, OffsetSpec.latest(), timeout)  # type: ignore[no-untyped-call]
 

@@ -121,7 +121,8 @@ class BackfillQueue:
     def add(self, order: BackfillOrder, due: float) -> None:
         """Add an order, as a backfill that is due at `due` (monotonic seconds) or to a waiting backfill nearby.
 
-        An order whose ids are all in the queue already is ignored.
+        Once there are MOST_BACKFILLS, it joins one of its symbol that waits, however far away. An order whose ids are
+        all in one backfill already is ignored.
         """
         mine = [backfill for backfill in self._backfills if backfill.symbol == order.symbol]
         if any(not backfill.wanted.missing(order.first_id, order.last_id) for backfill in mine):

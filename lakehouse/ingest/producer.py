@@ -38,7 +38,10 @@ RAW_LIMIT = 150_000
 
 
 class QueueBlockedError(TerminalError):
-    """Raised if the service stops while a message waits for room in the local queue; the message is not sent."""
+    """Raised if a message waits for room in the local queue when the service stops or no producer can send any more.
+
+    The message is not sent; `KafkaSink.flush` counts it.
+    """
 
 
 class MessageTooLargeError(TerminalError):
@@ -48,7 +51,9 @@ class MessageTooLargeError(TerminalError):
 class KafkaSink:
     """Sends an ingest service's trades, rejected frames and feed events to their Kafka topics; the only producer.
 
-    Thread-safe: sockets' threads send, any thread may poll. `trades`, `rejected` and `feed_events` are topics.
+    Thread-safe: sockets' threads send, any thread may poll. `trades`, `rejected` and `feed_events` are topics. Each
+    method that sends blocks while the local queue is full, and raises QueueBlockedError if that is not to end,
+    MessageTooLargeError (`trade` and `repair` do not), or TerminalError for another refusal by Kafka's client.
     """
 
     def __init__(self, bootstrap: str, trades: str, rejected: str, feed_events: str, client_id: str = "ingest") -> None:
@@ -167,7 +172,7 @@ class KafkaSink:
         """Wait until Kafka has acknowledged all messages, until `deadline` (monotonic seconds) at most.
 
         Returns the number of messages that were not sent or not acknowledged, 0 if all were. Those are given up (the
-        process is about to end), so that none of them arrives after it was reported lost.
+        process is about to end), so that none of them arrives after it was reported lost; that may take a second more.
         """
         return self._producer.flush(deadline) + self._abandoned
 

@@ -76,7 +76,7 @@ _read_event = msgspec.json.Decoder(_Event).decode
 
 
 def read(settings: Settings, wanted: Collection[MarketKey]) -> dict[MarketKey, Resume]:
-    """Return (venue, symbol) → state to continue from, for those of `wanted` that were ingested before.
+    """Return (venue, symbol) → state to continue from, for those of `wanted` that the two places know (see the module).
 
     Called at the start of ingest. Raises BrokerUnavailableError if the end of Kafka's topics cannot be read: without it
     a restart would hide the trades of the time in between.

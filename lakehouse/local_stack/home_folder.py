@@ -116,5 +116,5 @@ def empty(home: Path) -> None:
 
 
 def size(home: Path) -> int:
-    """Sum the bytes of all files under `home`."""
+    """Sum the bytes of the files under `home`, without symbolic links."""
     return sum(path.stat().st_size for path in home.rglob("*") if path.is_file() and not path.is_symlink())

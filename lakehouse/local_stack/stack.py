@@ -2,7 +2,8 @@
 
 1. Take the folder's lock, then check everything that could be missing: port, Java, jars. Nothing has started yet.
 2. Start the stack and look after it until somebody stops it or its minutes are over.
-3. After its minutes: pause the market, wait until every trade has reached Gold, run every check.
+3. After its minutes: pause the market, wait until every trade has reached Gold or nothing moves any more, run every
+   check (`drain`).
 4. End everything within one deadline, whatever happened before, and check that nothing is left.
 """
 

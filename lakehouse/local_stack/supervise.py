@@ -61,7 +61,8 @@ class LocalStack:
     def tick(self) -> None:
         """Look at every part once: start those that are due, and again those that have died.
 
-        Raises TerminalError if a part has died several times and was never up.
+        Raises TerminalError if a part has died several times and was never up, or if the broker cannot start at all
+        (busy port, no Java).
         """
         if self.broker is not None and self.broker.failure is not None:
             raise self.broker.failure

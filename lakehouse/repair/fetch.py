@@ -69,7 +69,7 @@ class _Wanted:
 def fetch_gaps(
     settings: Settings, gaps: Sequence[LedgerGap], stop: threading.Event | None = None, timeout: float = 300.0
 ) -> FetchReport:
-    """Fetch the trades of these gaps over REST and send them to Kafka's topic of trades.
+    """Fetch the trades of these gaps over REST and send them to Kafka's topic of trades, the outcome to feed events.
 
     Ends when all are done, when `stop` is set, or after `timeout` seconds. Uses a quarter of the venues' request
     budgets, so that it may run beside an ingest. Raises BrokerUnavailableError if no broker answers, SettingError for

@@ -89,9 +89,10 @@ def replay(
 ) -> ReplayReport:
     """Judge the open messages in quarantine again, and send those that now pass to Kafka; settle at most `limit`.
 
-    `rule` chooses the messages that failed it; None: those of all rules but `conflict`. Raises SettingError for a rule
-    that no message has failed, BrokerUnavailableError, LeaseHeldError if another replay runs, RetriableError if Kafka
-    did not acknowledge. Messages settled before an error stay settled.
+    `rule` chooses the messages that failed it; None: those of all rules but `conflict`. With `dry_run` they are only
+    judged, and nothing is sent or settled. Raises SettingError for a rule that no message has failed,
+    BrokerUnavailableError, LeaseHeldError if another replay runs, RetriableError if Kafka did not acknowledge,
+    TerminalError if it takes no more messages. Messages settled before an error stay settled.
     """
     if rule is not None:
         require_rule(settings, rule)

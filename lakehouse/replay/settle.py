@@ -67,8 +67,8 @@ def dismiss(
 ) -> Dismissal:
     """Settle every open message that failed `rule` without sending it again; with `venue` only messages of that venue.
 
-    `reason` and the user and host of this process are kept with each message. Raises SettingError for a rule that no
-    message has failed or an unknown venue, LeaseHeldError if a replay runs.
+    `reason` and the user and host of this process are kept with each message. With `dry_run` they are only counted.
+    Raises SettingError for a rule that no message has failed or an unknown venue, LeaseHeldError if a replay runs.
     """
     require_rule(settings, rule)
     if venue is not None and venue not in VENUES:

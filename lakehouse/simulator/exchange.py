@@ -148,7 +148,10 @@ class Exchange:
         return number
 
     def end_faults(self) -> int:
-        """End all faults and the schedule of faults; return how many faults were active."""
+        """End all faults and the schedule of faults; return how many faults were active.
+
+        Ends none and returns 0 if the simulator was started with faults of its own.
+        """
         ended = self.box.end_all() if self.box else 0
         self.flush()  # what was held back
         return ended
@@ -245,9 +248,10 @@ class Exchange:
             connection.flush()
 
     def status(self) -> dict[str, Any]:
-        """Build the reply of `GET /admin/status`: rate, markets, connections, limits, faults, playbacks.
+        """Build the reply of `GET /admin/status`: rate, seed, `paused`, why (`error`), uptime, and the parts.
 
-        `sent` counts trades handed to subscribers, before any fault.
+        The parts are markets, connections, limits, faults and playbacks. `sent` counts trades handed to subscribers,
+        before any fault.
         """
         window = min(RATE_SECONDS, time.monotonic() - self._started) or 1.0
         recent = [made for at, made in self._made if at >= time.monotonic() - window]

@@ -129,7 +129,7 @@ class SimulatorServer(StartStop):
         return self._on_loop(lambda exchange: exchange.status())
 
     def fault(self, kind: str, **details: Any) -> int:
-        """Begin a fault as `POST /admin/faults` does; return its number. Raises FaultError if it is not valid.
+        """Begin a fault as `POST /admin/faults` does; return its number. Raises FaultError like `Exchange.begin_fault`.
 
         `details` are its other fields: venue, symbol, seconds, share, and the parameters of its kind.
         """

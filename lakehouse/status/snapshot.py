@@ -44,7 +44,8 @@ SERIES_MINUTES = 60
 class TableStatus:
     """A table at its newest version. All but `path` are None if it does not exist yet.
 
-    `lag` counts the messages in Kafka that the table does not cover yet.
+    `lag` counts the messages in Kafka that the table does not cover yet; from Bronze on if Kafka's end is not known.
+    Only bronze/messages, silver/trades and the bars have it.
     """
 
     path: str
@@ -99,7 +100,7 @@ class Snapshot:
     unavailable: Mapping[int, int] = field(default_factory=dict)
 
     def table(self, path: str) -> TableStatus:
-        """Return the status of one table. Raises KeyError if the registry has no such path."""
+        """Return the status of one table. Raises KeyError if this lakehouse makes no table of this path."""
         for status in self.tables:
             if status.path == path:
                 return status

@@ -240,11 +240,11 @@ class FaultInjector:
     # Status
 
     def status(self) -> dict[str, Any]:
-        """Return the counts for `/admin/status`: `active` faults; `done`, kind → how often it has struck."""
+        """Return the counts for `/admin/status`: `active` faults; `done`, kind → how often, for kinds that struck."""
         return {"active": len(self._faults), "done": dict(sorted(self.done.items()))}
 
     def describe(self) -> dict[str, Any]:
-        """Return the reply of `GET /admin/faults`: the active faults, the counts, and the next ones of the schedule.
+        """Return the reply of `GET /admin/faults`: the active faults, the counts, and the schedule's next UPCOMING.
 
         `in_seconds` and `left` are seconds from now.
         """

@@ -157,7 +157,7 @@ class Faults(Protocol):
         """Return the seconds to wait before the reply to a REST call is sent."""
 
     def status(self) -> dict[str, Any]:
-        """Return `active`, the number of active faults, and `done`: kind → how often it has struck."""
+        """Return `active`, the number of active faults, and `done`: kind → how often, for the kinds that struck."""
 
 
 class NoFaults:
