@@ -41,9 +41,11 @@ Fill = Literal["none", "forward"]
 class Lake:
     """The tables of one lakehouse, on a local disk or an object store, for reading.
 
-    Every method returns a lazy `Scan` of one version of its table: the newest, or that of `version`, or the newest at
-    the moment `at`. `start` is inclusive and `end` exclusive; both are moments (see `time_range.Time`). Without a venue
-    or symbol all are meant. `as_float` turns decimals into the nearest float64, or the one beside it.
+    Every method but `open` and `markets` returns a lazy `Scan` of one version of its table: the newest, or that of
+    `version`, or the newest at the moment `at`. `start` is inclusive and `end` exclusive; both are moments (see
+    `time_range.Time`). Without a venue or symbol all are meant. `as_float` turns decimals into the nearest float64, or
+    the one beside it. Raises SettingError for arguments that cannot be used, TerminalError if there is no such table,
+    or if its version at the moment `at` is not known.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -72,7 +74,7 @@ class Lake:
         return cls(settings)
 
     def markets(self) -> pa.Table:
-        """Read which markets the lake has trades of: columns venue and symbol, sorted."""
+        """Read the markets that the ledger of ids knows, by trades or by gaps: columns venue and symbol, sorted."""
         query = "SELECT DISTINCT venue, symbol FROM ranges ORDER BY venue, symbol"
         found = table_io.sql(self.settings, query, ranges=SILVER_CONTINUITY)
         return found.cast(pa.schema([pa.field("venue", pa.string()), pa.field("symbol", pa.string())]))

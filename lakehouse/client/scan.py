@@ -28,8 +28,9 @@ from lakehouse.tables import Table
 class Scan:
     """Rows of a table at one version, which are not read until `arrow`, `batches`, `count` or the like is called.
 
-    `filters` are joined by AND. `made` computes the result from the rows read, for what no table holds: bars of a size
-    that Gold lacks, filled minutes. The rows are ordered by `order`.
+    These raise TerminalError if the version's log or files are no longer kept. `filters` are joined by AND. `made`
+    computes the result from the rows read, for what no table holds: bars of a size that Gold lacks, filled minutes,
+    certificates. The rows are ordered by `order`.
     """
 
     settings: Settings
@@ -65,7 +66,7 @@ class Scan:
         return f"SELECT {_quoted(names)} FROM rows{where(self.filters)}{order}"
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the result batch by batch, so that a large one is never in memory as a whole."""
+        """Yield the result batch by batch, so that a large one is never in memory as a whole, unless it is `made`."""
         if self.made is not None:  # a few bars: of a whole range, and not of a batch
             yield from self.arrow().to_batches()
             return

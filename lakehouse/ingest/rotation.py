@@ -74,7 +74,7 @@ class Socket(Protocol):
 
     @property
     def settled(self) -> bool:
-        """True if the venue has acknowledged or refused every symbol on this socket."""
+        """True if every symbol was acknowledged on this socket, or a request for it was refused or not answered."""
 
     @property
     def ended(self) -> bool:

@@ -11,7 +11,7 @@ class VenueStats:
     """The state of one venue at one moment. Counts are since the start of the service."""
 
     venue: str
-    connected: bool  #: True if every socket of the venue is
+    connected: bool  #: True if every feed of the venue has a connection
     subscribed: tuple[str, ...]
     refused: dict[str, str]  #: symbol that the venue does not list → the venue's words
     unsubscribed: dict[str, str]  #: symbol that the venue does not let us have now → why; it is asked for again

@@ -98,7 +98,7 @@ class Subscriber:
 
     @property
     def settled(self) -> bool:
-        """True if the venue has acknowledged or refused every symbol on this connection."""
+        """True if every symbol was acknowledged on this connection, or a request for it was refused or not answered."""
         return self.waiting <= self.words.keys()
 
     # Replies.

@@ -1,7 +1,8 @@
 """One socket of a feed and its thread: connect, subscribe, and read frames until the connection ends or is stopped.
 
-Guarantee: every frame that was read goes to Kafka as trades, rejected messages or feed events, unless the venue's
-parser knows it as one to ignore. Limit: trades made while no socket is open do not come later; their ids show the gap.
+Guarantee: every trade that was read goes to Kafka, and each text that the venue's parser cannot read, as a rejected
+message. Outcomes of subscriptions become feed events; heartbeats, and frames that the parser knows as ones to ignore,
+are not sent. Limit: trades made while no socket is open do not come later; their ids show the gap.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class VenueSocket:
 
     @property
     def settled(self) -> bool:
-        """True if the venue has acknowledged or refused every symbol on this connection."""
+        """True if every symbol was acknowledged on this connection, or a request for it was refused or not answered."""
         subscriber = self._subscriber
         return subscriber is not None and subscriber.settled
 

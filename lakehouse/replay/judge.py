@@ -77,8 +77,9 @@ BAD, NOISE, ALONE = Verdict("bad"), Verdict("noise"), Verdict("bad", is_alone=Tr
 
 
 class KnownSymbols:
-    """The canonical symbols by which a venue's names are read in a replay: those of the settings and of silver/trades.
+    """The canonical symbols by which a venue's names are read in a replay: those of the settings.
 
+    If the venue's names join base and quote (`Venue.joins_names`), also those of its trades in silver/trades.
     Keep one object for a whole replay: silver/trades is read once for each venue.
     """
 

@@ -58,7 +58,10 @@ class Schedule:
         self._saved = rng.random() * self._burst
 
     def due(self, seconds: float) -> tuple[int, int]:
-        """Advance by `seconds`; return (number of single trades, number of trades in a burst, 0 for none) now due."""
+        """Advance by `seconds`, LONGEST_CATCH_UP_SECONDS at most; return (single trades, trades in a burst) now due.
+
+        Both are numbers; the second is 0 if no burst is due.
+        """
         credit = self.rate * min(seconds, LONGEST_CATCH_UP_SECONDS)
         self._singles += credit * (1 - BURST_SHARE)
         singles = 0
@@ -113,8 +116,8 @@ class Market:
     def make(self, seconds: float, now: int, skip: Callable[[], int] | None = None) -> list[Row]:
         """Make the trades of the last `seconds` up to `now` (µs since the epoch), record them and return them.
 
-        `skip` is called if there are any; it returns how many ids to leave unused before them. Raises OSError if the
-        record cannot be written; then no trade was made.
+        After a stall only those of LONGEST_CATCH_UP_SECONDS are made. `skip` is called if there are any; it returns how
+        many ids to leave unused before them. Raises OSError if the record cannot be written; then no trade was made.
         """
         singles, burst = self._schedule.due(seconds)
         if not singles and not burst:
