@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.errors import BrokerUnavailableError, SettingError
@@ -44,6 +44,9 @@ _LONGEST_MS = 365 * 24 * 3_600_000
 #: part of what it is given for itself, some 16 MB of 480 MB with the serial collector.
 LEAST_DRIVER_MEMORY = 480 << 20
 _MEMORY = re.compile(r"([1-9][0-9]{0,17})([kmgt]?)")
+
+#: Least characters of the HTTP API's key.
+LEAST_KEY = 16
 
 #: Environment variables with the prefix LAKEHOUSE_ that are no settings: single modules read them.
 OTHER_VARIABLES = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL", "LAKEHOUSE_CONTROL_ROOM")
@@ -114,6 +117,13 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address that Dagster's UI listens on; in a container 0.0.0.0, to be published."
     )
     dagster_port: int = Field(3000, ge=1, le=65535)
+    serve_host: str = Field(
+        "127.0.0.1", description="Address that the HTTP API listens on; beyond loopback with a key."
+    )
+    serve_port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP API.")
+    api_key: SecretStr | None = Field(
+        None, description="Key that the HTTP API asks for. Unset: none, on loopback only."
+    )
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of ingest; 0 takes a free one.")
     report_seconds: float = Field(
         300.0, gt=0, description="How often a live run reports materializations, a stream with all their verdicts."
@@ -172,6 +182,14 @@ class Settings(BaseSettings):
         if not size or int(size[1]) << (10 * " kmgt".index(size[2] or " ")) < LEAST_DRIVER_MEMORY:
             raise ValueError(f"{value[:40]!r}; expected a heap such as 1g or 512m, 480m at least: Spark takes no less")
         return text
+
+    @field_validator("api_key")
+    @classmethod
+    def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
+        found = "" if value is None else value.get_secret_value()
+        if value is not None and (len(found) < LEAST_KEY or not found.isascii() or not found.isprintable()):
+            raise ValueError(f"a key of {len(found)} characters; expected {LEAST_KEY} or more, all printable ASCII")
+        return value
 
     @field_validator("bar_sizes")
     @classmethod
@@ -233,12 +251,27 @@ class Settings(BaseSettings):
                 "LAKEHOUSE_BOOTSTRAP_SERVERS=host:port or a running `lakehouse broker`",
             ) from None
 
+    @property
+    def api_url(self) -> str:
+        """URL at which this machine reaches the HTTP API."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.serve_host, self.serve_host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.serve_port}"
+
+    @property
+    def is_simulated(self) -> bool:
+        """True if this lake's trades come from the simulated exchange."""
+        return self.simulator_url is not None or (self.home / "simulator").exists()
+
     def environment(self) -> dict[str, str]:
-        """Return these settings as LAKEHOUSE_… variables, for the processes that we start; None is left out."""
+        """Return these settings as LAKEHOUSE_… variables, for the processes that we start; None is left out.
+
+        Secrets are left out too, because the variables are saved and printed: a child inherits those of our own
+        environment.
+        """
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if value is None:
+            if value is None or isinstance(value, SecretStr):
                 continue
             if isinstance(value, tuple):
                 value = ",".join(value)
