@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import os
-import re
 from collections.abc import Iterable
 from decimal import Decimal
 from functools import cached_property
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from lakehouse import setting_values
 from lakehouse.errors import BrokerUnavailableError, SettingError
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.market.venues import VENUES as VENUES
@@ -31,23 +31,7 @@ BAR_SIZES = ("1m", "5m", "15m", "1h", "1d")
 #: Sizes of bars that every lakehouse makes: longer bars, indicators, moves and spreads are computed from them.
 ALWAYS_BARS = ("1m", "5m")
 
-#: Value of `Settings.trigger` with which a stream reads what its source holds at the start, and then ends.
-AVAILABLE_NOW = "available-now"
-#: Intervals of Spark's processing-time trigger, as far as a stream needs them.
-_INTERVAL = re.compile(r"([1-9][0-9]{0,11}) (millisecond|second|minute|hour)s?")
-_UNIT_MS = {"millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000}
-#: The longest of them, a year in milliseconds: Spark counts microseconds in 64 bits and refuses more when the stream
-#: starts.
-_LONGEST_MS = 365 * 24 * 3_600_000
-
-#: The least heap of Spark's driver, bytes. Spark refuses less than 471,859,200 (`UnifiedMemoryManager`); Java keeps a
-#: part of what it is given for itself, some 16 MB of 480 MB with the serial collector.
-LEAST_DRIVER_MEMORY = 480 << 20
-_MEMORY = re.compile(r"([1-9][0-9]{0,17})([kmgt]?)")
-
-#: Least characters of the HTTP API's key.
-LEAST_KEY = 16
-
+AVAILABLE_NOW = setting_values.AVAILABLE_NOW
 #: Environment variables with the prefix LAKEHOUSE_ that are no settings: single modules read them.
 OTHER_VARIABLES = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL", "LAKEHOUSE_CONTROL_ROOM")
 
@@ -165,31 +149,17 @@ class Settings(BaseSettings):
     @field_validator("trigger")
     @classmethod
     def _known_trigger(cls, value: str) -> str:
-        text = " ".join(value.split()).lower()
-        interval = _INTERVAL.fullmatch(text)
-        if text != AVAILABLE_NOW and (not interval or int(interval[1]) * _UNIT_MS[interval[2]] > _LONGEST_MS):
-            raise ValueError(
-                f"{value[:40]!r}; expected {AVAILABLE_NOW}, or an interval such as '3 seconds' or '1 minute', "
-                "a year (8760 hours) at most"
-            )
-        return text
+        return setting_values.trigger_of(value)
 
     @field_validator("spark_driver_memory")
     @classmethod
     def _enough_memory(cls, value: str) -> str:
-        text = value.strip().lower()
-        size = _MEMORY.fullmatch(text)
-        if not size or int(size[1]) << (10 * " kmgt".index(size[2] or " ")) < LEAST_DRIVER_MEMORY:
-            raise ValueError(f"{value[:40]!r}; expected a heap such as 1g or 512m, 480m at least: Spark takes no less")
-        return text
+        return setting_values.heap_of(value)
 
     @field_validator("api_key")
     @classmethod
     def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
-        found = "" if value is None else value.get_secret_value()
-        if value is not None and (len(found) < LEAST_KEY or not found.isascii() or not found.isprintable()):
-            raise ValueError(f"a key of {len(found)} characters; expected {LEAST_KEY} or more, all printable ASCII")
-        return value
+        return setting_values.key_of(value)
 
     @field_validator("bar_sizes")
     @classmethod

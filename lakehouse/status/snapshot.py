@@ -78,8 +78,8 @@ class LatestBar:
 class Snapshot:
     """State of a lake at one moment, as the display shows it.
 
-    `trades_per_second` is None until there are two collections to compare. `broker`: Kafka's address, or why not. `api`: the
-    HTTP API's URL, None if nothing listens there.
+    `trades_per_second` is None until there are two collections to compare. `broker`: Kafka's address, or why not.
+    `api`: the HTTP API's URL, None if nothing listens there.
 
     `quarantine` maps a rule to its open messages; `gaps` and `missing` are open gaps and the trade ids in them;
     `unavailable` maps a number of answers to the trade ids that a venue lacked in all of them.
