@@ -23,7 +23,7 @@ from lakehouse.serving.pool import Pool
 from lakehouse.serving.prices import Prices
 from lakehouse.serving.problems import Problem
 from lakehouse.serving.reader import Call, Page, Reader
-from lakehouse.serving.wanted import Wanted, certified_range
+from lakehouse.serving.wanted import Wanted, certified_range, refuse_years
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
 
@@ -101,7 +101,7 @@ def _rows(api: Api, wanted: Wanted, asked: Asked, call: Call) -> Answer:
     headers = {**KEEP, "ETag": tag, "X-Table": table.path, "X-Table-Version": str(opened.version)}
     if asked.has(tag):
         return Answer(None, MEDIA_TYPES[form], headers)
-    whole = wanted.whole_range(opened, wanted.minutes()) if place is None else _range(place)
+    whole = wanted.whole_range(opened, wanted.minutes()) if place is None else _range(place, wanted)
     counted = whole
     if wanted.kind == "completeness" and whole != TimeRange(None, None):
         counted = certified_range(whole, api.tables.newest(SILVER_TRADES, call.wait))
@@ -153,8 +153,12 @@ def _of_cursor(api: Api, table: Table, place: Cursor, call: Call) -> Opened:
     return opened
 
 
-def _range(place: Cursor) -> TimeRange:
-    return TimeRange(*(None if one is None else moment(one) for one in (place.start, place.end)))
+def _range(place: Cursor, wanted: Wanted) -> TimeRange:
+    found = TimeRange(*(None if one is None else moment(one) for one in (place.start, place.end)))
+    if wanted.kind != "completeness" and None in found:
+        raise Problem("bad-cursor", "a cursor without a range; expected one of an earlier answer, unchanged")
+    refuse_years(found)
+    return found
 
 
 def _next(page: Page, opened: Opened, wanted: Wanted, whole: TimeRange) -> str | None:

@@ -96,6 +96,11 @@ class OpenTables:
         kept = place.versions.get(version)
         if kept is not None:
             return kept
+        newest = self.newest(table, wait).version
+        if not 0 <= version <= newest:  # deltalake would search its way up to it
+            raise Problem(
+                "version-gone", f"version {version} of {table.path}; expected one up to {newest}, which is the newest"
+            )
         if not wait:
             raise WouldBlockError
         with place.lock:

@@ -24,6 +24,9 @@ _SIZES = [
 ]
 assert all(minutes_of(size) for size in _SIZES)
 
+#: The form of an asset's name, a little wider than `market.symbols` takes it.
+_ASSET = "[A-Za-z0-9\u0080-\uffff][A-Za-z0-9._\u0080-\uffff]{0,19}"
+
 _TIME = (
     "ISO 8601; UTC without an offset; years 1970 to 2199. Without a start the range begins some rows before its end, "
     "without an end it ends with the newest row."
@@ -35,7 +38,7 @@ Symbol = Annotated[
     Query(
         description="One symbol, BASE/QUOTE; all if left out.",
         examples=["BTC/USDT"],
-        json_schema_extra={"pattern": "^[A-Z0-9]{1,20}[/-][A-Z0-9]{1,20}$"},
+        json_schema_extra={"pattern": f"^{_ASSET}[/-]{_ASSET}$"},
     ),
 ]
 Start = Annotated[

@@ -80,9 +80,7 @@ class Wanted:
     def range(self) -> TimeRange:
         """Return the range that was named. Raises SettingError for a time that cannot be read."""
         found = TimeRange.of(self.start, self.end)
-        for name, time in zip(("start", "end"), found, strict=True):
-            if time is not None and not _FIRST <= time <= _LAST:
-                raise Problem("bad-parameter", f"{name} {time.isoformat()}; expected a year from 1970 to 2199")
+        refuse_years(found)
         return found
 
     def whole_range(self, opened: Opened, minutes: int) -> TimeRange:
@@ -147,6 +145,13 @@ class Wanted:
     def minutes(self) -> int:
         """Return the length of the wanted bars in minutes; 1 for other rows."""
         return minutes_of(self.size) if self.kind == "bars" else 1
+
+
+def refuse_years(wanted: TimeRange) -> None:
+    """Raise Problem for a range with a time that DataFusion cannot compare."""
+    for name, time in zip(("start", "end"), wanted, strict=True):
+        if time is not None and not _FIRST <= time <= _LAST:
+            raise Problem("bad-parameter", f"{name} {time.isoformat()}; expected a year from 1970 to 2199")
 
 
 def certified_range(wanted: TimeRange, trades: Opened) -> TimeRange:

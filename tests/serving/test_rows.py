@@ -16,7 +16,7 @@ from tests.serving.conftest import between
 from tests.support.api_server import as_json
 from tests.support.market_lake import MARKETS, MarketLake
 
-START, END = dt.datetime(2026, 11, 1, 23, 10, tzinfo=dt.UTC), dt.datetime(2026, 11, 2, 0, 55, tzinfo=dt.UTC)
+START, END = dt.datetime(2026, 11, 1, 23, 10, tzinfo=dt.UTC), dt.datetime(2026, 11, 2, 0, 5, tzinfo=dt.UTC)
 RANGE = {"start": START.isoformat(), "end": END.isoformat()}
 KINDS = {
     "bars": "bar_start",
