@@ -1,4 +1,4 @@
-"""What a request must pass before it is answered: host, rate, key, size, number at once. ASGI, without a framework.
+"""The checks before a request is answered: host, rate, key, size, number at once. ASGI, without a framework.
 
 Every refusal is a problem and costs a millisecond at most. Nothing here writes a header or a URL to a log.
 """

@@ -1,4 +1,4 @@
-"""Query parameters, with what OpenAPI says of them. What a value means is the client's business."""
+"""Query parameters, with their words in OpenAPI. The client knows the meaning of a value."""
 
 from __future__ import annotations
 

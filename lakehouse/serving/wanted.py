@@ -1,4 +1,4 @@
-"""What a request asks for, before a table is opened: kind of rows, market, range, size; and the bounds of a range."""
+"""The rows that a request asks for, before a table is opened: kind, market, range, size; and the bounds of a range."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lakehouse.lake import table_io
 from lakehouse.serving import opened as opened_module
+from lakehouse.serving.cursor import micros
 from lakehouse.serving.frames import Bounds, Frame, Frames, select
 from lakehouse.serving.opened import OpenTables, WouldBlockError
 from lakehouse.tables import GOLD_BARS_1M
@@ -103,10 +104,8 @@ def test_a_selection_is_what_a_loop_finds(
         assert list(zip(found["venue"].to_pylist(), found["symbol"].to_pylist(), strict=True)) == [
             one[:2] for one in expected
         ]
-        times = [
-            (one - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) if not text else _of(one)
-            for one in found["bar_start"].to_pylist()
-        ]
+        starts: list[Any] = found["bar_start"].to_pylist()
+        times = [_of(one) if text else micros(one) for one in starts]
         assert times == [at for _, _, at in expected]
 
 

@@ -53,7 +53,7 @@ def test_all_pages_are_the_whole(client: httpx.Client, query: tuple[str, dict[st
 
 @pytest.mark.parametrize(("path", "parameters"), QUERIES)
 def test_csv_and_arrow_have_the_cursor_in_a_header(client: httpx.Client, path: str, parameters: dict[str, str]) -> None:
-    chosen = {**parameters, "limit": 1}
+    chosen: dict[str, str | int] = {**parameters, "limit": 1}
     cursor = client.get(path, params=chosen).json()["next"]
     assert cursor
     for accept in ("text/csv", "application/vnd.apache.arrow.stream"):
