@@ -215,6 +215,7 @@ def _live(
 
     def tick() -> bool:
         nonlocal next_states
+        stack.has_bars = view.first_bar_seconds is not None
         stack.tick()
         if time.monotonic() >= next_states:
             view.states = stack.states()

@@ -5,7 +5,7 @@ Order of a start, as parallel as the parts allow:
 2. topics as soon as the broker answers a metadata request;
 3. daemon and webserver as soon as the code server answers: earlier they would load an empty workspace, and the daemon
    would look again only after a minute.
-4. the HTTP API once the webserver answers, when the machine has time for it. It is an extra: if it never comes up, the
+4. the HTTP API once there are bars, so that its start does not delay them. It is an extra: if it never comes up, the
    rest goes on without it.
 The daemon's supervisor sensors launch ingest and the streams, which wait for the broker by themselves.
 """
@@ -23,6 +23,9 @@ from lakehouse.local_stack import child_commands
 from lakehouse.local_stack.broker_supervisor import BrokerSupervisor
 from lakehouse.local_stack.processes import CAP_SECONDS, Child, ChildSpec, RestartPolicy, last_line
 from lakehouse.settings import Settings
+
+#: Seconds that the API waits for bars after the webserver answers: there may be none for long (no network, no trades).
+API_WAIT_SECONDS = 30.0
 
 
 @dataclass
@@ -49,6 +52,8 @@ class LocalStack:
         self.market = market
         self.code_server_port = free_port()
         self.broker = None if settings.bootstrap_servers else BrokerSupervisor(settings, notify)
+        self.has_bars = False  #: told by whoever watches the tables
+        self._complete_since: float | None = None
         self._notify = notify
         self._parts: dict[str, _Part] = {}
         self._workspace = child_commands.write_dagster_home(settings, self.code_server_port)
@@ -73,8 +78,16 @@ class LocalStack:
         if "daemon" not in self._parts and answers(self.code_server_port):
             self._add(child_commands.daemon_command(self.settings, self._workspace))
             self._add(child_commands.webserver_command(self.settings, self._workspace))
-        if "api" not in self._parts and "webserver" in self._parts and answers(self.settings.dagster_port):
+        if "api" not in self._parts and self._api_is_due():
             self._add(child_commands.api_command(self.settings), is_extra=True)
+
+    def _api_is_due(self) -> bool:
+        if "webserver" not in self._parts or not answers(self.settings.dagster_port):
+            return False
+        now = time.monotonic()
+        if self._complete_since is None:
+            self._complete_since = now
+        return self.has_bars or now - self._complete_since >= API_WAIT_SECONDS
 
     def child(self, name: str) -> Child | None:
         """Return the running child of a name, such as `daemon`; None if it does not run at the moment."""

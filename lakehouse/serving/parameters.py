@@ -66,7 +66,7 @@ CursorParameter = Annotated[
 ]
 
 
-def refuse_unknown(request: Request) -> None:
+async def refuse_unknown(request: Request) -> None:
     """Raise Problem for a parameter that a path does not have, or that is there twice: it would be just ignored."""
     known = {one.alias for one in request.scope["route"].dependant.query_params}
     for name in request.query_params:
