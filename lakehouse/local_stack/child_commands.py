@@ -127,6 +127,12 @@ def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
     )
 
 
+def api_command(settings: Settings) -> ChildSpec:
+    """Describe the child process of the HTTP API. A key of our own environment is its key too."""
+    address = ("--host", settings.serve_host, "--port", str(settings.serve_port))
+    return _spec(settings, "api", "lakehouse", "serve", *address)
+
+
 def daemon_command(settings: Settings, workspace: Path) -> ChildSpec:
     """Describe the child process of Dagster's daemon, which runs the sensors and the run queue."""
     return _spec(settings, "daemon", "dagster._daemon", "run", "--workspace", str(workspace))

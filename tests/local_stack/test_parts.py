@@ -212,6 +212,7 @@ def test_every_member_carries_settings_marker_and_dagster_home(settings_factory:
         child_commands.code_server_command(settings, 1),
         child_commands.daemon_command(settings, Path("w")),
         child_commands.webserver_command(settings, Path("w")),
+        child_commands.api_command(settings),
         child_commands.simulator_command(settings, child_commands.SimulatedMarket(1)),
     ):
         assert one.environment["LAKEHOUSE_SYMBOLS"] == "BTC/USDT,ETH/USDT"
