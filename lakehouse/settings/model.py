@@ -18,10 +18,10 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lakehouse import setting_values
 from lakehouse.errors import BrokerUnavailableError, SettingError
 from lakehouse.market.symbols import canonical_symbol
-from lakehouse.market.venues import VENUES as VENUES
+from lakehouse.market.venues import VENUES
+from lakehouse.settings import values
 
 #: Default of the setting `symbols`: pairs that all three venues list, so that bars can be compared across them.
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
@@ -31,7 +31,6 @@ BAR_SIZES = ("1m", "5m", "15m", "1h", "1d")
 #: Sizes of bars that every lakehouse makes: longer bars, indicators, moves and spreads are computed from them.
 ALWAYS_BARS = ("1m", "5m")
 
-AVAILABLE_NOW = setting_values.AVAILABLE_NOW
 #: Environment variables with the prefix LAKEHOUSE_ that are no settings: single modules read them.
 OTHER_VARIABLES = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL", "LAKEHOUSE_CONTROL_ROOM")
 
@@ -149,17 +148,17 @@ class Settings(BaseSettings):
     @field_validator("trigger")
     @classmethod
     def _known_trigger(cls, value: str) -> str:
-        return setting_values.trigger_of(value)
+        return values.trigger_of(value)
 
     @field_validator("spark_driver_memory")
     @classmethod
     def _enough_memory(cls, value: str) -> str:
-        return setting_values.heap_of(value)
+        return values.heap_of(value)
 
     @field_validator("api_key")
     @classmethod
     def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
-        return setting_values.key_of(value)
+        return values.key_of(value)
 
     @field_validator("bar_sizes")
     @classmethod
@@ -294,6 +293,6 @@ def refuse_unknown_variables() -> None:
             meant = f"did you mean {prefix}{nearest[0]}? " if nearest else ""
             raise SettingError(
                 f"unknown setting {name}",
-                "one of lakehouse/settings.py's, in capitals behind LAKEHOUSE_",
+                "one of lakehouse/settings/model.py's, in capitals behind LAKEHOUSE_",
                 f"{meant}Correct or unset it",
             )
