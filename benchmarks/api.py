@@ -4,9 +4,9 @@
 
 The lake gets `--days` days of one-minute bars of nine markets before `lakehouse demo` starts on it. Each round has a
 part without requests and a part with `--requests` requests a second for bars of random hours (nine markets × 200
-hours), at random moments, whether answers have come or not. A request is timed from when it was due. The price is asked
-for 50 times a second; it is timed from Kafka's own time of the trade, so every figure is at least as long as the truth.
-The streams' latency of both parts is compared, within each round.
+hours), at random moments, whether answers have come or not. Each day has been asked for once before. A request is timed
+from when it was due. The price is asked for 50 times a second; it is timed from Kafka's own time of the trade, so every
+figure is at least as long as the truth. The streams' latency of both parts is compared, within each round.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def main(arguments: list[str]) -> int:
             demo.wait_for_bars()
             _wait_for_api(demo.settings.api_url)
             time.sleep(options.warm)
+            _ask_for_each_day(demo.settings, options.days)
             rounds = [_round(demo, number, options) for number in range(1, options.rounds + 1)]
             demo.wait_until_in_gold(dt.datetime.now(dt.UTC))
             records = [_record(demo.settings, one) for one in rounds]
@@ -135,11 +136,11 @@ def _day(venue: str, symbol: str, start: dt.datetime, rng: random.Random) -> Ite
 
 
 def _targets(settings: Settings, days: int, rng: random.Random) -> list[str]:
-    today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    newest = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
     targets = []
     for venue, symbol in _markets(settings):
         for _ in range(HOURS):
-            start = today - dt.timedelta(minutes=rng.randrange(60, days * 1440))
+            start = newest - dt.timedelta(minutes=rng.randrange(60, days * 1440))
             times = {"start": start.isoformat(), "end": (start + dt.timedelta(hours=1)).isoformat()}
             targets.append(f"/v1/bars?{urlencode({'venue': venue, 'symbol': symbol, **times})}")
     return targets
@@ -157,6 +158,13 @@ def _wait_for_api(url: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"no API at {url} after {START_SECONDS:g} s")
         time.sleep(0.5)
+
+
+def _ask_for_each_day(settings: Settings, days: int) -> None:
+    now = dt.datetime.now(dt.UTC)
+    moments = [(now - dt.timedelta(days=day, hours=1)).isoformat() for day in range(days + 1)]
+    targets = iter([f"/v1/bars?{urlencode({'start': moment, 'end': moment})}" for moment in moments])
+    asyncio.run(send(settings.api_url, [float(second) for second in range(days + 1)], lambda: next(targets)))
 
 
 def _round(demo: DemoRun, number: int, options: argparse.Namespace) -> dict[str, Any]:

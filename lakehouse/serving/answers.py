@@ -39,8 +39,8 @@ class Api:
 
     def __init__(self, settings: Settings, pool: Pool | None = None) -> None:
         self.settings = settings
-        self.tables = OpenTables(settings)
         self.frames = Frames(settings)
+        self.tables = OpenTables(settings, self.frames.renew)
         self.lake = Lake(settings, self.tables.delta)
         self.reader = Reader(settings, self.tables, self.frames)
         self.prices = Prices(settings)

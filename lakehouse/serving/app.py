@@ -49,6 +49,7 @@ def build_app(settings: Settings, limits: Limits | None = None, pool: Pool | Non
         finally:
             api.prices.stop()
             api.pool.close()
+            api.tables.close()
 
     app = FastAPI(
         title="crypto-lakehouse",

@@ -9,6 +9,7 @@ Limit: `MOST_BYTES` of Arrow data, the days that were used last; days with more 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
 from collections import OrderedDict
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from deltalake.exceptions import DeltaError
 
 from lakehouse.client.scan import Scan
 from lakehouse.client.text import texts
+from lakehouse.errors import LakehouseError
 from lakehouse.serving.opened import Opened, WouldBlockError
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
@@ -58,29 +61,19 @@ class Frame:
 
     def __init__(self, table: Table, rows: pa.Table) -> None:
         self.rows = rows.combine_chunks()
+        self.texts: pa.Table = texts(self.rows).combine_chunks()
         self.pairs: dict[Pair, tuple[int, int]] = {}
         self._order = integers(self.rows.column(table.key[2])) if rows.num_rows else np.empty(0, np.int64)
-        self._texts: pa.Table | None = None
-        names = (self.rows.column(name).to_pylist() for name in table.key[:2])
-        begin, last = 0, None
-        for at, pair in enumerate(zip(*names, strict=True)):
-            if pair != last:
-                if last is not None:
-                    self.pairs[last] = (begin, at)
-                begin, last = at, pair
-        if last is not None:
-            self.pairs[last] = (begin, rows.num_rows)
+        first, second = (self.rows.column(name).to_numpy() for name in table.key[:2])
+        begins = [0, *(np.flatnonzero((first[1:] != first[:-1]) | (second[1:] != second[:-1])) + 1).tolist()]
+        for begin, end in zip(begins, [*begins[1:], rows.num_rows], strict=True):
+            if end > begin:
+                self.pairs[str(first[begin]), str(second[begin])] = (begin, end)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds, or will hold once its texts are asked for."""
-        return 2 * int(self.rows.nbytes)
-
-    def texts(self) -> pa.Table:
-        """Return the rows as texts, made at the first call."""
-        if self._texts is None:
-            self._texts = texts(self.rows).combine_chunks()
-        return self._texts
+        """Bytes that it holds."""
+        return int(self.rows.nbytes + self.texts.nbytes)
 
     def slice(self, pair: Pair, bounds: Bounds) -> tuple[int, int]:
         """Return from where on and up to where the rows of a pair within bounds stand."""
@@ -105,7 +98,7 @@ def select(frames: list[Frame], schema: pa.Schema, bounds: Bounds, limit: int | 
         if left is not None:
             end = min(end, begin + left)
             left -= end - begin
-        parts.append((frame.texts() if text else frame.rows).slice(begin, end - begin))
+        parts.append((frame.texts if text else frame.rows).slice(begin, end - begin))
         if left == 0:
             break
     empty = schema.empty_table()
@@ -164,6 +157,17 @@ class Frames:
         finally:
             with self._lock:
                 self._reading.pop(place, None)
+
+    def renew(self, before: Opened, after: Opened) -> None:
+        """Read the days that are kept of one version and changed with another, so that no request waits for them.
+
+        A day that cannot be read is left to the requests, which get the error.
+        """
+        for day, files in before.days.items():
+            kept = (before.table.path, day, f"{before.table_id}{files.digest}") in self._kept
+            if kept and after.days.get(day, files) != files and after.days[day].rows <= MOST_DAY_ROWS:
+                with contextlib.suppress(LakehouseError, DeltaError, pa.ArrowException, OSError):
+                    self.day(after, day)
 
     def _find(self, place: tuple[str, dt.date | None, str]) -> Frame | None:
         with self._lock:

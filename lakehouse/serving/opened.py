@@ -1,7 +1,8 @@
 """Tables that the API keeps open, each fixed at one version, for all threads.
 
-Guarantee: a table that `newest` returns was its newest version at most LOOK_SECONDS ago, and never changes, so that all
-pages of an answer are of one state.
+Guarantee: a table that `newest` returns was its newest version at most STALE_SECONDS ago, and never changes, so that
+all pages of an answer are of one state. A look that is due runs beside the requests, in a thread of its own: they get
+the version of before until it is over.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,6 +30,8 @@ from lakehouse.tables import Table
 
 #: Seconds for which a version counts as the newest. A look costs two `stat` on a disk, a list on an object store.
 LOOK_SECONDS = 0.5
+#: Seconds after which a request waits for the look.
+STALE_SECONDS = 1.5
 #: Most versions of a table that are kept open: those of the pages that are being read.
 MOST_VERSIONS = 4
 
@@ -62,14 +67,20 @@ class _Place:
     lock: threading.Lock = field(default_factory=threading.Lock)
     looked: float = float("-inf")
     newest: Opened | None = None
+    look: Future[Opened] | None = None
     versions: OrderedDict[int, Opened] = field(default_factory=OrderedDict)
 
 
 class OpenTables:
     """The tables of one lake."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, prepare: Callable[[Opened, Opened], None] = lambda _before, _after: None
+    ) -> None:
+        """`prepare` is called with the version before and a new one, before requests get that."""
         self._settings = settings
+        self._prepare = prepare
+        self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._places: dict[str, _Place] = {}
         self._lock = threading.Lock()
 
@@ -79,16 +90,19 @@ class OpenTables:
         Raises Problem if there is no such table (yet), or the lake cannot be read.
         """
         place = self._place(table)
-        kept = place.newest
-        if kept is not None and time.monotonic() - place.looked <= LOOK_SECONDS:
+        kept, age = place.newest, time.monotonic() - place.looked
+        if kept is not None and age <= LOOK_SECONDS:
             return kept
-        if not wait:
+        look = self._begin_look(table, place)
+        if kept is not None and age <= STALE_SECONDS:
+            return kept
+        if not wait and not look.done():
             raise WouldBlockError
-        with place.lock:
-            if place.newest is None or time.monotonic() - place.looked > LOOK_SECONDS:
-                place.newest = self._look(table, place)
-                place.looked = time.monotonic()
-            return place.newest
+        return look.result()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._looks.shutdown(wait=False, cancel_futures=True)
 
     def at(self, table: Table, version: int, wait: bool = True) -> Opened:
         """Return a table at a version. Raises Problem if that version is no longer kept, else as `newest`."""
@@ -120,6 +134,22 @@ class OpenTables:
     def _place(self, table: Table) -> _Place:
         with self._lock:
             return self._places.setdefault(table.path, _Place())
+
+    def _begin_look(self, table: Table, place: _Place) -> Future[Opened]:
+        """Begin to look for a new version; return the look that has begun already if it is not over."""
+        with self._lock:
+            if place.look is None or place.look.done():
+                place.look = self._looks.submit(self._renew, table, place)
+            return place.look
+
+    def _renew(self, table: Table, place: _Place) -> Opened:
+        began = time.monotonic()
+        with place.lock:
+            found = self._look(table, place)
+        if place.newest is not None and found is not place.newest:
+            self._prepare(place.newest, found)
+        place.newest, place.looked = found, began
+        return found
 
     def _look(self, table: Table, place: _Place) -> Opened:
         try:

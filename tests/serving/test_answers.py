@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from lakehouse.serving.forms import accepted
+from lakehouse.serving.opened import STALE_SECONDS
 from lakehouse.serving.problems import Problem
 from lakehouse.tables import GOLD_BARS_1M
 from tests.serving.conftest import UNLIMITED
@@ -39,7 +40,7 @@ def test_another_query_and_another_version_have_another_tag(tmp_path: Path) -> N
         tags = [client.get("/v1/bars", params=query).headers["etag"] for query in queries]
         assert len({*tags}) == len(tags)
         put(market.settings, GOLD_BARS_1M, market.bars(1))
-        time.sleep(0.6)  # longer than a version counts as the newest
+        time.sleep(STALE_SECONDS + 0.1)
         answer = client.get("/v1/bars", headers={"If-None-Match": tags[0]})
         assert answer.status_code == 200
         assert answer.headers["etag"] != tags[0]

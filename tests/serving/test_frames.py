@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ MINUTE = 60_000_000
 
 
 def test_a_new_version_reads_only_the_days_that_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened_module, "LOOK_SECONDS", 0.0)
+    for name in ("LOOK_SECONDS", "STALE_SECONDS"):
+        monkeypatch.setattr(opened_module, name, 0.0)
     settings = empty_lake(tmp_path / "home")
     day = 86_400_000_000
     table_io.append_rows(settings, GOLD_BARS_1M, [bar_row(NOON_US), bar_row(NOON_US + day)])
@@ -42,6 +44,25 @@ def test_a_new_version_reads_only_the_days_that_it_changed(tmp_path: Path, monke
     assert frames.day(after, second).rows.num_rows == 2
     assert frames.day(before, second, wait=False) is kept[second]  # a page of before is still of before
     assert tables.at(GOLD_BARS_1M, before.version) is before
+
+
+def test_a_day_that_changed_is_read_before_requests_get_the_new_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened_module, "LOOK_SECONDS", 0.0)
+    settings = empty_lake(tmp_path / "home")
+    table_io.append_rows(settings, GOLD_BARS_1M, [bar_row(NOON_US)])
+    frames = Frames(settings)
+    tables = OpenTables(settings, frames.renew)
+    before = tables.newest(GOLD_BARS_1M)
+    (day,) = before.days
+    frames.day(before, day)
+    table_io.append_rows(settings, GOLD_BARS_1M, [bar_row(NOON_US + MINUTE)])
+    deadline = time.monotonic() + 10
+    while (after := tables.newest(GOLD_BARS_1M, wait=False)) is before:  # nobody waits for the look
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert frames.day(after, day, wait=False).rows.num_rows == 2
 
 
 def test_memory_is_bounded(market: MarketLake) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -275,3 +276,12 @@ def test_symbols_that_are_not_subscribed_are_named(lake: Settings) -> None:
     assert "kraken SOL/USDT NOT SUBSCRIBED" in plain_line(View(lake, snapshot=snapshot))
     append_rows(lake, SILVER_FEED_EVENTS, [feed_event("subscribed", 9, "ETH/USDT", 6)])
     assert [one.symbol for one in reader.collect().not_subscribed] == ["BTC/USDT", "SOL/USDT"]
+
+
+def test_the_url_of_the_api_if_something_listens_there(lake: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = lake.model_copy(update={"serve_port": listener.getsockname()[1]})
+        snapshot = collect(settings)
+        assert snapshot.api == settings.api_url
+        assert f"API: {settings.api_url}" in shown(snapshot)
+    assert "API: not running; `lakehouse serve` starts it" in shown(collect(settings))
