@@ -17,9 +17,22 @@ SHARED = "What all venues share"
 APART = "A venue's package knows no other venue"
 SIMULATED = "A simulated venue's package knows no other one"
 OUTSIDE = "Nothing outside imports a venue's modules"
+JUDGE = "Nothing but the demo and the simulator's own command"
+PURE = "Parsers and the order of ids are pure"
+NO_JVM = "What reads the lake needs no JVM"
+OPTIONAL = "Optional libraries are loaded by name"
+NO_DAGSTER = "The library knows nothing of Dagster"
 
 #: File → the line that is added to it, and the contract that this breaks.
 BREACHES = {
+    "repair knows the simulator": ("lakehouse/repair/run.py", "import lakehouse.simulator.options", JUDGE),
+    "a sensor knows the simulator": ("sensors/moves.py", "import lakehouse.simulator.record", JUDGE),
+    "a parser opens a socket": ("lakehouse/exchanges/model.py", "import socket", PURE),
+    "a parser reads Arrow": ("lakehouse/exchanges/kraken/stream.py", "import pyarrow", PURE),
+    "the client needs Spark": ("lakehouse/client/scan.py", "import pyspark", NO_JVM),
+    "status needs a stream": ("lakehouse/status/snapshot.py", "import lakehouse.streams.runner", NO_JVM),
+    "the product needs an extra": ("lakehouse/client/scan.py", "import duckdb", OPTIONAL),
+    "the library knows Dagster's Postgres": ("lakehouse/lake/lag.py", "import dagster_postgres", NO_DAGSTER),
     "a venue imports another": (
         "lakehouse/exchanges/kraken/names.py",
         "import lakehouse.exchanges.coinbase.names",

@@ -1,4 +1,4 @@
-"""Who may ask: this machine without a key, everybody else with one, or everybody if somebody has said so."""
+"""Access to the API: this machine without a key, everybody else with one, or everybody if somebody has said so."""
 
 from __future__ import annotations
 

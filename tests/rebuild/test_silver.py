@@ -74,9 +74,7 @@ def test_a_fix_changes_silver_and_gold_and_the_streams_go_on(spark: SparkSession
         assert silver_lines(report)[-1].endswith("nothing written")
         assert versions(settings) == before
 
-    old = frozenset(
-        tuple(row.values()) for row in rows(settings, SILVER_TRADES, "venue, symbol, trade_id, kafka_offset")
-    )
+    old = trades_in_silver(settings)
     send(settings, settings.topic_trades, [*of_market("ODDUSDT", 3, 6, 7), *of_market("GONEUSDT", 4, 4)])
     materialize(settings, ("bronze",))
     with parser("GONEUSDT"):
@@ -84,9 +82,7 @@ def test_a_fix_changes_silver_and_gold_and_the_streams_go_on(spark: SparkSession
         said: list[str] = []
         with Poller(settings) as poller:
             report = rebuild_silver(settings, said.append)
-        new = frozenset(
-            tuple(row.values()) for row in rows(settings, SILVER_TRADES, "venue, symbol, trade_id, kafka_offset")
-        )
+        new = trades_in_silver(settings)
         assert poller.seen <= {old, new}
         assert new != old
         assert_fixed(settings, report, said)
@@ -121,6 +117,13 @@ def test_a_fix_changes_silver_and_gold_and_the_streams_go_on(spark: SparkSession
         materialize(settings)
         assert_silver(settings, "GONEUSDT", "bad_place")
         assert_exact(settings)
+
+
+def trades_in_silver(settings: Settings) -> frozenset[tuple[Any, ...]]:
+    """Venue, symbol, id and offset of every trade."""
+    return frozenset(
+        tuple(row.values()) for row in rows(settings, SILVER_TRADES, "venue, symbol, trade_id, kafka_offset")
+    )
 
 
 def assert_fixed(settings: Settings, report: SilverReport, said: list[str]) -> None:
