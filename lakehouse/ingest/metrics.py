@@ -152,9 +152,9 @@ class _Exporter(Collector):
             ("duplicate_events", "Trades received again.", "duplicates"),
             ("late_events", "Trades received after a higher id.", "late"),
             ("gaps_opened", "Gaps in the trade ids.", "gaps"),
-            ("missing_events", "Trade ids in those gaps when they opened.", "missing"),
-            ("repaired_events", "Of those ids: fetched over REST and acknowledged by Kafka.", "repaired"),
-            ("unavailable_events", "Of those ids: no more to be had from the venue.", "unavailable"),
+            ("missing_events", "Trade ids in the gaps when they opened.", "missing"),
+            ("repaired_events", "Missing trade ids that were fetched over REST and acknowledged by Kafka.", "repaired"),
+            ("unavailable_events", "Missing trade ids that the venue no longer has.", "unavailable"),
         )
         for name, text, attribute in per_symbol:
             family = CounterMetricFamily(name, text, labels=("venue", "symbol"))
@@ -198,7 +198,7 @@ class _Exporter(Collector):
             ("rotations", "Sockets that took over from another without a break.", "rotations"),
             ("rotations_failed", "Sockets that were to take over and could not.", "rotations_failed"),
             ("rest_requests", "Requests to the venue's REST API.", "requests"),
-            ("rest_refusals", "Of those: not answered, limited, or answered with an error.", "refusals"),
+            ("rest_refusals", "REST requests that were not answered, limited or answered with an error.", "refusals"),
         )
         for name, text, attribute in per_venue:
             family = CounterMetricFamily(name, text, labels=("venue",))

@@ -84,7 +84,9 @@ class Settings(BaseSettings):
         ALWAYS_BARS, description="Sizes of the bars in Gold: 1m and 5m, which are always made, 15m, 1h, 1d."
     )
     final_after_seconds: float = Field(
-        30.0, ge=0, description="A bar is final so long after its end, where all that was received has been read."
+        30.0,
+        ge=0,
+        description="Seconds after its end at which a bar is final, if everything received by then has been read.",
     )
     move_threshold: Decimal = Field(
         Decimal("0.02"), gt=0, description="Moves from open to close of a minute beyond this part go to gold/moves."

@@ -80,7 +80,7 @@ SILVER_QUARANTINE = Table(
     partition_by=("ingest_date",),
     columns=(
         Column("rule", "string", "Name of the first rule that the message failed."),
-        Column("detail", "string", "What was found and what was expected."),
+        Column("detail", "string", "The value that was found, and the one that was expected."),
         Column("venue", "string", "Venue, if it could be read.", nullable=True),
         Column("symbol", "string", "Canonical symbol, if it could be read.", nullable=True),
         Column("trade_id", "bigint", "Trade id, if it could be read.", nullable=True),

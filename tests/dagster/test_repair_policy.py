@@ -52,8 +52,8 @@ SITUATIONS: dict[str, tuple[list[ObservedRun], Launch | type]] = {
     "terminal, waited": ([run(Phase.FAILED, 600, terminal_error="no such symbol")], AGAIN),
     "canceled by hand": ([run(Phase.CANCELED, 1e6)], Skip),
     "canceled by hand, then by hand again": ([done(30), run(Phase.CANCELED, 1e6)], AGAIN),
-    "stopped with its control room, too soon": ([run(Phase.CANCELED, 1, planned_stop_at=NOW - 9)], Skip),
-    "stopped with its control room": ([run(Phase.CANCELED, 1, planned_stop_at=NOW - 10)], AGAIN),
+    "stopped with the lakehouse, too soon": ([run(Phase.CANCELED, 1, planned_stop_at=NOW - 9)], Skip),
+    "stopped with the lakehouse": ([run(Phase.CANCELED, 1, planned_stop_at=NOW - 10)], AGAIN),
 }
 
 

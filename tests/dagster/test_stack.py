@@ -179,7 +179,7 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     # 6. What ingest leaves, the sensor sends for.
     repair_a_gap(stack)
 
-    # 7. The end of a control room: everything ends, and would be started by the next.
+    # 7. The end of a lakehouse: everything ends, and would be started by the next one.
     stopped = stack.command("jobs.shutdown", "--seconds", "30")
     assert (stopped.returncode, stopped.stdout) == (0, "1 live run(s) ended\n"), stopped.stderr
     assert stack.status(by_hand) is DagsterRunStatus.CANCELED
