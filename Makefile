@@ -40,6 +40,7 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts, dependencies
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/plain_english.py $(CODE)
+	$(BIN)/python .ci/sizes.py $(CODE) tests benchmarks
 	$(BIN)/deptry . --extend-exclude '(tests|benchmarks)/'
 	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004
 

@@ -16,14 +16,16 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from sizes import files_in  # beside this script
+
 #: Pattern → what to write instead. They are matched within one paragraph of a docstring, or one block of comments.
 PATTERNS = {
-    r"(?:^|[.!?] )(?:Of |As (?!long|soon)|What |Whether )[^.]*|^That (?!is|was|way)[^.]*": (
+    r"(?:^|[.!?] )(?:Of |As (?!long|soon)|What |Whether |Whose |Who )[^.]*|^That (?!is|was|way)[^.]*": (
         "begin with the subject or an imperative"
     ),
     r"\bwhere (?:there|none|nothing|nobody|no one|no)\b": 'write "if"',
     r"\bwhere (?:it|that|this|they|one|any) (?:fails|cannot|is not|does not|do not|would|has not)\b": 'write "if"',
-    r"\bfor ever\b": "say how long, or until when",
+    r"\b[Ff]or ?ever\b": "say how long, or until when",
     r"\b(?:to be had|be it|whosoever)\b": "say it plainly",
 }
 LEFT_OUT = ("lakehouse/streams/",)
@@ -61,13 +63,9 @@ def faults(path: Path) -> Iterator[str]:
 
 def main(folders: list[str]) -> int:
     """Print every fault; 1 if there is any."""
-    files = sorted(
-        file
-        for folder in folders
-        for file in ([Path(folder)] if folder.endswith(".py") else Path(folder).rglob("*.py"))
-    )
-    found = [line for file in files if not str(file).startswith(LEFT_OUT) for line in faults(file)]
-    print("\n".join(found), file=sys.stderr) if found else None
+    found = [line for file in files_in(folders) if not str(file).startswith(LEFT_OUT) for line in faults(file)]
+    if found:
+        print("\n".join(found), file=sys.stderr)
     return int(bool(found))
 
 

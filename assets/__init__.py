@@ -1,4 +1,4 @@
-"""Every topic and table as a Dagster asset, and every check of `lakehouse.quality` as an asset check.
+"""Every topic and table of this lakehouse as a Dagster asset, and each check of these tables as an asset check.
 
 A thin layer: `lakehouse.tables` declares tables, `lakehouse.streams` computes them, `lakehouse.quality` checks them.
 Asset keys are [layer, name] and ["kafka", topic].

@@ -14,6 +14,7 @@ SCENARIOS = {
     "disk": "benchmarks.disk",
     "steps": "benchmarks.steps",
     "soak": "benchmarks.soak",
+    "api": "benchmarks.api",
 }
 
 

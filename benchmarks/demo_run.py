@@ -37,10 +37,11 @@ DRAIN_SECONDS = 180.0
 LOOK_SECONDS = 1.0
 
 #: Parts of a demo whose CPU and memory are told apart.
-PARTS = ("ingest", "streams", "broker", "dagster", "simulator")
+PARTS = ("ingest", "streams", "broker", "dagster", "simulator", "api")
 #: Words of a command line → part; the first that fits.
 WORDS = (
     ("simulate", "simulator"),
+    ("serve", "api"),
     ("kafka.Kafka", "broker"),
     (SERVER, "streams"),
 )

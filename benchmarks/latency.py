@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.demo_run import DemoRun
+from benchmarks.demo_run import PARTS, DemoRun
 from benchmarks.home import RESULTS, ROOT
 from benchmarks.machine import machine, machine_line
 from benchmarks.visible import History, percentile
@@ -35,10 +35,9 @@ HEADERS = (
     "Event → Silver, p50 / p99 s",
     "Event → bar, p50 / p99 s",
     "CPU, cores",
-    "of it: ingest / streams / broker / Dagster / simulator",
+    "of it: ingest / streams / broker / Dagster / simulator / API",
     "First bar, s",
 )
-PARTS = ("ingest", "streams", "broker", "dagster", "simulator")
 
 
 def main(arguments: list[str]) -> int:

@@ -120,7 +120,7 @@ import importlib.util, sysconfig, sys
 from pathlib import Path
 assert not sys.dont_write_bytecode, "PYTHONDONTWRITEBYTECODE is set"
 sites = [Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("stdlib"))]
-names = ("lakehouse/settings.py", "assets/__init__.py", "definitions.py", "dagster/__init__.py", "pyspark/__init__.py")
+names = ("lakehouse/settings/__init__.py", "assets/__init__.py", "definitions.py", "dagster/__init__.py", "pyspark/__init__.py")
 wanted = [sites[0] / name for name in names] + [sites[1] / "json/__init__.py"]
 lacking = [str(path) for path in wanted if not Path(importlib.util.cache_from_source(str(path))).is_file()]
 assert not lacking, f"no bytecode of {lacking}"

@@ -1,7 +1,8 @@
-"""The job `ingest`: the venues' sockets into Kafka, until somebody cancels it.
+"""The job `ingest`: the venues' sockets into Kafka, until it is canceled, or a feed, a repair or the producer fails.
 
-Guarantee and limits are those of `lakehouse.ingest`. When it ends, it closes the sockets, then waits for Kafka's
-acknowledgements, within one deadline.
+It also ends if its code server is gone. If it fails, the sensor `keep_ingest_running` launches it again. Guarantee and
+limits are those of `lakehouse.ingest`. When it ends, it closes the sockets, then waits for Kafka's acknowledgements,
+within one deadline.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.

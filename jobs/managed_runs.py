@@ -50,7 +50,7 @@ def managed_runs(settings: Settings, job: str) -> tuple[ManagedRun, ...]:
 
 
 def name_of(job: str, parts: Sequence[str], all_parts: Sequence[str]) -> str:
-    """Name the managed work of a run that does some parts of a job: `stream` if it does all, else `stream/gold`."""
+    """Name the managed work of a run that does some parts of a job: `stream` if all, else like `stream/silver+gold`."""
     return job if set(parts) == set(all_parts) else f"{job}/{'+'.join(parts)}"
 
 

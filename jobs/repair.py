@@ -34,7 +34,7 @@ class RepairConfig(Config):
 
 @op(name="mend_open_holes")
 def repair_open_gaps(context: OpExecutionContext, config: RepairConfig, settings: ResourceParam[Settings]) -> None:
-    """Fetch the missing trades over REST and send them to Kafka; if a stream is live, wait until Silver has them."""
+    """Fetch missing trades over REST and send them to Kafka; if Silver's stream is live, wait a bounded time for it."""
     with hosting(context, settings, REPAIR) as heartbeat:
         older_than = settings.repair_after_seconds if config.older_than_seconds is None else config.older_than_seconds
         gaps = gaps_to_repair(settings, older_than, config.unavailable)

@@ -67,7 +67,10 @@ class Reporter:
         return time.monotonic() >= self._due
 
     def look(self, read_progress: Callable[[], Mapping[str, TableProgress]], last: bool = False) -> None:
-        """Run the checks; if a report is due, or this is the last look, report tables with verdicts, then those of ops.
+        """Run the checks, unless nothing has come since the start, and report what is due.
+
+        If a table has changed, and a report is due, this is the last look, or the UI does not show the newest verdicts:
+        the tables with their verdicts, then those of ops. If none has changed: the verdicts that the UI does not show.
 
         `read_progress` returns the state of each table by its path. If something cannot be read now, that is logged and
         reported the next time: a report must not end a stream.

@@ -44,7 +44,7 @@ def end_live_runs(instance: DagsterInstance, seconds: float = DEFAULT_SECONDS) -
             break
         time.sleep(POLL_SECONDS)
     for run in runs:
-        instance.report_run_canceled(run, "Did not end in time when the control room was stopped.")
+        instance.report_run_canceled(run, "Did not end in time when the lakehouse was stopped.")
     return len(asked), len(runs)
 
 

@@ -1,5 +1,7 @@
-"""The job `stream`: one Spark application with the queries of some layers, until somebody cancels it.
+"""The job `stream`: one Spark application with the queries of some layers, until it is canceled or a query dies.
 
+It also ends if its code server is gone, and with its queries if their trigger is bounded. If a query dies, the run
+fails, and the sensor `keep_stream_running` launches it again.
 Guarantee: exactly once, as `lakehouse.streams` gives it, whatever ends the run. If another process writes the same
 tables (a bounded catch-up, `lakehouse stream` in a terminal), the run waits for it.
 """

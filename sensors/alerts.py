@@ -3,7 +3,7 @@
 Each is one line in the sensor's log and in the tick's message and, if the setting `alert_webhook_url` is set, one POST
 of JSON with these fields:
 
-    venue       binance, kraken or coinbase
+    venue       name of the venue in settings and tables, such as binance
     symbol      canonical, such as BTC/USDT
     minute      start of the minute, ISO 8601, UTC: 2026-11-21T13:05:00+00:00
     direction   up or down

@@ -59,7 +59,7 @@ def decide_repair(gaps: Sequence[LedgerGap], runs: Sequence[ObservedRun], now: f
     if newest.planned:
         due, why = (
             due_after(newest.planned_stop_at or 0.0, policy.planned_grace_seconds, now),
-            "stopped with its control room",
+            "stopped with the lakehouse",
         )
     elif newest.phase is Phase.CANCELED:
         return Skip(

@@ -172,7 +172,7 @@ def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
     launch = Launch(f"{name}:after:{newest.run_id}")
     if newest.planned:
         due = due_after(newest.planned_stop_at or 0.0, policy.planned_grace_seconds, now)
-        why = "it was stopped with its control room"
+        why = "it was stopped with the lakehouse"
     elif newest.phase is Phase.FAILED and newest.terminal_error:
         due, why = due_after(newest.ended, policy.backoff_cap_seconds, now), newest.terminal_error
     elif newest.phase is Phase.FAILED:

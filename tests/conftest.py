@@ -22,6 +22,8 @@ from lakehouse.settings import Settings, load_settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from lakehouse.simulator.server import SimulatorServer
+
 SettingsFactory = Callable[..., Settings]
 
 #: Where the machine's Java and jars are is the machine's business; every other setting is the test's.
@@ -82,6 +84,16 @@ def kafka_settings(broker: EmbeddedBroker, topics: dict[str, str], settings_fact
     settings = settings_factory(bootstrap_servers=broker.bootstrap, **topics)
     ensure_topics(settings)
     return settings
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
+    """A simulated exchange that makes 600 trades a second. Tests that need another one have a fixture of this name."""
+    from lakehouse.simulator.options import SimulatorOptions
+    from lakehouse.simulator.server import SimulatorServer
+
+    with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from lakehouse.audit.report import Report
 from lakehouse.broker.topics import TOPIC_CONFIG
 from lakehouse.cli import build_app
 from lakehouse.continuity.id_states import State
-from lakehouse.exchanges.model import FeedEvent, FeedEventKind, Rejected, Side, Source, Trade
+from lakehouse.exchanges.model import FeedEvent, Rejected, Side, Source, Trade
 from lakehouse.exchanges.parse_errors import Reason
 from lakehouse.ingest.metrics import Counters, MetricsServer
 from lakehouse.lake.table_io import PROPERTIES, ensure_tables, open_table, table_uri
@@ -38,7 +38,7 @@ from lakehouse.simulator.faults.kinds import KINDS
 from lakehouse.status import supervision
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.gold import app_id as gold_app_id
-from lakehouse.tables import LAYERS, OPS_BATCHES, SILVER_TRADES, TABLES
+from lakehouse.tables import LAYERS, OPS_BATCHES, SILVER_TRADES, TABLES, FeedEventKind
 from lakehouse.transforms import message_rules, parse
 from tests.conftest import SettingsFactory
 

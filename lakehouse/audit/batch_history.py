@@ -83,9 +83,10 @@ class BatchEntry:
 
 
 def read_batch_history(settings: Settings) -> dict[str, list[BatchEntry]]:
-    """Read ops/batches: each query's entries, ordered by commit time. A rebuild replaces all entries before it.
+    """Read ops/batches: query → its entries, ordered by commit time. A rebuild replaces that query's entries before it.
 
-    Raises TerminalError if a row cannot be read.
+    The keys bronze, silver and gold are always there. Raises TerminalError if a row cannot be read, or if there is no
+    ops/batches.
     """
     rows = sql(
         settings,

@@ -10,11 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
-
-from lakehouse.broker.topics import Admin
-from lakehouse.errors import BrokerUnavailableError
+from lakehouse.broker.topics import first_offsets
 from lakehouse.lake.lag import end_offsets
 from lakehouse.quality.message_account import Account, named
 from lakehouse.quality.model import count_of
@@ -72,23 +68,12 @@ def read_offsets(settings: Settings) -> dict[tuple[str, int], KafkaOffsets]:
     """
     bootstrap = settings.bootstrap()
     ends = end_offsets(bootstrap, settings.topics, BROKER_SECONDS)
-    places = [TopicPartition(topic, int(number)) for topic, numbers in ends.items() for number in numbers]
-    if not places:
-        return {}
-    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-    found: dict[tuple[str, int], KafkaOffsets] = {}
-    admin = Admin(bootstrap)  # kept in a variable: a client that is gone gets no answers
-    try:
-        futures = admin.client.list_offsets(dict.fromkeys(places, earliest), request_timeout=BROKER_SECONDS)
-        for place, future in futures.items():
-            first = int(future.result(2 * BROKER_SECONDS).offset)
-            found[place.topic, place.partition] = KafkaOffsets(first, ends[place.topic][str(place.partition)])
-    except (KafkaException, TimeoutError) as error:
-        reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
-        raise BrokerUnavailableError(
-            f"no first offsets from Kafka at {bootstrap} ({reason})", remedy="try again"
-        ) from None
-    return found
+    firsts = first_offsets(bootstrap, settings.topics, BROKER_SECONDS)
+    return {
+        (topic, int(partition)): KafkaOffsets(firsts[topic][int(partition)], end)
+        for topic, partitions in ends.items()
+        for partition, end in partitions.items()
+    }
 
 
 def prove(account: Account, kafka: KafkaOffsets | None) -> PartitionProof:

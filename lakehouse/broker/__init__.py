@@ -1,1 +1,1 @@
-"""Kafka: an embedded broker for the laptop, or three of them, and the topics on whichever broker is used."""
+"""Kafka: run a broker on this machine (embedded), create topics, and read offsets and messages of any broker."""

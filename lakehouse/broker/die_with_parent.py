@@ -1,9 +1,10 @@
-"""Runs a command that must not outlive us: `python die_with_parent.py PARENT_PID command …`.
+"""Run a command that must not outlive its parent process: `python die_with_parent.py PARENT_PID command …`.
 
-The Linux kernel sends it SIGKILL when the *thread* that started it ends, so a kill -9 of us leaves no orphan. The
-request survives exec, so this small program makes it and then becomes the command. This is safer than Popen's
-preexec_fn, which runs Python between fork and exec of a process with threads. On other systems it only becomes the
-command; there the next start on the same home ends an orphan. Standard library only: it runs with -S -E.
+The Linux kernel sends the command SIGKILL when the *thread* that started it ends, so a kill -9 of the parent leaves no
+orphan. The request to the kernel survives exec, so this small program makes it and then becomes the command. This is
+safer than Popen's preexec_fn, which runs Python between fork and exec of a process with threads. On other systems it
+only becomes the command; there the next start on the same home ends an orphan. Standard library only: it runs with -S
+-E.
 
 Signals become the default ones: a background process of a non-interactive shell inherits SIGINT ignored, and Dagster
 copies that to SIGTERM, so that neither would end it.
@@ -20,7 +21,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Replace this process with the command of the arguments. Never returns."""
+    """Replace this process with the command in the arguments. Never returns; exits if the parent is already gone."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -1,30 +1,29 @@
-"""A real Apache Kafka, single node, as a child process: KRaft, one combined broker and controller, on 127.0.0.1 only.
+"""Run a real Apache Kafka as a child process: one node (KRaft, broker and controller), on 127.0.0.1 only.
 
-Guarantees: one broker a home; its JVM never outlives us (on Linux even a kill -9 of us ends it; elsewhere the next
-start does); `endpoint` exists only while the broker answers, but for a kill -9 of us, after which the next start
-removes it. Messages that Kafka acknowledged survive a kill -9 of the JVM; a power cut can lose what the operating
-system had not written yet, as there is no second replica.
+Guarantees: one broker for each home; its JVM never outlives this process (on Linux even a kill -9 of this process ends
+it; elsewhere the next start does). The file `endpoint` exists only while the broker answers; after a kill -9 of this
+process the next start removes it. Messages that Kafka acknowledged survive a kill -9 of the JVM; a power cut can lose
+those that the operating system had not written yet, as there is no second replica.
 
-Start, in this order: 1. own the home, 2. remove a stale endpoint, 3. choose ports and write server.properties,
+Start, in this order: 1. lock the home, 2. remove a stale endpoint, 3. choose ports and write server.properties,
 4. format the storage once and start the JVM, 5. wait for its own metadata, 6. write the endpoint.
 """
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 from lakehouse.broker.home import BrokerHome, Cluster, write_atomically
 from lakehouse.broker.node import START_SECONDS, STOP_SECONDS, KafkaNode
 from lakehouse.errors import BrokerUnavailableError, LakehouseError
+from lakehouse.runtime.start_stop import StartStop
 from lakehouse.settings import Settings
 
 NODE_ID = 1
 
 
-class EmbeddedBroker:
-    """One Kafka for one home. Use it as a context manager, or call `start` and `stop`."""
+class EmbeddedBroker(StartStop):
+    """A single-node Kafka with its files in `settings.broker_home`. A context manager, or call `start` and `stop`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -34,26 +33,26 @@ class EmbeddedBroker:
 
     @property
     def bootstrap(self) -> str:
-        """`127.0.0.1:PORT`. Raises BrokerUnavailableError before `start`."""
+        """The address for Kafka clients, `127.0.0.1:PORT`. Raises BrokerUnavailableError before `start`."""
         if self._bootstrap is None:
             raise BrokerUnavailableError(f"the broker of {self._home.folder} is not started", "start() first")
         return self._bootstrap
 
     @property
     def pid(self) -> int | None:
-        """Process id of the JVM while it lives."""
+        """Process id of Kafka's JVM; None if it does not run."""
         return self._node.pid
 
     @property
     def alive(self) -> bool:
-        """True if the JVM runs."""
+        """True if Kafka's JVM runs."""
         return self._node.alive
 
     def start(self, timeout: float = START_SECONDS) -> None:
-        """Start and wait until it answers; leaves nothing behind if it does not.
+        """Start Kafka and wait until it answers, at most `timeout` seconds. If it fails, nothing is left running.
 
         Raises MissingDependencyError (no Java, no jars, busy port, home in use) or BrokerUnavailableError (it did not
-        come up, with Kafka's own last words), each one line.
+        answer in time, with the last error in its log). Raises LakehouseError if it is started already.
         """
         if self._node.launched:
             raise LakehouseError(f"the broker of {self._home.folder} is started already")
@@ -73,7 +72,7 @@ class EmbeddedBroker:
             raise
 
     def stop(self, timeout: float = STOP_SECONDS) -> None:
-        """Stop it: SIGTERM, after `timeout` seconds SIGKILL. May be called twice, and after the JVM died."""
+        """Stop Kafka: SIGTERM, after `timeout` seconds SIGKILL. May be called twice, and after the JVM died."""
         self._bootstrap = None
         if self._node.owned:
             # Before the stop, so that nobody is sent to a broker that is going.
@@ -81,18 +80,9 @@ class EmbeddedBroker:
         self._node.stop(timeout)
 
     def last_words(self) -> str:
-        """Kafka's last error of this start, else its last line; for messages."""
+        """Return the last error in Kafka's logs since this start, else their last line; for error messages."""
         return self._node.last_words()
 
     def _ended(self) -> None:
         # Nobody shall be sent to a broker that died; a later owner cannot have written its own yet.
         self._home.endpoint.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -1,4 +1,4 @@
-"""The folder of an embedded Kafka node: who owns it, which ports it keeps, what Kafka is told.
+"""The folder (home) of an embedded Kafka node: its lock, its ports, and Kafka's configuration file.
 
 lock         held (flock) by the owner and by its JVM, so it is free exactly when both are gone
 endpoint     "127.0.0.1:PORT" while a single broker is ready
@@ -27,20 +27,21 @@ import psutil
 from lakehouse.broker.ports import LOCALHOST, free_port, is_free, require_free
 from lakehouse.errors import MissingDependencyError
 
-#: Seconds the kernel may take to end the JVM of an owner that was killed, before we take it for an orphan.
+#: After an owner was killed, its JVM has so many seconds to be ended by the kernel; then it counts as an orphan.
 ORPHAN_GRACE_SECONDS = 3.0
-#: 7 days, in ms. A trade must not expire before Bronze has read it. Bronze is seconds behind while it runs, so this is
-#: for the time it does not: a long weekend with a stopped stream, and some days to notice. Longer would cost disk and
-#: buy nothing: what Bronze has read stays in Bronze.
+#: How long Kafka keeps messages: 7 days, in ms. A trade must not expire before Bronze has read it. Bronze is seconds
+#: behind while it runs, so this is for the time in which it does not: a long weekend with a stopped stream, and some
+#: days to notice. Longer would cost disk and buy nothing: messages that Bronze has read stay in Bronze.
 RETENTION_MS = 7 * 24 * 3600 * 1000
 
-#: After a kill a node is let in again only when its session of before has ended; Kafka's 9 s exist so that leaders do
-#: not move for nothing, and a single node has nobody to move them to. Measured from kill to answer: 7 s instead of 13.
+#: Kafka's settings for a single node. After a kill a node is let in again only when its session of before has ended;
+#: Kafka's 9 s exist so that leaders do not move for nothing, and a single node has nobody to move them to. Measured
+#: from kill to answer: 7 s instead of 13.
 ALONE = {"broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 500}
 
 
 class Ports(NamedTuple):
-    """Ports of the client listener and of the KRaft controller, both on 127.0.0.1."""
+    """The two TCP ports of a Kafka node on 127.0.0.1: `broker` for clients, `controller` for KRaft."""
 
     broker: int
     controller: int
@@ -48,33 +49,33 @@ class Ports(NamedTuple):
 
 @dataclass(frozen=True)
 class Cluster:
-    """The nodes of one Kafka, node id → ports. Each is broker and controller."""
+    """The nodes of one Kafka cluster on this machine, node id → ports. Each is broker and controller."""
 
     nodes: Mapping[int, Ports]
 
     @property
     def replication(self) -> int:
-        """Replicas of a topic: one on each node, three at most."""
+        """Number of replicas of a topic: one on each node, three at most."""
         return min(len(self.nodes), 3)
 
     @property
     def min_insync(self) -> int:
-        """Replicas that must have a message before Kafka acknowledges it: with three, one node may be away."""
+        """Number of replicas that must have a message before Kafka acknowledges it: of three, two."""
         return max(1, self.replication - 1)
 
     @property
     def bootstrap(self) -> str:
-        """Every node's `127.0.0.1:PORT`, comma-separated."""
+        """The address for Kafka clients: every node's `127.0.0.1:PORT`, separated by commas."""
         return ",".join(f"{LOCALHOST}:{ports.broker}" for ports in self.nodes.values())
 
     @property
     def voters(self) -> str:
-        """Kafka's `controller.quorum.voters`."""
+        """The value of Kafka's `controller.quorum.voters`: `ID@127.0.0.1:PORT` of every node, separated by commas."""
         return ",".join(f"{node}@{LOCALHOST}:{ports.controller}" for node, ports in self.nodes.items())
 
 
 class BrokerHome:
-    """Files of one embedded Kafka node below `folder`."""
+    """The files of one embedded Kafka node below `folder`; the module's docstring lists them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,9 +87,10 @@ class BrokerHome:
         self._cluster_id = folder / "cluster-id"
 
     def acquire(self) -> int:
-        """Become the one owner; returns the lock's file descriptor, to be passed to the JVM and closed at the end.
+        """Take the lock of this home; return its file descriptor, to be passed to the JVM and closed at the end.
 
-        Raises MissingDependencyError, one line, if a living broker owns it or the folder cannot be written.
+        Ends the orphaned JVM of an owner that was killed. Raises MissingDependencyError if a running broker holds the
+        lock or the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,7 @@ class BrokerHome:
         )
 
     def note_owner(self, descriptor: int, jvm: int | None) -> None:
-        """Write owner and JVM into the lock file, for `acquire` of others."""
+        """Write the process ids of this owner and its JVM (None: none yet) into the lock file, for other processes."""
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "jvm": jvm}).encode(), 0)
 
@@ -142,9 +144,10 @@ class BrokerHome:
                 orphan.wait(ORPHAN_GRACE_SECONDS)
 
     def choose_ports(self, wanted: int | None, exclude: frozenset[int] = frozenset()) -> Ports:
-        """The wanted port or the one of last time or a free one, none of `exclude`; both noted for next time.
+        """Choose the node's two ports and write them to ports.json, so that the next start takes the same.
 
-        Raises MissingDependencyError, one line, if the wanted port is taken.
+        For clients the port `wanted`; without one that of the last start if it is free, else a free one, and none of
+        `exclude`. Raises MissingDependencyError if the wanted port is taken, or no free one was found.
         """
         note = self.folder / "ports.json"
         try:
@@ -168,19 +171,19 @@ class BrokerHome:
         return ports
 
     def join(self, cluster_id: str) -> None:
-        """Take the id of a cluster that others have begun; one that is there already stays."""
+        """Make this node part of the cluster with this id: write it to the file cluster-id, unless that exists."""
         if not self._cluster_id.exists():
             write_atomically(self._cluster_id, cluster_id)
 
     def cluster_id(self) -> str:
-        """Kafka's cluster id: 16 random bytes in URL-safe base64, made at the first start."""
+        """Return this node's Kafka cluster id: 16 random bytes in URL-safe base64, made and kept at the first call."""
         if not self._cluster_id.exists():
             identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
             self.join(identity.replace("-", "A"))  # The storage tool takes a leading "-" for an option.
         return self._cluster_id.read_text(encoding="utf-8").strip()
 
     def write_properties(self, node_id: int, cluster: Cluster) -> None:
-        """Write Kafka's server.properties for one combined broker and controller of `cluster` on 127.0.0.1."""
+        """Write Kafka's server.properties for the node `node_id` of `cluster`, broker and controller on 127.0.0.1."""
         ports, replicas, in_sync = cluster.nodes[node_id], cluster.replication, cluster.min_insync
         values: dict[str, str | int] = {
             "process.roles": "broker,controller",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import Any
 
@@ -24,13 +25,14 @@ MESSAGES = pa.schema([pa.field(name, kind) for name, kind in _COLUMNS.items()])
 
 
 def newest_messages(bootstrap: str, topic: str, count: int) -> pa.Table:
-    """Read the newest messages of all partitions of a topic, ordered by Kafka's time, the newest last (MESSAGES).
+    """Read the `count` newest messages of a topic, over all partitions, by Kafka's time, the newest last (MESSAGES).
 
-    Raises BrokerUnavailableError if no broker answers.
+    Empty if there is no such topic. Raises BrokerUnavailableError if no broker answers, MessagesLostError if Kafka
+    deletes one of them meanwhile.
     """
     firsts, ends = first_offsets(bootstrap, [topic])[topic], end_offsets(bootstrap, [topic])[topic]
     ranges = [OffsetRange(topic, at, max(firsts.get(at, end), end - count), end) for at, end in ends.items()]
-    with OffsetRangeReader(bootstrap) as reader:
+    with contextlib.closing(OffsetRangeReader(bootstrap)) as reader:
         messages = [message for run in reader.read(ranges) for message in run.messages]
     messages.sort(key=lambda one: (one.timestamp()[1], one.partition() or 0, one.offset() or 0))
     return pa.Table.from_pylist([_row(message) for message in messages[-count:]], MESSAGES)

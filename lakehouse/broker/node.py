@@ -1,8 +1,8 @@
-"""One Kafka process: its JVM over one home, from the format of its storage to its end. KRaft, broker and controller.
+"""Run one Kafka node (KRaft, broker and controller) as a JVM: format its storage, start it, wait for it, stop it.
 
-Guarantees: one JVM a home; it never outlives us (on Linux even a kill -9 of us ends it; elsewhere the next start does).
-The owner decides on addresses and on the other members of the cluster: `embedded.EmbeddedBroker` runs one node, the
-cluster of the fault suite three.
+Guarantees: one JVM for each home; it never outlives this process (on Linux even a kill -9 of this process ends it;
+elsewhere the next start does). The caller decides on addresses and on the other nodes of the cluster:
+`embedded.EmbeddedBroker` runs one node, the cluster of the fault suite three.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from lakehouse.errors import BrokerUnavailableError, LakehouseError, MissingDepe
 from lakehouse.runtime.jars import broker_jars
 from lakehouse.runtime.java import find_java
 
-#: Seconds until SIGKILL. A clean stop takes half a second, more on a busy machine.
+#: Seconds from SIGTERM to SIGKILL. A clean stop takes half a second, more on a busy machine.
 STOP_SECONDS = 10.0
-#: Seconds to the first answer. 3.5 on two idle cores, 1 more if the storage is formatted first; a recovery after a
-#: kill and a busy machine take longer.
+#: Most seconds from a start to the first answer. 3.5 on two idle cores, 1 more if the storage is formatted first; a
+#: recovery after a kill and a busy machine take longer.
 START_SECONDS = 90.0
 #: Seconds between two looks whether the starting JVM still lives.
 READY_SECONDS = 0.5
@@ -37,10 +37,13 @@ LOG4J = Path(__file__).with_name("log4j2.properties")
 
 
 class KafkaNode:
-    """The JVM of one home. In this order: `own`, properties written by the owner, `launch`, `wait_until_ready`."""
+    """The JVM of one Kafka node, with its files in `home`; `memory` is its heap, such as `512m`.
+
+    Call in this order: `own`, `home.write_properties`, `launch`, `wait_until_ready`, `stop`.
+    """
 
     def __init__(self, home: BrokerHome, memory: str, on_end: Callable[[], None] | None = None) -> None:
-        """`on_end` is called, from another thread, whenever the JVM has ended."""
+        """Start nothing yet. `on_end` is called, from another thread, whenever the JVM has ended."""
         self.home = home
         self._memory = memory
         self._on_end = on_end
@@ -51,41 +54,43 @@ class KafkaNode:
 
     @property
     def owned(self) -> bool:
-        """True if the home is ours at the moment."""
+        """True if this object holds the lock of the home (between `own` and `stop`)."""
         return self._lock is not None
 
     @property
     def pid(self) -> int | None:
-        """Process id of the JVM while it lives."""
+        """Process id of the JVM; None if it does not run."""
         return self._process.pid if self._process is not None and self.alive else None
 
     @property
     def alive(self) -> bool:
-        """True if the JVM runs."""
+        """True if the node's JVM runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def launched(self) -> bool:
-        """True if a JVM was started and has not been stopped since; it may have died."""
+        """True from `launch` until `stop`, even if the JVM has died meanwhile."""
         return self._process is not None
 
     def own(self) -> None:
-        """Become the one owner of the home. Raises MissingDependencyError, one line, if somebody else is."""
+        """Take the lock of the home. Raises MissingDependencyError like `BrokerHome.acquire`."""
         self._lock = self.home.acquire()
 
     def launch(self, deadline: float) -> None:
-        """Format the storage once, then start the JVM; does not wait for its answer.
+        """Format Kafka's storage, if this is the first start, then start the JVM without waiting until it answers.
 
-        Raises MissingDependencyError (no Java, no jars, storage that cannot be formatted) or BrokerUnavailableError.
+        Raises MissingDependencyError (no Java, no jars, storage that cannot be formatted), or BrokerUnavailableError if
+        formatting is not done by `deadline` (monotonic seconds).
         """
         command = self._command(find_java(), broker_jars())
         self._format(command, deadline)
         self._start([*command, "kafka.Kafka", str(self.home.properties)])
 
     def wait_until_ready(self, bootstrap: str, deadline: float, node_id: int | None = None) -> None:
-        """Wait until it answers with the metadata of its own cluster, in which `node_id`, if given, is a live broker.
+        """Wait until Kafka answers at `bootstrap` with the id of this cluster and, if given, the live broker `node_id`.
 
-        Raises BrokerUnavailableError if it ends or `deadline` (monotonic) passes, with Kafka's own last words.
+        Raises BrokerUnavailableError, with the last error in Kafka's logs, if the JVM ends or `deadline` (monotonic
+        seconds) passes.
         """
         expected = self.home.cluster_id()
         admin = Admin(bootstrap)
@@ -107,18 +112,21 @@ class KafkaNode:
                 time.sleep(0.05)  # It answers, but the cluster does not know it yet.
 
     def request_stop(self) -> None:
-        """Ask the JVM to end in order; returns at once."""
+        """Send SIGTERM to the JVM, which then ends in order. Returns at once; does nothing if none was started."""
         if self._process is not None:
             self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to the JVM, and wait for its end. The home stays ours until `stop`."""
+        """Send SIGKILL to the JVM and wait until it has ended. The lock of the home is kept until `stop`."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def stop(self, timeout: float = STOP_SECONDS) -> None:
-        """Stop it: SIGTERM, after `timeout` seconds SIGKILL; give the home back. May be called twice, and when dead."""
+        """Stop the JVM by SIGTERM, after `timeout` seconds by SIGKILL, and release the lock of the home.
+
+        May be called twice, and after the JVM died.
+        """
         if self._process is not None:
             if timeout > 0:
                 self._process.terminate()
@@ -134,7 +142,7 @@ class KafkaNode:
             self._lock = None
 
     def last_words(self) -> str:
-        """Kafka's last error of this start, else its last line; for messages."""
+        """Return the last error in Kafka's logs since this start, else their last line; for error messages."""
         lines: list[str] = []
         for name in ("console.log", "server.log"):
             with contextlib.suppress(OSError), (self.home.logs / name).open("rb") as log:

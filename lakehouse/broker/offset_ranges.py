@@ -1,8 +1,8 @@
-"""Read ranges of offsets from Kafka: each message once and in order, or an error that names the missing one.
+"""Read ranges of offsets from Kafka: each message once and in order, or an error that names the missing offset.
 
-Guarantee: what is handed over is exactly the ranges asked for: offset after offset of every partition. A message that
-is not there any more (retention, DeleteRecords, compaction) is an error and never skipped; so is a range that does not
-come. Checksums are verified.
+Guarantee: the messages yielded are exactly those of the ranges, offset after offset of every partition. If a message is
+no longer in Kafka (retention, DeleteRecords, compaction), or does not come in time, that is an error; none is skipped.
+Checksums are verified.
 Limit: a topic that is written in transactions has offsets without a message; our topics are not.
 """
 
@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,13 +20,13 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.errors import BrokerUnavailableError, TerminalError
 
-#: A Kafka topic and a partition of it.
+#: (topic, partition) of Kafka.
 PartitionKey = tuple[str, int]
 
-#: Messages handed over at a time: a few MB of Python objects, however long the ranges.
+#: Most messages read from Kafka at a time: a few MB of Python objects, however long the ranges.
 CHUNK_MESSAGES = 10_000
 
-#: Seconds without any message of a range that Kafka says it has.
+#: After so many seconds without any message, although a range is not complete, reading fails.
 SILENT_SECONDS = 60.0
 
 #: Errors of a partition that stay: the offset asked for is not in the log (any more).
@@ -35,7 +34,7 @@ _LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE
 
 
 class OffsetRange(NamedTuple):
-    """Messages of one partition, from an offset up to, not including, another."""
+    """A range of messages to read from one partition: from the offset `first` up to, but not including, `end`."""
 
     topic: str
     partition: int
@@ -44,7 +43,7 @@ class OffsetRange(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Messages of one partition, offset after offset, from `first` on; there is one at least."""
+    """Messages read from one partition, at least one, with consecutive offsets from `first` on."""
 
     topic: str
     partition: int
@@ -53,11 +52,14 @@ class Run(NamedTuple):
 
 
 class MessagesLostError(TerminalError):
-    """Kafka no longer has messages that were not read yet."""
+    """Raised if Kafka no longer has a message that is to be read: retention, deletion or compaction. Not retriable."""
 
 
 class OffsetRangeReader:
-    """A consumer without a group of its own that keeps its connections between ranges. A context manager."""
+    """Reads ranges of offsets from the Kafka at `bootstrap`, without committing offsets.
+
+    Keeps its connections between two calls of `read`, until it is closed (`contextlib.closing`).
+    """
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
@@ -76,21 +78,13 @@ class OffsetRangeReader:
         )
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections to Kafka."""
         self._consumer.close()
 
-    def __enter__(self) -> OffsetRangeReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Run]:
-        """Runs of messages, each partition's in the order of its offsets, until all ranges have been read.
+        """Yield the messages of all ranges as runs, those of each partition in the order of their offsets.
 
-        Raises MessagesLostError if Kafka no longer has one of them, BrokerUnavailableError if none comes for
+        Raises MessagesLostError if Kafka no longer has a message of a range, BrokerUnavailableError if none comes for
         `SILENT_SECONDS`.
         """
         ends = {(one.topic, one.partition): one.end for one in ranges if one.first < one.end}

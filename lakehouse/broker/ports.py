@@ -1,4 +1,4 @@
-"""TCP ports on 127.0.0.1: find a free one, and say in one line who holds a busy one."""
+"""TCP ports on 127.0.0.1: find a free one, and tell which process listens on a busy one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lakehouse.errors import MissingDependencyError
 
 LOCALHOST = "127.0.0.1"
 
-#: Below the ports that Linux (from 32768) and macOS (from 49152) hand to outgoing connections. A server port from that
-#: range can be taken by any connection while the server restarts, and a client that retries against a dead local port
-#: of that range can even connect to itself.
+#: The ports that `free_port` chooses from, below those that Linux (from 32768) and macOS (from 49152) give to outgoing
+#: connections. Those can be taken by any connection while a server restarts, and a client that retries against a dead
+#: local port among them can even connect to itself.
 FREE_PORTS = range(15_000, 32_000)
 
 
 def is_free(port: int, host: str = LOCALHOST) -> bool:
-    """True if a server could listen on `port` now. Connections in TIME_WAIT do not count as busy."""
+    """Return True if a server could listen on `port` now. A port with connections in TIME_WAIT counts as free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -30,7 +30,7 @@ def is_free(port: int, host: str = LOCALHOST) -> bool:
 
 
 def free_port(exclude: frozenset[int] = frozenset()) -> int:
-    """A port that nobody listens on, outside the range of outgoing connections and not in `exclude`.
+    """Return a random port of FREE_PORTS on which no process listens and that is not in `exclude`.
 
     Raises MissingDependencyError if none was found in 200 draws.
     """
@@ -44,7 +44,7 @@ def free_port(exclude: frozenset[int] = frozenset()) -> int:
 
 
 def holder(port: int) -> str | None:
-    """`name, pid 123` of the process that listens on `port`; None if the system does not tell."""
+    """Return `name, pid 123` of the process that listens on `port`; None if none does or the system does not tell."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
@@ -57,7 +57,10 @@ def holder(port: int) -> str | None:
 
 
 def require_free(port: int, purpose: str, remedy: str) -> None:
-    """Raise MissingDependencyError, one line, if `port` is taken. `purpose` and `remedy` go into the line."""
+    """Raise MissingDependencyError if `port` is taken; return if it is free.
+
+    The error names the process that listens there, the `purpose` of the port, and the `remedy` for the person.
+    """
     if not is_free(port):
         by = holder(port)
         raise MissingDependencyError(

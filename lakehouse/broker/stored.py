@@ -1,6 +1,6 @@
-"""End offsets of an embedded Kafka that does not run, read from its own file.
+"""Read the end offsets of an embedded Kafka that does not run, from a file that Kafka keeps.
 
-Kafka writes the high watermark of each partition, with one replica the offset behind its newest message, into
+Kafka writes the high watermark of each partition (with one replica, the offset behind its newest message) into
 `replication-offset-checkpoint` every five seconds and at an orderly stop. Source: Apache Kafka 4,
 `replica.high.watermark.checkpoint.interval.ms`; the file has a version, a count, then `topic partition offset` a line.
 Limit: after a kill the last five seconds may be missing from it.
@@ -18,9 +18,9 @@ _VERSION = "0"
 
 
 def stored_end_offsets(folder: Path, topics: Sequence[str]) -> dict[str, dict[int, int]]:
-    """Topic → partition → offset behind the newest message, of the broker whose data folder is `folder`.
+    """Read topic → partition → offset behind the newest message, of the embedded broker whose home is `folder`.
 
-    Empty if no broker has run there, or its file has another form.
+    Only for `topics`. Empty if no broker has run there, or its file has another form.
     """
     try:
         version, _, *lines = (BrokerHome(folder).data / _FILE).read_text(encoding="utf-8").splitlines()

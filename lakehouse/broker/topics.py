@@ -1,4 +1,4 @@
-"""Topics and offsets, on whichever broker is used: the embedded one, Kafka, or Redpanda. Ordinary admin calls only."""
+"""Create topics and ask for offsets, by ordinary admin calls of any broker: the embedded one, Kafka, or Redpanda."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: librdkafka would print to stderr; a client given a logger hands its lines to Python instead. Silent unless asked for.
+#: The logger to give to Kafka clients, because librdkafka would print to stderr. Silent unless its level is lowered.
 librdkafka_log = logging.getLogger("lakehouse.librdkafka")
 librdkafka_log.addHandler(logging.NullHandler())
 librdkafka_log.propagate = False
 librdkafka_log.setLevel(logging.CRITICAL + 1)
 
-#: Seconds for one admin request.
+#: Most seconds for one admin request.
 REQUEST_SECONDS = 10.0
 
 TOPIC_CONFIG = {
@@ -36,12 +36,13 @@ TOPIC_CONFIG = {
     "compression.type": "producer",
 }
 
-#: Replicas of a topic if the cluster has so many brokers: the fewest with which one may die and one may be away.
+#: Number of replicas of a topic if the cluster has so many brokers: the fewest with which one may be away and no
+#: acknowledged message is lost if another dies.
 REPLICAS = 3
-#: Kafka's word for the replication factor that the cluster itself has set.
+#: The replication factor by which Kafka takes the cluster's own default.
 CLUSTER_DEFAULT = -1
 
-#: Errors of a partition's old and new leader for a moment after a broker died or came back.
+#: Passing errors of a partition's old and new leader, just after a broker died or came back.
 LEADER_IS_CHANGING = frozenset(
     {
         KafkaError.OFFSET_NOT_AVAILABLE,
@@ -54,7 +55,7 @@ LEADER_IS_CHANGING = frozenset(
 
 
 class Admin:
-    """An AdminClient that keeps librdkafka quiet and remembers why it could not connect."""
+    """A Kafka AdminClient (`client`) that prints nothing to stderr; `reason` says why it could not connect."""
 
     def __init__(self, bootstrap: str) -> None:
         reasons: deque[str] = deque(maxlen=1)
@@ -69,11 +70,11 @@ class Admin:
 
     @property
     def reason(self) -> str:
-        """Why the last connection failed, in librdkafka's words."""
+        """Why the last connection failed, in librdkafka's words; "no reason given" if none did."""
         return self._reasons[-1] if self._reasons else "no reason given"
 
     def metadata(self, timeout: float) -> Any | None:
-        """The cluster's metadata with at least one broker in it, or None."""
+        """Ask for the cluster's metadata (brokers, topics); None if no broker answers within `timeout` seconds."""
         try:
             metadata = self.client.list_topics(timeout=max(0.1, timeout))
         except KafkaException:
@@ -83,15 +84,12 @@ class Admin:
 
 
 def wait_until_ready(bootstrap: str, timeout: float = 30.0) -> None:
-    """Return as soon as a broker answers a metadata request.
-
-    Raises BrokerUnavailableError, one line, if none did within `timeout` seconds.
-    """
+    """Wait until a broker answers a metadata request. Raises BrokerUnavailableError after `timeout` seconds."""
     _ready(Admin(bootstrap), bootstrap, timeout)
 
 
 def cluster_id(bootstrap: str, timeout: float) -> str | None:
-    """Kafka's id of the cluster that answers there; None if none answers within `timeout` seconds."""
+    """Return the id of the Kafka cluster that answers at `bootstrap`; None if none does within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     admin = Admin(bootstrap)
     while True:
@@ -106,12 +104,13 @@ def cluster_id(bootstrap: str, timeout: float) -> str | None:
 def ensure_topics(
     settings: Settings, bootstrap: str | None = None, timeout: float = 30.0, replication: int | None = None
 ) -> dict[str, int]:
-    """Create those of the three topics that are missing; returns topic → partitions as they are afterwards.
+    """Create those of the settings' three topics that are missing; return topic → number of its partitions.
 
     A topic that exists keeps its partitions (adding some would move keys, and with them the order of a symbol's
     trades); a count other than the set one is logged. A cluster of three brokers or more gets three replicas, of which
-    two must have a message before it is acknowledged; a smaller one its own default; `replication` overrides. Safe to
-    call at once from several processes. Raises BrokerUnavailableError, one line, if no broker answers.
+    two must have a message before it is acknowledged; a smaller one its own default; `replication` overrides. Several
+    processes may call it at once. Raises BrokerUnavailableError if no broker answers within `timeout` seconds, or if a
+    topic cannot be created or has no leaders by then.
     """
     bootstrap = bootstrap or settings.bootstrap()
     wanted = dict.fromkeys(settings.topics, 1) | {settings.topic_trades: settings.topic_partitions}
@@ -146,23 +145,26 @@ def ensure_topics(
 
 
 def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
-    """Topic → partition → end offset: the one that the next message gets. A missing topic has no partitions.
+    """Ask for topic → partition → end offset, which the next message will get. A missing topic has no partitions.
 
-    A partition whose leader has just changed is asked again. Raises BrokerUnavailableError, one line, if no broker
-    answers within `timeout` seconds.
+    A partition whose leader has just changed is asked again. Raises BrokerUnavailableError if no broker answers within
+    `timeout` seconds, or if Kafka answers with another error.
     """
     return _offsets(bootstrap, topics, OffsetSpec.latest(), timeout)  # type: ignore[no-untyped-call]
 
 
 def first_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
-    """Topic → partition → offset of the oldest message that is still there. Else as `end_offsets`."""
+    """Ask for topic → partition → offset of the oldest message that is still there, the end offset if there is none.
+
+    A missing topic has no partitions. Raises like `end_offsets`.
+    """
     return _offsets(bootstrap, topics, OffsetSpec.earliest(), timeout)  # type: ignore[no-untyped-call]
 
 
 def offsets_since(bootstrap: str, topics: Iterable[str], since: float, timeout: float) -> dict[str, dict[int, int]]:
-    """Topic → partition → offset of the first message that was sent at a time or later, -1 if there is none.
+    """Ask for topic → partition → offset of the first message with a Kafka timestamp of `since` or later; -1 if none.
 
-    `since`: seconds since the epoch. Else as `end_offsets`.
+    `since` is in seconds since the epoch. A missing topic has no partitions. Raises like `end_offsets`.
     """
     return _offsets(bootstrap, topics, OffsetSpec.for_timestamp(int(since * 1000)), timeout)
 

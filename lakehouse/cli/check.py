@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option(
                 "--recent",
-                help="What came or changed in the last minutes; after a failure, as widely as it was found.",
+                help="Check only what came or changed in the last minutes; after a failure, as much as showed it.",
             ),
         ] = False,
     ) -> None:

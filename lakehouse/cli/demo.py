@@ -11,13 +11,14 @@ import typer
 
 from lakehouse.cli.homes import ROOT
 from lakehouse.errors import LeaseHeldError, SettingError
+from lakehouse.market.venues import VENUES
 
 if TYPE_CHECKING:
     from lakehouse.local_stack.stack import Plan
 
 KINDS = ("demo", "live")
 
-Venues = Annotated[str | None, typer.Option(help="Comma-separated: binance, kraken, coinbase. Default: all.")]
+Venues = Annotated[str | None, typer.Option(help=f"Comma-separated: {', '.join(VENUES)}. Default: all.")]
 Symbols = Annotated[str | None, typer.Option("--symbols", "--pairs", help="Comma-separated, BASE/QUOTE.")]
 Minutes = Annotated[
     float | None,
@@ -39,6 +40,9 @@ def demo(
     rate: Annotated[float, typer.Option(help="Trades per second over all venues, 1 to 20000.")] = 100.0,
     venues: Venues = None,
     symbols: Symbols = None,
+    moves_per_hour: Annotated[
+        float, typer.Option(help="Moves beyond 2 % within a minute: so many an hour over all assets, 0 to 60.")
+    ] = 0.125,
     replay: Annotated[
         list[Path] | None,
         typer.Option(help="Recorded frames instead of a made-up market; names venue and symbols. May be repeated."),
@@ -65,7 +69,7 @@ def demo(
         if venues or symbols:
             raise SettingError("--replay with --venues or --symbols", "either", "the file names its venue and symbols")
         chosen = _of_recordings(replay)
-    market = SimulatedMarket(free_port(), rate, tuple(replay or ()), speed, tuple(delisted or ()))
+    market = SimulatedMarket(free_port(), rate, tuple(replay or ()), speed, tuple(delisted or ()), moves_per_hour)
     settings = load_settings(
         home=home or _home("demo"), dagster_port=port, trigger=trigger, simulator_url=market.url, **chosen
     )
@@ -75,6 +79,7 @@ def demo(
         rate=rate,
         venues=settings.venues,
         symbols=settings.symbols,
+        moves_per_hour=moves_per_hour,
         speed=speed,
         delisted=read_delisted(market.delisted),
     )

@@ -20,7 +20,7 @@ ROOT = Path(".lakehouse")
 def settings_of(home: Path | None) -> Settings:
     """Settings of the lake in `home`, else of the default lakehouse (see the module).
 
-    Raises TerminalError if there is no lake.
+    Raises TerminalError if there is no lake; one at a URI is not looked for. Raises SettingError like `load_settings`.
     """
     if home is None and not is_named_by_environment():
         home = default_home(ROOT)
@@ -33,7 +33,7 @@ def settings_of(home: Path | None) -> Settings:
 def settings_as_started(home: Path | None) -> Settings:
     """Settings with which the lakehouse in `home`, else the default one, was started; else those of `settings_of`.
 
-    Variables of this process's environment take precedence. Raises TerminalError if there is no lake.
+    Variables of this process's environment take precedence. Raises like `settings_of`.
     """
     return started_settings(settings_of(home))
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakehouse.errors import RetriableError, SettingError
+from lakehouse.market.venues import in_words
 from lakehouse.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    venue: Annotated[
-        list[str] | None, typer.Option(help="binance, kraken or coinbase; repeat or join by commas.")
-    ] = None,
+    venue: Annotated[list[str] | None, typer.Option(help=f"{in_words('or')}; repeat or join by commas.")] = None,
     symbol: Annotated[
         list[str] | None, typer.Option("--symbol", "--pair", help="BASE/QUOTE; repeat or join by commas.")
     ] = None,

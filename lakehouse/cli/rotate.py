@@ -63,7 +63,7 @@ def rotate(
         print(f"rotated {done} of {answer.sockets} sockets of {', '.join(answer.venues)}", file=sys.stderr)
     problems = [problem for answer in found for problem in answer.problems]
     if problems:
-        raise RetriableError(f"the old socket stays where the new one failed: {'; '.join(sorted(set(problems)))}")
+        raise RetriableError(f"the new socket failed, so the old one stays: {'; '.join(sorted(set(problems)))}")
 
 
 def _answers(settings: Settings, token: str) -> list[Answer]:

@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakehouse.market.venues import in_words, titles
+
 if TYPE_CHECKING:
     from lakehouse.simulator.options import SimulatorOptions
+
+_HELP = f"""Run an exchange on localhost that speaks {in_words("and", titles())}. Ctrl-C ends it.
+
+A market opens at its first subscription and goes on trading even if nobody listens. Faults come by schedule or on
+demand: POST {{"kind": "drop", "seconds": 5}} to /admin/faults (the answer to a wrong kind lists them all); DELETE
+ends them. The record holds every trade, whatever fails on the way.
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command `lakehouse simulate` to the application."""
-    app.command("simulate")(simulate)
+    app.command("simulate", help=_HELP)(simulate)
 
 
 def simulate(
@@ -27,6 +36,9 @@ def simulate(
     symbols: Annotated[
         str | None, typer.Option(help="Comma-separated, BASE/QUOTE. Default: the settings' symbols.")
     ] = None,
+    moves_per_hour: Annotated[
+        float, typer.Option(help="Moves beyond 2 % within a minute: so many an hour over all assets, 0 to 60.")
+    ] = 0.125,
     record: Annotated[
         Path, typer.Option(help="Folder of the true record; ids and prices go on from what is there. 40 bytes a trade.")
     ] = Path(".lakehouse/simulator"),
@@ -50,12 +62,7 @@ def simulate(
     ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write the base URL here once it listens.")] = None,
 ) -> None:
-    """Run an exchange on localhost that speaks Binance, Kraken and Coinbase. Ctrl-C ends it.
-
-    A market opens at its first subscription and goes on trading even if nobody listens. Faults come by schedule or on
-    demand: POST {"kind": "drop", "seconds": 5} to /admin/faults (the answer to a wrong kind lists them all); DELETE
-    ends them. The record holds every trade, whatever fails on the way.
-    """
+    """Run the simulated exchange; `_HELP` is the command's text."""
     from lakehouse.settings import load_settings
     from lakehouse.simulator.limits import Limits
     from lakehouse.simulator.options import SimulatorOptions, read_delisted
@@ -68,6 +75,7 @@ def simulate(
         seed=seed,
         venues=settings.venues,
         symbols=settings.symbols,
+        moves_per_hour=moves_per_hour,
         replays=tuple(replay or ()),
         speed=speed,
         limits=Limits().times(limits),

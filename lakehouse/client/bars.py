@@ -32,6 +32,8 @@ CARRY = dt.timedelta(days=1)
 _NOT_WRITTEN = ("revision",)
 #: Columns that are missing in a minute without trades.
 _NO_TRADES = ("vwap", "pressure", "first_trade_id", "last_trade_id", "revision", "updated_at")
+#: Columns of bars that may be null, of whatever size and filling.
+NULLABLE = _NO_TRADES
 
 _STORED = table_io.arrow_schema(GOLD_BARS_1M)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from lakehouse.client.filters import Filter, where
+from lakehouse.client.scan import OpenAt
 from lakehouse.client.time_range import TimeRange
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
@@ -37,7 +39,7 @@ CERTIFICATE = pa.schema([pa.field(name, kind, name in _NULLABLE) for name, kind 
 _Ids = tuple[int, int, int]
 
 
-def certificates(settings: Settings, ranges: pa.Table, wanted: TimeRange) -> pa.Table:
+def certificates(settings: Settings, ranges: pa.Table, wanted: TimeRange, open_at: OpenAt | None = None) -> pa.Table:
     """Return one row (CERTIFICATE) per market of `ranges`, rows of silver/continuity at one version.
 
     The ids of a range of time go from the lowest to the highest id of its trades, and take in each gap that may hold
@@ -49,7 +51,11 @@ def certificates(settings: Settings, ranges: pa.Table, wanted: TimeRange) -> pa.
     for row in ranges.to_pylist():
         markets.setdefault((row["venue"], row["symbol"]), []).append(row)
     whole = wanted == TimeRange(None, None)
-    found = {} if whole or not markets else _ids(settings, ranges, wanted)
+    found = (
+        {}
+        if whole or not markets
+        else _ids(settings, ranges, wanted, open_at or partial(table_io.open_table, settings))
+    )
     rows = [
         _certificate(market, of_market, wanted, None if whole else found.get(market))
         for market, of_market in sorted(markets.items())
@@ -57,7 +63,7 @@ def certificates(settings: Settings, ranges: pa.Table, wanted: TimeRange) -> pa.
     return pa.Table.from_pylist(rows, CERTIFICATE)
 
 
-def _ids(settings: Settings, ranges: pa.Table, wanted: TimeRange) -> dict[MarketKey, _Ids]:
+def _ids(settings: Settings, ranges: pa.Table, wanted: TimeRange, open_at: OpenAt) -> dict[MarketKey, _Ids]:
     """Return the ids of each market's trades in a range of time, in the version of silver/trades of the ledger."""
     version = ranges.column("trades_version")[0].as_py()
     filters: list[Filter] = wanted.filters("ts_event", "event_date")
@@ -69,7 +75,7 @@ def _ids(settings: Settings, ranges: pa.Table, wanted: TimeRange) -> dict[Market
         settings,
         "SELECT venue, symbol, min(trade_id) AS first, max(trade_id) AS last, "
         f"count(*) FILTER (WHERE source = 'repair') AS repaired FROM trades{where(filters)} GROUP BY venue, symbol",
-        trades=table_io.open_table(settings, SILVER_TRADES, version),
+        trades=open_at(SILVER_TRADES, version),
     )
     return {(row["venue"], row["symbol"]): (row["first"], row["last"], row["repaired"]) for row in rows.to_pylist()}
 

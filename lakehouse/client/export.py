@@ -42,7 +42,10 @@ class Choice:
     end: dt.datetime | None = None
 
     def scan(self, lake: Lake, wanted: TimeRange) -> Scan:
-        """Return the scan of a part of the range. Raises SettingError for a kind or a column that there is not."""
+        """Return the scan of a part of the range.
+
+        Raises SettingError for a kind or a size of bars that there is not, or for spreads of one venue.
+        """
         times: dict[str, Any] = {"start": wanted.start, "end": wanted.end}
         if self.kind == "bars":
             return lake.bars(self.venue, self.symbol, size=self.size, **times)
@@ -70,9 +73,10 @@ class DayDone:
 def export(lake: Lake, choice: Choice, out: Path, form: str | None = None) -> Iterator[DayDone]:
     """Export day by day, and yield each day when its file is there.
 
-    `out` with the ending of a form (bars.csv) is one file, made of its days at the end; otherwise a folder with a file
-    a day. Without a form, the ending decides, else it is parquet. Raises SettingError if the folder holds another
-    export.
+    `out` with an ending (bars.csv) is one file, made of its days at the end; without one it is a folder with a file for
+    each day of the range that the table has. Without a form, the ending decides; it is parquet if that names none.
+    Raises SettingError for a form that there is not, or if the folder holds another export; TerminalError if a file
+    cannot be written.
     """
     ending = out.suffix.lstrip(".").lower()
     form = form or (ending if ending in FORMS else "parquet")

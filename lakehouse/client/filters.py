@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 Value = str | int | dt.datetime | dt.date
 
@@ -22,7 +22,16 @@ def literal(value: Value) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def where(filters: Iterable[Filter]) -> str:
-    """Write filters, joined by AND, as the end of a query; empty text for none."""
-    parts = [f'"{column}" {sign} {literal(value)}' for column, sign, value in filters]
+def behind(columns: Sequence[str], values: Sequence[Value]) -> str:
+    """Write that a row stands behind the one with these values, in the order of the columns."""
+    (column, *others), (value, *other_values) = columns, values
+    later = f'"{column}" > {literal(value)}'
+    if not others:
+        return later
+    return f'("{column}" >= {literal(value)} AND ({later} OR {behind(others, other_values)}))'
+
+
+def where(filters: Iterable[Filter], *conditions: str) -> str:
+    """Write filters and conditions in SQL, joined by AND, as the end of a query; empty text for none."""
+    parts = [*(f'"{column}" {sign} {literal(value)}' for column, sign, value in filters), *conditions]
     return f" WHERE {' AND '.join(parts)}" if parts else ""

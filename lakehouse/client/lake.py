@@ -17,7 +17,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from lakehouse.client import bars as client_bars
 from lakehouse.client.completeness import certificates
 from lakehouse.client.filters import Filter
-from lakehouse.client.scan import Scan
+from lakehouse.client.scan import OpenAt, Scan
 from lakehouse.client.time_range import Time, TimeRange, moment
 from lakehouse.errors import SettingError, TerminalError
 from lakehouse.lake import table_io
@@ -41,13 +41,17 @@ Fill = Literal["none", "forward"]
 class Lake:
     """The tables of one lakehouse, on a local disk or an object store, for reading.
 
-    Every method returns a lazy `Scan` of one version of its table: the newest, or that of `version`, or the newest at
-    the moment `at`. `start` is inclusive and `end` exclusive; both are moments (see `time_range.Time`). Without a venue
-    or symbol all are meant. `as_float` turns decimals into the nearest float64, or the one beside it.
+    Every method but `open` and `markets` returns a lazy `Scan` of one version of its table: the newest, or that of
+    `version`, or the newest at the moment `at`. `start` is inclusive and `end` exclusive; both are moments (see
+    `time_range.Time`). Without a venue or symbol all are meant. `as_float` turns decimals into the nearest float64, or
+    the one beside it. Raises SettingError for arguments that cannot be used, TerminalError if there is no such table,
+    or if its version at the moment `at` is not known.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, open_at: OpenAt | None = None) -> None:
+        """Read the lake of the settings. `open_at` opens tables at a version, for a caller that keeps them open."""
         self.settings = settings
+        self._open_at = open_at
 
     @classmethod
     def open(cls, place: str | os.PathLike[str] | None = None) -> Lake:
@@ -72,7 +76,7 @@ class Lake:
         return cls(settings)
 
     def markets(self) -> pa.Table:
-        """Read which markets the lake has trades of: columns venue and symbol, sorted."""
+        """Read the markets that the ledger of ids knows, by trades or by gaps: columns venue and symbol, sorted."""
         query = "SELECT DISTINCT venue, symbol FROM ranges ORDER BY venue, symbol"
         found = table_io.sql(self.settings, query, ranges=SILVER_CONTINUITY)
         return found.cast(pa.schema([pa.field("venue", pa.string()), pa.field("symbol", pa.string())]))
@@ -121,14 +125,11 @@ class Lake:
         if fill not in ("none", "forward"):
             raise SettingError(f"fill {fill!r}", "none or forward")
         minutes, wanted = client_bars.minutes_of(size), TimeRange.of(start, end)
-        stored = {length: BARS[length] for name, length in BAR_MINUTES.items() if name in self.settings.bar_sizes}
-        length = minutes if minutes in stored else 5 if minutes % 5 == 0 else 1
+        length = self.bar_minutes(size)
         read = wanted if length == minutes else _widened(wanted, dt.timedelta(minutes=minutes))
         if fill == "forward":
             read = TimeRange(read.start and read.start - client_bars.CARRY, read.end)
-        scan = self._scan(
-            stored[length], _market(venue, symbol), ("bar_start", "bar_date"), read, version, at, as_float
-        )
+        scan = self._scan(BARS[length], _market(venue, symbol), ("bar_start", "bar_date"), read, version, at, as_float)
         if length == minutes and fill == "none":
             return scan
 
@@ -141,6 +142,12 @@ class Lake:
             )
 
         return dataclasses.replace(scan, made=made)
+
+    def bar_minutes(self, size: str) -> int:
+        """Return the length in minutes of the bars that are read for a size: its own, or shorter ones to roll up."""
+        minutes = client_bars.minutes_of(size)
+        stored = {length for name, length in BAR_MINUTES.items() if name in self.settings.bar_sizes}
+        return minutes if minutes in stored else 5 if minutes % 5 == 0 else 1
 
     def indicators(
         self,
@@ -204,7 +211,7 @@ class Lake:
         """Scan the certificates of markets in a range (see `client.completeness.certificates`), one row per market."""
         wanted = TimeRange.of(start, end)
         scan = self._scan(SILVER_CONTINUITY, _market(venue, symbol), None, wanted, version, at, False)
-        return dataclasses.replace(scan, made=lambda ranges: certificates(self.settings, ranges, wanted))
+        return dataclasses.replace(scan, made=lambda ranges: certificates(self.settings, ranges, wanted, self._open_at))
 
     def _scan(
         self,
@@ -226,6 +233,7 @@ class Lake:
             (*filters, *of_time),
             order=table.key,
             as_float=as_float,
+            open_at=self._open_at,
         )
 
     def _version(self, table: Table, version: int | None, at: Time | None) -> int:

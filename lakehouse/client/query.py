@@ -79,7 +79,7 @@ def _refuse_changes(builder: QueryBuilder, sql: str) -> None:
 
 
 def names(settings: Settings) -> list[str]:
-    """Return the long names of all tables, such as gold.bars_1m."""
+    """Return the long names, such as gold.bars_1m, of the tables that this lakehouse makes, even if not there yet."""
     return [_name(table) for table in table_io.active_tables(settings)]
 
 

@@ -17,19 +17,24 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lakehouse.client import extras
-from lakehouse.client.filters import Filter, where
+from lakehouse.client.filters import Filter, Value, behind, where
 from lakehouse.errors import SettingError, TerminalError
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
+
+#: Opens a table at a version. The default opens it anew, or uses what the calling thread has open.
+OpenAt = Callable[[Table, int], DeltaTable]
 
 
 @dataclass(frozen=True)
 class Scan:
     """Rows of a table at one version, which are not read until `arrow`, `batches`, `count` or the like is called.
 
-    `filters` are joined by AND. `made` computes the result from the rows read, for what no table holds: bars of a size
-    that Gold lacks, filled minutes. The rows are ordered by `order`.
+    These raise TerminalError if the version's log or files are no longer kept. `filters` are joined by AND. `made`
+    computes the result from the rows read, for what no table holds: bars of a size that Gold lacks, filled minutes,
+    certificates. The rows are ordered by `order`. `after` holds the key of a row behind which the result begins,
+    `limit` is the most rows of it.
     """
 
     settings: Settings
@@ -40,6 +45,18 @@ class Scan:
     order: tuple[str, ...] = ()
     as_float: bool = False
     made: Callable[[pa.Table], pa.Table] | None = None
+    after: tuple[Value, ...] = ()
+    limit: int | None = None
+    open_at: OpenAt | None = None
+
+    def page(self, after: tuple[Value, ...], limit: int) -> Scan:
+        """Keep at most `limit` rows behind the one whose key (the columns of `order`) is `after`; () for the first.
+
+        Raises SettingError for a scan whose rows are computed: they are read as a whole.
+        """
+        if self.made is not None:
+            raise SettingError("a page of computed rows", "the whole of them")
+        return dataclasses.replace(self, after=after, limit=limit)
 
     def select(self, *columns: str) -> Scan:
         """Keep some columns only. Raises SettingError for a column that there is not."""
@@ -62,10 +79,12 @@ class Scan:
         """The query that is run; the table is named `rows`."""
         names = table_io.arrow_schema(self.table).names if self.made is not None or not self.columns else self.columns
         order = f" ORDER BY {_quoted(self.order)}" if self.order else ""
-        return f"SELECT {_quoted(names)} FROM rows{where(self.filters)}{order}"
+        later = [behind(self.order, self.after)] if self.after else []
+        limit = f" LIMIT {self.limit}" if self.limit is not None else ""
+        return f"SELECT {_quoted(names)} FROM rows{where(self.filters, *later)}{order}{limit}"
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the result batch by batch, so that a large one is never in memory as a whole."""
+        """Yield the result batch by batch, so that a large one is never in memory as a whole, unless it is `made`."""
         if self.made is not None:  # a few bars: of a whole range, and not of a batch
             yield from self.arrow().to_batches()
             return
@@ -111,8 +130,7 @@ class Scan:
         """Count the rows of the result."""
         if self.made is not None:
             return self.arrow().num_rows
-        counted = dataclasses.replace(self, order=())
-        inner = counted.sql
+        inner = (self if self.after else dataclasses.replace(self, order=())).sql
         try:
             found = table_io.sql(self.settings, f"SELECT count(*) AS n FROM ({inner})", rows=self.opened())
         except DeltaError as error:
@@ -121,10 +139,12 @@ class Scan:
 
     def opened(self) -> DeltaTable:
         """Open the table at the scan's version; what this thread has open already is used if it stands there."""
-        newest = table_io.open_table(self.settings, self.table)
-        if newest.version() == self.version:
-            return newest
         try:
+            if self.open_at is not None:
+                return self.open_at(self.table, self.version)
+            newest = table_io.open_table(self.settings, self.table)
+            if newest.version() == self.version:
+                return newest
             return table_io.open_table(self.settings, self.table, self.version)
         except DeltaError as error:
             raise self._unreadable(error) from error

@@ -1,1 +1,1 @@
-"""Trade ids by venue and symbol: which are known, missing or unavailable, and the ledger that says so."""
+"""The trade ids of each (venue, symbol): which are present, missing or unavailable; the ledger table that says so."""

@@ -17,12 +17,11 @@ from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
 
-#: Seconds since a venue first showed not to have some ids, at which it is asked for them again: venues publish skipped
-#: rows minutes later, seldom after an hour (docs/venues.md, "REST lags"). Ids that are missing then are asked for on
-#: demand only.
+#: A venue that lacked some ids is asked for them again so many seconds after its first answer: venues publish skipped
+#: rows minutes later, seldom after an hour (docs/venues.md, "REST lags"). Later they are asked for on demand only.
 AGAIN_SECONDS = (300.0, 3600.0)
-#: Unavailable ranges that are asked for in one go: a quarter of Kraken's budget is a request in four seconds, and each
-#: range needs one at least. The others have their turn in the next go, for they were tried longer ago.
+#: Most unavailable ranges in one repair: a quarter of Kraken's budget is a request in four seconds, and each range
+#: needs one at least. The others come in the next repair, because their last try is longer ago.
 MOST_AGAIN = 500
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -30,7 +29,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True)
 class Mark:
-    """The newest trade of a (venue, symbol) in Silver. `ts_event` in microseconds, None if it is not known."""
+    """The trade with the highest id of a (venue, symbol) in Silver; `ts_event` in µs, None if unknown."""
 
     trade_id: int
     ts_event: int | None = None
@@ -38,10 +37,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class LedgerGap:
-    """Trade ids, inclusive, that exist at the venue and that we do not have.
+    """A gap in the ledger: trade ids, inclusive, that exist at the venue but are not in Silver.
 
-    `ts_before` and `ts_after` are the event times, in microseconds, of the trades around it, None if unknown; Kraken's
-    history is requested by time. `tries` counts the venue's answers without them: 0 for an open gap.
+    `ts_before` and `ts_after` are the event times (µs) of the trades before and behind it, None if unknown; Kraken's
+    history is requested by time. `tries` counts the venue's answers without these ids: 0 for an open gap.
     """
 
     venue: str
@@ -57,7 +56,7 @@ class LedgerGap:
 
 
 def marks(settings: Settings) -> dict[MarketKey, Mark]:
-    """(venue, symbol) → its newest trade in Silver. Empty if there is no lake yet."""
+    """Read (venue, symbol) → the trade with its highest id in Silver. Empty if there is no lake yet."""
     rows = _rows(settings, "state = 'present'")
     found: dict[MarketKey, Mark] = {}
     for row in rows:
@@ -68,9 +67,9 @@ def marks(settings: Settings) -> dict[MarketKey, Mark]:
 
 
 def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[LedgerGap]:
-    """The open gaps that the ledger has held for so many seconds, oldest first. Empty if there is no lake yet.
+    """Read the open gaps that are in the ledger for at least so many seconds, oldest first. Empty if there is no lake.
 
-    One that was opened as far in the future, before the clock was set back, counts: its true age is not known.
+    A gap whose time lies as far in the future is returned, too: the clock was set back, and its true age is not known.
     """
     now, age = dt.datetime.now(dt.UTC), dt.timedelta(seconds=older_than_seconds)
     rows = [row for row in _rows(settings, "state = 'open'") if abs(now - row["since"]) >= age]
@@ -79,16 +78,20 @@ def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[Ledge
 
 
 def unavailable_gaps(settings: Settings, tried_before: dt.datetime | None = None) -> list[LedgerGap]:
-    """Return the ids that the venues have shown not to have, the one with the oldest last try first."""
+    """Read the unavailable ranges: ids that the venue lacked in its answers, the one with the oldest last try first.
+
+    With `tried_before` only those whose last try was before that time. Empty if there is no lake.
+    """
     rows = [row for row in _unavailable(settings) if tried_before is None or row["last_try"] < tried_before]
     return [_gap(row) for row in rows]
 
 
 def due_again(settings: Settings, now: dt.datetime | None = None) -> list[LedgerGap]:
-    """The unavailable ids that have not been asked for since the last of AGAIN_SECONDS that has passed for them.
+    """Read the unavailable ranges that should be asked for again now, the one with the oldest last try first.
 
-    Ids of SET_BACK_SECONDS and more in the future, from before the clock was set back, are due: their true age is not
-    known. The next answer gives them a time by the clock of now (`tries`).
+    A range is due if one of AGAIN_SECONDS has passed since the first answer, and it has not been tried since. It is
+    also due if its first answer lies SET_BACK_SECONDS or more in the future: the clock was set back, and its true age
+    is not known. Empty if there is no lake.
     """
     now = now or dt.datetime.now(dt.UTC)
     times = [dt.timedelta(seconds=seconds) for seconds in AGAIN_SECONDS]
@@ -103,7 +106,10 @@ def due_again(settings: Settings, now: dt.datetime | None = None) -> list[Ledger
 def gaps_to_repair(
     settings: Settings, older_than_seconds: float = 0.0, all_unavailable: bool = False
 ) -> list[LedgerGap]:
-    """Return the open gaps, and at most MOST_AGAIN unavailable ranges: those that are due, or any of them."""
+    """Read the gaps that a repair should fetch: the open ones, then at most MOST_AGAIN unavailable ranges.
+
+    Open gaps of at least `older_than_seconds`; unavailable ranges that are due (`due_again`), or `all_unavailable`.
+    """
     again = unavailable_gaps(settings) if all_unavailable else due_again(settings)
     return [*open_gaps(settings, older_than_seconds), *again[:MOST_AGAIN]]
 

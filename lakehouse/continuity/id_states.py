@@ -1,8 +1,8 @@
-"""The id space of one (venue, symbol), cut into segments: present, open gap, unavailable. Pure.
+"""Divide the trade ids of one (venue, symbol) into segments: present, open gap, or unavailable. Pure.
 
-Guarantee: the segments depend on what was put in, not on its order or repetition (`since` and `repaired` apart, which
-tell when and how; tries are counted in the order in which they come, see `tries`). Present beats unavailable: a trade
-that came after all is there.
+Guarantee: the segments depend on the news put in, not on its order or repetition, except for `since` and `repaired`
+(tries are counted in the order in which they come, see `tries`). An id that is both present and unavailable is present:
+its trade came after all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ State = Literal["present", "open", "unavailable"]
 
 @dataclass(frozen=True)
 class Segment:
-    """One contiguous id range, inclusive, in one state; the columns of silver/continuity say what the rest means."""
+    """One row of the ledger: a contiguous range of trade ids, inclusive, in one state.
+
+    `tables.SILVER_CONTINUITY` describes the columns, which are these attributes.
+    """
 
     first_id: int
     last_id: int
@@ -35,7 +38,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Arrival:
-    """Ids that are in silver/trades now: a contiguous range, the times at its ends, how many new ones came by REST."""
+    """A contiguous range of trade ids, inclusive, that came into silver/trades.
+
+    With the event times of its first and last trade, None if unknown; `repaired` of its ids came over REST.
+    """
 
     first_id: int
     last_id: int
@@ -46,7 +52,11 @@ class Arrival:
 
 @dataclass
 class News:
-    """News of a batch about one (venue, symbol). `claimed` ids exist at the venue, which lacks the `gone` ones."""
+    """The changes that a batch brings to the ledger for one (venue, symbol).
+
+    `arrived`: ids that are in silver/trades now; `claimed`: ids that exist at the venue, by `gap_opened` events;
+    `gone`: ids that the venue's REST API lacked, by `gap_unavailable` events.
+    """
 
     arrived: list[Arrival] = field(default_factory=list)
     claimed: list[IdRange] = field(default_factory=list)
@@ -54,7 +64,10 @@ class News:
 
 
 def cut(segments: Sequence[Segment], news: News, now: dt.datetime) -> list[Segment]:
-    """The segments after some news; they tile the ids from the lowest known to the highest without space between."""
+    """Return the new segments, ascending, from the old ones and the news of a batch; `now` dates the new ones.
+
+    They cover every id from the lowest to the highest known one, each once. Empty if no id is known.
+    """
     present = ranges_of(segments, "present")
     gone = TriedIds(tried(segments))
     known = [(segment.first_id, segment.last_id) for segment in segments]
@@ -72,12 +85,12 @@ def cut(segments: Sequence[Segment], news: News, now: dt.datetime) -> list[Segme
 
 
 def ranges_of(segments: Iterable[Segment], state: State) -> IdRanges:
-    """The ids in a state."""
+    """Return the trade ids of the segments that are in one state."""
     return IdRanges((segment.first_id, segment.last_id) for segment in segments if segment.state == state)
 
 
 def tried(segments: Iterable[Segment]) -> list[Tried]:
-    """The unavailable ids. A ledger of before tries were counted has one each, at the time that it names."""
+    """Return the unavailable ids with their tries; in a ledger from before tries were counted, one try at `since`."""
     return [
         Tried(one.first_id, one.last_id, one.since, one.last_try or one.since, one.tries or 1)
         for one in segments
@@ -142,6 +155,6 @@ def _dated(
 
 
 def undated(segments: Iterable[Segment]) -> list[Segment]:
-    """Segments without `since` and `repaired`, to compare which ids are in which state."""
+    """Return the segments with `since` and `repaired` reset, so that two ledgers can be compared by ids and states."""
     never = dt.datetime.min.replace(tzinfo=dt.UTC)
     return [replace(segment, since=never, repaired=0) for segment in segments]

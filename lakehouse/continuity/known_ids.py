@@ -1,8 +1,8 @@
-"""Trade ids that silver/trades holds at a version, as contiguous ranges per (venue, symbol). No JVM.
+"""Read which trade ids silver/trades has at a version, as contiguous ranges for each (venue, symbol). No JVM.
 
 Read from the ledger silver/continuity if it describes the version, else from the trades themselves: only the files
-that were added since the ledger's version, or all of them if there is no ledger. The answer is the
-same; the ledger only makes it cheap.
+that were added since the ledger's version, or all of them if there is no ledger. The answer is the same; the ledger
+only makes it cheap.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
-#: Versions of the ledger that are looked at before the trades are read instead: Gold is at most some batches behind.
+#: Most versions back in which a fitting ledger is looked for before all trades are read: Gold is some batches behind.
 LEDGER_VERSIONS_BACK = 50
 
 _COLUMNS = ["venue", "symbol", "trade_id", "ts_event", "source"]
@@ -29,9 +29,9 @@ _COLUMNS = ["venue", "symbol", "trade_id", "ts_event", "source"]
 
 @dataclass(frozen=True)
 class KnownRange:
-    """Contiguous trade ids of one (venue, symbol), inclusive, with the event times of the first and the last.
+    """A contiguous range of trade ids of one (venue, symbol) in silver/trades, inclusive.
 
-    `repaired` counts those that came over REST.
+    With the event times of the first and the last trade; `repaired` counts the trades that came over REST.
     """
 
     venue: str
@@ -48,11 +48,11 @@ class KnownRange:
 
 
 class KnownIds(dict[MarketKey, IdRanges]):
-    """(venue, symbol) → the trade ids that silver/trades holds."""
+    """A dict (venue, symbol) → the trade ids that silver/trades has, as ranges."""
 
     @classmethod
     def at(cls, settings: Settings, version: int) -> KnownIds:
-        """The ids that silver/trades holds at a version; a version below 0 holds nothing."""
+        """Read the ids that silver/trades has at a version of the table; none for a version below 0."""
         presence = cls()
         if version < 0:
             return presence
@@ -67,24 +67,24 @@ class KnownIds(dict[MarketKey, IdRanges]):
         return presence
 
     def of(self, key: MarketKey) -> IdRanges:
-        """The ids of a key; an empty set, kept, if it has none yet."""
+        """Return the ids of a (venue, symbol), to read or to change; an empty set is added if it has none."""
         return self.setdefault(key, IdRanges())
 
     def add(self, key: MarketKey, first_id: int, last_id: int) -> int:
-        """Add a range. Return how many of its ids are new."""
+        """Add the ids `first_id`..`last_id` (inclusive) of a (venue, symbol); return how many of them are new."""
         return self.of(key).add(first_id, last_id)
 
     def covers(self, key: MarketKey, first_id: int, last_id: int) -> bool:
-        """Return True if every id from `first_id` to `last_id` is held."""
+        """Return True if every id from `first_id` to `last_id` of a (venue, symbol) is among these."""
         ids = self.get(key)
         return ids is not None and ids.covers(first_id, last_id)
 
 
 def ranges_between(settings: Settings, since: int | None, version: int) -> tuple[list[KnownRange], bool]:
-    """The islands of the trades that came after version `since`, up to `version`, and whether they are of all trades.
+    """Read the ranges of trades added to silver/trades after version `since`, up to `version`.
 
-    silver/trades is append-only. All trades are read where `since` is None, or where files of that version are gone
-    (a compaction).
+    Returns (ranges, True if they are of all trades instead): all are read if `since` is None, or if a compaction has
+    replaced files of that version. silver/trades is append-only.
     """
     if since == version:
         return [], False

@@ -1,12 +1,12 @@
-"""The ledger silver/continuity, kept by the Silver stream: which ids are there, which are missing, which are gone.
+"""Write the ledger silver/continuity: which trade ids are present, missing (open) or unavailable. By the Silver stream.
 
-Guarantee: after every batch the table describes silver/trades at exactly one version, the one that its column
-`trades_version` names. It is written after the trades, so it never claims what is not there; a crash in between leaves
-an older ledger, which the next start brings up to date from the files that came since.
-Limit: a gap is known by its neighbours or by ingest's word. The ledger says nothing of trades before the first id or
-after the last id that Silver or ingest has named.
-Cost: by batch. In memory and in the table it is one row a range, so a symbol without gaps is one row, however long its
-history; the table is rewritten as a whole.
+Guarantee: after every batch the table describes silver/trades at exactly one version, that in its column
+`trades_version`. It is written after the trades, so it never has ids that are not there; a crash in between leaves an
+older ledger, which the next start brings up to date from the files that came since.
+Limit: a gap is known by the trades around it or by an event of ingest. The ledger says nothing of trades before the
+first id or after the last id in Silver or in such an event.
+Cost for each batch: the table is rewritten as a whole. In memory and in the table it is one row for each range, so a
+symbol without gaps is one row, however long its history.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
 
 class Ledger:
-    """The ledger in the memory of its single writer."""
+    """The ledger silver/continuity in the memory of its only writer, the Silver stream.
+
+    `trades_version` is the version of silver/trades that it describes.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """Read it, and bring it to the newest version of silver/trades."""
+        """Read the table, and bring it up to date with the newest version of silver/trades."""
         self._settings = settings
         self._segments: dict[MarketKey, list[Segment]] = {}
         self._present: dict[MarketKey, IdRanges] = {}
@@ -39,14 +42,17 @@ class Ledger:
         self._catch_up()
 
     def present(self, key: MarketKey) -> IdRanges:
-        """The ids of a key that are in silver/trades."""
+        """Return the trade ids of a (venue, symbol) that are in silver/trades."""
         found = self._present.get(key)
         if found is None:
             found = self._present[key] = ranges_of(self._segments.get(key, ()), "present")
         return found
 
     def take(self, news: Mapping[MarketKey, News], trades_version: int) -> int:
-        """Put in a batch's news, after its trades are in the table, and write. Returns the ledger's version."""
+        """Apply a batch's news and write the table; return the table's version.
+
+        Call it after the batch's trades are in silver/trades, whose version is then `trades_version`.
+        """
         now = dt.datetime.now(dt.UTC)
         changed = False
         for key, item in news.items():
@@ -93,10 +99,10 @@ class Ledger:
 
 
 def write_anew(settings: Settings, trades_version: int, words: Mapping[MarketKey, News]) -> None:
-    """Write the ledger of silver/trades at a version as if there had been none.
+    """Write the ledger anew from all trades of silver/trades at a version, ignoring the ledger that there is.
 
-    From the trades themselves, and from `words`, what ingest has ever said of missing ids; so the tries are counted as
-    before. `since` begins anew, but for what is unavailable.
+    `words` are the news from all feed events about missing ids (`venue_words`), so tries are counted as before. `since`
+    becomes now, except for unavailable ids.
     """
     news = {key: replace(item, arrived=list(item.arrived)) for key, item in words.items()}
     _add_arrivals(news, ranges_between(settings, None, trades_version)[0])

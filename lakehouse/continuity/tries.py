@@ -1,7 +1,7 @@
-"""How often a venue has shown not to have some ids, since when, and when last. Pure.
+"""Count the tries of unavailable trade ids: in how many answers a venue lacked them, when first and when last. Pure.
 
-Guarantee: the same words in the order of their Kafka offsets end in the same ranges, however they are batched, and
-words that are taken again change nothing. So a batch that runs twice counts no try twice.
+Guarantee: the same answers in the order of their Kafka offsets end in the same ranges, however they are batched, and
+answers that are added again change nothing. So a batch that runs twice counts no try twice.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-#: Seconds within which two answers are one try: ingest and the job `repair` may ask for the same ids at the same time,
-#: and a process that starts anew asks again for what its predecessor could not tell any more.
+#: Two answers within so many seconds count as one try: ingest and the job `repair` may ask for the same ids at the same
+#: time, and a process that starts anew asks again for the ids of its predecessor's last moments.
 ONE_TRY_SECONDS = 60.0
-#: Seconds before the first word from which on a word shows that the clock was set back: far more than two
-#: processes' words cross on their way. After a smaller step ids wait for as much longer at most.
+#: An answer that is so many seconds earlier than the first one shows that the clock was set back: answers of two
+#: processes cross by far less. After a smaller step of the clock ids wait for as much longer at most.
 SET_BACK_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class Tried:
-    """Trade ids, inclusive, that the venue lacked at `since` and, after `tries` answers in all, at `last_try`, UTC."""
+    """A range of trade ids, inclusive, that the venue lacked in `tries` answers, from `since` to `last_try` (UTC)."""
 
     first_id: int
     last_id: int
@@ -31,12 +31,15 @@ class Tried:
 
     @classmethod
     def once(cls, first_id: int, last_id: int, at: dt.datetime) -> Tried:
-        """Return the ids of a venue's first answer, given at the time `at`."""
+        """Build the range of ids that a venue lacked in one answer, given at the time `at` (UTC)."""
         return cls(first_id, last_id, at, at)
 
 
 class TriedIds:
-    """Ids that a venue lacked: disjoint ranges, ascending. Ranges that touch and have been tried alike are joined."""
+    """The unavailable ids of one (venue, symbol) with their tries, as disjoint ranges, ascending.
+
+    Ranges that touch and have the same tries and times are joined.
+    """
 
     def __init__(self, words: Iterable[Tried] = ()) -> None:
         self._parts: list[Tried] = []
@@ -44,12 +47,15 @@ class TriedIds:
             self.add(word)
 
     def add(self, word: Tried) -> None:
-        """Take an answer for ids that may have been tried before."""
+        """Add an answer in which the venue lacked a range of ids: each of these ids then has one more try.
+
+        Not if the answer was added before, or comes within ONE_TRY_SECONDS of the ids' last try.
+        """
         low, high = self._between(word.first_id - 1, word.last_id + 1)
         self._parts[low:high] = _joined(_taken(self._parts[low:high], word))
 
     def within(self, first: int, last: int) -> list[Tried]:
-        """Return the parts of `first`..`last` (inclusive) that have been tried."""
+        """Return the ranges within `first`..`last` (inclusive) that the venue lacked, with their tries."""
         low, high = self._between(first, last)
         return [
             replace(part, first_id=max(first, part.first_id), last_id=min(last, part.last_id))

@@ -1,4 +1,4 @@
-"""Statements of ingest about missing ids, from the rows of silver/feed_events, for the ledger silver/continuity."""
+"""Read ingest's feed events about missing trade ids (silver/feed_events), for the ledger silver/continuity."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from lakehouse.market.symbols import MarketKey
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-#: Feed events that tell of missing ids.
+#: The feed events about missing ids: ids that exist at the venue and did not come, and ids that its REST API lacks.
 CLAIM, GONE = "gap_opened", "gap_unavailable"
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def add_words(news: dict[MarketKey, News], events: DataFrame) -> None:
-    """Add what ingest says of missing ids, by rows of silver/feed_events. There are few: a gap is one, however wide."""
+    """Add to `news` the missing ids in rows of silver/feed_events: `gap_opened` as claimed, `gap_unavailable` as gone.
+
+    The rows are collected into memory; they are few, because a gap is one row, however wide.
+    """
     gaps = events.where(
         F.col("event").isin(CLAIM, GONE) & F.col("symbol").isNotNull() & (F.col("first_id") <= F.col("last_id"))
     )

@@ -1,4 +1,4 @@
-"""Exchanges, pure: subscribe messages out, frames in, values back. No socket, no clock, no Dagster.
+"""The protocols of the exchanges as pure code: build messages and requests, parse frames and replies. No I/O, no clock.
 
-`registry.venue("binance")` gives a `venue.Venue`; what its `parse` returns is in `model`.
+`registry.venue("binance")` gives a `venue.Venue`; the values that its `parse` returns are in `model`.
 """

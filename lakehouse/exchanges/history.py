@@ -1,13 +1,13 @@
-"""Trade history over REST without IO: requests out, replies in. The caller sends and waits.
+"""Fetch a range of trades from a venue's REST API, without I/O: the caller sends each request and hands in the reply.
 
-A `History` is one walk over one inclusive id range of one symbol:
+A `History` is one walk (request after request, page after page) over one inclusive id range of one symbol:
 
     while (request := history.request()) is not None:
         page = history.take(send(request))
 
-Guarantee: each id of the range is delivered once at most, and none outside it. At the end of a walk each id is
-delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Limit: if the venue
-contradicts itself, a walk ends with ids that are merely `missing`; ask for them again later, too.
+Guarantee: each id of the range is delivered, as a trade, once at most, and none outside it. At the end of a walk each
+id is delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Limit: if the
+venue contradicts itself, a walk ends with ids that are merely `missing`; ask for them again later, too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PASSING = (408, 425)
 
 
 class UnknownSymbolError(TerminalError):
-    """The venue does not list the symbol. `words` are the venue's own."""
+    """Raised if the venue does not list the symbol. Not retriable. `words` is the venue's own message."""
 
     def __init__(self, venue: str, symbol: str | None, words: str) -> None:
         self.words = words
@@ -48,9 +48,10 @@ class UnknownSymbolError(TerminalError):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One GET.
+    """One GET request to a venue's REST API, for the caller to send.
 
-    `path` is below `Venue.rest_url(base)`, with a leading slash; `weight` counts against the venue's budget.
+    `path` is below `Venue.rest_url(base)`, with a leading slash; `weight` is its cost, counted against the venue's
+    `Budget`.
     """
 
     path: str
@@ -60,7 +61,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A reply, whatever its status. Header names are lower-case; `ts_ingest` (µs) is when it was received."""
+    """The HTTP reply to a `Request`, of any status. Header names are lower-case; `ts_ingest` (µs): when it came."""
 
     status: int
     headers: Mapping[str, str]
@@ -69,7 +70,10 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """The content of one reply: trades of the asked range (`source="repair"`, ids ascending) and unusable rows."""
+    """The content of one reply: the new trades of the walk's range, ids ascending, and the rows that are no trade.
+
+    The trades have `source="repair"`. A trade or a bad row that an earlier page of the walk had is not repeated.
+    """
 
     trades: tuple[Trade, ...] = ()
     rejected: tuple[Rejected, ...] = ()
@@ -77,56 +81,62 @@ class Page(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Budget:
-    """The venue's published limit: `weight` in any `seconds`, for all requests of one IP address."""
+    """A venue's REST rate limit: all requests of one IP address may weigh `weight` together in any `seconds`."""
 
     weight: float
     seconds: float
 
 
 class History(Protocol):
-    """One walk over one inclusive id range of one symbol. A value with state; not thread-safe."""
+    """One walk over the trades of one symbol in an inclusive id range: alternate `request` and `take` until None.
+
+    It keeps the state of the walk but sends nothing itself. Not thread-safe.
+    """
 
     def request(self) -> Request | None:
-        """The next request; the same until `take` has accepted its reply. None if the walk has ended."""
+        """Return the next request; the same until `take` has accepted its reply. None if the walk has ended."""
 
     def take(self, reply: Reply) -> Page:
-        """Take the reply to `request` and return its trades.
+        """Parse the reply to `request`, return its new trades and bad rows, and move the walk on.
 
         Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply
-        that cannot be read: ask the same request again later. Raises TerminalError for what the venue will refuse
-        again, such as an unknown symbol. Raises nothing else, whatever the reply is.
+        that cannot be read: send the same request again later. Raises TerminalError if the venue would refuse it
+        again, such as for an unknown symbol. Raises nothing else, whatever the reply is.
         """
 
     @property
     def missing(self) -> IdRanges:
-        """Ids of the range that were not delivered so far, the unavailable ones included."""
+        """Ids of the range of which `take` has returned no trade so far, as a copy.
+
+        They are those not asked for yet, the unavailable ones, and those whose row was bad.
+        """
 
     @property
     def unavailable(self) -> IdRanges:
-        """Missing ids that the venue has shown not to have: older than its history, skipped in it, or unreadable.
+        """Missing ids that the replies prove the venue lacks: older than its history, skipped in it, or unreadable.
 
         Final at the end of the walk. A later walk may find them: some venues publish skipped rows minutes later.
         """
 
     @property
     def newest_seen(self) -> int | None:
-        """The newest id that REST has shown in this walk; None if it showed none.
+        """The highest trade id in any reply of this walk; None if none had an id.
 
-        If it is below the last id of the range, REST lags behind the socket.
+        If it is below the last id of the range, REST lags behind the WebSocket: ask again later.
         """
 
 
 class Row(NamedTuple):
-    """A row of a page: its trade id, None if that cannot be read, and what the row says."""
+    """A parsed row of a REST page: its trade id (None if unreadable), and `value`, a Trade or the Rejected for it."""
 
     trade_id: int | None
     value: Trade | Rejected
 
 
 class Walk:
-    """Base of the venues' walks: keeps which ids came, which ones the venue does not have, and the newest id seen.
+    """Base class of each venue's `History`: keeps which ids were delivered, which the venue lacks, the newest seen.
 
-    Raises ValueError if the range is reversed or begins below 0.
+    Subclasses implement `request` and `take`. Raises ValueError if the id range is reversed or begins below 0.
     """
 
     def __init__(self, first_id: int, last_id: int) -> None:
@@ -143,17 +153,20 @@ class Walk:
 
     @property
     def missing(self) -> IdRanges:
-        """Ids of the range that were not delivered so far, the unavailable ones included."""
+        """Ids of the range of which `take` has returned no trade so far, as a copy.
+
+        They are those not asked for yet, the unavailable ones, and those whose row was bad.
+        """
         return IdRanges(self._missing)
 
     @property
     def unavailable(self) -> IdRanges:
-        """Missing ids that the venue has shown not to have. Final at the end of the walk."""
+        """Ids of the range that the replies prove the venue lacks. Final at the end of the walk."""
         return IdRanges(part for first, last in self._covered for part in self._missing.within(first, last))
 
     @property
     def newest_seen(self) -> int | None:
-        """The newest id that REST has shown in this walk; None if it showed none."""
+        """The highest trade id in any reply of this walk; None if none had an id."""
         return self._newest
 
     def _keep(self, rows: Iterable[Row]) -> Page:
@@ -186,33 +199,40 @@ class Walk:
             self._covered.add(first, last)
 
 
-def newest_of(venue: str, rows: Iterable[Row]) -> int | None:
-    """The highest id of a page, None if it is empty. Raises VenueError if no row can be read."""
+def newest_of(rows: Iterable[Row]) -> int | None:
+    """Return the highest trade id among a page's rows; None if there are no rows.
+
+    Raises VenueError if there are rows but none has a readable id.
+    """
     found = list(rows)
     ids = [row.trade_id for row in found if row.trade_id is not None]
     if found and not ids:
-        raise VenueError(f"{venue}'s newest trade {shown(found[0].value.raw)}", "a row with a trade id")
+        bad = found[0].value
+        raise VenueError(f"{bad.venue}'s newest trade {shown(bad.raw)}", "a row with a trade id")
     return max(ids, default=None)
 
 
 def unreadable_row(
     venue: str, raw: str, id_field: str, checks: tuple[tuple[str, Check], ...], ts_ingest: int, symbol: str
 ) -> Row:
-    """Build the row for JSON that is no trade: its id, if readable, and a Rejected with the first check that fails."""
+    """Build the `Row` for a JSON object that is no valid trade: its id if readable, and a Rejected that says why.
+
+    `id_field` is the name of the field with the id; the reason is the first of `checks` (field name, check) that fails.
+    """
     fields = parse_errors.object_fields(raw)
     trade_id = None if isinstance(fields, Fault) else readable_id(fields.get(id_field))
     return Row(trade_id, parse_errors.rejected(venue, parse_errors.explain(raw, checks), raw, ts_ingest, symbol))
 
 
 def readable_id(literal: str | None) -> int | None:
-    """The trade id that a JSON literal writes; None if it writes none."""
+    """Parse a JSON literal (the field's JSON text) as a trade id; None if it is missing or not a valid id."""
     return None if literal is None or parse_errors.trade_id("", literal) is not None else int(literal)
 
 
 def body_text(venue: str, reply: Reply) -> str:
-    """Return the body as text.
+    """Return the reply's body decoded from UTF-8.
 
-    If it is not UTF-8, raises what `raise_for_status` raises for the status, or VenueError if the status is 200.
+    If it is not UTF-8, raises the error of `raise_for_status`, or VenueError if the status is 200.
     """
     try:
         return reply.body.decode()
@@ -222,9 +242,9 @@ def body_text(venue: str, reply: Reply) -> str:
 
 
 def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
-    """Return the rows of a body that is a JSON array, each as its own JSON text.
+    """Split the JSON array in a reply's body (`text`) into its items, each as its own JSON text.
 
-    Raises what `raise_for_status` raises for the status, and VenueError if the body is not an array.
+    Raises the error of `raise_for_status` if the status is not 200, and VenueError if `text` is not an array.
     """
     raise_for_status(venue, reply)
     rows = parse_errors.array_items(text)
@@ -234,12 +254,16 @@ def array_rows(venue: str, reply: Reply, text: str) -> list[str]:
 
 
 def raise_unreadable(venue: str, text: str, expected: str) -> NoReturn:
-    """Raise VenueError for a reply that is not `expected`: cut off, or a proxy's page. Asking again may help."""
+    """Raise VenueError, quoting `text`, for a reply that is not `expected` (cut off, or a proxy's page). Retriable."""
     raise VenueError(f"{venue}'s REST reply {shown(text)}", expected)
 
 
 def raise_for_status(venue: str, reply: Reply, message: str | None = None) -> None:
-    """Raise VenueError or TerminalError unless the status is 200; `message` is what the venue said, if it is known."""
+    """Return if the HTTP status is 200; else raise.
+
+    VenueError, which means ask again later, for a limit (403, 418, 429, 451), 408, 425 and any status outside the
+    400s; TerminalError for the other 400s. `message` is the venue's message; None: the body is quoted.
+    """
     status = reply.status
     if status == 200:
         return
@@ -262,5 +286,5 @@ def raise_unknown_symbol(venue: str, symbol: str | None, said: str) -> NoReturn:
 
 
 def shown(text: str) -> str:
-    """Return `text` in one line, shortened, for an error message."""
+    """Return `text` for an error message: on one line, cut after 120 characters; `(nothing)` if it is empty."""
     return parse_errors.shorten(" ".join(text[:400].split()), 120) or "(nothing)"

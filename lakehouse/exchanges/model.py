@@ -1,4 +1,4 @@
-"""The values that a venue's frame can turn into. Nothing here reads a socket or a clock.
+"""The values that a venue's parser makes of a frame: trades, rejected texts, and replies. Also the feed events.
 
 The message types (`Trade`, `Rejected`, `FeedEvent`) are also the Kafka wire format: `encode` gives the JSON value.
 Times are integer microseconds since the epoch, UTC.
@@ -10,23 +10,10 @@ from typing import Literal
 
 import msgspec
 
+from lakehouse.tables import FeedEventKind
+
 Side = Literal["buy", "sell"]
 Source = Literal["live", "snapshot", "repair"]
-
-#: Closed set of feed events, in the order of a connection's life.
-FeedEventKind = Literal[
-    "connected",
-    "subscribed",
-    "subscription_refused",
-    "unsubscribed",
-    "venue_error",
-    "clock_skew",
-    "stale",
-    "disconnected",
-    "gap_opened",
-    "gap_repaired",
-    "gap_unavailable",
-]
 
 
 class Trade(msgspec.Struct, frozen=True):
@@ -54,8 +41,8 @@ class Rejected(msgspec.Struct, frozen=True):
     """A frame, or a part of one, that could not be read as a trade: the raw text and why.
 
     `reason` is a short snake_case name (`not_json`, `missing_field`, `no_trade_id`, `bad_decimal`, …), `detail` one
-    sentence for people. `symbol` is the canonical symbol if it could be told, as what is subscribed may have changed
-    before the text is read again; messages of older releases have none.
+    sentence for people. `symbol` is the canonical symbol, None if it could not be told (and in messages of older
+    releases); it is kept because other symbols may be subscribed if the text is read again later.
     """
 
     venue: str
@@ -67,7 +54,11 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class FeedEvent(msgspec.Struct, frozen=True):
-    """Something that happened to a feed. `first_id`..`last_id` (inclusive) is the missing id range of a gap event."""
+    """An event in the life of a venue's feed, such as a disconnect or a gap, sent to the topic of feed events.
+
+    `ts_event` (µs) is when it happened here. `first_id`..`last_id` (inclusive) are the ids that a gap event (opened,
+    repaired, unavailable) is about, None in other events; `symbol` None means that it is about the whole connection.
+    """
 
     venue: str
     event: FeedEventKind
@@ -80,10 +71,10 @@ class FeedEvent(msgspec.Struct, frozen=True):
 
 
 class Subscribed(msgspec.Struct, frozen=True):
-    """The venue acknowledged a subscription. `symbols` are canonical; empty if the reply names none (Binance).
+    """A venue's reply that acknowledges a subscription. `symbols` are canonical; empty if it names none (Binance).
 
-    `request` is the number of the request that it answers, if it says. `is_one`: it is about one symbol, named or not;
-    else a reply without a name is about all symbols of its request.
+    `request` is the number of the subscribe message that it answers, None if it does not say. `is_one`: the reply is
+    about one symbol, even if it names none; else a reply without a name is about all symbols of its request.
     """
 
     symbols: tuple[str, ...] = ()
@@ -92,11 +83,12 @@ class Subscribed(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The venue refused a subscription or reported an error. `symbol` is canonical if the reply names one.
+    """A venue's reply that refuses a subscription or reports an error; `message` is the venue's text.
 
-    `is_final`: in the venue's words there is no such symbol. Whatever else a venue says may pass, and is asked again.
-    `is_whole`: nothing of the request was subscribed, so its other symbols get no reply of their own.
-    `request` is the number of the request that it answers, if it says.
+    `symbol` is canonical, None if the reply names none. `is_final`: the venue says that the symbol does not exist; any
+    other refusal may pass, and the subscription is tried again. `is_whole`: nothing of the request was subscribed, so
+    its other symbols get no reply of their own. `request` is the number of the subscribe message that it answers, None
+    if it does not say.
     """
 
     message: str
@@ -107,22 +99,25 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """A sign of life. Coinbase also names the newest trade id of a symbol, which reveals a gap at the tail."""
+    """A venue's heartbeat message: the connection is alive.
+
+    Coinbase's also gives the newest trade id of a symbol, which reveals that the latest trades are missing.
+    """
 
     symbol: str | None = None
     last_trade_id: int | None = None
 
 
 class Shutdown(msgspec.Struct, frozen=True):
-    """The venue announced that it will close this connection (Binance `serverShutdown`)."""
+    """A venue's message that it will soon close this connection (Binance `serverShutdown`)."""
 
 
-#: One frame turns into a list of these. A frame that a trade feed must ignore turns into an empty list.
+#: `Venue.parse` turns one frame into a list of these; an empty list for a frame that a trade feed must ignore.
 Parsed = Trade | Rejected | Subscribed | Refused | Heartbeat | Shutdown
 
 _encoder = msgspec.json.Encoder()
 
 
 def encode(message: Trade | Rejected | FeedEvent) -> bytes:
-    """The Kafka value of a message: compact JSON, UTF-8, fields in declaration order."""
+    """Serialize a message to its Kafka value: compact JSON, UTF-8, fields in declaration order."""
     return _encoder.encode(message)

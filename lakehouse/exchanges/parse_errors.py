@@ -1,7 +1,7 @@
-"""The slow path: why a frame, or one trade in it, could not be read. Runs only after the typed decoder has failed.
+"""Find out why a frame, or one trade in it, could not be read. The slow path, run only after the typed decoder failed.
 
-A check gets the JSON literal of one field and names the rule that it breaks. Details say what was found and what was
-expected, in one sentence.
+A check gets the JSON literal of one field (its JSON text, quotes included) and returns the `Fault` of the rule that the
+field breaks, None if it breaks none. A fault's detail says what was found and what was expected, in one sentence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lakehouse.exchanges.json_fields import (
 )
 from lakehouse.exchanges.model import Rejected
 
-#: Closed set of reasons, from the frame inwards.
+#: Every `reason` that a Rejected can have, from faults of the whole frame to faults of one field.
 Reason = Literal[
     "not_utf8",
     "not_json",
@@ -64,18 +64,21 @@ _KINDS = {'"': "a string", "{": "an object", "[": "an array", "t": "a boolean", 
 
 
 class Fault(NamedTuple):
-    """A broken rule: its short name, and one sentence for people."""
+    """A rule that a frame or a field breaks: `reason`, its short name, and `detail`, one sentence for people."""
 
     reason: Reason
     detail: str
 
 
-#: (label of the field, its JSON literal) → the fault, or None.
+#: A check of one field: (its name for messages, its JSON literal) → the fault, None if the field is valid.
 Check = Callable[[str, str], Fault | None]
 
 
 def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | None = None) -> Rejected:
-    """Build the Rejected for a frame, or a part of it, that has `fault`; it says if the raw text had to be cut."""
+    """Build the Rejected for a frame, or a part of it, that has `fault`.
+
+    `raw` is cut after MAX_RAW characters; the detail then says so.
+    """
     detail = fault.detail
     if len(raw) > MAX_RAW:
         detail = f"{detail}; raw text cut after {MAX_RAW} of {len(raw)} characters"
@@ -86,7 +89,7 @@ def rejected(venue: str, fault: Fault, raw: str, ts_ingest: int, symbol: str | N
 
 
 def text_of(venue: str, frame: bytes, ts_ingest: int) -> str | Rejected:
-    """The frame as text. Rejected if it is not UTF-8; the bytes that cannot be read are then written as `\\xNN`."""
+    """Decode a frame from UTF-8. If it is not UTF-8, return a Rejected, with the bad bytes written as `\\xNN`."""
     try:
         return frame.decode()
     except UnicodeDecodeError as error:
@@ -95,7 +98,7 @@ def text_of(venue: str, frame: bytes, ts_ingest: int) -> str | Rejected:
 
 
 def object_fields(text: str) -> dict[str, str] | Fault:
-    """The fields of a JSON object as literals, or the fault if it is none."""
+    """Parse one level of a JSON object: field name → its JSON literal, undecoded. A Fault if `text` is no object."""
     try:
         return {name: str(raw, "utf-8") for name, raw in _object.decode(text).items()}
     except UNREADABLE as error:
@@ -103,7 +106,7 @@ def object_fields(text: str) -> dict[str, str] | Fault:
 
 
 def array_items(text: str) -> list[str] | Fault:
-    """The items of a JSON array as literals, or the fault if it is none."""
+    """Parse one level of a JSON array: its items as JSON literals, undecoded. A Fault if `text` is no array."""
     try:
         return [str(raw, "utf-8") for raw in _array.decode(text)]
     except UNREADABLE as error:
@@ -121,7 +124,7 @@ def _not_this(text: str, error: BaseException, expected: str) -> Fault:
 
 
 def string(literal: str | None) -> str | None:
-    """The value of a string literal; None if it is missing or not a string."""
+    """Decode a JSON string literal: `"abc"` with its quotes → `abc`. None if it is None or not a string."""
     if literal is None:
         return None
     try:
@@ -131,17 +134,20 @@ def string(literal: str | None) -> str | None:
 
 
 def kind(literal: str) -> str:
-    """Return the JSON type of a literal, with its article: `a string`."""
+    """Return the JSON type of a literal in words, with its article: `a string`, `an object`, `a number`."""
     return _KINDS.get(literal[:1], "a number")
 
 
 def shorten(text: str, limit: int = 80) -> str:
-    """Return `text`, cut after `limit` characters."""
+    """Return `text`; if it is longer than `limit` characters, cut there, with `…` at the end."""
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """Return the first fault of a trade object, given as JSON; `checks`: (field name, check), in order."""
+    """Return why `payload`, a trade's JSON, cannot be read: too long, no object, or the first of `checks` that fails.
+
+    `checks` are (field name, check). If every check passes, the reason is `unreadable`.
+    """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
     fields = object_fields(payload)
@@ -149,9 +155,9 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
 
 
 def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """Return the first fault among `fields` (name → JSON literal), in the order of `checks`.
+    """Return why a trade, split into `fields` (name → JSON literal), cannot be read: the first of `checks` that fails.
 
-    Also for trades that are no JSON object, such as Kraken's REST rows; `payload` is the trade as it came.
+    Like `explain`, also for trades that are no JSON object, such as Kraken's REST rows. `payload` is the whole text.
     """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
@@ -167,18 +173,18 @@ def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[
 
 
 def missing(name: str, fields: dict[str, str]) -> Fault:
-    """Return the fault of a trade without the field `name`; its detail lists `fields`, those that it has."""
+    """Build the Fault `missing_field` for an object without the field `name`; `fields` are those that it has."""
     present = shorten(", ".join(fields)) or "none"
     return Fault("missing_field", f"found the fields {present}; expected the field {name} too")
 
 
 def wrong_type(label: str, literal: str, expected: str) -> Fault:
-    """Return the fault of a field whose JSON type is not `expected`."""
+    """Build the Fault `wrong_type` for a field whose JSON type is not `expected` (in words, `a string`)."""
     return Fault("wrong_type", f"found {kind(literal)}, {shorten(literal)}, in {label}; expected {expected}")
 
 
 def decimal_string(label: str, literal: str) -> Fault | None:
-    """Check that a field is a positive decimal, written as a JSON string."""
+    """Return the fault of a field that is not a positive decimal in a JSON string; None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a decimal string")
@@ -186,7 +192,7 @@ def decimal_string(label: str, literal: str) -> Fault | None:
 
 
 def decimal_number(label: str, literal: str) -> Fault | None:
-    """Check that a field is a positive decimal, written as a JSON number."""
+    """Return the fault of a field that is not a positive decimal as a JSON number; None if it is."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     return _decimal(label, literal, scientific=True)
@@ -212,7 +218,7 @@ def _decimal(label: str, found: str, scientific: bool) -> Fault | None:
 
 
 def trade_id(label: str, literal: str) -> Fault | None:
-    """Check that a field is an integer from 0 to 2^63 - 1."""
+    """Return the fault of a field that is not a JSON integer from 0 to 2^63 - 1; None if it is."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or not 0 <= int(literal) <= MAX_TRADE_ID:
@@ -221,12 +227,12 @@ def trade_id(label: str, literal: str) -> Fault | None:
 
 
 def boolean(label: str, literal: str) -> Fault | None:
-    """Check that a field is true or false."""
+    """Return the fault of a field that is not JSON's true or false; None if it is."""
     return None if literal in ("true", "false") else wrong_type(label, literal, "true or false")
 
 
 def side(label: str, literal: str) -> Fault | None:
-    """Check that a field is the string buy or sell."""
+    """Return the fault of a field that is not the JSON string buy or sell; None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a string")
@@ -236,7 +242,7 @@ def side(label: str, literal: str) -> Fault | None:
 
 
 def kraken_side(label: str, literal: str) -> Fault | None:
-    """Check that a field is the string b or s, the taker's side in Kraken's REST."""
+    """Return the fault of a field that is not the JSON string b or s, the taker's side in Kraken's REST; else None."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a string")
@@ -244,7 +250,7 @@ def kraken_side(label: str, literal: str) -> Fault | None:
 
 
 def epoch_seconds(label: str, literal: str) -> Fault | None:
-    """Check that a field is a JSON number of seconds since the epoch, decimals allowed."""
+    """Return the fault of a field that is not a JSON number of seconds since the epoch, decimals allowed; else None."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     if seconds_nanos(literal) is None:
@@ -254,7 +260,7 @@ def epoch_seconds(label: str, literal: str) -> Fault | None:
 
 
 def epoch_time(label: str, literal: str) -> Fault | None:
-    """Check that a field is an integer of milliseconds or microseconds since the epoch."""
+    """Return the fault of a field that is not an integer of ms or µs since the epoch; None if it is."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or epoch_micros(int(literal)) is None:
@@ -264,7 +270,7 @@ def epoch_time(label: str, literal: str) -> Fault | None:
 
 
 def iso_time(label: str, literal: str) -> Fault | None:
-    """Check that a field is an ISO 8601 time in UTC."""
+    """Return the fault of a field that is not an ISO 8601 time in UTC in a JSON string; None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a time string")
@@ -275,7 +281,10 @@ def iso_time(label: str, literal: str) -> Fault | None:
 
 
 def symbol(canonical: Callable[[str], str]) -> Check:
-    """Return a check that a field is a symbol that `canonical` knows."""
+    """Make a check that a field is a string that `canonical` accepts as the venue's name of a symbol.
+
+    `canonical` raises ValueError for a name that it does not know; the fault is then `unknown_symbol`.
+    """
 
     def check(label: str, literal: str) -> Fault | None:
         value = string(literal)

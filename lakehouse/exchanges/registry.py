@@ -1,26 +1,25 @@
-"""The exchanges by name. A venue is added by a package beside this module, one line here and one in `market/venues`."""
+"""Look up a venue by its name. A venue is a package beside this module and a name in `market.venues.VENUES`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lakehouse.errors import SettingError
-from lakehouse.exchanges.binance.stream import Binance
-from lakehouse.exchanges.coinbase.stream import Coinbase
-from lakehouse.exchanges.kraken.stream import Kraken
 from lakehouse.exchanges.venue import Venue
+from lakehouse.market.venues import declared
 
-#: In the order of `market.venues.VENUES`, which names the same.
-VENUES: dict[str, Venue] = {venue.name: venue for venue in (Binance(), Kraken(), Coinbase())}
+#: Name → venue, in the order of `market.venues.VENUES`.
+VENUES: dict[str, Venue] = declared("lakehouse.exchanges", "stream")
 
 #: The unit of the coarsest times that any venue sends, in microseconds: times of one trade may differ by less.
 COARSEST_TIME_MICROS = max(one.time_micros for one in VENUES.values())
 
 
 def venue(name: str, symbols: Sequence[str] = ()) -> Venue:
-    """The venue called `name`, knowing the canonical `symbols` that will be subscribed, if any.
+    """Return the venue called `name`, for the canonical `symbols` that will be subscribed.
 
-    Raises SettingError if there is no such venue, or if it writes two of the symbols alike.
+    Binance's needs the symbols to read names; without them it knows none. Raises SettingError if there is no such
+    venue, or if it writes two of the symbols alike; ValueError if a symbol is not BASE/QUOTE.
     """
     try:
         found = VENUES[name]

@@ -1,4 +1,4 @@
-"""The header Retry-After of a venue's answer, over REST or to the handshake of a socket. Pure."""
+"""Read the header Retry-After of a venue's HTTP answer to a REST request or a WebSocket handshake. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-#: Seconds. Binance's longest ban is three days [documentation]; a longer time is a mistake, and a feed that obeyed
-#: it would stay silent until it is restarted.
+#: The longest wait that is believed, in seconds. Binance's longest ban is three days [documentation]; a longer time is
+#: a mistake, and a feed that obeyed it would stay silent until it is restarted.
 LONGEST_SECONDS = 3 * 86_400.0
 #: RFC 9110 (10.2.3) knows whole seconds; some venues send decimals.
 _is_seconds = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?").fullmatch
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds to wait, at most LONGEST_SECONDS; None if the header is missing or names no time.
+    """Return the seconds that Retry-After asks to wait, at most LONGEST_SECONDS; None if it is missing or unreadable.
 
-    Names of headers are lower-case. A date counts from the answer's own `date`, so that a wrong clock of this machine
-    does not matter; without one from `now`, in seconds since the epoch. A date that has passed is 0 seconds.
+    Names of headers are lower-case. A date counts from the answer's own `date` header, so that a wrong clock of this
+    machine does not matter; without one from `now` (seconds since the epoch; None: the clock). A date that has passed
+    is 0 seconds.
     """
     value = headers.get("retry-after", "").strip()
     if _is_seconds(value):

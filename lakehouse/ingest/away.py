@@ -1,4 +1,4 @@
-"""How long a feed stays away from a venue that it has no socket of, or that refused it another one."""
+"""Decide how long a feed waits before its next connection, after its socket ended or the venue refused a handshake."""
 
 from __future__ import annotations
 
@@ -12,26 +12,32 @@ from lakehouse.ingest.connection import HandshakeRefusedError
 
 _log = logging.getLogger(__name__)
 
-#: Seconds. A longer absence is worth a line of its own in the log; a shorter one is over before it is read.
+#: Seconds. A wait this long is logged as a warning; a shorter one is over before it is read.
 LONG_SECONDS = 60.0
 
 
 class Away:
-    """When a venue may be asked for a socket again. Belongs to the feed's thread."""
+    """The wait before a feed's next connection to its venue: begun by `begin`, over if `left` is 0.
+
+    Belongs to the feed's thread.
+    """
 
     def __init__(self, venue: str, rng: random.Random) -> None:
-        self.words = ""  #: the refusal that it is about, and when the next attempt is; empty for a mere lost connection
+        self.words = ""  #: the venue's refusal and the time of the next attempt; empty after a mere lost connection
         self._venue = venue
         self._pauses = Pauses(rng, Steps(FIRST_SECONDS, LONGEST_SECONDS))
         self._until = 0.0
 
     @property
     def left(self) -> float:
-        """Seconds until the next attempt; 0 is now."""
+        """Seconds until the next connection may be tried; 0 if it may be now."""
         return max(0.0, self._until - time.monotonic())
 
     def begin(self, lived: float, refused: HandshakeRefusedError | None) -> None:
-        """A socket has ended that lived for so many seconds, or whose handshake was refused."""
+        """Begin to wait, because a socket ended after `lived` seconds, or because the venue `refused` its handshake.
+
+        The wait grows with each failure in a row, and lasts at least the Retry-After of a refusal.
+        """
         if lived >= HEALTHY_SECONDS:
             self._pauses.reset()
         seconds = self._pauses.after(refused.status, refused.retry_after) if refused else self._pauses.after()

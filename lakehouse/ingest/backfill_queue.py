@@ -1,9 +1,9 @@
-"""The queue of gaps to repair: which page to ask for next. Pure: it is told the time.
+"""The queue of gaps to repair over REST: decides of which gap the next page is fetched. Pure: it is told the time.
 
 An order is one gap. Orders of one symbol that lie within a page of each other become one backfill, because asking for
 the ids between them costs less than another request. Backfills take turns page by page: the next one is the one with
-the fewest pages so far, and the smallest of those, so that a gap of an hour delays neither the others nor itself. Ids
-that the venue has shown not to have come after all others.
+the fewest pages so far, and the smallest of those, so that a gap of an hour delays neither the others nor itself. Gaps
+of ids that the venue lacked before come last.
 """
 
 from __future__ import annotations
@@ -16,31 +16,32 @@ from typing import Protocol
 from lakehouse.exchanges.history import History
 from lakehouse.id_ranges import IdRange, IdRanges
 
-#: Ids. All three venues give 1,000 trades a page, so gaps that are closer than that cost one request together.
+#: Most ids between two gaps that are fetched together: all three venues give 1,000 trades a page, so that costs one
+#: request.
 MERGE_IDS = 1_000
-#: Most backfills of one venue. Above it, an order joins a waiting backfill of its symbol, however far away: memory
+#: Most backfills of one venue. From then on an order joins a waiting backfill of its symbol, however far away: memory
 #: stays small, and the number of requests grows.
 MOST_BACKFILLS = 1_000
 
 
 class Target(Protocol):
-    """The receiver of one symbol's repaired ids. Called by the repair's thread."""
+    """The bookkeeper of one symbol's missing ids, which the repair asks and informs. Called by the repair's thread."""
 
     def still_missing(self, first: int, last: int) -> list[IdRange]:
-        """Return the parts of a range of ids that have not arrived by any way."""
+        """Return the ranges within `first`..`last` (inclusive) that have not arrived, over a socket or a repair."""
 
     def delivered(self, first: int, last: int) -> None:
-        """Take note that Kafka has acknowledged these repaired trades."""
+        """Take note that Kafka has acknowledged the repaired trades `first`..`last`: they are no longer missing."""
 
     def unavailable(self, first: int, last: int) -> None:
-        """Take note that the venue no longer has these ids."""
+        """Take note that the venue lacks the trades `first`..`last`: they are no longer counted as missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillOrder:
-    """A gap to repair: inclusive ids, and the event times (µs) of the trades before and after it, None if unknown.
+    """A request to repair one gap: inclusive ids, and the event times (µs) of the trades before and after it, if known.
 
-    `again`: the venue has shown not to have these ids, and is asked once more.
+    `target` is told of the result. `again`: the venue lacked these ids before, and is asked once more.
     """
 
     symbol: str
@@ -54,7 +55,7 @@ class BackfillOrder:
 
 @dataclass(slots=True)
 class Sent:
-    """Trades of one page that were handed to Kafka. `left` goes down with the acknowledgements."""
+    """The ids of one page's trades that were handed to Kafka; `left` is how many Kafka has not acknowledged yet."""
 
     ids: IdRanges
     left: int
@@ -62,7 +63,10 @@ class Sent:
 
 @dataclass(eq=False, slots=True)
 class Backfill:
-    """Gaps of one symbol that are asked for together. Times are monotonic seconds."""
+    """One or more gaps of one symbol that are repaired together, with the state of that. Times are monotonic seconds.
+
+    `wanted` are the ids to fetch, `due` is when the next page may be asked for, `pages` how many have been.
+    """
 
     symbol: str
     target: Target
@@ -74,13 +78,13 @@ class Backfill:
     progress_at: float | None = None  #: when Kafka last acknowledged a trade of it, or when it began
     history: History | None = None
     pages: int = 0
-    is_read: bool = False  #: nothing more is asked; acknowledgements may be outstanding
-    given_up: str = ""  #: why nothing more is asked, if the history did not end
+    is_read: bool = False  #: no more pages are asked for; Kafka's acknowledgements may be outstanding
+    given_up: str = ""  #: why no more pages are asked for, if that was before the history's end
     is_refused: bool = False  #: given up, because the venue will never answer this request
     sent: deque[Sent] = field(default_factory=deque)
-    delivered: IdRanges = field(default_factory=IdRanges)  #: acknowledged, and not yet told as repaired
-    newest: tuple[int, int] | None = None  #: id and event time of the highest trade that was sent
-    pauses: Iterator[float] | None = None  #: of a series of failures
+    delivered: IdRanges = field(default_factory=IdRanges)  #: acknowledged by Kafka, no `gap_repaired` event yet
+    newest: tuple[int, int] | None = None  #: id and event time (µs) of the highest trade that was sent to Kafka
+    pauses: Iterator[float] | None = None  #: seconds to wait after each failure in a row; None after a success
 
     def span(self) -> IdRange:
         """Return the lowest and the highest wanted id."""
@@ -95,7 +99,7 @@ class Backfill:
         return max(0, order.first_id - last - 1, first - order.last_id - 1)
 
     def take_in(self, order: BackfillOrder) -> None:
-        """Add the order's ids. Only before the backfill has begun."""
+        """Add an order's ids to this backfill. Only before its first page is asked for."""
         first, last = self.span()
         if order.first_id < first:
             self.ts_before = order.ts_before
@@ -106,13 +110,20 @@ class Backfill:
 
 
 class BackfillQueue:
-    """All backfills of one venue. Not thread-safe."""
+    """The backfills (repairs of one or more gaps) of one venue that have not ended, and whose turn it is.
+
+    Not thread-safe.
+    """
 
     def __init__(self) -> None:
         self._backfills: list[Backfill] = []
 
     def add(self, order: BackfillOrder, due: float) -> None:
-        """Take an order, to be asked for at `due` (monotonic seconds) or, if it joins a waiting backfill, with that."""
+        """Add an order, as a backfill that is due at `due` (monotonic seconds) or to a waiting backfill nearby.
+
+        Once there are MOST_BACKFILLS, it joins one of its symbol that waits, however far away. An order whose ids are
+        all in one backfill already is ignored.
+        """
         mine = [backfill for backfill in self._backfills if backfill.symbol == order.symbol]
         if any(not backfill.wanted.missing(order.first_id, order.last_id) for backfill in mine):
             return  # told twice
@@ -126,24 +137,24 @@ class BackfillQueue:
         self._backfills.append(Backfill(order.symbol, order.target, wanted, *times, due, order.again))
 
     def next(self, now: float) -> Backfill | None:
-        """Return the backfill to ask a page for; None if none is due."""
+        """Return the backfill whose next page should be fetched now; None if none is due (`now`: monotonic seconds)."""
         due = (backfill for backfill in self._backfills if backfill.due <= now and not backfill.is_read)
         return min(due, key=lambda backfill: (backfill.again, backfill.pages, backfill.wanted.count()), default=None)
 
     def next_due(self) -> float | None:
-        """Return when the first waiting backfill is due, in monotonic seconds; None if none waits."""
+        """Return when the next page of any backfill is due, in monotonic seconds; None if no page is left to fetch."""
         return min((backfill.due for backfill in self._backfills if not backfill.is_read), default=None)
 
     def remove(self, backfill: Backfill) -> None:
-        """Remove a backfill that has ended."""
+        """Remove a backfill that has ended. Raises ValueError if it is not in the queue."""
         self._backfills.remove(backfill)
 
     def in_flight(self) -> int:
-        """Return how many trades were handed to Kafka and are not acknowledged."""
+        """Return how many repaired trades were handed to Kafka and are not acknowledged yet."""
         return sum(sent.left for backfill in self._backfills for sent in backfill.sent)
 
     def ids(self) -> int:
-        """Return how many ids all backfills want."""
+        """Return the number of trade ids that the backfills in the queue are to repair."""
         return sum(backfill.wanted.count() for backfill in self._backfills)
 
     def __iter__(self) -> Iterator[Backfill]:

@@ -1,7 +1,7 @@
-"""Watch this machine's clock while trades come in: report once if it begins to be off, changes, or is right again.
+"""Watch, by the times of live trades, whether this machine's clock is right: report once when its state changes.
 
-Costs a live trade an addition and a look at the monotonic clock, which no step of the wall clock moves. A window is
-judged when a trade comes after its end, so no thread is needed; a feed that brings nothing has nothing to say.
+A state is: right, or off by some seconds with one cause. Each live trade costs an addition and a look at the monotonic
+clock. The trades of ten seconds (a window) are judged when the first trade after them comes, so no thread is needed.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ from collections.abc import Callable
 
 from lakehouse.market.clock_offset import FEWEST, SAME_SECONDS, Offset, cause, offset_of, without_history
 
-#: Seconds of a window: soon enough for a person, long enough that one frame with many trades is not all of it.
+#: Seconds of trades that are judged together: soon enough for a person, long enough for more than one frame.
 WINDOW_SECONDS = 10.0
-#: Trades of a window that are looked at, from its beginning: more would not make the word any surer.
+#: Most trades of a window that are judged, from its beginning: more would not make the result any surer.
 MOST = 1_000
-#: Seconds for which the word of another venue counts: that of one whose feed has ended says nothing of now.
+#: Seconds for which a venue's offset counts; after that its feed may have ended, and it says nothing of now.
 FRESH_SECONDS = 120.0
-#: A change of an offset is told from this part of it on, so that a lag that grows does not tell of each window.
+#: An offset is reported again if it changes by this part of itself, so that a growing lag is not told in each window.
 CHANGE_PART = 0.2
 
 
 class VenueClock:
-    """The offset between this machine's clock and one venue's. All feeds and sockets of the venue share it."""
+    """Computes the offset between this machine's clock and one venue's from the delays of the venue's live trades.
+
+    All feeds and sockets of the venue share one object; thread-safe. `now` gives monotonic seconds.
+    """
 
     def __init__(self, venue: str, clocks: Clocks, now: Callable[[], float]) -> None:
-        self.offset: Offset | None = None  #: of the last window that had a word
-        self.at = 0.0  #: monotonic seconds of that word
+        self.offset: Offset | None = None  #: of the last window with enough trades; None before the first
+        self.at = 0.0  #: when that window was judged, in monotonic seconds
         self._venue = venue
         self._clocks = clocks
         self._now = now
@@ -37,7 +40,10 @@ class VenueClock:
         self._lock = threading.Lock()
 
     def saw(self, delay: int) -> str | None:
-        """Take a live trade, received `delay` µs after its own time. Return a message if the clock's state changed."""
+        """Take note of a live trade that was received `delay` µs after its own time.
+
+        Returns a message for people if that ends a window in which the state of the clock changed, else None.
+        """
         delays = self._delays
         if len(delays) < MOST:
             delays.append(delay)
@@ -52,7 +58,7 @@ class VenueClock:
 
     @property
     def ahead(self) -> int:
-        """Microseconds to add to this machine's time if its clock is slow; 0 if it is right or fast."""
+        """Microseconds by which this machine's clock is slow against the venue's; 0 if it is right or fast."""
         offset = self.offset
         return round(-offset.seconds * 1_000_000) if offset and offset.is_off and offset.seconds < 0 else 0
 
@@ -78,23 +84,26 @@ class VenueClock:
 
 
 class Clocks:
-    """The clocks of all venues of one ingest, which explain one another. Thread-safe."""
+    """The `VenueClock` of each venue of one ingest; the offsets of several venues tell which clock is wrong.
+
+    Thread-safe. `now` gives monotonic seconds.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self.is_simulated = False  #: trades of a day ago and more are a recording, whichever venues agree
+        self.is_simulated = False  #: True: trades that are a day old or more are a recording, even if two venues agree
         self._now = now
         self._venues: dict[str, VenueClock] = {}
         self._lock = threading.Lock()
 
     def of(self, venue: str) -> VenueClock:
-        """Return the clock of a venue; it is made on first use."""
+        """Return the `VenueClock` of a venue, made on first use."""
         with self._lock:
             return self._venues.setdefault(venue, VenueClock(venue, self, self._now))
 
     def offsets(self, now: float | None = None) -> dict[str, Offset]:
-        """Return venue → offset for the venues judged within the last `FRESH_SECONDS`, recordings left out.
+        """Return venue → clock offset, for venues judged within the last `FRESH_SECONDS`; without played recordings.
 
-        `now` is in monotonic seconds.
+        `now` is in monotonic seconds; None: the time now.
         """
         since = (self._now() if now is None else now) - FRESH_SECONDS
         with self._lock:

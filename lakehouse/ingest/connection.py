@@ -1,10 +1,10 @@
-"""One websocket connection to a venue, as a stream of frames. It does not know what the frames mean.
+"""Open a WebSocket connection to a venue and read its frames, without looking into them.
 
-Pings of the protocol are answered by the library as they arrive; a connection without any frame, pings included, for
-the venue's `silence_seconds` is stale, however open it looks.
+The library answers the pings of the protocol as they arrive. A connection without any frame, pings included, for the
+venue's `silence_seconds` counts as stale, even if it is open.
 
-Nearly every frame of a trade feed is a small, whole text frame. Those are taken straight from the read buffer, at a
-tenth of the library's cost; every other frame, and every frame that has not arrived whole, is the library's work.
+Nearly every frame of a trade feed is a small text frame that has arrived whole. Those are taken straight from the read
+buffer, at a tenth of the library's cost; the library reads all others.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from lakehouse.exchanges.history import shown
 from lakehouse.exchanges.retry_after import retry_after
 from lakehouse.ingest.handshake_reply import BODY_BYTES, AnsweredWebSocket, Refusal
 
-#: Seconds for the connection and for the handshake. Slower than that, a new attempt is more likely to succeed.
+#: Most seconds for the connection and for the handshake. If it takes longer, a new attempt is more likely to succeed.
 CONNECT_SECONDS = 10.0
-#: Seconds after which a quiet socket lets its thread look at the clock and at the wish to stop.
+#: Seconds after which a read without a frame returns, so that the thread looks at the clock and at the stop event.
 TICK_SECONDS = 0.25
 #: Seconds to wait for the venue's half of the closing handshake.
 CLOSE_SECONDS = 1.0
@@ -57,11 +57,14 @@ _REMEDIES: dict[int, str] = {
 
 
 class ConnectionLostError(VenueError):
-    """The connection could not be made or has ended."""
+    """Raised if a WebSocket connection could not be made, or has ended."""
 
 
 class HandshakeRefusedError(ConnectionLostError):
-    """The venue answered the handshake with this HTTP status; `retry_after` is the time that it named, if it did."""
+    """Raised if the venue answered the WebSocket handshake with an HTTP error.
+
+    `status` is its HTTP status; `retry_after` the seconds of its Retry-After, None if it had none.
+    """
 
     def __init__(self, url: str, refusal: Refusal) -> None:
         self.status = refusal.status
@@ -75,7 +78,7 @@ class HandshakeRefusedError(ConnectionLostError):
 
 
 class SocketStaleError(ConnectionLostError):
-    """The connection is open and silent."""
+    """Raised if a connection is open but brought no frame for the venue's `silence_seconds`."""
 
 
 class _BufferedSocket:
@@ -127,7 +130,11 @@ class _BufferedSocket:
 
 
 class Connection:
-    """One connection, used by one thread. `heard` is the monotonic second of the last frame of any kind."""
+    """One WebSocket connection to `url`, used by one thread: `open` it, `send`, read `frames`, `close` it.
+
+    `ping` is a message to send every `ping_seconds`, if the venue wants one. `heard` is when the last frame of any kind
+    came, in monotonic seconds.
+    """
 
     def __init__(self, url: str, silence_seconds: float, ping: bytes | None, ping_seconds: float) -> None:
         self.url = url
@@ -141,7 +148,7 @@ class Connection:
         self._buffer: _BufferedSocket | None = None
 
     def open(self) -> None:
-        """Connect. Raises ConnectionLostError: HandshakeRefusedError where the venue answered with an HTTP error."""
+        """Connect. Raises HandshakeRefusedError if the venue answers with an HTTP error, else ConnectionLostError."""
         try:
             self._socket.connect(self.url, timeout=CONNECT_SECONDS)
         except (WebSocketException, OSError, ValueError) as error:
@@ -155,16 +162,18 @@ class Connection:
         self._next_ping = self.heard + self._ping_seconds
 
     def send(self, message: bytes) -> None:
-        """Send one text message. Raises ConnectionLostError."""
+        """Send one text message (UTF-8). Raises ConnectionLostError if that fails."""
         try:
             self._socket.send(message, ABNF.OPCODE_TEXT)
         except (WebSocketException, OSError) as error:
             raise ConnectionLostError(f"sending failed: {_text(error)}") from None
 
     def frames(self, stop: threading.Event) -> Iterator[bytes | None]:
-        """Text and binary frames until `stop`; None if no more is at hand (at least every TICK_SECONDS).
+        """Yield the payloads of text and binary frames until `stop` is set.
 
-        Raises SocketStaleError after `silence_seconds` without any frame, ConnectionLostError at the end.
+        Yields None when every frame that has arrived was yielded, at least every TICK_SECONDS, so that the caller can
+        do other work. Raises SocketStaleError after `silence_seconds` without any frame, ConnectionLostError if the
+        connection ends.
         """
         buffer = self._buffer
         assert buffer is not None, "frames() before open()"
@@ -196,7 +205,7 @@ class Connection:
                 raise ConnectionLostError(f"closed by the venue: {_close_reason(frame.data)}")
 
     def close(self) -> None:
-        """Close with the closing handshake, at most CLOSE_SECONDS. Never raises; safe at any time."""
+        """Close with the closing handshake, within CLOSE_SECONDS. Never raises; may be called at any time."""
         self._socket.close(timeout=CLOSE_SECONDS)
         self._socket.shutdown()
 
@@ -212,12 +221,15 @@ class Connection:
 
 
 def refusal_remedy(status: int) -> str:
-    """Return what a person can do about a status; empty if waiting is all that helps."""
+    """Return the advice for people about a handshake refused with this HTTP status; empty if only waiting helps."""
     return _REMEDIES.get(status, "")
 
 
 def refusal_words(body: bytes | None, reason: str | None) -> str:
-    """Return the venue's words in one line: its JSON's message, else its text without HTML, else HTTP's `reason`."""
+    """Extract from the body of an HTTP error one line for people, at most 120 characters; empty if there is none.
+
+    The message in its JSON, else its text without HTML tags, else `reason`, the phrase of the HTTP status line.
+    """
     text = (body or b"")[:BODY_BYTES].decode("utf-8", "replace")
     try:
         said = _message(msgspec.json.decode(body or b""))

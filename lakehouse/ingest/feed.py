@@ -1,9 +1,9 @@
-"""Keep a socket open for symbols of one venue, and change it for another without a break.
+"""Keep a socket open for symbols of one venue, and replace it by another (rotation) without losing a trade.
 
-Guarantee: a skipped trade id leaves a `gap_opened` event and an order to the repair, across all sockets of the feed.
-A socket that is changed by plan is closed only when its successor is subscribed and has been seen to deliver what the
-old one delivers; if the successor fails, the old one stays. Limit: the successor of a socket that delivers nothing
-itself cannot be judged; it is taken after some seconds (`rotation`).
+Guarantee: a skipped trade id leads to a `gap_opened` event and an order to the repair, across all sockets of the feed.
+In a rotation the old socket is closed only when its successor is subscribed and has delivered what the old one
+delivers; if the successor fails, the old one stays. Limit: if the old socket delivers nothing itself, its successor
+cannot be judged; it takes over after some seconds (`rotation`).
 """
 
 from __future__ import annotations
@@ -30,21 +30,25 @@ from lakehouse.lake.feed_state import STOPPED
 
 _log = logging.getLogger(__name__)
 
-#: Seconds before the end of a socket's lifetime, drawn for each one, so that not all of them change at once.
+#: A socket is replaced up to this many seconds before the end of its lifetime, drawn for each, so that not all change
+#: at once.
 LIFETIME_JITTER_SECONDS = 1800.0
-#: Seconds to the next attempt after a successor has failed, and the longest such pause.
+#: Seconds of the first and of the longest pause before another rotation after a successor has failed.
 RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
-#: Seconds between two changes of a socket for a silent subscription, and the longest such pause: if the venue's
-#: channel itself is silent, changing sockets does not help. Quiet for so long, and it starts anew.
+#: Seconds of the first and of the longest pause between two rotations because of a silent subscription: if the venue's
+#: channel itself is silent, rotating does not help. Twice the longest without one, and the pauses are short again.
 SILENT_SECONDS = 10.0
 LONGEST_SILENT_SECONDS = 300.0
-#: Seconds for a socket to end once it was told to.
+#: Seconds to wait for a socket to end after it was told to.
 END_SECONDS = 5.0
 
 
 class Feed:
-    """One socket, or two for moments, and the thread that keeps them. Any thread may read public attributes."""
+    """A thread that receives the trades of some symbols of one venue over one socket, two during a rotation.
+
+    `base`: root address of a simulator, None: live. `order` takes gaps to repair. Public attributes are for any thread.
+    """
 
     def __init__(
         self,
@@ -57,8 +61,8 @@ class Feed:
         rng: random.Random | None = None,
     ) -> None:
         self.venue = venue.for_symbols(symbols)
-        self.failure: BaseException | None = None  #: what ended the thread, if it was not told to
-        self.last_error = ""  #: why the last connection ended
+        self.failure: BaseException | None = None  #: the error that ended the thread; None if it runs or was stopped
+        self.last_error = ""  #: why the last connection ended, or could not be made
         self.sequencer = Sequencer(venue.name, sink, counters, order)
         self.subscriptions = Subscriptions(symbols)
         self._base = base
@@ -88,7 +92,7 @@ class Feed:
     # Life of the thread.
 
     def resume(self, marks: Mapping[tuple[str, str], Resume]) -> None:
-        """Go on where an earlier process left off. Before `start`."""
+        """Continue the ids of an earlier process, (venue, symbol) → its state; order its open gaps. Before `start`."""
         for symbol in self.subscriptions.symbols:
             resume = marks.get((self.venue.name, symbol))
             if resume is not None:
@@ -98,20 +102,20 @@ class Feed:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask for the end of the sockets and the thread. Returns at once; `join` waits."""
+        """Tell the sockets and the thread to end. Returns at once; `join` waits."""
         self._stop.set()
         for socket in self._sockets:
             socket.stop(STOPPED)
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread. False if it has not ended in time."""
+        """Wait up to `seconds` for the thread to end. Return False if it has not."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
     def rotate(self) -> Rotation:
-        """Ask for a new socket in place of the present one, without a break. Returns at once."""
+        """Ask the thread to replace its socket without a break. Returns at once; the Rotation tells the outcome."""
         rotation = self._rotations.ask()
         self._wake.set()
         return rotation
@@ -253,17 +257,17 @@ class Feed:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """All symbols."""
+        """All symbols that this feed was made for, refused ones included."""
         return self.subscriptions.symbols
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The symbols that the venue has not refused."""
+        """The symbols that the venue has not refused for good."""
         return self.subscriptions.wanted
 
     @property
     def refused(self) -> dict[str, str]:
-        """Symbol → the venue's words."""
+        """The symbols that the venue has refused for good → the venue's words."""
         return self.subscriptions.refused
 
     @property
@@ -272,12 +276,15 @@ class Feed:
 
     @property
     def subscribed(self) -> frozenset[str]:
-        """Symbols that are acknowledged on the present connections."""
+        """The symbols whose subscription the venue has acknowledged on a connection that is open now."""
         return frozenset().union(*(socket.subscribed for socket in self._sockets)).intersection(self.wanted)
 
     @property
     def settled(self) -> bool:
-        """True if the venue has acknowledged every symbol that it has not refused, and shown that it has it."""
+        """True if the venue has acknowledged every wanted symbol on an open connection, and shown that it lists it.
+
+        Symbols refused for good do not count. Only a trade or the REST API shows that Binance lists a name.
+        """
         subscribed = self.subscribed
         return all(symbol in subscribed and self.watched.exists(symbol) for symbol in self.wanted)
 
@@ -287,5 +294,5 @@ class Feed:
 
     @property
     def last_frame(self) -> float | None:
-        """Monotonic second of the last frame of any kind."""
+        """When the last frame of any kind came, in monotonic seconds; None if the open sockets have brought none."""
         return max((socket.last_frame for socket in self._sockets if socket.last_frame is not None), default=None)

@@ -1,14 +1,12 @@
 """Fetch missing trades from the venue's REST history and send them to the same topic, with `source=repair`.
 
-One thread per venue, for all of its symbols. It takes orders and never makes anybody wait: live trades have their own
-threads, and a page is handed to Kafka in slices with a pause in between.
+One thread per venue, for all of its symbols. Live trades never wait for it: a page goes to Kafka in slices.
 
-Guarantee: `gap_repaired` names ids that Kafka has acknowledged, or that a socket brought late after all;
-`gap_unavailable` names ids that the venue has shown not to have, now: each is a try, which the ledger of Silver counts.
-An id is asked for again, with growing pauses, until it is one or the other, or `GIVE_UP_SECONDS` have brought none of
-its backfill. Limit: ids that are left then, or unfinished when the process ends, stay open in the ledger. The job
-`repair` fetches them (`repair.fetch`), or the next start does (`resume`). The job also asks again for unavailable ids
-(`gaps.due_again`).
+Guarantee: a `gap_repaired` event has ids that Kafka has acknowledged, or that a socket brought late after all; a
+`gap_unavailable` event has ids that the venue lacks now: a try, which the ledger of Silver counts. An id is asked for
+again, with growing pauses, until it is one or the other, or until no trade of its backfill has come for
+`GIVE_UP_SECONDS`. Limit: ids that are left then, or when the process ends, stay open in the ledger; the job `repair`
+(`repair.fetch`) or the next start (`resume`) fetches them. The job also asks again for unavailable ids (`due_again`).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from collections import deque
 
 from lakehouse.errors import TerminalError, VenueError
 from lakehouse.exchanges.history import Page
-from lakehouse.exchanges.model import FeedEvent, FeedEventKind
+from lakehouse.exchanges.model import FeedEvent
 from lakehouse.exchanges.venue import Venue
 from lakehouse.id_ranges import IdRange, IdRanges
 from lakehouse.ingest.backfill_queue import Backfill, BackfillOrder, BackfillQueue, Sent
@@ -31,30 +29,33 @@ from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
 from lakehouse.ingest.rest import RestClient
 from lakehouse.ingest.silence_probe import SilenceProbe, Watched
+from lakehouse.tables import FeedEventKind
 
 _log = logging.getLogger(__name__)
 
 #: Seconds from an order to its first request: REST lags behind the socket, a late trade fills its gap itself, and the
 #: small gaps of a bad moment are asked for together.
 SETTLE_SECONDS = 1.0
-#: Seconds of the first pause of a backfill whose end REST does not show yet, or that failed, and of the longest.
+#: Seconds of the first and of the longest pause of a backfill that failed, or whose last ids REST does not show yet.
 PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-#: Seconds without one of its trades after which a backfill is given up. A venue's maintenance lasts minutes; a longer
-#: absence is left to the job, or to the next start.
+#: A backfill is given up after so many seconds without one of its trades: a venue's maintenance lasts minutes.
 GIVE_UP_SECONDS = 3600.0
-#: Trades handed over in one go, and the seconds of the pause behind: a page of 1,000 takes some 15 ms, and no socket
-#: must wait for Python's lock for so long.
+#: Trades handed to Kafka in one go, and the seconds of the pause behind: a page of 1,000 takes some 15 ms, and no
+#: socket must wait for Python's lock for so long.
 SLICE_TRADES = 50
 SLICE_PAUSE_SECONDS = 0.001
-#: Trades of repairs that Kafka has not acknowledged: a twentieth of the producer's queue, the rest is for live ones.
+#: Most repaired trades without Kafka's acknowledgement: a twentieth of the producer's queue; live trades get the rest.
 MOST_IN_FLIGHT = 5_000
-#: Seconds of the longest sleep.
+#: Longest sleep of the thread, in seconds.
 IDLE_SECONDS = 0.25
 
 
 class GapRepair:
-    """The repair of one venue, and its looks at quiet symbols. Attributes without underscore are for any thread."""
+    """A thread that repairs one venue's gaps over REST, with the part `share` (0 to 1) of the venue's REST budget.
+
+    It also runs the `SilenceProbe` of the venue's quiet symbols. `base`: root address of a simulator, None: live.
+    """
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class GapRepair:
         rng: random.Random | None = None,
     ) -> None:
         self.venue = venue
-        self.failure: BaseException | None = None  #: what ended the thread, if it was not told to
+        self.failure: BaseException | None = None  #: the error that ended the thread; None if it runs or was stopped
         self.connection_id = f"{venue.name}-repair-{uuid.uuid4().hex[:12]}"
         self._sink = sink
         self._counters = counters
@@ -84,31 +85,31 @@ class GapRepair:
     # Life of the thread.
 
     def watch(self, feed: Watched) -> None:
-        """Look at the quiet symbols of a feed. Before `start`."""
+        """Let the silence probe watch the quiet symbols of a feed. Call before `start`."""
         self._probe.watch(feed)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end. Returns at once; `join` waits."""
+        """Tell the thread to end. Returns at once; `join` waits."""
         self._stop.set()
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread. False if it has not ended in time: it is waiting for the venue."""
+        """Wait up to `seconds` for the thread to end. Return False if it has not: it waits for a reply of the venue."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
     def order(self, order: BackfillOrder) -> None:
-        """Take an order to repair a gap. Never waits."""
+        """Take an order to repair a gap, for the thread to work on. Returns at once; any thread may call it."""
         self._orders.append(order)
         self._wake.set()
 
     @property
     def is_idle(self) -> bool:
-        """True if every order has been brought to its end."""
+        """True if no order is left: each gap was repaired, found unavailable, or given up."""
         return not self._orders and not self._busy
 
     def _run(self) -> None:

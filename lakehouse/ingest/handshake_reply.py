@@ -1,8 +1,8 @@
-"""The answer of a venue that refuses a websocket's handshake: status, headers, and the beginning of its body.
+"""Keep the HTTP answer of a venue that refuses a WebSocket handshake: status, headers, and the beginning of its body.
 
-websocket-client tells the body only if a Content-Length that is right comes with it, reads as much as that says, and
-loses the status if less comes. So the socket remembers the answer while the library reads it, and reads the body of a
-refusal itself, however its length is told (RFC 9112, 6.3), within bounds of size and time.
+websocket-client gives the body only if a correct Content-Length comes with it, and loses the status if the body is
+shorter. So a wrapper of the socket remembers the answer while the library reads it, and reads the body of a refusal
+itself, in whichever way its length is given (RFC 9112, 6.3), within bounds of size and time.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 import websocket
 from websocket import WebSocketException, WebSocketTimeoutException
 
-#: Bytes of a body that are read: the words of a page of HTML stand behind its styles and scripts.
+#: Most bytes of a body that are read: so many, because the text of an HTML page stands behind its styles and scripts.
 BODY_BYTES = 16_384
-#: Seconds for the body, which comes with the status as a rule; a connection may stay open behind it.
+#: Most seconds to wait for the body, which comes with the status as a rule; the connection may stay open behind it.
 BODY_SECONDS = 2.0
-#: Seconds and bytes for status and headers: more than any venue's by far.
+#: Most seconds and bytes for status and headers: far more than any venue needs.
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 65_536
 #: Statuses of no refusal: the websocket, and the redirects that the library follows.
@@ -31,7 +31,11 @@ _GOES_ON = (101, 301, 302, 303, 307, 308)
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refusal as received; header names are in small letters, and the last header of a name counts."""
+    """The HTTP answer that refused a WebSocket handshake, its body cut after BODY_BYTES.
+
+    Header names are in small letters; of headers with the same name the last counts. `reason` is the phrase behind the
+    status, such as `Forbidden`.
+    """
 
     status: int
     reason: str = ""
@@ -40,7 +44,10 @@ class Refusal:
 
 
 class AnsweredSocket:
-    """A connected socket until the handshake is over. All but `recv` goes to the socket."""
+    """Wraps a connected socket during the handshake and remembers the answer that the library reads from it.
+
+    Every method but `recv` is the socket's own.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -49,7 +56,10 @@ class AnsweredSocket:
         self._until = time.monotonic() + HEAD_SECONDS
 
     def recv(self, size: int) -> bytes:
-        """Read at most `size` bytes. Nothing more comes after the headers of a refusal: its body is taken."""
+        """Read at most `size` bytes; none after the headers of a refusal, because its body has been read for `refusal`.
+
+        Raises WebSocketException if the headers are too long, WebSocketTimeoutException if they take too long.
+        """
         if self._refusal is not None:
             return b""
         if len(self._head) > HEAD_BYTES:
@@ -64,7 +74,7 @@ class AnsweredSocket:
 
     @property
     def refusal(self) -> Refusal | None:
-        """The refusal, also if only its status line came whole; None if the answer is none."""
+        """The refusal in the answer, even if only its status line came; None if the handshake was not refused."""
         return self._refusal or _refusal(bytes(self._head))
 
     def __getattr__(self, name: str) -> Any:
@@ -72,14 +82,14 @@ class AnsweredSocket:
 
 
 class AnsweredWebSocket(websocket.WebSocket):
-    """The library's websocket, whose newest socket remembers the answer to the handshake as `answered`."""
+    """The library's WebSocket; `answered` wraps its newest socket, and has the venue's refusal if there was one."""
 
     answered: AnsweredSocket | None = None
     _wrapped: Any = None
 
     @property
     def sock(self) -> Any:
-        """The socket from which the library reads."""
+        """The socket from which the library reads; a plain socket that is set is wrapped in `AnsweredSocket`."""
         return self._wrapped
 
     @sock.setter

@@ -1,8 +1,8 @@
-"""Track which trade ids of one (venue, symbol) were observed and which are missing. Pure: ids in, findings out.
+"""Track which trade ids of one (venue, symbol) were observed and which are missing. Pure.
 
-Guarantee: between the lowest and the highest id that is known to exist, `missing()` is exactly the ids not observed,
-whatever the order in which they came and whichever way: over a socket, or by a repair (`learn`).
-Limit: a loss after the highest known id is invisible until a later trade, a venue's heartbeat or its REST history shows
+The mark is the highest id that is known to exist. Guarantee: between the lowest known id and the mark, `missing()` is
+exactly the ids not observed, whatever the order in which they came and whichever way: over a socket, or by a repair
+(`learn`). Limit: a loss above the mark is invisible until a later trade, a venue's heartbeat or its REST history shows
 it. A mark lives as long as its process; `resume_at` restores the one of an earlier process (`resume`).
 
 Time plays no part: hours without trades can have contiguous ids, and an id that is skipped is a lost trade.
@@ -18,18 +18,18 @@ from lakehouse.id_ranges import IdRange, IdRanges
 
 
 class Kind(Enum):
-    """Meaning of one observed id."""
+    """How an observed id relates to the ids before it; the mark is the highest id known so far."""
 
-    FIRST = "first"  #: the first id ever: continuity starts here
-    NEXT = "next"  #: one above the mark
-    JUMP = "jump"  #: further above the mark: ids were skipped, a gap opens
-    LATE = "late"  #: missing until now, or older than the first; may open a gap above itself in the latter case
-    DUPLICATE = "duplicate"  #: seen before
+    FIRST = "first"  #: the first id of the symbol: nothing is expected below it
+    NEXT = "next"  #: the mark + 1, as expected
+    JUMP = "jump"  #: further above the mark: ids were skipped, which opens a gap
+    LATE = "late"  #: it was missing, or it is below the lowest known id, which may open a gap between the two
+    DUPLICATE = "duplicate"  #: it was observed before
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Inclusive range of trade ids that exist at the venue and were not observed."""
+    """A range of trade ids, inclusive, that exist at the venue but have not arrived. `len` gives how many they are."""
 
     first_id: int
     last_id: int
@@ -40,7 +40,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The finding for one id, with the gap that it opened, if it did."""
+    """The result of observing one id: its kind, and the gap that it opened, None if it opened none."""
 
     kind: Kind
     gap: Gap | None = None
@@ -57,13 +57,13 @@ _BELOW_ALL = -(1 << 63)
 
 
 class IdTracker:
-    """The ids of one (venue, symbol). Not thread-safe: `SymbolSequence` has the lock."""
+    """The observed and missing trade ids of one (venue, symbol). Not thread-safe: `SymbolSequence` has the lock."""
 
     __slots__ = ("_floor", "_looked", "_missing", "_suspect", "low", "mark", "open_ids")
 
     def __init__(self) -> None:
-        self.low: int | None = None  #: lowest id known
-        self.mark: int | None = None  #: highest id known to exist: the high-water mark
+        self.low: int | None = None  #: lowest known id; None before the first
+        self.mark: int | None = None  #: highest id known to exist, the high-water mark; None before the first
         self.open_ids = 0  #: how many ids are missing; a plain number, so that any thread may read it
         self._missing = IdRanges()
         self._suspect: int | None = None
@@ -71,7 +71,7 @@ class IdTracker:
         self._floor: int | None = None  # REST's newest id before the first one came: what is above it is wanted
 
     def resume_at(self, trade_id: int, missing: Iterable[IdRange] = ()) -> None:
-        """Start from a mark of an earlier process, so that what was traded in between shows as a gap.
+        """Start from `trade_id`, the mark of an earlier process, so that ids traded since then show as a gap.
 
         `missing` are ranges up to the mark that the earlier process left open. Raises ValueError if ids were
         observed already (a mark belongs before the first of them), or if a range ends above the mark.
@@ -85,7 +85,7 @@ class IdTracker:
         self._missing, self.open_ids = left, left.count()
 
     def observe(self, trade_id: int) -> Observation:
-        """Take note of one received id."""
+        """Take note of one received trade id; return its kind and the gap that it opened, if any."""
         mark = self.mark
         if mark is not None and trade_id == mark + 1:
             self.mark = trade_id
@@ -108,9 +108,9 @@ class IdTracker:
         return _LATE if self.close(trade_id, trade_id) else _DUPLICATE
 
     def learn(self, first: int, last: int) -> None:
-        """Take note of ids that came another way than over the socket: the same as observing each of them.
+        """Take note that the ids `first`..`last` are in hand, such as after a repair: like observing each of them.
 
-        Opens no gap that a caller would have to be told of as long as the ids lie within what is known.
+        Ids between them and the known ones become missing, but no gap is returned.
         """
         mark, low = self.mark, self.low
         if mark is None or low is None:
@@ -127,25 +127,29 @@ class IdTracker:
                 self._open(last + 1, low - 1)
 
     def close(self, first: int, last: int) -> int:
-        """Take ids out of the missing ones: they are in hand, or the venue has them no more. Returns how many."""
+        """Remove the ids `first`..`last` from the missing ones: they are in hand, or the venue lacks them.
+
+        Returns how many of them were missing.
+        """
         closed = self._missing.remove(first, last)
         self.open_ids -= closed
         return closed
 
     def heartbeat(self, last_trade_id: int) -> Gap | None:
-        """Take note of the newest id that the venue names. Returns the gap at the tail, once it is certain.
+        """Take note of the newest trade id that a venue's heartbeat gives; return the gap above the mark, if certain.
 
-        A trade may still be on its way when the heartbeat that counts it arrives, so an id must be ahead of the mark at
-        two consecutive heartbeats before it is missing.
+        None if there is none, or not yet: a trade may still be on its way when the heartbeat that counts it arrives, so
+        ids count as missing only if they were above the mark at two consecutive heartbeats.
         """
         suspect, self._suspect = self._suspect, last_trade_id
         return self._tail(suspect)
 
     def look(self, newest_id: int) -> Gap | None:
-        """The same for the newest id of the venue's REST history, which knows nothing of the socket's order.
+        """Take note of the newest trade id in the venue's REST history; return the gap above the mark, if certain.
 
-        The caller leaves more time between two looks than a trade spends on its way. A symbol of which nothing has come
-        yet begins at the first look: ids above that are missing once they are seen.
+        Like `heartbeat`, ids count as missing at the second look that shows them; the caller leaves more time between
+        two looks than a trade spends on its way. For a symbol without any trade so far, ids above the first look's are
+        expected from then on.
         """
         if self.mark is None and self._floor is None:
             self._floor = newest_id
@@ -153,18 +157,18 @@ class IdTracker:
         return self._tail(looked)
 
     def reconnected(self) -> None:
-        """Forget the suspicion of the old connection: a heartbeat of it says nothing about the order on the new one.
+        """Forget the last heartbeat, because a new connection begins: heartbeats of two connections are not compared.
 
-        A look stands: what REST showed before a connection began, that connection will not deliver.
+        The last look counts on: the new connection will not deliver trades that REST showed before.
         """
         self._suspect = None
 
     def missing(self) -> tuple[Gap, ...]:
-        """Every id range missing at this moment, ascending."""
+        """Return every range of ids that is missing at this moment, ascending."""
         return tuple(Gap(first, last) for first, last in self._missing)
 
     def missing_within(self, first: int, last: int) -> list[IdRange]:
-        """The parts of `first`..`last` that are missing at this moment, ascending."""
+        """Return the ranges within `first`..`last` (inclusive) that are missing at this moment, ascending."""
         return self._missing.within(first, last)
 
     def _tail(self, newest: int | None) -> Gap | None:

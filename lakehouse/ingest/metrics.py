@@ -1,7 +1,7 @@
-"""Counters of ingest, and its Prometheus endpoint on 127.0.0.1.
+"""The counters of an ingest service, and its Prometheus endpoint on 127.0.0.1.
 
-Counters are plain attributes of one object per (venue, symbol), each written by one thread at a time, and they turn
-into Prometheus metrics when somebody scrapes: a trade costs an addition, not a labelled lookup behind a lock.
+Counters are plain attributes of one object per (venue, symbol), each written by one thread at a time. They become
+Prometheus metrics only when somebody scrapes, so a trade costs an addition, not a labelled lookup behind a lock.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ from prometheus_client.registry import Collector
 from lakehouse.errors import MissingDependencyError
 from lakehouse.ingest.clock_skew import Clocks
 
-#: Upper bounds in seconds of event time → Kafka's acknowledgement: from a linger on localhost to a repaired minute.
+#: Upper bounds, in seconds, of the histogram of latency from event time to Kafka's acknowledgement: from a producer's
+#: linger on localhost to a repaired minute.
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 _BOUNDS = tuple(round(bound * 1_000_000) for bound in LATENCY_BUCKETS)
 
 
 @dataclass(slots=True)
 class SymbolCounters:
-    """Counts of one (venue, symbol): the upper ones belong to the flow's lock, the lower to the producer's."""
+    """Counts of one (venue, symbol) since the start of the service.
+
+    Those up to `repair_sent` are written under the lock of the symbol's `SymbolSequence` or by the repair's thread, the
+    others under the producer's lock.
+    """
 
     venue: str
     symbol: str
@@ -40,17 +45,17 @@ class SymbolCounters:
     missing: int = 0  #: ids in those gaps
     repaired: int = 0  #: of those ids: fetched over REST, and acknowledged by Kafka
     unavailable: int = 0  #: of those ids: the venue has them no more
-    open_ids: int = 0  #: ids missing at this moment
+    open_ids: int = 0  #: trade ids missing at this moment
     repair_sent: int = 0  #: trades of a repair handed to the producer; belongs to the repair's thread
 
     acked: int = 0  #: trades that Kafka has acknowledged, repaired ones included
-    acked_mark: int | None = None  #: highest trade id that Kafka has acknowledged
-    ahead_of_clock: int = 0  #: acknowledged trades whose event time lies after our clock
-    latency_sum: int = 0  #: microseconds, negative ones counted as 0
+    acked_mark: int | None = None  #: highest trade id that Kafka has acknowledged; None before the first
+    ahead_of_clock: int = 0  #: acknowledged trades whose event time lies ahead of this machine's clock
+    latency_sum: int = 0  #: sum of latencies in microseconds, negative ones counted as 0
     latency_counts: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS) + 1))
 
     def acknowledged(self, trade_id: int, latency: int) -> None:
-        """Kafka has the trade, `latency` microseconds after its event time (negative if the clocks disagree)."""
+        """Count a live trade that Kafka acknowledged `latency` µs after its event time; negative if clocks disagree."""
         self.acked += 1
         if self.acked_mark is None or trade_id > self.acked_mark:
             self.acked_mark = trade_id
@@ -61,7 +66,7 @@ class SymbolCounters:
         self.latency_counts[bisect_left(_BOUNDS, latency)] += 1
 
     def repair_acknowledged(self, trade_id: int) -> None:
-        """Kafka has the trade; how long ago it happened says nothing of our latency."""
+        """Count a repaired trade that Kafka acknowledged, without a latency: its event time lies long ago."""
         self.acked += 1
         if self.acked_mark is None or trade_id > self.acked_mark:
             self.acked_mark = trade_id
@@ -69,7 +74,10 @@ class SymbolCounters:
 
 @dataclass(slots=True)
 class VenueCounters:
-    """Counts of one venue, shared by its sockets; `lock` is for those that several of them write."""
+    """Counts of one venue since the start of the service, shared by its sockets and its repair.
+
+    `lock` protects the counts that several sockets write.
+    """
 
     venue: str
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,16 +87,16 @@ class VenueCounters:
     rejected: Counter[str] = field(default_factory=Counter)
     requests: int = 0  #: to the REST API; this and the next two belong to the repair's thread
     refusals: int = 0  #: of those: not answered, limited, or answered with an error
-    budget_used: Callable[[], float] = lambda: 0.0  #: share of the venue's budget in its window up to now
-    unsubscribed: Callable[[], int] = lambda: 0  #: symbols that the venue does not let us have now
-    refused: Callable[[], int] = lambda: 0  #: symbols that the venue does not have
+    budget_used: Callable[[], float] = lambda: 0.0  #: share of the venue's REST budget used in its window up to now
+    unsubscribed: Callable[[], int] = lambda: 0  #: number of symbols not subscribed now, which are asked for again
+    refused: Callable[[], int] = lambda: 0  #: number of symbols that the venue does not list
 
     def reconnected(self) -> None:
         with self.lock:
             self.reconnects += 1
 
     def rotated(self, is_done: bool) -> None:
-        """A second socket has taken over, or has failed to."""
+        """Count a rotation (a socket that is to replace another): done, or failed if not `is_done`."""
         with self.lock:
             self.rotations += is_done
             self.rotations_failed += not is_done
@@ -99,32 +107,32 @@ class VenueCounters:
 
 
 class Counters:
-    """All counters of one ingest service, and how Prometheus sees them."""
+    """All counters of one ingest service, by venue and by (venue, symbol), and its clocks. Thread-safe."""
 
     def __init__(self) -> None:
         self.venues: dict[str, VenueCounters] = {}
         self.symbols: dict[tuple[str, str], SymbolCounters] = {}
         self.clocks = Clocks()
-        self.unacknowledged: Callable[[], int] = lambda: 0  #: set by the service
+        self.unacknowledged: Callable[[], int] = lambda: 0  #: messages without Kafka's reply; the service sets it
         self._lock = threading.Lock()
 
     def venue(self, venue: str) -> VenueCounters:
-        """The counters of a venue, made on first use."""
+        """Return the counters of a venue, made on first use."""
         with self._lock:
             return self.venues.setdefault(venue, VenueCounters(venue))
 
     def symbol(self, venue: str, symbol: str) -> SymbolCounters:
-        """The counters of a symbol, made on first use. Keep the result: this takes a lock."""
+        """Return the counters of a (venue, symbol), made on first use. Keep the result: each call takes a lock."""
         with self._lock:
             return self.symbols.setdefault((venue, symbol), SymbolCounters(venue, symbol))
 
     def of_venue(self, venue: str) -> list[SymbolCounters]:
-        """The counters of all symbols of a venue."""
+        """Return the counters of all symbols of a venue."""
         with self._lock:
             return [counters for (owner, _), counters in self.symbols.items() if owner == venue]
 
     def snapshot(self) -> tuple[list[VenueCounters], list[SymbolCounters]]:
-        """The objects that exist now, safe to walk while others are added."""
+        """Return (all venues' counters, all symbols' counters) as lists that do not change while others are added."""
         with self._lock:
             return list(self.venues.values()), list(self.symbols.values())
 
@@ -144,9 +152,9 @@ class _Exporter(Collector):
             ("duplicate_events", "Trades received again.", "duplicates"),
             ("late_events", "Trades received after a higher id.", "late"),
             ("gaps_opened", "Gaps in the trade ids.", "gaps"),
-            ("missing_events", "Trade ids in those gaps when they opened.", "missing"),
-            ("repaired_events", "Of those ids: fetched over REST and acknowledged by Kafka.", "repaired"),
-            ("unavailable_events", "Of those ids: no more to be had from the venue.", "unavailable"),
+            ("missing_events", "Trade ids in the gaps when they opened.", "missing"),
+            ("repaired_events", "Missing trade ids that were fetched over REST and acknowledged by Kafka.", "repaired"),
+            ("unavailable_events", "Missing trade ids that the venue no longer has.", "unavailable"),
         )
         for name, text, attribute in per_symbol:
             family = CounterMetricFamily(name, text, labels=("venue", "symbol"))
@@ -190,7 +198,7 @@ class _Exporter(Collector):
             ("rotations", "Sockets that took over from another without a break.", "rotations"),
             ("rotations_failed", "Sockets that were to take over and could not.", "rotations_failed"),
             ("rest_requests", "Requests to the venue's REST API.", "requests"),
-            ("rest_refusals", "Of those: not answered, limited, or answered with an error.", "refusals"),
+            ("rest_refusals", "REST requests that were not answered, limited or answered with an error.", "refusals"),
         )
         for name, text, attribute in per_venue:
             family = CounterMetricFamily(name, text, labels=("venue",))
@@ -223,7 +231,10 @@ class _Exporter(Collector):
 
 
 class MetricsServer:
-    """The Prometheus endpoint of one service. Has its own registry, so that a process can hold many."""
+    """The Prometheus endpoint of one ingest service, on `port` of 127.0.0.1 (0: any free port).
+
+    It has a registry of its own, so that one process can run several services.
+    """
 
     def __init__(self, counters: Counters, port: int) -> None:
         self._registry = CollectorRegistry()
@@ -233,7 +244,7 @@ class MetricsServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen on 127.0.0.1. Raises MissingDependencyError if the port is taken."""
+        """Begin to listen on 127.0.0.1. Raises MissingDependencyError if the port is taken or not permitted."""
         try:
             self._server, self._thread = start_http_server(self._wanted, "127.0.0.1", self._registry)
         except OSError as error:
@@ -247,7 +258,7 @@ class MetricsServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before the start."""
+        """The port that it listens on; 0 before `start` and after `stop`."""
         return 0 if self._server is None else int(self._server.server_port)
 
     def stop(self) -> None:

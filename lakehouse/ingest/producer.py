@@ -1,9 +1,9 @@
 """Send messages to Kafka at least once, in order per key.
 
-Guarantee: what was handed over is acknowledged by Kafka, or `flush` counts it as unflushed, or `check` raises. A full
+Guarantee: each message sent is acknowledged by Kafka, or `flush` counts it as unflushed, or `check` raises. A full
 local queue blocks the caller (and so, in the end, the exchange's socket); nothing is dropped, and nothing counts as
 acknowledged before Kafka's delivery report. Idempotence keeps the order per key and lets retries double nothing; a
-fatal error of the producer loses nothing and keeps the order, but may double (`renewed`).
+fatal error of the producer loses nothing and keeps the order, but may double messages (`renewable_producer`).
 Limit: a crash loses the messages in the local queue. It loses only the newest of each key, so the next start reads
 from Kafka where to go on (`resume`).
 """
@@ -23,30 +23,38 @@ from lakehouse.exchanges.model import FeedEvent, Rejected, Trade, encode
 from lakehouse.ingest.metrics import SymbolCounters
 from lakehouse.ingest.renewable_producer import RenewedProducer
 
-#: Milliseconds a message waits for company. Trades come in bursts: 50 ms fill a batch in a burst and do not show in a
-#: latency that a venue's network dominates.
+#: Milliseconds for which the producer collects messages for a batch (Kafka's linger). Trades come in bursts: 50 ms fill
+#: a batch in a burst and do not show in a latency that a venue's network dominates.
 LINGER_MS = 50
-#: Messages and KiB of the local queue: five seconds at 20,000 trades/s of about 700 bytes. Further trades wait
+#: Most messages and KiB of the local queue: five seconds at 20,000 trades/s of about 700 bytes. Further trades wait
 #: in the socket.
 QUEUE_MESSAGES = 100_000
 QUEUE_KBYTES = 98_304
 #: Seconds to serve delivery reports before a full queue is tried again.
 FULL_QUEUE_SECONDS = 0.05
-#: Characters of a rejected frame that are kept; Kafka's default limit of a message is 1 MiB, and JSON escapes may make
-#: six bytes of one character.
+#: Most characters of a rejected frame that are kept; Kafka's default limit of a message is 1 MiB, and JSON escapes may
+#: make six bytes of one character.
 RAW_LIMIT = 150_000
 
 
 class QueueBlockedError(TerminalError):
-    """The service stopped while a message waited for room in the local queue: it was not handed over."""
+    """Raised if a message waits for room in the local queue when the service stops or no producer can send any more.
+
+    The message is not sent; `KafkaSink.flush` counts it.
+    """
 
 
 class MessageTooLargeError(TerminalError):
-    """One message is larger than the producer may send."""
+    """Raised if a message is larger than the producer may send; the producer goes on with others."""
 
 
 class KafkaSink:
-    """The one producer of a service. Thread-safe: sockets' threads send, any thread may poll."""
+    """Sends an ingest service's trades, rejected frames and feed events to their Kafka topics; the only producer.
+
+    Thread-safe: sockets' threads send, any thread may poll. `trades`, `rejected` and `feed_events` are topics. Each
+    method that sends blocks while the local queue is full, and raises QueueBlockedError if that is not to end,
+    MessageTooLargeError (`trade` and `repair` do not), or TerminalError for another refusal by Kafka's client.
+    """
 
     def __init__(self, bootstrap: str, trades: str, rejected: str, feed_events: str, client_id: str = "ingest") -> None:
         self._trades, self._rejected, self._feed_events = trades, rejected, feed_events
@@ -76,7 +84,10 @@ class KafkaSink:
     # Sending. Each blocks while the local queue is full.
 
     def trade(self, trade: Trade, counters: SymbolCounters) -> None:
-        """Hand over a trade, keyed by its symbol. Its acknowledgement is counted in `counters`."""
+        """Send a live trade, keyed by its symbol; count it, and later Kafka's acknowledgement, in `counters`.
+
+        Blocks while the local queue is full. A trade that is too large is sent as a rejected frame instead.
+        """
         counters.produced += 1
         try:
             self._send(self._trades, encode(trade), trade.symbol, partial(_trade_acknowledged, trade, counters))
@@ -85,7 +96,11 @@ class KafkaSink:
             self.rejected(Rejected(trade.venue, "too_large", str(error), trade.raw, trade.ts_ingest))
 
     def repair(self, trade: Trade, counters: SymbolCounters, acknowledged: Callable[[], None]) -> None:
-        """Hand over a repaired trade. `acknowledged` is called when Kafka has it, one call at a time, in any thread."""
+        """Send a repaired trade, keyed by its symbol. Blocks while the local queue is full.
+
+        `acknowledged` is called once Kafka has it, on whichever thread polls, one call at a time. If the trade is too
+        large, it is sent as a rejected frame, and `acknowledged` is called at once.
+        """
         counters.repair_sent += 1
         report = partial(_repair_acknowledged, trade.trade_id, counters, acknowledged)
         try:
@@ -96,18 +111,18 @@ class KafkaSink:
             acknowledged()
 
     def rejected(self, rejected: Rejected) -> None:
-        """Hand over a frame that could not be read, keyed by its venue; a text that Kafka would refuse is cut."""
+        """Send a frame that could not be read, keyed by its venue, its raw text cut after RAW_LIMIT characters."""
         if len(rejected.raw) > RAW_LIMIT:
             detail = f"{rejected.detail} (raw text cut from {len(rejected.raw)} to {RAW_LIMIT} characters)"
             rejected = Rejected(rejected.venue, rejected.reason, detail, rejected.raw[:RAW_LIMIT], rejected.ts_ingest)
         self._send(self._rejected, encode(rejected), rejected.venue)
 
     def event(self, event: FeedEvent) -> None:
-        """Hand over a feed event, keyed by its venue."""
+        """Send a feed event, keyed by its venue. Blocks while the local queue is full."""
         self._send(self._feed_events, encode(event), event.venue)
 
     def verbatim(self, topic: str, value: bytes, key: bytes | None) -> None:
-        """Hand over a message as it is, for a replay."""
+        """Send an encoded message unchanged to a topic; for the replay of quarantined messages."""
         self._send(topic, value, key)
 
     def _send(
@@ -132,31 +147,32 @@ class KafkaSink:
 
     @property
     def unacknowledged(self) -> int:
-        """Messages handed over whose delivery report has not come."""
+        """Number of messages taken that Kafka has neither acknowledged nor refused yet."""
         return self._producer.unacknowledged
 
     @property
     def trouble(self) -> str:
-        """The last complaint of librdkafka; empty again with the next acknowledgement."""
+        """The last error message of librdkafka; empty again after the next acknowledgement."""
         return self._producer.trouble
 
     def poll(self, seconds: float = 0.0) -> None:
-        """Serve delivery reports that are there; wait up to `seconds` for the first."""
+        """Run the callbacks of the delivery reports that have come; wait up to `seconds` for the first."""
         self._producer.poll(seconds)
 
     def check(self) -> None:
-        """Raise what made the producer useless for good, if something did (TerminalError)."""
+        """Raise the TerminalError after which no message can be sent any more; return if there is none."""
         if self._producer.failure is not None:
             raise self._producer.failure
 
     def stop_waiting(self) -> None:
-        """From now on a full queue raises QueueBlockedError instead of blocking: the service is stopping."""
+        """Let sends raise QueueBlockedError from now on, instead of blocking on a full queue: the service stops."""
         self._stopping.set()
 
     def flush(self, deadline: float) -> int:
-        """Wait until all is acknowledged, until `deadline` (monotonic seconds). Returns how many messages are not.
+        """Wait until Kafka has acknowledged all messages, until `deadline` (monotonic seconds) at most.
 
-        Those are given up (the process is about to end), so that nothing of them arrives after it was reported lost.
+        Returns the number of messages that were not sent or not acknowledged, 0 if all were. Those are given up (the
+        process is about to end), so that none of them arrives after it was reported lost; that may take a second more.
         """
         return self._producer.flush(deadline) + self._abandoned
 

@@ -1,8 +1,8 @@
-"""A venue's request budget, kept as a sliding window. Pure: it is told the time.
+"""Keep requests within our share of a venue's REST rate limit, by a sliding window. Pure: it is told the time.
 
-Guarantee: in no window of the venue's length is more spent than the share, wherever the window begins and however many
-symbols there are. If the share is less than one request, the window is stretched until one fits: a third of
-"one a second" is one in three seconds.
+Guarantee: no window of the venue's length has requests of more weight than the share, wherever the window begins and
+however many symbols there are. If the share is less than one request, the window is stretched until one fits: a third
+of "one a second" is one in three seconds.
 
 A venue counts by address, and two of ours may run at once from one: the ingest, and the job that repairs old gaps. So
 each keeps to a share, and the shares together leave room for clocks and networks that differ.
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 
-#: Share of the venue's budget: the running ingest.
+#: The share of a venue's budget that a running ingest may use.
 LIVE_SHARE = 2 / 3
-#: Share of the venue's budget: `fetch_gaps`, beside a running ingest.
+#: The share of a venue's budget that `fetch_gaps` of the job `repair` may use, beside a running ingest.
 JOB_SHARE = 1 / 4
-#: Share of the venue's budget, and part of the ingest's share: the looks at quiet symbols.
+#: The share of a venue's budget, within that of the ingest, for the silence probe's looks at quiet symbols.
 LOOK_SHARE = 1 / 10
 
 #: Weights are small numbers of the venue's documentation; a sum of them that is off by rounding is not over the limit.
@@ -24,7 +24,10 @@ _ROUNDING = 1e-9
 
 
 class WindowBudget:
-    """A budget of `weight` per `seconds`. One thread spends; `used` may be read by any."""
+    """A `share` (0 to 1) of a venue's REST budget of `weight` per `seconds`: says when a request may be sent.
+
+    Only one thread may call `wait` and `spend`; any may call `used`.
+    """
 
     def __init__(self, weight: float, seconds: float, share: float) -> None:
         self._weight = weight
@@ -36,9 +39,9 @@ class WindowBudget:
         self._spent: deque[tuple[float, float]] = deque()
 
     def wait(self, weight: float, now: float) -> float:
-        """Seconds until so much may be spent; 0 if at once. `now` in seconds of a clock that never jumps.
+        """Return the seconds until a request of this weight may be sent; 0 if it may be now.
 
-        To be asked again after that time: it may have been spent on something else.
+        Ask again after that time, as other requests may have used it. `now` is in monotonic seconds.
         """
         while self._spent and self._spent[0][0] <= now - self._longest:
             self._spent.popleft()
@@ -57,9 +60,9 @@ class WindowBudget:
         return 0.0
 
     def spend(self, weight: float, now: float) -> None:
-        """A request was made. To be told when it has ended: the venue had counted it by then, in any case."""
+        """Count a request of this weight. Call it when the reply has come: the venue had counted it by then."""
         self._spent.append((now, weight))
 
     def used(self, now: float) -> float:
-        """Share of the venue's whole budget that was spent in the window up to now."""
+        """Return the share of the venue's whole budget, 0 to 1, that was spent in the window up to `now`."""
         return sum(spent for at, spent in tuple(self._spent) if at > now - self._seconds) / self._weight

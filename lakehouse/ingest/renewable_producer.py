@@ -1,10 +1,10 @@
-"""A Kafka producer that outlives its fatal errors.
+"""A Kafka producer that is replaced by a new one after a fatal error, without losing a message.
 
-librdkafka ends an idempotent producer when the order of its messages can no longer be kept: it takes nothing more, and
-gives back what it has not delivered. Then a new one takes its place, after a pause, and gets those messages first.
+If the order of its messages can no longer be kept, librdkafka ends an idempotent producer: it takes no more messages,
+and gives back those that it has not delivered. Here a new one takes its place, after a pause, and gets those first.
 
-Guarantee: what was handed over is acknowledged, or counts as `unacknowledged`, or `failure` is set; the order per key
-is kept. Limit: what Kafka has stored and not yet acknowledged when a producer breaks comes a second time.
+Guarantee: each message that was taken is acknowledged, or counts as `unacknowledged`, or `failure` is set; the order
+per key is kept. Limit: messages that Kafka had stored but not acknowledged when a producer broke come a second time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from lakehouse.ingest.backoff import HEALTHY_SECONDS, Pauses, Steps
 
 _log = logging.getLogger(__name__)
 
-#: Seconds to a new producer after a fatal error. Kafka gives a new producer's identity at once; errors that come again
-#: and again have a cause that lasts, such as a broker that loses its state with every restart.
+#: Backoff before a new producer after a fatal error. Kafka gives a new producer's identity at once; errors that come
+#: again and again have a cause that lasts, such as a broker that loses its state with every restart.
 RENEWALS = Steps(1.0, 30.0)
-#: Seconds of one wait for delivery reports at the end, and for those of what was purged then.
+#: Seconds of one wait for delivery reports in `flush`, and most seconds for those of the messages purged at its end.
 SERVE_SECONDS = 0.05
 PURGE_SECONDS = 1.0
-#: Fatal errors that a new producer would meet as well, until somebody changes the rights or the broker.
+#: Fatal errors that a new producer would meet as well, until somebody changes the rights or the broker: `failure`.
 FOR_GOOD = frozenset(
     (
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -40,7 +40,7 @@ FOR_GOOD = frozenset(
         KafkaError._UNSUPPORTED_FEATURE,
     )
 )
-#: The error of the message that broke the order; the producer's own fatal error may be told later.
+#: Errors of the message that broke the order; librdkafka may report its own fatal error later.
 OUT_OF_SEQUENCE = frozenset(
     (
         KafkaError._FATAL,
@@ -52,12 +52,12 @@ OUT_OF_SEQUENCE = frozenset(
         KafkaError.INVALID_PRODUCER_ID_MAPPING,
     )
 )
-#: The error of the messages behind it.
+#: Errors of the messages behind that one, which librdkafka gives back undelivered.
 PURGED = frozenset((KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT))
 
 
 class Unsent(NamedTuple):
-    """A message that a broken producer gave back; `number` is its place in the order of all messages."""
+    """A message that a broken producer gave back undelivered; `number` is its place in the order of all messages."""
 
     number: int
     topic: str
@@ -67,10 +67,13 @@ class Unsent(NamedTuple):
 
 
 class RenewedProducer:
-    """One producer after another. Thread-safe. `acknowledged` callbacks run one at a time, on the thread that polls."""
+    """A Kafka producer that replaces itself after a fatal error; `configuration` is librdkafka's.
+
+    Thread-safe. `acknowledged` callbacks run one at a time, on the thread that polls.
+    """
 
     def __init__(self, bootstrap: str, configuration: Mapping[str, Any]) -> None:
-        self.failure: TerminalError | None = None  #: what made it useless for good
+        self.failure: TerminalError | None = None  #: the error after which no producer can send; None if it works
         self._bootstrap = bootstrap
         self._configuration = {**configuration, "bootstrap.servers": bootstrap, "error_cb": self._on_error}
         self._lock = threading.RLock()  # of everything that delivery reports write
@@ -91,12 +94,12 @@ class RenewedProducer:
 
     @property
     def unacknowledged(self) -> int:
-        """Messages handed over whose delivery report has not come."""
+        """Number of messages taken that Kafka has neither acknowledged nor refused yet."""
         return self._handed_over - self._reported
 
     @property
     def trouble(self) -> str:
-        """The last complaint of librdkafka; empty again with the next acknowledgement."""
+        """The last error message of librdkafka, or why a new producer is due; empty after an acknowledgement."""
         with self._lock:
             if not self._broken:
                 return self._complaint
@@ -104,9 +107,10 @@ class RenewedProducer:
             return f"the producer broke: {self._broken}; a new one in {wait:.0f} s"
 
     def take(self, topic: str, value: bytes, key: str | bytes | None, acknowledged: Callable[[], None]) -> bool:
-        """Take a message. False if that is to be tried again, after `poll`: the queue is full, or it is broken.
+        """Take a message to send; `acknowledged` is called once Kafka has it.
 
-        Raises KafkaException for an error of this message.
+        Returns False if the message was not taken, because the queue is full or the producer is broken: call `poll`,
+        then try again. Raises KafkaException for an error of this message, such as its size.
         """
         try:
             with self._send_lock:
@@ -128,7 +132,10 @@ class RenewedProducer:
         return True
 
     def poll(self, seconds: float = 0.0) -> None:
-        """Serve delivery reports that are there; wait up to `seconds` for the first. Replaces a broken producer."""
+        """Run the callbacks of the delivery reports that have come; wait up to `seconds` for the first.
+
+        Replaces a broken producer by a new one, once its pause is over.
+        """
         # Not flush(): after a fatal error it goes on to the delivery reports with that exception set, and loses them.
         try:
             self._producer.poll(seconds)
@@ -138,9 +145,10 @@ class RenewedProducer:
             self._renew()
 
     def flush(self, deadline: float) -> int:
-        """Wait until all is acknowledged, until `deadline` (monotonic seconds). Returns how many messages are not.
+        """Wait until Kafka has acknowledged all messages, until `deadline` (monotonic seconds) at most.
 
-        Those are given up, so that nothing of them arrives after it was reported lost.
+        Returns the number of messages that it has not acknowledged. Those are given up, so that none of them arrives
+        after it was reported lost.
         """
         while self.unacknowledged and self.failure is None and time.monotonic() < deadline:
             self.poll(max(0.0, min(SERVE_SECONDS, deadline - time.monotonic())))

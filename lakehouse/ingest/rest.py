@@ -1,7 +1,8 @@
-"""One venue's REST API for one thread: within the budget, out of the way when the venue says so.
+"""Send requests to one venue's REST API, within our share of its rate limit, and pause after errors.
 
-Guarantee: no request leaves while the budget's window is full, before the time that a Retry-After named has passed
-(for the whole venue, whichever symbol it was answered to), or before the backoff after an error has.
+Guarantee, if the caller obeys `wait`: no request leaves while the budget's window is full, before the time of a
+Retry-After has passed (for the whole venue, whichever symbol it was the answer for), or during the backoff after an
+error.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ from lakehouse.ingest.rate_limit import LOOK_SHARE, WindowBudget
 
 _log = logging.getLogger(__name__)
 
-#: Seconds to connect, and without a byte of the answer. A page of 1,000 trades comes within one; a venue that is slower
-#: than this is in trouble, and a stop should not wait for it.
+#: Most seconds to connect, and most seconds without a byte of the answer. A page of 1,000 trades comes within one
+#: second; a venue that is slower than this is in trouble, and a stop should not wait for it.
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 10.0
 
 
 class RestClient:
-    """Used by one thread, which counts in `counters`."""
+    """The REST API of one venue for one thread, which asks `wait`, calls `get`, then `accepted` or `refused`.
+
+    `base` is the root address of a simulator, None for the live venue; `share` is the part of the venue's budget that
+    may be used. Requests are counted in `counters`.
+    """
 
     def __init__(
         self,
@@ -57,7 +62,10 @@ class RestClient:
         counters.budget_used = lambda: self._budget.used(clock())
 
     def wait(self, weight: float, is_look: bool = False) -> float:
-        """Seconds until a request may be sent; 0 is now. A look at a quiet symbol has its own small part besides."""
+        """Return the seconds until a request of this weight may be sent; 0 if it may be now.
+
+        `is_look`: the request is the silence probe's, which has a small share of the budget of its own.
+        """
         now = self._clock()
         seconds = max(self._blocked_until - now, self._budget.wait(weight, now))
         if is_look:
@@ -65,9 +73,9 @@ class RestClient:
         return max(0.0, seconds)
 
     def get(self, request: Request, is_look: bool = False) -> Reply:
-        """Send it, whether or not `wait` allowed it. Raises VenueError if no answer came.
+        """Send a request, whether or not `wait` allows it, and return the reply of any status.
 
-        The reader of the answer then calls `accepted` or `refused`.
+        The caller, who parses the reply, then calls `accepted` or `refused`. Raises VenueError if no reply came.
         """
         self._counters.requests += 1
         self._status, self._named = 0, 0.0
@@ -87,11 +95,14 @@ class RestClient:
                 self._looks.spend(request.weight, now)
 
     def accepted(self) -> None:
-        """The last answer was what was asked for: the next error begins a new series."""
+        """Take note that the last reply could be used: the pause after the next error is short again."""
         self._pauses.reset()
 
     def refused(self, error: VenueError) -> None:
-        """The last request failed: leave the venue alone for the time it named, or for a jittered pause."""
+        """Take note that the last request failed: `wait` then allows none for the venue's Retry-After, or a backoff.
+
+        The backoff has jitter, and grows with each failure in a row.
+        """
         self._counters.refusals += 1
         # A header counts whatever the answer's body said: Kraken's errors come with bodies of their own.
         seconds = self._pauses.after(self._status, max(error.retry_after or 0.0, self._named))
@@ -99,7 +110,7 @@ class RestClient:
         _log.info("%s; no request to %s for %.1f s", error, self._name, seconds)
 
     def close(self) -> None:
-        """Close the connections. Safe at any time."""
+        """Close the connection to the venue. May be called at any time."""
         if self._client is not None:
             self._client.close()
 

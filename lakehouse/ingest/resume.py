@@ -1,31 +1,28 @@
-"""The state in which an earlier ingest ended: highest trade id of each (venue, symbol), and gaps left open.
+"""Read the state in which an earlier ingest ended: the mark (highest trade id) of each (venue, symbol), and open gaps.
 
 Read from two places that outlive any machine: the ledger of Silver (if there is a lake), and the tail of the Kafka
 topic, which is ahead of it. Nothing is kept in a local file.
 
-Guarantee: a mark is never above an id that Kafka lacks unless that id is among the gaps: trades of a symbol stand in
-one partition, in the order of their ids, and a crash loses only the newest of them. A mark that is too low costs
-requests for trades that are there already.
+Guarantee: each id below a mark is in Kafka, or among the gaps: trades of a symbol stand in one partition, in the order
+of their ids, and a crash loses only the newest of them. A mark that is too low only costs requests for trades that are
+there already.
 Limit: a symbol that the ledger does not know and that is not among the last `MOST_MESSAGES` of its partition begins
 anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import time
-import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from lakehouse.broker.topics import librdkafka_log
+from lakehouse.broker.offset_ranges import MessagesLostError, OffsetRange, OffsetRangeReader
+from lakehouse.broker.topics import end_offsets, first_offsets
 from lakehouse.continuity import gaps
 from lakehouse.continuity.gaps import LedgerGap, Mark
-from lakehouse.errors import BrokerUnavailableError
 from lakehouse.id_ranges import IdRanges
 from lakehouse.ingest.id_tracker import IdTracker
 from lakehouse.market.symbols import MarketKey
@@ -33,25 +30,25 @@ from lakehouse.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: Messages of the first window at the end of each partition: 80 s of 1,000 trades/s in four partitions, a tenth of a
-#: second to read. It holds what a process that was killed during a repair had opened just before.
+#: Messages that are read at the end of each partition in any case: 80 s of 1,000 trades/s in four partitions, a tenth
+#: of a second to read. They show the gaps that a process had just opened when it was killed during a repair.
 FIRST_MESSAGES = 20_000
-#: Messages read back per partition, in windows that double, while a symbol without any mark is looked for: seconds.
+#: Most messages read back per partition, twice as many each time, in search of a symbol without a mark; takes seconds.
 MOST_MESSAGES = 200_000
 #: Feed events read back for the gaps that were left open. A reconnect makes some ten events, a gap two.
 MOST_EVENTS = 20_000
-#: Seconds for one window, and for one request to the broker.
+#: Seconds in which the broker must answer with the offsets of the topics.
 READ_SECONDS = 30.0
-REQUEST_SECONDS = 10.0
-#: Messages per call of the consumer.
-BATCH_MESSAGES = 5_000
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError)
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where one (venue, symbol) goes on: above `trade_id`, with `gaps` below it."""
+    """The state from which ingest continues one (venue, symbol): its highest trade id, and the gaps left open below it.
+
+    `ts_event` is that trade's event time (µs), None if unknown.
+    """
 
     trade_id: int
     ts_event: int | None = None
@@ -79,17 +76,19 @@ _read_event = msgspec.json.Decoder(_Event).decode
 
 
 def read(settings: Settings, wanted: Collection[MarketKey]) -> dict[MarketKey, Resume]:
-    """(venue, symbol) → where to go on, for those of `wanted` that ever were ingested.
+    """Return (venue, symbol) → state to continue from, for those of `wanted` that the two places know (see the module).
 
-    Raises BrokerUnavailableError if Kafka does not give up its tail: without it a restart would hide what was traded
-    in between.
+    Called at the start of ingest. Raises BrokerUnavailableError if the end of Kafka's topics cannot be read: without it
+    a restart would hide the trades of the time in between.
     """
     kept = {key: mark for key, mark in _ledger(settings).items() if key in wanted}
-    with _Reader(settings.bootstrap()) as reader:
+    bootstrap, trades, events = settings.bootstrap(), settings.topic_trades, settings.topic_feed_events
+    with contextlib.closing(OffsetRangeReader(bootstrap)) as reader:
+        topics = _Topics(bootstrap, reader, (trades, events))
         tail = _Tail(wanted)
-        tail.read(reader, settings.topic_trades, without_mark=frozenset(wanted) - kept.keys())
+        tail.read(topics, trades, without_mark=frozenset(wanted) - kept.keys())
         gaps = _Gaps(wanted)
-        reader.last(settings.topic_feed_events, 0, MOST_EVENTS, gaps.take)
+        topics.hand_over(topics.newest(events, MOST_EVENTS), gaps.take)
     found: dict[MarketKey, Resume] = {}
     for key in wanted:
         resume = _merged(key, kept.get(key), tail, gaps)
@@ -156,19 +155,16 @@ class _Tail:
         self._wanted = frozenset(wanted)
         self._seen: dict[MarketKey, _Seen] = {}
 
-    def read(self, reader: _Reader, topic: str, without_mark: Collection[MarketKey]) -> None:
+    def read(self, topics: _Topics, topic: str, without_mark: Collection[MarketKey]) -> None:
         """Read back, further while one of the symbols `without_mark` is not found."""
-        ends = reader.ends(topic)
-        starts = {partition: max(low, high - FIRST_MESSAGES) for partition, (low, high) in ends.items()}
-        reader.read(topic, {at: (starts[at], high) for at, (_, high) in ends.items()}, self._newest)
+        topics.hand_over(topics.newest(topic, FIRST_MESSAGES), self._newest)
         size = FIRST_MESSAGES
         while not self.marks.keys() >= frozenset(without_mark) and size < MOST_MESSAGES:
-            size = min(2 * size, MOST_MESSAGES)
-            earlier = {at: (max(low, high - size), starts[at]) for at, (low, high) in ends.items()}
-            if all(first >= last for first, last in earlier.values()):
+            done, size = size, min(2 * size, MOST_MESSAGES)
+            earlier = topics.newest(topic, size, beyond=done)
+            if all(one.first >= one.end for one in earlier):
                 break
-            reader.read(topic, earlier, self._older)
-            starts = {at: first for at, (first, _) in earlier.items()}
+            topics.hand_over(earlier, self._older)
 
     def gaps(self, key: MarketKey) -> list[tuple[int, int]]:
         """Ids missing between the first live trade of the window and its end."""
@@ -227,70 +223,39 @@ class _Gaps:
                 self.unavailable.setdefault(key, IdRanges()).add(first, last)
 
 
-class _Reader:
-    """Reads stretches of a topic, without a group of its own. A context manager."""
+class _Topics:
+    """The topics as they were at the start: the stretches at the ends of their partitions, message by message."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, reader: OffsetRangeReader, topics: Collection[str]) -> None:
         self._bootstrap = bootstrap
-        settings: dict[str, Any] = {
-            "bootstrap.servers": bootstrap,
-            "group.id": f"marks-{uuid.uuid4().hex}",  # asked for by librdkafka; nothing is ever committed
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-        self._consumer = Consumer(settings, logger=librdkafka_log)
+        self._reader = reader
+        self._first = first_offsets(bootstrap, topics, READ_SECONDS)
+        self._ends = end_offsets(bootstrap, topics, READ_SECONDS)
 
-    def __enter__(self) -> _Reader:
-        return self
+    def newest(self, topic: str, most: int, beyond: int = 0) -> list[OffsetRange]:
+        """The last `most` messages of each partition, but not the last `beyond`. Ranges may be empty."""
+        found = []
+        for partition, end in self._ends[topic].items():
+            first = self._first[topic][partition]
+            found.append(OffsetRange(topic, partition, max(first, end - most), max(first, end - beyond)))
+        return found
 
-    def __exit__(self, *_: object) -> None:
-        self._consumer.close()
+    def hand_over(self, ranges: list[OffsetRange], take: Callable[[bytes], object]) -> None:
+        """Hand over the messages of ranges, in order within a partition.
 
-    def ends(self, topic: str) -> dict[int, tuple[int, int]]:
-        """Partition → first offset that is there, and the offset that the next message gets."""
-        deadline = time.monotonic() + READ_SECONDS
+        Begins again if the retention removes messages meanwhile, so `take` must bear a message twice.
+        """
         while True:
             try:
-                partitions = self._consumer.list_topics(topic, REQUEST_SECONDS).topics[topic].partitions
-                return {
-                    at: self._consumer.get_watermark_offsets(TopicPartition(topic, at), REQUEST_SECONDS)
-                    for at in partitions
-                }
-            except KafkaException as error:
-                # A leader that has just been chosen says for a moment that it is none.
-                if time.monotonic() > deadline:
-                    raise self._unavailable(topic, error.args[0].str()) from None
-                time.sleep(0.1)
-
-    def last(self, topic: str, partition: int, count: int, take: Callable[[bytes], object]) -> None:
-        """Hand over the last messages of one partition."""
-        low, high = self.ends(topic)[partition]
-        self.read(topic, {partition: (max(low, high - count), high)}, take)
-
-    def read(self, topic: str, stretches: dict[int, tuple[int, int]], take: Callable[[bytes], object]) -> None:
-        """Hand over the messages from an offset up to, not including, another; in order within a partition."""
-        left = {at: last for at, (first, last) in stretches.items() if first < last}
-        self._consumer.assign([TopicPartition(topic, at, stretches[at][0]) for at in left])
-        deadline = time.monotonic() + READ_SECONDS
-        reason = "no message came"
-        while left:
-            if time.monotonic() > deadline:
-                raise self._unavailable(topic, f"{reason} within {READ_SECONDS:g} s")
-            for message in self._consumer.consume(BATCH_MESSAGES, 0.2):
-                at, offset, error, value = message.partition(), message.offset(), message.error(), message.value()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    left.pop(at or 0, None)  # the last offsets need not be messages
-                elif error is not None:
-                    reason = error.str()  # librdkafka tries again by itself
-                elif at is not None and at in left and offset is not None:
-                    if value is not None and offset < left[at]:
-                        take(value)
-                    if offset >= left[at] - 1:
-                        del left[at]
-        self._consumer.unassign()
-
-    def _unavailable(self, topic: str, reason: str) -> BrokerUnavailableError:
-        return BrokerUnavailableError(
-            f"the end of topic {topic} at {self._bootstrap} cannot be read ({reason})", remedy="try again"
-        )
+                for run in self._reader.read(ranges):
+                    for message in run.messages:
+                        value = message.value()
+                        if value is not None:
+                            take(value)
+                return
+            except MessagesLostError:
+                first = first_offsets(self._bootstrap, {one.topic for one in ranges}, READ_SECONDS)
+                left = [one._replace(first=max(one.first, first[one.topic][one.partition])) for one in ranges]
+                if left == ranges:
+                    raise
+                ranges = left

@@ -1,4 +1,4 @@
-"""Decide when one socket may take over from another. Pure: it is told the time, and reads what the two have brought."""
+"""Rotations: requests to replace a venue's socket by a new one, and the decision when the new one may take over."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-#: Seconds for a successor to be connected and subscribed.
+#: Most seconds for a successor to be connected and subscribed.
 SUCCESSOR_SECONDS = 20.0
-#: Seconds that a subscribed successor has to bring a new trade of every symbol; then quiet symbols count as quiet.
+#: Seconds for a subscribed successor to bring a new trade of every symbol; a symbol that then neither socket has
+#: brought counts as quiet.
 OVERLAP_SECONDS = 5.0
 
 
 class Rotation:
-    """A change of sockets that was asked for. `done` is set when it is over; `problem` is empty if it succeeded."""
+    """A request to replace a feed's socket, and its outcome: `done` is set when it is over.
+
+    `problem` says why it failed; empty if it succeeded.
+    """
 
     def __init__(self) -> None:
         self.done = threading.Event()
         self.problem = ""
 
     def finish(self, problem: str) -> None:
-        """Set the result and wake those who wait."""
+        """Set the outcome (empty: success) and wake the threads that wait for `done`."""
         self.problem = problem
         self.done.set()
 
 
 class Rotations:
-    """The rotations that were asked for and not answered yet. Thread-safe."""
+    """The requests to replace a feed's socket (rotations) that have not begun yet. Thread-safe."""
 
     def __init__(self) -> None:
         self._asked: list[Rotation] = []
@@ -34,7 +38,7 @@ class Rotations:
         self._lock = threading.Lock()
 
     def ask(self) -> Rotation:
-        """Add a rotation and return it."""
+        """Add a request to replace the feed's socket and return it; after `end`, it has failed already."""
         rotation = Rotation()
         with self._lock:
             if self._end:
@@ -44,60 +48,61 @@ class Rotations:
         return rotation
 
     def take(self) -> list[Rotation]:
-        """Return all of them, for the caller to answer."""
+        """Remove and return all waiting requests; the caller replaces the socket, then calls `finish` on each."""
         with self._lock:
             asked, self._asked = self._asked, []
         return asked
 
     def refuse(self, problem: str) -> None:
-        """Tell those who asked that there will be none."""
+        """Finish all waiting requests for a new socket as failed, because of `problem`."""
         for rotation in self.take():
             rotation.finish(problem)
 
     def end(self, problem: str) -> None:
-        """Refuse these, and all that are asked for from now on."""
+        """Finish all waiting requests for a new socket, and all later ones, as failed because of `problem`."""
         with self._lock:
             self._end = problem
         self.refuse(problem)
 
     def __bool__(self) -> bool:
-        """True if there are any."""
+        """True if any request for a new socket waits."""
         return bool(self._asked)
 
 
 class Socket(Protocol):
-    """The attributes of a socket that a trial reads."""
+    """The part of a socket (`VenueSocket`) that a `Trial` reads."""
 
     @property
     def settled(self) -> bool:
-        """True if the venue has answered for every symbol."""
+        """True if every symbol was acknowledged on this socket, or a request for it was refused or not answered."""
 
     @property
     def ended(self) -> bool:
-        """True if it is gone."""
+        """True if the socket has closed and its thread ended."""
 
     @property
     def error(self) -> str:
-        """Reason of its end; empty if there was no error."""
+        """Why the socket ended, or the venue's last error message; empty if there was no error."""
 
     @property
     def subscribed(self) -> frozenset[str]:
-        """Symbols acknowledged on it."""
+        """The symbols whose subscription the venue has acknowledged on this socket."""
 
     @property
     def waiting(self) -> frozenset[str]:
-        """Symbols asked for on it and not acknowledged."""
+        """The symbols that are wanted on this socket and not acknowledged."""
 
     @property
     def delivered(self) -> dict[str, int]:
-        """Symbol → id of the newest trade that it brought."""
+        """Symbol → id of the newest trade that this socket brought."""
 
 
 class Trial:
-    """A successor beside the socket that it is to replace.
+    """Judges a successor that runs beside the socket that it is to replace. Pure: it is told the time.
 
-    It has passed when it has brought a trade of every symbol that is newer than its subscription: from then on nothing
-    can happen that only the old one is told of. A symbol of which the old one too has brought nothing newer is quiet.
+    The successor has passed once it has brought, for every symbol, a trade newer than its subscription: from then on
+    the old one gets nothing that the new one does not. A symbol of which the old one has brought nothing newer either
+    is quiet. `mark` gives a symbol's highest known trade id, None if there is none.
     """
 
     def __init__(self, old: Socket, new: Socket, mark: Callable[[str], int | None]) -> None:
@@ -107,7 +112,7 @@ class Trial:
         self._marks: dict[str, int] = {}
 
     def verdict(self, now: float) -> str | None:
-        """Return why the successor may not take over; empty if it may, None if that is not decided yet."""
+        """Return why the successor may not take over; empty if it may, None if undecided. `now`: monotonic seconds."""
         old, new = self._old, self._new
         self._began = now if self._began is None else self._began
         if new.ended:

@@ -1,4 +1,4 @@
-"""How another process asks a running ingest for new sockets: a file below `home`, and answers beside it.
+"""Let another process ask a running ingest to replace its sockets: by a file below `home`, with answers beside it.
 
 `lakehouse rotate` writes `home/ingest/rotate`. Every ingest service of this home looks at that file, whoever hosts it:
 a command, a Dagster run, a container that mounts the folder. One that finds a request that it has not seen yet changes
@@ -27,12 +27,15 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the file.
 LOOK_SECONDS = 1.0
-#: Seconds for the sockets to have changed; above what a feed itself allows.
+#: Most seconds for all sockets to have changed; more than a feed itself allows.
 ROTATE_SECONDS = 40.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Answer of one ingest to a request. `problems` is empty if every socket was changed."""
+    """One ingest's answer to a rotation request: its venues, its number of sockets, and why rotations failed.
+
+    `problems` is empty if every socket was replaced.
+    """
 
     venues: list[str]
     sockets: int
@@ -40,19 +43,22 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def folder(settings: Settings) -> Path:
-    """Where requests and answers lie."""
+    """Return the folder below the settings' `home` in which requests and answers lie."""
     return settings.home.absolute() / "ingest"
 
 
 def ask(settings: Settings) -> str:
-    """Leave a request. Returns its token, by which the answers are known."""
+    """Write a request to every ingest of this home to replace its sockets; return its token, for `answers`.
+
+    Replaces an earlier request. Raises OSError if the file cannot be written.
+    """
     token = uuid.uuid4().hex
     _write(folder(settings) / "rotate", token.encode())
     return token
 
 
 def answers(settings: Settings, token: str) -> list[Answer]:
-    """The answers that are there."""
+    """Return the ingests' answers to the rotation request with this token that have come so far."""
     return [
         msgspec.json.decode(path.read_bytes(), type=Answer)
         for path in sorted(folder(settings).glob(f"rotated-{token}-*.json"))
@@ -60,13 +66,16 @@ def answers(settings: Settings, token: str) -> list[Answer]:
 
 
 def forget(settings: Settings, token: str) -> None:
-    """Remove the answers to a request."""
+    """Delete the files with the ingests' answers to the rotation request with this token."""
     for path in folder(settings).glob(f"rotated-{token}-*.json"):
         path.unlink(missing_ok=True)
 
 
 class RotationRequests:
-    """The thread that looks for requests. Requests from before its start have been answered, or are dead."""
+    """A thread in the ingest that looks for requests, calls `rotate` and writes the answer.
+
+    A request from before its start is ignored: another ingest has answered it, or nobody waits any more.
+    """
 
     def __init__(self, settings: Settings, rotate: Callable[[], list[Rotation]], venues: Sequence[str]) -> None:
         self._settings = settings
@@ -83,7 +92,7 @@ class RotationRequests:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more. Returns at once."""
+        """Tell the thread to end. Returns at once; a request that is being carried out gets no answer."""
         self._stop.set()
 
     def _run(self) -> None:

@@ -13,25 +13,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lakehouse.exchanges.model import FeedEvent, FeedEventKind, Trade
+from lakehouse.exchanges.model import FeedEvent, Trade
 from lakehouse.id_ranges import IdRange
 from lakehouse.ingest.backfill_queue import BackfillOrder
 from lakehouse.ingest.id_tracker import Gap, IdTracker, Kind
 from lakehouse.ingest.metrics import Counters, SymbolCounters
 from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.resume import Resume
+from lakehouse.tables import FeedEventKind
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that one of two overlapping sockets may lag behind the other before what it has not brought is a gap.
+#: While two sockets overlap (a rotation), a gap is announced only if it is still open after so many seconds, because
+#: one of them may lag behind the other.
 OVERLAP_GRACE_SECONDS = 2.0
-#: Microseconds. An event time further ahead of our clock than this is no help in finding a trade by its time; what the
-#: clock is known to be slow by is allowed for.
+#: Microseconds. An event time further ahead of our clock than this is not used to find a trade by its time; the time
+#: that the clock is known to be slow by is added.
 CREDIBLE_AHEAD = 60_000_000
 
 
 class SymbolSequence:
-    """One (venue, symbol): its ids, its counts, and the lock of both. A target of the repair."""
+    """The trade ids and counters of one (venue, symbol), with the lock of both; also the repair's `Target`."""
 
     __slots__ = ("counters", "ids", "lock", "symbol", "ts_mark")
 
@@ -39,7 +41,7 @@ class SymbolSequence:
         self.symbol = symbol
         self.counters = counters
         self.ids = IdTracker()
-        self.ts_mark: int | None = None  #: event time of the newest trade
+        self.ts_mark: int | None = None  #: event time (µs) of the trade with the highest id; None before the first
         # Held while a trade is handed over, so that Kafka's order is the ids' order: a mark that is read back from
         # Kafka must not stand above a trade that died on its way.
         self.lock = threading.Lock()
@@ -47,18 +49,18 @@ class SymbolSequence:
     # Called by the repair.
 
     def still_missing(self, first: int, last: int) -> list[IdRange]:
-        """Return the parts of a range of ids that have not arrived by any way."""
+        """Return the ranges within `first`..`last` (inclusive) that have not arrived, over a socket or a repair."""
         with self.lock:
             return self.ids.missing_within(first, last)
 
     def delivered(self, first: int, last: int) -> None:
-        """Take note that Kafka has acknowledged these repaired trades."""
+        """Take note that Kafka has acknowledged the repaired trades `first`..`last`: they are no longer missing."""
         with self.lock:
             self.counters.repaired += self.ids.close(first, last)
             self.counters.open_ids = self.ids.open_ids
 
     def unavailable(self, first: int, last: int) -> None:
-        """Take note that the venue no longer has these ids."""
+        """Take note that the venue lacks the trades `first`..`last`: they are no longer counted as missing."""
         with self.lock:
             self.counters.unavailable += self.ids.close(first, last)
             self.counters.open_ids = self.ids.open_ids
@@ -78,10 +80,13 @@ class _Held:
 
 
 class Sequencer:
-    """All symbols of one feed. Thread-safe."""
+    """Hands the trades of one feed's symbols to Kafka in order, and announces gaps in their ids. Thread-safe.
+
+    `order` takes each gap to repair.
+    """
 
     def __init__(self, venue: str, sink: KafkaSink, counters: Counters, order: Callable[[BackfillOrder], None]) -> None:
-        self.overlapping = False  #: two sockets deliver at this moment
+        self.overlapping = False  #: True while two sockets deliver, during a rotation; the feed sets it
         self._venue = venue
         self._sink = sink
         self._counters = counters
@@ -92,7 +97,7 @@ class Sequencer:
         self._held: list[_Held] = []
 
     def of(self, symbol: str) -> SymbolSequence:
-        """The sequence of a symbol, made on first use."""
+        """Return the `SymbolSequence` of a canonical symbol, made on first use."""
         sequence = self._sequences.get(symbol)
         if sequence is None:
             with self._lock:
@@ -102,7 +107,10 @@ class Sequencer:
         return sequence
 
     def resume(self, symbol: str, resume: Resume, connection_id: str) -> None:
-        """Go on from an earlier process, and order what it left open. Before the first trade only."""
+        """Continue a symbol's ids from the state of an earlier process, and announce the gaps that it left open.
+
+        Call it before the first trade only; raises ValueError after it. `connection_id` goes into the events.
+        """
         sequence = self.of(symbol)
         with sequence.lock:
             sequence.ts_mark = resume.ts_event
@@ -114,7 +122,10 @@ class Sequencer:
                 )
 
     def trade(self, trade: Trade, connection_id: str) -> None:
-        """Take a trade from a socket and hand it to Kafka. Blocks while the producer's queue is full."""
+        """Take a trade from a socket: check its id, announce a gap if ids were skipped, and send the trade to Kafka.
+
+        A duplicate is sent, too. Blocks while the producer's queue is full.
+        """
         sequence = self._sequences.get(trade.symbol) or self.of(trade.symbol)
         with sequence.lock:
             found = sequence.ids.observe(trade.trade_id)
@@ -131,7 +142,7 @@ class Sequencer:
             self.event("clock_skew", connection_id, detail=words)
 
     def heartbeat(self, symbol: str, last_trade_id: int, connection_id: str) -> None:
-        """Take the newest id that a socket's heartbeat names."""
+        """Take the newest trade id in a venue's heartbeat; announce the gap if ids up to it are certainly missing."""
         sequence = self.of(symbol)
         with sequence.lock:
             gap = sequence.ids.heartbeat(last_trade_id)
@@ -140,7 +151,10 @@ class Sequencer:
                 self._opened(sequence, gap, detail, connection_id, sequence.ts_mark, None)
 
     def look(self, symbol: str, newest_id: int, connection_id: str) -> bool:
-        """Take the newest id that REST shows. True if that made a gap certain."""
+        """Take the newest trade id that the venue's REST history shows; announce the gap if ids are certainly missing.
+
+        Returns True if it did. Called by the silence probe.
+        """
         sequence = self.of(symbol)
         with sequence.lock:
             gap = sequence.ids.look(newest_id)
@@ -150,7 +164,7 @@ class Sequencer:
         return gap is not None
 
     def reconnected(self, symbols: tuple[str, ...]) -> None:
-        """A new connection begins."""
+        """Take note that a new connection begins for these symbols: heartbeats of the old one no longer count."""
         for symbol in symbols:
             sequence = self.of(symbol)
             with sequence.lock:
@@ -158,11 +172,14 @@ class Sequencer:
 
     @property
     def is_holding(self) -> bool:
-        """True if a gap waits for the other socket to fill it."""
+        """True if a gap is not announced yet, because the other of two overlapping sockets may still fill it."""
         return bool(self._held)
 
     def settle(self, is_over: bool = False) -> None:
-        """Announce gaps that were held long enough, or all if the overlap `is_over`. Cheap if none is held."""
+        """Announce the held gaps that are still open after OVERLAP_GRACE_SECONDS, or all if the overlap `is_over`.
+
+        Sockets call it often; it costs next to nothing if no gap is held.
+        """
         if not self._held:
             return
         with self._lock:
@@ -188,7 +205,7 @@ class Sequencer:
         gap: Gap | None = None,
         detail: str = "",
     ) -> None:
-        """Tell what happened."""
+        """Send a feed event of this venue to Kafka, with the time now; `symbol` None: about the whole connection."""
         first, last = (gap.first_id, gap.last_id) if gap else (None, None)
         now = time.time_ns() // 1000
         self._sink.event(FeedEvent(self._venue, kind, now, connection_id, symbol, first, last, detail))

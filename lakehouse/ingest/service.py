@@ -1,4 +1,4 @@
-"""Ingest as a whole: every venue's sockets and its repair into Kafka, its metrics, its orderly end.
+"""Run an ingest: for every venue the sockets and the repair that write to Kafka, the metrics, and an orderly end.
 
 service = IngestService(settings)
 service.start()
@@ -27,16 +27,20 @@ from lakehouse.ingest.rotation_requests import RotationRequests
 from lakehouse.ingest.stats import IngestStats, VenueStats, refusals_text
 from lakehouse.settings import Settings, canonical_symbols
 
-#: Seconds for the broker to answer at the start.
+#: Most seconds for the broker to answer at the start.
 BROKER_SECONDS = 10.0
-#: Seconds of one wait for delivery reports; how late the end of the poller may be.
+#: Seconds of one wait for delivery reports; by so much the polling thread may end late.
 POLL_SECONDS = 0.1
-#: Seconds of a stop kept for Kafka's acknowledgements when sockets are slow to close.
+#: Seconds of the time for a stop that are kept for Kafka's acknowledgements, even if sockets are slow to close.
 FLUSH_RESERVE_SECONDS = 2.0
 
 
 class IngestService:
-    """One ingest, started and stopped once. `urls` maps a venue to the base address of a simulator."""
+    """One ingest of trades into Kafka, started and stopped once.
+
+    `venues`, `symbols` and `topic` (of trades) replace those of the settings; `urls` maps a venue to the root address
+    of a simulator.
+    """
 
     def __init__(
         self,
@@ -46,7 +50,7 @@ class IngestService:
         urls: Mapping[str, str] | None = None,
         topic: str | None = None,
     ) -> None:
-        """Raises SettingError for an unknown venue or a symbol that is not BASE/QUOTE. Opens nothing."""
+        """Check venues and symbols; open nothing yet. Raises SettingError for an unknown venue or a bad symbol."""
         self._settings = settings.model_copy(update={"topic_trades": topic}) if topic else settings
         self._symbols = canonical_symbols(symbols) if symbols else settings.symbols
         # Binance's names run two assets together: only what is subscribed tells them apart.
@@ -65,10 +69,10 @@ class IngestService:
         self._poller = threading.Thread(target=self._poll, name="kafka-poller", daemon=True)
 
     def start(self) -> None:
-        """Check the broker, then connect. Returns before the venues have answered.
+        """Check the broker and its topics, read where an earlier ingest ended, then connect to the venues.
 
-        Raises BrokerUnavailableError, SettingError (too many symbols), MissingDependencyError (busy metrics port);
-        nothing is left running then.
+        Returns before the venues have answered. Raises BrokerUnavailableError, SettingError (too many symbols),
+        MissingDependencyError (busy metrics port); nothing is left running then.
         """
         settings = self._settings
         bootstrap = settings.bootstrap()
@@ -116,14 +120,14 @@ class IngestService:
 
     @property
     def settled(self) -> bool:
-        """True if every venue has acknowledged or refused every symbol on its present connection."""
+        """True if every venue has acknowledged, or refused for good, every symbol on its present connection."""
         return all(feed.settled for feed in self._feeds)
 
     def wait_subscribed(self, timeout: float) -> dict[tuple[str, str], str]:
-        """Wait until every venue has acknowledged or refused every symbol.
+        """Wait up to `timeout` seconds until every venue has acknowledged, or refused for good, every symbol.
 
-        Returns (venue, symbol) → words of the final refusals so far. A venue that cannot be reached is no error: its
-        feed goes on trying. Raises as `check` does.
+        Returns (venue, symbol) → the venue's words, for the symbols refused so far. A venue that cannot be reached is
+        no error: its feed goes on trying. Raises like `check`, except if every symbol was refused.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and not self.settled:
@@ -134,10 +138,10 @@ class IngestService:
         return {(feed.venue.name, symbol): words for feed in self._feeds for symbol, words in feed.refused.items()}
 
     def check(self) -> None:
-        """Raise if something is beyond what the feeds repair by themselves.
+        """Raise an error from which the ingest cannot recover by itself; return if there is none. Call it regularly.
 
-        TerminalError of the producer, RetriableError for a feed that ended by itself, SettingError if the venues
-        refused every symbol.
+        TerminalError if the producer cannot send any more; the error of a feed or repair whose thread ended, or a
+        RetriableError about it; SettingError if the venues refused every symbol.
         """
         self._check_threads()
         if self._feeds and not any(feed.wanted for feed in self._feeds):
@@ -148,7 +152,10 @@ class IngestService:
             )
 
     def rotate(self) -> list[Rotation]:
-        """Change every socket for a new one, without a break. Returns at once; the results tell when it is done."""
+        """Ask every feed to replace its socket by a new one, without a break.
+
+        Returns at once one Rotation for each feed; its `done` event and `problem` tell the outcome.
+        """
         return [feed.rotate() for feed in self._feeds]
 
     @property
@@ -166,10 +173,11 @@ class IngestService:
                 raise RetriableError(f"the {kind} of {part.venue.name} ended: {part.failure!r}") from part.failure
 
     def stop(self, timeout: float = 15.0) -> int:
-        """End in order, within `timeout` seconds. Returns how many messages Kafka has not acknowledged: 0 is clean.
+        """End in order, within `timeout` seconds; return the number of messages that Kafka has not acknowledged.
 
-        1. Sockets close; their threads hand over what they have read. Repairs tell how far they came: what they have
-        not repaired stays open, and the next start or the job goes on with it. 2. Kafka acknowledges. 3. Metrics end.
+        1. Sockets close, after handing over the frames that they have read. Repairs report the ids that they have
+        repaired; the rest stays open, for the next start or the job. 2. Wait for Kafka's acknowledgements. 3. End the
+        metrics.
         """
         deadline = time.monotonic() + timeout
         # 1. Sockets first: nothing new may come while the queue empties.
@@ -191,7 +199,7 @@ class IngestService:
         return unflushed
 
     def stats(self) -> IngestStats:
-        """Figures of this moment; safe from any thread, at any time."""
+        """Return the counts and states of this moment, by venue. Any thread may call it, at any time."""
         return IngestStats(
             venues=tuple(self._venue_stats(venue) for venue in self._venues),
             unacknowledged=max(0, self._sink.unacknowledged) if self._sink is not None else 0,
@@ -200,7 +208,7 @@ class IngestService:
         )
 
     def acked_marks(self) -> dict[tuple[str, str], int]:
-        """(venue, symbol) → highest trade id that Kafka has acknowledged. A later start finds them (`resume`)."""
+        """Return (venue, symbol) → highest trade id that Kafka has acknowledged; without symbols that have none."""
         _, symbols = self._counters.snapshot()
         return {(one.venue, one.symbol): one.acked_mark for one in symbols if one.acked_mark is not None}
 
@@ -236,7 +244,10 @@ class IngestService:
 
 
 def per_socket(venue: Venue, symbols: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Split symbols into as few equal parts as the venue's limit per connection demands: one part, usually."""
+    """Split symbols into parts, one for each socket, halving until the venue's limit per connection is kept.
+
+    Usually one part. Raises SettingError if a single symbol is too much.
+    """
     try:
         venue.subscribe(symbols)
         venue.websocket_url(None, symbols)

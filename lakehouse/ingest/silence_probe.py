@@ -1,9 +1,9 @@
 """Find losses and silent subscriptions of quiet symbols by the newest id in the venue's REST history.
 
-Ids cannot show a loss at the tail, because nothing comes after it. So a symbol without trades is looked at: the probe
-asks for the newest id of the venue's REST history. An id that is ahead of ours at two looks is lost. If the history
-also moves on while the socket brings nothing, or ids are lost again and again, the subscription is silent, however
-healthy the connection looks.
+If the latest trades are lost, their ids cannot show it, because no later id has come. So the probe looks at a symbol
+without trades: it asks for the newest id of the venue's REST history. An id that is above ours at two looks is lost. If
+the history also moves on while the socket brings nothing, or ids are lost again and again, the subscription is silent,
+however healthy the connection looks.
 
 A symbol that is merely quiet costs one request every `QUIET_SECONDS`. Symbols under suspicion come first, then the one
 that has waited longest, so that many symbols share a small budget fairly.
@@ -26,18 +26,19 @@ _log = logging.getLogger(__name__)
 
 #: Seconds without a trade after which a symbol is looked at, and between two looks that found nothing.
 QUIET_SECONDS = 30.0
-#: The same right after a connection: what was traded while there was none is a loss that nothing else may show soon.
+#: Seconds from a new subscription to the first look: trades made while there was no connection are a loss that nothing
+#: else may show soon.
 FRESH_SECONDS = 5.0
 #: Seconds between the two looks that make a loss certain: far more than a trade spends on its way to us.
 AGAIN_SECONDS = 5.0
-#: Seconds that a look gives way to repairs; then it has its turn.
+#: Most seconds that a look waits for running repairs; then it has its turn.
 PATIENCE_SECONDS = 30.0
-#: Seconds to the next look at a symbol that could not be looked at.
+#: Seconds to the next look at a symbol after a look that failed.
 FAILED_SECONDS = 30.0
-#: Seconds to the next look at a symbol that trades on the socket and that REST does not know: an hour, for it is one
-#: line and one event each time.
+#: Seconds to the next look at a symbol that trades on the socket but that REST does not know: an hour, because each
+#: look makes a line in the log and a feed event.
 UNLISTED_SECONDS = 3600.0
-#: Seconds between two samples of what the sockets received.
+#: Seconds between two readings of how many trades the sockets received.
 SAMPLE_SECONDS = 1.0
 
 
@@ -63,13 +64,16 @@ class _Symbol:
 
 
 class QuietSymbols:
-    """When each symbol of one venue is to be looked at, and what earlier looks showed. Not thread-safe."""
+    """Decides when a quiet symbol of one venue is looked at (asked for by REST), and judges the results of the looks.
+
+    Pure; not thread-safe.
+    """
 
     def __init__(self) -> None:
         self._symbols: dict[str, _Symbol] = {}
 
     def sample(self, symbol: str, received: int, subscribed: float | None, now: float) -> None:
-        """Note how many trades of a symbol have come so far; a new one puts off the next look.
+        """Take note that `received` trades of a symbol have come so far; a new one puts off the next look.
 
         `subscribed` is the time (monotonic seconds) since when the present connection is subscribed, None if it is not.
         """
@@ -88,7 +92,7 @@ class QuietSymbols:
             known.due = now + QUIET_SECONDS
 
     def due(self, now: float) -> tuple[str, float] | None:
-        """Return the symbol to look at and for how many seconds it has been due; None if none is."""
+        """Return (the symbol to look at next, for how many seconds it has been due); None if none is due."""
         due = [(not one.is_suspect, one.due, symbol) for symbol, one in self._symbols.items() if one.due <= now]
         if not due:
             return None
@@ -96,10 +100,11 @@ class QuietSymbols:
         return symbol, now - since
 
     def looked(self, symbol: str, newest: int | None, mark: int | None, is_loss: bool, now: float) -> bool:
-        """Judge a look at a symbol; return True if its subscription is silent.
+        """Judge the result of a look at a symbol, and set the time of the next one.
 
-        `newest` is the newest id that REST showed, None if it showed no trade; `mark` was our highest id before the
-        look; `is_loss` is True if ids are now known to be lost.
+        Returns True if the subscription is silent: REST has new trades, and the socket brings none. `newest` is the
+        newest id that REST showed, None if it showed no trade; `mark` was our highest id before the look, None if none;
+        `is_loss` is True if ids are now known to be lost.
         """
         known = self._symbols[symbol]
         if newest is None:  # the venue shows no trade at all
@@ -127,7 +132,7 @@ class QuietSymbols:
         return True
 
     def failed(self, symbol: str, due: float) -> None:
-        """Take note that a look got no answer; the next one is at `due`."""
+        """Take note that the REST request about a symbol failed; the next look is at `due` (monotonic seconds)."""
         self._symbols[symbol].due = due
 
     def remove(self, symbol: str) -> None:
@@ -136,36 +141,39 @@ class QuietSymbols:
 
 
 class Watched(Protocol):
-    """The part of a feed that the silence probe needs. Called by the repair's thread."""
+    """The part of a feed that the silence probe uses (`watched.WatchedFeed`). Called by the repair's thread."""
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Symbols that the venue has not refused."""
+        """The symbols that the venue has not refused for good."""
 
     def received(self, symbol: str) -> int:
-        """Number of trades of the symbol that the feed's sockets have brought so far."""
+        """Return how many trades of the symbol the feed's sockets have brought so far, duplicates included."""
 
     def subscribed_since(self, symbol: str) -> float | None:
-        """Time (monotonic seconds) since when the present connection is subscribed; None if it is not."""
+        """Return since when the symbol is subscribed on an open connection (monotonic seconds); None if it is not."""
 
     def mark(self, symbol: str) -> int | None:
-        """The highest trade id of the symbol that is known; None if none is."""
+        """Return the highest known trade id of the symbol; None if none is known."""
 
     def look(self, symbol: str, newest_id: int | None) -> bool:
-        """Take the newest id that REST shows, None if it shows none. Return True if ids are now known to be lost."""
+        """Take the newest trade id that REST shows, None if it shows none; return True if ids are known to be lost."""
 
     def silent(self, symbol: str) -> None:
-        """Called if the symbol is subscribed and REST has new trades, but the socket brings none."""
+        """Take note that the symbol is subscribed and REST has new trades, but the socket brings none."""
 
     def unlisted(self, symbol: str, words: str) -> None:
-        """Called if REST does not list the symbol; `words` are the venue's own.
+        """Take note that REST does not list the symbol; `words` is the venue's message.
 
         The symbol is no longer wanted, unless the socket brings its trades or the venue has listed it there.
         """
 
 
 class SilenceProbe:
-    """Asks the REST API of one venue for the newest ids of symbols without trades. Used by the repair's thread."""
+    """Asks the REST API of one venue for the newest trade ids of quiet symbols, and tells their feeds of losses.
+
+    Used by the repair's thread.
+    """
 
     def __init__(self, venue: Venue, client: RestClient, counters: VenueCounters) -> None:
         self._venue = venue
@@ -176,11 +184,11 @@ class SilenceProbe:
         self._sample_due = 0.0
 
     def watch(self, feed: Watched) -> None:
-        """Look at the quiet symbols of this feed, too."""
+        """Add a feed: its symbols without recent trades are then looked up in the venue's REST history."""
         self._watched.append(feed)
 
     def step(self, now: float, is_busy: bool) -> bool:
-        """Take the samples that are due; look at one symbol, if one is due and the REST budget allows it.
+        """Read the feeds' counts of trades every second; look at one symbol, if one is due and the budget allows it.
 
         While repairs are running (`is_busy`), a look waits `PATIENCE_SECONDS` for them. `now` is in monotonic seconds.
         Returns True if it looked, or dropped a symbol that is no longer wanted.

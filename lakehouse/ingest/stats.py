@@ -1,4 +1,4 @@
-"""Figures of an ingest service at one moment."""
+"""The counts and states of an ingest service at one moment, by venue (`IngestService.stats`)."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class VenueStats:
-    """One venue at one moment. Counts are trades since the start of the service."""
+    """The state of one venue at one moment. Counts are since the start of the service."""
 
     venue: str
-    connected: bool  #: every socket of it
+    connected: bool  #: True if every feed of the venue has a connection
     subscribed: tuple[str, ...]
-    refused: dict[str, str]  #: symbol that the venue does not have → the venue's words
+    refused: dict[str, str]  #: symbol that the venue does not list → the venue's words
     unsubscribed: dict[str, str]  #: symbol that the venue does not let us have now → why; it is asked for again
-    produced: int  #: live trades, duplicates included, and trades of repairs
-    acked: int
+    produced: int  #: trades handed to the producer: live ones, duplicates included, and those of repairs
+    acked: int  #: trades that Kafka has acknowledged
     duplicates: int
     rejected: int
     gaps: int
     missing: int  #: trade ids in those gaps
-    repaired: int  #: of those: fetched over REST, and acknowledged by Kafka
-    unavailable: int  #: of those: the venue has them no more
+    repaired: int  #: of those ids: fetched over REST, and acknowledged by Kafka
+    unavailable: int  #: of those ids: lacking at the venue
     open_ids: int  #: trade ids missing at this moment
-    requests: int  #: to the venue's REST API
+    requests: int  #: requests to the venue's REST API
     budget_used: float  #: share of the venue's request budget in its window up to now
     rotations: int  #: sockets that took over from another without a break
     reconnects: int
-    last_message_age: float | None  #: seconds; None before the first
+    last_message_age: float | None  #: seconds since the last frame of any kind; None before the first
     last_error: str
 
 
 @dataclass(frozen=True)
 class IngestStats:
-    """The service at one moment."""
+    """The state of an ingest service at one moment."""
 
     venues: tuple[VenueStats, ...]
-    unacknowledged: int  #: messages of all kinds, handed over and not yet acknowledged
+    unacknowledged: int  #: messages of all kinds, handed to the producer and not yet acknowledged by Kafka
     metrics_port: int
     kafka_trouble: str = ""  #: why Kafka does not acknowledge, if it does not
 
@@ -51,5 +51,5 @@ class IngestStats:
 
 
 def refusals_text(refusals: Mapping[tuple[str, str], str]) -> str:
-    """`kraken: XYZ/USD (Currency pair not supported XYZ/USD), …`."""
+    """Format (venue, symbol) → words as one line: `kraken: XYZ/USD (Currency pair not supported XYZ/USD), …`."""
     return ", ".join(f"{venue}: {symbol} ({words})" for (venue, symbol), words in sorted(refusals.items()))

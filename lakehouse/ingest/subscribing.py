@@ -1,8 +1,8 @@
 """Decide which symbols one connection requests, in which message, and when again. Pure: it is told the time.
 
-Guarantee: a symbol is asked for again, with growing pauses and on every new connection, until the venue acknowledges
+Guarantee: a symbol is requested again, with growing pauses and on every new connection, until the venue acknowledges
 it or says that there is no such symbol. One that is refused does not keep the others from being subscribed: if a
-refusal names no symbol, what was asked for together is asked for by halves, until the refused ones stand alone.
+refusal names no symbol, the symbols of the request are requested by halves, until the refused ones stand alone.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from lakehouse.exchanges.model import Refused, Subscribed
 from lakehouse.ingest.backoff import delays
 from lakehouse.ingest.subscriptions import Subscriptions
 
-#: Seconds for the venue to answer: far more than a round trip. Coinbase cuts who has no subscription after 5 s.
+#: Seconds to wait for the venue's answer: far more than a round trip. Coinbase closes a connection without a
+#: subscription after 5 s.
 ANSWER_SECONDS = 2.0
-#: Seconds for the other symbols' replies after one of them was refused: they are on their way already.
+#: Seconds to wait for the other symbols' replies after one of them was refused: they are on their way already.
 OTHERS_SECONDS = 0.5
 #: Seconds of the first pause before a symbol is asked for again, and of the longest: a message a minute is harmless.
 FIRST_SECONDS = 0.5
 LONGEST_SECONDS = 60.0
-#: Seconds from the connection on after which a symbol that the venue has not taken is told as not subscribed; a refusal
-#: that passes at once, or one of others that were asked for together, is over by then.
+#: Seconds from the connection on after which a symbol that is not subscribed is reported as such; a refusal that passes
+#: at once, or one of others that were asked for together, is over by then.
 TELL_SECONDS = 2.0
-#: Failures of symbols together, in words that are about the venue or our rate, before they are asked for by halves all
-#: the same.
+#: A request that fails in words about the venue or our rate is repeated whole this many times before it is halved.
 PATIENT_TRIES = 3
 
 #: Words of a refusal that is not about a symbol; to ask one by one would only make more requests.
@@ -52,28 +52,32 @@ class _Group:
 
 @dataclass(slots=True)
 class Ask:
-    """One request: its number on this connection and its symbols."""
+    """One subscribe request of a connection: its number, its symbols, and the replies to it so far.
+
+    Times are monotonic seconds.
+    """
 
     number: int
     symbols: tuple[str, ...]
     group: _Group
-    until: float  #: what is not answered by then is asked for again
-    named: set[str] = field(default_factory=set)  #: refused by name, and to be asked for again
-    words: str = ""  #: of a refusal that names no symbol
-    nameless: int = 0  #: replies that name no symbol, each about one or about all
-    is_over: bool = False  #: nothing more will be answered
+    until: float  #: symbols that are not answered by then are asked for again
+    named: set[str] = field(default_factory=set)  #: symbols refused by name, to be asked for again
+    words: str = ""  #: the text of a refusal that names no symbol
+    nameless: int = 0  #: replies that name no symbol; each is about one of the symbols or about all
+    is_over: bool = False  #: no more replies will come
 
 
 class Subscriber:
-    """The requests of one connection, one at a time: what a reply without a name is about is then known.
+    """Subscribes one connection to the wanted symbols: decides each next request and takes the venue's replies.
 
-    Belongs to the socket's thread; attributes without underscore may be read by any.
+    Only one request is open at a time, so that a reply that names no symbol can be told to belong to it. Belongs to the
+    socket's thread; any thread may read the public attributes.
     """
 
     def __init__(self, shared: Subscriptions, now: float, rng: random.Random, most: int, pause: float = 0.0) -> None:
-        """`most` symbols fit into a request, and `pause` seconds lie between two at least."""
-        self.since: dict[str, float] = {}  #: symbol → monotonic second of its acknowledgement
-        self.waiting: frozenset[str] = frozenset(shared.wanted)
+        """Put at most `most` symbols into a request, with at least `pause` seconds between two requests."""
+        self.since: dict[str, float] = {}  #: symbol → when it was acknowledged, in monotonic seconds
+        self.waiting: frozenset[str] = frozenset(shared.wanted)  #: wanted symbols that are not acknowledged
         self.words: dict[str, str] = {}  #: waiting symbol → why the last request for it failed
         self._shared = shared
         self._rng = rng
@@ -94,13 +98,16 @@ class Subscriber:
 
     @property
     def settled(self) -> bool:
-        """True if the venue has answered for every symbol, if only with a refusal."""
+        """True if every symbol was acknowledged on this connection, or a request for it was refused or not answered."""
         return self.waiting <= self.words.keys()
 
     # Replies.
 
     def acknowledged(self, reply: Subscribed, now: float) -> list[str]:
-        """An acknowledgement. Returns the symbols that are subscribed by it and were not before."""
+        """Take the venue's acknowledgement; return the symbols that are subscribed by it and were not before.
+
+        `now` is in monotonic seconds.
+        """
         if reply.symbols:
             return self._subscribed([symbol for symbol in reply.symbols if symbol in self.waiting], now, is_listed=True)
         asked = self._numbers.get(reply.request or 0, self._current.symbols if self._current else tuple(self.waiting))
@@ -114,14 +121,20 @@ class Subscriber:
         return self._subscribed(waiting, now, is_listed=reply.is_one)
 
     def brought(self, symbols: Collection[str], now: float) -> list[str]:
-        """Trades came of these: proof enough of a subscription that was never answered."""
+        """Take note that trades of these symbols came, which proves their subscription even without a reply.
+
+        Returns the symbols that count as subscribed only now.
+        """
         if not self.waiting:
             return []
         fresh = self.waiting - self._taken
         return self._subscribed([one for one in symbols if one in fresh], now, is_listed=True)
 
     def refused(self, reply: Refused, now: float) -> tuple[bool, str | None]:
-        """A refusal. Returns whether it answers a request of ours, and the symbol that it refuses for good, if any."""
+        """Take a refusal of the venue.
+
+        Returns (True if it answers a request of this connection, the symbol that it refuses for good or None).
+        """
         ask, symbol = self._current, reply.symbol if reply.symbol in self._shared.symbols else None
         if ask is not None and reply.request not in (None, ask.number):
             ask = None  # a late answer to an earlier one
@@ -163,7 +176,7 @@ class Subscriber:
     # The next request.
 
     def step(self, now: float) -> Ask | None:
-        """The request to send now, if there is one."""
+        """Return the request to send now; None if none is due, or if the open one still waits for replies."""
         if not self.waiting:
             self._current = None
             return None
@@ -190,7 +203,10 @@ class Subscriber:
         return None
 
     def untold(self, now: float, is_over: bool = False) -> list[tuple[str, str]]:
-        """(symbol, why) of those that are not subscribed for some time, or when the connection `is_over`, once each."""
+        """Return (symbol, why) for each symbol that is still not subscribed TELL_SECONDS after the connection began.
+
+        Sooner if the connection `is_over`. Each symbol is returned once, until it has been subscribed again.
+        """
         if not self.words or not self.waiting or (now < self._tell_at and not is_over):
             return []
         missed = [(symbol, self.words[symbol]) for symbol in sorted(self.waiting) if symbol in self.words]

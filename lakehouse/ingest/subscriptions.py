@@ -7,15 +7,18 @@ from collections.abc import Sequence
 
 
 class Subscriptions:
-    """The symbols that one feed wants and what the venue said about each. Shared by threads; thread-safe."""
+    """The canonical symbols that one feed wants, and the venue's answers about each, over all its connections.
+
+    Thread-safe.
+    """
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = tuple(symbols)
-        self.refused: dict[str, str] = {}  #: there is no such symbol → the venue's words; not asked for again
-        self.unsubscribed: dict[str, str] = {}  #: wanted, told as not subscribed → why; asked for again
-        self.listed: frozenset[str] = frozenset()  #: acknowledged by name once: the venue has it
-        self.in_history: frozenset[str] = frozenset()  #: known to the venue's REST API
-        self.apart: tuple[tuple[str, ...], ...] = ()  #: to be asked for apart from the others
+        self.refused: dict[str, str] = {}  #: symbol that the venue does not list → its words; not asked for again
+        self.unsubscribed: dict[str, str] = {}  #: wanted symbol reported as not subscribed → why; asked for again
+        self.listed: frozenset[str] = frozenset()  #: symbols that the venue has acknowledged by name, so it lists them
+        self.in_history: frozenset[str] = frozenset()  #: symbols that the venue's REST API knows
+        self.apart: tuple[tuple[str, ...], ...] = ()  #: groups of symbols to be requested apart from the others
         self._lock = threading.Lock()
 
     @property
@@ -24,7 +27,7 @@ class Subscriptions:
         return tuple(symbol for symbol in self.symbols if symbol not in self.refused)
 
     def refuse(self, symbol: str, words: str) -> bool:
-        """Note that the venue does not list a symbol, in its `words`. Return False if that was known already."""
+        """Take note that the venue does not list a symbol; `words` is its message. Return False if it was known."""
         with self._lock:
             if symbol in self.refused:
                 return False
@@ -33,9 +36,9 @@ class Subscriptions:
             return True
 
     def miss(self, symbol: str, words: str) -> bool:
-        """Note that a symbol is not subscribed, in the venue's `words`, and will be asked for again.
+        """Take note that a symbol is not subscribed, because of the venue's `words`, and will be asked for again.
 
-        Return False if that, or a refusal, was known already.
+        Returns False if that, or a refusal for good, was known already.
         """
         with self._lock:
             if symbol in self.refused or symbol in self.unsubscribed:
@@ -44,14 +47,14 @@ class Subscriptions:
             return True
 
     def take(self, symbol: str, is_listed: bool) -> None:
-        """Note that a symbol is subscribed; `is_listed` if that shows that the venue lists it."""
+        """Take note that a symbol is subscribed; `is_listed` if that proves that the venue lists it."""
         with self._lock:
             self.unsubscribed = _without(self.unsubscribed, symbol)
             if is_listed:
                 self.listed |= {symbol}
 
     def found(self, symbol: str) -> None:
-        """Note that the venue's REST API knows a symbol."""
+        """Take note that the venue's REST API knows a symbol, which proves that the venue lists it."""
         with self._lock:
             self.in_history |= {symbol}
 

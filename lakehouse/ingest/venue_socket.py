@@ -1,7 +1,8 @@
-"""One socket of a feed and its thread: connect, subscribe, read, until it ends or is told to.
+"""One socket of a feed and its thread: connect, subscribe, and read frames until the connection ends or is stopped.
 
-Guarantee: every frame that was read ends in Kafka as trades, as rejected, or as a feed event, or is protocol noise that
-the venue's parser names as such. Limit: what the venue sends while no socket is open is not replayed; the ids show it.
+Guarantee: every trade that was read goes to Kafka, and each text that the venue's parser cannot read, as a rejected
+message. Outcomes of subscriptions become feed events; heartbeats, and frames that the parser knows as ones to ignore,
+are not sent. Limit: trades made while no socket is open do not come later; their ids show the gap.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from lakehouse.exchanges.model import (
-    FeedEventKind,
     Heartbeat,
     Parsed,
     Refused,
@@ -32,6 +32,7 @@ from lakehouse.ingest.sequencer import Sequencer
 from lakehouse.ingest.subscribing import Subscriber
 from lakehouse.ingest.subscriptions import Subscriptions
 from lakehouse.lake.feed_state import STOPPED
+from lakehouse.tables import FeedEventKind
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,11 @@ _by_trade_id = attrgetter("trade_id")
 
 
 class VenueSocket:
-    """One socket. Attributes without underscore may be read by any thread."""
+    """One connection of a feed to its venue, and the thread that reads it into the `Sequencer`. Used once.
+
+    `base` is the root address of a simulator, None for the live venue; `wake` is called if the feed has to look at this
+    socket. Any thread may read the public attributes.
+    """
 
     def __init__(
         self,
@@ -55,12 +60,12 @@ class VenueSocket:
         self.connection_id = f"{venue.name}-{uuid.uuid4().hex[:12]}"
         self.connected = False
         self.delivered: dict[str, int] = {}  #: symbol → id of the newest trade that this socket brought
-        self.last_frame: float | None = None  #: monotonic seconds
+        self.last_frame: float | None = None  #: when the last frame came, in monotonic seconds
         self.is_leaving = False  #: the venue has announced that it will close the connection
-        self.error = ""  #: why it ended, if that was an error
+        self.error = ""  #: why the socket ended, or the venue's last error message; empty if there was none
         self.refused: HandshakeRefusedError | None = None  #: the venue's answer to the handshake, if it was a refusal
-        self.failure: BaseException | None = None  #: what ended the thread, if neither the venue nor we wanted it
-        self.lived = 0.0  #: seconds from the first attempt to the end
+        self.failure: BaseException | None = None  #: the unexpected error that ended the thread, if one did
+        self.lived = 0.0  #: seconds from the start of the thread to its end; 0 before that
         self._venue = venue
         self._base = base
         self._subscriptions = subscriptions
@@ -79,13 +84,16 @@ class VenueSocket:
         self._thread.start()
 
     def stop(self, reason: str) -> None:
-        """Ask the thread to close its socket and end. Returns at once; `join` waits."""
+        """Tell the thread to close its socket and end. Returns at once; `join` waits.
+
+        `reason` goes into the event `disconnected`; that of the first call counts.
+        """
         if not self._stop.is_set():
             self._reason = reason
             self._stop.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end. False if it has not ended in time."""
+        """Wait up to `seconds` for the socket to end. Return False if it has not."""
         return self._ended.wait(max(0.0, seconds))
 
     @property
@@ -94,24 +102,24 @@ class VenueSocket:
 
     @property
     def since(self) -> dict[str, float]:
-        """Symbol → monotonic second of its acknowledgement on this connection."""
+        """Symbol → when the venue acknowledged it on this connection, in monotonic seconds."""
         subscriber = self._subscriber
         return {} if subscriber is None else subscriber.since
 
     @property
     def subscribed(self) -> frozenset[str]:
-        """Acknowledged on this connection."""
+        """The symbols whose subscription the venue has acknowledged on this connection."""
         return frozenset(self.since)
 
     @property
     def waiting(self) -> frozenset[str]:
-        """Asked for on this connection and not acknowledged."""
+        """The symbols that are wanted on this connection and not acknowledged; empty without a connection."""
         subscriber = self._subscriber
         return frozenset() if subscriber is None else subscriber.waiting
 
     @property
     def settled(self) -> bool:
-        """True if the venue has answered for every symbol, if only with a refusal."""
+        """True if every symbol was acknowledged on this connection, or a request for it was refused or not answered."""
         subscriber = self._subscriber
         return subscriber is not None and subscriber.settled
 

@@ -1,4 +1,4 @@
-"""A feed as the silence probe sees it (`silence_probe.Watched`). Called by the repair's thread."""
+"""The interface between a feed and the silence probe, which watches its quiet symbols (`silence_probe.Watched`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _log = logging.getLogger(__name__)
 
 
 class WatchedFeed:
-    """The quiet symbols of one feed, for the silence probe.
+    """One feed, as the silence probe uses it: gives the state of its symbols and passes on the probe's findings.
 
-    `sockets` returns the sockets that are open now. `on_silent` is called with a symbol whose subscription brings
-    nothing, `on_refusal` without arguments if the venue does not list a symbol.
+    Called by the repair's thread. `sockets` returns the sockets that are open now. `on_silent` is called with a symbol
+    whose subscription brings nothing, `on_refusal` without arguments if the venue does not list a symbol.
     """
 
     def __init__(

@@ -88,7 +88,10 @@ def standalone_run_id() -> str:
 
 
 def newest_batches(settings: Settings) -> dict[str, Batch]:
-    """Query (bronze, silver, gold) → its newest batch by commit time. A query that has committed none is absent."""
+    """Query (bronze, silver, gold) → its newest batch by commit time. A query that has committed none is absent.
+
+    Raises TerminalError if the lake has no ops/batches.
+    """
     return {query: batches[0] for query, batches in recent_batches(settings, 1).items()}
 
 

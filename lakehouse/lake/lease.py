@@ -8,14 +8,13 @@ The lock lies beside a local lake, so that everybody who writes there meets it; 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from lakehouse.errors import LeaseHeldError
+from lakehouse.lake.file_lock import lock_file
 from lakehouse.settings import Settings
 
 
@@ -33,7 +32,6 @@ class Lease:
 
     def acquire(self) -> None:
         """Take the locks of all layers. If another process has one of them, take none and raise LeaseHeldError."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
             for layer in self._layers:
                 self._files.append(self._lock(layer))
@@ -47,31 +45,20 @@ class Lease:
             self._files.pop().close()
 
     def _lock(self, layer: str) -> IO[str]:
-        path = self._folder / f"{layer}.lock"
-        file = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            file.close()
-            raise LeaseHeldError(
-                f"the {layer} tables in {self._folder.parent} are being written by {holder}",
+        def refusal(holder: str) -> LeaseHeldError:
+            return LeaseHeldError(
+                f"the {layer} tables in {self._folder.parent} are being written by {holder or 'another process'}",
                 "one writer per table",
                 "stop that one first, or let it go on",
-            ) from None
-        with contextlib.suppress(OSError):  # the name is for people; on a full disk the lock holds without it
-            file.truncate(0)
-            os.write(file.fileno(), f"{self._holder} (pid {os.getpid()})".encode())
-        return file
+            )
+
+        return lock_file(self._folder / f"{layer}.lock", f"{self._holder} (pid {os.getpid()})", refusal)
 
     def __enter__(self) -> Lease:
         self.acquire()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
@@ -110,9 +97,7 @@ class Turn:
         self.take()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.give()
 
 

@@ -117,9 +117,10 @@ def table_uri(settings: Settings, table: Table) -> str:
 
 
 def ensure_tables(settings: Settings) -> None:
-    """Create the tables that do not exist yet, and add columns that older ones lack. Several processes may call it.
+    """Create the tables of this lakehouse (`active_tables`) that do not exist yet, and bring older ones up to date.
 
-    Raises TerminalError if an older table cannot be brought up to date. Cheap if this thread has opened all tables
+    These get the columns that they lack and that may be null, and today's table properties. Several processes may call
+    it. Raises TerminalError if that is not enough for an older table. Cheap if this thread has opened all tables
     before: no log is read from its beginning then.
     """
     for table in active_tables(settings):
@@ -195,7 +196,7 @@ def open_table(settings: Settings, table: Table, version: int | None = None) -> 
 
 
 def row_count(delta_table: DeltaTable) -> int:
-    """Number of rows of a table, from the statistics in its log; no data file is read."""
+    """Number of rows of a table, from the statistics in its log; no data file is read. A file without any counts 0."""
     actions = pa.table(delta_table.get_add_actions(flatten=True))
     return sum(value or 0 for value in actions.column("num_records").to_pylist()) if actions.num_rows else 0
 
@@ -250,7 +251,8 @@ def append_rows(
     """Append a few rows (column → value) in one commit and return the table's version after it.
 
     `transaction` is (application id, version) in Delta's sense: if the table has seen this version of the application,
-    or a later one, nothing is appended. Raises RetriableError if the disk is full.
+    or a later one, nothing is appended. Raises RetriableError if the disk is full, TerminalError if there is no such
+    table; deltalake's other errors pass, such as CommitFailedError if another process commits the same transaction.
     """
     delta_table = open_table(settings, table)
     if transaction is not None:
@@ -265,7 +267,7 @@ def append_rows(
 
 
 def overwrite(settings: Settings, table: Table, rows: pa.Table) -> None:
-    """Replace all rows of a table by `rows`, in one commit. Raises RetriableError if the disk is full."""
+    """Replace all rows of a table by `rows`, in one commit. Raises like `append_rows`."""
     delta_table = open_table(settings, table)
     _write(
         delta_table,

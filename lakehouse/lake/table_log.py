@@ -1,7 +1,8 @@
 """The log of a Delta table as files: which checkpoints and commits there are, and whether a commit of ours stands.
 
-Guarantee: `Commit.find` answers by the log itself, after an error of whatever kind: a commit is known again by an id in
-its entry. Who deletes files, or commits again, asks it before.
+Guarantee: `Commit.find` answers by the log itself, whichever error the commit raised: a commit is known again by an id
+in its entry. If the log cannot be read or lacks an entry, it raises an error. It is asked
+before files are deleted and before a commit is tried again.
 Source of the names and entries: Delta protocol, "Delta Log Entries" and "Checkpoints".
 Gap: on an object store a request that timed out may still arrive after the look. So there files are left alone unless
 the commit was refused.

@@ -25,10 +25,11 @@ WATCH_SECONDS = 0.5
 
 
 class BrokerSupervisor:
-    """Start the embedded broker and its topics, in a thread of its own, and start it again whenever it dies.
+    """Start the embedded broker and its topics, in a thread of its own, and start it again if it dies.
 
-    `ready` is set while the broker answers; `failure` is None until the supervisor gives up; `notify` gets a line for
-    people at each restart.
+    `ready` is set from when the topics are there until the broker dies. `failure` is None until the supervisor gives
+    up: the broker cannot start (no Java, a busy port), or has died some times and was never up (`RestartPolicy`).
+    `notify` gets a line for people at each restart.
     """
 
     def __init__(self, settings: Settings, notify: Callable[[str], None]) -> None:

@@ -23,6 +23,8 @@ from lakehouse.status.supervision import LOCATION
 class SimulatedMarket:
     """Options of a demo's simulated exchange: its port on this machine, `rate` in trades per second, and what it plays.
 
+    `moves_per_hour` counts moves beyond 2 % in a minute, over all assets.
+
     `lakehouse.simulator.options.SimulatorOptions` gives their meaning and limits.
     """
 
@@ -31,6 +33,7 @@ class SimulatedMarket:
     replays: tuple[Path, ...] = ()
     speed: float = 1.0
     delisted: tuple[str, ...] = ()
+    moves_per_hour: float = 0.125
 
     @property
     def url(self) -> str:
@@ -87,6 +90,7 @@ def simulator_command(settings: Settings, market: SimulatedMarket) -> ChildSpec:
     """Describe the child process of the demo's simulated exchange."""
     record = str(record_folder(settings))
     options = ["--port", str(market.port), "--rate", str(market.rate), "--record", record]
+    options += ["--moves-per-hour", str(market.moves_per_hour)]
     for replay in market.replays:
         options += ["--replay", str(replay.absolute())]
     for name in market.delisted:
@@ -121,6 +125,12 @@ def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
             str(workspace),
         ),
     )
+
+
+def api_command(settings: Settings) -> ChildSpec:
+    """Describe the child process of the HTTP API. A key of our own environment is its key too."""
+    address = ("--host", settings.serve_host, "--port", str(settings.serve_port))
+    return _spec(settings, "api", "lakehouse", "serve", *address)
 
 
 def daemon_command(settings: Settings, workspace: Path) -> ChildSpec:

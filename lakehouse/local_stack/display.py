@@ -45,6 +45,10 @@ class View:
         return f"http://127.0.0.1:{self.settings.dagster_port}"
 
     @property
+    def api(self) -> str:
+        return self.settings.api_url
+
+    @property
     def simulated(self) -> bool:
         return self.settings.simulator_url is not None
 
@@ -94,7 +98,7 @@ def elapsed(view: View) -> str:
 
 
 def headline(view: View) -> Text:
-    """First line of the screen: simulated or live, the venues if live, and the address of Dagster's UI."""
+    """First line of the screen: simulated or live, the venues if live, and where Dagster's UI and the API are."""
     text = Text()
     if view.simulated:
         text.append(" SIMULATED MARKET ", style="black on yellow")
@@ -103,6 +107,7 @@ def headline(view: View) -> Text:
         text.append(" LIVE ", style="black on green")
         text.append(f" {', '.join(view.settings.venues)}   ")
     text.append("Dagster UI ").append(view.ui, style="bold underline")
+    text.append("   API ").append(view.api, style="bold underline")
     return text
 
 

@@ -1,8 +1,10 @@
 """End a run of `--minutes`: stop new trades, drain everything, run every check, show one table.
 
-1. If not one trade has arrived yet (a slow machine, very few minutes), wait for the first ones.
+1. If not one trade has arrived yet (a slow machine, very few minutes), wait for the first ones, until no batch has come
+   for FIRST_TRADE_SECONDS.
 2. Pause the simulated market.
-3. Wait until Bronze, Silver and Gold are at the end of their sources, in two looks in a row.
+3. Wait until Bronze, Silver and Gold are at the end of their sources, in two looks in a row, or until no batch has come
+   for DRAIN_SECONDS; then the report says what is behind.
    Live venues cannot be paused: with them steps 2 and 3 are left out, and the next start goes on where this one ended.
 4. Run every check.
 """

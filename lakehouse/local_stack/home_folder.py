@@ -7,15 +7,15 @@ One stack per folder: an advisory lock that the kernel releases when its process
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from lakehouse.errors import LeaseHeldError, MissingDependencyError, SettingError
+from lakehouse.lake.file_lock import lock_file
 
 #: Kind of a folder's data: simulated or from the venues.
 Kind = Literal["demo", "live"]
@@ -43,45 +43,22 @@ def home_lock(home: Path) -> Iterator[None]:
     Raises LeaseHeldError if another process holds it, MissingDependencyError if the folder cannot be written.
     """
     home = home.absolute()
-    with _locked(home) as file:
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
 
+    def refusal(holder: str) -> LeaseHeldError:
+        return LeaseHeldError(
+            f"a lakehouse is already running in {home} (process {holder or 'unknown'})",
+            "one at a time per folder",
+            "stop it with Ctrl-C or use --home FOLDER",
+        )
 
-def _locked(home: Path) -> TextIO:
-    """The lock file, open and locked."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        file = (home / LOCK_FILE).open("a+", encoding="utf-8")
+        file = lock_file(home / LOCK_FILE, str(os.getpid()), refusal)
     except OSError as error:
         raise MissingDependencyError(
             f"folder {home}: {error.strerror}", "a folder that we may write to", "use --home FOLDER"
         ) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise LeaseHeldError(
-            f"a lakehouse is already running in {home} (process {holder})",
-            "one at a time per folder",
-            "stop it with Ctrl-C or use --home FOLDER",
-        ) from None
-    if not _same_file(home / LOCK_FILE, file):
-        # `lakehouse reset` removed the file between our open and our lock: what we hold guards nothing.
-        file.close()
-        return _locked(home)
-    return file
-
-
-def _same_file(path: Path, file: TextIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+    with file:
+        yield
 
 
 def kind_of(home: Path) -> str | None:
@@ -139,5 +116,5 @@ def empty(home: Path) -> None:
 
 
 def size(home: Path) -> int:
-    """Sum the bytes of all files under `home`."""
+    """Sum the bytes of the files under `home`, without symbolic links."""
     return sum(path.stat().st_size for path in home.rglob("*") if path.is_file() and not path.is_symlink())

@@ -29,7 +29,10 @@ class Memory:
 
 
 def measure(processes: Iterable[psutil.Process]) -> Memory:
-    """Sum up the memory that processes take now. Those that end meanwhile are left out."""
+    """Sum up the memory (RSS and PSS) that processes take now.
+
+    Those that end meanwhile are left out, and a JVM's child that is just being spawned.
+    """
     rss = pss = count = 0
     for process in processes:
         with contextlib.suppress(psutil.Error, OSError):

@@ -120,9 +120,9 @@ HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
 
 def child_environment(variables: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Return the environment of a child: our own, then `variables`, then the marker of this home.
+    """Return the environment of a child: HEAPS, then our own, then `variables`, then the marker of this home.
 
-    PYTHONDONTWRITEBYTECODE is left out: it makes every start of Dagster 2.5 times slower.
+    Our own PYTHONDONTWRITEBYTECODE is left out: it makes every start of Dagster 2.5 times slower.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**HEAPS, **environment, **variables, MARKER: str(home.absolute())}
@@ -143,7 +143,10 @@ def last_line(log: Path) -> str:
 
 
 def marked_processes(home: Path) -> list[psutil.Process]:
-    """Find every live process of this home except ours and its parents; zombies do not count."""
+    """Find the live processes that bear the marker of this home, except ours and its parents.
+
+    Zombies do not count, nor do processes whose environment we may not read.
+    """
     wanted = str(home.absolute())
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []

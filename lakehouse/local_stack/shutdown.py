@@ -1,7 +1,7 @@
 """Shut a lakehouse down, under one monotonic deadline that covers all steps.
 
 1. Pause the simulated market, so that nothing new arrives.
-2. Stop Dagster's daemon and webserver, so that nothing launches runs any more. At the same time
+2. Stop the HTTP API, Dagster's daemon and webserver, so that nothing launches runs any more. At the same time
    `python -m jobs.shutdown` marks the live runs as stopped by plan (the next start launches them again) and terminates
    them.
 3. Stop the code server; end run workers that did not obey, whichever process adopted them.
@@ -71,7 +71,7 @@ def shut_down(stack: LocalStack, forced: Callable[[], bool], seconds: float = SH
         pause_market(stack.market.url, timeout=1.0)
 
     # 2. nobody launches, the runs end
-    for name in ("daemon", "webserver"):
+    for name in ("daemon", "webserver", "api"):
         _signal(stack.child(name), signal.SIGTERM)
     if stack.child("code-server") is not None and not forced():
         _end_runs(stack, forced, deadline - _SERVERS_SECONDS - _BROKER_SECONDS - _LAST_SECONDS)

@@ -2,12 +2,14 @@
 
 1. Take the folder's lock, then check everything that could be missing: port, Java, jars. Nothing has started yet.
 2. Start the stack and look after it until somebody stops it or its minutes are over.
-3. After its minutes: pause the market, wait until every trade has reached Gold, run every check.
+3. After its minutes: pause the market, wait until every trade has reached Gold or nothing moves any more, run every
+   check (`drain`).
 4. End everything within one deadline, whatever happened before, and check that nothing is left.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -20,7 +22,7 @@ from types import FrameType
 from deltalake.exceptions import DeltaError
 from rich.console import Console
 
-from lakehouse.broker.ports import require_free
+from lakehouse.broker.ports import free_port, is_free, require_free
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError
 from lakehouse.lake.table_io import open_table
@@ -33,6 +35,7 @@ from lakehouse.local_stack.shutdown import ShutdownReport, shut_down
 from lakehouse.local_stack.supervise import LocalStack
 from lakehouse.runtime import jars
 from lakehouse.runtime.java import find_java
+from lakehouse.serving.access import require_allowed
 from lakehouse.settings import Settings
 from lakehouse.status.snapshot import StatusReader
 from lakehouse.tables import GOLD_BARS_1M
@@ -134,6 +137,7 @@ def run(plan: Plan, console: Console) -> int:
 
     Raises LakehouseError if it cannot start or a part never comes up.
     """
+    plan = with_free_api_port(plan, say=lambda line: console.print(line, highlight=False))
     settings = plan.settings
     view = View(settings)
     os.environ[MARKER] = str(settings.home.absolute())  # for the broker's JVM, which inherits our environment
@@ -169,14 +173,27 @@ def run(plan: Plan, console: Console) -> int:
         return 1 if ended.left or (drained is not None and not drained.passed) else 0
 
 
-def preflight(plan: Plan, say: Callable[[str], None]) -> None:
-    """Check and prepare all that must be there before the first process starts: port, Java, jars, Kafka, folder.
+def with_free_api_port(plan: Plan, say: Callable[[str], None]) -> Plan:
+    """Return the plan with a free port for the HTTP API: the set one, else any other, of which `say` gets a line."""
+    wanted = plan.settings.serve_port
+    if is_free(wanted):
+        return plan
+    port = free_port(frozenset({plan.settings.dagster_port}))
+    say(f"port {wanted} is in use, so the API takes {port}; LAKEHOUSE_SERVE_PORT chooses another")
+    return dataclasses.replace(plan, settings=plan.settings.model_copy(update={"serve_port": port}))
 
-    Processes that a killed stack left behind in the folder are ended; `say` gets a line then. Raises LakehouseError.
+
+def preflight(plan: Plan, say: Callable[[str], None]) -> None:
+    """Check and prepare what must be there before the first process starts: port, Java, jars, Kafka, folder.
+
+    Missing jars are fetched, with those of the embedded broker if Kafka is not elsewhere; Kafka elsewhere gets the
+    topics that it lacks. The folder is marked as demo or live, and the children's environment is saved in it. Processes
+    that a killed stack left behind in it are ended; `say` gets a line then. Raises LakehouseError.
     """
     settings = plan.settings
     home = settings.home.absolute()
     require_free(settings.dagster_port, "Dagster's UI", "use --port PORT")
+    require_allowed(settings)
     find_java(for_spark=True)
     if settings.bootstrap_servers:
         jars.jars("spark")
@@ -201,6 +218,7 @@ def _live(
 
     def tick() -> bool:
         nonlocal next_states
+        stack.has_bars = view.first_bar_seconds is not None
         stack.tick()
         if time.monotonic() >= next_states:
             view.states = stack.states()
@@ -233,4 +251,4 @@ def _welcome(plan: Plan, view: View) -> str:
     what = "a SIMULATED market, no real trades" if plan.kind == "demo" else f"live: {', '.join(settings.venues)}"
     elsewhere = {"Kafka": settings.bootstrap_servers, "tables": settings.lake_uri}
     where = "".join(f"; {name} at {place}" for name, place in elsewhere.items() if place)
-    return f"{what}; Dagster UI {view.ui}; data and logs in {settings.home.absolute()}{where}"
+    return f"{what}; Dagster UI {view.ui}; API {view.api}; data and logs in {settings.home.absolute()}{where}"

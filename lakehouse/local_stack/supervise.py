@@ -5,6 +5,8 @@ Order of a start, as parallel as the parts allow:
 2. topics as soon as the broker answers a metadata request;
 3. daemon and webserver as soon as the code server answers: earlier they would load an empty workspace, and the daemon
    would look again only after a minute.
+4. the HTTP API once there are bars, so that its start does not delay them. It is an extra: if it never comes up, the
+   rest goes on without it.
 The daemon's supervisor sensors launch ingest and the streams, which wait for the broker by themselves.
 """
 
@@ -19,8 +21,11 @@ from lakehouse.broker.ports import LOCALHOST, free_port
 from lakehouse.errors import TerminalError
 from lakehouse.local_stack import child_commands
 from lakehouse.local_stack.broker_supervisor import BrokerSupervisor
-from lakehouse.local_stack.processes import Child, ChildSpec, RestartPolicy, last_line
+from lakehouse.local_stack.processes import CAP_SECONDS, Child, ChildSpec, RestartPolicy, last_line
 from lakehouse.settings import Settings
+
+#: Seconds that the API waits for bars after the webserver answers: there may be none for long (no network, no trades).
+API_WAIT_SECONDS = 30.0
 
 
 @dataclass
@@ -33,6 +38,7 @@ class _Part:
     has_answered: bool = False
     start_at: float = 0.0
     restarts: int = 0
+    is_extra: bool = False
 
 
 class LocalStack:
@@ -46,6 +52,8 @@ class LocalStack:
         self.market = market
         self.code_server_port = free_port()
         self.broker = None if settings.bootstrap_servers else BrokerSupervisor(settings, notify)
+        self.has_bars = False  #: told by whoever watches the tables
+        self._complete_since: float | None = None
         self._notify = notify
         self._parts: dict[str, _Part] = {}
         self._workspace = child_commands.write_dagster_home(settings, self.code_server_port)
@@ -61,7 +69,8 @@ class LocalStack:
     def tick(self) -> None:
         """Look at every part once: start those that are due, and again those that have died.
 
-        Raises TerminalError if a part has died several times and was never up.
+        Raises TerminalError if a part has died several times and was never up, or if the broker cannot start at all
+        (busy port, no Java).
         """
         if self.broker is not None and self.broker.failure is not None:
             raise self.broker.failure
@@ -70,6 +79,16 @@ class LocalStack:
         if "daemon" not in self._parts and answers(self.code_server_port):
             self._add(child_commands.daemon_command(self.settings, self._workspace))
             self._add(child_commands.webserver_command(self.settings, self._workspace))
+        if "api" not in self._parts and self._api_is_due():
+            self._add(child_commands.api_command(self.settings), is_extra=True)
+
+    def _api_is_due(self) -> bool:
+        if "webserver" not in self._parts or not answers(self.settings.dagster_port):
+            return False
+        now = time.monotonic()
+        if self._complete_since is None:
+            self._complete_since = now
+        return self.has_bars or now - self._complete_since >= API_WAIT_SECONDS
 
     def child(self, name: str) -> Child | None:
         """Return the running child of a name, such as `daemon`; None if it does not run at the moment."""
@@ -92,7 +111,7 @@ class LocalStack:
         if self.broker is not None:
             states["broker"] = "up" if self.broker.ready.is_set() else "starting"
         expected = [name for name in ("simulator",) if self.market is not None]
-        for name in (*expected, "code-server", "daemon", "webserver"):
+        for name in (*expected, "code-server", "daemon", "webserver", "api"):
             states[name] = self._state(name)
         return states
 
@@ -102,15 +121,19 @@ class LocalStack:
             return "waiting"
         if part.child is None:
             return "restarting"
-        ports = {"code-server": self.code_server_port, "webserver": self.settings.dagster_port}
+        ports = {
+            "code-server": self.code_server_port,
+            "webserver": self.settings.dagster_port,
+            "api": self.settings.serve_port,
+        }
         if self.market is not None:
             ports["simulator"] = self.market.port
         part.has_answered = part.has_answered or name not in ports or answers(ports[name])
         state = "up" if part.has_answered else "starting"
         return f"{state} ({part.restarts} restarts)" if part.restarts else state
 
-    def _add(self, spec: ChildSpec) -> None:
-        self._parts[spec.name] = _Part(spec, child=Child(spec))
+    def _add(self, spec: ChildSpec, is_extra: bool = False) -> None:
+        self._parts[spec.name] = _Part(spec, child=Child(spec), is_extra=is_extra)
 
     def _look_after(self, part: _Part) -> None:
         now = time.monotonic()
@@ -125,6 +148,8 @@ class LocalStack:
         name, line = part.spec.name, last_line(part.spec.log)
         delay = part.policy.died(now - part.child.started)
         part.child, part.has_answered = None, False
+        if delay is None and part.is_extra:
+            delay = CAP_SECONDS
         if delay is None:
             raise TerminalError(
                 f"{name} ended {part.policy.deaths_in_a_row} times while starting (exit code {code}): {line}",

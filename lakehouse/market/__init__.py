@@ -1,1 +1,1 @@
-"""Rules about market data that every layer shares: what a symbol is, and whether this machine's clock agrees."""
+"""Rules about market data that every layer shares: the form of symbols, venues' names, and the check of the clock."""

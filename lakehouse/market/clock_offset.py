@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-#: Seconds before its own time at which a trade is received: more than a venue's clock or one that is set by NTP is off.
+#: If trades are received more than this many seconds before their own time, this machine's clock counts as slow: more
+#: than a venue's clock, or one that is set by NTP, is off.
 SLOW_SECONDS = 5.0
-#: Seconds after it: more than a busy machine or a venue under load lags, as a rule.
+#: If they are received more than this many seconds after it, the clock is fast or the feed lags: more than a busy
+#: machine or a venue under load lags, as a rule.
 LATE_SECONDS = 30.0
-#: Seconds after which a trade may be history that somebody plays (a recording), and says something of a clock only if
-#: the trades of another venue are as late.
+#: Trades later than this many seconds may be a recording that is played, and say something of a clock only if the
+#: trades of another venue are as late.
 HISTORY_SECONDS = 86_400.0
-#: Trades that are needed for a word: of fewer, three quarters would be two or three, which may share a wrong time.
+#: Fewest trades for an offset: of fewer, three quarters would be two or three, which may share a wrong time.
 FEWEST = 10
 #: Seconds by which two venues may differ and still show the same clock: their ways to us differ by less.
 SAME_SECONDS = 5.0
@@ -27,10 +29,13 @@ SAME_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Offset:
-    """How much later a venue's trades came, by this machine's clock, than they happened; negative if it is slow."""
+    """The delay between a venue's trades happening and being received, by this machine's clock.
 
-    seconds: float  #: the median
-    is_off: bool  #: three quarters of the trades say so
+    Negative if the machine's clock is slow.
+    """
+
+    seconds: float  #: the median delay
+    is_off: bool  #: three quarters of the trades lie beyond SLOW_SECONDS or LATE_SECONDS
     may_be_history: bool = False  #: so late that one venue alone does not tell a fast clock from a recording
 
     def is_like(self, other: Offset) -> bool:
@@ -39,9 +44,9 @@ class Offset:
 
 
 def offset_of(delays: Sequence[int]) -> Offset | None:
-    """Return a venue's offset from the delays of its live trades: received minus happened, in microseconds.
+    """Compute a venue's Offset from the delays of its live trades, in µs: receive time minus event time.
 
-    None if there are fewer than `FEWEST`.
+    None if there are fewer than `FEWEST` delays.
     """
     if len(delays) < FEWEST:
         return None
@@ -51,7 +56,10 @@ def offset_of(delays: Sequence[int]) -> Offset | None:
 
 
 def without_history(offsets: Mapping[str, Offset]) -> dict[str, Offset]:
-    """Return the offsets that tell something of a clock: one of a day or more counts only if two venues agree on it."""
+    """Drop from `offsets` (venue → offset) those that may come from a played recording instead of a wrong clock.
+
+    An offset of a day or more is kept only if another venue has the same one.
+    """
     return {
         venue: own
         for venue, own in offsets.items()
@@ -60,7 +68,11 @@ def without_history(offsets: Mapping[str, Offset]) -> dict[str, Offset]:
 
 
 def cause(venue: str, offsets: Mapping[str, Offset]) -> str:
-    """Say in words which clock or feed explains that `venue` is off; `offsets` are those of all known venues."""
+    """Return a sentence that says which clock or feed is wrong, if the trades of `venue` are off.
+
+    `offsets` are those of all venues with enough trades, `venue` included. If another venue is off by the same time,
+    this machine's clock is at fault.
+    """
     own = offsets[venue]
     others = {name: one for name, one in offsets.items() if name != venue}
     like = sorted(name for name, one in others.items() if own.is_like(one))

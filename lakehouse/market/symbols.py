@@ -16,11 +16,11 @@ import re
 import unicodedata
 from functools import lru_cache
 
-#: Venue and symbol.
+#: (venue, canonical symbol): the key of everything that is kept for each market.
 MarketKey = tuple[str, str]
 
-#: Characters of an asset's name. Binance takes 20 for base and quote together (`legal range` in its error −1100), and
-#: the longest name of its futures has 17.
+#: Most characters of an asset's name. Binance takes 20 for base and quote together (`legal range` in its error −1100),
+#: and the longest name of its futures has 17.
 MAX_ASSET = 20
 
 #: Kraken's REST and v1 names (Kraken "asset names" page) → the names everybody else uses.
@@ -35,8 +35,8 @@ _INVISIBLE = (
 )
 _FIRST = rf"(?:[A-Za-z0-9]|[^\x00-\x7f{_INVISIBLE}])"
 _ASSET = rf"(?:(?=[^A-Z/\x1f]*[A-Z])|(?![^a-z/\x1f]*[a-z])){_FIRST}(?:[._]|{_FIRST}){{0,{MAX_ASSET - 1}}}"
-#: The rule as a regular expression of a whole symbol, for Python's `re` and Java alike. It may stand before a U+001F in
-#: a longer one.
+#: A regular expression that matches a whole canonical symbol, for Python's `re` and Java alike. It may stand before a
+#: U+001F in a longer expression.
 SYMBOL_FORM = f"{_ASSET}/{_ASSET}"
 
 _has_form = re.compile(SYMBOL_FORM).fullmatch
@@ -47,9 +47,9 @@ _CAPITALS = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVW
 #: Once a name and not once a trade; a venue lists some thousands. Only good names are kept.
 @lru_cache(maxsize=8192)
 def canonical_symbol(name: str) -> str:
-    """The symbol that a name means: `btc-usdt`, `XBT/USDT` → `BTC/USDT`; `AAPLx/usd` → `AAPLx/USD`.
+    """Normalise the name of a symbol: `btc-usdt`, `XBT/USDT` → `BTC/USDT`; `AAPLx/usd` → `AAPLx/USD`.
 
-    A symbol means itself. Raises ValueError if the name is not BASE/QUOTE.
+    A canonical symbol is returned as it is. Raises ValueError if the name is not BASE/QUOTE.
     """
     text = name if "/" in name else name.replace("-", "/")
     symbol = "/".join(map(_canonical_asset, text.split("/")))

@@ -163,9 +163,9 @@ def run_checks(
 ) -> list[tuple[Check, CheckResult]]:
     """Evaluate checks (default: all of the lake's), record the verdicts in ops/checks in one commit, and return them.
 
-    With `recent`, a check looks only at rows that came or changed in the last minutes. A check that has failed looks at
-    two days or at the whole table until it passes, so that a fault does not drop out of sight with time. `run_id`
-    defaults to `standalone:<pid>`. Raises TerminalError if the lake has no ops/checks to record in.
+    With `recent`, a check is asked to look only at rows that came or changed in the last minutes (`Look`). A check that
+    has failed is asked for two days or the whole table until it passes, so that a fault does not drop out of sight with
+    time. `run_id` defaults to `standalone:<pid>`. Raises TerminalError if the lake has no ops/checks to record in.
     """
     open_table(settings, OPS_CHECKS)  # before the work, not after it
     results: list[tuple[Check, CheckResult]] = []

@@ -25,9 +25,11 @@ def follows_bars(table: Table, comparison: Comparison) -> Evaluate:
         row = sql(settings, query, bars=bars, derived=derived).to_pylist()[0]
         if row["wrong"]:
             return CheckResult(
-                False, f"{row['wrong']:,} of {count_of(row['expected'], 'row')} not as the one-minute bars say.", row
+                False,
+                f"{row['wrong']:,} of {count_of(row['expected'], 'row')} not equal to what the one-minute bars give.",
+                row,
             )
-        return CheckResult(True, f"As the one-minute bars say: {count_of(row['expected'], 'row')}.", row)
+        return CheckResult(True, f"Equal to what the one-minute bars give: {count_of(row['expected'], 'row')}.", row)
 
     return evaluate
 

@@ -109,7 +109,7 @@ def complete_proved(table: Table) -> Evaluate:
         if unproved or unnoticed:
             return CheckResult(
                 False,
-                f"Of {count_of(bars.num_rows, 'bar')}, flagged complete without proof: {unproved:,}, "
+                f"{count_of(bars.num_rows, 'bar')}; flagged complete without proof: {unproved:,}, "
                 f"proved and not flagged: {unnoticed:,}, by Silver's ids at version {version}.",
                 figures,
             )

@@ -26,7 +26,10 @@ RECENT = timedelta(minutes=5)
 
 
 class Look(enum.Enum):
-    """How much of a table a check looks at, if it can be narrowed."""
+    """How much of a table a check is asked to look at.
+
+    Some checks always look at everything, some always at the last minutes.
+    """
 
     ALL = "everything"
     DAYS = "today's and yesterday's partitions, by UTC date"

@@ -89,7 +89,7 @@ def prices_and_sizes_positive(settings: Settings, look: Look) -> CheckResult:
     if row["bad_prices"] or row["bad_sizes"]:
         return CheckResult(
             False,
-            f"Of {count_of(row['rows'], 'row')}, not above zero: {count_of(row['bad_prices'], 'price')}, "
+            f"{count_of(row['rows'], 'row')}; not above zero: {count_of(row['bad_prices'], 'price')}, "
             f"{count_of(row['bad_sizes'], 'size')}.",
             figures,
         )

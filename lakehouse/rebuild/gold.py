@@ -71,7 +71,8 @@ def rebuild_days(
 
     `run_id` is written to ops/batches; None: `standalone:PID`. `say` gets a line for each day. If `silver_version` is
     given, the call is part of a rebuild of Silver, which holds the leases and writes ops/batches itself.
-    Raises SettingError if the days are in the wrong order, TerminalError if Gold has never been written.
+    Raises SettingError if the days are in the wrong order, TerminalError if Gold has never been written, or if a
+    rebuild of Silver was cut and must be finished first.
     """
     if last_day < first_day:
         raise SettingError(f"days from {first_day} to {last_day}", "the first day first")

@@ -79,8 +79,8 @@ class SilverReport:
 def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | None = None) -> SilverReport:
     """Replace Silver by what today's parser and rules make of Bronze; `say` gets a line for each step.
 
-    Raises LeaseHeldError if a stream of Silver or Gold runs, TerminalError if Silver has read nothing yet,
-    RetriableError if it has read only a part of a version of Bronze; each before anything is written.
+    Raises LeaseHeldError if a stream of Silver or Gold, or another rebuild, runs, TerminalError if Silver has read
+    nothing yet, RetriableError if it has read only a part of a version of Bronze; each before anything is written.
     """
     with Lease(settings, unfinished.LAYERS, f"rebuild:{os.getpid()}"):
         table_io.ensure_tables(settings)

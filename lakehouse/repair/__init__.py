@@ -1,1 +1,1 @@
-"""Repair of gaps over REST, beside a running ingest or without one."""
+"""Repair the gaps of the ledger over the venues' REST APIs, beside a running ingest or without one."""

@@ -1,6 +1,6 @@
-"""Repair gaps of the ledger that a running ingest has left: after its death, its downtime, or its patience.
+"""Fetch the trades of gaps that ingest has left open in the ledger, because it died, was down, or gave up.
 
-Ask again, after all others, for ids that a venue has shown not to have: some publish skipped rows minutes later.
+Unavailable ids, which a venue lacked before, are asked for after all others: some publish skipped rows minutes later.
 
 Guarantee: the ids reported as repaired are in Kafka, acknowledged. The rest may be asked for again at any time; a trade
 that was there already is a duplicate, which Silver counts and drops.
@@ -26,17 +26,20 @@ from lakehouse.ingest.producer import KafkaSink
 from lakehouse.ingest.rate_limit import JOB_SHARE
 from lakehouse.settings import Settings
 
-#: Seconds for the broker to answer.
+#: Most seconds for the broker to answer.
 BROKER_SECONDS = 10.0
 #: Seconds of one wait for delivery reports.
 POLL_SECONDS = 0.1
-#: Seconds, of the timeout, for threads to end and Kafka to acknowledge.
+#: Most seconds, at the end, for threads to end and Kafka to acknowledge.
 STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class FetchReport:
-    """Result of fetching gaps. Counts are trade ids, except `requests`."""
+    """The result of fetching gaps, as numbers of trade ids, except `requests` (to the REST APIs).
+
+    `gaps` are all ids of the gaps; each is `repaired`, `unavailable` (lacking at the venue) or `left`.
+    """
 
     gaps: int
     repaired: int
@@ -66,10 +69,11 @@ class _Wanted:
 def fetch_gaps(
     settings: Settings, gaps: Sequence[LedgerGap], stop: threading.Event | None = None, timeout: float = 300.0
 ) -> FetchReport:
-    """Fetch the trades of these gaps over REST and send them to the topic, until done, `stop`, or `timeout` seconds.
+    """Fetch the trades of these gaps over REST and send them to Kafka's topic of trades, the outcome to feed events.
 
-    Uses a quarter of the venues' request budgets, so that it may run beside an ingest. Raises BrokerUnavailableError;
-    SettingError for an unknown venue; RetriableError if Kafka or a thread of it failed on the way.
+    Ends when all are done, when `stop` is set, or after `timeout` seconds. Uses a quarter of the venues' request
+    budgets, so that it may run beside an ingest. Raises BrokerUnavailableError if no broker answers, SettingError for
+    an unknown venue, RetriableError if a repairing thread failed, TerminalError if Kafka refused a message for good.
     """
     deadline = time.monotonic() + timeout
     stop = stop or threading.Event()

@@ -1,8 +1,9 @@
-"""One repair of gaps: fetch their trades over REST, send them, see the ledger close. With or without Dagster.
+"""Repair given gaps once: fetch their trades over REST, send them to Kafka, wait a bounded time for the ledger.
 
-Guarantee: it asks only for ids that the ledger holds open or unavailable, and Silver takes each trade once, so a repair
-beside another one, or beside ingest's own repair, doubles nothing. Limit: without a live Silver stream nobody closes
-the gaps or counts the tries yet; the trades that were sent are in Kafka, and the next stream does both.
+Works with or without Dagster. It asks for the ids that it is given and does not compare them with the ledger first;
+`gaps_to_repair` reads which are open or due. Guarantee: Silver takes each trade once, so a repair beside another one,
+or beside ingest's own repair, doubles nothing. Limit: without a running Silver stream there is no wait, the gaps stay
+in the ledger and tries are not counted yet; the trades that were sent are in Kafka, and the next stream does both.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from lakehouse.market.symbols import MarketKey
 from lakehouse.repair.fetch import FetchReport, fetch_gaps
 from lakehouse.settings import Settings
 
-#: Seconds that one repair may fetch; what it has not got by then is for the next.
+#: Most seconds for which one repair fetches; ids that are left then are for the next repair.
 REPAIR_SECONDS = 300.0
-#: Seconds for the streams to take what was sent: several of their triggers, also on a busy machine.
+#: Most seconds for the streams to take the trades that were sent: several of their triggers, also on a busy machine.
 SETTLE_SECONDS = 90.0
-#: Seconds between two looks at the repair's end, and at the ledger.
+#: Seconds between two checks whether the repair has ended, and between two readings of the ledger.
 POLL_SECONDS, LEDGER_SECONDS = 0.2, 1.0
-#: Seconds that an interrupted repair has to end, its acknowledgements included.
+#: Most seconds for an interrupted repair to end, Kafka's acknowledgements included.
 STOP_SECONDS = 10.0
 
 Hold = Callable[[float], None]
@@ -36,24 +37,25 @@ Hold = Callable[[float], None]
 
 @dataclass(frozen=True)
 class RepairReport:
-    """Counts of one repair, in trade ids except for `gaps` and `requests`.
+    """The result of one repair, as numbers of trade ids except for `gaps` and `requests`.
 
     `ids` are all ids of the gaps. After the REST requests each of them is `repaired`, `unavailable` or `left`.
     """
 
     gaps: int = 0
     ids: int = 0
-    again: int = 0  #: of these: the ledger held them unavailable
+    again: int = 0  #: of all `ids`: those that were unavailable in the ledger before
     repaired: int = 0
     unavailable: int = 0
-    left: int = 0  #: neither of these, says the repair: REST lags, a limit, an error, or the time was up
+    left: int = 0  #: neither repaired nor unavailable: REST lags, a limit, an error, or the time was up
     requests: int = 0
-    #: In Silver's ledger after it, or as unavailable as before it; None if no stream is live that could tell.
+    #: Ids that are still open in the ledger after the repair, or unavailable without a new try; None if no Silver
+    #: stream is running, which could update it.
     still_open: int | None = 0
 
     @property
     def done(self) -> bool:
-        """True if every gap is closed or unavailable, or will be as soon as a stream runs."""
+        """True if no id is left open: each is repaired or unavailable, in the ledger or once a stream runs."""
         return not self.left and not self.still_open
 
 
@@ -64,10 +66,9 @@ def repair_gaps(
     settle: float = SETTLE_SECONDS,
     hold: Hold = time.sleep,
 ) -> RepairReport:
-    """Repair `gaps` within `timeout` + `settle` seconds.
+    """Fetch the trades of `gaps` for at most `timeout` seconds, then wait up to `settle` seconds for the ledger.
 
-    `hold` waits so many seconds and may raise to end it. Raises what the repair raises: VenueError,
-    BrokerUnavailableError, TerminalError.
+    `hold(seconds)` waits; it may raise to end the repair early. Raises the errors of `fetch_gaps`.
     """
     if not gaps:
         return RepairReport()
@@ -86,13 +87,13 @@ def repair_gaps(
 
 
 def digest(gaps: Sequence[LedgerGap]) -> str:
-    """A short name for a set of gaps: the same ids open, the same name, whatever their order."""
+    """Return a hash of 16 hexadecimal digits that identifies a set of gaps by their ids, whatever their order."""
     lines = sorted(f"{gap.venue} {gap.symbol} {gap.first_id} {gap.last_id}" for gap in gaps)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def ids_still_open(asked: Sequence[LedgerGap], now_open: Sequence[LedgerGap]) -> int:
-    """How many ids of the gaps in `asked` lie in those of `now_open`."""
+    """Return how many ids of the gaps `asked` also lie in the gaps `now_open`."""
     ranges: dict[MarketKey, IdRanges] = {}
     for gap in now_open:
         ranges.setdefault((gap.venue, gap.symbol), IdRanges()).add(gap.first_id, gap.last_id)

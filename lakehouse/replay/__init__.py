@@ -1,5 +1,5 @@
-"""Judge quarantined messages again with today's rules, and send the good ones again.
+"""Replay: check quarantined messages again by the present rules, and send those that now pass to Kafka again.
 
-`run.replay` does it; `judge` gives the verdict on each message; `settle` records settled messages, and dismisses those
-that a person has looked at and leaves as they are.
+`run.replay` does it; `judge` gives the verdict on each message; `settle` records which messages are settled (no longer
+open), and dismisses those that a person has looked at and that need no action.
 """

@@ -1,4 +1,4 @@
-"""Decide by the trades around a message if its time is in the future because this machine's clock was slow.
+"""Decide, by the trades around it, whether a message's time is in the future because this machine's clock was slow.
 
 A slow clock puts the trades of all venues equally far into the future; a wrong time from a venue stands alone among
 trades whose times are right. So the clock explains a message if most of its venue's live trades of the minute before or
@@ -27,13 +27,13 @@ from lakehouse.settings import Settings
 from lakehouse.transforms.arrow_numpy import Integers, Mask
 
 SECOND = 1_000_000
-#: Microseconds before and after a message that count as around it: long enough to hold trades of a quiet market.
+#: Trades within so many microseconds before or after a message are compared with it: enough in a quiet market.
 AROUND = 60 * SECOND
-#: Microseconds beyond which trades say nothing about a message, and the factor by which AROUND grows.
+#: If there are none, AROUND grows by the factor WIDER, up to FAR microseconds.
 FAR, WIDER = 24 * 3_600 * SECOND, 4
-#: Microseconds within which messages are looked at together.
+#: Messages within the same so many microseconds are judged together.
 SLOT = 10 * SECOND
-#: Least difference in microseconds that trades under the same clock may have: one is delivered later than another.
+#: Trades under the same clock may differ by at least so many microseconds: one is delivered later than another.
 LEAST_SLACK = 5 * SECOND
 #: Most stretches of time in one query; if there are more, they are widened until they merge.
 MOST_STRETCHES = 50
@@ -79,7 +79,10 @@ class _Votes:
 
 
 class Clocks:
-    """Evidence about the clock in one lake. Keep it for a whole replay: quarantine is read once."""
+    """Decides from one lake's trades whether messages are in the future because this machine's clock was slow.
+
+    Keep one object for a whole replay: the quarantined trades are read once.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -89,9 +92,10 @@ class Clocks:
         return _Trades(refused(self._settings))
 
     def explain(self, rows: pa.Table) -> Mask:
-        """Mask of the rows of silver/quarantine that are not in the future, or are so because of a slow clock.
+        """Return a boolean array with one value for each row of silver/quarantine in `rows`: True if its time is good.
 
-        All rows must be readable by today's parser.
+        A time is good if it is not further in the future than the settings tolerate, or if it is so only because this
+        machine's clock was slow. The present parser must be able to read all rows.
         """
         explained = np.ones(rows.num_rows, np.bool_)
         asked, around = list(self._asked(rows)), AROUND

@@ -1,8 +1,8 @@
-"""Judge quarantined messages by today's rules.
+"""Judge quarantined messages by the present rules: send them again, drop them as noise, or leave them.
 
-The judges are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for texts that
+The rules are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for texts that
 ingest could not read. A message is judged as Silver will judge it when it comes again: by the time at which Kafka gets
-it then, which is now. A trade "of the future" whose time has passed since is taken only if `clocks` finds that this
+it then, which is now. A trade that was in the future and is not any more is taken only if `clocks` finds that this
 machine's clock was slow: a wrong time from the venue does not become right by waiting.
 """
 
@@ -30,10 +30,10 @@ from lakehouse.tables import SILVER_TRADES
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-#: sent: good today, so it is produced again. noise: today's parser finds neither trade nor fault. bad: still refused.
+#: sent: it passes now, so it is produced again. noise: the parser finds neither trade nor fault. bad: still refused.
 Outcome = Literal["sent", "noise", "bad"]
 
-#: Beginning of the rules that are ingest's verdicts; such a message is a Rejected.
+#: Prefix of the rules by which ingest, not Silver, refused a message; such a message is a Rejected.
 REJECTED = "rejected:"
 
 
@@ -52,7 +52,7 @@ _read_rejected = msgspec.json.Decoder(Rejected).decode
 
 @dataclass(frozen=True)
 class Produced:
-    """A message to be produced."""
+    """A Kafka message to produce in a replay: its topic, key and encoded value."""
 
     topic: str
     key: bytes | None
@@ -61,9 +61,9 @@ class Produced:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict on one quarantined message: the messages to produce for it, and the number of trades among them.
+    """The verdict on one quarantined message: its outcome, the messages to produce for it, and the trades among them.
 
-    `detail` says why a rejected text stays in quarantine, if today's parser or the symbol is the reason.
+    `detail` says why a rejected text stays in quarantine, if the present parser or the symbol is the reason.
     """
 
     outcome: Outcome
@@ -77,9 +77,10 @@ BAD, NOISE, ALONE = Verdict("bad"), Verdict("noise"), Verdict("bad", is_alone=Tr
 
 
 class KnownSymbols:
-    """Symbols that a venue's names may stand for: those subscribed today and those in silver/trades, never a guess.
+    """The canonical symbols by which a venue's names are read in a replay: those of the settings.
 
-    Keep it for one replay.
+    If the venue's names join base and quote (`Venue.joins_names`), also those of its trades in silver/trades.
+    Keep one object for a whole replay: silver/trades is read once for each venue.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -87,7 +88,7 @@ class KnownSymbols:
         self._stored: dict[str, tuple[str, ...]] = {}
 
     def of(self, venue: str) -> tuple[str, ...]:
-        """Return a venue's symbols, each once. If two have the same native name, the venue's parser takes neither."""
+        """Return the symbols for a venue's parser, each once; if two have the same native name, it accepts neither."""
         if venue in VENUES and VENUES[venue].joins_names and venue not in self._stored:
             self._stored[venue] = self._read(venue)
         return tuple(dict.fromkeys((*self._settings.symbols, *self._stored.get(venue, ()))))
@@ -106,9 +107,10 @@ def judge(
     clocks: Clocks | None = None,
     known: KnownSymbols | None = None,
 ) -> list[Verdict]:
-    """Return a verdict for each row of silver/quarantine, in order. `spark` is called only if Spark is needed.
+    """Judge rows of silver/quarantine; return one verdict for each, in order. Produces nothing itself.
 
-    Keep `clocks` and `known` between calls to judge many rows.
+    `spark` returns a session; it is called only if there are trades or feed events. Pass the same `clocks` and `known`
+    to all calls of one replay.
     """
     known = known or KnownSymbols(settings)
     verdicts = [BAD] * rows.num_rows
@@ -127,11 +129,11 @@ def judge(
 
 
 def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols | None = None) -> Verdict:
-    """Judge a message of the rejected topic: its venue's parser of today reads its text.
+    """Judge a message (`value`) of the rejected topic: read its text with the venue's present parser.
 
-    If that finds trades beside parts that it still rejects, both are produced, as ingest does with a frame. A trade
-    gets the symbol that the message names. Messages of an older release, or of a symbol that was unknown then, name
-    none: then the symbols known today decide, and a text that they leave ambiguous stays in quarantine.
+    If the parser finds trades beside parts that it still rejects, both are produced, as ingest does with a frame. A
+    trade must have the symbol that the message names. Messages of an older release, or of a symbol that was unknown
+    then, name none: then the `known` symbols decide, and a text that is ambiguous among them stays in quarantine.
     """
     try:
         rejected = _read_rejected(value or b"")

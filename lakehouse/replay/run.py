@@ -1,10 +1,10 @@
 """`lakehouse replay`: judge the open messages in quarantine again, and produce the good ones again.
 
-Guarantee: a message counts as settled (ops/replays) only after Kafka has acknowledged what was produced for it. A crash
-between the two makes the next replay send it once more, which Silver takes for a duplicate; nothing is ever lost. The
-replayed messages come like any others, at new offsets, so all counts of the streams still hold.
-Limit: a replayed feed event may so be there twice. `conflict` is left alone unless it is named: the trade that came
-first stays in Silver, so the other one would only come back to quarantine.
+Guarantee: a message counts as settled (ops/replays) only after Kafka has acknowledged the messages produced for it. A
+crash between the two makes the next replay send them once more, which Silver counts as duplicates; nothing is ever
+lost. The replayed messages come like any others, at new offsets, so all counts of the streams still hold.
+Limit: a feed event that is replayed twice is in the table twice. Messages of the rule `conflict` are left alone unless
+`--rule` names it: the trade that came first stays in Silver, so the other would only come back to quarantine.
 """
 
 from __future__ import annotations
@@ -28,24 +28,27 @@ from lakehouse.replay.settle import record
 from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import Settings
 
-#: Rules that only `--rule` replays.
+#: Rules whose messages are replayed only if `--rule` names the rule.
 LEFT_ALONE = ("conflict",)
-#: Seconds for the broker to answer at the start, and to acknowledge what one batch of messages has produced.
+#: Most seconds for the broker to answer at the start, and to acknowledge the messages of one batch.
 BROKER_SECONDS, FLUSH_SECONDS = 10.0, 60.0
 
 
 @dataclass
 class RuleReport:
-    """Messages that failed one rule. `open` counts them before the replay; those not judged are only in `open`."""
+    """The counts of a replay for the quarantined messages that failed one rule.
+
+    `open` counts all of them before the replay; `sent`, `noise` and `bad` are the outcomes of those judged.
+    """
 
     rule: str
     open: int
     sent: int = 0
     noise: int = 0
     bad: int = 0
-    trades: int = 0  #: produced for those sent
-    alone: int = 0  #: bad ones whose time is in the future, unlike the venue's other trades of that minute
-    detail: str = field(default="", compare=False)  #: reason of the first one that is still bad, if known
+    trades: int = 0  #: trades produced for the messages sent
+    alone: int = 0  #: of the bad: those whose time is in the future, unlike the venue's other trades of that minute
+    detail: str = field(default="", compare=False)  #: why the first message that is still bad is so, if known
 
     @property
     def settled(self) -> int:
@@ -53,13 +56,13 @@ class RuleReport:
 
     @property
     def unseen(self) -> int:
-        """Messages that were not judged: the rule is left alone, or the limit was reached first."""
+        """Number of messages that were not judged: the rule is left alone, or the limit was reached first."""
         return max(0, self.open - self.settled - self.bad)
 
 
 @dataclass
 class ReplayReport:
-    """Result of a replay or, for a dry run, of what it would do."""
+    """The result of a replay, as counts by rule; for a dry run (`dry`) the result that it would have."""
 
     dry: bool
     rules: dict[str, RuleReport] = field(default_factory=dict)
@@ -73,7 +76,7 @@ class ReplayReport:
         return sum(rule.trades for rule in self.rules.values())
 
     def count(self, rule: str, verdict: Verdict) -> None:
-        """Add the verdict on a message that failed `rule`."""
+        """Count the verdict on one message that failed `rule`."""
         report = self.rules.setdefault(rule, RuleReport(rule, 0))
         setattr(report, verdict.outcome, getattr(report, verdict.outcome) + 1)
         report.trades += verdict.trades
@@ -84,10 +87,12 @@ class ReplayReport:
 def replay(
     settings: Settings, rule: str | None = None, dry_run: bool = False, limit: int | None = None
 ) -> ReplayReport:
-    """Judge the open messages of one rule, or of all but `conflict`, again; settle at most `limit` of them.
+    """Judge the open messages in quarantine again, and send those that now pass to Kafka; settle at most `limit`.
 
-    Raises SettingError for a rule that no message has failed, BrokerUnavailableError, LeaseHeldError if another replay
-    runs, RetriableError if Kafka did not acknowledge. Messages settled before an error stay settled.
+    `rule` chooses the messages that failed it; None: those of all rules but `conflict`. With `dry_run` they are only
+    judged, and nothing is sent or settled. Raises SettingError for a rule that no message has failed,
+    BrokerUnavailableError, LeaseHeldError if another replay runs, RetriableError if Kafka did not acknowledge,
+    TerminalError if it takes no more messages. Messages settled before an error stay settled.
     """
     if rule is not None:
         require_rule(settings, rule)

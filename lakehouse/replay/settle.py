@@ -1,4 +1,4 @@
-"""Settle quarantined messages in ops/replays: those that a replay sent again, and those that a person dismisses.
+"""Record in ops/replays which quarantined messages are settled: sent again by a replay, or dismissed by a person.
 
 `lakehouse replay --dismiss` is for messages that a person has looked at and that need no action.
 Guarantee: only ops/replays changes. The messages stay in silver/quarantine, so all counts of ops/batches and of the
@@ -34,7 +34,7 @@ APPENDS = "lakehouse/replay"
 
 @dataclass(frozen=True)
 class Dismissal:
-    """Number of open messages of a rule (and venue, if named) that were dismissed or, for a dry run, would be."""
+    """The result of `dismiss`: the number of `messages` that were dismissed or, for a dry run (`dry`), would be."""
 
     rule: str
     venue: str | None
@@ -43,9 +43,10 @@ class Dismissal:
 
 
 def record(settings: Settings, rows: pa.Table, outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """Settle the rows of silver/quarantine in `rows`. `outcomes` holds more columns of ops/replays, in the same order.
+    """Add one row to ops/replays for each row of silver/quarantine in `rows`, in one commit: they are then settled.
 
-    Raises LeaseHeldError if another process wrote the table at the same moment.
+    `outcomes` are the other columns of these rows, in the same order. Raises LeaseHeldError if another process wrote
+    the table at the same moment.
     """
     now = dt.datetime.now(dt.UTC)
     places = rows.select([*OPS_REPLAYS.key, "rule"]).to_pylist()
@@ -64,10 +65,10 @@ def record(settings: Settings, rows: pa.Table, outcomes: Sequence[Mapping[str, A
 def dismiss(
     settings: Settings, rule: str, venue: str | None = None, reason: str | None = None, dry_run: bool = False
 ) -> Dismissal:
-    """Settle every open message that failed `rule`; with `venue` only those in which that venue could be read.
+    """Settle every open message that failed `rule` without sending it again; with `venue` only messages of that venue.
 
-    `reason` and our user and host are kept with each message. Raises SettingError for a rule that no message has
-    failed or an unknown venue, LeaseHeldError if a replay runs.
+    `reason` and the user and host of this process are kept with each message. With `dry_run` they are only counted.
+    Raises SettingError for a rule that no message has failed or an unknown venue, LeaseHeldError if a replay runs.
     """
     require_rule(settings, rule)
     if venue is not None and venue not in VENUES:
@@ -91,7 +92,7 @@ def dismiss(
 
 
 def somebody() -> str:
-    """USER@HOST of this process; the user's number if it has no name, as in many containers."""
+    """Return USER@HOST of this process; the user's number if it has no name, as in many containers."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # KeyError before Python 3.13

@@ -235,7 +235,7 @@ def _artifact_name(jar: str) -> str:
 
 
 def resolve(jar_set: JarSet) -> list[LockedJar]:
-    """Resolve the set's COORDINATES to all jars that they need, with hashes. Takes the internet and about a minute."""
+    """Download the jars that the set's COORDINATES need beside pyspark's own, and return them; takes about a minute."""
     from lakehouse.runtime import maven
 
     provided = _pyspark_jars() if jar_set == "spark" else set()
@@ -264,7 +264,7 @@ def _pyspark_jars() -> set[str]:
 
 
 def write_lock() -> int:
-    """Resolve both sets and rewrite jars.lock; returns the number of jars."""
+    """Download both sets' jars, rewrite jars.lock, return their number. Raises MissingDependencyError if that fails."""
     with _one_process():
         entries = [jar for jar_set in get_args(JarSet) for jar in resolve(jar_set)]
     lines = [f"# Written by `{RELOCK}`. One jar a line: set, sha256, bytes, Maven coordinate."]

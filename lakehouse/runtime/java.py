@@ -94,8 +94,9 @@ def has_module(executable: Path, module: str) -> bool:
 def find_java(for_spark: bool = False, download: bool = True) -> Path:
     """Return the java executable to use; its JAVA_HOME is `.parent.parent`.
 
-    With `for_spark` it must have the module that Spark needs. `download` allows cjdk to fetch one if there is none.
-    Raises MissingDependencyError, one line with everything that was found, if there is no such Java.
+    With LAKEHOUSE_JAVA_HOME set, only that one counts. With `for_spark` it must have the module that Spark needs.
+    `download` allows cjdk to fetch one if there is none. Raises MissingDependencyError, one line with the unfit ones
+    that were found, if there is no such Java.
     """
     explicit = os.environ.get("LAKEHOUSE_JAVA_HOME")
     if explicit:

@@ -108,7 +108,10 @@ class Jvm:
         return {_PORT: str(port), _SECRET: secret}
 
     def end(self, timeout: float) -> None:
-        """Tell the JVM to end and wait at most `timeout` seconds; raises subprocess.TimeoutExpired if it lives on."""
+        """Close the JVM's standard input, at whose end it exits, and wait at most `timeout` seconds.
+
+        Raises subprocess.TimeoutExpired if it lives on; it is not killed.
+        """
         if self.process.stdin is not None:
             self.process.stdin.close()
         self.process.wait(timeout)

@@ -53,7 +53,8 @@ class Downloads(PythonResolver):
     def download(self, artifact: Artifact) -> Path:
         """Fetch a file into the context's cache from the first repository that has it.
 
-        Raises what httpx raises, or RuntimeError, as jgo does, if no repository has it.
+        A repository that answers 404 is passed over. Raises RuntimeError, as jgo does, if no repository has it;
+        httpx.HTTPError for any other failure of a repository; OSError if the file cannot be written.
         """
         path = artifact.component.path_prefix / artifact.filename
         to = artifact.context.repo_cache / path
@@ -93,9 +94,9 @@ def graph(coordinates: tuple[str, ...], maven: MavenContext) -> list[Artifact]:
 
 @contextlib.contextmanager
 def one_line_errors(what: str) -> Iterator[None]:
-    """Turn whatever jgo and httpx raise within the block into a MissingDependencyError of one line.
+    """Turn any Exception within the block into a MissingDependencyError: a line that `what` could not be downloaded.
 
-    `what` names the download in it.
+    So it does an error of another cause, such as a full disk. A LakehouseError passes as it is.
     """
     try:
         yield

@@ -89,7 +89,8 @@ _JVMS: list[Jvm] = []
 def expect_session(settings: Settings) -> None:
     """Start the JVM for a stream's session that will be built soon, without waiting for it; `build_session` takes it.
 
-    Does nothing for a cluster's master. Raises MissingDependencyError if Java or the jars are missing.
+    Does nothing for a cluster's master, or if there is a JVM already. Raises MissingDependencyError if Java or the jars
+    are missing and cannot be fetched.
     """
     from pyspark import SparkContext
 
@@ -100,10 +101,13 @@ def expect_session(settings: Settings) -> None:
 
 
 def build_session(settings: Settings, bulk: bool = False, java_options: tuple[str, ...] = ()) -> SparkSession:
-    """Return the SparkSession of this process; the first call makes it, and only its arguments count.
+    """Return the SparkSession of this process, made by the first call.
 
     Set `bulk` if Spark itself works on many rows, as for a rebuild of Silver; a stream's rows do not go through Spark.
-    Raises MissingDependencyError if Java or the jars are missing and cannot be fetched.
+    Java's options are those of the first call, or of `expect_session` if that came before it. A later call on another
+    thread, where Spark knows no active session, sets Spark's settings anew on the same session. Raises
+    MissingDependencyError if Java or the jars are missing and cannot be fetched, RetriableError if the JVM ends at its
+    start or does not answer.
     """
     from pyspark.sql import SparkSession
 

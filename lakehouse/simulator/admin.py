@@ -1,4 +1,6 @@
-"""`/admin`: state, pause, faults, and the record of the truth. All JSON; an error is `{"error": one line}`, 400 or 404.
+"""The simulator's HTTP interface for tests and people, `/admin`: state, pause, faults, and the record of true trades.
+
+All bodies are JSON; an error is `{"error": one line}` with status 400 or 404.
 
 - `GET /admin/status`, `POST /admin/pause`, `POST /admin/resume`.
 - `GET /admin/record/{venue}/{BASE-QUOTE}?from_id&limit`: the true trades, a page at a time.
@@ -21,13 +23,13 @@ from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.faults.kinds import FaultError
 from lakehouse.simulator.record import true_trade
 
-#: `/admin/record` gives so many trades a page, and so many at most.
+#: Trades in a page of `/admin/record`: if no `limit` is given, and at most.
 PAGE_DEFAULT = 1000
 ADMIN_PAGE_TRADES = 10_000
 
 
 def admin_routes(exchange: Exchange) -> list[Route]:
-    """All routes of `/admin`."""
+    """Build the HTTP routes below `/admin` of one simulator; the module's docstring lists them."""
 
     def json(value: Any, status: int = 200) -> Response:
         return Response(msgspec.json.encode(value), status, media_type="application/json")

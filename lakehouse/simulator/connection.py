@@ -1,4 +1,4 @@
-"""A client's connection, the part that all venues share: sending through the faults, pings, limits."""
+"""A client's WebSocket connection to the simulator, the part that all venues share: sending, heartbeats, faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ SLOW_READER_BYTES = 32 * 1024 * 1024
 
 
 class ClientConnection:
-    """Base class of the venues' connections. Runs in the server's one event loop; never blocks."""
+    """One client's WebSocket connection, seen from the simulated venue; each venue's protocol is a subclass.
+
+    Runs in the server's one event loop; never blocks. `query` are the parameters of the address that the client
+    connected to.
+    """
 
     venue: ClassVar[str]
 
@@ -31,7 +35,7 @@ class ClientConnection:
         self.now = time.monotonic()
         self.peer = Peer(self.venue, exchange.next_number(), self.now)
         self.outbox: list[Frame] = []
-        #: True after a subscription was accepted; a playback may begin.
+        #: True after a subscription was accepted; a playback (recorded frames) then begins to send.
         self.subscribed = False
         #: True after either side has ended the connection.
         self.is_over = False
@@ -42,39 +46,42 @@ class ClientConnection:
 
     @property
     def is_open(self) -> bool:
-        """True from the handshake until either side closes."""
+        """True from the handshake until either side closes the connection."""
         return self.transport.is_open
 
     @property
     def buffered(self) -> int:
-        """Bytes that the client has not taken yet."""
+        """Bytes that were sent and wait in this process, because the client has not read them yet."""
         return self.transport.buffered
 
     # The part that differs from venue to venue
 
     def opened(self) -> None:
-        """The client has just connected."""
+        """Do what the venue does if a client has just connected, such as to greet it. Does nothing by default."""
 
     def received(self, text: str | bytes) -> None:
-        """The client sent a message."""
+        """Handle a message of the client, such as a subscribe request. Every venue overrides this."""
         raise NotImplementedError
 
     def ponged(self, payload: bytes) -> None:
-        """Called if the client answered a protocol ping, or sent a pong unasked. Does nothing unless overridden."""
+        """Handle a WebSocket pong of the client, asked for or not. Does nothing unless overridden."""
 
     def heartbeat(self) -> None:
-        """`Timings.heartbeat` seconds have passed since the last one."""
+        """Send the venue's heartbeat; `tick` calls this every `Timings.heartbeat` seconds. Does nothing by default."""
 
     def housekeep(self) -> None:
-        """About twenty times a second: look at the clocks in `self.now` (monotonic seconds)."""
+        """Do what is due by `self.now` (monotonic seconds), such as pings and timeouts; called 20 times a second."""
 
     @property
     def variant(self) -> str:
-        """Connections of a venue with the same variant get the same trade frames."""
+        """Name of the encoding of trades on this connection (such as Binance's unit of times); "" if there is one.
+
+        Trades are encoded once for all connections of a venue that have the same variant.
+        """
         return ""
 
     def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:
-        """The frames that carry these trades; `now` in µs."""
+        """Encode trades of one instrument as the venue's frames; `now` (µs) is the time of sending."""
         raise NotImplementedError
 
     # The part that all venues share
@@ -86,14 +93,21 @@ class ClientConnection:
         symbol: str = "",
         rows: list[Row] | None = None,
     ) -> None:
-        """Send one frame now, after those that wait."""
+        """Put one frame behind those in the outbox and `flush`. `message` is the text, or an object to send as JSON.
+
+        An active fault may hold it back, change it or end the connection; `kind`, `symbol` and `rows` (the trades in
+        the frame) tell the faults which frame it is.
+        """
         payload = message if isinstance(message, bytes) else msgspec.json.encode(message)
         first, last = (rows[0].trade_id, rows[-1].trade_id) if rows else (0, 0)
         self.outbox.append(Frame(payload, kind, symbol, first, last))
         self.flush()
 
     def flush(self) -> None:
-        """Pass the waiting frames through the faults and send them in one write."""
+        """Send the frames of the outbox in one write, after the active faults have dropped or changed some.
+
+        Ends the connection if a fault says so, or if the client has left more than SLOW_READER_BYTES unread.
+        """
         faults = self.exchange.faults
         cut: Cut | None = None
         if faults.active:
@@ -119,7 +133,10 @@ class ClientConnection:
             self.cut(1006, "slow reader")
 
     def cut(self, code: int, reason: str) -> None:
-        """End the connection; 1006 without a close frame. No more trades go to it from here on."""
+        """End the connection with a WebSocket close code; 1006 drops it without a close frame.
+
+        No more trades go to it from here on.
+        """
         self.exchange.forget(self)
         if code == 1006:
             self.transport.abort()
@@ -136,24 +153,30 @@ class ClientConnection:
         self.housekeep()
 
     def refusal(self, symbol: str, native: str) -> SubscriptionRefusal | None:
-        """Return the refusal of a subscription to a canonical symbol; None if it is allowed."""
+        """Return the refusal, by an active fault, of a subscription to a symbol; None if it is allowed.
+
+        `symbol` is canonical, `native` the venue's name, for the message.
+        """
         return self.exchange.faults.refuses(self.peer, symbol, native) if self.exchange.faults.active else None
 
     def announce(self, symbol: str) -> None:
-        """Note that a subscription to a canonical symbol begins; call it before the first frame."""
+        """Tell the active faults that a subscription to a canonical symbol begins; call it before its first frame."""
         if self.exchange.faults.active:
             self.exchange.faults.subscribes(self.peer, symbol)
 
     def join(self, symbol: str) -> Market | None:
-        """Begin to receive the trades of a canonical symbol; opens its market. None if a playback replaces it."""
+        """Subscribe this connection to a canonical symbol and return its market, which begins to trade if it did not.
+
+        None if a playback of recorded frames replaces the venue's markets.
+        """
         self.subscribed = True
         return None if self.playback else self.exchange.join(self, symbol)
 
     def leave(self, symbol: str) -> None:
-        """Stop receiving the trades of a canonical symbol."""
+        """Unsubscribe this connection from the trades of a canonical symbol."""
         self.exchange.leave(self, symbol)
 
 
 def decode(text: str | bytes) -> Any:
-    """The JSON value of a message. Raises msgspec.DecodeError if it is none."""
+    """Decode a client's JSON message. Raises msgspec.DecodeError if it is no JSON."""
     return msgspec.json.decode(text)

@@ -1,7 +1,8 @@
 """The core of the simulated exchange: all markets, all connections, and the tick that joins them.
 
 A tick does this for every open market: 1. make its trades, 2. write them to the record, 3. encode them once for each
-variant, 4. hand them to the connections that subscribed. Then each connection sends what it got in one write. A
+variant of a venue's encoding, 4. put them into the outboxes of the subscribed connections. Then each connection sends
+its outbox in one write. A
 subscriber therefore gets every trade that is made after its subscription, and nothing that is not in the record.
 
 A market opens at its first subscription, so that the record begins with the first trade that a client heard. Then it
@@ -18,23 +19,24 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
+from lakehouse.simulator.fair_price import FairPrice
 from lakehouse.simulator.faults.injector import FaultInjector
 from lakehouse.simulator.faults.kinds import FaultError, read_fault
 from lakehouse.simulator.faults.model import Faults, Frame, NoFaults, Peer
 from lakehouse.simulator.instruments import Instrument, list_symbol
 from lakehouse.simulator.limits import Gates
-from lakehouse.simulator.market import Market, Reference
+from lakehouse.simulator.market import Market
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.playback import Listener, Playback
 from lakehouse.simulator.profile import VenueProfile
 from lakehouse.simulator.record import Row
 
-#: Often enough that a trade is at most some milliseconds late, seldom enough that a tick carries many trades.
+#: Time between two ticks: so short that a trade is some milliseconds late at most, so long that a tick makes many.
 TICK_SECONDS = 0.005
-#: With no market open a tick only looks at the clocks of the connections.
+#: Time between two ticks while no market is open: such a tick only serves the connections' clocks.
 IDLE_TICK_SECONDS = 0.02
 HOUSEKEEPING_SECONDS = 0.05
-#: The status shows the rate over so many seconds.
+#: The status gives the rate of trades over the last so many seconds.
 RATE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
@@ -47,21 +49,24 @@ class Subscriber(Listener, Protocol):
 
     @property
     def peer(self) -> Peer:
-        """The client as the faults know it."""
+        """The client's identity for the faults: its venue, number and time of connection."""
 
     @property
     def variant(self) -> str:
-        """Connections of a venue with the same variant get the same trade frames."""
+        """Name of this connection's encoding of trades; connections with the same one get the same frames."""
 
     def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:
-        """The frames that carry these trades; `now` in µs."""
+        """Encode trades of one instrument as the venue's frames; `now` (µs) is the time of sending."""
 
     def tick(self, now: float) -> None:
-        """Look at the clocks of this connection; `now` in monotonic seconds."""
+        """Send the heartbeats and pings that are due and check timeouts; `now` in monotonic seconds."""
 
 
 class Exchange:
-    """All markets and connections of one server; lives in its one event loop."""
+    """The state of one simulator: all markets, client connections, faults and limits. Lives in one event loop.
+
+    `playbacks` (venue → recorded frames) replace the markets of their venues; `profiles` are the venues' rules.
+    """
 
     def __init__(
         self, options: SimulatorOptions, playbacks: dict[str, Playback], profiles: Mapping[str, VenueProfile]
@@ -69,7 +74,7 @@ class Exchange:
         self.profiles = {venue: profiles[venue] for venue in options.all_venues(playbacks)}
         words = {venue: one.words for venue, one in self.profiles.items()}
         self.options = options
-        #: The faults that the admin calls work on; None if the options brought their own.
+        #: The injector that `/admin/faults` begins and ends faults in; None if the options have `faults` of their own.
         self.box = (
             None
             if options.faults
@@ -85,7 +90,7 @@ class Exchange:
         self._listeners: dict[tuple[str, str], dict[Subscriber, None]] = {}
         self._sent: dict[tuple[str, str], int] = {}
         self._names: dict[tuple[str, str], Instrument] = {}
-        #: (venue, its own name) of what it had once.
+        #: (venue, its own name) of each symbol that the venue no longer lists.
         self.delisted: set[tuple[str, str]] = set()
         self._numbers = 0
         self._made: deque[tuple[float, int]] = deque()
@@ -102,35 +107,36 @@ class Exchange:
         instruments = [one for one in known if (one.venue, one.symbol) not in self.options.delisted]
         self.delisted.update((one.venue, one.native) for one in known if one not in instruments)
         weights = sum(instrument.weight for instrument in instruments)
-        references = {symbol: Reference(self.options.seed, symbol.split("/")[0]) for symbol in self.options.symbols}
+        assets = dict.fromkeys(symbol.split("/")[0] for symbol in self.options.symbols)
+        moves = self.options.moves_per_hour / len(assets)
+        fair = {asset: FairPrice(self.options.seed, asset, moves) for asset in assets}
         for instrument in instruments:
             key = (instrument.venue, instrument.symbol)
             rate = self.options.rate * instrument.weight / weights
-            self.markets[key] = Market(
-                instrument, references[instrument.symbol], rate, self.options.seed, self.options.record
-            )
+            price = fair[instrument.symbol.split("/")[0]]
+            self.markets[key] = Market(instrument, price, rate, self.options.seed, self.options.record)
             self._listeners[key] = {}
             self._sent[key] = 0
             self._names[instrument.venue, instrument.native] = instrument
 
     def next_number(self) -> int:
-        """The number of the next connection, from 1."""
+        """Return a new number for a connection: 1, 2, 3, … in the order of connecting."""
         self._numbers += 1
         return self._numbers
 
     @property
     def listeners(self) -> Iterable[Subscriber]:
-        """All connections: the audience of the playbacks."""
+        """All connections of all venues; playbacks choose their listeners among them."""
         return self.connections
 
     def pause(self, paused: bool) -> None:
-        """Halt all trading and playing, or go on; connections stay alive."""
+        """Halt all markets and playbacks if `paused`, else let them go on. Connections stay alive either way."""
         self.paused = paused
         if not paused:
             self.error = None
 
     def begin_fault(self, message: Any) -> int:
-        """Begin the fault that an admin call describes; return its number.
+        """Begin the fault that `message` describes, the JSON of `POST /admin/faults`; return its number.
 
         Raises FaultError if it is not valid, or if the simulator was started with faults of its own.
         """
@@ -142,21 +148,27 @@ class Exchange:
         return number
 
     def end_faults(self) -> int:
-        """End all faults and the schedule; how many were active."""
+        """End all faults and the schedule of faults; return how many faults were active.
+
+        Ends none and returns 0 if the simulator was started with faults of its own.
+        """
         ended = self.box.end_all() if self.box else 0
         self.flush()  # what was held back
         return ended
 
     def instrument(self, venue: str, native: str) -> Instrument | None:
-        """The instrument of a venue's WebSocket name; None if it is not listed."""
+        """Return the instrument that a venue lists under its WebSocket name `native`; None if there is none."""
         return self._names.get((venue, native))
 
     def instruments(self, venue: str) -> list[Instrument]:
-        """All instruments of a venue."""
+        """Return all instruments that a venue lists."""
         return [instrument for (of, _), instrument in self._names.items() if of == venue]
 
     def join(self, connection: Subscriber, symbol: str) -> Market:
-        """Subscribe a connection; opens the market if it is not open yet."""
+        """Subscribe a connection to a canonical symbol of its venue; return the market, which begins to trade.
+
+        Raises KeyError if the venue does not list the symbol.
+        """
         key = (connection.venue, symbol)
         market = self.markets[key]
         market.is_open = True
@@ -164,15 +176,15 @@ class Exchange:
         return market
 
     def is_heard(self, connection: Subscriber, symbol: str) -> bool:
-        """True if a connection is subscribed to a symbol."""
+        """Return True if a connection is subscribed to a canonical symbol of its venue."""
         return connection in self._listeners.get((connection.venue, symbol), {})
 
     def leave(self, connection: Subscriber, symbol: str) -> None:
-        """Unsubscribe a connection."""
+        """Unsubscribe a connection from a canonical symbol; nothing happens if it is not subscribed."""
         self._listeners.get((connection.venue, symbol), {}).pop(connection, None)
 
     def forget(self, connection: Subscriber) -> None:
-        """Forget a connection that has ended."""
+        """Remove a connection that has ended, with all its subscriptions."""
         connection.is_over = True
         self.faults.closed(connection.peer)
         self.connections.pop(connection, None)
@@ -180,7 +192,7 @@ class Exchange:
             listeners.pop(connection, None)
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Make and send trades, tick after tick, and serve the connections' clocks, until the task is cancelled."""
         last = time.monotonic()
         housekeeping = 0.0
         while True:
@@ -231,12 +243,16 @@ class Exchange:
         return len(rows)
 
     def flush(self) -> None:
-        """Every connection sends what it got, through the faults."""
+        """Make every connection send the frames of its outbox, as far as the active faults let them pass."""
         for connection in list(self.connections):
             connection.flush()
 
     def status(self) -> dict[str, Any]:
-        """The reply of `/admin/status`. `sent` counts trades handed to subscribers, before any fault."""
+        """Build the reply of `GET /admin/status`: rate, seed, `paused`, why (`error`), uptime, and the parts.
+
+        The parts are markets, connections, limits, faults and playbacks. `sent` counts trades handed to subscribers,
+        before any fault.
+        """
         window = min(RATE_SECONDS, time.monotonic() - self._started) or 1.0
         recent = [made for at, made in self._made if at >= time.monotonic() - window]
         return {
@@ -274,6 +290,6 @@ class Exchange:
         }
 
     def close(self) -> None:
-        """Close the record."""
+        """Close the record files of all markets."""
         for market in self.markets.values():
             market.close()

@@ -1,4 +1,4 @@
-"""The REST trade history of a venue, read from the record: the part that all venues share.
+"""Read pages of trades from the record for the simulated REST APIs: the part that all venues share.
 
 Each venue's own parameters and rows are in `venues/<venue>/rest.py`.
 """
@@ -20,14 +20,15 @@ PAGE_TRADES = 1000
 
 
 class History:
-    """Rows of one market as REST shows them: `first` ≤ index < `count`, without those that come late.
+    """The recorded trades of one market, as far as the simulated REST API shows them at this moment.
 
-    REST may lag behind the socket, forget, and leave rows out.
+    Rows are numbered from 0, the oldest recorded one; those with `first` ≤ index < `count` are shown. Active faults let
+    REST lag behind the socket, forget old rows, or leave out some that it shows later.
     """
 
     def __init__(self, exchange: Exchange, market: Market) -> None:
         self._tape = market.tape
-        #: From this event time on (µs), ids that are multiples of `_late_every` are left out; 0: none is.
+        #: From this event time on (µs), ids that are multiples of `_late_every` are left out; 0: no id is.
         self._late_since, self._late_every = 0, 0
         self.first, self.count = 0, self._tape.count if self._tape else 0
         if self._tape and exchange.faults.active:
@@ -41,15 +42,15 @@ class History:
                 self._late_since, self._late_every = now_micros() - view.late_micros, view.late_every
 
     def index_of(self, trade_id: int) -> int:
-        """Index of the first row with an id ≥ `trade_id`."""
+        """Return the index of the first row with an id ≥ `trade_id`, moved into `first`..`count`."""
         return self._within(self._tape.index_of(trade_id)) if self._tape else 0
 
     def index_after(self, ts_event: int) -> int:
-        """Index of the first row later than `ts_event` (µs)."""
+        """Return the index of the first row later than `ts_event` (µs), moved into `first`..`count`."""
         return self._within(self._tape.index_after(ts_event)) if self._tape else 0
 
     def page(self, start: int, limit: int) -> list[Row]:
-        """Up to `limit` rows from an index on; an index before the first begins there."""
+        """Return up to `limit` shown rows from index `start` on (from `first`, if `start` is lower), ascending."""
         found: list[Row] = []
         at = max(self.first, start)
         while self._tape and len(found) < limit and at < self.count:
@@ -59,7 +60,7 @@ class History:
         return found[: max(0, limit)]
 
     def page_before(self, end: int, limit: int, start: int = 0) -> list[Row]:
-        """Up to `limit` rows before an index, from `start` on at most; ascending."""
+        """Return the last `limit` shown rows with `start` ≤ index < `end`, ascending."""
         found: list[Row] = []
         start = max(self.first, start)
         while self._tape and len(found) < limit and end > start:
@@ -78,5 +79,5 @@ class History:
 
 
 def json_reply(value: Any, status: int = 200) -> RestReply:
-    """A reply with a value as JSON."""
+    """Build an HTTP reply with `value` encoded as JSON."""
     return RestReply(msgspec.json.encode(value), status)

@@ -1,8 +1,8 @@
-"""The venues' limits, per venue as if all clients had one IP address: REST budgets and connection attempts.
+"""The simulated venues' rate limits on REST calls and on connections, as if all clients had one IP address.
 
-Guarantee: what a limit admits stays within it in any window. Refused calls cost no budget; going on within a penalty
-is counted, and if the venue bans (Binance), too much of it is answered with 418. Source: docs/venues.md, "Limits and
-lifetimes"; if it has no figure, the comment says what was chosen.
+Guarantee: the calls that a limit admits stay within it in any window. Refused calls cost no budget; further calls while
+a client should wait are counted, and if the venue bans (Binance), too many of them are answered with 418. Source:
+docs/venues.md, "Limits and lifetimes"; if it has no figure, the comment says what was chosen.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from lakehouse.simulator.faults import http_refusals
 from lakehouse.simulator.faults.model import RestReply
 from lakehouse.simulator.faults.words import VenueWords
 
-#: This many calls within a penalty are forgiven, because they may have been under way.
+#: So many calls during the wait after a refusal lead to no ban, because they may have been under way.
 FORGIVEN_CALLS = 10
 
 
 @dataclass(frozen=True)
 class Limit:
-    """`amount` in any window of `seconds` (`sliding`), or a bucket of `amount` that leaks empty in `seconds`.
+    """One rate limit: calls may weigh `amount` together in any window of `seconds`, if `sliding`.
 
-    `ban`: seconds for which the venue bans a client that ignores the limit; 0 if it bans none.
+    If not, it is a leaky bucket that holds `amount` and leaks empty in `seconds`. `ban`: seconds for which the venue
+    bans a client that ignores the limit; 0 if it bans none.
     """
 
     amount: float
@@ -37,21 +38,28 @@ class Limit:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits in force: the venues' own if None, else only those of the named venues; each times `factor`."""
+    """A simulator's choice of limits: on REST calls (`rest`) and on connections (`attempts`), venue → limit.
+
+    None stands for the venues' own limits; a mapping limits the venues in it and no others. Each amount is multiplied
+    by `factor`.
+    """
 
     rest: Mapping[str, Limit] | None = None
-    #: Limits on connections.
+    #: Limits on new connections.
     attempts: Mapping[str, Limit] | None = None
     factor: float = 1.0
 
     def times(self, factor: float) -> Limits:
-        """Return the limits with `factor` times as much allowed; 0 lifts them. Raises SettingError if it is below 0."""
+        """Return these limits with `factor` times as much allowed; 0 lifts them. Raises SettingError if below 0."""
         if not 0 <= factor < math.inf:
             raise SettingError(f"limits times {factor:g}", "0 (none) or a positive factor, 1 being the venues' own")
         return replace(self, factor=self.factor * factor)
 
     def in_force(self, own: Mapping[str, Limit], given: Mapping[str, Limit] | None) -> dict[str, Limit]:
-        """Return venue → limit: `given`, or the venues' `own` if None, times the factor. Empty if the factor is 0."""
+        """Return venue → limit: `given`, or the venues' `own` if it is None, with each amount times the factor.
+
+        Empty if the factor is 0.
+        """
         chosen = own if given is None else given
         if not self.factor:
             return {}
@@ -60,25 +68,25 @@ class Limits:
 
 @dataclass(frozen=True)
 class VenueLimits:
-    """One venue's own limits, on REST calls and on connections; None if it has none."""
+    """The limits that one real venue has, on REST calls (`rest`) and new connections (`attempts`); None: no limit."""
 
     rest: Limit | None = None
     attempts: Limit | None = None
 
 
 class Meter(Protocol):
-    """Measures how much of a limit is used up. Times are monotonic seconds."""
+    """Measures how much of one limit is used up. Times are monotonic seconds."""
 
     def take(self, weight: float, now: float) -> float:
         """Take `weight` and return 0.0 if there is room; else take nothing and return the seconds until there is."""
 
     @property
     def peak(self) -> float:
-        """The largest share of the limit that was ever used."""
+        """The largest share of the limit that was ever used, 0 to 1."""
 
 
 class Window:
-    """A meter that admits at most `amount` in any window of `seconds`."""
+    """A `Meter` that admits calls with a weight of at most `limit.amount` in any window of `limit.seconds`."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
@@ -104,7 +112,7 @@ class Window:
 
 
 class Bucket:
-    """A meter that admits `amount` at once, and `amount / seconds` a second in the long run."""
+    """A `Meter` that works as a leaky bucket: `limit.amount` at once, `amount / seconds` a second in the long run."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
@@ -126,7 +134,7 @@ class Bucket:
 
 
 class Gate:
-    """One limit in force; admits, refuses, bans and counts."""
+    """Admits or refuses the calls to one venue under one limit (None: admits all), bans, and counts for the status."""
 
     def __init__(self, limit: Limit | None) -> None:
         self._limit = limit
@@ -140,7 +148,10 @@ class Gate:
         self._ban_until = 0.0
 
     def take(self, weight: float, now: float) -> tuple[float, bool]:
-        """Return (seconds to wait, True if it is a ban); (0.0, False) if admitted. `now` is in monotonic seconds."""
+        """Ask to admit a call of this weight; return (seconds to wait, True if it is a ban), (0.0, False) if admitted.
+
+        `now` is in monotonic seconds.
+        """
         self.calls += 1
         if now < self._ban_until:
             self.banned += 1
@@ -162,12 +173,15 @@ class Gate:
 
     @property
     def peak(self) -> float:
-        """The largest share of the limit that was ever used; 0 if there is none."""
+        """The largest share of the limit that was ever used, 0 to 1; 0 if there is no limit."""
         return round(self._meter.peak, 4) if self._meter else 0.0
 
 
 class Gates:
-    """The limits of one simulator: a gate for the REST calls and one for the connections of each venue."""
+    """All limits of one simulator: for each venue a `Gate` for REST calls and one for new connections.
+
+    `own` are the venues' own limits, `limits` says which are in force, `words` phrase the refusals.
+    """
 
     def __init__(self, limits: Limits, own: Mapping[str, VenueLimits], words: Mapping[str, VenueWords]) -> None:
         rest = limits.in_force({venue: one.rest for venue, one in own.items() if one.rest}, limits.rest)
@@ -177,7 +191,10 @@ class Gates:
         self._attempts = {venue: Gate(attempts.get(venue)) for venue in own}
 
     def call(self, venue: str, weight: float, now: float) -> RestReply | None:
-        """Return the refusal of a REST call of this weight; None if it may be answered."""
+        """Count a REST call of this weight and return its refusal, an HTTP reply; None if it may be answered.
+
+        `now` is in monotonic seconds.
+        """
         gate = self._rest.get(venue)
         wait, is_ban = gate.take(weight, now) if gate else (0.0, False)
         if not wait:
@@ -188,12 +205,20 @@ class Gates:
         return words.limited or http_refusals.too_many(words, wait)
 
     def attempt(self, venue: str, now: float) -> float:
-        """Return 0.0 if a connection may be made, else the seconds until it may."""
+        """Count an attempt to connect; return 0.0 if it is admitted, else the seconds until one will be.
+
+        `now` is in monotonic seconds.
+        """
         gate = self._attempts.get(venue)
         return gate.take(1.0, now)[0] if gate else 0.0
 
     def status(self) -> dict[str, Any]:
-        """`rest` and `attempts` of each venue. `limited` and `banned` count refusals; `peak_share` is of the limit."""
+        """Return the counts for `/admin/status`. `rest`: venue → counts of REST calls; `attempts`: of new connections.
+
+        Counts of `rest`: `calls`, those refused included; the admitted `weight`; the refusals, `limited` and `banned`.
+        Counts of `attempts`: those `made`, refused ones included, and `refused`. Both have `peak_share`, the largest
+        share of the limit that was ever used, 0 to 1.
+        """
         return {
             "rest": {
                 venue: {

@@ -1,8 +1,8 @@
-"""The synthetic market: when a symbol trades and at what price. Seeded; the exchange hands it the time.
+"""The synthetic market: decides when a symbol trades and at which price. Seeded; the caller passes the time.
 
-A symbol's reference price is a function of (seed, asset, time): waves of several periods and one shock of 2.5–4 % in
-every five minutes. So the venues differ by a few basis points only, a restart goes on at the price that it would have
-had, and a demo sees moves beyond 2 % in a minute. Sizes and sides depend only on the seed and the position in the run.
+All venues share an asset's fair price (`fair_price.py`); each is off by a few basis points, and comes back. Trades come
+one by one and in bursts, a burst being one taker that eats through the levels. docs/venues.md, "The simulated market",
+has each figure and its source. Sizes and sides depend only on the seed and the position in the run.
 """
 
 from __future__ import annotations
@@ -12,63 +12,41 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from lakehouse.simulator.fair_price import FairPrice
 from lakehouse.simulator.instruments import Instrument
 from lakehouse.simulator.record import Row, Tape, file_of
 
-#: This share of all trades comes in bursts, the rest one by one (a Poisson process).
+#: This share of all trades comes in bursts, the rest one by one (a Poisson process). In the Coinbase recording 40 of 97
+#: trades share their time with another.
 BURST_SHARE = 0.4
-#: A burst is what the mean rate makes in 10 ms, times 10 to 30: the peak-to-mean of BTCUSDT (docs/venues.md, "Rates").
+#: A burst has the trades that the mean rate makes in 10 ms, times 10, 20 or 30: the peak-to-mean ratio of BTCUSDT
+#: (docs/venues.md, "Rates"); at least SMALLEST_BURST.
 BURST_WINDOW_SECONDS = 0.01
 BURST_FACTORS = (10.0, 20.0, 30.0)
-SMALLEST_BURST = 3.0
-#: So many trades of a burst share one microsecond at most (the largest group that was recorded on Kraken is 17).
+#: In a quiet market a burst is as long as in the Coinbase recording: ten times 2 trades, five times 3, once 5.
+SMALL_BURSTS = (2,) * 10 + (3,) * 5 + (5,)
+#: Most trades of a burst that share one microsecond (the largest group that was recorded on Kraken is 17).
 LARGEST_GROUP = 17
-#: A stalled process makes up for so much lost time at most, lest it answers a stall with a flood.
+#: A burst goes on to the next level with this chance a trade: 12 of 24 in the Coinbase recording.
+LEVEL_CHANCE = 0.5
+#: However long it is, a burst eats this part of the price on average at most: 3.7 basis points in that recording.
+BURST_SPAN = 0.0004
+#: The next taker is on the other side with this chance: 12 of 65 neighbours of unequal times in the Coinbase recording.
+SIDE_CHANCE = 0.18
+#: After a stall, trades are made for this many seconds of it at most, so that no flood follows.
 LONGEST_CATCH_UP_SECONDS = 1.0
-#: The time constant with which a price returns to its reference after a restart with another seed.
-OFFSET_SECONDS = 60.0
-
-SHOCK_EVERY_SECONDS = 300
-SHOCK_RISE_SECONDS = 15.0
-SHOCK_FADE_SECONDS = 40.0
-
-
-class Reference:
-    """The price of an asset relative to its long-run price, common to all venues."""
-
-    def __init__(self, seed: int, asset: str) -> None:
-        self._key = f"{seed}/{asset}"
-        rng = random.Random(self._key)
-        # (amplitude, angular frequency per second, phase); periods from 20 seconds to 2 hours.
-        self._waves = [
-            (amplitude, math.tau / (period * rng.uniform(0.8, 1.25)), rng.uniform(0, math.tau))
-            for amplitude, period in ((0.02, 7200), (0.008, 1500), (0.003, 300), (0.001, 70), (0.0004, 20))
-        ]
-        self._window = -1
-        self._shock = (0.0, 0.0)
-
-    def at(self, seconds: float) -> float:
-        """Return the factor at a time in seconds since the epoch; about 0.93 to 1.07."""
-        value = sum(amplitude * math.sin(speed * seconds + phase) for amplitude, speed, phase in self._waves)
-        window = int(seconds // SHOCK_EVERY_SECONDS)
-        if window != self._window:
-            rng = random.Random(f"{self._key}/{window}")
-            self._window = window
-            # Early enough in its window to have faded (below 1 %) when the next one begins.
-            self._shock = (rng.uniform(0, 60.0), rng.choice((-1, 1)) * rng.uniform(0.025, 0.04))
-        start, height = self._shock
-        since = seconds - window * SHOCK_EVERY_SECONDS - start
-        if since > 0:
-            value += (
-                height
-                * min(1.0, since / SHOCK_RISE_SECONDS)
-                * math.exp(-max(0.0, since - SHOCK_RISE_SECONDS) / SHOCK_FADE_SECONDS)
-            )
-        return 1.0 + value
+#: Standard deviation of a venue's log price from the fair one: 4 basis points off on average. Coinbase was 6 off the
+#: mean of ten venues, and differences were gone in seconds (Bitwise, "Economic and Non-Economic Trading in Bitcoin",
+#: 2019).
+VENUE_DEVIATION = 0.0005
+VENUE_SECONDS = 20.0
+#: The time constant with which a price returns to the fair one after a restart with another seed. Slow enough that it
+#: is no move beyond 2 % in a minute, fast enough that a venue without a record is not apart for long.
+RESTART_SECONDS = 600.0
 
 
 class Schedule:
-    """Decides how many trades are due: singles and bursts, with an exact mean in the long run."""
+    """Decides how many trades of a market are due, single ones and bursts; in the long run `rate` trades a second."""
 
     def __init__(self, rate: float, rng: random.Random) -> None:
         self.rate = rate
@@ -80,7 +58,10 @@ class Schedule:
         self._saved = rng.random() * self._burst
 
     def due(self, seconds: float) -> tuple[int, int]:
-        """Return the (single trades, trades of one burst) that are due after `seconds` more; 0: no burst."""
+        """Advance by `seconds`, LONGEST_CATCH_UP_SECONDS at most; return (single trades, trades in a burst) now due.
+
+        Both are numbers; the second is 0 if no burst is due.
+        """
         credit = self.rate * min(seconds, LONGEST_CATCH_UP_SECONDS)
         self._singles += credit * (1 - BURST_SHARE)
         singles = 0
@@ -97,17 +78,21 @@ class Schedule:
         return singles, burst
 
     def _next_burst(self) -> int:
-        return round(max(SMALLEST_BURST, self.rate * BURST_WINDOW_SECONDS * self._rng.choice(BURST_FACTORS)))
+        usual = round(self.rate * BURST_WINDOW_SECONDS * self._rng.choice(BURST_FACTORS))
+        return max(self._rng.choice(SMALL_BURSTS), usual)
 
 
 class Market:
-    """The market of one (venue, symbol): makes its trades and appends them to its record file (the tape)."""
+    """The market of one (venue, symbol): makes its trades and appends them to its record file, the `tape`.
 
-    def __init__(self, instrument: Instrument, reference: Reference, rate: float, seed: int, folder: Path) -> None:
+    `rate` is in trades per second, `folder` the record's. After a restart ids and price go on from the record.
+    """
+
+    def __init__(self, instrument: Instrument, fair: FairPrice, rate: float, seed: int, folder: Path) -> None:
         self.instrument = instrument
         self.is_open = False
         self.made = 0
-        self._reference = reference
+        self._fair = fair
         self._path = file_of(folder, instrument.venue, instrument.symbol)
         self.tape: Tape | None = Tape(self._path) if self._path.exists() else None
         last = self.tape.last if self.tape else None
@@ -116,7 +101,10 @@ class Market:
         key = f"{seed}/{instrument.venue}/{instrument.symbol}/{self.next_id}"
         self._schedule = Schedule(rate, random.Random(f"{key}/schedule"))
         self._rng = random.Random(key)
+        #: Log price less the fair one: by the venue, and left from before a restart; when they were looked at, in µs.
         self._offset: float | None = None
+        self._left = 0.0
+        self._looked_at = 0
         self._wiggle = 0.0
         self._buy = True
 
@@ -126,11 +114,10 @@ class Market:
         return self._schedule.rate
 
     def make(self, seconds: float, now: int, skip: Callable[[], int] | None = None) -> list[Row]:
-        """Make and record the trades of the last `seconds` up to `now` (µs); return them.
+        """Make the trades of the last `seconds` up to `now` (µs since the epoch), record them and return them.
 
-        `skip` is called if there are any; it returns how many ids to leave out before them.
-
-        Raises OSError if the record cannot be written; then nothing was made.
+        After a stall only those of LONGEST_CATCH_UP_SECONDS are made. `skip` is called if there are any; it returns how
+        many ids to leave unused before them. Raises OSError if the record cannot be written; then no trade was made.
         """
         singles, burst = self._schedule.due(seconds)
         if not singles and not burst:
@@ -139,7 +126,7 @@ class Market:
             self.tape = Tape(self._path)
         times = self._times(singles, burst, now - int(min(seconds, LONGEST_CATCH_UP_SECONDS) * 1e6), now)
         first_id = self.next_id + (skip() if skip else 0)
-        rows = self._rows(times, singles, first_id, self._middle(now, seconds))
+        rows = self._rows(times, singles, first_id, self._middle(now))
         self.tape.append(rows)
         self.next_id = first_id + len(rows)
         self._last_time = times[-1]
@@ -171,34 +158,41 @@ class Market:
                 times.append(time)
         return times
 
-    def _middle(self, now: int, seconds: float) -> float:
+    def _middle(self, now: int) -> float:
         """The price around which to trade, in steps."""
         instrument = self.instrument
         step = instrument.step / 10.0**instrument.price_decimals
-        price = instrument.price * self._reference.at(now / 1e6)
+        price = instrument.price * self._fair.at(now / 1e6)
         if self._offset is None:
+            self._offset = self._rng.gauss(0.0, VENUE_DEVIATION)
             last = self.tape.last if self.tape else None
-            self._offset = math.log(last.price / 10.0**last.price_decimals / price) if last else 0.0
-        # About ±3 basis points between the venues, on top of what is left from before a restart.
-        fade = math.exp(-seconds / OFFSET_SECONDS)
-        self._offset = self._offset * fade + self._rng.gauss(0.0, 0.0003) * math.sqrt(1 - fade * fade)
-        return price * math.exp(self._offset) / step
+            if last:
+                apart = math.log(last.price / 10.0**last.price_decimals / price)
+                self._offset = max(-3 * VENUE_DEVIATION, min(3 * VENUE_DEVIATION, apart))
+                self._left = apart - self._offset
+        elif now > self._looked_at:
+            seconds = (now - self._looked_at) / 1e6
+            fade = math.exp(-seconds / VENUE_SECONDS)
+            self._offset = self._offset * fade + self._rng.gauss(0.0, VENUE_DEVIATION) * math.sqrt(1 - fade * fade)
+            self._left *= math.exp(-seconds / RESTART_SECONDS)
+        self._looked_at = now
+        return price * math.exp(self._offset + self._left) / step
 
     def _rows(self, times: list[int], singles: int, first_id: int, middle: float) -> list[Row]:
         random_ = self._rng.random
         sizes, choices = self.instrument.sizes, len(self.instrument.sizes)
         decimals, step = self.instrument.price_decimals, self.instrument.step
         jitter = max(1.0, middle * 4e-6)
+        level_chance = min(LEVEL_CHANCE, BURST_SPAN * middle / max(1, len(times) - singles))
         buy, wiggle = self._buy, self._wiggle
         rows = []
         for position, time in enumerate(times):
-            if position < singles:
-                if random_() < 0.4:  # takers come in runs
+            if position <= singles:  # another taker: a single trade, or the first of the burst
+                if random_() < SIDE_CHANCE:
                     buy = not buy
-                wiggle = wiggle * 0.98 + (random_() - 0.5) * jitter
-            elif position == singles:
-                buy = random_() < 0.5
-            elif random_() < 0.1:  # a burst is one taker that eats through the levels
+                if position < singles:
+                    wiggle = wiggle * 0.98 + (random_() - 0.5) * jitter
+            elif random_() < level_chance:
                 wiggle += 1.0 if buy else -1.0
             size = sizes[int(random_() * choices)]
             price = max(1, round(middle + wiggle) + buy) * step

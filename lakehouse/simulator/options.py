@@ -1,4 +1,4 @@
-"""The options of a simulator."""
+"""The options with which a simulator is started, checked and normalised."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from lakehouse.simulator.timings import Timings
 
 #: Trades per second over all venues. docs/venues.md, "Rates", has the reason of the upper end.
 LOWEST_RATE, HIGHEST_RATE = 1.0, 20_000.0
+#: Moves beyond 2 % in a minute, per hour over all assets: if none are asked for (3 a day), and at most.
+DEFAULT_MOVES_PER_HOUR, HIGHEST_MOVES_PER_HOUR = 0.125, 60.0
 #: Scheduled faults per minute: if only a seed is given, and at most.
 DEFAULT_FAULT_RATE, HIGHEST_FAULT_RATE = 6.0, 600.0
 
 
 @dataclass(frozen=True)
 class SimulatorOptions:
-    """Options of one simulator. Raises SettingError if one cannot be used.
+    """The options of one simulator. Raises SettingError if one cannot be used.
 
-    `rate` is trades per second over all markets; each has its fixed share of it and trades from its first subscription
-    on. `speed` multiplies the replay's pace, 0 is as fast as the client reads.
+    `record` is the folder of the record of true trades; `port` 0 takes a free one. `rate` is trades per second over all
+    markets; each has its fixed share of it and trades from its first subscription on. `moves_per_hour` counts moves
+    beyond 2 % within a minute, over all assets; a move shows on each venue. `replays` are recorded files to play;
+    `speed` multiplies their pace, 0 is as fast as the client reads.
     """
 
     record: Path
@@ -33,21 +37,24 @@ class SimulatorOptions:
     seed: int = 1
     venues: tuple[str, ...] = VENUES
     symbols: tuple[str, ...] = DEFAULT_SYMBOLS
+    moves_per_hour: float = DEFAULT_MOVES_PER_HOUR
     replays: tuple[Path, ...] = ()
     speed: float = 1.0
     timings: Timings = field(default_factory=Timings)
     limits: Limits = field(default_factory=Limits)
-    #: The schedule is on if either is given; see `schedule`.
+    #: Seed and faults a minute of the random schedule of faults, which is on if either is given; see `schedule`.
     fault_seed: int | None = None
     fault_rate: float = 0.0
-    #: (venue, symbol) of `symbols` that the venue does not list.
+    #: (venue, symbol) pairs that the venue does not list, although `symbols` has the symbol.
     delisted: tuple[tuple[str, str], ...] = ()
-    #: In place of the faults that the admin calls work on.
+    #: The faults of a test; they replace the injector that `/admin/faults` controls.
     faults: Faults | None = None
 
     def __post_init__(self) -> None:
         if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
             raise SettingError(f"rate {self.rate:g} trades/s", f"{LOWEST_RATE:g} to {HIGHEST_RATE:g}")
+        if not 0 <= self.moves_per_hour <= HIGHEST_MOVES_PER_HOUR:
+            raise SettingError(f"{self.moves_per_hour:g} moves an hour", f"0 to {HIGHEST_MOVES_PER_HOUR:g}")
         if not 0 <= self.fault_rate <= HIGHEST_FAULT_RATE:
             raise SettingError(f"fault rate {self.fault_rate:g} a minute", f"0 to {HIGHEST_FAULT_RATE:g}")
         if self.speed < 0:
@@ -72,24 +79,27 @@ class SimulatorOptions:
                 raise SettingError(f"delisted {venue}:{symbol}", markets)
 
     def all_venues(self, replayed: Iterable[str] = ()) -> tuple[str, ...]:
-        """The synthetic venues and the replayed ones."""
+        """Return the names of all venues that are served: those with markets, then `replayed`, each once."""
         return tuple(dict.fromkeys((*self.venues, *replayed)))
 
     @property
     def faults_planned(self) -> tuple[int, float] | None:
-        """(seed, faults a minute) of the schedule; None if none was asked for."""
+        """(seed, faults a minute) of the random schedule of faults; None if neither option was given."""
         if self.fault_seed is None and not self.fault_rate:
             return None
         return self.seed if self.fault_seed is None else self.fault_seed, self.fault_rate or DEFAULT_FAULT_RATE
 
     def schedule(self, replayed: Iterable[str] = ()) -> Iterator[Planned] | None:
-        """The scheduled faults; None if none were asked for."""
+        """Return the endless random schedule of faults for all venues; None if no schedule was asked for.
+
+        `replayed` are the venues whose recorded files are played.
+        """
         planned = self.faults_planned
         return plan(*planned, self.all_venues(replayed), self.symbols) if planned else None
 
 
 def read_delisted(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """`binance:FOO/USDT` as (venue, symbol), each. Raises SettingError for another form."""
+    """Parse each text of the form `binance:FOO/USDT` into (venue, symbol). Raises SettingError for another form."""
     pairs = [text.partition(":") for text in texts]
     for venue, colon, symbol in pairs:
         if not (venue and colon and symbol):

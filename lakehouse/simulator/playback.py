@@ -1,4 +1,4 @@
-"""Recorded frames, sent again to the clients of their venue.
+"""Play recorded WebSocket frames: send them again to the clients of their venue.
 
 Guarantee: a venue's frames are sent byte for byte, in file order, once per server start, and only while at least one
 subscribed client is connected and the simulator is not paused; the original spacing is kept up to `speed`. Several
@@ -22,7 +22,7 @@ from lakehouse.errors import SettingError
 from lakehouse.settings import VENUES
 from lakehouse.simulator.faults.model import Frame
 
-#: A client that has so many bytes unread is waited for (a playback, unlike a market, can wait).
+#: A playback waits while a client has this many bytes unread (unlike a market, it can wait).
 BUFFER_BYTES = 1024 * 1024
 WAIT_SECONDS = 0.01
 #: At full speed, so many frames go out before other work gets its turn.
@@ -31,14 +31,17 @@ FRAMES_PER_TURN = 64
 
 @dataclass(frozen=True)
 class Recording:
-    """A recorded file and what its first lines tell."""
+    """A recorded file, its venue, and `url`, the address that the recorder connected to (from the first line)."""
 
     path: Path
     venue: str
     url: str
 
     def frames(self, on_bad_line: Callable[[], None] = lambda: None) -> Iterator[tuple[float, bytes]]:
-        """(seconds, frame) of every received frame, in file order, read as needed."""
+        """Yield (time in seconds as recorded, frame) for every received frame, in file order, reading as it goes.
+
+        `on_bad_line` is called for each line that has another form; the line is left out.
+        """
         with self.path.open("rb") as file:
             for line in file:
                 left, separator, right = line.rstrip(b"\r\n").partition(b": ")
@@ -55,7 +58,10 @@ class Recording:
 
 
 def open_recording(path: Path) -> Recording:
-    """Look at a recorded file. Raises SettingError if it cannot be read or is none of a known venue."""
+    """Read the first lines of a recorded file to find its venue, by the host in the address.
+
+    Raises SettingError if the file cannot be read or names no known venue.
+    """
     url = ""
     try:
         with path.open("rb") as file:
@@ -79,7 +85,7 @@ def open_recording(path: Path) -> Recording:
 
 
 class Listener(Protocol):
-    """A playback's view of a client's connection."""
+    """A client's connection, as far as a playback uses it (`connection.ClientConnection`)."""
 
     outbox: list[Frame]
 
@@ -89,34 +95,37 @@ class Listener(Protocol):
 
     @property
     def subscribed(self) -> bool:
-        """True after a subscription was accepted."""
+        """True after the client has subscribed to anything; it then gets the recorded frames."""
 
     @property
     def is_open(self) -> bool:
-        """True from the handshake until either side closes."""
+        """True from the handshake until either side closes the connection."""
 
     @property
     def buffered(self) -> int:
-        """Bytes that the client has not taken yet."""
+        """Bytes that were sent and wait in this process, because the client has not read them yet."""
 
     def flush(self) -> None:
-        """Send what is waiting in `outbox`."""
+        """Send the frames of `outbox`, as far as the active faults let them pass."""
 
 
 class Audience(Protocol):
-    """The clients of a playback: the exchange."""
+    """The source of a playback's listeners: the `Exchange`, as far as a playback uses it."""
 
     @property
     def paused(self) -> bool:
-        """True if nothing may be sent now."""
+        """True while the simulator is paused, so that no frame may be sent."""
 
     @property
     def listeners(self) -> Iterable[Listener]:
-        """All connections, of any venue."""
+        """All clients' connections, of any venue."""
 
 
 class Playback:
-    """The recordings of one venue, one after the other."""
+    """Plays the recordings of one venue, one after the other, to the venue's subscribed clients.
+
+    `speed` multiplies the original pace; 0 is as fast as the clients read. `ended` is True after the last frame.
+    """
 
     def __init__(self, recordings: Sequence[Recording], speed: float) -> None:
         self.recordings = list(recordings)
@@ -126,15 +135,8 @@ class Playback:
         self._bad = [0] * len(self.recordings)
         self._finished = 0
 
-    @property
-    def is_kraken_v1(self) -> bool:
-        """Kraken's first protocol: no ids, other heartbeats."""
-        return any(
-            r.venue == "kraken" and not urlsplit(r.url).path.rstrip("/").endswith("/v2") for r in self.recordings
-        )
-
     def status(self) -> list[dict[str, Any]]:
-        """A line a file for `/admin/status`."""
+        """Return one object for each file, for `/admin/status`: frames sent, bad lines, and whether it has ended."""
         return [
             {
                 "venue": r.venue,
@@ -147,7 +149,7 @@ class Playback:
         ]
 
     async def run(self, audience: Audience) -> None:
-        """Send everything; then the connections stay open and quiet."""
+        """Send all frames to the audience's clients of this venue, then return; their connections stay open."""
         for place, recording in enumerate(self.recordings):
             await self._play(audience, place, recording)
             self._finished += 1
@@ -189,7 +191,10 @@ class Playback:
 
 
 def build_playbacks(files: Sequence[Path], speed: float) -> dict[str, Playback]:
-    """Venue → playback of its files, in the order given. Raises SettingError for a file that cannot be replayed."""
+    """Build one playback for each venue of the recorded files: venue → playback, files in the order given.
+
+    Raises SettingError for a file that cannot be read or is of no known venue.
+    """
     by_venue: dict[str, list[Recording]] = {}
     for file in files:
         recording = open_recording(file)

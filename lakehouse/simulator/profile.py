@@ -1,4 +1,4 @@
-"""The facts of one simulated venue that the exchange works with: its markets, limits and words."""
+"""The facts about one simulated venue that the exchange needs: rules of its markets, rate limits, texts of refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lakehouse.simulator.limits import VenueLimits
 
 @dataclass(frozen=True)
 class VenueProfile:
-    """One venue's facts; each venue's package has its own in `venue.py`."""
+    """One simulated venue's rules for markets, rate limits and texts of refusals; `venues/<venue>/venue.py` has it."""
 
     rules: MarketRules
     limits: VenueLimits

@@ -1,11 +1,11 @@
-"""The truth: every trade that the simulated exchange made, on disk.
+"""The record: every trade that the simulated exchange made, on disk. Tests compare the lakehouse's tables with it.
 
 Guarantee: a trade is in the record before any client can have it (written to the file, though not synced to the disk,
 so it outlives a kill of the process but maybe not a power cut). Per (venue, symbol) the rows are in trade-id order.
-Limit: rows of replayed files are not here; the files themselves are their truth.
+Limit: trades of replayed files are not recorded; compare with the files themselves.
 
 One file a (venue, symbol), `FOLDER/<venue>/<BASE-QUOTE>.trades`: a header as long as a row, then rows of `ROW.size`
-bytes, so that a place in the history is a seek. A torn row at the end is cut off when the file is opened for writing
+bytes, so that any row is found by one seek. A torn row at the end is cut off when the file is opened for writing
 and is not seen by readers.
 """
 
@@ -21,7 +21,8 @@ from typing import Literal, NamedTuple
 
 from lakehouse.errors import SettingError
 
-#: trade_id, ts_event (µs), price and size as integers, their decimals, 1 if the taker bought; padded to 40 bytes.
+#: Binary layout of a row: trade_id, ts_event (µs), price and size as integers, their decimals, 1 if the taker bought;
+#: padded to 40 bytes.
 ROW = struct.Struct("<QqqqBB?5x")
 HEADER = b"lakehouse simulated trades, v1\n".ljust(ROW.size, b"\0")
 SUFFIX = ".trades"
@@ -30,7 +31,10 @@ CHUNK_ROWS = 4096
 
 
 class Row(NamedTuple):
-    """One trade in integers: the price is `price / 10**price_decimals`, likewise the size; `ts_event` in µs."""
+    """One recorded trade in integers: the price is `price / 10**price_decimals`, likewise the size.
+
+    `ts_event` is in µs since the epoch; `buy` is True if the taker bought.
+    """
 
     trade_id: int
     ts_event: int
@@ -42,7 +46,10 @@ class Row(NamedTuple):
 
 
 class TrueTrade(NamedTuple):
-    """One trade as the exchange made it. `price` and `size` have the digits of the wire, `side` is the taker's."""
+    """One recorded trade as tests compare it: `price` and `size` as decimals with the digits that clients were sent.
+
+    `symbol` is canonical, `side` the taker's, `ts_event` in µs since the epoch.
+    """
 
     venue: str
     symbol: str
@@ -54,7 +61,7 @@ class TrueTrade(NamedTuple):
 
 
 def decimal_text(value: int, decimals: int) -> str:
-    """`value / 10**decimals` for a value ≥ 0, with exactly so many decimals and no exponent."""
+    """Format `value / 10**decimals`, for a value ≥ 0, with exactly so many decimals and no exponent: 150, 2 → 1.50."""
     if decimals == 0:
         return str(value)
     whole, fraction = divmod(value, 10**decimals)
@@ -62,24 +69,24 @@ def decimal_text(value: int, decimals: int) -> str:
 
 
 def file_of(folder: Path, venue: str, symbol: str) -> Path:
-    """The file that keeps the trades of a canonical symbol."""
+    """Return the path of the file that keeps the trades of a venue's canonical symbol below the record's folder."""
     return folder / venue / (symbol.replace("/", "-") + SUFFIX)
 
 
 class Record:
-    """Reads a record folder, also while a simulator writes it: each call gives what is there at that moment."""
+    """Reads the trades in a record's folder. A simulator may be writing: each call sees the trades of that moment."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
 
     def keys(self) -> list[tuple[str, str]]:
-        """The (venue, canonical symbol) pairs that have traded, sorted."""
+        """Return the (venue, canonical symbol) pairs that have at least one recorded trade, sorted."""
         files = sorted(self.folder.glob(f"*/*{SUFFIX}"))
         named = ((file.parent.name, file.name.removesuffix(SUFFIX).replace("-", "/")) for file in files)
         return [key for key in named if self.count(*key)]
 
     def count(self, venue: str, symbol: str) -> int:
-        """How many trades are recorded; 0 if the symbol never traded."""
+        """Return the number of recorded trades of a canonical symbol; 0 if it never traded."""
         try:
             size = file_of(self.folder, venue, symbol).stat().st_size
         except FileNotFoundError:
@@ -87,7 +94,10 @@ class Record:
         return max(0, size // ROW.size - 1)
 
     def iter(self, venue: str, symbol: str) -> Iterator[TrueTrade]:
-        """Every recorded trade in id order, in bounded memory. Nothing if the symbol never traded."""
+        """Yield every recorded trade of a canonical symbol in id order, in bounded memory. Nothing if it never traded.
+
+        Raises SettingError if the file is no record.
+        """
         left = self.count(venue, symbol)
         if not left:
             return
@@ -101,14 +111,18 @@ class Record:
 
 
 def true_trade(venue: str, symbol: str, row: Row) -> TrueTrade:
-    """The row with its price and size as decimals."""
+    """Convert a row of a venue's canonical symbol to a `TrueTrade`, with price and size as decimals."""
     price = Decimal(decimal_text(row.price, row.price_decimals))
     size = Decimal(decimal_text(row.size, row.size_decimals))
     return TrueTrade(venue, symbol, row.trade_id, price, size, "buy" if row.buy else "sell", row.ts_event)
 
 
 class Tape:
-    """The file of one (venue, symbol), open for appending and random reads. The folder's lock must be held."""
+    """The record file of one (venue, symbol), open for appending and random reads.
+
+    The `FolderLock` of its folder must be held. A torn row at the end is cut off. Raises SettingError if the file is no
+    record.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +143,7 @@ class Tape:
         self.last = self.rows(self.count - 1, 1)[0] if self.count else None
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write rows (ids ascending) at the end. Raises OSError, with the file as it was before, if it cannot."""
+        """Write rows (ids ascending) at the end. If that fails, restores the file to its old length; raises OSError."""
         data = b"".join([ROW.pack(*row) for row in rows])
         written = 0
         try:
@@ -143,7 +157,7 @@ class Tape:
         self.last = rows[-1]
 
     def rows(self, start: int, limit: int) -> list[Row]:
-        """Up to `limit` rows from index `start` (0 is the oldest)."""
+        """Read up to `limit` rows from index `start` on, ascending; index 0 is the oldest row."""
         limit = max(0, min(limit, self.count - start))
         if not limit:
             return []
@@ -152,7 +166,7 @@ class Tape:
         ]
 
     def index_of(self, trade_id: int) -> int:
-        """Index of the first row whose id is ≥ `trade_id`; `count` if there is none."""
+        """Return the index of the first row whose id is ≥ `trade_id`; `count` if there is none."""
         if self.first is None:
             return 0
         guess = trade_id - self.first.trade_id
@@ -161,11 +175,11 @@ class Tape:
         return self._search(lambda row: row.trade_id >= trade_id)
 
     def index_after(self, ts_event: int) -> int:
-        """Index of the first row later than `ts_event` (µs); `count` if there is none."""
+        """Return the index of the first row later than `ts_event` (µs); `count` if there is none."""
         return self._search(lambda row: row.ts_event > ts_event)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the record file; the object cannot be used afterwards."""
         os.close(self._file)
 
     def _search(self, reached: Callable[[Row], bool]) -> int:
@@ -183,7 +197,10 @@ class Tape:
 
 
 class FolderLock:
-    """Keeps a second simulator out of a record folder, for as long as this one lives."""
+    """An exclusive file lock that keeps a second simulator out of a record folder, until `release` or the process ends.
+
+    Raises SettingError if another simulator holds it, or if the folder cannot be written.
+    """
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -202,7 +219,7 @@ class FolderLock:
             ) from None
 
     def release(self) -> None:
-        """Release the lock."""
+        """Release the lock, so that another simulator may write to the folder."""
         os.close(self._file)
 
 

@@ -1,8 +1,9 @@
-"""The symbols that a recorded file subscribed to."""
+"""Find the symbols whose trades a recorded file holds, by the subscriptions in its first lines."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,11 +16,13 @@ from lakehouse.simulator.venues.registry import VENUES
 
 
 def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
-    """(venue, canonical symbols) that a recorded file subscribed to; a client subscribes to them to get its frames.
+    """Return (venue, canonical symbols) that the recorder of a file subscribed to.
 
-    Raises SettingError if the file cannot be read or names no symbol.
+    A client of the simulator that plays the file subscribes to the same. Raises SettingError if the file cannot be read
+    or names no symbol.
     """
     recording = open_recording(Path(path))
+    venue = VENUES[recording.venue]
     native: list[str] = []
     streams = parse_qs(urlsplit(recording.url).query).get("streams", [""])[0]
     native += [stream.partition("@")[0] for stream in streams.split("/") if stream]
@@ -28,27 +31,19 @@ def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
             left, _, right = line.partition(b": ")
             if b" <- " in left:
                 with contextlib.suppress(msgspec.DecodeError):
-                    native += _asked_for(msgspec.json.decode(right))
+                    native += _names(venue.recorded_names, msgspec.json.decode(right))
             elif b" <->" not in line and line.strip():
                 break  # the subscriptions stand before the first frame
-    named = VENUES[recording.venue].recorded_symbol
     symbols: dict[str, None] = {}
     for name in native:
         with contextlib.suppress(ValueError):
-            symbols[named(name)] = None
+            symbols[venue.recorded_symbol(name)] = None
     if not symbols:
         raise SettingError(f"replay file {path} names no symbols", "a subscription in its first lines")
     return recording.venue, tuple(symbols)
 
 
-def _asked_for(message: Any) -> list[str]:
-    """Native symbols of a recorded subscribe message of any of the venues."""
-    if not isinstance(message, dict):
-        return []
-    params = message.get("params")
-    if isinstance(params, dict):  # Kraken v2
-        message, params = params, params.get("symbol")
-    elif isinstance(params, list):  # Binance
-        params = [str(stream).partition("@")[0] for stream in params]
-    found = params or message.get("product_ids") or message.get("pair") or []
+def _names(names_in: Callable[[dict[str, Any]], Any], message: Any) -> list[str]:
+    """Return the native symbols of a recorded subscribe message; none if it has another form."""
+    found = names_in(message) if isinstance(message, dict) else []
     return [str(name) for name in found] if isinstance(found, list) else []

@@ -1,4 +1,7 @@
-"""The addresses of the simulated exchange: each venue's WebSocket and REST; `admin` adds its own."""
+"""The addresses that the simulated exchange serves: WebSockets and REST calls of each venue, and those of `admin`.
+
+The venues' limits and the active faults refuse connections and calls here; `admin` has no limits.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from lakehouse.simulator.venues.registry import VENUES
 
 
 def build_app(exchange: Exchange) -> Starlette:
-    """The ASGI application of one simulator."""
+    """Build the ASGI application that serves one simulator: the venues' WebSockets and REST calls, and `/admin`."""
     venues = VENUES.values()
     sockets = [_socket(exchange, venue, *one) for venue in venues for one in venue.sockets.items()]
     calls = [_call(exchange, venue, *one) for venue in venues for one in venue.rest.items()]

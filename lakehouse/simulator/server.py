@@ -1,7 +1,7 @@
-"""The simulated exchange as a running server, in a thread of its own.
+"""Run the simulated exchange as a server, in a thread of its own.
 
-Listens on 127.0.0.1 only. `start` returns when it answers; `stop` closes every connection (1012) and the record
-within two seconds.
+Listens on 127.0.0.1 only. `start` returns once the server answers; `stop` closes every connection (close code 1012) and
+the record within two seconds.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeVar
 
 import uvicorn
 
 from lakehouse.errors import MissingDependencyError
+from lakehouse.runtime.start_stop import StartStop
 from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.playback import build_playbacks
@@ -33,8 +33,11 @@ START_SECONDS = 10.0
 STOP_SECONDS = 2.0
 
 
-class SimulatorServer:
-    """One simulator. A context manager; can be started once."""
+class SimulatorServer(StartStop):
+    """One simulated exchange, as a server on localhost. A context manager that starts and stops it; starts only once.
+
+    `url` is its HTTP root, `http://127.0.0.1:PORT`; empty before `start`.
+    """
 
     def __init__(self, options: SimulatorOptions) -> None:
         self.options = options
@@ -47,12 +50,12 @@ class SimulatorServer:
 
     @property
     def ws_url(self) -> str:
-        """The base URL for WebSockets, `ws://127.0.0.1:PORT`."""
+        """The root address for WebSockets, `ws://127.0.0.1:PORT`; empty before `start`."""
         return self.url.replace("http://", "ws://", 1)
 
     @property
     def record(self) -> Record:
-        """The truth, readable at any time."""
+        """The record of all trades that this simulator made, readable at any time, also after `stop`."""
         return Record(self.options.record)
 
     @property
@@ -61,7 +64,11 @@ class SimulatorServer:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> SimulatorServer:
-        """Listen. Raises MissingDependencyError for a busy port, SettingError for a bad replay file or folder."""
+        """Start the server in its thread; return this object once it answers.
+
+        Raises MissingDependencyError if the port is taken or the server does not answer within START_SECONDS,
+        SettingError for a bad replay file or record folder.
+        """
         playbacks = build_playbacks(self.options.replays, self.options.speed)
         listener = _listen(self.options.port)
         with contextlib.ExitStack() as undo:
@@ -96,13 +103,13 @@ class SimulatorServer:
         return self
 
     def stop(self, timeout: float = STOP_SECONDS) -> None:
-        """End it and wait up to `timeout` seconds; harmless when it has ended."""
+        """End the server and wait for its thread, up to `timeout` seconds. Does nothing if it has ended."""
         if self._server and self._thread:
             self._server.should_exit = True
             self._thread.join(timeout)
 
     def wait(self, timeout: float) -> bool:
-        """True if the server has ended within so many seconds. Raises what ended it, if anything did."""
+        """Wait up to `timeout` seconds for the server to end; return True if it has. Raises the error that ended it."""
         if self._thread:
             self._thread.join(timeout)
         if self._failure:
@@ -110,23 +117,26 @@ class SimulatorServer:
         return not self.is_running
 
     def pause(self) -> None:
-        """Halt all trading and replaying; connections stay alive."""
+        """Halt all markets and playbacks, until `resume`; connections stay alive."""
         self._on_loop(lambda exchange: exchange.pause(True))
 
     def resume(self) -> None:
-        """Trade on."""
+        """Let all markets and playbacks go on after `pause`, or after the record could not be written."""
         self._on_loop(lambda exchange: exchange.pause(False))
 
     def status(self) -> dict[str, Any]:
-        """The reply of `/admin/status`."""
+        """Return the reply of `GET /admin/status` (see `Exchange.status`)."""
         return self._on_loop(lambda exchange: exchange.status())
 
     def fault(self, kind: str, **details: Any) -> int:
-        """Begin a fault as `POST /admin/faults` does; return its number. Raises FaultError if it cannot begin."""
+        """Begin a fault as `POST /admin/faults` does; return its number. Raises FaultError like `Exchange.begin_fault`.
+
+        `details` are its other fields: venue, symbol, seconds, share, and the parameters of its kind.
+        """
         return self._on_loop(lambda exchange: exchange.begin_fault({"kind": kind, **details}))
 
     def end_faults(self) -> int:
-        """End all faults and the schedule; how many were active."""
+        """End all faults and the schedule of faults; return how many faults were active."""
         return self._on_loop(lambda exchange: exchange.end_faults())
 
     def _on_loop(self, action: Callable[[Exchange], T]) -> T:
@@ -176,16 +186,6 @@ class SimulatorServer:
             for task in work:
                 task.cancel()
             await asyncio.gather(serving, *work, return_exceptions=True)
-
-    def __enter__(self) -> SimulatorServer:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
 
 
 def _listen(port: int) -> socket.socket:

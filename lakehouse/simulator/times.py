@@ -1,4 +1,4 @@
-"""Times as the venues write them."""
+"""Format times as the venues write them, and read the clock. All in microseconds since the epoch, UTC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _last_text = ""
 
 
 def iso_micros(micros: int) -> str:
-    """Microseconds since the epoch as `2023-09-25T07:48:36.925533Z`."""
+    """Format microseconds since the epoch as an ISO 8601 time in UTC: `2023-09-25T07:48:36.925533Z`."""
     global _last_second, _last_text
     second, fraction = divmod(micros, 1_000_000)
     if second != _last_second:  # thousands of trades share a second; strftime once for all
@@ -19,5 +19,5 @@ def iso_micros(micros: int) -> str:
 
 
 def now_micros() -> int:
-    """The time now, in microseconds since the epoch."""
+    """Return this machine's time, in microseconds since the epoch."""
     return time.time_ns() // 1000

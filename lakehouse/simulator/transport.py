@@ -1,7 +1,6 @@
-"""The WebSocket connection below ASGI: many frames in one write, pings, close codes, and an abrupt end.
+"""uvicorn's WebSocket protocol with three additions: many frames in one write, pings, and an end without a close frame.
 
-ASGI sends frame by frame and knows neither pings nor an abrupt end; an exchange needs all three. This is uvicorn's
-WebSocket protocol (over the `websockets` protocol core) with these three added.
+ASGI sends frame by frame and knows neither pings nor an abrupt end; a simulated exchange needs all three.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ CLOSE_SECONDS = 1.0
 
 
 def header(length: int) -> bytes:
-    """The header of an unmasked text frame with a payload of `length` bytes."""
+    """Return the WebSocket header (RFC 6455, 5.2) of an unmasked text frame with a payload of `length` bytes."""
     if length < 126:
         return _SHORT_HEADERS[length]
     if length < 65536:
@@ -31,19 +30,22 @@ def header(length: int) -> bytes:
 
 
 class Transport(WebSocketsSansIOProtocol):
-    """One connection. The ASGI application finds it in `scope["state"]["transport"]`."""
+    """One client's WebSocket connection on the server's side; `transport_of` finds it for an ASGI scope.
+
+    `on_pong` is called with the payload of each pong; `answers_ping` says whether a ping of the client gets a pong.
+    """
 
     on_pong: Callable[[bytes], None] | None = None
     answers_ping: Callable[[], bool] | None = None
 
     async def run_asgi(self) -> None:
-        """Run the application with this object in its scope."""
+        """Run the ASGI application, with this object in `scope["state"]["transport"]`. Called by uvicorn."""
         self.scope["state"]["transport"] = self
         await super().run_asgi()
 
     @property
     def is_open(self) -> bool:
-        """True from the handshake until either side closes."""
+        """True from the handshake until either side closes the connection."""
         return (
             self.handshake_complete
             and not self.close_sent
@@ -53,22 +55,22 @@ class Transport(WebSocketsSansIOProtocol):
 
     @property
     def buffered(self) -> int:
-        """Bytes that the client has not taken yet."""
+        """Bytes that were sent and wait in this process, because the client has not read them yet."""
         return self.transport.get_write_buffer_size()
 
     def send_texts(self, payloads: Iterable[bytes]) -> None:
-        """Send each payload as one text frame, all in one write. Nothing if the connection has ended."""
+        """Send each payload (UTF-8) as one text frame, all in one write. Does nothing if the connection has ended."""
         if self.is_open:
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
 
     def send_ping(self, payload: bytes) -> None:
-        """Send a protocol ping."""
+        """Send a WebSocket ping frame. Does nothing if the connection has ended."""
         if self.is_open:
             self.conn.send_ping(payload)
             self.transport.write(b"".join(self.conn.data_to_send()))
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame, and drop the connection if the client does not answer it."""
+        """Send a close frame; drop the connection if the client does not answer it within CLOSE_SECONDS."""
         if not self.is_open:
             return
         self.conn.send_close(code, reason)
@@ -81,23 +83,23 @@ class Transport(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.close)
 
     def abort(self) -> None:
-        """Drop the TCP connection without a close frame (1006 at the client)."""
+        """Drop the TCP connection without a close frame; the client sees close code 1006."""
         self.transport.abort()
 
     def handle_ping(self) -> None:
-        """Answer a client's ping, unless a fault says otherwise."""
+        """Answer a client's ping frame with a pong, unless `answers_ping` returns False. Called by uvicorn."""
         output = self.conn.data_to_send()
         if self.answers_ping is None or self.answers_ping():
             self.transport.write(b"".join(output))
 
     def handle_pong(self, event: ProtocolFrame) -> None:
-        """Tell the connection of a client's pong."""
+        """Pass the payload of a client's pong frame to `on_pong`. Called by uvicorn."""
         if self.on_pong is not None:
             self.on_pong(bytes(event.data))
 
 
 def transport_of(scope: Any) -> Transport:
-    """The connection that an ASGI WebSocket scope belongs to."""
+    """Return the Transport of an ASGI WebSocket scope."""
     connection = scope["state"]["transport"]
     assert isinstance(connection, Transport)
     return connection

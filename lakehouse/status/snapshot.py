@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -12,11 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from lakehouse.broker.ports import LOCALHOST
 from lakehouse.broker.stored import stored_end_offsets
 from lakehouse.continuity.gaps import marks, open_gaps, unavailable_gaps
 from lakehouse.errors import BrokerUnavailableError, TerminalError
@@ -32,6 +35,8 @@ from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_FEED
 
 #: Seconds that a broker has to answer; a local one needs 0.05.
 BROKER_TIMEOUT_SECONDS = 2.0
+#: Seconds that the HTTP API has to accept a connection; a local one needs 0.001.
+API_TIMEOUT_SECONDS = 0.5
 #: Seconds over which trades/s is averaged: a few of the streams' batches, so that it does not flicker.
 RATE_WINDOW_SECONDS = 30.0
 #: Most series (venue and symbol) whose newest bar is shown; of the others only the number is.
@@ -44,7 +49,8 @@ SERIES_MINUTES = 60
 class TableStatus:
     """A table at its newest version. All but `path` are None if it does not exist yet.
 
-    `lag` counts the messages in Kafka that the table does not cover yet.
+    `lag` counts the messages in Kafka that the table does not cover yet; from Bronze on if Kafka's end is not known.
+    Only bronze/messages, silver/trades and the bars have it.
     """
 
     path: str
@@ -74,6 +80,7 @@ class Snapshot:
     """State of a lake at one moment, as the display shows it.
 
     `trades_per_second` is None until there are two collections to compare. `broker`: Kafka's address, or why not.
+    `api`: the HTTP API's URL, None if nothing listens there.
 
     `quarantine` maps a rule to its open messages; `gaps` and `missing` are open gaps and the trade ids in them;
     `unavailable` maps a number of answers to the trade ids that a venue lacked in all of them.
@@ -88,6 +95,7 @@ class Snapshot:
     bars: tuple[LatestBar, ...]
     verdicts: tuple[Verdict, ...]
     broker: str
+    api: str | None = None
     trades_per_second: float | None = None
     quarantine: Mapping[str, int] = field(default_factory=dict)
     gaps: int = 0
@@ -99,7 +107,7 @@ class Snapshot:
     unavailable: Mapping[int, int] = field(default_factory=dict)
 
     def table(self, path: str) -> TableStatus:
-        """Return the status of one table. Raises KeyError if the registry has no such path."""
+        """Return the status of one table. Raises KeyError if this lakehouse makes no table of this path."""
         for status in self.tables:
             if status.path == path:
                 return status
@@ -139,6 +147,7 @@ class StatusReader:
             bars=_latest_bars(self._settings, tables[GOLD_BARS_1M.path]),
             verdicts=tuple(newest_verdicts(self._settings, expected) if tables["ops/checks"] else ()),
             broker=broker,
+            api=_api(self._settings),
             trades_per_second=self._rate(silver),
             quarantine=open_quarantine(self._settings),
             gaps=len(gaps),
@@ -212,7 +221,17 @@ def collect(settings: Settings, is_supervised: bool = True) -> Snapshot:
 
 def is_simulated(settings: Settings) -> bool:
     """True if this lake's trades come from the simulated exchange."""
-    return settings.simulator_url is not None or (settings.home / "simulator").exists()
+    return settings.is_simulated
+
+
+def _api(settings: Settings) -> str | None:
+    """Return the URL of the HTTP API if something listens at its port."""
+    host = urlsplit(settings.api_url).hostname
+    try:
+        with socket.create_connection((host or LOCALHOST, settings.serve_port), API_TIMEOUT_SECONDS):
+            return settings.api_url
+    except OSError:
+        return None
 
 
 def _open_or_none(settings: Settings, path: str) -> DeltaTable | None:

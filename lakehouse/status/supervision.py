@@ -14,13 +14,12 @@ from typing import Any
 import httpx
 
 from lakehouse.settings import Settings
+from lakehouse.tables import LAYERS as LAYERS
 
 #: Tags of a Dagster run. The first has the name of the managed work that the run does. The second has the time, in
 #: seconds since the epoch, at which the run was ended together with its lakehouse, and not by a person for good.
 NAME_TAG = "lakehouse/stream"
 PLANNED_STOP_TAG = "lakehouse/planned_stop"
-
-LAYERS = ("bronze", "silver", "gold")
 
 #: Dagster's names of our code: the location of workspace.yaml, and the repository of an unnamed `Definitions`.
 LOCATION, REPOSITORY = "lakehouse", "__repository__"

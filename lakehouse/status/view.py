@@ -49,6 +49,7 @@ def _headline(snapshot: Snapshot) -> Text:
     if snapshot.trades_per_second is not None:
         text.append(f"  {snapshot.trades_per_second:,.0f} trades/s", style="green")
     text.append(f"\nKafka: {snapshot.broker}", style="dim")
+    text.append(f"\nAPI: {snapshot.api or 'not running; `lakehouse serve` starts it'}", style="dim")
     for work in snapshot.works:
         text.append(f"\n{work.name}: {work.state}", style="bold red" if work.by_hand else "dim")
     for venue in snapshot.not_connected:

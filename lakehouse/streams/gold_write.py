@@ -1,7 +1,7 @@
 """Writes Gold at a version of Silver: the bars of some minutes, and all that depends on them and nothing else.
 
-One way for the stream and for a rebuild. Order: one-minute bars from Silver; longer bars, indicators, moves and spreads
-from the one-minute bars as they then stand in Gold. Each table is one commit.
+One way for the stream and for a rebuild. Order: one-minute bars from Silver; longer bars; then every other table of the
+registry (`transforms.derived.GOLD`), in its order, from its source as it then stands in Gold. Each table is one commit.
 Guarantee: what depends on a minute is computed whether or not the minute's bar changed, so that a batch which was cut
 between two tables and runs again ends in the same rows as one that was not.
 """
@@ -12,6 +12,7 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 from deltalake import Transaction
 
@@ -20,28 +21,27 @@ from lakehouse.settings import Settings
 from lakehouse.streams.gold_bars import MINUTE, KeptParts, Since, minute_parts
 from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness
 from lakehouse.streams.gold_final import Finality
-from lakehouse.streams.gold_rows import RowChanges, only, places_of, rows_in, sync
-from lakehouse.tables import (
-    GOLD_BARS_1M,
-    GOLD_INDICATORS_1M,
-    GOLD_MOVES,
-    GOLD_SPREADS_1M,
-    LOOKBACK_MINUTES,
-    Table,
-)
-from lakehouse.transforms.arrow_numpy import kept
+from lakehouse.streams.gold_rows import MAINTAINED, RowChanges, only, places_of, rows_in, sync
+from lakehouse.tables import BARS, GOLD_BARS_1M, LOOKBACK_MINUTES, Table
+from lakehouse.transforms.arrow_numpy import Mask, kept
 from lakehouse.transforms.bars import SHORTER_COLUMNS, finished, roll_up
-from lakehouse.transforms.indicators import affected, indicators
-from lakehouse.transforms.moves import moves
-from lakehouse.transforms.row_keys import RowKeys
-from lakehouse.transforms.spreads import pairs_of, spreads
+from lakehouse.transforms.derived import GOLD
+from lakehouse.transforms.row_keys import RowKeys, is_in
 from lakehouse.transforms.time_ranges import TimeRange, ranges_around
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
 _NONE = dt.timedelta(0)
 LOOKBACK = dt.timedelta(minutes=LOOKBACK_MINUTES)
 
-#: What indicators, moves and spreads need of a one-minute bar.
-_OF_MINUTES = ("venue", "symbol", "bar_start", "open", "close", "volume", "quote_volume", "trades")
+#: The tables behind the bars, in the order in which they are written.
+DEPENDANTS = tuple(one for one in GOLD if one.table not in BARS.values())
+
+#: Wanted rows that lie less than twice this apart are read as one range.
+_JOINED = dt.timedelta(hours=1)
+
+#: Path of a table of bars → their length in minutes.
+_LENGTHS = {table.path: minutes for minutes, table in BARS.items()}
 
 
 @dataclass
@@ -133,37 +133,24 @@ class GoldWriter:
             self._sync(table, there, self._flagged(bars, minutes))
 
     def _dependants(self, touched: RowKeys, time: TimeRange | None = None) -> None:
-        """Indicators, moves and spreads of the touched minutes, and the indicators that look back on them."""
-        near = ranges_around(touched.start, MINUTE, LOOKBACK)
-        at = ranges_around(touched.start, MINUTE, _NONE) if time is None else [time]
-        if not near and time is None:
+        """Every table behind the bars, in the registry's order; `time`: the slice of which all rows are made anew."""
+        if not len(touched) and time is None:
             return
-        bars = rows_in(self.settings, GOLD_BARS_1M, near, _OF_MINUTES)
-        places = places_of(GOLD_BARS_1M, bars)
-        self._indicators(bars, touched, near, time)
+        sources: dict[str, pa.Table] = {}
+        for one in DEPENDANTS:
+            if one.source.path not in sources:
+                sources[one.source.path] = self._source(one.source, touched)
+            rows = sources[one.source.path]
+            wanted = one.affected(rows, touched)
+            there = rows_in(self.settings, one.table, _around(wanted, touched, time))
+            places = places_of(one.table, there)
+            there = kept(there, places.among(wanted) | _inside(places, time))
+            self._sync(one.table, there, one.compute(self.settings, rows, wanted))
 
-        here = kept(bars, places.among(touched))
-        there = rows_in(self.settings, GOLD_MOVES, at)
-        there = there if time else only(GOLD_MOVES, there, touched)
-        self._sync(GOLD_MOVES, there, moves(here, self.settings.move_threshold))
-
-        pairs = pairs_of(touched)
-        there = rows_in(self.settings, GOLD_SPREADS_1M, at)
-        there = there if time else only(GOLD_SPREADS_1M, there, pairs)
-        same = kept(bars, pairs_of(places).among(pairs))
-        self._sync(GOLD_SPREADS_1M, there, spreads(same))
-
-    def _indicators(self, bars: pa.Table, touched: RowKeys, near: Sequence[TimeRange], time: TimeRange | None) -> None:
-        """Of a minute that has no bar any more the row goes, and those behind it are of other bars."""
-        wanted = affected(bars, touched)
-        ours = wanted.plus(touched)
-        there = rows_in(self.settings, GOLD_INDICATORS_1M, near)
-        there = only(GOLD_INDICATORS_1M, there, ours)
-        if time is not None:
-            more = rows_in(self.settings, GOLD_INDICATORS_1M, [time])
-            alone = ~places_of(GOLD_INDICATORS_1M, more).among(ours)
-            there = pa.concat_tables([there, more.filter(pa.array(alone))])
-        self._sync(GOLD_INDICATORS_1M, there, indicators(bars, wanted))
+    def _source(self, source: Table, touched: RowKeys) -> pa.Table:
+        """The rows of a source that the rows of a touched minute may depend on."""
+        starts = _windows(touched, _LENGTHS.get(source.path, 1)).start
+        return rows_in(self.settings, source, ranges_around(starts, MINUTE, LOOKBACK), _columns_read(source))
 
     def _flagged(self, bars: pa.Table, minutes: int) -> pa.Table:
         return self.finality.with_flags(self.completeness.with_flags(bars, minutes), minutes)
@@ -171,6 +158,33 @@ class GoldWriter:
     def _sync(self, table: Table, there: pa.Table, computed: pa.Table) -> None:
         changes = sync(self.settings, table, there, computed, self.of_silver)
         self.changes[table.path] = self.changes.get(table.path, RowChanges()).plus(changes)
+
+
+def _columns_read(source: Table) -> tuple[str, ...]:
+    """The source's key, and the columns that decide what its dependants compute."""
+    read = set(source.key)
+    for one in DEPENDANTS:
+        if one.source.path == source.path:
+            read.update(*(origins.split() for name, origins in one.columns.items() if name not in MAINTAINED))
+    return tuple(name for name in source.column_names if name in read)
+
+
+def _around(wanted: RowKeys, touched: RowKeys, time: TimeRange | None) -> list[TimeRange]:
+    """Ranges with all wanted rows, and a slice; few of them, for rows that are scattered behind the touched minutes."""
+    scattered = not is_in(wanted.start, touched.start).all()
+    ranges = ranges_around(wanted.start, MINUTE, _JOINED if scattered else _NONE)
+    if time is None:
+        return ranges
+    return [time, *(one for one in ranges if one.start < time.start or one.end > time.end)]
+
+
+def _inside(places: RowKeys, time: TimeRange | None) -> Mask:
+    """Mask of the rows in a slice."""
+    if time is None:
+        return np.zeros(len(places), np.bool_)
+    start, end = ((at - _EPOCH) // _MICROSECOND for at in (time.start, time.end))
+    found: Mask = (places.start >= start) & (places.start < end)
+    return found
 
 
 def _places_of_due(due: Collection[Bar], minutes: int) -> RowKeys:

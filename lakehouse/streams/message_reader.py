@@ -109,7 +109,7 @@ class _ReadAhead:
         return found, left
 
     def _read(self) -> None:
-        with contextlib.suppress(LakehouseError), OffsetRangeReader(self._bootstrap) as reader:
+        with contextlib.suppress(LakehouseError), contextlib.closing(OffsetRangeReader(self._bootstrap)) as reader:
             for run in reader.read(self._ranges):
                 rows = rows_of(run)
                 with self._guard:

@@ -27,6 +27,7 @@ from lakehouse.tables.raw import (
     SILVER_FEED_EVENTS,
     SILVER_QUARANTINE,
     SILVER_TRADES,
+    FeedEventKind,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "SPREAD_VENUES",
     "TABLES",
     "Column",
+    "FeedEventKind",
     "Layer",
     "Table",
 ]

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
+from lakehouse.market.venues import in_words
 from lakehouse.tables.model import DECIMAL, Column, Table
+
+#: Closed set of feed events, in the order of a connection's life.
+FeedEventKind = Literal[
+    "connected",
+    "subscribed",
+    "subscription_refused",
+    "unsubscribed",
+    "venue_error",
+    "clock_skew",
+    "stale",
+    "disconnected",
+    "gap_opened",
+    "gap_repaired",
+    "gap_unavailable",
+]
 
 
 def _offsets() -> tuple[Column, ...]:
@@ -39,7 +57,7 @@ SILVER_TRADES = Table(
     key=("venue", "symbol", "trade_id"),
     partition_by=("event_date",),
     columns=(
-        Column("venue", "string", "Exchange: binance, kraken or coinbase."),
+        Column("venue", "string", f"Exchange: {in_words('or')}."),
         Column("symbol", "string", "Canonical symbol, BASE/QUOTE; XBT is BTC."),
         Column("trade_id", "bigint", "The venue's trade id; contiguous per (venue, symbol)."),
         Column("native_symbol", "string", "The venue's own spelling of the symbol."),
@@ -62,7 +80,7 @@ SILVER_QUARANTINE = Table(
     partition_by=("ingest_date",),
     columns=(
         Column("rule", "string", "Name of the first rule that the message failed."),
-        Column("detail", "string", "What was found and what was expected."),
+        Column("detail", "string", "The value that was found, and the one that was expected."),
         Column("venue", "string", "Venue, if it could be read.", nullable=True),
         Column("symbol", "string", "Canonical symbol, if it could be read.", nullable=True),
         Column("trade_id", "bigint", "Trade id, if it could be read.", nullable=True),
@@ -81,9 +99,7 @@ SILVER_FEED_EVENTS = Table(
     partition_by=("event_date",),
     columns=(
         Column("venue", "string", "Exchange."),
-        Column(
-            "event", "string", "connected, subscribed, subscription_refused, venue_error, stale, disconnected, gap_…"
-        ),
+        Column("event", "string", f"{', '.join(get_args(FeedEventKind))}."),
         Column("ts_event", "timestamp", "When ingest saw it, UTC."),
         Column("connection_id", "string", "Ingest's own id of the connection."),
         Column("symbol", "string", "Canonical symbol, if the event is about one.", nullable=True),

@@ -1,7 +1,8 @@
 """The registry of Gold: what each table is made of, by which pure function, and which rows a touched minute changes.
 
-Lineage, column lineage, asset specs and checks read it. To add a Gold table: declare its schema in
-`lakehouse/tables/gold.py`, write one pure function here in `transforms`, and declare both in `GOLD` below.
+The writer, lineage, column lineage, asset specs and checks read it. To add a Gold table: declare its schema in
+`lakehouse/tables/gold.py`, write one pure function here in `transforms`, and declare both in `GOLD` below
+(docs/recipes.md has the steps).
 
 A column's origin names everything that decides its value, the order of trades or bars included. The keys (venue,
 symbol, bar_start), which group the rows, are named only if they are the value. A column without an origin, such as a
@@ -41,12 +42,26 @@ from lakehouse.transforms.spreads import pairs_of, spreads
 class Comparison:
     """How the check `follows_bars` compares a table with the one-minute bars.
 
-    `query` is SQL over `bars` and `derived`, with the filter `{recent}` on both. It returns one row: how many rows are
-    `expected`, and how many are `wrong`, missing or too many.
+    `same`: SQL that is true if the bar `b` and the row `d` of one key agree. It is not true if one of them is missing.
+    `every_bar`: whether each bar has a row. Otherwise only rows are compared, each of which has a bar.
+    `bars` and `derived`: SQL of the two sides, with the filter `{recent}`. `key`: the columns that pair them.
     """
 
     description: str
-    query: str
+    same: str
+    every_bar: bool = True
+    bars: str = "SELECT * FROM bars WHERE {recent}"
+    derived: str = "SELECT * FROM derived WHERE {recent}"
+    key: tuple[str, ...] = BAR_KEY
+
+    @property
+    def query(self) -> str:
+        """SQL that returns one row: how many rows are `expected`, and how many `wrong`, missing or too many."""
+        return f"""
+            SELECT count(*) AS expected, count(*) FILTER (WHERE ({self.same}) IS NOT TRUE) AS wrong
+            FROM ({self.bars}) b {"FULL" if self.every_bar else "RIGHT"} JOIN ({self.derived}) d
+            ON {" AND ".join(f"b.{column} = d.{column}" for column in self.key)}
+            """
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,11 @@ class Derived:
 
     `columns`: column → the source's columns that decide it, separated by spaces.
     `compute`: rows of the source and the wanted keys in, the rows of the table at these keys out. The source's rows
-    must include all that the wanted ones depend on. The columns `complete`, `is_final`, `revision`, `updated_at` and
-    `bar_date` are not computed: the writer adds them.
+    must include all that the wanted ones depend on. The writer gives those up to LOOKBACK_MINUTES before and behind the
+    touched minutes, with the key and the columns that `columns` names. The columns `complete`, `is_final`, `revision`,
+    `updated_at` and `bar_date` are not computed: the writer adds them.
     `affected`: rows of the source as they are now, and the keys of one-minute bars whose trades changed, in; the keys
-    of all rows that may differ now, out.
+    of all rows that may differ now, out. A row's start is that of a minute or of a longer window of whole minutes.
     `always_growing`: True if it gets new rows at least every five minutes while the market trades.
     `follows`: None if the check `follows_bars` does not apply.
     """
@@ -187,12 +203,7 @@ GOLD: tuple[Derived, ...] = (
         always_growing=True,
         follows=Comparison(
             "One row for every one-minute bar, with the prices of the one-minute bars.",
-            """
-            SELECT count(*) AS expected, count(*) FILTER (WHERE (b.close = d.close) IS NOT TRUE) AS wrong
-            FROM (SELECT * FROM bars WHERE {recent}) b
-            FULL JOIN (SELECT * FROM derived WHERE {recent}) d
-            ON b.venue = d.venue AND b.symbol = d.symbol AND b.bar_start = d.bar_start
-            """,
+            same="b.close = d.close",
         ),
     ),
     Derived(
@@ -215,15 +226,9 @@ GOLD: tuple[Derived, ...] = (
         affected=_same,
         follows=Comparison(
             "Every move is that of a one-minute bar, with the prices of the one-minute bars.",
-            """
-            SELECT count(*) AS expected,
-                   count(*) FILTER (WHERE (b.open = d.from_price AND b.close = d.to_price AND b.trades = d.trades
-                                           AND d.direction = CASE WHEN b.close > b.open THEN 'up' ELSE 'down' END
-                                           AND b.close <> b.open) IS NOT TRUE) AS wrong
-            FROM (SELECT * FROM derived WHERE {recent}) d
-            LEFT JOIN (SELECT * FROM bars WHERE {recent}) b
-            ON b.venue = d.venue AND b.symbol = d.symbol AND b.bar_start = d.bar_start
-            """,
+            same="""b.open = d.from_price AND b.close = d.to_price AND b.trades = d.trades AND b.close <> b.open
+                AND d.direction = CASE WHEN b.close > b.open THEN 'up' ELSE 'down' END""",
+            every_bar=False,
         ),
     ),
     Derived(
@@ -248,16 +253,13 @@ GOLD: tuple[Derived, ...] = (
         follows=Comparison(
             "One row for every minute in which a pair was traded, with the prices of the one-minute bars.",
             # One price for each bar of the pair in the minute, and the right sum of them.
-            f"""
-            SELECT count(*) AS expected,
-                   count(*) FILTER (WHERE (b.venues = d.venues AND b.total = d.total) IS NOT TRUE) AS wrong
-            FROM (SELECT symbol, bar_start, count(*) AS venues, sum(close) AS total FROM bars WHERE {{recent}}
-                  GROUP BY symbol, bar_start) b
-            FULL JOIN (SELECT concat(base, '/', quote) AS symbol, bar_start, venues,
-                              {" + ".join(f"coalesce(price_{venue}, 0)" for venue in SPREAD_VENUES)} AS total
-                       FROM derived WHERE {{recent}}) d
-            ON b.symbol = d.symbol AND b.bar_start = d.bar_start
-            """,
+            same="b.venues = d.venues AND b.total = d.total",
+            bars="""SELECT symbol, bar_start, count(*) AS venues, sum(close) AS total FROM bars WHERE {recent}
+                GROUP BY symbol, bar_start""",
+            derived=f"""SELECT concat(base, '/', quote) AS symbol, bar_start, venues,
+                {" + ".join(f"coalesce(price_{venue}, 0)" for venue in SPREAD_VENUES)} AS total
+                FROM derived WHERE {{recent}}""",
+            key=("symbol", "bar_start"),
         ),
     ),
 )

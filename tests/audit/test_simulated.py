@@ -20,7 +20,8 @@ from lakehouse.errors import TerminalError
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.simulator.server import SimulatorServer
 from lakehouse.tables import SILVER_TRADES
-from tests.support.audit_lake import AuditLake, Breaking, messages, trade
+from tests.support.audit_lake import AuditLake, Breaking
+from tests.support.audit_messages import messages, trade
 from tests.support.simulator_support import client, running, truth
 
 BOTH = {"type": "subscribe", "product_ids": ["BTC-USDT", "ETH-USDT"], "channels": ["matches"]}

@@ -13,7 +13,8 @@ from lakehouse.audit.run import audit
 from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import append_rows
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES
-from tests.support.audit_lake import EVENTS, AuditLake, event, messages, trade
+from tests.support.audit_lake import AuditLake
+from tests.support.audit_messages import EVENTS, event, messages, trade
 from tests.support.rows import batch_row
 
 

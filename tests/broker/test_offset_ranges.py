@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer
 
 from lakehouse.broker import offset_ranges
 from lakehouse.broker.offset_ranges import MessagesLostError, OffsetRange, OffsetRangeReader
@@ -18,6 +18,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.runner import StreamFailedError
 from lakehouse.tables import BRONZE_MESSAGES
+from tests.support.messages import delete_before
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -43,15 +44,9 @@ def topic(kafka_settings: Settings) -> str:
     return kafka_settings.topic_trades
 
 
-def delete_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap(), "log_level": 0})
-    (future,) = admin.delete_records([TopicPartition(topic, partition, offset)]).values()
-    assert future.result().low_watermark == offset
-
-
 def read(settings: Settings, *ranges: OffsetRange) -> dict[tuple[str, int], list[str]]:
     found: dict[tuple[str, int], list[str]] = {}
-    with OffsetRangeReader(settings.bootstrap()) as reader:
+    with closing(OffsetRangeReader(settings.bootstrap())) as reader:
         for run in reader.read(ranges):
             values = [str(message.value(), "ascii") for message in run.messages]  # type: ignore[arg-type]
             found.setdefault((run.topic, run.partition), []).extend(values)
@@ -68,7 +63,7 @@ def test_ranges_are_read_whole_and_no_further(kafka_settings: Settings, topic: s
 
 
 def test_one_reader_reads_any_ranges_one_after_the_other(kafka_settings: Settings, topic: str) -> None:
-    with OffsetRangeReader(kafka_settings.bootstrap()) as reader:
+    with closing(OffsetRangeReader(kafka_settings.bootstrap())) as reader:
         for first, end in ((0, 10), (10, 2_000), (5, 6), (COUNT - 1, COUNT)):
             runs = list(reader.read([OffsetRange(topic, 1, first, end)]))
             assert [message.offset() for run in runs for message in run.messages] == list(range(first, end))
@@ -94,7 +89,9 @@ def test_bronze_has_what_kafka_has(spark: SparkSession, kafka_settings: Settings
     """Null and empty keys and values, odd bytes, and the three topics, as they lie in Kafka."""
     settings = kafka_settings
     producer = Producer({"bootstrap.servers": settings.bootstrap(), "enable.idempotence": True, "log_level": 0})
-    at = 1_767_225_600_123
+    now = dt.datetime.now(dt.UTC)
+    start = now.replace(hour=0, minute=0, second=0, microsecond=123_000) - dt.timedelta(days=5)  # within the retention
+    at = (start - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
     sent = [
         (settings.topic_trades, 0, None, b"a"),
         (settings.topic_trades, 0, b"", None),
@@ -112,7 +109,7 @@ def test_bronze_has_what_kafka_has(spark: SparkSession, kafka_settings: Settings
     for number, ((topic, partition, key, value), row) in enumerate(zip(sent, rows.to_pylist(), strict=True)):
         offset = next_offset.get((topic, partition), 0)
         next_offset[topic, partition] = offset + 1
-        moment = dt.datetime(2026, 1, 1, 0, 0, 0, 123_000, dt.UTC) + dt.timedelta(days=number)
+        moment = start + dt.timedelta(days=number)
         assert row == {
             "topic": topic,
             "partition": partition,

@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from lakehouse.client import Lake
 from lakehouse.errors import MissingDependencyError, SettingError, TerminalError
-from lakehouse.lake.table_io import arrow_schema
-from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
+from lakehouse.lake.table_io import arrow_schema, open_table
+from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES, Table
 from tests.support.market_lake import MarketLake, put
 from tests.support.rows import NOON_US, empty_lake, trade_row, utc
 
@@ -150,3 +151,38 @@ def test_markets(lake: Lake) -> None:
 def test_duckdb_agrees_on_a_sum(market: MarketLake, lake: Lake) -> None:
     total = lake.trades("binance").duckdb().aggregate("sum(size)").fetchall()[0]
     assert total == (sum((one["size"] for one in market.of(("binance", "BTC/USDT"))), Decimal(0)),)
+
+
+@pytest.mark.parametrize("kind", ["trades", "bars"])
+def test_pages_by_key_are_the_whole(lake: Lake, kind: str) -> None:
+    scan = getattr(lake, kind)(start=START, end=END)
+    whole = scan.arrow()
+    parts: list[pa.Table] = []
+    after: tuple[Any, ...] = ()
+    while True:
+        page = scan.page(after, 97)
+        parts.append(page.arrow())
+        assert page.count() == parts[-1].num_rows
+        if parts[-1].num_rows < 97:
+            break
+        after = tuple(parts[-1].column(name)[-1].as_py() for name in scan.order)
+    assert len(parts) > 2
+    assert pa.concat_tables(parts).equals(whole)
+
+
+def test_computed_rows_have_no_pages(lake: Lake) -> None:
+    with pytest.raises(SettingError, match="a page of computed rows; expected the whole of them"):
+        lake.bars(size="10m").page((), 5)
+
+
+def test_a_caller_may_keep_tables_open(market: MarketLake) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def open_at(table: Table, version: int) -> DeltaTable:
+        asked.append((table.path, version))
+        return open_table(market.settings, table, version)
+
+    kept = Lake(market.settings, open_at)
+    assert kept.trades(version=1).count() == len(market.trades)
+    assert kept.completeness(start=START, end=END, version=1).arrow().num_rows == 2
+    assert asked == [("silver/trades", 1), ("silver/continuity", 1), ("silver/trades", 1)]

@@ -28,7 +28,8 @@ from lakehouse.settings import Settings
 from lakehouse.status.snapshot import collect
 from lakehouse.status.view import render as render_status
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES, Table
-from tests.support.audit_lake import EVENTS, AuditLake, event, messages, trade
+from tests.support.audit_lake import AuditLake
+from tests.support.audit_messages import EVENTS, event, messages, trade
 
 NEW_COLUMNS = ("tries", "last_try")
 KEY = ("binance", "BTC/USDT")

@@ -102,6 +102,24 @@ def repair_a_gap(stack: DagsterStack) -> None:
     stack.wait_status(record.dagster_run.run_id, DagsterRunStatus.SUCCESS, PATIENCE)
 
 
+def take_over(stack: DagsterStack, stream: str) -> str:
+    """Launch a second stream from the project's workspace and cancel the first; return the run id of the second.
+
+    It starts through the daemon's code server of the same location name.
+    """
+    launched = stack.command("dagster", "job", "launch", "-j", "stream", "-w", str(ROOT / "workspace.yaml"))
+    assert launched.returncode == 0, launched.stderr
+    record = stack.newest("stream")
+    assert record is not None
+    by_hand = record.dagster_run.run_id
+    assert by_hand != stream
+    assert stack.status(by_hand) is DagsterRunStatus.QUEUED
+    stack.instance.run_coordinator.cancel_run(stream)
+    stack.wait_status(stream, DagsterRunStatus.CANCELED, PATIENCE)
+    assert stack.started("stream", PATIENCE) == by_hand
+    return by_hand
+
+
 @pytest.mark.slow
 @pytest.mark.browser
 def test_there_is_a_browser_for_the_story_below() -> None:
@@ -133,18 +151,8 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     stack.wait_status(ingest, DagsterRunStatus.FAILURE, PATIENCE)
     second = stack.started("ingest", PATIENCE, other_than=ingest)
 
-    # 4. A person's second stream, launched from the project's workspace, waits for the first, and takes over when that
-    #    one is canceled, through the daemon's code server of the same location name.
-    launched = stack.command("dagster", "job", "launch", "-j", "stream", "-w", str(ROOT / "workspace.yaml"))
-    assert launched.returncode == 0, launched.stderr
-    record = stack.newest("stream")
-    assert record is not None
-    by_hand = record.dagster_run.run_id
-    assert by_hand != stream
-    assert stack.status(by_hand) is DagsterRunStatus.QUEUED
-    stack.instance.run_coordinator.cancel_run(stream)
-    stack.wait_status(stream, DagsterRunStatus.CANCELED, PATIENCE)
-    assert stack.started("stream", PATIENCE) == by_hand
+    # 4. A person's second stream waits for the first, and takes over when that one is canceled.
+    by_hand = take_over(stack, stream)
 
     # 5. Canceled by a person: stays ended.
     stack.instance.run_coordinator.cancel_run(second)
@@ -171,7 +179,7 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     # 6. What ingest leaves, the sensor sends for.
     repair_a_gap(stack)
 
-    # 7. The end of a control room: everything ends, and would be started by the next.
+    # 7. The end of a lakehouse: everything ends, and would be started by the next one.
     stopped = stack.command("jobs.shutdown", "--seconds", "30")
     assert (stopped.returncode, stopped.stdout) == (0, "1 live run(s) ended\n"), stopped.stderr
     assert stack.status(by_hand) is DagsterRunStatus.CANCELED

@@ -5,164 +5,51 @@ Without Spark: the lake is written by hand, and a catch-up by hand changes nothi
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
 
-import asyncio
-import datetime as dt
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dagster import (
-    AssetCheckKey,
-    AssetKey,
     AssetMaterialization,
     AssetSelection,
     DagsterInstance,
     Definitions,
-    ExecuteInProcessResult,
     OpExecutionContext,
     define_asset_job,
     job,
     op,
 )
-from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
-from dagster._core.loader import LoadingContextForTest
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
-from deltalake import write_deltalake
 
 from assets import all_assets, all_checks
 from assets.checks import check_evaluation, check_key, checks_of
-from assets.days import utc_today
-from assets.lineage import table_key
-from assets.specs import FRESHNESS
-from assets.verdicts import latest_materializations, shown_verdict
-from jobs import catch_up, rebuild_gold
-from jobs.reporting import Reporter
-from lakehouse.lake.table_io import append_rows, sql, table_uri
+from lakehouse.lake.table_io import append_rows
 from lakehouse.quality.checks import CheckResult
-from lakehouse.settings import Settings, load_settings
-from lakehouse.streams.progress import LayerCounter, TableProgress, layer_progress
-from lakehouse.tables import GOLD_BARS_1M, OPS_CHECKS, SILVER_QUARANTINE, SILVER_TRADES
-from tests.dagster.test_gold import END_TAG, START_TAG, StandIn, bar_of
+from lakehouse.settings import Settings
+from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
+from tests.dagster.test_gold import StandIn
 from tests.replay.test_replay import quarantined, settle
-from tests.support.rows import empty_lake, trade_row
-
-SETTLED = AssetCheckKey(AssetKey(["silver", "quarantine"]), "quarantine_settled")
-UNIQUE = AssetCheckKey(AssetKey(["silver", "trades"]), "key_unique")
-BARS = AssetCheckKey(AssetKey(["gold", "bars_1m"]), "bars_consistent")
-DAY = dt.timedelta(days=1)
-NOW_US = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with DagsterInstance.local_temp(str(home)) as real:
-        yield real
+from tests.support.rows import trade_row
+from tests.support.verdict_runs import (
+    NOW_US,
+    SETTLED,
+    UNIQUE,
+    all_shown,
+    evaluations,
+    execute,
+    history,
+    materialize_alone,
+    materialize_silver,
+    materialized,
+    one_trade,
+    shown,
+    stream,
+)
 
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """One trade. A stream looks at once, whenever it is asked, and reports what it must."""
     StandIn(monkeypatch)
-    settings = empty_lake(tmp_path / "home")
-    append_rows(settings, SILVER_TRADES, [trade_row(1, NOW_US)])
-    return settings.model_copy(update={"check_seconds": 0.001, "report_seconds": 300.0})
-
-
-def stream(instance: DagsterInstance, settings: Settings, steps: Iterable[object]) -> ExecuteInProcessResult:
-    """A run of a stream of Silver that looks once after each step."""
-
-    def progress() -> dict[str, TableProgress]:
-        return layer_progress(settings, "silver", LayerCounter())
-
-    @op
-    def host(context: OpExecutionContext) -> None:
-        reporter = Reporter(context, settings, ("silver",))
-        for _ in steps:
-            reporter.look(progress)
-
-    @job
-    def hosting() -> None:
-        host()
-
-    result = hosting.execute_in_process(instance=instance)
-    assert result.success
-    return result
-
-
-def by_hand(
-    instance: DagsterInstance, settings: Settings, selection: AssetSelection, tags: dict[str, str] | None = None
-) -> ExecuteInProcessResult:
-    """What Materialize or Execute does."""
-    definitions = Definitions(
-        assets=all_assets(settings),
-        asset_checks=all_checks(settings),
-        jobs=[define_asset_job("by_hand", selection=selection), catch_up, rebuild_gold],
-        resources={"settings": settings},
-    )
-    return definitions.resolve_job_def("by_hand").execute_in_process(instance=instance, tags=tags, raise_on_error=False)
-
-
-def materialize_silver(instance: DagsterInstance, settings: Settings) -> None:
-    assert by_hand(instance, settings, AssetSelection.groups("silver")).success
-
-
-def materialize_alone(instance: DagsterInstance, key: AssetKey) -> None:
-    """A run that writes a table and evaluates nothing."""
-
-    @op
-    def write(context: OpExecutionContext) -> None:
-        context.log_event(AssetMaterialization(key))
-
-    @job
-    def somebody_else() -> None:
-        write()
-
-    assert somebody_else.execute_in_process(instance=instance).success
-
-
-def execute(instance: DagsterInstance, settings: Settings, key: AssetCheckKey) -> None:
-    assert by_hand(instance, settings, AssetSelection.checks(key)).success
-
-
-def shown(instance: DagsterInstance, key: AssetCheckKey) -> str:
-    """The status on the Checks tab, by Dagster's own rule."""
-
-    async def ask() -> str:
-        context = LoadingContextForTest(instance)
-        record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
-        if record is None or not await record.targets_latest_materialization(context):
-            return "Not evaluated"
-        return (await record.resolve_status(context)).value
-
-    return asyncio.run(ask())
-
-
-def all_shown(instance: DagsterInstance, settings: Settings) -> set[str]:
-    return {shown(instance, check_key(check)) for check in checks_of(settings, ("silver",))}
-
-
-def history(instance: DagsterInstance, key: AssetCheckKey) -> list[str]:
-    """The rows of a check's history, the oldest first."""
-    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1000)
-    return [record.status.value for record in reversed(records)]
-
-
-def evaluations(settings: Settings, key: AssetCheckKey) -> list[bool]:
-    """Those that stand in ops/checks."""
-    table = "/".join(key.asset_key.path)
-    where = f"table_path = '{table}' AND check_name = '{key.name}'"
-    rows = sql(settings, f"SELECT passed FROM c WHERE {where} ORDER BY evaluated_at", c=OPS_CHECKS)
-    return [row["passed"] for row in rows.to_pylist()]
-
-
-def materialized(instance: DagsterInstance, key: AssetKey) -> int:
-    return len(instance.fetch_materializations(key, limit=1000).records)
-
-
-# ------------------------------------------------------------------------------------------------ who wrote last
+    return one_trade(tmp_path / "home")
 
 
 def test_a_stream_s_verdicts_show_after_a_manual_materialization(instance: DagsterInstance, lake: Settings) -> None:
@@ -280,128 +167,3 @@ def test_the_verdicts_of_a_stream_of_the_commit_before_are_followed_by_new_ones(
     stream(instance, lake, [1])
     assert all_shown(instance, lake) == {"SUCCEEDED"}
     assert history(instance, UNIQUE) == ["FAILED", "SUCCEEDED"]
-
-
-# ------------------------------------------------------------------------------------------------ how often
-
-
-def test_a_report_comes_when_it_is_due_and_every_look_is_recorded(instance: DagsterInstance, lake: Settings) -> None:
-    ids = itertools.count(2)
-
-    def steps() -> Iterator[None]:
-        for _ in range(5):
-            append_rows(lake, SILVER_TRADES, [trade_row(next(ids), NOW_US)])
-            yield
-
-    stream(instance, lake, steps())
-    assert (materialized(instance, UNIQUE.asset_key), history(instance, UNIQUE)) == (1, ["SUCCEEDED"])
-    assert evaluations(lake, UNIQUE) == [True] * 5
-    stream(instance, lake.model_copy(update={"report_seconds": 0.001}), steps())
-    assert (materialized(instance, UNIQUE.asset_key), len(history(instance, UNIQUE))) == (6, 6)
-    assert evaluations(lake, UNIQUE) == [True] * 10
-
-
-def test_a_changed_verdict_is_reported_with_all_of_its_tables(instance: DagsterInstance, lake: Settings) -> None:
-    def steps() -> Iterator[None]:
-        yield
-        row = sql(lake, "SELECT * FROM t LIMIT 1", t=SILVER_TRADES)
-        write_deltalake(table_uri(lake, SILVER_TRADES), row.cast(row.schema), mode="append")  # somebody else's double
-        yield
-
-    stream(instance, lake, steps())
-    assert (shown(instance, UNIQUE), history(instance, UNIQUE)) == ("FAILED", ["SUCCEEDED", "FAILED"])
-    assert history(instance, SETTLED) == ["SUCCEEDED", "SUCCEEDED"]
-    assert materialized(instance, UNIQUE.asset_key) == materialized(instance, SETTLED.asset_key) == 2
-    assert materialized(instance, AssetKey(["ops", "checks"])) == 2
-
-
-def test_nothing_is_told_where_nothing_happens(instance: DagsterInstance, lake: Settings) -> None:
-    stream(instance, lake.model_copy(update={"report_seconds": 0.001}), range(4))
-    assert (materialized(instance, UNIQUE.asset_key), history(instance, UNIQUE)) == (1, ["SUCCEEDED"])
-    assert evaluations(lake, UNIQUE) == [True] * 4  # age goes on though nothing comes
-
-
-def test_the_windows_of_freshness_are_several_reports() -> None:
-    settings = load_settings()
-    assert (settings.report_seconds, settings.check_seconds) == (300.0, 60.0)
-    report = dt.timedelta(seconds=settings.report_seconds)
-    assert isinstance(FRESHNESS, TimeWindowFreshnessPolicy)
-    assert FRESHNESS.warn_window is not None
-    assert FRESHNESS.warn_window.to_timedelta() >= 3 * report
-    assert FRESHNESS.fail_window.to_timedelta() >= 6 * report
-
-
-# ------------------------------------------------------------------------------------------------ bounded runs
-
-
-@pytest.mark.parametrize(
-    "tags",
-    [
-        {"dagster/partition": str(utc_today() - DAY)},
-        {"dagster/partition": str(utc_today())},
-        {START_TAG: str(utc_today() - 2 * DAY), END_TAG: str(utc_today())},
-    ],
-    ids=["a day", "today", "a range"],
-)
-def test_a_rebuild_leaves_no_skipped_check(instance: DagsterInstance, lake: Settings, tags: dict[str, str]) -> None:
-    result = by_hand(instance, lake, AssetSelection.groups("gold"), tags)
-    assert result.success
-    days = 3 if START_TAG in tags else 1
-    for check in checks_of(lake, ("gold",)):
-        rows = history(instance, check_key(check))
-        assert Status.PLANNED.value not in rows
-        assert len(rows) == days
-    assert shown(instance, BARS) == "SUCCEEDED"
-    evaluated = {evaluation.partition for evaluation in result.get_asset_check_evaluations()}
-    assert evaluated == {str(utc_today() - back * DAY) for back in range(3)} if days == 3 else set(tags.values())
-    assert len(evaluations(lake, BARS)) == 1  # looked at once
-
-
-def test_a_rebuild_whose_blocking_check_fails_fails(instance: DagsterInstance, lake: Settings) -> None:
-    append_rows(lake, GOLD_BARS_1M, [bar_of(utc_today()) | {"trades": 0}])
-    result = by_hand(instance, lake, AssetSelection.groups("gold"), {"dagster/partition": str(utc_today())})
-    assert not result.success
-    assert (shown(instance, BARS), history(instance, BARS)) == ("FAILED", ["FAILED"])
-
-
-def test_a_catch_up_s_verdicts_are_about_its_own_materializations(instance: DagsterInstance, lake: Settings) -> None:
-    definitions = Definitions(jobs=[catch_up], resources={"settings": lake})
-    result = definitions.resolve_job_def("catch_up").execute_in_process(instance=instance)
-    latest = latest_materializations(instance, [UNIQUE.asset_key, BARS.asset_key])
-    about = {
-        AssetCheckKey(one.asset_key, one.check_name): one.target_materialization_data
-        for one in result.get_asset_check_evaluations()
-    }
-    assert (about[UNIQUE], about[BARS]) == (latest[UNIQUE.asset_key], latest[BARS.asset_key])
-    assert shown(instance, UNIQUE) == "SUCCEEDED"
-    assert history(instance, UNIQUE) == ["SUCCEEDED"]
-
-
-# ------------------------------------------------------------------------------------------------ Dagster's inside
-
-
-def test_what_the_ui_shows_is_known(instance: DagsterInstance, lake: Settings) -> None:
-    """The class and the method that are not in Dagster's public API do what `assets.verdicts` says of them."""
-    check = next(check for check in checks_of(lake, ("silver",)) if check.name == UNIQUE.name)
-    key = table_key(check.table_path)
-
-    def say(passed: bool) -> None:
-        about = latest_materializations(instance, [key]).get(key)
-        instance.report_runless_asset_event(check_evaluation(check, CheckResult(passed, "said"), about))
-
-    def known() -> bool | None:
-        return shown_verdict(instance, UNIQUE, latest_materializations(instance, [key]).get(key))
-
-    assert latest_materializations(instance, []) == latest_materializations(instance, [key]) == {}
-    assert (known(), shown(instance, UNIQUE)) == (None, "Not evaluated")
-    say(True)
-    assert (known(), shown(instance, UNIQUE)) == (True, "SUCCEEDED")
-    materialize_alone(instance, key)
-    assert (known(), shown(instance, UNIQUE)) == (None, "Not evaluated")
-    say(False)
-    assert (known(), shown(instance, UNIQUE)) == (False, "FAILED")
-    record = instance.fetch_materializations(key, limit=1).records[0]
-    assert latest_materializations(instance, [key])[key].storage_id == record.storage_id
-    say(True)
-    assert (known(), shown(instance, UNIQUE)) == (True, "SUCCEEDED")
-    assert history(instance, UNIQUE) == ["SUCCEEDED", "FAILED", "SUCCEEDED"]

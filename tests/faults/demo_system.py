@@ -32,7 +32,7 @@ QUICK = {
     "LAKEHOUSE_HEARTBEAT_TIMEOUT_SECONDS": "20",
     "LAKEHOUSE_BACKOFF_CAP_SECONDS": "10",
 }
-#: What a part's command line has, of those that the control room keeps.
+#: Words in the command line of each part that `lakehouse demo` starts again.
 WORDS = {"broker": ("kafka.Kafka",), "daemon": ("dagster._daemon",), "code-server": ("dagster", "api", "grpc")}
 
 
@@ -67,6 +67,8 @@ class DemoSystem:
             str(self._home),
             "--rate",
             f"{self._rate:g}",
+            "--moves-per-hour",
+            system.MOVES_PER_HOUR,
             "--port",
             str(free_port()),
             *self._more,

@@ -124,7 +124,8 @@ def stream_points(settings: Settings, points: Sequence[str], say: Any = print) -
         layer = point.partition(".")[0]
         rounds.send_next()
         # The layers before it catch up here, where Spark is warm; what its own has left behind is for the child.
-        materialize(settings, LAYERS[: LAYERS.index(layer)])
+        if before := LAYERS[: LAYERS.index(layer)]:
+            materialize(settings, before)
         die_at(point, settings, "stream", layer, "--trigger", "available-now")
         assert_nothing_wrong_so_far(settings, rounds.truth, point)
         say(f"{point}: killed after {time.monotonic() - began:.0f} s")

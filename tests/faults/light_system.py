@@ -184,7 +184,8 @@ class LightSystem:
         market = child_commands.SimulatedMarket(self._port, self._rate)
         record = ("--record", str(child_commands.record_folder(self.settings)))
         symbols = ("--symbols", ",".join(self.settings.symbols))
-        simulate = ("simulate", "--port", str(market.port), "--rate", f"{market.rate:g}", *record, *symbols)
+        options = ("--port", str(market.port), "--rate", f"{market.rate:g}", "--moves-per-hour", system.MOVES_PER_HOUR)
+        simulate = ("simulate", *options, *record, *symbols)
         self._kept["simulator"] = Kept(self._spec(*simulate))
         self._kafka.start()
         if self._kafka.bootstrap:

@@ -20,6 +20,8 @@ from tests.support.demo_tools import environment
 LOOK_SECONDS = 0.5
 #: A part whose JVM must load and whose first batch is cold, on two cores that other work shares.
 START_SECONDS = 240.0
+#: Of the simulated market, over all assets: one a minute, so that the short runs have rows in gold/moves.
+MOVES_PER_HOUR = "60"
 #: Seconds for what is left over at the end to obey.
 LEFTOVER_SECONDS = 8.0
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lakehouse.ingest import silence_probe
 from lakehouse.settings import Settings
-from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from tests.support.ingest_runs import (
     events_of,
@@ -26,12 +24,6 @@ from tests.support.ingest_runs import (
 from tests.support.ingest_tools import until
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
-        yield server
 
 
 def whole(settings: Settings, simulator: SimulatorServer) -> bool:

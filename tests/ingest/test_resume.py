@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ import pytest
 from confluent_kafka import Producer
 from deltalake import write_deltalake
 
+from lakehouse.broker import offset_ranges, topics
+from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader, Run
 from lakehouse.errors import BrokerUnavailableError
 from lakehouse.exchanges.model import FeedEvent, Trade, encode
 from lakehouse.ingest import resume as module
@@ -19,6 +22,7 @@ from lakehouse.ingest.resume import read
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY
+from tests.support.messages import delete_before
 
 BTC, ETH, SOL = ("binance", "BTC/USDT"), ("kraken", "ETH/USDT"), ("coinbase", "SOL/USDT")
 
@@ -78,14 +82,14 @@ def test_it_reads_back_in_doubling_windows_only_as_far_as_it_must(
     messages += [trade(BTC, trade_id) for trade_id in range(700)]
     send(kafka_settings, kafka_settings.topic_trades, messages)
     stretches: list[int] = []
-    original = module._Reader.read
+    original = OffsetRangeReader.read
 
-    def counting(self: Any, topic: str, parts: dict[int, tuple[int, int]], take: Any) -> None:
-        if topic == kafka_settings.topic_trades:
-            stretches.append(max(last - first for first, last in parts.values()))
-        original(self, topic, parts, take)
+    def counting(self: OffsetRangeReader, ranges: list[OffsetRange]) -> Iterator[Run]:
+        if any(one.topic == kafka_settings.topic_trades for one in ranges):
+            stretches.append(max(one.end - one.first for one in ranges))
+        return original(self, ranges)
 
-    monkeypatch.setattr(module._Reader, "read", counting)
+    monkeypatch.setattr(OffsetRangeReader, "read", counting)
     assert left(kafka_settings, BTC) == {BTC: (699, [])}
     assert stretches == [50]
     stretches.clear()
@@ -168,6 +172,36 @@ def test_a_lake_that_cannot_be_read_costs_its_marks_and_no_start(kafka_settings:
 @pytest.mark.kafka
 def test_a_tail_that_cannot_be_read_is_an_error(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     send(kafka_settings, kafka_settings.topic_trades, [trade(BTC, 170)])
-    monkeypatch.setattr(module, "READ_SECONDS", -1.0)
-    with pytest.raises(BrokerUnavailableError, match="cannot be read"):
+    monkeypatch.setattr(offset_ranges, "SILENT_SECONDS", 1.0)
+    ends = topics.end_offsets
+
+    def one_more(*asked: Any) -> dict[str, dict[int, int]]:
+        return {
+            topic: {partition: end + 1 for partition, end in ends_of.items()} for topic, ends_of in ends(*asked).items()
+        }
+
+    monkeypatch.setattr(module, "end_offsets", one_more)
+    with pytest.raises(BrokerUnavailableError, match="did not come"):
         read(kafka_settings, [BTC])
+
+
+@pytest.mark.kafka
+def test_messages_that_the_retention_removes_meanwhile_are_left_out(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [trade(BTC, trade_id) for trade_id in (*range(100, 110), *range(112, 120))]
+    send(kafka_settings, kafka_settings.topic_trades, messages)
+    original = OffsetRangeReader.read
+    firsts: list[int] = []
+
+    def read_late(self: OffsetRangeReader, ranges: list[OffsetRange]) -> Iterator[Run]:
+        for topic, partition, first, end in ranges:
+            if topic == kafka_settings.topic_trades and end:
+                firsts.append(first)
+                if len(firsts) == 1:
+                    delete_before(kafka_settings, topic, partition, 5)
+        return original(self, ranges)
+
+    monkeypatch.setattr(OffsetRangeReader, "read", read_late)
+    assert left(kafka_settings, BTC) == {BTC: (119, [(110, 111)])}
+    assert firsts == [0, 5]

@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,18 +14,11 @@ from lakehouse.exchanges.registry import VENUES
 from lakehouse.ingest import feed, rotation, rotation_requests
 from lakehouse.ingest.service import IngestService
 from lakehouse.settings import Settings
-from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from tests.support.ingest_runs import events_of, in_kafka, ingest, recorded, running, same, until_whole
 from tests.support.ingest_tools import until
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
-        yield server
 
 
 def flowing(service: IngestService) -> None:

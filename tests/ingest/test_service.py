@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -16,17 +14,10 @@ from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.ingest import service as module
 from lakehouse.ingest.service import IngestService, per_socket
 from lakehouse.settings import Settings
-from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from tests.conftest import SettingsFactory
 from tests.support.ingest_runs import in_kafka, ingest, kafka_of, keys_of, recorded, running, truth_of
 from tests.support.ingest_tools import messages, until
-
-
-@pytest.fixture
-def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SimulatorOptions(record=tmp_path / "record", rate=600)) as server:
-        yield server
 
 
 @pytest.mark.kafka

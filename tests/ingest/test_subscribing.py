@@ -3,64 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from lakehouse.exchanges.model import Refused, Subscribed
-from lakehouse.ingest.subscribing import ANSWER_SECONDS, FIRST_SECONDS, LONGEST_SECONDS, TELL_SECONDS, Ask, Subscriber
-from lakehouse.ingest.subscriptions import Subscriptions
-
-A, B, C, D = "AAA/USD", "BBB/USD", "CCC/USD", "DDD/USD"
-Reply = Subscribed | Refused
-Answer = Callable[[Ask], list[Reply]]
-
-
-class Play:
-    """Connections of one feed to a venue whose answers are `answer`; `told` are the events."""
-
-    def __init__(self, symbols: list[str], answer: Answer, most: int = 1000, pause: float = 0.0) -> None:
-        self.shared = Subscriptions(symbols)
-        self.answer, self.most, self.pause = answer, most, pause
-        self.now = 0.0
-        self.asked: list[tuple[float, tuple[str, ...]]] = []
-        self.told: list[tuple[str, str]] = []
-        self.connect()
-
-    def connect(self) -> None:
-        self.subscriber = Subscriber(self.shared, self.now, random.Random(1), self.most, self.pause)
-
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        while self.now < end:
-            ask = self.subscriber.step(self.now)
-            if ask is not None:
-                self.asked.append((self.now, ask.symbols))
-                for reply in self.answer(ask):
-                    if isinstance(reply, Subscribed):
-                        self.told += [("subscribed", one) for one in self.subscriber.acknowledged(reply, self.now)]
-                    else:
-                        _, final = self.subscriber.refused(reply, self.now)
-                        self.told += [("refused", final)] if final else []
-            self.told += [("unsubscribed", symbol) for symbol, _ in self.subscriber.untold(self.now)]
-            self.now = round(self.now + 0.01, 2)
-
-    @property
-    def groups(self) -> list[tuple[str, ...]]:
-        return [symbols for _, symbols in self.asked]
-
-
-def joint(bad: dict[str, bool], names: bool = True, words: str = "is out of order") -> Answer:
-    """A venue that refuses all for one bad symbol, as Coinbase; `bad` → whether its words are final."""
-
-    def answer(ask: Ask) -> list[Reply]:
-        wrong = next((symbol for symbol in ask.symbols if symbol in bad), None)
-        if wrong is None:
-            return [Subscribed(ask.symbols)]
-        return [Refused(f"{wrong} {words}", wrong if names else None, bad[wrong], is_whole=True)]
-
-    return answer
+from lakehouse.ingest.subscribing import ANSWER_SECONDS, FIRST_SECONDS, LONGEST_SECONDS, TELL_SECONDS, Ask
+from tests.support.subscribing_venues import A, B, C, D, Play, Reply, joint, kraken, rate
 
 
 def test_one_that_is_named_costs_the_others_nothing() -> None:
@@ -112,25 +60,6 @@ def test_what_passes_is_asked_for_again_with_growing_pauses_and_told_once() -> N
     play.run(61)
     assert play.told[2:] == [("subscribed", B)]
     assert play.shared.unsubscribed == {}
-
-
-def kraken(refusals: list[Callable[[int], Refused]], symbol: str = B) -> Answer:
-    """A venue that answers each symbol; the first requests for one of them get these refusals."""
-
-    def answer(ask: Ask) -> list[Reply]:
-        replies: list[Reply] = []
-        for one in ask.symbols:
-            if one == symbol and refusals:
-                replies.append(refusals.pop(0)(ask.number))
-            else:
-                replies.append(Subscribed((one,), ask.number, is_one=True))
-        return replies
-
-    return answer
-
-
-def rate(request: int | None) -> Refused:
-    return Refused("Exceeded msg rate", request=request)
 
 
 def test_a_rate_that_was_exceeded_twice() -> None:
@@ -233,116 +162,3 @@ def test_what_answers_no_request_is_no_refusal_of_one() -> None:
     for reply in (rate(None), rate(7), Refused("slow down", A), Refused("odd", "ZZZ/USD", is_final=True)):
         assert play.subscriber.refused(reply, play.now) == (False, None)
     assert play.subscriber.since.keys() == {A, B}
-
-
-def test_one_that_rest_does_not_know_is_not_asked_for_again() -> None:
-    play = Play([A, B], joint({B: False}))
-    play.run(3)
-    assert play.shared.refuse(B, "Invalid symbol.")
-    assert not play.shared.refuse(B, "Invalid symbol.")
-    count = len(play.asked)
-    play.run(100)
-    assert len(play.asked) <= count + 1  # one may have been on its way
-    assert play.subscriber.waiting == frozenset()
-    assert play.shared.wanted == (A,)
-    assert play.shared.unsubscribed == {}
-
-
-def test_when_a_connection_ends_the_missing_are_told() -> None:
-    play = Play([A], joint({A: False}))
-    play.run(0.1)
-    assert play.subscriber.untold(play.now) == []
-    assert play.subscriber.untold(play.now, is_over=True) == [(A, f"{A} is out of order")]
-    play.connect()
-    play.run(10)
-    assert play.told == []  # it is the same state still
-
-
-@pytest.mark.parametrize("late", [2.1, 3.0, 7.5, 20.0])
-def test_a_late_nameless_refusal_refuses_nobody_for_good(late: float) -> None:
-    """It answers the first request, and comes while the good symbol is asked for alone."""
-    final = Refused("Currency pair not supported", is_final=True)
-    play = Play([A, B], lambda _: [])
-    play.run(late)
-    while play.groups[-1] != (A,):
-        play.run(0.01)
-    assert play.subscriber.refused(final, play.now)[1] is None
-    assert play.shared.refused == {}
-    play.answer = joint({})
-    play.run(61)
-    assert set(play.subscriber.since) == {A, B}
-
-
-def test_the_second_nameless_refusal_of_a_request_that_comes_late_refuses_nobody() -> None:
-    """Two of three are bad; the words for the second come when the good one is asked for alone."""
-    final = Refused("Currency pair not supported", is_final=True)
-    play = Play([A, B, C], lambda ask: [final] if len(ask.symbols) > 1 else [])
-    while not play.groups or play.groups[-1] != (A,):
-        play.run(0.01)
-    play.subscriber.refused(final, play.now)
-    assert play.shared.refused == {}
-
-
-@pytest.mark.parametrize(
-    ("reply", "is_for_good"),
-    [
-        (Refused("no such symbol", is_final=True), True),  # all else has been answered
-        (Refused("ZZZ/USD is delisted", "ZZZ/USD", is_final=True), False),  # about another's symbol
-        (Refused("no such symbol", is_final=True, request=1), True),
-        (Refused("no such symbol", is_final=True, request=9), False),
-    ],
-)
-def test_what_proves_which_symbol_a_refusal_is_about(reply: Refused, is_for_good: bool) -> None:
-    play = Play([A], lambda _: [])
-    play.run(0.5)
-    assert play.groups == [(A,)]
-    play.subscriber.refused(reply, play.now)
-    assert (A in play.shared.refused) is is_for_good
-
-
-def test_a_numbered_refusal_is_proof_after_a_late_one_too() -> None:
-    play = Play([A, B], lambda _: [])
-    while not play.groups or play.groups[-1] != (A,):
-        play.run(0.01)
-    number = len(play.asked)
-    assert play.subscriber.refused(Refused("no such", is_final=True, request=number), play.now) == (True, A)
-
-
-def test_random_venues_end_subscribed_or_refused() -> None:
-    """Whatever refuses whichever way and for how long: in the end each symbol has what the venue lists."""
-    for seed in range(60):
-        rng = random.Random(seed)
-        symbols = [f"S{number}/USD" for number in range(rng.randint(1, 12))]
-        gone = set(rng.sample(symbols, rng.randint(0, len(symbols))))
-        play = Play(symbols, _moody(rng, gone), most=rng.choice([1, 3, 100]))
-        for _ in range(6):
-            play.run(rng.uniform(0.5, 5))
-            play.connect()
-        play.answer = joint(dict.fromkeys(gone, True), names=rng.random() < 0.5)
-        play.run(400)
-        assert set(play.shared.refused) == gone, seed
-        assert set(play.subscriber.since) == set(symbols) - gone, seed
-        assert play.shared.unsubscribed == {}, seed
-
-
-def _moody(rng: random.Random, gone: set[str]) -> Answer:
-    def answer(ask: Ask) -> list[Reply]:
-        mood = rng.random()
-        if mood < 0.2:
-            return []
-        if mood < 0.4:
-            return [rate(rng.choice([None, ask.number]))]
-        if mood < 0.6:
-            wrong = rng.choice(ask.symbols)
-            return [Refused("odd words", rng.choice([None, wrong]), is_whole=True)]
-        return list(_answers(ask, gone))
-
-    return answer
-
-
-def _answers(ask: Ask, gone: set[str]) -> Iterator[Reply]:
-    for symbol in ask.symbols:
-        if symbol in gone:
-            yield Refused(f"{symbol} is not listed", symbol, is_final=True)
-        else:
-            yield Subscribed((symbol,), ask.number, is_one=True)

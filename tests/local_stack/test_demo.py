@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -80,13 +82,18 @@ def test_dead_parts_come_back_and_ctrl_c_ends_everything(tmp_path: Path) -> None
         wait_for("the UI", lambda: answers(port), 120)
         wait_for("the daemon", lambda: child(home, "dagster._daemon") is not None, 60)
         wait_for("the broker", lambda: (home / "broker" / "endpoint").exists(), 60)
-        victims = {part: child(home, part) for part in ("kafka.Kafka", "dagster._daemon")}
+        said = re.search(r"API (http://[\d.:]+)", log.read_text(encoding="utf-8"))  # a free port, if 8000 is busy
+        assert said is not None
+        api = said[1]
+        wait_for("the API", lambda: "cached_bytes" in health(api), 180)
+        victims = {part: child(home, part) for part in ("kafka.Kafka", "dagster._daemon", "serve")}
         for victim in victims.values():
             assert victim is not None
             victim.kill()
         for part, victim in victims.items():
             old = victim.pid if victim is not None else 0
             wait_for(f"{part} again", lambda part=part, old=old: is_new(home, part, old), 90)
+        wait_for("the API and Kafka again", lambda: health(api).get("kafka_connected"), 90)
         asked = time.monotonic()
         os.kill(demo.pid, signal.SIGINT)
         assert demo.wait(SHUTDOWN_SECONDS + 15) == 0, log.read_text(encoding="utf-8")
@@ -97,6 +104,7 @@ def test_dead_parts_come_back_and_ctrl_c_ends_everything(tmp_path: Path) -> None
     text = log.read_text(encoding="utf-8")
     assert "broker ended" in text
     assert "daemon ended" in text
+    assert "api ended" in text
     assert "0 processes left" in text
     assert "Traceback" not in text
 
@@ -122,6 +130,16 @@ def answers(port: int) -> bool:
             return "dagster_version" in json.load(response)
     except (OSError, ValueError):
         return False
+
+
+def health(url: str) -> dict[str, Any]:
+    """What the API says of itself; empty if it does not answer."""
+    try:
+        with urllib.request.urlopen(f"{url}/v1/health", timeout=2) as response:
+            found: dict[str, Any] = json.load(response)
+            return found
+    except (OSError, ValueError):
+        return {}
 
 
 def child(home: Path, part: str) -> psutil.Process | None:

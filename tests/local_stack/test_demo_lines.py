@@ -35,6 +35,11 @@ def test_busy_port(home: Path) -> None:
         assert_one_line(demo(home, "--port", str(port)), f"port {port}", "in use", "use --port")
 
 
+def test_an_open_api_without_a_key(home: Path) -> None:
+    done = demo(home, "--port", str(free_port()), LAKEHOUSE_SERVE_HOST="0.0.0.0")
+    assert_one_line(done, "the API on 0.0.0.0 without a key", "LAKEHOUSE_API_KEY")
+
+
 def test_no_java(home: Path) -> None:
     # Everything else where a Java may be found is the machine's, so the setting that overrides it all is used.
     done = demo(home, "--port", str(free_port()), LAKEHOUSE_JAVA_HOME="/nonexistent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lakehouse.cli.demo import demo
+from lakehouse.cli.simulate import simulate
 from lakehouse.errors import LeaseHeldError, SettingError
 from lakehouse.local_stack import child_commands, home_folder
 from lakehouse.local_stack.memory import measure
@@ -28,6 +31,7 @@ from lakehouse.local_stack.processes import (
     last_line,
     marked_processes,
 )
+from lakehouse.simulator.options import DEFAULT_MOVES_PER_HOUR
 from tests.conftest import SettingsFactory
 
 
@@ -208,11 +212,24 @@ def test_every_member_carries_settings_marker_and_dagster_home(settings_factory:
         child_commands.code_server_command(settings, 1),
         child_commands.daemon_command(settings, Path("w")),
         child_commands.webserver_command(settings, Path("w")),
+        child_commands.api_command(settings),
         child_commands.simulator_command(settings, child_commands.SimulatedMarket(1)),
     ):
         assert one.environment["LAKEHOUSE_SYMBOLS"] == "BTC/USDT,ETH/USDT"
         assert one.environment["DAGSTER_HOME"] == str(settings.dagster_home)
         assert one.environment[MARKER] == str(settings.home.absolute())
+
+
+def test_the_simulator_gets_the_moves_that_are_asked_for(settings_factory: SettingsFactory) -> None:
+    settings = settings_factory()
+    for market, wanted in (
+        (child_commands.SimulatedMarket(1), DEFAULT_MOVES_PER_HOUR),
+        (child_commands.SimulatedMarket(1, moves_per_hour=12.0), 12.0),
+    ):
+        command = child_commands.simulator_command(settings, market).command
+        assert float(command[command.index("--moves-per-hour") + 1]) == wanted
+    for run in (demo, simulate):
+        assert inspect.signature(run).parameters["moves_per_hour"].default == DEFAULT_MOVES_PER_HOUR
 
 
 def test_definitions_lie_next_to_the_packages() -> None:

@@ -1,82 +1,17 @@
-"""This machine's clock by what is in the tables: the check, and what replay takes for the work of a slow clock."""
+"""The check of this machine's clock, by what is in the tables."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from lakehouse.continuity.gaps import open_gaps
-from lakehouse.lake.table_io import append_rows, arrow_schema
 from lakehouse.quality.checks import CHECKS, CheckResult
 from lakehouse.quality.model import Look
-from lakehouse.replay.clocks import Clocks
 from lakehouse.settings import Settings
-from lakehouse.tables import SILVER_CONTINUITY, SILVER_QUARANTINE, SILVER_TRADES
-from tests.support.rows import NOON_US, empty_lake, trade_row, utc
-
-SECOND = 1_000_000
-#: The message that a host which was 61 s slow left in quarantine; Kafka's time is `ts_ingest`.
-QUOTED = (
-    b'{"venue":"binance","symbol":"BTC/USDT","native_symbol":"BTCUSDT","trade_id":161,"price":"0.15820000",'
-    b'"size":"63.00000000","side":"sell","ts_event":1790649901913000,"ts_ingest":1790649840913000,"source":"live",'
-    b'"raw":"{}"}'
-)
-QUOTED_KAFKA = 1_790_649_840_913_000
-
-
-class Host:
-    """Writes what a host with a clock of its own would have in its tables, message by message."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.offset = 0
-        self.trades: list[dict[str, Any]] = []
-        self.refused: list[dict[str, Any]] = []
-
-    def gets(
-        self, at: float, slow: float = 0.0, ahead: float = 0.0, delay: float = 0.1, **columns: Any
-    ) -> dict[str, Any]:
-        """A trade of the true second `at` after noon; the venue's clock is `ahead` and ours `slow` by seconds."""
-        event = NOON_US + round((at + ahead) * SECOND)
-        ingest = NOON_US + round((at + delay - slow) * SECOND)
-        return self.has(event, ingest, ingest, **columns)
-
-    def has(self, event: int, ingest: int, kafka: int, source: str = "live", venue: str = "binance") -> dict[str, Any]:
-        self.offset += 1
-        place = {"kafka_topic": "crypto.trades", "kafka_partition": 0, "kafka_offset": self.offset}
-        place["ts_kafka"] = utc(kafka)
-        if max(event, ingest) - kafka <= self.settings.future_tolerance_seconds * SECOND:
-            self.trades.append(
-                trade_row(self.offset, event, ts_ingest=utc(ingest), source=source, venue=venue, **place)
-            )
-            return self.trades[-1]
-        value = {"venue": venue, "ts_event": event, "ts_ingest": ingest, "source": source}
-        self.refused.append(
-            {
-                "rule": "event_in_the_future",
-                "detail": "of that day",
-                "key": b"BTC/USDT",
-                "value_raw": json.dumps(value).encode(),
-                "ingest_date": utc(kafka).date(),
-                **place,
-            }
-        )
-        return self.refused[-1]
-
-    def write(self) -> None:
-        append_rows(self.settings, SILVER_TRADES, self.trades)
-        append_rows(self.settings, SILVER_QUARANTINE, self.refused)
-
-    def explained(self) -> list[bool]:
-        """Of each row in quarantine, whether replay takes it for the work of a slow clock."""
-        self.write()
-        rows = pa.Table.from_pylist(self.refused, arrow_schema(SILVER_QUARANTINE))
-        return [bool(one) for one in Clocks(self.settings).explain(rows)]
+from tests.support.host_clock import SECOND, Host
+from tests.support.rows import NOON_US, empty_lake, utc
 
 
 @pytest.fixture
@@ -88,9 +23,6 @@ def check(settings: Settings, look: Look = Look.LATELY) -> CheckResult:
     found = next(one for one in CHECKS if one.name == "clock_agrees")
     assert not found.blocking
     return found.evaluate(settings, look)
-
-
-# ------------------------------------------------------------------------------------------------ the check
 
 
 @pytest.mark.parametrize("look", Look)
@@ -211,136 +143,3 @@ def test_too_few_trades(host: Host) -> None:
     host.write()
     assert check(host.settings).passed
     assert "too few for a word" in check(host.settings).detail
-
-
-# ------------------------------------------------------------------------------------------------ what replay takes
-
-
-def test_the_message_of_the_slow_host(host: Host) -> None:
-    row: dict[str, Any] = {"rule": "event_in_the_future", "detail": "", "key": b"BTC/USDT", "value_raw": QUOTED}
-    row |= {"kafka_topic": "crypto.trades", "kafka_partition": 0, "kafka_offset": 0, "ts_kafka": utc(QUOTED_KAFKA)}
-    host.refused.append(row | {"ingest_date": utc(QUOTED_KAFKA).date()})
-    assert host.explained() == [True]
-
-
-def test_all_trades_of_a_slow_host_and_what_is_late_among_them(host: Host) -> None:
-    for second in range(100):
-        host.gets(second, slow=600)
-        host.gets(second, slow=600, delay=20)  # a socket that was busy
-        host.gets(second, slow=600, delay=500, source="repair")
-    assert host.explained() == [True] * 300
-
-
-def test_a_bad_time_of_the_venue_stays(host: Host) -> None:
-    for second in range(600):
-        host.gets(second)
-    host.gets(100, ahead=300)
-    host.gets(100, ahead=300)  # by another socket
-    host.gets(599, ahead=300)  # nothing has been received of that time
-    assert host.explained() == [False, False, False]
-
-
-@pytest.mark.parametrize("pause", [90, 400, 3_000, 40_000])
-@pytest.mark.parametrize("ahead", [90, 3_600, 86_400])
-def test_a_lone_trade_with_a_bad_time_stays_in_a_quiet_market(host: Host, pause: float, ahead: float) -> None:
-    """One trade agrees with nobody."""
-    for second in range(20):
-        host.gets(second)
-    host.gets(20 + pause, ahead=ahead)
-    host.gets(20 + 2 * pause)
-    assert host.explained() == [False]
-
-
-def test_a_lone_trade_with_a_bad_time_stays_if_only_another_venue_traded_that_hour(host: Host) -> None:
-    host.gets(0, venue="kraken")
-    host.gets(600, ahead=300)
-    host.gets(1_200, venue="kraken")
-    assert host.explained() == [False]
-
-
-def test_a_slow_host_in_a_quiet_market(host: Host) -> None:
-    for number in range(6):
-        host.gets(number * 400, slow=61)
-    assert host.explained() == [True] * 6
-
-
-def test_a_bad_time_on_a_slow_host_stays_among_good_ones(host: Host) -> None:
-    for second in range(600):
-        host.gets(second, slow=61)
-    host.gets(100, slow=61, ahead=300)
-    assert host.explained() == [True] * 600 + [False]
-
-
-def test_a_quiet_venue_goes_by_the_others(host: Host) -> None:
-    for second in range(600):
-        host.gets(second)
-    host.gets(100, ahead=300, venue="kraken")
-    assert host.explained() == [False]
-
-
-def test_one_venue_alone_ahead_stays(host: Host) -> None:
-    """Its trades agree with one another, but another venue's say that our clock was right."""
-    for second in range(400):
-        host.gets(second, ahead=300)
-        if second % 10 == 0:
-            host.gets(second, venue="kraken")
-    assert host.explained() == [False] * 400
-
-
-def test_a_feed_that_lags_does_not_outvote_two(host: Host) -> None:
-    for second in range(100):
-        host.gets(second, slow=90)
-        host.gets(second, slow=90, venue="kraken")
-        host.gets(second, slow=90, delay=80, venue="coinbase")
-    assert host.explained() == [True] * 200
-
-
-@pytest.mark.parametrize("slow", [61, 600, 7_200])
-def test_a_clock_that_is_set_in_the_middle_of_a_run(host: Host, slow: float) -> None:
-    """Back and forth again: the trades of the time between are taken, to the first and the last."""
-    for second in range(300):
-        host.gets(second)
-    for second in range(300, 400, 5):  # quieter than before and after
-        host.gets(second, slow=slow)
-    for second in range(400, 700):
-        host.gets(second)
-    assert host.explained() == [True] * 20
-
-
-def test_what_was_replayed_already_does_not_speak_against_the_rest(host: Host) -> None:
-    for second in range(30):
-        host.gets(second, slow=61)
-        host.has(NOON_US + second * SECOND, NOON_US + (second - 61) * SECOND, NOON_US + (second + 90) * SECOND)
-    assert host.explained() == [True] * 30
-
-
-def test_a_broker_with_a_slow_clock(host: Host) -> None:
-    """Kafka's time may be the broker's own (`LogAppendTime`); feed events, with our time, are then refused too."""
-    for second in range(30):
-        event = NOON_US + second * SECOND
-        host.has(event, event, event - 61 * SECOND)
-    host.refused[0]["value_raw"] = json.dumps({"venue": "binance", "ts_event": NOON_US, "event": "connected"}).encode()
-    assert host.explained() == [True] * 30
-
-
-def test_scattered_over_months(host: Host) -> None:
-    """More stretches than one query takes."""
-    for day in range(60):
-        host.gets(day * 86_400)
-        host.gets(day * 86_400 + 1)
-        host.gets(day * 86_400, ahead=300)
-    assert host.explained() == [False] * 60
-
-
-# ------------------------------------------------------------------------------------------------ the ledger
-
-
-@pytest.mark.parametrize(("age", "is_old"), [(119, False), (121, True), (-60, False), (-600, True)])
-def test_a_gap_that_was_opened_before_the_clock_was_set_back_is_repaired(host: Host, age: float, is_old: bool) -> None:
-    """Not only when the clock has come to where it was."""
-    gap = {"venue": "binance", "symbol": "BTC/USDT", "first_id": 5, "last_id": 9, "state": "open"}
-    columns = dict.fromkeys(SILVER_CONTINUITY.column_names) | gap
-    columns |= {"repaired": 0, "trades_version": 0}
-    columns["since"] = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age)
-    append_rows(host.settings, SILVER_CONTINUITY, [columns])
-    assert bool(open_gaps(host.settings, 120)) is is_old

@@ -12,7 +12,7 @@ from lakehouse.quality.checks import CHECKS, CheckResult
 from lakehouse.quality.model import Look
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES
-from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, trade_row, utc
+from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, range_row, trade_row, utc
 
 MINUTE_US = 60_000_000
 
@@ -119,9 +119,7 @@ def test_flags_are_compared_at_the_version_that_gold_processed(proved: Settings)
 
 
 def test_the_whole_check_does_not_believe_the_ledger(proved: Settings) -> None:
-    row = {"venue": "binance", "symbol": "BTC/USDT", "first_id": 1, "last_id": 6, "state": "present", "repaired": 0}
-    row |= {"since": utc(NOON_US), "trades_version": 2}
-    append_rows(proved, SILVER_CONTINUITY, [row])
+    append_rows(proved, SILVER_CONTINUITY, [range_row(1, 6, trades_version=2)])
     append_rows(proved, GOLD_BARS_1M, [bar(4, 4, 4, True)])
     gold_batch(proved)
     assert evaluate(proved, "complete_proved").figures["flagged_without_proof"] == 1

@@ -14,7 +14,7 @@ from lakehouse.lake.table_io import append_rows, open_table
 from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES
-from tests.support.rows import batch_row, empty_lake, message_row, trade_row, utc
+from tests.support.rows import batch_row, empty_lake, message_row, range_row, trade_row, utc
 
 MINUTE_US = 60_000_000
 NOW_US = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
@@ -118,19 +118,8 @@ def trades(settings: Settings, *rows: dict[str, Any], present: int = 3) -> None:
     append_rows(
         settings, SILVER_TRADES, [old_trade(1), old_trade(2), trade_row(3, NOW_US, ts_kafka=utc(NOW_US)), *rows]
     )
-    segment = {
-        "venue": "binance",
-        "symbol": "BTC/USDT",
-        "first_id": 1,
-        "last_id": present,
-        "state": "present",
-        "ts_first": None,
-        "ts_last": None,
-        "since": utc(NOW_US),
-        "repaired": 0,
-        "trades_version": open_table(settings, SILVER_TRADES).version(),
-    }
-    append_rows(settings, SILVER_CONTINUITY, [segment])
+    version = open_table(settings, SILVER_TRADES).version()
+    append_rows(settings, SILVER_CONTINUITY, [range_row(1, present, since=utc(NOW_US), trades_version=version)])
 
 
 def old_trade(trade_id: int, **columns: Any) -> dict[str, Any]:

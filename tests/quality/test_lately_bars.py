@@ -21,7 +21,7 @@ from lakehouse.tables import (
     SILVER_TRADES,
     Table,
 )
-from tests.support.rows import bar_row, batch_row, empty_lake, trade_row, utc
+from tests.support.rows import bar_row, batch_row, empty_lake, range_row, trade_row, utc
 
 MINUTE_US = 60_000_000
 NOW_US = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
@@ -87,19 +87,7 @@ def flagged(settings: Settings, first: int, last: int, complete: bool, at: int, 
     bars(settings, row, bar_row(NOW_US, first_trade_id=4, last_trade_id=4, trades=1))
     append_rows(settings, SILVER_TRADES, [trade_row(number) for number in (1, 2, 3, 4)])
     version = open_table(settings, SILVER_TRADES).version()
-    segment = {
-        "venue": "binance",
-        "symbol": "BTC/USDT",
-        "first_id": 1,
-        "last_id": 4,
-        "state": "present",
-        "ts_first": None,
-        "ts_last": None,
-        "since": utc(NOW_US),
-        "repaired": 0,
-        "trades_version": version,
-    }
-    append_rows(settings, SILVER_CONTINUITY, [segment])
+    append_rows(settings, SILVER_CONTINUITY, [range_row(1, 4, since=utc(NOW_US), trades_version=version)])
     versions = {table.path: open_table(settings, table).version() for table in (GOLD_BARS_1M, SILVER_CONTINUITY)}
     row = batch_row("gold", 0, NOW_US, source_end={"version": version, "complete": True}, versions=versions)
     append_rows(settings, OPS_BATCHES, [row])

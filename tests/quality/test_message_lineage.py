@@ -24,7 +24,8 @@ from lakehouse.tables import (
     SILVER_QUARANTINE,
     SILVER_TRADES,
 )
-from tests.support.audit_lake import EVENTS, REJECTED, AuditLake, event, messages, rejected, trade
+from tests.support.audit_lake import AuditLake
+from tests.support.audit_messages import EVENTS, REJECTED, event, messages, rejected, trade
 from tests.support.rows import message_row, trade_row, utc
 
 BOTH = pytest.mark.parametrize("recent", [False, True], ids=["whole", "recent"])

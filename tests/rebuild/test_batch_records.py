@@ -26,7 +26,8 @@ from lakehouse.streams import unfinished
 from lakehouse.streams.batch import PartitionRows
 from lakehouse.streams.unfinished import Unfinished
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_TRADES
-from tests.support.audit_lake import EVENTS, AuditLake, event, messages, trade
+from tests.support.audit_lake import AuditLake
+from tests.support.audit_messages import EVENTS, event, messages, trade
 from tests.support.rows import utc
 
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.cli.rebuild import silver_lines
 from lakehouse.errors import LeaseHeldError, RetriableError, TerminalError
@@ -32,15 +25,14 @@ from lakehouse.tables import (
     SILVER_FEED_EVENTS,
     SILVER_TRADES,
 )
-from lakehouse.transforms import message_rules, wire
-from tests.support.messages import NEW_YEAR, send, trade, trades
+from tests.support.messages import NEW_YEAR, send, trades
 from tests.support.rows import batch_row, empty_lake
-from tests.support.silver_judge import Row, assert_exact, assert_silver_is, rows
+from tests.support.silver_judge import assert_exact, assert_silver_is, rows
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, SparkSession
+    from pyspark.sql import SparkSession
+from tests.support.parser_fix import Poller, fed, of_market, parser
 
-DAY_US = 86_400_000_000
 TABLES = (
     "silver/trades",
     "silver/quarantine",
@@ -60,94 +52,6 @@ def assert_silver(settings: Settings, refused: str, rule: str = "bad_market") ->
 
 def versions(settings: Settings) -> dict[str, int]:
     return {path: table_io.open_table(settings, BY_PATH[path]).version() for path in TABLES}
-
-
-# --------------------------------------------------------------------------------------- what happens to it
-
-
-@contextlib.contextmanager
-def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
-    """A parser that refuses one market."""
-    good, trade_rules = message_rules.is_good_trade, message_rules.trade_rules
-
-    def is_good(settings: Settings) -> Column:
-        return good(settings) & (F.col("m.native_symbol") != refused)
-
-    def rules(settings: Settings) -> list[tuple[str, Column, Column]]:
-        return [*trade_rules(settings), (rule, F.col("m.native_symbol") != refused, F.lit("found another market"))]
-
-    def leave_all(messages: pa.Table, _: Settings) -> wire.Recognised:
-        """A recogniser takes nothing that the new rules might refuse."""
-        return wire.Recognised(table_io.arrow_schema(SILVER_TRADES).empty_table(), np.ones(messages.num_rows, np.bool_))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wire, "recognise", leave_all)
-        patch.setattr(message_rules, "is_good_trade", is_good)
-        patch.setattr(message_rules, "trade_rules", rules)
-        yield
-
-
-def event(kind: str, first: int, last: int) -> Row:
-    fields = {"venue": "binance", "event": kind, "ts_event": NEW_YEAR, "connection_id": "c1", "symbol": "BTC/USDT"}
-    return {**fields, "first_id": first, "last_id": last, "detail": ""}
-
-
-def of_market(native: str, day: int, *numbers: int, **changes: Any) -> list[Row]:
-    at = NEW_YEAR + day * DAY_US
-    fields = {"venue": "kraken", "symbol": f"{native[:-4]}/USDT", "native_symbol": native} | changes
-    return [trade(trade_id=number, ts_event=at + number * 1_000_000, **fields) for number in numbers]
-
-
-def fed(settings: Settings) -> None:
-    """Two batches with everything in them. ODDUSDT is refused at first, GONEUSDT after the fix."""
-    rng, good = random.Random(3), trades(60, seed=40, step=2_400_000_000)
-    rng.shuffle(good)
-    btc = {"venue": "binance", "symbol": "BTC/USDT"}
-    first = [
-        *good[:40],
-        *of_market("ODDUSDT", 3, 1, 2, 3, 5),
-        *of_market("GONEUSDT", 4, 1, 2, 3),
-        *of_market("GONEUSDT", 0, 500, **btc),
-        *of_market("ODDUSDT", 0, 501, **btc),
-        b"junk",
-    ]
-    second = [
-        *good[30:],
-        *rng.sample(good, 10),
-        *(one | {"price": "1"} for one in good[:3]),
-        *of_market("BTCUSDT", 0, 500, price="2", **btc),
-        *of_market("BTCUSDT", 0, 501, **btc),
-        *of_market("GONEUSDT", 5, 2, price="7"),
-        None,
-    ]
-    for part, events in (
-        (first, [event("gap_opened", 490, 499), b"junk"]),
-        (second, [event("gap_unavailable", 495, 496)]),
-    ):
-        send(settings, settings.topic_trades, part)
-        send(settings, settings.topic_feed_events, events)
-        materialize(settings)
-
-
-class Poller(threading.Thread):
-    """Reads silver/trades again and again; `seen` are the contents that it saw."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(daemon=True)
-        self.settings, self.seen, self.done = settings, set[frozenset[Any]](), threading.Event()
-
-    def run(self) -> None:
-        while not self.done.is_set():
-            there = rows(self.settings, SILVER_TRADES, "venue, symbol, trade_id, kafka_offset")
-            self.seen.add(frozenset(tuple(row.values()) for row in there))
-
-    def __enter__(self) -> Poller:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.join(30)
 
 
 # --------------------------------------------------------------------------------------- the tests
@@ -170,9 +74,7 @@ def test_a_fix_changes_silver_and_gold_and_the_streams_go_on(spark: SparkSession
         assert silver_lines(report)[-1].endswith("nothing written")
         assert versions(settings) == before
 
-    old = frozenset(
-        tuple(row.values()) for row in rows(settings, SILVER_TRADES, "venue, symbol, trade_id, kafka_offset")
-    )
+    old = trades_in_silver(settings)
     send(settings, settings.topic_trades, [*of_market("ODDUSDT", 3, 6, 7), *of_market("GONEUSDT", 4, 4)])
     materialize(settings, ("bronze",))
     with parser("GONEUSDT"):
@@ -180,9 +82,7 @@ def test_a_fix_changes_silver_and_gold_and_the_streams_go_on(spark: SparkSession
         said: list[str] = []
         with Poller(settings) as poller:
             report = rebuild_silver(settings, said.append)
-        new = frozenset(
-            tuple(row.values()) for row in rows(settings, SILVER_TRADES, "venue, symbol, trade_id, kafka_offset")
-        )
+        new = trades_in_silver(settings)
         assert poller.seen <= {old, new}
         assert new != old
         assert_fixed(settings, report, said)
@@ -217,6 +117,13 @@ def test_a_fix_changes_silver_and_gold_and_the_streams_go_on(spark: SparkSession
         materialize(settings)
         assert_silver(settings, "GONEUSDT", "bad_place")
         assert_exact(settings)
+
+
+def trades_in_silver(settings: Settings) -> frozenset[tuple[Any, ...]]:
+    """Venue, symbol, id and offset of every trade."""
+    return frozenset(
+        tuple(row.values()) for row in rows(settings, SILVER_TRADES, "venue, symbol, trade_id, kafka_offset")
+    )
 
 
 def assert_fixed(settings: Settings, report: SilverReport, said: list[str]) -> None:

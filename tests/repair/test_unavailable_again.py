@@ -155,8 +155,7 @@ def test_rows_come_at_the_second_look_at_the_third_and_on_demand(
     assert due_again(settings) == []
     assert look(settings) == RepairReport()
 
-    # Two days later somebody asks.
-    simulator.end_faults()
+    simulator.end_faults()  # two days later somebody asks
     home_folder.save_environment(settings.home, settings.environment())
     done = lakehouse(settings.home, "repair", "--unavailable", "--home", str(settings.home))
     assert (done.returncode, done.stderr) == (0, "")
@@ -164,14 +163,19 @@ def test_rows_come_at_the_second_look_at_the_third_and_on_demand(
     assert said in done.stdout
     materialize(settings)
     assert tries(settings) == {}
+    assert_all_present(settings, tmp_path / "record", missed)
+    after = table_io.sql(settings, complete, t=GOLD_BARS_1M).to_pylist()[0]["n"]
+    assert after > before or before == after == 0
+
+
+def assert_all_present(settings: Settings, record: Path, missed: Ids) -> None:
+    """Silver and the bars equal the exchange's record, and every missed id came over REST."""
     assert {one.state for one in read_ledger(settings)} == {"present"}
-    assert assert_silver_equals_record(settings, tmp_path / "record", from_first_seen=True) > 300
+    assert assert_silver_equals_record(settings, record, from_first_seen=True) > 300
     assert assert_bars_equal_fold(settings, 1) > 0
     by_rest = sum(one.repaired for one in read_ledger(settings))
     rows = "SELECT count(*) AS n FROM t WHERE source = 'repair'"
     assert by_rest == table_io.sql(settings, rows, t=SILVER_TRADES).to_pylist()[0]["n"] >= len(missed)
-    after = table_io.sql(settings, complete, t=GOLD_BARS_1M).to_pylist()[0]["n"]
-    assert after > before or before == after == 0
     assert ids_of_kind(settings, "gap_repaired") >= missed
 
 

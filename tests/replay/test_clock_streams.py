@@ -25,7 +25,7 @@ from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from lakehouse.streams.materialize import materialize
 from lakehouse.tables import OPS_BATCHES, SILVER_QUARANTINE, SILVER_TRADES
-from tests.quality.test_clock import QUOTED, QUOTED_KAFKA
+from tests.support.host_clock import QUOTED, QUOTED_KAFKA
 from tests.support.ingest_runs import events_of, recorded, running, truth_of
 from tests.support.ingest_tools import until
 from tests.support.messages import trade
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka]
-
 SECOND = 1_000_000
 
 

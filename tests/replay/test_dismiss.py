@@ -22,7 +22,8 @@ from lakehouse.settings import Settings
 from lakehouse.tables import OPS_REPLAYS, SILVER_QUARANTINE
 from tests.replay.test_replay import quarantined, settle
 from tests.status.test_snapshot import lakehouse
-from tests.support.audit_lake import AuditLake, messages, trade
+from tests.support.audit_lake import AuditLake
+from tests.support.audit_messages import messages, trade
 from tests.support.rows import empty_lake
 
 

@@ -57,23 +57,7 @@ def test_what_a_fix_makes_good_comes_back_and_the_rest_stays_open(
     soon = (time.time_ns() // 1000) + 1_800_000_000
     early = trade(trade_id=2, ts_event=soon, price="7.123456789012345678")
     event = {"venue": "binance", "event": "connected", "ts_event": soon, "connection_id": "c", "detail": "early"}
-    send(strict, strict.topic_trades, [trade(), trade(price="99"), early, b"junk", trade(trade_id=3, size="0")])
-    send(strict, strict.topic_feed_events, [event])
-    frames = [
-        ("kraken", KRAKEN.frame().decode()),
-        ("binance", BINANCE.payload()),
-        ("kraken", '{"channel":"heartbeat"}'),
-    ]
-    send(strict, strict.topic_rejected, [*(rejected(*frame) for frame in frames), rejected("coinbase", "junk")])
-    materialize(strict)
-    assert open_quarantine(strict) == {
-        "rejected:unknown_frame": 4,
-        "event_in_the_future": 2,
-        "conflict": 1,
-        "not_json": 1,
-        "size_not_positive": 1,
-    }
-    assert_all_else_passes(strict)
+    quarantined(strict, early, event)
 
     # 1. Without a fix nothing changes but for the frames, and a dry run not even those.
     before = ends(strict)
@@ -111,14 +95,7 @@ def test_what_a_fix_makes_good_comes_back_and_the_rest_stays_open(
 
     # 4. The streams take them as any others; what the crash sent twice is a duplicate.
     materialize(fixed)
-    silver = {(row["venue"], row["trade_id"]): row["price"] for row in rows(fixed, SILVER_TRADES, "*")}
-    samples = {(sample.venue, sample.expected[1]): Decimal(sample.expected[2]) for sample in (BINANCE, KRAKEN)}
-    assert silver == {("binance", 1): Decimal("43250.1"), ("binance", 2): Decimal(early["price"]), **samples}
-    assert {row["detail"] for row in rows(fixed, SILVER_FEED_EVENTS, "detail")} == {"early"}
-    newest = rows(fixed, OPS_BATCHES, "rows_out, rows_duplicate, rows_feed_events", "query = 'silver' AND rows_out = 3")
-    assert newest == [{"rows_out": 3, "rows_duplicate": 3, "rows_feed_events": 2}]
-    assert open_quarantine(fixed) == still_open
-    assert_all_else_passes(fixed)
+    assert_taken(fixed, Decimal(early["price"]), still_open)
 
     # 5. A second replay finds nothing more to send.
     before = ends(fixed)
@@ -126,6 +103,45 @@ def test_what_a_fix_makes_good_comes_back_and_the_rest_stays_open(
     assert ends(fixed) == before
 
     # 6. What is left is dismissed: no check fails any more, and the books balance as they did.
+    assert_dismissed(fixed, still_open)
+
+
+def quarantined(strict: Settings, early: dict[str, Any], event: dict[str, Any]) -> None:
+    """Send good and bad messages, and let the streams judge them."""
+    send(strict, strict.topic_trades, [trade(), trade(price="99"), early, b"junk", trade(trade_id=3, size="0")])
+    send(strict, strict.topic_feed_events, [event])
+    frames = [
+        ("kraken", KRAKEN.frame().decode()),
+        ("binance", BINANCE.payload()),
+        ("kraken", '{"channel":"heartbeat"}'),
+    ]
+    send(strict, strict.topic_rejected, [*(rejected(*frame) for frame in frames), rejected("coinbase", "junk")])
+    materialize(strict)
+    assert open_quarantine(strict) == {
+        "rejected:unknown_frame": 4,
+        "event_in_the_future": 2,
+        "conflict": 1,
+        "not_json": 1,
+        "size_not_positive": 1,
+    }
+    assert_all_else_passes(strict)
+
+
+def assert_taken(fixed: Settings, early_price: Decimal, still_open: dict[str, int]) -> None:
+    """Silver holds what was sent again, once."""
+    silver = {(row["venue"], row["trade_id"]): row["price"] for row in rows(fixed, SILVER_TRADES, "*")}
+    samples = {(sample.venue, sample.expected[1]): Decimal(sample.expected[2]) for sample in (BINANCE, KRAKEN)}
+    assert silver == {("binance", 1): Decimal("43250.1"), ("binance", 2): early_price, **samples}
+    assert {row["detail"] for row in rows(fixed, SILVER_FEED_EVENTS, "detail")} == {"early"}
+    newest = rows(fixed, OPS_BATCHES, "rows_out, rows_duplicate, rows_feed_events", "query = 'silver' AND rows_out = 3")
+    assert newest == [{"rows_out": 3, "rows_duplicate": 3, "rows_feed_events": 2}]
+    assert open_quarantine(fixed) == still_open
+    assert_all_else_passes(fixed)
+
+
+def assert_dismissed(fixed: Settings, still_open: dict[str, int]) -> None:
+    """Dismiss every open rule; then everything is settled, and nothing was sent."""
+    before = ends(fixed)
     for rule, count in still_open.items():
         assert dismiss(fixed, rule, reason="looked at").messages == count
     assert ends(fixed) == before

@@ -1,25 +1,26 @@
-"""Faults of connections: silence, worthless subscriptions, missing pongs, cuts, outages, and too many attempts."""
+"""Faults of connections: silence, worthless subscriptions, missing pongs, and cuts."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import websocket
 
 from lakehouse.settings import VENUES
-from lakehouse.simulator.limits import Limit, Limits
-from lakehouse.simulator.record import TrueTrade
-from lakehouse.simulator.server import SimulatorServer
 from lakehouse.simulator.timings import Timings
+from tests.support.fault_clients import (
+    TIMINGS,
+    ends_without_a_close_frame,
+    exchange,
+    flows,
+    hears,
+    is_heartbeat,
+    listening,
+)
 from tests.support.simulator_support import (
     SYMBOL,
     WS_PATHS,
@@ -29,52 +30,16 @@ from tests.support.simulator_support import (
     client,
     done,
     end_faults,
-    get,
-    running,
     subscribe,
     trades_of,
-    truth,
     until,
 )
-
-TIMINGS = Timings(heartbeat=0.1)
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     with Pool(tmp_path_factory.mktemp("pool"), timings=TIMINGS) as pool:
         yield pool
-
-
-@contextmanager
-def exchange(tmp_path: Path, venue: str, **options: Any) -> Iterator[SimulatorServer]:
-    with running(tmp_path, **{"venues": (venue,), "symbols": (SYMBOL,), "timings": TIMINGS, **options}) as server:
-        yield server
-
-
-@contextmanager
-def listening(server: SimulatorServer, venue: str) -> Iterator[Client]:
-    with client(server, WS_PATHS[venue]) as ws:
-        subscribe(ws, venue)
-        yield ws
-
-
-def hears(venue: str, ws: Client) -> TrueTrade:
-    """Its next trade."""
-    message = ws.until(lambda message: bool(trades_of(venue, message)))
-    return trades_of(venue, message)[0]
-
-
-def is_heartbeat(message: Any) -> bool:
-    return "heartbeat" in (message.get("channel"), message.get("type"))
-
-
-def flows(venue: str, server: SimulatorServer) -> None:
-    """A new connection hears exactly what the record has."""
-    with listening(server, venue) as ws:
-        heard = [hears(venue, ws) for _ in range(5)]
-    true = {trade.trade_id: trade for trade in truth(server.record, venue, SYMBOL)}
-    assert [true[trade.trade_id] for trade in heard] == heard
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -173,16 +138,6 @@ def test_no_pong(pool: Pool) -> None:
         assert pong(ws) == b"and now?"
 
 
-def ends_without_a_close_frame(ws: Client) -> bool:
-    """Whether the connection ends, and no close frame comes before."""
-    try:
-        while True:
-            if ws.frame().opcode == websocket.ABNF.OPCODE_CLOSE:
-                return False
-    except (websocket.WebSocketConnectionClosedException, ConnectionError):
-        return True
-
-
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize(("kind", "code"), [("cut_1006", 1006), ("cut_1008", 1008), ("day_end", 1001)])
 def test_cuts(pool: Pool, venue: str, kind: str, code: int) -> None:
@@ -236,85 +191,3 @@ def test_server_shutdown(pool: Pool, venue: str) -> None:
 def test_the_day_of_a_connection_ends(tmp_path: Path) -> None:
     with exchange(tmp_path, "binance", timings=Timings(day=0.3)) as server, listening(server, "binance") as ws:
         assert ws.closed_with() == (1001, "going away")
-
-
-@pytest.mark.parametrize("how", ["503", "reset"])
-def test_outage(pool: Pool, how: str) -> None:
-    with pool.lend("coinbase") as server, listening(server, "coinbase") as ws:
-        hears("coinbase", ws)
-        url = f"{server.url}/coinbase/products/BTC-USDT/trades"
-        begin(server, "outage", seconds=60, how=how, rest=how == "reset")
-        assert ends_without_a_close_frame(ws)
-        count = server.record.count("coinbase", SYMBOL)
-        for _ in range(3):
-            with pytest.raises((websocket.WebSocketException, ConnectionError)) as refusal:
-                Client(server, WS_PATHS["coinbase"])
-            assert getattr(refusal.value, "status_code", 0) == (503 if how == "503" else 0)
-        assert get(url).status_code == (503 if how == "reset" else 200)
-        assert done(server, "outage") == (4 if how == "503" else 5)
-        until(lambda: server.record.count("coinbase", SYMBOL) > count)  # the market trades on
-        end_faults(server)
-        flows("coinbase", server)
-        assert get(url).status_code == 200
-
-
-def test_too_many_connection_attempts(tmp_path: Path) -> None:
-    limits = Limits(attempts={"binance": Limit(3, 0.8)})
-    with exchange(tmp_path, "binance", limits=limits) as server:
-        for _ in range(3):
-            with client(server, WS_PATHS["binance"]):
-                pass
-        with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
-            Client(server, WS_PATHS["binance"])
-        assert refusal.value.status_code == 429
-        assert refusal.value.resp_headers
-        assert refusal.value.resp_headers["retry-after"] == "1"
-        assert json.loads(get(f"{server.url}/admin/status").text)["attempts"] == {
-            "binance": {"made": 4, "refused": 1, "peak_share": 1.0}
-        }
-        time.sleep(0.8)
-        flows("binance", server)
-
-
-@pytest.mark.parametrize("venue", VENUES)
-@pytest.mark.parametrize("status", ["403", "418", "429", "451", "503"])
-def test_refused_handshakes_in_the_venues_words(pool: Pool, venue: str, status: str) -> None:
-    with pool.lend(venue) as server, listening(server, venue) as ws:
-        hears(venue, ws)
-        begin(server, "handshake_refused", seconds=60, status=status, retry_after=7.5, form="decimals")
-        assert ends_without_a_close_frame(ws)
-        with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
-            Client(server, WS_PATHS[venue])
-        assert refusal.value.status_code == int(status)
-        headers, body = refusal.value.resp_headers, refusal.value.resp_body
-        assert headers
-        assert body
-        assert float(headers["retry-after"]) == pytest.approx(7.5, abs=0.01)
-        said = {"403": b"blocked", "418": b"banned until", "429": b"1015", "451": b"restricted location", "503": b"503"}
-        assert (b"-1003" if (venue, status) == ("binance", "429") else said[status]) in body
-        if (venue, status) == ("binance", "451"):
-            assert body == b'{"code":0,"msg":"Service unavailable from a restricted location."}'
-        assert done(server, "handshake_refused") == 2
-        end_faults(server)
-        flows(venue, server)
-
-
-def test_refused_handshakes_name_what_is_left_in_every_form(pool: Pool) -> None:
-    with pool.lend("kraken") as server, listening(server, "kraken") as ws:
-
-        def named(**fault: Any) -> dict[str, str]:
-            begin(server, "handshake_refused", seconds=30, cut=False, **fault)
-            with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
-                Client(server, WS_PATHS["kraken"])
-            end_faults(server)
-            hears("kraken", ws)  # it was not cut
-            assert refusal.value.resp_headers
-            headers: dict[str, str] = refusal.value.resp_headers
-            return {**headers, "status": str(refusal.value.status_code)}
-
-        assert "retry-after" not in named(form="none", status="429")
-        assert named(form="seconds")["retry-after"] == "30"
-        assert 29 < float(named(form="decimals")["retry-after"]) < 30.1
-        date = parsedate_to_datetime(named(form="date")["retry-after"])
-        assert 28 < (date - datetime.now(UTC)).total_seconds() <= 31
-        assert {named()["status"] for _ in range(20)} <= {"418", "429", "503"}

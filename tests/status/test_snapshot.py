@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -31,7 +32,7 @@ from lakehouse.tables import (
     SILVER_FEED_EVENTS,
     SILVER_TRADES,
 )
-from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row, utc
+from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, range_row, trade_row, utc
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,9 +112,7 @@ def test_the_newest_bar_of_each_series_is_shown(lake: Settings) -> None:
 
 
 def test_a_series_that_is_left_out_is_counted(lake: Settings) -> None:
-    row = {"venue": "binance", "first_id": 1, "last_id": 2, "state": "present", "ts_first": None, "ts_last": None}
-    rest = {"since": utc(NOON_US), "repaired": 0, "trades_version": 2}
-    append_rows(lake, SILVER_CONTINUITY, [{**row, **rest, "symbol": f"S{n}/USDT"} for n in range(4)])
+    append_rows(lake, SILVER_CONTINUITY, [range_row(1, 2, symbol=f"S{n}/USDT", trades_version=2) for n in range(4)])
     assert collect(lake).series == 4
     assert "3 more series without a bar in the 60 minutes before the newest, or not shown" in shown(collect(lake))
 
@@ -277,3 +276,12 @@ def test_symbols_that_are_not_subscribed_are_named(lake: Settings) -> None:
     assert "kraken SOL/USDT NOT SUBSCRIBED" in plain_line(View(lake, snapshot=snapshot))
     append_rows(lake, SILVER_FEED_EVENTS, [feed_event("subscribed", 9, "ETH/USDT", 6)])
     assert [one.symbol for one in reader.collect().not_subscribed] == ["BTC/USDT", "SOL/USDT"]
+
+
+def test_the_url_of_the_api_if_something_listens_there(lake: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = lake.model_copy(update={"serve_port": listener.getsockname()[1]})
+        snapshot = collect(settings)
+        assert snapshot.api == settings.api_url
+        assert f"API: {settings.api_url}" in shown(snapshot)
+    assert "API: not running; `lakehouse serve` starts it" in shown(collect(settings))

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.tables import BARS, GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M
+from tests.support.bar_fold import BAR_KEY, BAR_VALUES, fold_bars
 from tests.support.gold_reference import logarithm, quotient, reference
 from tests.support.gold_verdict import table_differences
 from tests.support.rows import NOON_US
-from tests.support.truth import BAR_KEY, BAR_VALUES, fold_bars
 
 MINUTE = 60_000_000
 COLUMNS: dict[str, pa.DataType] = {

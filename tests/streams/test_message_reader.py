@@ -18,8 +18,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.message_reader import Reader, first_messages
 from lakehouse.tables import BRONZE_MESSAGES
-from tests.broker.test_offset_ranges import delete_before
-from tests.support.messages import send, trades
+from tests.support.messages import delete_before, send, trades
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -29,8 +29,9 @@ from lakehouse.tables import (
     SILVER_TRADES,
     Table,
 )
+from tests.support.bar_fold import fold_bars
 from tests.support.messages import NEW_YEAR, send, trade, trades
-from tests.support.truth import assert_bars_equal_fold, fold_bars, read_bars
+from tests.support.truth import assert_bars_equal_fold, read_bars
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,7 +7,6 @@ the versions as they are: so what was broken is in the snapshot.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -32,53 +31,11 @@ from lakehouse.tables import (
     SILVER_TRADES,
     Table,
 )
-from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row, utc
+from tests.support.audit_messages import EVENTS, REJECTED, Message
+from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, range_row, trade_row, utc
 
-TRADES, REJECTED, EVENTS = "crypto.trades", "crypto.trades.rejected", "crypto.feed_events"
 FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
-
 Breaking = Callable[["AuditLake"], None]
-
-
-def trade(trade_id: int, **changes: Any) -> dict[str, Any]:
-    """A trade as ingest sends it; `partition` says where."""
-    return {
-        "venue": "binance",
-        "symbol": "BTC/USDT",
-        "native_symbol": "BTCUSDT",
-        "trade_id": trade_id,
-        "price": f"{100 + trade_id}.50",
-        "size": "0.25",
-        "side": "buy",
-        "ts_event": NOON_US + trade_id * 10_000_000,
-        "ts_ingest": NOON_US + trade_id * 10_000_000 + 500,
-        "source": "live",
-    } | changes
-
-
-def event(**changes: Any) -> dict[str, Any]:
-    return {"venue": "binance", "event": "connected", "ts_event": NOON_US, "connection_id": "c1"} | changes
-
-
-def rejected(reason: str = "not_json") -> dict[str, Any]:
-    return {"venue": "kraken", "reason": reason, "detail": "found x", "raw": "x", "ts_ingest": NOON_US}
-
-
-@dataclass
-class Message:
-    """One Kafka message: a dict becomes JSON, bytes stay."""
-
-    value: Any
-    topic: str = TRADES
-    partition: int = 0
-
-    @property
-    def raw(self) -> bytes:
-        return self.value if isinstance(self.value, bytes) else json.dumps(self.value).encode()
-
-
-def messages(*values: Any, topic: str = TRADES, partition: int = 0) -> list[Message]:
-    return [Message(value, topic, partition) for value in values]
 
 
 @dataclass
@@ -288,20 +245,9 @@ class AuditLake:
             value["source"] == "repair" and (v, s) == (venue, symbol) and first <= trade_id <= last
             for (v, s, trade_id), value in self.kept.items()
         )
-        return {
-            "venue": venue,
-            "symbol": symbol,
-            "first_id": first,
-            "last_id": last,
-            "state": state,
-            "ts_first": None,
-            "ts_last": None,
-            "since": utc(self.at),
-            "repaired": by_rest if state == "present" else 0,
-            "trades_version": self.version(SILVER_TRADES),
-            "tries": 1 if state == "unavailable" else None,
-            "last_try": utc(self.at) if state == "unavailable" else None,
-        }
+        tried = {"tries": 1, "last_try": utc(self.at)} if state == "unavailable" else {}
+        columns = {"venue": venue, "symbol": symbol, "repaired": by_rest if state == "present" else 0, **tried}
+        return range_row(first, last, state, since=utc(self.at), trades_version=self.version(SILVER_TRADES), **columns)
 
     def _continuity(self) -> None:
         self.overwrite(SILVER_CONTINUITY, self.ledger())

@@ -14,20 +14,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from lakehouse.broker.home import BrokerHome, Cluster, Ports
 from lakehouse.broker.node import START_SECONDS, STOP_SECONDS, KafkaNode
 from lakehouse.broker.ports import LOCALHOST, require_free
 from lakehouse.errors import BrokerUnavailableError, LakehouseError, SettingError
+from lakehouse.runtime.start_stop import StartStop
 
 #: Heap of one node. Idle it uses 60 MB; three of them are not to need more than a laptop has.
 NODE_MEMORY = "256m"
 NODES = 3
 
 
-class EmbeddedCluster:
+class EmbeddedCluster(StartStop):
     """Kafka nodes 1 to `nodes` below `folder`. Use it as a context manager, or call `start` and `stop`."""
 
     def __init__(self, folder: Path, nodes: int = NODES, memory: str = NODE_MEMORY) -> None:
@@ -134,12 +133,3 @@ class EmbeddedCluster:
             return self._nodes[number]
         except KeyError:
             raise SettingError(f"node {number}", f"one of {', '.join(map(str, self._nodes))}") from None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

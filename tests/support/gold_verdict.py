@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.lake.table_io import bar_tables, sql
+from lakehouse.lake.table_io import active_tables, bar_tables, sql
 from lakehouse.settings import Settings
-from lakehouse.tables import GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M, Table
+from lakehouse.tables import Table
 from tests.support.gold_reference import Row, reference
 
 SHOWN_DIFFERENCES = 8
@@ -34,7 +34,7 @@ def rows_of(settings: Settings, table: Table) -> list[Row]:
 
 def gold_tables(settings: Settings) -> tuple[Table, ...]:
     """The Gold tables that a lakehouse has by its settings."""
-    return (*(table for table, _ in bar_tables(settings)), GOLD_INDICATORS_1M, GOLD_MOVES, GOLD_SPREADS_1M)
+    return tuple(table for table in active_tables(settings) if table.layer == "gold")
 
 
 def assert_gold_equals_reference(

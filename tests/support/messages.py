@@ -6,7 +6,8 @@ import json
 import random
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from lakehouse.settings import Settings
 
@@ -64,3 +65,10 @@ def send(settings: Settings, topic: str, values: list[Any]) -> None:
         key = value["symbol"] if isinstance(value, dict) and isinstance(value.get("symbol"), str) else "none"
         producer.produce(topic, key=key, value=payload)
     assert producer.flush(30) == 0
+
+
+def delete_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
+    """Remove the messages of a partition below an offset, as the retention does."""
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap(), "log_level": 0})
+    (future,) = admin.delete_records([TopicPartition(topic, partition, offset)]).values()
+    assert future.result().low_watermark == offset

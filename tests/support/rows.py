@@ -91,6 +91,25 @@ def bar_row(at: int = NOON_US, **columns: Any) -> dict[str, Any]:
     return row | columns
 
 
+def range_row(first_id: int, last_id: int, state: str = "present", **columns: Any) -> dict[str, Any]:
+    """A range of the ledger of ids, silver/continuity."""
+    row = {
+        "venue": "binance",
+        "symbol": "BTC/USDT",
+        "first_id": first_id,
+        "last_id": last_id,
+        "state": state,
+        "ts_first": None,
+        "ts_last": None,
+        "since": utc(NOON_US),
+        "repaired": 0,
+        "trades_version": 0,
+        "tries": None,
+        "last_try": None,
+    }
+    return row | columns
+
+
 def batch_row(query: str, batch_id: int, at: int = NOON_US, **columns: Any) -> dict[str, Any]:
     """`source_end` and `versions` may be given as dicts."""
     row: dict[str, Any] = {

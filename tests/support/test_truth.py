@@ -14,6 +14,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator.record import Row, TrueTrade
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, SILVER_TRADES
 from tests.support import truth
+from tests.support.bar_fold import fold_bars, half_up_quotient
 from tests.support.rows import NOON_US, bar_rows, empty_lake, trade_row, write_record
 
 MINUTE = 60_000_000
@@ -36,7 +37,7 @@ def test_a_bar_computed_by_hand() -> None:
         ),  # a millisecond's trade over REST: earlier than 10 by its time, and behind it
         trade(13, "99.5", "1", "sell", 30_000_000),
     ]
-    (bar,) = truth.fold_bars(trades, 1)
+    (bar,) = fold_bars(trades, 1)
     assert bar == {
         "venue": "binance",
         "symbol": "BTC/USDT",
@@ -56,7 +57,7 @@ def test_a_bar_computed_by_hand() -> None:
         "last_trade_id": 13,
         "complete": False,  # neither the trade before 10 nor the one behind 13 is there
     }
-    assert truth.fold_bars([item._asdict() for item in trades], 1) == [bar]
+    assert fold_bars([item._asdict() for item in trades], 1) == [bar]
 
 
 def test_windows_are_aligned_and_bars_are_per_venue() -> None:
@@ -68,8 +69,8 @@ def test_windows_are_aligned_and_bars_are_per_venue() -> None:
         trade(5, "1", "1", "buy", 5 * MINUTE),
         trade(1, "1", "1", "buy", 0, venue="kraken"),
     ]
-    one = [(bar["venue"], (bar["bar_start"] - NOON_US) // MINUTE, bar["trades"]) for bar in truth.fold_bars(trades, 1)]
-    five = [(bar["venue"], (bar["bar_start"] - NOON_US) // MINUTE, bar["trades"]) for bar in truth.fold_bars(trades, 5)]
+    one = [(bar["venue"], (bar["bar_start"] - NOON_US) // MINUTE, bar["trades"]) for bar in fold_bars(trades, 1)]
+    five = [(bar["venue"], (bar["bar_start"] - NOON_US) // MINUTE, bar["trades"]) for bar in fold_bars(trades, 5)]
     assert one == [("binance", n, 1) for n in (-1, 0, 1, 4, 5)] + [("kraken", 0, 1)]
     assert five == [("binance", -5, 1), ("binance", 0, 3), ("binance", 5, 1), ("kraken", 0, 1)]
 
@@ -82,13 +83,13 @@ def test_windows_are_aligned_and_bars_are_per_venue() -> None:
     ],
 )
 def test_a_product_is_rounded_half_up_once_a_trade(price: str, size: str, product: str) -> None:
-    (bar,) = truth.fold_bars([trade(1, price, size, "buy", 0), trade(2, price, size, "buy", 0)], 1)
+    (bar,) = fold_bars([trade(1, price, size, "buy", 0), trade(2, price, size, "buy", 0)], 1)
     assert bar["quote_volume"] == 2 * Decimal(product)
 
 
 def test_large_products_lose_no_digit() -> None:
     # 18 decimals and 38 digits, beyond the 28 digits of Python's default context.
-    (bar,) = truth.fold_bars([trade(1, "99999999999.1234567890", "12345678.12345678", "buy", 0)], 1)
+    (bar,) = fold_bars([trade(1, "99999999999.1234567890", "12345678.12345678", "buy", 0)], 1)
     assert f"{bar['quote_volume']:f}".replace(".", "") == str(999999999991234567890 * 1234567812345678)
 
 
@@ -105,14 +106,14 @@ def test_large_products_lose_no_digit() -> None:
     ],
 )
 def test_quotients_are_half_up(numerator: str, denominator: str, quotient: str) -> None:
-    assert truth.half_up_quotient(Decimal(numerator), Decimal(denominator)) == Decimal(quotient)
+    assert half_up_quotient(Decimal(numerator), Decimal(denominator)) == Decimal(quotient)
 
 
 def test_order_of_arrival_does_not_matter() -> None:
     trades = [trade(n, f"{n % 7 + 1}.25", "0.1", ("buy", "sell")[n % 2], n % 13 * MINUTE) for n in range(200)]
     shuffled = trades.copy()
     random.Random(1).shuffle(shuffled)
-    assert truth.fold_bars(shuffled, 5) == truth.fold_bars(trades, 5)
+    assert fold_bars(shuffled, 5) == fold_bars(trades, 5)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_order_of_arrival_does_not_matter() -> None:
 def test_complete_goes_by_the_ids(ids: dict[int, list[int]], complete: list[bool]) -> None:
     trades = [trade(number, "1", "1", "buy", minute * MINUTE) for minute in ids for number in ids[minute]]
     others = [trade(number, "1", "1", "buy", 0, venue="kraken") for number in (8, 11, 14)]
-    bars = truth.fold_bars([*trades, *others], 1)
+    bars = fold_bars([*trades, *others], 1)
     assert [bar["complete"] for bar in bars if bar["venue"] == "binance"] == complete
 
 
@@ -147,7 +148,7 @@ def test_a_wrong_flag_is_a_difference(lake: Settings) -> None:
 
 def test_an_unknown_side_is_not_folded_away() -> None:
     with pytest.raises(ValueError, match="expected buy or sell"):
-        truth.fold_bars([trade(1, "1", "1", "bid", 0)], 1)
+        fold_bars([trade(1, "1", "1", "bid", 0)], 1)
 
 
 # ------------------------------------------------------------------------------------------------ the verdicts
@@ -170,8 +171,8 @@ def lake(tmp_path: Path) -> Settings:
     append_rows(settings, SILVER_TRADES, [silver(n) for n in range(30, 15, -1)])
     append_rows(settings, SILVER_TRADES, [silver(n) for n in range(1, 16)])
     trades = list(truth.iter_silver(settings, *PAIR))
-    append_rows(settings, GOLD_BARS_1M, bar_rows(truth.fold_bars(trades, 1)))
-    append_rows(settings, GOLD_BARS_5M, bar_rows(truth.fold_bars(trades, 5)))
+    append_rows(settings, GOLD_BARS_1M, bar_rows(fold_bars(trades, 1)))
+    append_rows(settings, GOLD_BARS_5M, bar_rows(fold_bars(trades, 5)))
     return settings
 
 
@@ -244,7 +245,7 @@ def test_a_pair_without_trades_and_an_empty_record_do_not_pass(tmp_path: Path) -
 def test_a_wrong_missing_double_and_surplus_bar(tmp_path: Path) -> None:
     settings = empty_lake(tmp_path)
     append_rows(settings, SILVER_TRADES, [silver(n) for n in (1, 10, 20)])
-    wrong, missing, twice = bar_rows(truth.fold_bars(truth.iter_silver(settings, *PAIR), 1))
+    wrong, missing, twice = bar_rows(fold_bars(truth.iter_silver(settings, *PAIR), 1))
     wrong["vwap"] += Decimal("1e-18")
     surplus = twice | {"venue": "kraken"}
     append_rows(settings, GOLD_BARS_1M, [wrong, twice, twice, surplus])

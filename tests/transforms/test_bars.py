@@ -20,9 +20,9 @@ from lakehouse.lake.table_io import arrow_schema
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, PARTS, TRADE_COLUMNS, finished, fold, joined
+from tests.support.bar_fold import fold_bars
 from tests.support.messages import NEW_YEAR
 from tests.support.rows import utc
-from tests.support.truth import fold_bars
 
 SCHEMA = pa.schema([arrow_schema(SILVER_TRADES).field(name) for name in TRADE_COLUMNS])
 MINUTE = 60_000_000

@@ -17,9 +17,9 @@ from lakehouse.exchanges.json_fields import epoch_micros, iso_micros, seconds_na
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.tables import BARS
 from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, SHORTER_COLUMNS, finished, fold, joined, roll_up
+from tests.support.bar_fold import fold_bars
 from tests.support.messages import NEW_YEAR
 from tests.support.rows import utc
-from tests.support.truth import fold_bars
 from tests.transforms.test_bars import AMOUNTS, MINUTE, one, table
 
 #: A few minutes of three hours, so that every size but a day's has several bars.

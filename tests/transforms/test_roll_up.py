@@ -1,8 +1,7 @@
-"""Bars → longer bars, and the one rounding of every quotient in Gold: against Fractions over all bars, one by one."""
+"""Bars → longer bars: by hand, and against Fractions over all bars, one by one."""
 
 from __future__ import annotations
 
-import math
 import random
 from decimal import Decimal
 from fractions import Fraction
@@ -17,7 +16,7 @@ from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import arrow_schema
 from lakehouse.tables import BAR_MINUTES, BARS
 from lakehouse.transforms.bars import roll_up
-from lakehouse.transforms.decimal18 import half_up_quotient
+from tests.support.exact_numbers import half_up
 
 MINUTE = 60_000_000
 #: 2026-01-01 00:00 UTC.
@@ -52,43 +51,6 @@ def rows(bars: pa.Table) -> list[dict[str, Any]]:
     """Rows with bar_start in µs since the epoch."""
     place = bars.schema.get_field_index("bar_start")
     return bars.set_column(place, "bar_start", bars.column("bar_start").cast(pa.int64())).to_pylist()
-
-
-def half_up(exact: Fraction) -> Decimal:
-    """To 18 decimals, ties away from zero; written as text, so that no context rounds."""
-    magnitude = math.floor(abs(exact) * 10**18 + Fraction(1, 2))
-    return Decimal(f"{'-' if exact < 0 else ''}{magnitude}E-18")
-
-
-# ---------------------------------------------------------------------------------------------------- the rounding
-
-
-@pytest.mark.parametrize(
-    ("numerator", "denominator", "units"),
-    [
-        (1, 3, 333333333333333333),
-        (2, 3, 666666666666666667),
-        (-2, 3, -666666666666666667),
-        (2, -3, -666666666666666667),
-        (-2, -3, 666666666666666667),
-        (0, 7, 0),
-        (0, -7, 0),
-        (1, 2 * 10**18, 1),  # half a unit: a tie
-        (-1, 2 * 10**18, -1),
-        (3, 2 * 10**18, 2),  # one and a half: to the even one and away from zero at once
-        (5, 2 * 10**18, 3),  # two and a half: half-even would say 2
-        (-5, 2 * 10**18, -3),
-        (10**30 - 1, 2 * 10**48, 0),  # just below the tie, 30 digits behind the point
-        (10**30, 2 * 10**48, 1),
-    ],
-)
-def test_quotients_are_half_up(numerator: int, denominator: int, units: int) -> None:
-    assert half_up_quotient(numerator, denominator) == units
-
-
-@given(st.integers(-(10**60), 10**60), st.integers(-(10**40), 10**40).filter(bool))
-def test_quotients_are_as_fractions_say(numerator: int, denominator: int) -> None:
-    assert Decimal(f"{half_up_quotient(numerator, denominator)}E-18") == half_up(Fraction(numerator, denominator))
 
 
 # ---------------------------------------------------------------------------------------------------- by hand

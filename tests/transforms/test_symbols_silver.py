@@ -13,14 +13,13 @@ from lakehouse.market.symbols import MAX_ASSET, SYMBOL_FORM, canonical_symbol
 from lakehouse.settings import load_settings
 from lakehouse.transforms import parse
 from tests.support.messages import trade
+from tests.support.recognised_rows import recognised
 from tests.transforms.test_transforms import bronze
-from tests.transforms.test_wire import recognised
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.spark
-
 #: Each character where the rule changes its mind, and its neighbours; letters that Unicode 14 to 16 brought; others.
 EDGES = [
     0x2D, 0x2E, 0x2F, 0x30, 0x39, 0x3A, 0x40, 0x41, 0x5A, 0x5B, 0x5E, 0x5F, 0x60, 0x61, 0x7A, 0x7B, 0x7F, 0x80, 0xA0,

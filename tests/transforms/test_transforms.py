@@ -12,8 +12,8 @@ from lakehouse.settings import Settings, load_settings
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.transforms import message_rules, parse
 from lakehouse.transforms.bars import BAR_KEY, bars_from_trades
+from tests.support.bar_fold import fold_bars
 from tests.support.messages import NEW_YEAR, trade, trades
-from tests.support.truth import fold_bars
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

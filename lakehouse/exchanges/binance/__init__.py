@@ -1,1 +1,1 @@
-"""Binance: trade stream, REST history and names."""
+"""The protocol of Binance spot: trade stream, REST history and names of symbols. Pure."""

@@ -1,7 +1,7 @@
-"""Binance's trade history: `historicalTrades`, ascending from an id.
+"""Fetch a range of trade ids from Binance's REST API: `historicalTrades`, ascending from an id.
 
-Source: "Market Data endpoints" of the Binance spot API documentation. An id that is older than the retention is
-silently answered with the first one that there is, so the first id of a page is compared with the one asked for.
+Source: "Market Data endpoints" of the Binance spot API documentation. If an id is older than Binance's history, the
+reply silently begins with the oldest trade that it has, so the first id of a page is compared with the one asked for.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ from lakehouse.exchanges.history import (
     Reply,
     Request,
     Row,
-    Walk,
     array_rows,
     body_text,
-    newest_of,
     raise_unknown_symbol,
     shown,
     unreadable_row,
 )
+from lakehouse.exchanges.id_walk import IdWalk
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, epoch_micros
 from lakehouse.exchanges.model import Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
 from lakehouse.exchanges.retry_after import retry_after
 
 VENUE = "binance"
-#: Weight for each IP address [documentation].
+#: REST rate limit: a weight of 6,000 a minute for each IP address [documentation].
 BUDGET = Budget(6000.0, 60.0)
-#: The weight of historicalTrades and of trades, whatever the limit [documentation].
+#: The weight of one request for historicalTrades or trades, whatever its `limit` of rows [documentation].
 WEIGHT = 25.0
 
 #: Without it times are milliseconds. Both are understood.
@@ -75,20 +74,17 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-class BinanceHistory(Walk):
-    """Walk upwards from the first id. A full page moves it on by at least as many ids as the page has rows."""
+class BinanceHistory(IdWalk):
+    """Binance's `History`: fetch pages upwards from the first id, each from behind the last id of the one before."""
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
-        super().__init__(first_id, last_id)
-        self._symbol = symbol
-        self._native = native
-        self._page = page
+        super().__init__(symbol, native, first_id, last_id, page)
         self._next = first_id
 
     def request(self) -> Request | None:
-        """Return the next request, None if the walk has ended.
+        """Return the next request, for as many rows as ids are left, 1,000 at most. None if the walk has ended.
 
-        Asks for as many rows as ids are left; the page reaches further if ids are skipped.
+        If Binance skipped ids, the page reaches beyond the last id of the range.
         """
         if self._ended:
             return None
@@ -97,7 +93,7 @@ class BinanceHistory(Walk):
 
     def take(self, reply: Reply) -> Page:
         """Take the reply to `request`, return its trades and move the walk on. Raises VenueError or TerminalError."""
-        rows = [_row(raw, self._symbol, self._native, reply.ts_ingest) for raw in _rows(reply, self._symbol)]
+        rows = self.read(reply, self._symbol, self._native)
         page = self._keep(rows)
         ids = {trade_id for trade_id, _ in rows if trade_id is not None and trade_id >= self._next}
         # Rows ascend, so each bad one at the end of the page stands for one more id at least.
@@ -113,18 +109,18 @@ class BinanceHistory(Walk):
         self._ended |= self._next > self._last
         return page
 
+    @staticmethod
+    def newest(native: str) -> Request:
+        """Return the request for the newest trade of a symbol, by its native name."""
+        return Request("/api/v3/trades", {"symbol": native, "limit": "1"}, _HEADERS, WEIGHT)
+
+    @staticmethod
+    def read(reply: Reply, symbol: str | None, native: str) -> list[Row]:
+        """Return a reply's rows, each a Trade or a Rejected. Raises VenueError or TerminalError if it is no page."""
+        return [_row(raw, symbol or "", native, reply.ts_ingest) for raw in _rows(reply, symbol)]
+
     def _limit(self) -> int:
         return max(1, min(self._page, self._last - self._next + 1))
-
-
-def newest(native: str) -> Request:
-    """Return the request for the newest trade of a symbol, by its native name."""
-    return Request("/api/v3/trades", {"symbol": native, "limit": "1"}, _HEADERS, WEIGHT)
-
-
-def newest_id(reply: Reply) -> int | None:
-    """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-    return newest_of(VENUE, (_row(raw, "", "", reply.ts_ingest) for raw in _rows(reply, None)))
 
 
 def _rows(reply: Reply, symbol: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Binance's names of symbols: base and quote run together."""
+"""Convert symbols to and from Binance's names: base and quote run together, `BTCUSDT`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from lakehouse.market.symbols import canonical_symbol
 
 
 def native(symbol: str) -> str:
-    """`BTC/USDT` → `BTCUSDT`. Raises ValueError if it is no BASE/QUOTE."""
+    """Return Binance's name of a canonical symbol: `BTC/USDT` → `BTCUSDT`. Raises ValueError if no BASE/QUOTE."""
     return canonical_symbol(symbol).replace("/", "")
 
 
 class KnownNames:
-    """The names of `symbols`, and no others.
+    """Look up which of the subscribed canonical `symbols` a Binance name means.
 
-    `BNBUSD` may be BNB/USD or BN/BUSD. Nothing in a frame tells which, so a name is never split: it belongs to a symbol
-    that is known to be subscribed, or it is unknown.
+    `BNBUSD` may be BNB/USD or BN/BUSD. Nothing in a frame tells which, so a name is never split: it belongs to one of
+    `symbols`, or it is unknown.
     """
 
     def __init__(self, symbols: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ class KnownNames:
             self._known.setdefault(native(symbol), []).append(symbol)
 
     def canonical(self, name: str) -> str:
-        """`BTCUSDT` → `BTC/USDT`, if that is one of the known symbols. Raises ValueError if none is, or several are."""
+        """Return the known symbol of a Binance name: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless exactly one."""
         symbols = self._known.get(name, ())
         if len(symbols) != 1:
             several = f", which may be {' or '.join(symbols)}" if symbols else ""

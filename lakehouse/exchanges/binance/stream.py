@@ -1,4 +1,4 @@
-"""Binance spot: the raw `@trade` stream, whose ids are contiguous per symbol.
+"""Binance spot's WebSocket protocol: the raw `@trade` stream, whose trade ids are contiguous per symbol.
 
 Source: "WebSocket Streams for Binance" of the Binance spot API documentation. `aggTrade` has another id space and is
 never read. A repeated subscription is harmless: the server keeps a set of streams for each connection.
@@ -15,19 +15,18 @@ import msgspec
 from lakehouse.errors import SettingError
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.binance import history, names
-from lakehouse.exchanges.history import History, Reply, Request
+from lakehouse.exchanges.binance.rejected import frame_of
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, epoch_micros
-from lakehouse.exchanges.model import Parsed, Refused, Shutdown, Subscribed, Trade
+from lakehouse.exchanges.model import Parsed, Refused, Rejected, Shutdown, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, websocket_root
-from lakehouse.market.symbols import canonical_symbol
+from lakehouse.exchanges.venue import Venue, VenueById, http_root, known_symbol, request_number, websocket_root
 
-#: Streams of one connection [documentation].
+#: Most streams (one for each symbol) of one connection [documentation].
 MAX_STREAMS = 1024
-#: Streams named in one message or URL. 437 in one message failed without a word (ccxws issue 161) and a URL ends at
-#: 8,004 characters (unicorn-binance-websocket-api issue 19); 200 streams of 30 characters stay below both.
+#: Most streams named in one message or URL. 437 in one message failed without a word (ccxws issue 161) and a URL ends
+#: at 8,004 characters (unicorn-binance-websocket-api issue 19); 200 streams of 30 characters stay below both.
 STREAMS_A_MESSAGE = 200
-#: Characters of the streams in a URL, so that all of it stays below 8,004.
+#: Most characters of the stream names in a URL, so that the whole URL stays below 8,004.
 MAX_URL_STREAMS = 7_800
 
 _TRADE_STREAM = "@trade"
@@ -55,8 +54,11 @@ _read_frame = msgspec.json.Decoder(_Frame).decode
 _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
-class Binance(VenueDefaults):
-    """Binance spot. Its names run base and quote together, so it reads the trades of `symbols` and no others."""
+class Binance(VenueById):
+    """Binance spot, as a `Venue` for given canonical `symbols`.
+
+    Binance's names run base and quote together (`BTCUSDT`), so only trades of `symbols` can be read.
+    """
 
     name = "binance"
     #: The server pings every 20 s and cuts after 60 s without a pong [documentation]: 60 s without even a ping is dead.
@@ -69,6 +71,7 @@ class Binance(VenueDefaults):
     #: 5 messages a second are allowed, pongs included [documentation]; others were cut at 250 ms and held at 500 ms.
     subscribe_pause_seconds = 0.5
     rest_budget = history.BUDGET
+    walk = history.BinanceHistory
 
     def __init__(self, symbols: Sequence[str] = ()) -> None:
         self._names = names.KnownNames(symbols)
@@ -105,7 +108,7 @@ class Binance(VenueDefaults):
         return names.native(symbol)
 
     def canonical(self, native: str) -> str:
-        """Canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless it names exactly one symbol."""
+        """Return the canonical symbol: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless one known symbol fits."""
         return self._names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
@@ -130,27 +133,11 @@ class Binance(VenueDefaults):
     def _streams(self, symbols: Sequence[str]) -> list[str]:
         return [self.native(symbol).lower() + _TRADE_STREAM for symbol in symbols]
 
-    def history(
-        self,
-        symbol: str,
-        first_id: int,
-        last_id: int,
-        ts_before: int | None,  # noqa: ARG002 - asked by id
-        ts_after: int | None,  # noqa: ARG002
-    ) -> History:
-        """Return a walk over `historicalTrades` from the first id upwards. The two times are not used."""
-        return history.BinanceHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
-
-    def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trade of a canonical symbol."""
-        return history.newest(self.native(symbol))
-
-    def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-        return history.newest_id(reply)
+    def frame_of(self, rejected: Rejected) -> str:
+        return frame_of(rejected)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
+        """Parse a frame, which has one trade at most, received at `ts_ingest` (µs). Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]
@@ -233,3 +220,6 @@ class Binance(VenueDefaults):
             return [Subscribed(request=request)]
         fault = Fault("unknown_frame", f"found {parse_errors.shorten(payload)}; expected a trade event or a reply")
         return [parse_errors.rejected(self.name, fault, payload, ts_ingest)]
+
+
+VENUE: Venue = Binance()

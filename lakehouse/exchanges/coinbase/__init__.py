@@ -1,1 +1,1 @@
-"""Coinbase: trade stream, REST history and names."""
+"""The protocol of Coinbase Exchange: trade stream, REST history and names of symbols. Pure."""

@@ -1,4 +1,4 @@
-"""Coinbase's trade history: `/products/{id}/trades`, newest first, older than an id.
+"""Fetch a range of trade ids from Coinbase's REST API: `/products/{id}/trades`, newest first, older than an id.
 
 Source: "Get product trades" of the Coinbase Exchange API documentation. `side` is the maker's, as on the socket; times
 may have milliseconds where the socket has microseconds.
@@ -20,21 +20,20 @@ from lakehouse.exchanges.history import (
     Reply,
     Request,
     Row,
-    Walk,
     array_rows,
     body_text,
-    newest_of,
     raise_unknown_symbol,
     unreadable_row,
 )
+from lakehouse.exchanges.id_walk import IdWalk
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Side, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check
 
 VENUE = "coinbase"
-#: Public endpoints, for each IP address [documentation].
+#: REST rate limit of the public endpoints, for each IP address: 10 requests a second [documentation].
 BUDGET = Budget(10.0, 1.0)
-#: Pages in a walk that are neither full nor empty: more of them than a history has ends, so the walk gives up.
+#: A walk ends after more than this many pages that are neither full nor empty: a sound history has fewer.
 MOST_SHORT_PAGES = 8
 
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
@@ -61,19 +60,16 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-class CoinbaseHistory(Walk):
-    """Walk downwards from the last id.
+class CoinbaseHistory(IdWalk):
+    """Coinbase's `History`: fetch pages downwards from the last id of the range.
 
-    The first page begins one id above the range, so that a trade behind the range shows that REST does not lag. If
-    it shows neither that trade nor the range's last, REST is asked for its newest trade. Only what is asked afterwards
-    can tell a skipped id from one that REST does not have yet.
+    The first page begins one id above the range, because a trade there proves that REST does not lag. If the page has
+    neither that trade nor the range's last one, REST is asked for its newest trade; only pages fetched afterwards tell
+    an id that Coinbase skipped from one that REST does not have yet.
     """
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
-        super().__init__(first_id, last_id)
-        self._symbol = symbol
-        self._native = native
-        self._page = page
+        super().__init__(symbol, native, first_id, last_id, page)
         #: Pages are older than this id.
         self._after = last_id + 2
         #: REST had all ids up to this one before the current page was asked for; None: that is not known.
@@ -86,13 +82,13 @@ class CoinbaseHistory(Walk):
         if self._ended:
             return None
         if self._probing:
-            return newest(self._native)
+            return self.newest(self._native)
         params = {"limit": str(self._limit()), "after": str(self._after)}
         return Request(_path(self._native), params, {}, 1.0)
 
     def take(self, reply: Reply) -> Page:
         """Take the reply to `request`, return its trades and move the walk on. Raises VenueError or TerminalError."""
-        rows = [_row(raw, self._symbol, self._native, reply.ts_ingest) for raw in _rows(reply, self._symbol)]
+        rows = self.read(reply, self._symbol, self._native)
         page = self._keep(rows)
         if self._probing:
             self._probed()
@@ -131,22 +127,22 @@ class CoinbaseHistory(Walk):
         if self._after <= self._first:
             self._ended = True  # REST has nothing of the range yet
 
+    @staticmethod
+    def newest(native: str) -> Request:
+        """Return the request for the newest trade of a symbol, by its native name."""
+        return Request(_path(native), {"limit": "1"}, {}, 1.0)
+
+    @staticmethod
+    def read(reply: Reply, symbol: str | None, native: str) -> list[Row]:
+        """Return a reply's rows, each a Trade or a Rejected. Raises VenueError or TerminalError if it is no page."""
+        return [_row(raw, symbol or "", native, reply.ts_ingest) for raw in _rows(reply, symbol)]
+
     def _limit(self) -> int:
         return max(1, min(self._page, self._after - self._first))
 
 
 def _path(native: str) -> str:
     return f"/products/{quote(native, safe='')}/trades"
-
-
-def newest(native: str) -> Request:
-    """Return the request for the newest trade of a symbol, by its native name."""
-    return Request(_path(native), {"limit": "1"}, {}, 1.0)
-
-
-def newest_id(reply: Reply) -> int | None:
-    """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-    return newest_of(VENUE, (_row(raw, "", "", reply.ts_ingest) for raw in _rows(reply, None)))
 
 
 def _rows(reply: Reply, symbol: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Coinbase's names of symbols ("product ids"): base and quote with `-` between them."""
+"""Convert symbols to and from Coinbase's names ("product ids"): base and quote with `-` between them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from lakehouse.market.symbols import canonical_symbol
 
 
 def native(symbol: str) -> str:
-    """`BTC/USDT` → `BTC-USDT`. Raises ValueError if it is no BASE/QUOTE."""
+    """Return Coinbase's name of a canonical symbol: `BTC/USDT` → `BTC-USDT`. Raises ValueError if no BASE/QUOTE."""
     return canonical_symbol(symbol).replace("/", "-")
 
 
 def canonical(name: str) -> str:
-    """`BTC-USDT` → `BTC/USDT`. Raises ValueError for any other spelling, such as `btc-usdt` or `XBT-USDT`."""
+    """Return the canonical symbol of Coinbase's name: `BTC-USDT` → `BTC/USDT`.
+
+    Raises ValueError for any other spelling, such as `btc-usdt` or `XBT-USDT`.
+    """
     if "/" not in name:
         symbol = canonical_symbol(name)
         if native(symbol) == name:

@@ -1,4 +1,7 @@
-"""The products that a reason of Coinbase's is about: a successor that it names besides is not refused. Pure."""
+"""Read which products Coinbase refuses from the `reason` text of its error message. Pure.
+
+A text may also name a product that is not refused: `MATIC-USD is delisted, use POL-USD`.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,12 @@ _BEFORE = frozenset(
 
 
 def about(reason: str) -> tuple[list[str], bool]:
-    """Return the native names of the products that a reason refuses, and whether its words are final.
+    """Return (native names of the products that an error's reason refuses, True if the refusal is final).
 
-    Final words are about the product right before "is", or about the list right before "are". Products after them are
-    not refused. If the subject is not clear, every product before them is named, and the words are not taken as final.
-    Words without a product before them are about whatever was asked for: no names.
+    Final words ("is not a valid product", "is delisted") are about the product right before "is", or about the list
+    right before "are"; products after them are not refused. If the subject is not clear, every product before the words
+    is returned, and the refusal is not final. No names if no product stands before them: the reason is then about
+    everything that was asked for.
     """
     begin, subjects, doubtful = 0, list[str](), list[str]()
     found = list(_final(reason))

@@ -1,4 +1,4 @@
-"""Coinbase Exchange: the `matches` and `heartbeat` channels, no key needed.
+"""Coinbase Exchange's WebSocket protocol: the `matches` (trades) and `heartbeat` channels, no key needed.
 
 Source: "Exchange WebSocket Channels" of the Coinbase developer documentation. `side` is the **maker's** and is flipped:
 on 107 of 107 recorded trades it is the opposite of the taker's side in `ticker`. `last_match` is the newest trade
@@ -14,12 +14,10 @@ import msgspec
 
 from lakehouse.exchanges import parse_errors
 from lakehouse.exchanges.coinbase import history, names, reasons
-from lakehouse.exchanges.history import History, Reply, Request
 from lakehouse.exchanges.json_fields import DecimalText, TradeId, iso_micros
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Side, Source, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, symbol_in, websocket_root
-from lakehouse.market.symbols import canonical_symbol
+from lakehouse.exchanges.venue import Venue, VenueById, http_root, known_symbol, symbol_in, websocket_root
 
 _TAKER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 _SOURCES: dict[str, Source] = {"match": "live", "last_match": "snapshot"}
@@ -60,8 +58,8 @@ _read_heartbeat = msgspec.json.Decoder(_Heartbeat).decode
 _read_subscriptions = msgspec.json.Decoder(_Subscriptions).decode
 
 
-class Coinbase(VenueDefaults):
-    """Coinbase Exchange: addresses, names, messages and parser. No state."""
+class Coinbase(VenueById):
+    """Coinbase Exchange, as a `Venue`: its addresses, names, messages and parser. No state."""
 
     name = "coinbase"
     #: A heartbeat a second for each product; five in a row cannot be chance.
@@ -69,6 +67,7 @@ class Coinbase(VenueDefaults):
     #: Its REST history may give milliseconds, the socket microseconds.
     time_micros = 1000
     rest_budget = history.BUDGET
+    walk = history.CoinbaseHistory
 
     def __init__(self) -> None:
         self._checks: tuple[tuple[str, Check], ...] = (
@@ -101,32 +100,16 @@ class Coinbase(VenueDefaults):
         return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:  # noqa: ARG002 - replies name none
-        """Return one message for all symbols. The venue cuts a connection that has not subscribed within 5 s."""
+        """Return one subscribe message for all symbols; `number` is not used, as replies name no request.
+
+        Coinbase closes a connection that has not subscribed within 5 s.
+        """
         products = [self.native(symbol) for symbol in symbols]
         message = {"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]}
         return [msgspec.json.encode(message)]
 
-    def history(
-        self,
-        symbol: str,
-        first_id: int,
-        last_id: int,
-        ts_before: int | None,  # noqa: ARG002 - asked by id
-        ts_after: int | None,  # noqa: ARG002
-    ) -> History:
-        """Return a walk over the trades from the last id downwards. The two times are not used."""
-        return history.CoinbaseHistory(canonical_symbol(symbol), self.native(symbol), first_id, last_id)
-
-    def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trade of a canonical symbol."""
-        return history.newest(self.native(symbol))
-
-    def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-        return history.newest_id(reply)
-
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame, which holds one trade at most. Never raises; see `Venue.parse`."""
+        """Parse a frame, which has one trade at most, received at `ts_ingest` (µs). Never raises; see `Venue.parse`."""
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]
@@ -200,3 +183,6 @@ class Coinbase(VenueDefaults):
         named = dict.fromkeys(known_symbol(self.canonical, product) for product in products)
         symbols = [symbol for symbol in named if symbol is not None]
         return [Refused(message, symbol, is_final, is_whole=True) for symbol in symbols or (None,)]
+
+
+VENUE: Venue = Coinbase()

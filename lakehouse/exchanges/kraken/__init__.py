@@ -1,1 +1,1 @@
-"""Kraken: trade stream, REST history and names."""
+"""The protocol of Kraken spot: trade stream, REST history and names of symbols. Pure."""

@@ -1,4 +1,4 @@
-"""Kraken's trade history as a walk. REST can be asked for a time, not for an id.
+"""Fetch a range of trade ids from Kraken's REST API, which can be asked for trades after a time, not for an id.
 
 Only 586 of 1,000 recorded rows had distinct times, so a page may end inside one timestamp: the next is asked for from
 just before that, overlaps it, and rows are told apart by id. Limit: if one timestamp fills more than a whole page,
@@ -13,19 +13,19 @@ from lakehouse.exchanges.kraken.id_search import SECOND, Search
 from lakehouse.exchanges.kraken.rest import TradesPage, read_page, trades_request
 from lakehouse.exchanges.model import Trade
 
-#: A walk begins so long before the trade ahead of the range, in ns: REST and socket may cut a time differently.
+#: Nanoseconds before `ts_before` at which the search begins: REST and socket may cut a trade's time differently.
 SLACK = SECOND // 1000
-#: A page that does not go on where the last one ended is asked for again from so many ns earlier, each once a walk.
+#: If a page does not begin where the last one ended, it is asked for again from so many ns earlier; each once a walk.
 STEPS_BACK = (1_000, 1_000_000, SECOND)
-#: A gap of so many pages before the range is walked rather than searched.
+#: If the range begins at most this many pages above a probe, the walk goes there page by page instead of searching.
 NEAR_PAGES = 4
-#: Pages beyond two for each thousand ids: what lies before the range, and timestamps that fill a page.
+#: Most pages of a walk, beyond two for each thousand ids: for trades before the range, and timestamps that fill a page.
 SPARE_PAGES = 64
 _LATEST = MAX_TIME * 1000
 
 
 class KrakenHistory(Walk):
-    """Search for the time of the first id, then walk upwards from there, page by page."""
+    """Kraken's `History`: search for the time of the first id, then fetch pages upwards from there."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class KrakenHistory(Walk):
         self._steps_back = iter(STEPS_BACK)
 
     def request(self) -> Request | None:
-        """Return the next request: a probe of the search or a page of the walk. None if the walk has ended."""
+        """Return the next request: a probe of the search for the first id, or the next page. None at the end."""
         if self._ended:
             return None
         # The meaning of `count` without `since` is not documented.

@@ -7,16 +7,19 @@ back by growing steps; if it lies below, forward; once there is one on either si
 from __future__ import annotations
 
 SECOND = 1_000_000_000
-#: Each step is so many times as long as the one before, beginning with a second: the eleventh is 34 years.
+#: Factor by which each step is longer than the one before, beginning with a second: the eleventh is 34 years.
 GROWTH = 8
-#: A span as short as this is walked page by page.
+#: Nanoseconds. The search ends once the wanted id lies within a span this short; the rest is fetched page by page.
 SHORTEST_SPAN = SECOND // 100
 
 
 class Search:
-    """The search, in nanoseconds since the epoch. `at` is the current probe; `ended`: walk by pages from `at`.
+    """Search for the time (ns since the epoch) of a wanted trade id, by probes: pages asked for from the time `at` on.
 
-    Ends after 90 probes at most: steps reach any time within 22 of them, and a span of 2^63 ns can be halved 40 times.
+    After each page the caller calls `too_late` or `too_early`, which set the next `at`; once `ended` is True, the id is
+    reached page by page from `at`. No probe is later than `latest`; `beyond` is a time known to be after the id's, None
+    if there is none. Ends after 90 probes at most: steps reach any time within 22 of them, and a span of 2^63 ns can be
+    halved 40 times.
     """
 
     def __init__(self, at: int, latest: int, beyond: int | None = None) -> None:
@@ -29,7 +32,7 @@ class Search:
         self.ended = False
 
     def too_late(self) -> None:
-        """Take note that the page at `at` begins above the wanted id, or is empty; choose the next probe."""
+        """Take note that the page from the time `at` begins above the wanted id or is empty; choose an earlier `at`."""
         self._above = self.at
         if self._below is not None:
             self._halve(self._below, self._above)
@@ -39,7 +42,7 @@ class Search:
             self._move(self.at - self._step)
 
     def too_early(self, page_end: int) -> None:
-        """Take note that the page at `at` ends below the wanted id, at `page_end` (ns); choose the next probe."""
+        """Take note that the page from `at` ends, at `page_end` (ns), below the wanted id; choose a later `at`."""
         # More trades may share the page's last timestamp, so just before it.
         self._below = max(self.at, min(page_end - 1, self._latest))
         if self._above is not None:

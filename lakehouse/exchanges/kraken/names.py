@@ -1,4 +1,4 @@
-"""Kraken's names of symbols: canonical on the socket; REST still says XBT and XDG, and joins base and quote."""
+"""Convert symbols to and from Kraken's names: canonical on the WebSocket; REST says XBT and XDG, and drops the `/`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ _REST_ASSETS = {canonical: rest for rest, canonical in CANONICAL_ASSETS.items()}
 
 
 def native(symbol: str) -> str:
-    """The canonical symbol itself. Raises ValueError if it is no BASE/QUOTE."""
+    """Return Kraken's WebSocket name of a canonical symbol: the same. Raises ValueError if it is no BASE/QUOTE."""
     return canonical_symbol(symbol)
 
 
 def canonical(name: str) -> str:
-    """`XBT/USD` → `BTC/USD`; `DOGE/USD` and `AAPLx/USD` as they are. Raises ValueError if it is no BASE/QUOTE."""
+    """Return the canonical symbol of a WebSocket name: `XBT/USD` → `BTC/USD`, `AAPLx/USD` as it is.
+
+    Raises ValueError if it is no BASE/QUOTE.
+    """
     if "/" not in name:
         raise ValueError(f"symbol {name!r}; expected BASE/QUOTE such as BTC/USDT")
     return canonical_symbol(name)
 
 
 def rest_pair(symbol: str) -> str:
-    """REST's name (`altname`) of a canonical symbol: `BTC/USDT` → `XBTUSDT`, `AAPLx/USD` → `AAPLxUSD`."""
+    """Return REST's name (`altname`) of a canonical symbol: `BTC/USDT` → `XBTUSDT`, `AAPLx/USD` → `AAPLxUSD`."""
     return "".join(_REST_ASSETS.get(asset, asset) for asset in canonical_symbol(symbol).split("/"))
 
 
 def asset_class(symbol: str) -> str | None:
-    """The asset class that REST must be told for a symbol ["Get Recent Trades"]; None for coins.
+    """Return the parameter `asset_class` of a REST request for a symbol: None for coins ["Get Recent Trades"].
 
-    Without it the pair of an xStock is unknown to REST.
+    For an xStock (a tokenized share) it is `tokenized_asset`; without it REST does not know the pair.
     """
     return "tokenized_asset" if canonical_symbol(symbol).partition("/")[0].endswith(_XSTOCK) else None

@@ -1,4 +1,4 @@
-"""Kraken's REST pages: `/0/public/Trades`, its rows and its errors, which come inside HTTP 200.
+"""Build requests to Kraken's `/0/public/Trades` and parse the replies: rows, and errors, which come inside HTTP 200.
 
 Source: "Get Recent Trades" and "API errors" of the Kraken API documentation.
 """
@@ -18,7 +18,6 @@ from lakehouse.exchanges.history import (
     Request,
     Row,
     body_text,
-    newest_of,
     raise_for_status,
     raise_unknown_symbol,
     raise_unreadable,
@@ -31,11 +30,11 @@ from lakehouse.exchanges.model import Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
 
 VENUE = "kraken"
-#: About one request a second is safe for each address [users' reports].
+#: REST rate limit: about one request a second is safe for each IP address [users' reports].
 BUDGET = Budget(1.0, 1.0)
 #: Seconds to wait if Kraken limits us, because it names none: its counter needs some seconds to fall.
 LIMITED_SECONDS = 5.0
-#: A temporary lockout lasts about a quarter of an hour [documentation].
+#: Seconds to wait after a temporary lockout: it lasts about a quarter of an hour [documentation].
 LOCKOUT_SECONDS = 900.0
 
 _UNKNOWN_SYMBOL = ("EQuery:Unknown asset", "EQuery:Invalid asset")
@@ -72,14 +71,17 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class TradesPage(NamedTuple):
-    """A page as it came: its rows, ascending, and its `last`, the time (ns) of the last row; None if unreadable."""
+    """A parsed page of trades: `rows`, ascending, and `last`, the time (ns) of the last row; None if unreadable."""
 
     rows: list[Row]
     last: int | None
 
 
 def trades_request(symbol: str, since: int | None, count: int | None) -> Request:
-    """Return the request for up to `count` trades later than `since` (ns); without `since`, for the newest thousand."""
+    """Return the request for up to `count` trades later than `since` (ns); `since` None: for the newest thousand.
+
+    `symbol` is canonical. `count` None leaves the number to Kraken (1,000).
+    """
     params = {"pair": rest_pair(symbol)}
     if (name := asset_class(symbol)) is not None:
         params["asset_class"] = name
@@ -90,15 +92,10 @@ def trades_request(symbol: str, since: int | None, count: int | None) -> Request
     return Request("/0/public/Trades", params, {}, 1.0)
 
 
-def newest_id(reply: Reply) -> int | None:
-    """Return the newest trade id in a page; None if it is empty. Raises like `History.take`."""
-    return newest_of(VENUE, read_page(reply, None).rows)
-
-
 def read_page(reply: Reply, symbol: str | None) -> TradesPage:
-    """Return the page in a reply. Raises VenueError or TerminalError if it holds none.
+    """Parse the reply to `trades_request`. Raises VenueError (ask again later) or TerminalError if it has no page.
 
-    `symbol` is the canonical one, for the rows and the error; None if the caller does not know it.
+    `symbol` is canonical; the trades and the errors bear it. None if the caller does not know it.
     """
     text = body_text(VENUE, reply)
     fields = parse_errors.object_fields(text)

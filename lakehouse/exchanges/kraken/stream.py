@@ -1,4 +1,4 @@
-"""Kraken spot, WebSocket v2: the `trade` channel with its snapshot of the latest 50 trades.
+"""Kraken spot's WebSocket protocol v2: the `trade` channel with its snapshot of the latest 50 trades.
 
 Source: "Spot WebSocket v2" of the Kraken API documentation. Prices and sizes are JSON numbers; their literals are
 taken as text. One message may carry many trades, and one bad trade does not spoil the others. Frames of v1 are
@@ -14,13 +14,22 @@ from typing import Literal
 import msgspec
 
 from lakehouse.exchanges import parse_errors
-from lakehouse.exchanges.history import History, Reply, Request
+from lakehouse.exchanges.history import History, Reply, Request, newest_of
 from lakehouse.exchanges.json_fields import TradeId, iso_micros, number_text
 from lakehouse.exchanges.kraken import names, rest, stream_v1
 from lakehouse.exchanges.kraken.history import KrakenHistory
+from lakehouse.exchanges.kraken.rejected import frame_of
 from lakehouse.exchanges.model import Heartbeat, Parsed, Refused, Rejected, Source, Subscribed, Trade
 from lakehouse.exchanges.parse_errors import MAX_RAW, UNREADABLE, Check, Fault
-from lakehouse.exchanges.venue import VenueDefaults, http_root, known_symbol, request_number, symbol_in, websocket_root
+from lakehouse.exchanges.venue import (
+    Venue,
+    VenueDefaults,
+    http_root,
+    known_symbol,
+    request_number,
+    symbol_in,
+    websocket_root,
+)
 
 _SOURCES: dict[str, Source] = {"update": "live", "snapshot": "snapshot"}
 
@@ -56,7 +65,7 @@ _read_trade = msgspec.json.Decoder(_Trade).decode
 
 
 class Kraken(VenueDefaults):
-    """Kraken spot, v2. Its names are canonical; XBT and XDG live on in v1 and REST."""
+    """Kraken spot over WebSocket v2, as a `Venue`. Its names are canonical; only v1 and REST still use XBT and XDG."""
 
     name = "kraken"
     #: A heartbeat comes about every second; the venue's own advice is to reconnect after 5 s without a message.
@@ -95,30 +104,40 @@ class Kraken(VenueDefaults):
         return names.canonical(native)
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
-        """Return one message for all symbols. It always sets `snapshot`: its default is documented both ways."""
+        """Return one subscribe message for all symbols, with `number` as its `req_id`.
+
+        It always sets `snapshot`, whose default is documented both ways.
+        """
         params = {"channel": "trade", "symbol": [self.native(symbol) for symbol in symbols], "snapshot": True}
         return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})]
 
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
-        """Return a walk: a search for the time of the first id, then pages upwards.
+        """Return a `History` that fetches `first_id`..`last_id` over REST: it searches the first id's time, then pages.
 
-        `ts_before` and `ts_after` (µs) shorten the search. Each step costs a second of the REST budget.
+        `ts_before` and `ts_after` (µs), the times of the trades before and behind the range, shorten the search. Each
+        request costs a second of the REST budget.
         """
         return KrakenHistory(self.native(symbol), first_id, last_id, ts_before, ts_after)
 
     def newest(self, symbol: str) -> Request:
-        """Return the request for the newest trades of a canonical symbol.
+        """Return the REST request for the newest trades of a canonical symbol.
 
-        A page without `since` is documented as the newest thousand; what `count` means without it is not documented.
+        The request has neither `since` nor `count`: that is documented as the newest thousand, `count` alone is not.
         """
         return rest.trades_request(symbol, since=None, count=None)
 
     def newest_id(self, reply: Reply) -> int | None:
         """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
-        return rest.newest_id(reply)
+        return newest_of(rest.read_page(reply, None).rows)
+
+    def frame_of(self, rejected: Rejected) -> str:
+        return frame_of(rejected)
 
     def parse(self, frame: bytes, ts_ingest: int) -> list[Parsed]:
-        """Read a frame: one Trade or Rejected for each item of `data`. Never raises; see `Venue.parse`."""
+        """Parse a frame received at `ts_ingest` (µs): one Trade or Rejected for each item of its `data`.
+
+        Never raises; see `Venue.parse`.
+        """
         text = parse_errors.text_of(self.name, frame, ts_ingest)
         if not isinstance(text, str):
             return [text]
@@ -217,3 +236,6 @@ class Kraken(VenueDefaults):
         if not isinstance(result, Fault):
             symbol = known_symbol(self.canonical, parse_errors.string(result.get("symbol"))) or symbol
         return [Subscribed(() if symbol is None else (symbol,), request, is_one=True)]
+
+
+VENUE: Venue = Kraken()

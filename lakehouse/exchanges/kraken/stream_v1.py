@@ -15,7 +15,10 @@ from lakehouse.exchanges.venue import known_symbol
 
 
 def parse_array(venue: str, text: str, ts_ingest: int) -> list[Parsed]:
-    """Return one Rejected for each trade of a v1 trade frame; an empty list for the frames of other channels."""
+    """Parse a v1 frame, a JSON array: one Rejected for each trade of a trade frame, as v1 trades have no id.
+
+    An empty list for other channels; one Rejected for a frame that cannot be read. `ts_ingest` in µs.
+    """
     items = parse_errors.array_items(text)
     if isinstance(items, Fault):
         return [parse_errors.rejected(venue, items, text, ts_ingest)]
@@ -39,7 +42,10 @@ def parse_array(venue: str, text: str, ts_ingest: int) -> list[Parsed]:
 def parse_event(
     venue: str, canonical: Callable[[str], str], fields: dict[str, str], text: str, ts_ingest: int
 ) -> list[Parsed]:
-    """Read a v1 event: `heartbeat`, `systemStatus`, `subscriptionStatus`, `pong` or `error`."""
+    """Turn a v1 event (`heartbeat`, `subscriptionStatus`, `error`, …) into a Heartbeat, Subscribed or Refused.
+
+    `fields` are its JSON literals, `text` the whole frame, `canonical` reads its symbol. Other events: an empty list.
+    """
     event = parse_errors.string(fields["event"])
     if event is None:
         return [

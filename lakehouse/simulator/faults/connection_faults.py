@@ -1,4 +1,4 @@
-"""The effect of the active faults on one connection: frames lost, held back, repeated or garbled, and cuts.
+"""Apply the active faults to one client's connection: lose, hold back, repeat or garble frames, or end it.
 
 Guarantee: a frame that is held back leaves within its fault's delay, and at once when that fault ends; if the
 connection ends before, it is lost to that client like a dropped one. An extra frame of a fault comes after the true
@@ -15,7 +15,7 @@ from lakehouse.simulator.faults import frame_faults
 from lakehouse.simulator.faults.kinds import GARBAGE, Garbage, Wanted
 from lakehouse.simulator.faults.model import DATA, Cut, Frame, Peer
 
-#: How each kind ends a connection.
+#: Kind of fault → the way in which it ends a connection.
 CUTS = {
     "cut_1006": Cut(1006, "fault"),
     "cut_1008": Cut(1008, "fault"),
@@ -25,14 +25,17 @@ CUTS = {
     "handshake_refused": Cut(1006, "refused"),
 }
 GOING_AWAY = Cut(1001, "server shutdown")
-#: A snapshot that comes late comes this many seconds late.
+#: Seconds by which `snapshot_overlap` delays a snapshot.
 LATE_SNAPSHOT_SECONDS = 0.3
 #: A fault that happens once stays active for this many seconds, so that every connection meets it.
 ONCE_SECONDS = 1.0
 
 
 class Fault:
-    """An active fault. Times are monotonic seconds."""
+    """An active fault: the request (`wanted`), its time from `since` to `until` (monotonic seconds), and counts.
+
+    `number` identifies it; `done` (the argument) is the count by kind that all faults of the simulator share.
+    """
 
     def __init__(self, number: int, wanted: Wanted, now: float, done: Counter[str]) -> None:
         self.number = number
@@ -41,7 +44,7 @@ class Fault:
         self.since = now
         self.until = now + self._seconds(wanted)
         self.done = 0
-        self.refused = 0  #: subscriptions
+        self.refused = 0  #: subscriptions that it has refused
         self._all_done = done
         self._chosen: dict[int, bool] = {}
 
@@ -50,18 +53,21 @@ class Fault:
         return wanted.number("delay") + ONCE_SECONDS if wanted.kind.once else wanted.seconds
 
     def hits(self, venue: str, symbol: str | None = None) -> bool:
-        """True if it is about this venue, and this symbol if one is given."""
+        """Return True if the fault is about this venue, and about this canonical symbol if one is given."""
         wanted = self.wanted
         if venue not in wanted.kind.venues or wanted.venue not in (None, venue):
             return False
         return symbol is None or wanted.symbol in (None, symbol)
 
     def strikes(self, random: Random) -> bool:
-        """True with the probability `share`."""
+        """Draw whether the fault strikes this time: True with the probability `share`."""
         return self.wanted.share >= 1.0 or random.random() < self.wanted.share
 
     def chooses(self, peer: Peer, random: Random) -> bool:
-        """True with the probability `share`, drawn once for each connection."""
+        """Return whether the fault strikes this connection: drawn with the probability `share`, once for each.
+
+        Always False for a connection made after the fault began, if the fault has `open_only`.
+        """
         if self.wanted.parameters.get("open_only") and peer.since > self.since:
             return False
         if peer.number not in self._chosen:
@@ -69,17 +75,20 @@ class Fault:
         return self._chosen[peer.number]
 
     def count(self, times: int = 1) -> None:
-        """Count that it has struck."""
+        """Count that the fault has struck so many times, here and in the simulator's count of its kind."""
         self.done += times
         self._all_done[self.name] += times
 
 
 class ConnectionFaults:
-    """The faults of one connection, and the frames that they hold back."""
+    """The state of faults on one client's connection: the frames held back, muted symbols, an announced closing.
+
+    `shutdown_notice` builds the venue's frame that announces a shutdown; empty if the venue sends none.
+    """
 
     def __init__(self, peer: Peer, random: Random, shutdown_notice: Callable[[], bytes]) -> None:
         self.peer = peer
-        #: Symbols whose subscription was acknowledged and brings nothing.
+        #: Canonical symbols whose subscription was acknowledged but brings no trades (`ack_silent`).
         self.unheard: set[str] = set()
         self._random = random
         self._shutdown_notice = shutdown_notice
@@ -92,22 +101,25 @@ class ConnectionFaults:
 
     @property
     def is_busy(self) -> bool:
-        """True if something is left to do here after the last fault has ended."""
+        """True if frames are held back, symbols muted or a closing announced, even after the last fault has ended."""
         return bool(self._held or self._batch or self.unheard or self._close_at is not None)
 
     def release(self) -> None:
-        """Let everything held back go with the next frames."""
+        """Make all frames that are held back due, so that the next `send` returns them."""
         self._held = [(0.0, frame, is_extra) for _, frame, is_extra in self._held]
         self._batch_until = 0.0
 
     def heal(self) -> None:
-        """Undo what outlives its fault: unheard subscriptions and an announced closing."""
+        """Undo the effects that outlive a fault: unmute symbols, call off an announced closing, `release` frames."""
         self.unheard.clear()
         self._close_at = None
         self.release()
 
     def send(self, faults: Sequence[Fault], frames: Sequence[Frame], now: float) -> list[Frame | Cut]:
-        """The frames to send in place of these, and maybe a cut. `faults` are those about this connection's venue."""
+        """Return the frames to send in place of `frames`, those held back that are due, and maybe a Cut.
+
+        `faults` are the active ones about this connection's venue; `now` is in monotonic seconds.
+        """
         out: list[Frame | Cut] = []
         cut = self._cut(faults, out, now)
         if cut and cut.code == 1006:

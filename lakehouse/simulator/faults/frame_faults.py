@@ -1,7 +1,7 @@
-"""The changes that faults make to a frame: the reverse, a repeat with another price, an unreadable one. Pure.
+"""Build the changed frames that faults send: reversed, repeated with another price, or unreadable. Pure.
 
-Works on the simulator's own trade frames (kind `trade`), whose text is known to the character; digits stay what they
-are, since nothing is decoded.
+Works on the simulator's own trade frames (kind `trade`) as text, whose form is known; no number is decoded, so digits
+stay as they are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _trades(frame: Frame) -> tuple[bytes, list[bytes]] | None:
 
 
 def reverse(frame: Frame) -> Frame:
-    """The frame with its trades newest first; one with a single trade as it is."""
+    """Return a Kraken frame with its trades newest first; a frame with one trade unchanged."""
     parts = _trades(frame)
     if parts is None or len(parts[1]) < 2:
         return frame
@@ -42,7 +42,7 @@ def reverse(frame: Frame) -> Frame:
 
 
 def single(frame: Frame, random: Random) -> Frame:
-    """A frame with one of the trades of a frame."""
+    """Return a frame with one trade of `frame`, drawn at random; the frame itself if it has one trade."""
     parts = _trades(frame)
     if parts is None or not parts[1][0]:
         return frame
@@ -53,7 +53,7 @@ def single(frame: Frame, random: Random) -> Frame:
 
 
 def conflict(frame: Frame, random: Random) -> Frame:
-    """One of the trades of a frame, with another price above 0."""
+    """Return a frame that repeats one trade of `frame`, drawn at random, with another price above 0."""
 
     def other(found: re.Match[bytes]) -> bytes:
         digits = found[2]
@@ -65,7 +65,7 @@ def conflict(frame: Frame, random: Random) -> Frame:
 
 
 def as_snapshot(frame: Frame) -> Frame:
-    """The trades of a frame once more, as Kraken's snapshot or Coinbase's `last_match`."""
+    """Return a frame that repeats the trades of `frame` as a snapshot: Kraken's, or Coinbase's `last_match`."""
     payload = frame.payload.replace(b'"type":"update"', b'"type":"snapshot"').replace(
         b'"type":"match"', b'"type":"last_match"'
     )
@@ -73,7 +73,10 @@ def as_snapshot(frame: Frame) -> Frame:
 
 
 def garbage(frame: Frame, what: Garbage, random: Random) -> Frame:
-    """An extra frame that is unreadable or implausible. If it names a trade, the id is a true one."""
+    """Make an unreadable or implausible frame, bad in the way `what`, from one trade of `frame`, drawn at random.
+
+    If a trade id can be read from it, it is that trade's.
+    """
     one = single(frame, random)
     payload = one.payload
     if what == "not_json":

@@ -1,7 +1,7 @@
-"""The words of the venues when they refuse, over REST and to a handshake: too many calls, a ban, a blocked address,
-a restricted location, an error of their own.
+"""Build the HTTP replies with which venues refuse REST calls and WebSocket handshakes: too many calls, a ban, a blocked
+address, a restricted location, an error of their own.
 
-The words of the limits and of Binance's 451 are the venues' (their documentation, reports of users); the pages of 403
+The texts of the limits and of Binance's 451 are the venues' (their documentation, reports of users); the pages of 403
 and 503 and `error code: 1015` are those of the firewalls before them.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 from lakehouse.simulator.faults.model import Refusal, RestReply
 from lakehouse.simulator.faults.words import VenueWords
 
-#: Statuses of a refused handshake that pass within the time that they name, and the forms in which they name it.
+#: Statuses of a refused handshake that pass within the time in Retry-After, and the forms of that header.
 PASSING = ("418", "429", "503")
 FORMS = ("seconds", "decimals", "date")
 _BAD_GATEWAY = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
@@ -27,17 +27,17 @@ _FORBIDDEN = (
     b"<body><h1>Sorry, you have been blocked</h1></body></html>"
 )
 _UNAVAILABLE = b"<html><head><title>503 Service Temporarily Unavailable</title></head><body></body></html>"
-#: The words of a venue that does not serve the place that we ask from.
+#: The text of a venue that does not serve the client's place (451).
 RESTRICTED = "Service unavailable from a restricted location."
 
 
 def too_many(words: VenueWords, seconds: float) -> RestReply:
-    """429, to be asked again after so many seconds."""
+    """Build the REST reply 429 (too many requests), with `seconds` in Retry-After, rounded up."""
     return RestReply(words.too_many, 429, _retry_after(seconds))
 
 
 def banned(seconds: float) -> RestReply:
-    """Binance's 418: banned for so many seconds."""
+    """Build Binance's REST reply 418 (banned) for so many seconds, with the time in its text and in Retry-After."""
     until = time.time_ns() // 1_000_000 + round(seconds * 1000)
     message = (
         f"Way too much request weight used; IP banned until {until}. Please use WebSocket Streams for live updates."
@@ -46,19 +46,22 @@ def banned(seconds: float) -> RestReply:
 
 
 def failed(words: VenueWords, random: Random) -> RestReply:
-    """502 with a page of HTML, or the venue's own error."""
+    """Build the REST reply of a venue that fails, drawn evenly: 502 with a page of HTML, or the venue's own error."""
     if random.random() < 0.5:
         return RestReply(_BAD_GATEWAY, 502, {"content-type": "text/html"})
-    return words.error(random)
+    return random.choice(words.errors)
 
 
 def unavailable() -> RestReply:
-    """The 503 of a venue that is down."""
+    """Build the REST reply 503 of a venue that is down."""
     return RestReply(b"Service Unavailable", 503, {"content-type": "text/plain"})
 
 
 def handshake(words: VenueWords, status: int, seconds: float, form: str) -> Refusal:
-    """A refused handshake: 403, 418, 429, 451 or 503, to be tried again after so many seconds, told in this form."""
+    """Build the refusal of a handshake with `status` 403, 418, 429, 451 or 503, in the venue's words.
+
+    `seconds` until it may be tried again stand in Retry-After, in the given `form`: one of FORMS, or "none".
+    """
     headers = {**_named(seconds, form), "content-type": "text/html"}
     if status == 403:
         return Refusal(status, headers, _FORBIDDEN)

@@ -1,4 +1,4 @@
-"""The faults of a simulator: the active ones, those of the schedule, and a count for each kind.
+"""Apply the faults of a simulator: keep the active ones, begin those of the schedule, and count each kind.
 
 Guarantee: with no active fault nothing here touches a trade; an ended fault leaves nothing behind but the
 subscriptions that `ack_silent` made worthless and the closings that `server_shutdown` announced, which last as long as
@@ -32,15 +32,15 @@ from lakehouse.simulator.faults.model import (
 from lakehouse.simulator.faults.schedule import Planned, as_lines
 from lakehouse.simulator.faults.words import VenueWords
 
-#: So many of the schedule's next faults are shown.
+#: Number of the schedule's next faults that `describe` shows.
 UPCOMING = 5
 
 
 class FaultInjector:
-    """The `Faults` that every simulator has. Lives in the server's one event loop.
+    """The `Faults` that a simulator normally has: applies faults begun by `add` or by the schedule.
 
-    `words` are those of each venue. `schedule` begins at the first tick; None: there is none. `seed` decides what is
-    hit if `share` is below 1.
+    Lives in the server's one event loop. `words` are the venues' texts, venue → texts. `schedule` begins at the first
+    tick; None: there is none. `seed` decides the draws with the probability `share`.
     """
 
     def __init__(self, seed: int, words: Mapping[str, VenueWords], schedule: Iterator[Planned] | None = None) -> None:
@@ -76,7 +76,7 @@ class FaultInjector:
         return ended
 
     def tick(self, now: float) -> None:
-        """Begin the faults that the schedule has due, end those that are over."""
+        """Begin the scheduled faults that are due and end those whose time is over; `now` in monotonic seconds."""
         if self._schedule is not None:
             if self._began is None:
                 self._began = now
@@ -98,7 +98,7 @@ class FaultInjector:
     # Questions while trades are sent
 
     def admits(self, venue: str) -> Refusal | None:
-        """Return the refusal of the first `outage` or `handshake_refused` that strikes; None if there is none."""
+        """Return the refusal of a new connection by an `outage` or `handshake_refused` that strikes; else None."""
         for fault in self._of("outage", venue):
             if fault.strikes(self._random):
                 fault.count()
@@ -113,7 +113,10 @@ class FaultInjector:
         return None
 
     def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
-        """Return the refusal of an active `refuse_passing`, at most `times` of it; None if there is none."""
+        """Return the refusal of a subscription by a `refuse_passing` that strikes; None if none does.
+
+        A fault refuses at most its parameter `times`, 0 meaning no bound. `native` is the venue's name of the symbol.
+        """
         for fault in self._of("refuse_passing", peer.venue, symbol):
             if not 0 < fault.wanted.number("times") <= fault.refused and fault.strikes(self._random):
                 fault.refused += 1
@@ -132,7 +135,7 @@ class FaultInjector:
         return fault.wanted.number("retry_after") or fault.until - time.monotonic()
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
-        """Mute the symbol on this connection if an `ack_silent` strikes; unmute it if not."""
+        """On a new subscription, mute the symbol on its connection if an `ack_silent` strikes, else unmute it."""
         connection = self._connection(peer)
         connection.unheard.discard(symbol)
         for fault in self._of("ack_silent", peer.venue, symbol):
@@ -141,16 +144,19 @@ class FaultInjector:
                 connection.unheard.add(symbol)
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:
-        """Return the frames to send in place of these, after the active faults about this connection's venue."""
+        """Return the frames to send in place of `frames`, after the active faults about this connection's venue.
+
+        They may include frames held back earlier, and a Cut that ends the connection.
+        """
         faults = [fault for fault in self._faults if fault.hits(peer.venue)]
         return self._connection(peer).send(faults, frames, time.monotonic())
 
     def closed(self, peer: Peer) -> None:
-        """Drop the frames that were held back for a connection."""
+        """Drop the state of a connection that has ended, and the frames that were held back for it."""
         self._connections.pop(peer.number, None)
 
     def answers_ping(self, peer: Peer) -> bool:
-        """Return False if a `no_pong` has chosen this connection."""
+        """Return True if a client's WebSocket ping gets its pong: False if a fault `no_pong` strikes its connection."""
         for fault in self._of("no_pong", peer.venue):
             if fault.chooses(peer, self._random):
                 fault.count()
@@ -158,7 +164,10 @@ class FaultInjector:
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
-        """Return how many ids the `id_holes` faults skip now; each strikes a market at most once in `every` seconds."""
+        """Return how many trade ids the `id_holes` faults leave unused before the next trades of a market.
+
+        Each of these faults strikes a market at most once in `every` seconds, a parameter of it.
+        """
         skipped = 0
         now = time.monotonic()
         for fault in self._of("id_holes", venue, symbol):
@@ -173,14 +182,17 @@ class FaultInjector:
     # Questions while REST calls are answered
 
     def clock_ahead(self, venue: str) -> int:
-        """Return the sum of `ahead` of the active faults, in microseconds."""
+        """Return how far the `venue_clock` faults set a venue's clock ahead, in µs; negative if behind."""
         faults = list(self._of("venue_clock", venue))
         for fault in faults:
             fault.count()
         return round(sum(fault.wanted.number("ahead") for fault in faults) * 1_000_000)
 
     def view(self, venue: str, symbol: str) -> View:
-        """The view after `rest_lag` (older), `retention` (shorter) and `rest_late_rows` (rows left out)."""
+        """Return the part of a market's trades that REST shows for this call.
+
+        `rest_lag` hides the latest, `retention` the oldest, `rest_late_rows` some recent rows.
+        """
         view = WHOLE
         for fault in self._faults:
             if fault.name not in ("rest_lag", "retention", "rest_late_rows") or not fault.hits(venue, symbol):
@@ -191,7 +203,7 @@ class FaultInjector:
         return view
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
-        """Return the refusal of the first fault that strikes; `reply` if none does."""
+        """Return the refusal of a REST call by the first fault that strikes; `reply` if none does."""
         for fault in self._faults:
             if not fault.hits(call.venue):
                 continue
@@ -228,11 +240,14 @@ class FaultInjector:
     # Status
 
     def status(self) -> dict[str, Any]:
-        """`active`: how many faults; `done`: kind → how often it has struck."""
+        """Return the counts for `/admin/status`: `active` faults; `done`, kind → how often, for kinds that struck."""
         return {"active": len(self._faults), "done": dict(sorted(self.done.items()))}
 
     def describe(self) -> dict[str, Any]:
-        """The reply of `GET /admin/faults`; `in_seconds` and `left` in seconds from now."""
+        """Return the reply of `GET /admin/faults`: the active faults, the counts, and the schedule's next UPCOMING.
+
+        `in_seconds` and `left` are seconds from now.
+        """
         now = time.monotonic()
         began = now if self._began is None else self._began
         self._next()

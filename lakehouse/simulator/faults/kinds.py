@@ -1,4 +1,4 @@
-"""The catalogue of faults: what each kind does, whom it can hit, its parameters, and how the schedule draws it.
+"""The catalogue of faults: each kind's effect, the venues that it can hit, its parameters, its part in the schedule.
 
 A fault is active for `seconds`, on one venue or all, on one symbol or all if its kind knows symbols. `share` (0..1]
 is the chance that it hits: each frame, each connection, each subscription or each REST call, by its kind.
@@ -19,11 +19,12 @@ from lakehouse.simulator.faults.words import HOW
 LONGEST_SECONDS = 86_400.0
 DEFAULT_SECONDS = 5.0
 
-#: The things that `share` is a share of. A kind's count counts them too; for silence and pongs it counts frames.
+#: The things that a fault may strike: `share` is the probability for each of them, and the count of a kind counts them
+#: (for `silent`, `mute` and `no_pong` it counts frames).
 Unit = Literal["frames", "connections", "subscriptions", "calls", "holes"]
 Value = float | str | bool
 
-#: The frames that `garbage` sends: see `frame_faults.garbage`.
+#: The ways in which a frame of the fault `garbage` is bad; `frame_faults.garbage` makes them.
 Garbage = Literal[
     "not_json",
     "not_an_object",
@@ -37,11 +38,11 @@ GARBAGE: tuple[Garbage, ...] = get_args(Garbage)
 
 
 class FaultError(ValueError):
-    """A fault that cannot be injected: one line with what was found and what was expected."""
+    """Raised for a request for a fault that is not valid: one line with what was found and what was expected."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """A parameter of a kind: a number within bounds, or one of some words."""
+    """A parameter of a kind of fault: by its default a number within `low`..`high`, one of `words`, or a boolean."""
 
     default: Value
     low: float = 0.0
@@ -49,7 +50,10 @@ class Parameter(msgspec.Struct, frozen=True):
     words: tuple[str, ...] = ()
 
     def read(self, name: str, value: Any) -> Value:
-        """The value. Raises FaultError if it is none that this parameter takes."""
+        """Return the value for this parameter from JSON. Raises FaultError if the type or the value is not allowed.
+
+        `name` is the parameter's, for the message.
+        """
         if isinstance(self.default, bool):
             if isinstance(value, bool):
                 return value
@@ -62,7 +66,10 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind of fault. `seconds` and `shares` are the bounds within which the schedule draws."""
+    """A kind of fault. `seconds` and `shares` are the bounds within which the schedule draws duration and probability.
+
+    `unit` is the thing that it strikes, `venues` are those that it can hit.
+    """
 
     name: str
     unit: Unit
@@ -70,9 +77,9 @@ class Kind(msgspec.Struct, frozen=True):
     shares: tuple[float, float] = (1.0, 1.0)
     venues: tuple[str, ...] = VENUES
     knows_symbols: bool = False
-    #: It happens once, when it begins; its end is bookkeeping.
+    #: True if the fault strikes once, when it begins, and not for as long as it is active.
     once: bool = False
-    #: False: only on demand, because what it hides could wrongly pass for lost.
+    #: False if it begins on demand only, because trades that it hides could be taken for lost.
     scheduled: bool = True
     parameters: Mapping[str, Parameter] = {}
 
@@ -201,7 +208,10 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A fault that somebody asks for."""
+    """A request for a fault: its kind, duration in seconds, probability `share`, and the values of its parameters.
+
+    `venue` and `symbol` None mean all of them.
+    """
 
     kind: Kind
     venue: str | None = None
@@ -216,7 +226,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def read_number(name: str, value: Any, low: float, high: float) -> float:
-    """A finite number within bounds. Raises FaultError."""
+    """Return `value` as a float. Raises FaultError, with `name`, unless it is a number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         bounds = f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
         raise FaultError(f"{name} {value!r}; expected a number, {bounds}")
@@ -224,7 +234,10 @@ def read_number(name: str, value: Any, low: float, high: float) -> float:
 
 
 def read_fault(message: Any, venues: Sequence[str], symbols: Sequence[str]) -> Wanted:
-    """Read the fault that an admin call asks for, on a simulator with these venues and symbols. Raises FaultError."""
+    """Parse the JSON of `POST /admin/faults`, on a simulator with these venues and canonical symbols.
+
+    Raises FaultError if a field is unknown, or its value not allowed.
+    """
     if not isinstance(message, dict):
         raise FaultError('a fault is a JSON object; expected such as {"kind": "drop", "seconds": 5, "share": 0.5}')
     kind = KINDS.get(name) if isinstance(name := message.get("kind"), str) else None

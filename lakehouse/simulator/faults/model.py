@@ -13,12 +13,12 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 FrameKind = Literal["trade", "snapshot", "heartbeat", "pong", "control", "replay"]
-#: The frames that carry trades.
+#: The kinds of frames that carry trades.
 DATA: frozenset[FrameKind] = frozenset(("trade", "snapshot", "replay"))
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One WebSocket text frame. A frame with trades names their canonical symbol and inclusive id range."""
+    """One WebSocket text frame to a client; if it carries trades, with their canonical symbol and inclusive ids."""
 
     payload: bytes
     kind: FrameKind = "control"
@@ -28,14 +28,17 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
-    """End the connection here. 1006 drops the TCP connection without a close frame; other codes close properly."""
+    """An instruction in place of a frame: end the connection with this close code.
+
+    1006 drops the TCP connection without a close frame; other codes send one.
+    """
 
     code: int = 1006
     reason: str = ""
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """A client's connection: which venue, its number since the server's start, when it began (monotonic seconds)."""
+    """Identifies a client's connection: venue, number since the server's start, `since` when (monotonic seconds)."""
 
     venue: str
     number: int
@@ -43,9 +46,10 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class RestCall(msgspec.Struct, frozen=True):
-    """A REST request as the client sent it.
+    """A REST request to a simulated venue, as the client sent it.
 
-    `path` is without the venue's prefix, `parameters` are the named parts of it, header names are in small letters.
+    `path` is without the venue's prefix, `parameters` are the named parts of the path, `query` those behind the `?`;
+    header names are in small letters.
     """
 
     venue: str
@@ -56,7 +60,7 @@ class RestCall(msgspec.Struct, frozen=True):
 
 
 class RestReply(msgspec.Struct, frozen=True):
-    """A REST reply as it will be sent."""
+    """The HTTP reply to a REST request: body, status and headers to send."""
 
     body: bytes
     status: int = 200
@@ -64,10 +68,10 @@ class RestReply(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """The part of a market that REST shows: at most `newest` trades (None: no bound), without the latest.
+    """The part of a market's trades that REST shows, narrowed by faults.
 
-    It shows nothing of the last `lag_micros`, none of the last `lag_ids` trades, and none of the trades of the last
-    `late_micros` whose id is a multiple of `late_every`.
+    It leaves out: all but the newest `newest` trades (None: no bound), those of the last `lag_micros` µs, the last
+    `lag_ids` trades, and those of the last `late_micros` µs whose id is a multiple of `late_every`.
     """
 
     lag_micros: int = 0
@@ -78,7 +82,10 @@ class View(msgspec.Struct, frozen=True):
 
 
 class SubscriptionRefusal(msgspec.Struct, frozen=True):
-    """How a subscription is refused for now. `is_named`: the words name the symbol; `is_bare`: no other field."""
+    """A refusal of a subscription that may pass, in the venue's `words`.
+
+    `is_named`: the words name the symbol; `is_bare`: the reply has no field besides the words.
+    """
 
     words: str
     is_named: bool = False
@@ -86,18 +93,19 @@ class SubscriptionRefusal(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """How a handshake is refused: with an HTTP status, headers and a body. Status 0 drops it without any reply."""
+    """The HTTP reply that refuses a WebSocket handshake. Status 0 drops the connection without any reply."""
 
     status: int = 0
     headers: Mapping[str, str] = {}
     body: bytes = b""
 
 
+#: The view without any fault: REST shows every trade.
 WHOLE = View()
 
 
 class Faults(Protocol):
-    """The questions that the exchange asks before it trades, sends, answers or accepts."""
+    """The interface through which the exchange lets faults act: a hook for each thing that it does to a client."""
 
     @property
     def active(self) -> bool:
@@ -107,10 +115,10 @@ class Faults(Protocol):
         """
 
     def tick(self, now: float) -> None:
-        """Called before every tick of the exchange; `now` in monotonic seconds."""
+        """Begin and end faults that are due; called before every tick of the exchange. `now` in monotonic seconds."""
 
     def admits(self, venue: str) -> Refusal | None:
-        """Return the refusal of a new connection; None if it may be made."""
+        """Return the refusal of a new connection to a venue; None if the handshake may go on."""
 
     def refuses(self, peer: Peer, symbol: str, native: str) -> SubscriptionRefusal | None:
         """Return the refusal of a subscription to a canonical symbol; None if it is allowed.
@@ -119,16 +127,19 @@ class Faults(Protocol):
         """
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
-        """Called if a client subscribes to a canonical symbol, before its first frame."""
+        """Take note that a client subscribes to a canonical symbol; called before the symbol's first frame."""
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:
-        """Return the frames to send in place of these: fewer, more, in another order, held back, or with a cut."""
+        """Return the frames to send to a client in place of `frames`: some lost, repeated, delayed or changed.
+
+        A Cut among them ends the connection there.
+        """
 
     def closed(self, peer: Peer) -> None:
-        """Called if a connection has ended, even if no fault is active, and maybe twice."""
+        """Drop the state of a connection that has ended. Called even if no fault is active, and maybe twice."""
 
     def answers_ping(self, peer: Peer) -> bool:
-        """Return True if a client's protocol ping gets its pong."""
+        """Return True if a client's WebSocket ping gets its pong."""
 
     def skipped_ids(self, venue: str, symbol: str) -> int:
         """Return how many trade ids to leave unused before the trades made now: a gap that no repair can fill."""
@@ -137,25 +148,25 @@ class Faults(Protocol):
         """Return the microseconds by which a venue's clock is ahead of ours; negative if it is behind."""
 
     def view(self, venue: str, symbol: str) -> View:
-        """Return the part of a market that REST shows in the call that is being answered."""
+        """Return the part of a market's trades that REST shows in the call that is being answered."""
 
     def rest(self, call: RestCall, reply: RestReply) -> RestReply:
-        """Return the reply to send in place of `reply`."""
+        """Return the reply to send to a REST call: `reply`, or a refusal or error in its place."""
 
     def rest_delay(self, call: RestCall) -> float:
-        """Return the seconds to wait before the reply is sent."""
+        """Return the seconds to wait before the reply to a REST call is sent."""
 
     def status(self) -> dict[str, Any]:
-        """Return `active`, the number of active faults, and `done`: kind → how often it has struck."""
+        """Return `active`, the number of active faults, and `done`: kind → how often, for the kinds that struck."""
 
 
 class NoFaults:
-    """A `Faults` that changes nothing."""
+    """A `Faults` without any fault: every frame and reply passes unchanged."""
 
     active = False
 
     def tick(self, now: float) -> None:
-        """Do nothing."""
+        """Do nothing: no fault begins or ends."""
 
     def admits(self, venue: str) -> Refusal | None:  # noqa: ARG002
         """Return None: admit every connection."""
@@ -166,7 +177,7 @@ class NoFaults:
         return None
 
     def subscribes(self, peer: Peer, symbol: str) -> None:
-        """Do nothing."""
+        """Do nothing: no fault is about subscriptions."""
 
     def outgoing(self, peer: Peer, frames: list[Frame]) -> Sequence[Frame | Cut]:  # noqa: ARG002
         """Return all frames, unchanged."""
@@ -180,7 +191,7 @@ class NoFaults:
         return True
 
     def skipped_ids(self, venue: str, symbol: str) -> int:  # noqa: ARG002
-        """Return 0: leave no ids out."""
+        """Return 0: no trade ids are left unused."""
         return 0
 
     def clock_ahead(self, venue: str) -> int:  # noqa: ARG002
@@ -200,5 +211,5 @@ class NoFaults:
         return 0.0
 
     def status(self) -> dict[str, Any]:
-        """Return the figures of no fault: none active, none done."""
+        """Return the status for `/admin/status`: no active fault, none that has struck."""
         return {"active": 0, "done": {}}

@@ -1,4 +1,4 @@
-"""A reproducible sequence of faults: the same seed, rate, venues and symbols give the same list, on any machine.
+"""A reproducible random sequence of faults: the same seed, rate, venues and symbols give the same, on any machine.
 
 Faults come as a Poisson process of `rate` a minute; each kind that can hit one of the venues is as likely as any other.
 """
@@ -13,7 +13,7 @@ import msgspec
 
 from lakehouse.simulator.faults.kinds import KINDS, Kind, Value, Wanted
 
-#: The chance of a symbol instead of the whole venue, if the kind knows symbols.
+#: Probability that a fault hits one symbol instead of the whole venue, if its kind can.
 SYMBOL_SHARE = 0.5
 #: The bounds within which the schedule draws parameters; others keep their default.
 _DRAWN: dict[tuple[str, str], tuple[float, float]] = {
@@ -28,14 +28,14 @@ _DRAWN: dict[tuple[str, str], tuple[float, float]] = {
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A fault of the schedule; `at` in seconds after its start."""
+    """A fault of the schedule and when it begins: `at`, in seconds after the start of the schedule."""
 
     at: float
     wanted: Wanted
 
 
 def plan(seed: int, rate: float, venues: Sequence[str], symbols: Sequence[str]) -> Iterator[Planned]:
-    """The schedule, without end. `rate` in faults a minute, above 0."""
+    """Yield random faults in the order of time, without end; `rate` is in faults a minute, above 0."""
     rng = random.Random(f"{seed}/faults")
     kinds = [kind for kind in KINDS.values() if kind.scheduled and set(kind.venues) & set(venues)]
     at = 0.0
@@ -60,6 +60,6 @@ def _parameters(kind: Kind, rng: random.Random) -> dict[str, Value]:
 
 
 def as_lines(wanted: Wanted) -> dict[str, Any]:
-    """A fault as the admin address shows and takes it."""
+    """Return a fault as the JSON object that `/admin/faults` shows and takes: kind, venue, symbol, seconds, …"""
     lines: dict[str, Any] = {"kind": wanted.kind.name, "venue": wanted.venue, "symbol": wanted.symbol}
     return {**lines, "seconds": wanted.seconds, "share": wanted.share, **wanted.parameters}

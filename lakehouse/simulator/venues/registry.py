@@ -1,10 +1,9 @@
-"""The simulated venues by name. A venue is added by a package beside this module and one line here."""
+"""The simulated venues by name. A venue is a package beside this module and a name in `market.venues.VENUES`."""
 
 from __future__ import annotations
 
-from lakehouse.simulator.venues.binance.venue import BINANCE
-from lakehouse.simulator.venues.coinbase.venue import COINBASE
-from lakehouse.simulator.venues.kraken.venue import KRAKEN
+from lakehouse.market.venues import declared
 from lakehouse.simulator.venues.model import SimulatedVenue
 
-VENUES: dict[str, SimulatedVenue] = {venue.name: venue for venue in (BINANCE, KRAKEN, COINBASE)}
+#: In the order of `market.venues.VENUES`.
+VENUES: dict[str, SimulatedVenue] = declared("lakehouse.simulator.venues", "venue")

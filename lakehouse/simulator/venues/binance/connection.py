@@ -1,4 +1,4 @@
-"""Binance spot: combined and raw trade streams (docs/venues.md, "Binance spot")."""
+"""The server's side of Binance spot's WebSocket: combined and raw trade streams (docs/venues.md, "Binance spot")."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from lakehouse.simulator.transport import Transport
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
 INBOUND_PER_SECOND = 5
 MOST_STREAMS = 1024
-#: The code of a passing refusal. The documentation names only 2 and 3; this one is made up.
+#: Error code of a refusal that may pass. The documentation names only 2 and 3; this one is made up.
 NOT_NOW = 1
 
 
 class BinanceConnection(ClientConnection):
-    """`/binance/stream?streams=a/b` wraps each payload with its stream's name, `/binance/ws/<stream>` does not."""
+    """One client of the simulated Binance.
+
+    At `/binance/stream?streams=a/b` (`wrapped`) each trade is wrapped with its stream's name, at `/binance/ws/<stream>`
+    it is not. `streams` are those in the address, separated by `/`.
+    """
 
     venue = "binance"
 
@@ -45,15 +49,19 @@ class BinanceConnection(ClientConnection):
 
     @property
     def variant(self) -> str:
-        """Wrapped or raw, µs or ms."""
+        """Name of this connection's encoding of trades: wrapped or raw, times in µs or ms."""
         return f"{self._is_wrapped}{self._is_micro}"
 
     def opened(self) -> None:
-        """The URL's streams are subscribed without a reply; one that is refused is silent."""
+        """Subscribe a new client to the streams in its address, without a reply, except those that a fault refuses."""
         self._subscribe([stream for stream in self._initial if not self._refusal_now([stream])])
 
     def received(self, text: str | bytes) -> None:
-        """SUBSCRIBE, UNSUBSCRIBE, LIST_SUBSCRIPTIONS; errors with code 2 (request) and 3 (JSON)."""
+        """Handle a client's message: SUBSCRIBE, UNSUBSCRIBE or LIST_SUBSCRIPTIONS.
+
+        Others get an error with code 2 (bad request) or 3 (no JSON). More than five messages a second end the
+        connection.
+        """
         if not self._allow_inbound():
             return
         try:
@@ -126,12 +134,12 @@ class BinanceConnection(ClientConnection):
         return False
 
     def ponged(self, payload: bytes) -> None:
-        """Only a pong with a ping's payload counts as an answer."""
+        """Take a client's pong as an answer to all open pings, if it has the payload of one of them."""
         if self._allow_inbound() and payload in self._pings:
             self._pings.clear()
 
     def housekeep(self) -> None:
-        """A ping every 20 s; cut if the oldest has had no pong for 60 s, and after 24 h in any case."""
+        """Ping the client every 20 s; end the connection after 60 s without a pong, and after 24 h in any case."""
         timings = self.exchange.options.timings
         if self.now - self.peer.since > timings.day:
             self.cut(1001, "going away")
@@ -147,7 +155,7 @@ class BinanceConnection(ClientConnection):
             self.transport.send_ping(payload)
 
     def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:
-        """One frame a trade."""
+        """Encode trades of one instrument as frames, one for each trade; `now` (µs) is the event time `E`."""
         native, symbol, unit = instrument.native, instrument.symbol, 1 if self._is_micro else 1000
         stream = f"{native.lower()}@trade"
         sent = max(now, rows[-1].ts_event) // unit

@@ -1,8 +1,8 @@
-"""Binance writes `BTCUSDT`: base and quote run together. Here the names in a recorded file are split again, by a guess.
+"""Split Binance's names such as `BTCUSDT`, in which base and quote run together, into symbols, by a guess.
 
-Only a recorded file needs it: it names the symbols with which it is then played and read. The rule: of all splits whose
-quote is a known quote asset, take those whose base is a known asset too (BNB/USD before BN/BUSD), then the one with the
-longest quote (BTC/FDUSD before BTCFD/USD).
+Used only for the names in recorded files that are played. The rule: of all splits whose quote is a known quote asset,
+take those whose base is a known asset too (BNB/USD before BN/BUSD), then the one with the longest quote (BTC/FDUSD
+before BTCFD/USD).
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ QUOTE_ASSETS = frozenset(
 
 
 def split_native(name: str) -> str:
-    """`btcusdt`, `BTCUSDT` → `BTC/USDT`. Raises ValueError if no known quote asset ends the name."""
+    """Guess the canonical symbol of a Binance name in any case: `btcusdt` → `BTC/USDT`.
+
+    Raises ValueError if no known quote asset ends the name.
+    """
     native = name.upper()
     splits = [
         (native[:-length], native[-length:]) for length in range(2, len(native)) if native[-length:] in QUOTE_ASSETS

@@ -1,4 +1,4 @@
-"""Binance's REST trade history: `historicalTrades` and `trades` (docs/venues.md, "Binance spot")."""
+"""The simulated Binance's REST history: answers `historicalTrades` and `trades` (docs/venues.md, "Binance spot")."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ DEFAULT_LIMIT = 500
 
 
 def historical_trades(exchange: Exchange, call: RestCall) -> RestReply:
-    """Trades, ascending from `fromId`, or silently from the first id that is left; without `fromId` the newest."""
+    """Answer `/api/v3/historicalTrades`: trades ascending from `fromId`, or silently from the oldest that is left.
+
+    Without `fromId` the newest trades. They are `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not given.
+    400, with Binance's error code, for an unknown symbol or a bad parameter.
+    """
     return _trades(exchange, call, from_id=True)
 
 
 def newest_trades(exchange: Exchange, call: RestCall) -> RestReply:
-    """The newest trades, ascending."""
+    """Answer `/api/v3/trades`: the newest trades, ascending; 400 for an unknown symbol or a bad parameter.
+
+    They are `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not given.
+    """
     return _trades(exchange, call, from_id=False)
 
 
@@ -46,7 +53,10 @@ def _trades(exchange: Exchange, call: RestCall, from_id: bool) -> RestReply:
 
 
 def rest_row(row: Row, unit: int) -> str:
-    """A row of historicalTrades; `unit` µs a tick of its time: 1000 for ms."""
+    """Encode a trade as a row of `historicalTrades`, a JSON object.
+
+    `unit` is the µs in one unit of the row's time: 1 for µs, 1000 for ms.
+    """
     price, size = decimal_text(row.price, row.price_decimals), decimal_text(row.size, row.size_decimals)
     quote = decimal_text(row.price * row.size // 10**row.size_decimals, row.price_decimals)
     return (

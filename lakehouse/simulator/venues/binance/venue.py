@@ -1,10 +1,10 @@
-"""Binance, simulated: its markets, limits, words and addresses (docs/venues.md)."""
+"""The simulated Binance: rules of its markets, rate limits, texts of refusals, and addresses (docs/venues.md)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from random import Random
+from typing import Any
 
 from lakehouse.simulator.exchange import Exchange
 from lakehouse.simulator.faults.http_refusals import RESTRICTED
@@ -22,11 +22,7 @@ from lakehouse.simulator.venues.model import SimulatedVenue
 _TOO_MANY = json_body(
     {"code": -1003, "msg": "Too much request weight used; current limit is 6000 request weight per 1 MINUTE."}
 )
-
-
-def _error(random: Random) -> RestReply:  # noqa: ARG001 - there is one
-    message = "An unknown error occurred while processing the request."
-    return RestReply(json_body({"code": -1000, "msg": message}), 500)
+_ERROR = json_body({"code": -1000, "msg": "An unknown error occurred while processing the request."})
 
 
 def _shutdown_notice() -> bytes:
@@ -55,7 +51,7 @@ _PROFILE = VenueProfile(
         too_many=_TOO_MANY,
         too_many_handshakes=_TOO_MANY,
         restricted=json_body({"code": 0, "msg": RESTRICTED}),
-        error=_error,
+        errors=(RestReply(_ERROR, 500),),
         shutdown_notice=_shutdown_notice,
     ),
 )
@@ -76,10 +72,16 @@ def _raw(
     return BinanceConnection(exchange, transport, query, parts.get("streams", ""), wrapped=False)
 
 
-BINANCE = SimulatedVenue(
+def _recorded_names(message: dict[str, Any]) -> list[str]:
+    streams = message.get("params")
+    return [str(stream).partition("@")[0] for stream in streams] if isinstance(streams, list) else []
+
+
+VENUE = SimulatedVenue(
     profile=_PROFILE,
     sockets={"/stream": _combined, "/ws": _raw, "/ws/{streams:path}": _raw},
     rest={"/api/v3/historicalTrades": historical_trades, "/api/v3/trades": newest_trades},
     call_weight=25.0,  # historicalTrades and trades, whatever the limit [documentation]
     recorded_symbol=split_native,
+    recorded_names=_recorded_names,
 )

@@ -1,4 +1,4 @@
-"""Coinbase Exchange: matches and heartbeats (docs/venues.md). `side` is the maker's."""
+"""The server's side of Coinbase's WebSocket: matches and heartbeats (docs/venues.md). `side` is the maker's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHANNELS = ("matches", "heartbeat", "ticker", "ticker_batch", "level2", "level2_
 
 
 class CoinbaseConnection(ClientConnection):
-    """`/coinbase`: to be subscribed within 5 s, or it is closed."""
+    """One client of the simulated Coinbase, at `/coinbase`; closed if it does not subscribe within 5 s."""
 
     venue = "coinbase"
 
@@ -29,15 +29,15 @@ class CoinbaseConnection(ClientConnection):
         self._channels: dict[str, dict[str, None]] = {}
 
     def housekeep(self) -> None:
-        """Close a connection that has not subscribed in time."""
+        """Close the connection if it has not subscribed within `Timings.subscribe` seconds."""
         if not self.subscribed and self.now - self.peer.since > self.exchange.options.timings.subscribe:
             self.send({"type": "error", "message": "Failed to subscribe", "reason": "no subscription in time"})
             self.cut(1008, "no subscription in time")
 
     def heartbeat(self) -> None:
-        """Send a heartbeat for each product, one a second, with its newest trade id.
+        """Send a heartbeat for each subscribed product (symbol), with its newest trade id.
 
-        The id is 0 if the product never traded, or if a replay takes the place of its market.
+        The id is 0 if the product never traded, or if a replayed file takes the place of its market.
         """
         time = iso_micros(now_micros())
         for product in self._channels.get("heartbeat", {}):
@@ -50,7 +50,10 @@ class CoinbaseConnection(ClientConnection):
             )
 
     def received(self, text: str | bytes) -> None:
-        """subscribe and unsubscribe. A subscription with an unknown product or channel fails as a whole."""
+        """Handle a client's message: subscribe or unsubscribe; any other gets an error as reply.
+
+        A request with an unknown product or channel fails as a whole.
+        """
         try:
             message = decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -139,7 +142,7 @@ class CoinbaseConnection(ClientConnection):
         self.send({"type": "error", "message": message, "reason": reason})
 
     def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:  # noqa: ARG002
-        """One frame a match."""
+        """Encode trades of one instrument as `match` frames, one for each trade; `now` is not used."""
         symbol = instrument.symbol
         return [
             Frame(_match("match", instrument, row).encode(), "trade", symbol, row.trade_id, row.trade_id)
@@ -148,7 +151,10 @@ class CoinbaseConnection(ClientConnection):
 
 
 def sequence(trade_id: int) -> int:
-    """The sequence number of a match: ascending, with jumps of 1 to 13, as other channels' messages share the count."""
+    """Return the sequence number of the match with a trade id.
+
+    Numbers ascend in steps of 1 to 13, because messages of other channels share the count.
+    """
     return 30_000_000_000 + trade_id * 7 + (trade_id * 2_654_435_761 >> 7) % 7
 
 

@@ -1,4 +1,4 @@
-"""Coinbase's REST trade history: `/products/{id}/trades` (docs/venues.md, "Coinbase Exchange")."""
+"""The simulated Coinbase's REST history: answers `/products/{id}/trades` (docs/venues.md, "Coinbase Exchange")."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from lakehouse.simulator.history import PAGE_TRADES, History, json_reply
 from lakehouse.simulator.record import Row, decimal_text
 from lakehouse.simulator.times import iso_micros
 
-#: REST pads prices and sizes to eight decimals.
+#: Decimals of prices and sizes in REST; zeros fill them up.
 DECIMALS = 8
 
 
 def trades(exchange: Exchange, call: RestCall) -> RestReply:
-    """Trades, newest first: older than `after`, or newer than `before`. CB-BEFORE and CB-AFTER are the next cursors."""
+    """Answer `/products/{id}/trades`: trades with ids below `after`, or above `before`, newest first.
+
+    The headers CB-BEFORE and CB-AFTER are the values of `before` and `after` for the neighbouring pages. 404 for an
+    unknown product, 400 for a parameter that is no number.
+    """
     instrument = exchange.instrument("coinbase", call.parameters["product"])
     if instrument is None:
         return json_reply({"message": "NotFound"}, 404)
@@ -32,7 +36,7 @@ def trades(exchange: Exchange, call: RestCall) -> RestReply:
 
 
 def rest_row(row: Row) -> str:
-    """A row of /products/{id}/trades, padded to eight decimals, also if the socket has fewer."""
+    """Encode a trade as a row of `/products/{id}/trades`, a JSON object, with prices and sizes of eight decimals."""
     price = decimal_text(row.price * 10 ** (DECIMALS - row.price_decimals), DECIMALS)
     size = decimal_text(row.size * 10 ** (DECIMALS - row.size_decimals), DECIMALS)
     side = "sell" if row.buy else "buy"

@@ -1,8 +1,6 @@
-"""Coinbase, simulated: its markets, limits, words and addresses (docs/venues.md)."""
+"""The simulated Coinbase: rules of its markets, rate limits, texts of refusals, and addresses (docs/venues.md)."""
 
 from __future__ import annotations
-
-from random import Random
 
 from lakehouse.simulator.faults.http_refusals import RESTRICTED
 from lakehouse.simulator.faults.model import RestReply
@@ -13,11 +11,6 @@ from lakehouse.simulator.profile import VenueProfile
 from lakehouse.simulator.venues.coinbase.connection import CoinbaseConnection
 from lakehouse.simulator.venues.coinbase.rest import trades
 from lakehouse.simulator.venues.model import SimulatedVenue
-
-
-def _error(random: Random) -> RestReply:  # noqa: ARG001 - there is one
-    return RestReply(json_body({"message": "Internal server error"}), 500)
-
 
 _PROFILE = VenueProfile(
     rules=MarketRules(
@@ -36,13 +29,14 @@ _PROFILE = VenueProfile(
         named_not_now="{} is temporarily unavailable",
         too_many=json_body({"message": "Public rate limit exceeded"}),
         restricted=json_body({"message": RESTRICTED}),
-        error=_error,
+        errors=(RestReply(json_body({"message": "Internal server error"}), 500),),
     ),
 )
 
 
-COINBASE = SimulatedVenue(
+VENUE = SimulatedVenue(
     profile=_PROFILE,
     sockets={"": lambda exchange, transport, query, _parts: CoinbaseConnection(exchange, transport, query)},
     rest={"/products/{product}/trades": trades},
+    recorded_names=lambda message: message.get("product_ids"),
 )

@@ -1,9 +1,10 @@
-"""Kraken WebSocket v2 (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers on the socket."""
+"""The server's side of Kraken WebSocket v2 (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers there."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -13,19 +14,22 @@ from lakehouse.simulator.instruments import Instrument
 from lakehouse.simulator.record import Row, decimal_text
 from lakehouse.simulator.times import iso_micros, now_micros
 
-#: The snapshot is the latest 50 trades.
+#: Number of latest trades in a snapshot.
 SNAPSHOT_TRADES = 50
-#: So many trades go into one frame at most.
+#: Most trades in one frame.
 TRADES_PER_FRAME = 250
 
 
 class KrakenConnection(ClientConnection):
-    """`/kraken/v2`: a status message on connect, a heartbeat each second, one reply for each symbol."""
+    """One client of the simulated Kraken, at `/kraken/v2`.
+
+    Sends a status message on connect, a heartbeat each second, and one reply for each symbol of a subscription.
+    """
 
     venue = "kraken"
 
     def opened(self) -> None:
-        """The status message, with a connection id above int64. A replayed file brings its own."""
+        """Send the status message to a new client, with a connection id above int64. A replayed file brings its own."""
         if self.playback:
             return
         connection_id = random.randrange(2**63, 2**64)
@@ -33,12 +37,14 @@ class KrakenConnection(ClientConnection):
         self.send({"channel": "status", "type": "update", "data": [data]})
 
     def heartbeat(self) -> None:
-        """Send a heartbeat, one a second; in the old dialect if a v1 file is replayed."""
-        is_old = self.playback is not None and self.playback.is_kraken_v1
-        self.send(b'{"event":"heartbeat"}' if is_old else b'{"channel":"heartbeat"}', "heartbeat")
+        """Send a heartbeat; in the form of protocol v1 if a file of that is replayed."""
+        self.send(b'{"event":"heartbeat"}' if self._replays_v1() else b'{"channel":"heartbeat"}', "heartbeat")
 
     def received(self, text: str | bytes) -> None:
-        """subscribe, unsubscribe and ping; a v1 `event` only if a v1 file is replayed."""
+        """Handle a client's message: subscribe, unsubscribe or ping; v1's subscribe only if a v1 file is replayed.
+
+        Any other message gets an error as reply.
+        """
         time_in = now_micros()
         try:
             message = decode(text)
@@ -51,7 +57,7 @@ class KrakenConnection(ClientConnection):
             self._reply({"method": "pong"}, message, time_in, "pong")
         elif message.get("method") in ("subscribe", "unsubscribe"):
             self._subscription(message, time_in)
-        elif message.get("event") == "subscribe" and self.playback and self.playback.is_kraken_v1:
+        elif message.get("event") == "subscribe" and self._replays_v1():
             self.join("")  # the file has the replies
         else:
             self._reply(
@@ -59,6 +65,11 @@ class KrakenConnection(ClientConnection):
                 message,
                 time_in,
             )
+
+    def _replays_v1(self) -> bool:
+        """True if a recorded file is of the first protocol: no ids, other heartbeats."""
+        recordings = self.playback.recordings if self.playback else []
+        return any(not urlsplit(one.url).path.rstrip("/").endswith("/v2") for one in recordings)
 
     def _subscription(self, message: dict[str, Any], time_in: int) -> None:
         method = message["method"]
@@ -119,7 +130,7 @@ class KrakenConnection(ClientConnection):
         self.send(reply, kind)
 
     def trade_frames(self, instrument: Instrument, rows: list[Row], now: int) -> list[Frame]:  # noqa: ARG002
-        """All trades of a tick in one frame, or a few."""
+        """Encode trades of one instrument as v2 frames of up to TRADES_PER_FRAME trades each; `now` is not used."""
         frames = []
         for start in range(0, len(rows), TRADES_PER_FRAME):
             part = rows[start : start + TRADES_PER_FRAME]

@@ -1,4 +1,4 @@
-"""Kraken's REST trade history: `Trades` (docs/venues.md, "Kraken")."""
+"""The simulated Kraken's REST trade history: answers `Trades` (docs/venues.md, "Kraken")."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ KRAKEN_OLD_KEYS = {
     "XDGUSD": "XXDGZUSD",
 }
 
-#: REST writes prices with at least five decimals, also if the socket has fewer.
+#: Fewest decimals of a price in REST, even if the socket sends fewer.
 PRICE_DECIMALS = 5
 
 
 def trades(exchange: Exchange, call: RestCall) -> RestReply:
-    """Trades: ascending, later than `since` (ns); the newest page without it. A page may end inside one timestamp."""
+    """Answer `/0/public/Trades`: trades later than `since` (ns), ascending; without `since` the newest ones.
+
+    A page may end between trades of the same time. Errors come with status 200, as on the venue.
+    """
     pair, asset_class = call.query.get("pair", ""), call.query.get("asset_class")
     instrument = next(
         (
@@ -56,12 +59,12 @@ def trades(exchange: Exchange, call: RestCall) -> RestReply:
 
 
 def rest_name(symbol: str) -> str:
-    """REST's name: `BTC/USDT` → `XBTUSDT`."""
+    """Return the name of a canonical symbol in Kraken's REST: `BTC/USDT` → `XBTUSDT`."""
     return "".join(KRAKEN_ASSETS.get(asset, asset) for asset in symbol.split("/"))
 
 
 def result_key(symbol: str) -> str:
-    """The key under which REST answers: often, but not always, the REST name."""
+    """Return the key of a symbol's trades in a REST reply: its `rest_name`, or an older key such as `XXBTZUSD`."""
     return KRAKEN_OLD_KEYS.get(rest_name(symbol), rest_name(symbol))
 
 
@@ -84,7 +87,7 @@ def _nanoseconds(since: str) -> int | None:
 
 
 def rest_row(row: Row) -> str:
-    """A row of /0/public/Trades: price, size, epoch seconds, b or s, l or m, "", trade id."""
+    """Encode a trade as a JSON array of `/0/public/Trades`: price, size, epoch seconds, b or s, l or m, "", id."""
     padding = max(0, PRICE_DECIMALS - row.price_decimals)
     price = decimal_text(row.price * 10**padding, row.price_decimals + padding)
     return (

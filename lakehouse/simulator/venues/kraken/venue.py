@@ -1,8 +1,8 @@
-"""Kraken, simulated: its markets, limits, words and addresses (docs/venues.md)."""
+"""The simulated Kraken: rules of its markets, rate limits, texts of refusals, and addresses (docs/venues.md)."""
 
 from __future__ import annotations
 
-from random import Random
+from typing import Any
 
 from lakehouse.simulator.faults.http_refusals import RESTRICTED
 from lakehouse.simulator.faults.model import RestReply
@@ -16,11 +16,6 @@ from lakehouse.simulator.venues.model import SimulatedVenue
 
 _ERRORS = ("EService:Unavailable", "EService:Busy", "EGeneral:Internal error")
 _RATE_LIMIT = json_body({"error": ["EAPI:Rate limit exceeded"]})
-
-
-def _error(random: Random) -> RestReply:
-    """Errors come inside HTTP 200."""
-    return RestReply(json_body({"error": [random.choice(_ERRORS)]}))
 
 
 def _shutdown_notice() -> bytes:
@@ -48,14 +43,20 @@ _PROFILE = VenueProfile(
         too_many=_RATE_LIMIT,
         limited=RestReply(_RATE_LIMIT),  # without a word of when to ask again
         restricted=json_body({"message": RESTRICTED}),
-        error=_error,
+        errors=tuple(RestReply(json_body({"error": [words]})) for words in _ERRORS),  # inside HTTP 200
         shutdown_notice=_shutdown_notice,
     ),
 )
 
 
-KRAKEN = SimulatedVenue(
+def _recorded_names(message: dict[str, Any]) -> Any:
+    params = message.get("params")  # of v2; v1 names pairs
+    return params.get("symbol") if isinstance(params, dict) else message.get("pair")
+
+
+VENUE = SimulatedVenue(
     profile=_PROFILE,
     sockets={"/v2": lambda exchange, transport, query, _parts: KrakenConnection(exchange, transport, query)},
     rest={"/0/public/Trades": trades},
+    recorded_names=_recorded_names,
 )

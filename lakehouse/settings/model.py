@@ -9,19 +9,19 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import os
-import re
 from collections.abc import Iterable
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.errors import BrokerUnavailableError, SettingError
 from lakehouse.market.symbols import canonical_symbol
-from lakehouse.market.venues import VENUES as VENUES
+from lakehouse.market.venues import VENUES
+from lakehouse.settings import values
 
 #: Default of the setting `symbols`: pairs that all three venues list, so that bars can be compared across them.
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
@@ -30,20 +30,6 @@ DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 BAR_SIZES = ("1m", "5m", "15m", "1h", "1d")
 #: Sizes of bars that every lakehouse makes: longer bars, indicators, moves and spreads are computed from them.
 ALWAYS_BARS = ("1m", "5m")
-
-#: Value of `Settings.trigger` with which a stream reads what its source holds at the start, and then ends.
-AVAILABLE_NOW = "available-now"
-#: Intervals of Spark's processing-time trigger, as far as a stream needs them.
-_INTERVAL = re.compile(r"([1-9][0-9]{0,11}) (millisecond|second|minute|hour)s?")
-_UNIT_MS = {"millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000}
-#: The longest of them, a year in milliseconds: Spark counts microseconds in 64 bits and refuses more when the stream
-#: starts.
-_LONGEST_MS = 365 * 24 * 3_600_000
-
-#: The least heap of Spark's driver, bytes. Spark refuses less than 471,859,200 (`UnifiedMemoryManager`); Java keeps a
-#: part of what it is given for itself, some 16 MB of 480 MB with the serial collector.
-LEAST_DRIVER_MEMORY = 480 << 20
-_MEMORY = re.compile(r"([1-9][0-9]{0,17})([kmgt]?)")
 
 #: Environment variables with the prefix LAKEHOUSE_ that are no settings: single modules read them.
 OTHER_VARIABLES = ("LAKEHOUSE_JAVA_HOME", "LAKEHOUSE_JARS", "LAKEHOUSE_MAVEN_URL", "LAKEHOUSE_CONTROL_ROOM")
@@ -98,7 +84,9 @@ class Settings(BaseSettings):
         ALWAYS_BARS, description="Sizes of the bars in Gold: 1m and 5m, which are always made, 15m, 1h, 1d."
     )
     final_after_seconds: float = Field(
-        30.0, ge=0, description="A bar is final so long after its end, where all that was received has been read."
+        30.0,
+        ge=0,
+        description="Seconds after its end at which a bar is final, if everything received by then has been read.",
     )
     move_threshold: Decimal = Field(
         Decimal("0.02"), gt=0, description="Moves from open to close of a minute beyond this part go to gold/moves."
@@ -114,6 +102,13 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address that Dagster's UI listens on; in a container 0.0.0.0, to be published."
     )
     dagster_port: int = Field(3000, ge=1, le=65535)
+    serve_host: str = Field(
+        "127.0.0.1", description="Address that the HTTP API listens on; beyond loopback with a key."
+    )
+    serve_port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP API.")
+    api_key: SecretStr | None = Field(
+        None, description="Key that the HTTP API asks for. Unset: none, on loopback only."
+    )
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of ingest; 0 takes a free one.")
     report_seconds: float = Field(
         300.0, gt=0, description="How often a live run reports materializations, a stream with all their verdicts."
@@ -155,23 +150,17 @@ class Settings(BaseSettings):
     @field_validator("trigger")
     @classmethod
     def _known_trigger(cls, value: str) -> str:
-        text = " ".join(value.split()).lower()
-        interval = _INTERVAL.fullmatch(text)
-        if text != AVAILABLE_NOW and (not interval or int(interval[1]) * _UNIT_MS[interval[2]] > _LONGEST_MS):
-            raise ValueError(
-                f"{value[:40]!r}; expected {AVAILABLE_NOW}, or an interval such as '3 seconds' or '1 minute', "
-                "a year (8760 hours) at most"
-            )
-        return text
+        return values.trigger_of(value)
 
     @field_validator("spark_driver_memory")
     @classmethod
     def _enough_memory(cls, value: str) -> str:
-        text = value.strip().lower()
-        size = _MEMORY.fullmatch(text)
-        if not size or int(size[1]) << (10 * " kmgt".index(size[2] or " ")) < LEAST_DRIVER_MEMORY:
-            raise ValueError(f"{value[:40]!r}; expected a heap such as 1g or 512m, 480m at least: Spark takes no less")
-        return text
+        return values.heap_of(value)
+
+    @field_validator("api_key")
+    @classmethod
+    def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return values.key_of(value)
 
     @field_validator("bar_sizes")
     @classmethod
@@ -214,7 +203,8 @@ class Settings(BaseSettings):
     def bootstrap(self) -> str:
         """Kafka's bootstrap servers as `host:port,…`: those of the settings, else the embedded broker's.
 
-        Raises BrokerUnavailableError if none are set and no embedded broker runs in `home`.
+        Raises BrokerUnavailableError if none are set and no embedded broker runs in `home`. Nobody is asked: the
+        address that a killed broker left there is returned, too.
         """
         if self.bootstrap_servers:
             return self.bootstrap_servers
@@ -233,12 +223,27 @@ class Settings(BaseSettings):
                 "LAKEHOUSE_BOOTSTRAP_SERVERS=host:port or a running `lakehouse broker`",
             ) from None
 
+    @property
+    def api_url(self) -> str:
+        """URL at which this machine reaches the HTTP API."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.serve_host, self.serve_host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.serve_port}"
+
+    @property
+    def is_simulated(self) -> bool:
+        """True if this lake's trades come from the simulated exchange."""
+        return self.simulator_url is not None or (self.home / "simulator").exists()
+
     def environment(self) -> dict[str, str]:
-        """Return these settings as LAKEHOUSE_… variables, for the processes that we start; None is left out."""
+        """Return these settings as LAKEHOUSE_… variables, for the processes that we start; None is left out.
+
+        Secrets are left out too, because the variables are saved and printed: a child inherits those of our own
+        environment.
+        """
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if value is None:
+            if value is None or isinstance(value, SecretStr):
                 continue
             if isinstance(value, tuple):
                 value = ",".join(value)
@@ -290,6 +295,6 @@ def refuse_unknown_variables() -> None:
             meant = f"did you mean {prefix}{nearest[0]}? " if nearest else ""
             raise SettingError(
                 f"unknown setting {name}",
-                "one of lakehouse/settings.py's, in capitals behind LAKEHOUSE_",
+                "one of lakehouse/settings/model.py's, in capitals behind LAKEHOUSE_",
                 f"{meant}Correct or unset it",
             )

@@ -1,0 +1,62 @@
+"""Access to the API: this machine without a key, everybody else with one, or everybody if somebody has said so."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from pathlib import Path
+
+from lakehouse.errors import SettingError
+from lakehouse.settings import Settings, load_settings
+
+#: Names of this machine's loopback address. A browser sends the name that it asked for, so that a page elsewhere whose
+#: name leads here is told by it.
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address to listen on."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def require_allowed(settings: Settings, is_open: bool = False) -> None:
+    """Raise SettingError if the API would listen for other machines without a key, and nobody has said --open."""
+    if is_open or settings.api_key is not None or is_loopback(settings.serve_host):
+        return
+    raise SettingError(
+        f"the API on {settings.serve_host} without a key, where other machines can reach it",
+        "a key, or the word --open",
+        "set LAKEHOUSE_API_KEY or --api-key-file FILE, or use 127.0.0.1",
+    )
+
+
+def key_of_file(file: Path) -> str:
+    """Read a key from a file, whose text it is. Raises SettingError if there is none."""
+    try:
+        found = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SettingError(f"key file {file}: {reason}", "a file whose text is the key") from None
+    load_settings(api_key=found)  # raises for a key that cannot be used
+    return found
+
+
+class KeyCheck:
+    """Tells whether a request has the key, in a time that does not depend on how much of it is right."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = None if key is None else key.encode()
+
+    def allows(self, headers: dict[bytes, bytes]) -> bool:
+        """Return whether the headers (names in small letters) have the key, or none is asked for."""
+        if self._key is None:
+            return True
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        bearer = token.strip() if scheme.lower() == b"bearer" else b""
+        found = [hmac.compare_digest(one, self._key) for one in (bearer, headers.get(b"x-api-key", b"").strip())]
+        return any(found)

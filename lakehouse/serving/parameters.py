@@ -1,0 +1,88 @@
+"""Query parameters, with their words in OpenAPI. The client knows the meaning of a value."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import Query, Request
+
+from lakehouse.client.bars import minutes_of
+from lakehouse.market.venues import VENUES
+from lakehouse.serving.answers import Asked
+from lakehouse.serving.cursor import MOST_CHARACTERS
+from lakehouse.serving.problems import Problem
+
+#: Rows of a page, if nobody says, and at most: some 6 MB of JSON.
+DEFAULT_LIMIT = 1_000
+MOST_LIMIT = 10_000
+
+_SIZES = [
+    f"{count}{unit}"
+    for unit, length in (("m", 1), ("h", 60), ("d", 1440))
+    for count in range(1, 1440 // length + 1)
+    if 1440 % (count * length) == 0
+]
+assert all(minutes_of(size) for size in _SIZES)
+
+#: The form of an asset's name, a little wider than `market.symbols` takes it.
+_ASSET = "[A-Za-z0-9\u0080-\uffff][A-Za-z0-9._\u0080-\uffff]{0,19}"
+
+_TIME = (
+    "ISO 8601; UTC without an offset; years 1970 to 2199. Without a start the range begins some rows before its end, "
+    "without an end it ends with the newest row."
+)
+
+Venue = Annotated[str | None, Query(description="One venue; all if left out.", json_schema_extra={"enum": [*VENUES]})]
+Symbol = Annotated[
+    str | None,
+    Query(
+        description="One symbol, BASE/QUOTE; all if left out.",
+        examples=["BTC/USDT"],
+        json_schema_extra={"pattern": f"^{_ASSET}[/-]{_ASSET}$"},
+    ),
+]
+Start = Annotated[
+    str | None,
+    Query(description=f"First moment, inclusive. {_TIME}", examples=["2026-11-01T12:00:00Z"], max_length=40),
+]
+End = Annotated[
+    str | None,
+    Query(description="The moment behind the last, exclusive.", examples=["2026-11-01T13:00:00Z"], max_length=40),
+]
+Size = Annotated[
+    str, Query(description="Length of the bars: any that divides a day.", json_schema_extra={"enum": _SIZES})
+]
+FillParameter = Annotated[
+    Literal["none", "forward"],
+    Query(description="forward: a bar for each window without trades too, at the close before."),
+]
+Limit = Annotated[int, Query(description="Most rows of the page.", ge=1, le=MOST_LIMIT)]
+CursorParameter = Annotated[
+    str | None,
+    Query(
+        description="`next` of the page before, beside the same parameters. All pages are of one version of the table.",
+        max_length=MOST_CHARACTERS,
+    ),
+]
+
+
+async def refuse_unknown(request: Request) -> None:
+    """Raise Problem for a parameter that a path does not have, or that is there twice: it would be just ignored."""
+    known = {one.alias for one in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise Problem(
+                "bad-parameter", f"parameter {name[:40]!r}; expected some of {', '.join(sorted(known)) or 'none'}"
+            )
+    names = [name for name, _ in request.query_params.multi_items()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Problem("bad-parameter", f"parameter {twice!r} {names.count(twice)} times; expected it once")
+
+
+def asked_of(request: Request, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Asked:
+    """Return what an answer needs of a request's headers and URL."""
+    headers = request.headers
+    accept = ",".join(headers.getlist("accept")) or None
+    query = dict(request.query_params)
+    return Asked(accept, headers.get("if-none-match"), request.url.path, query, limit, cursor)

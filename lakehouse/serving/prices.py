@@ -1,0 +1,192 @@
+"""The latest trade of each market, from Kafka, in memory.
+
+One thread with a consumer of its own follows the topic of trades from shortly before its end. It belongs to no group
+and commits nothing, so that no stream notices it. Guarantee: a market's latest trade is the one with the highest id
+that the thread has read. Limits: a market that has not traded in the last messages of its partition before the start is
+not known until it trades; after an outage of Kafka the thread goes on from its end.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from lakehouse.broker.topics import librdkafka_log
+from lakehouse.errors import LakehouseError
+from lakehouse.market.symbols import MarketKey
+from lakehouse.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Messages of each partition before its end with which the thread begins: a market that trades is among them.
+BEGIN_BEFORE = 2_000
+#: Seconds for which a poll waits; a message ends the wait.
+POLL_SECONDS = 0.25
+#: Messages that are taken at once behind the first.
+MOST_AT_ONCE = 1_000
+#: Seconds between two looks at the topic's partitions and at the broker.
+LOOK_SECONDS = 5.0
+#: Seconds that a look may take, and that the thread waits after an error.
+ANSWER_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+
+
+class LatestTrade(msgspec.Struct, frozen=True):
+    """A trade as ingest sent it; times are µs since the epoch, price and size the venue's decimal strings."""
+
+    venue: str
+    symbol: str
+    trade_id: int
+    price: str
+    size: str
+    side: str
+    ts_event: int
+    ts_ingest: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Feed:
+    """State of the connection to Kafka: whether it stands, since when (seconds since the epoch), and why not."""
+
+    connected: bool
+    since: float
+    reason: str = ""
+
+
+_read_trade = msgspec.json.Decoder(LatestTrade).decode
+
+
+class Prices:
+    """Follows the topic of trades of one lakehouse. `start` and `stop` it; any thread may read the rest."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._latest: dict[MarketKey, LatestTrade] = {}
+        self.feed = Feed(False, time.time(), "not asked yet")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prices", daemon=True)
+
+    def start(self) -> None:
+        """Begin in a thread of its own; returns at once, whether there is a broker or not."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the thread and wait for it, `timeout` seconds at most."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def latest(self, venue: str | None = None, symbol: str | None = None) -> list[LatestTrade]:
+        """Return the latest trade of each market, or of those of a venue or symbol, sorted by both."""
+        found = [
+            trade for (of, name), trade in list(self._latest.items()) if venue in (None, of) and symbol in (None, name)
+        ]
+        return sorted(found, key=lambda one: (one.venue, one.symbol))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._follow(self._settings.bootstrap())
+            except LakehouseError as error:
+                self._say(False, error.found)
+            except KafkaException as error:
+                self._say(False, str(error.args[0].str()))
+            except Exception as error:  # whatever it is, prices must come back by themselves
+                log.exception("the thread that follows Kafka begins again")
+                self._say(False, f"{type(error).__name__}: {error}")
+            self._stop.wait(RETRY_SECONDS)
+
+    def _follow(self, bootstrap: str) -> None:
+        """Read until the thread is stopped or the broker is another one. Raises KafkaException for what stays."""
+        reasons: list[str] = []
+
+        def note(error: KafkaError) -> None:
+            reasons[:] = [error.str()]
+
+        consumer = _consumer(bootstrap, note)
+        topic = self._settings.topic_trades
+        assigned: set[int] = set()
+        next_look = 0.0
+        try:
+            while not self._stop.is_set():
+                if time.monotonic() >= next_look:
+                    if self._settings.bootstrap() != bootstrap:
+                        return
+                    assigned |= self._look(consumer, topic, assigned, reasons)
+                    next_look = time.monotonic() + (LOOK_SECONDS if self.feed.connected else RETRY_SECONDS)
+                first = consumer.poll(POLL_SECONDS)
+                if first is not None:
+                    self._take([first, *consumer.consume(MOST_AT_ONCE, 0.0)])
+        finally:
+            consumer.close()
+
+    def _look(self, consumer: Consumer, topic: str, assigned: set[int], reasons: list[str]) -> set[int]:
+        """Ask the broker for the topic's partitions, and read the new ones too; returns those."""
+        try:
+            found = consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic]
+        except KafkaException as error:
+            self._say(False, reasons[0] if reasons else error.args[0].str())
+            return set()
+        if found.error is not None or not found.partitions:
+            self._say(False, f"no topic {topic} yet")
+            return set()
+        new = {*found.partitions} - assigned
+        if new:
+            consumer.incremental_assign([_begin(consumer, topic, partition) for partition in sorted(new)])
+        self._say(True)
+        return new
+
+    def _take(self, messages: list[Message]) -> None:
+        for message in messages:
+            error, value = message.error(), message.value()
+            if error is not None or value is None:
+                continue
+            try:
+                trade = _read_trade(value)
+            except msgspec.MsgspecError:  # Silver puts it into quarantine; it has no price that counts
+                continue
+            key = (trade.venue, trade.symbol)
+            before = self._latest.get(key)
+            if before is None or trade.trade_id > before.trade_id:
+                self._latest[key] = trade
+
+    def _say(self, connected: bool, reason: str = "") -> None:
+        if connected != self.feed.connected:
+            self.feed = Feed(connected, time.time(), reason)
+        elif reason != self.feed.reason:
+            self.feed = replace(self.feed, reason=reason)
+
+
+def _consumer(bootstrap: str, note: Any) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"prices-{uuid.uuid4().hex}",  # asked for by librdkafka; nothing is ever committed
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "latest",
+            "error_cb": note,
+            "fetch.wait.max.ms": 250,
+            "queued.max.messages.kbytes": 8_192,  # its memory: prices of before are of no use
+            "reconnect.backoff.max.ms": 1_000,
+        },
+        logger=librdkafka_log,
+    )
+
+
+def _begin(consumer: Consumer, topic: str, partition: int) -> TopicPartition:
+    """Return where to begin in a partition: BEGIN_BEFORE messages before its end, or at the end if it is not known."""
+    place = TopicPartition(topic, partition)
+    try:
+        first, end = consumer.get_watermark_offsets(place, timeout=ANSWER_SECONDS)
+    except KafkaException:
+        return TopicPartition(topic, partition, OFFSET_END)
+    return TopicPartition(topic, partition, max(first, end - BEGIN_BEFORE))

@@ -1,0 +1,79 @@
+"""The API as a process: listen, serve, end on SIGTERM or Ctrl-C within two seconds."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from lakehouse.broker.ports import holder
+from lakehouse.errors import MissingDependencyError, SettingError
+from lakehouse.serving.access import require_allowed
+from lakehouse.serving.app import build_app
+from lakehouse.serving.guard import Limits
+from lakehouse.settings import Settings
+
+#: Seconds that requests get to end when the server is stopped.
+STOP_SECONDS = 2
+#: Seconds for which an idle connection is kept.
+IDLE_SECONDS = 30
+#: Connections that wait to be accepted.
+BACKLOG = 512
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises MissingDependencyError for a busy port, SettingError for a bad address."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError):
+        raise SettingError(f"address {host!r} to listen on", "one of this machine's, such as 127.0.0.1") from None
+    listener = socket.socket(family, kind, protocol)
+    # A port whose last owner has just ended is free; one that somebody listens on still is not.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        by = holder(port)
+        raise MissingDependencyError(
+            f"port {port} of {host} cannot be used: {error.strerror}{f', by {by}' if by else ''}",
+            "a free port for the API",
+            "use --port PORT or LAKEHOUSE_SERVE_PORT",
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def build_server(settings: Settings, limits: Limits | None = None) -> uvicorn.Server:
+    """Build the server of one lakehouse; it listens on nothing yet."""
+    config = uvicorn.Config(
+        build_app(settings, limits),
+        access_log=False,  # a line for each request costs a tenth of it
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,  # a client would name its own address, and be another for each request
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
+        backlog=BACKLOG,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(settings: Settings, say: Callable[[str], None], is_open: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C; `say` gets a line when it listens. Raises LakehouseError if it cannot start."""
+    require_allowed(settings, is_open)
+    with listen(settings.serve_host, settings.serve_port) as listener:
+        access = "a key is needed" if settings.api_key is not None else "no key"
+        say(f"API of {settings.lake} at {settings.api_url} ({access}); {settings.api_url}/openapi.json describes it")
+        server = build_server(settings)
+        gc.collect()
+        gc.freeze()  # what there is now stays: a collection that looks through it takes 50 ms
+        server.run(sockets=[listener])

@@ -1,0 +1,162 @@
+"""The rows that a request asks for, before a table is opened: kind, market, range, size; and the bounds of a range."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import msgspec
+
+from lakehouse.client.bars import minutes_of
+from lakehouse.client.lake import Fill, Lake
+from lakehouse.client.scan import Scan
+from lakehouse.client.time_range import TimeRange, moment
+from lakehouse.serving.opened import Opened
+from lakehouse.serving.problems import Problem
+from lakehouse.tables import (
+    BARS,
+    GOLD_INDICATORS_1M,
+    GOLD_MOVES,
+    GOLD_SPREADS_1M,
+    SILVER_CONTINUITY,
+    SILVER_TRADES,
+    Table,
+)
+
+Kind = Literal["trades", "bars", "indicators", "moves", "spreads", "completeness"]
+
+_TABLES: dict[str, Table] = {
+    "trades": SILVER_TRADES,
+    "indicators": GOLD_INDICATORS_1M,
+    "moves": GOLD_MOVES,
+    "spreads": GOLD_SPREADS_1M,
+    "completeness": SILVER_CONTINUITY,
+}
+#: Longest range in rows of one market: 31 days of one-minute rows, 155 days of five-minute bars.
+MOST_MINUTES = 31 * 1440
+#: Longest range of trades: of one market, and of several, whose trades are all sorted for each page.
+MOST_TRADES = dt.timedelta(days=1)
+MOST_TRADES_OF_ALL = dt.timedelta(hours=1)
+#: Longest range of a certificate, whose trades are all counted.
+MOST_CERTIFIED = dt.timedelta(days=31)
+#: Ranges without a start: so much before the newest row, or before the end.
+DEFAULT_TRADES = dt.timedelta(minutes=10)
+DEFAULT_ROWS = 500
+#: The statistics in a table's log may be cut to the millisecond below.
+_TICK = dt.timedelta(milliseconds=1)
+#: Times that DataFusion can compare, which counts nanoseconds in 64 bits.
+_FIRST, _LAST = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The parameters of a request; None for what it did not name."""
+
+    kind: Kind
+    venue: str | None = None
+    symbol: str | None = None
+    start: str | None = None
+    end: str | None = None
+    size: str = "1m"
+    fill: str = "none"
+
+    def digest(self) -> str:
+        """Return a digest that differs for another query."""
+        values = (self.kind, self.venue, self.symbol, self.start, self.end, self.size, self.fill)
+        return hashlib.blake2b(msgspec.json.encode(values), digest_size=9).hexdigest()
+
+    def table(self, lake: Lake) -> Table:
+        """Return the table that is read. Raises SettingError for a size that does not divide a day."""
+        return BARS[lake.bar_minutes(self.size)] if self.kind == "bars" else _TABLES[self.kind]
+
+    def key(self, table: Table) -> tuple[str, ...]:
+        """Return the columns by which the rows are ordered and told apart."""
+        return ("venue", "symbol") if self.kind == "completeness" else table.key
+
+    def range(self) -> TimeRange:
+        """Return the range that was named. Raises SettingError for a time that cannot be read."""
+        found = TimeRange.of(self.start, self.end)
+        refuse_years(found)
+        return found
+
+    def whole_range(self, opened: Opened, minutes: int) -> TimeRange:
+        """Return the range with both sides: those that were not named lie at and before the newest row.
+
+        `minutes` is the length of the wanted bars. The range of an empty table may lack a side.
+        """
+        start, end = self.range()
+        if self.kind == "completeness":
+            return TimeRange(start, end)
+        if end is None and opened.newest is not None:
+            end = opened.newest + _TICK
+        if start is None and end is not None:
+            rows = DEFAULT_ROWS * dt.timedelta(minutes=minutes)
+            start = end - (DEFAULT_TRADES if self.kind == "trades" else min(rows, self.most(opened.table)))
+        if start is not None and end is not None and end < start:  # all rows are before the start
+            end = start
+        return TimeRange(start, end)
+
+    def most(self, table: Table) -> dt.timedelta:
+        """Return the longest range that is served."""
+        if self.kind == "trades":
+            return MOST_TRADES_OF_ALL if self.venue is None or self.symbol is None else MOST_TRADES
+        if self.kind == "completeness":
+            return MOST_CERTIFIED
+        stored = next((length for length, one in BARS.items() if one == table), 1)
+        return dt.timedelta(minutes=MOST_MINUTES * stored)
+
+    def refuse_too_large(self, wanted: TimeRange, table: Table) -> None:
+        """Raise Problem, which names the command that exports the range, if it is too large."""
+        if wanted.start is None or wanted.end is None or wanted.end - wanted.start <= self.most(table):
+            return
+        most = self.most(table)
+        most_text = f"{most.days} days" if most.days > 1 else f"{most // dt.timedelta(hours=1)} hours"
+        instead = "ask in parts" if self.kind == "completeness" else f"ask in parts, or run `{self.export(wanted)}`"
+        raise Problem(
+            "range-too-large",
+            f"{self.kind} of {wanted.end - wanted.start}; expected {most_text} at most"
+            f"{' without a venue and a symbol' if most == MOST_TRADES_OF_ALL else ''}; {instead}",
+        )
+
+    def export(self, wanted: TimeRange) -> str:
+        """Return the command that writes the range to files."""
+        words = ["lakehouse", "export", self.kind]
+        for option, value in (("--venue", self.venue), ("--symbol", self.symbol)):
+            words += [option, value] if value is not None else []
+        words += ["--size", self.size] if self.kind == "bars" else []
+        for option, time in (("--from", wanted.start), ("--to", wanted.end)):
+            words += [option, time.isoformat()] if time is not None else []
+        return shlex.join([*words, "--out", f"{self.kind}.parquet"])
+
+    def scan(self, lake: Lake, wanted: TimeRange, version: int) -> Scan:
+        """Return the client's scan. Raises SettingError for a venue or symbol that there cannot be."""
+        times: dict[str, Any] = {"start": wanted.start, "end": wanted.end, "version": version}
+        if self.kind == "bars":
+            return lake.bars(self.venue, self.symbol, size=self.size, fill=cast("Fill", self.fill), **times)
+        if self.kind == "spreads":
+            return lake.spreads(self.symbol, **times)
+        method: Callable[..., Scan] = getattr(lake, self.kind)
+        return method(self.venue, self.symbol, **times)
+
+    def minutes(self) -> int:
+        """Return the length of the wanted bars in minutes; 1 for other rows."""
+        return minutes_of(self.size) if self.kind == "bars" else 1
+
+
+def refuse_years(wanted: TimeRange) -> None:
+    """Raise Problem for a range with a time that DataFusion cannot compare."""
+    for name, time in zip(("start", "end"), wanted, strict=True):
+        if time is not None and not _FIRST <= time <= _LAST:
+            raise Problem("bad-parameter", f"{name} {time.isoformat()}; expected a year from 1970 to 2199")
+
+
+def certified_range(wanted: TimeRange, trades: Opened) -> TimeRange:
+    """Return the range whose trades a certificate counts: a side that was not named ends with the table's days."""
+    days = [day for day in trades.days if day is not None]
+    if not days or wanted == TimeRange(None, None):
+        return wanted
+    return TimeRange(wanted.start or moment(min(days)), wanted.end or moment(max(days)) + dt.timedelta(days=1))
