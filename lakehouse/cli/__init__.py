@@ -17,7 +17,7 @@ from lakehouse.settings import refuse_unknown_variables
 #: Modules of this package with commands, in the order of the help.
 GROUPS = (
     *("demo", "ingest", "rotate", "simulate", "broker", "stream"),
-    *("query", "export", "topics", "serve"),
+    *("query", "export", "topics", "serve", "sink"),
     *("status", "check", "audit", "replay", "rebuild", "repair", "doctor"),
 )
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from lakehouse.market.venues import VENUES
+from lakehouse.settings.loading import canonical_symbols, load_settings, refuse_unknown_variables
 from lakehouse.settings.model import (
     ALWAYS_BARS,
     BAR_SIZES,
     DEFAULT_SYMBOLS,
     OTHER_VARIABLES,
     Settings,
-    canonical_symbols,
-    load_settings,
-    refuse_unknown_variables,
 )
 from lakehouse.settings.values import AVAILABLE_NOW
 

@@ -7,18 +7,16 @@ everything lives under `home`, a folder in the working directory.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
-import os
 from collections.abc import Iterable
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lakehouse.errors import BrokerUnavailableError, SettingError
+from lakehouse.errors import BrokerUnavailableError
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.market.venues import VENUES
 from lakehouse.settings import values
@@ -109,6 +107,9 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, description="Key that the HTTP API asks for. Unset: none, on loopback only."
     )
+    postgres_url: SecretStr | None = Field(
+        None, description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the sink of bars. Unset: no sink."
+    )
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of ingest; 0 takes a free one.")
     report_seconds: float = Field(
         300.0, gt=0, description="How often a live run reports materializations, a stream with all their verdicts."
@@ -173,7 +174,7 @@ class Settings(BaseSettings):
     @field_validator("symbols")
     @classmethod
     def _symbol_form(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _each_once(value)
+        return each_once(value)
 
     @cached_property
     def lake(self) -> str:
@@ -253,48 +254,10 @@ class Settings(BaseSettings):
         return variables
 
 
-def canonical_symbols(names: Iterable[str]) -> tuple[str, ...]:
-    """Canonical symbols of typed names, each once: `btc/usdt` → `BTC/USDT`. Raises SettingError if one is no symbol."""
-    try:
-        return _each_once(names)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
-
-
-def _each_once(names: Iterable[str]) -> tuple[str, ...]:
+def each_once(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the canonical symbols of names, each once, in order. Raises ValueError if one is no symbol."""
     return tuple(dict.fromkeys(canonical_symbol(name) for name in names))
 
 
 def _absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).absolute())
-
-
-def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment with `overrides` on top (None means not overridden).
-
-    Raises SettingError, one line, if a value cannot be used or a variable with our prefix is none that we know.
-    """
-    refuse_unknown_variables()
-    try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise SettingError(f"setting {name} (LAKEHOUSE_{name.upper()}): {message}") from None
-
-
-def refuse_unknown_variables() -> None:
-    """Raise SettingError if an environment variable LAKEHOUSE_… is no setting: misspelt, it would be just ignored."""
-    prefix = str(Settings.model_config["env_prefix"])
-    known = {*(f"{prefix}{name.upper()}" for name in Settings.model_fields), *OTHER_VARIABLES}
-    for name in sorted(os.environ):
-        if name.upper().startswith(prefix) and name.upper() not in known:
-            words = [one.removeprefix(prefix) for one in sorted(known)]
-            nearest = difflib.get_close_matches(name.upper().removeprefix(prefix), words, n=1)
-            meant = f"did you mean {prefix}{nearest[0]}? " if nearest else ""
-            raise SettingError(
-                f"unknown setting {name}",
-                "one of lakehouse/settings/model.py's, in capitals behind LAKEHOUSE_",
-                f"{meant}Correct or unset it",
-            )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +24,7 @@ from tests.support.market_lake import put
 from tests.support.postgres_server import PostgresServer, programs
 from tests.support.rows import NOON_US, bar_row, empty_lake
 
-pytestmark = [pytest.mark.skipif(programs() is None, reason="no PostgreSQL server here")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(programs() is None, reason="no PostgreSQL server here")]
 DAY = 86_400_000_000
 MINUTE = 60_000_000
 
@@ -158,3 +163,31 @@ def test_no_server_and_another_table_are_one_line_without_the_password(
     execute(server, "CREATE TABLE bars (x int)")
     with PostgresSink(settings, server.url) as sink, pytest.raises(TerminalError, match="PostgreSQL refused"):
         sink.look()
+
+
+def test_the_command_follows_gold_through_an_outage(server: PostgresServer, settings: Settings, tmp_path: Path) -> None:
+    put(settings, GOLD_BARS_1M, [bar(1)])
+    environment = os.environ | {"LAKEHOUSE_POSTGRES_URL": server.url}
+    command = [sys.executable, "-m", "lakehouse", "sink", "postgres", "--home", str(settings.home)]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=environment, stderr=log) as child:
+        try:
+            until(lambda: equal(server, settings))
+            server.kill()
+            put(settings, GOLD_BARS_1M, [bar(1), bar(2)])
+            until(lambda: b"does not answer" in (tmp_path / "log").read_bytes())
+            server.start()
+            until(lambda: equal(server, settings))
+        finally:
+            child.terminate()
+    assert child.returncode == 0
+    assert (tmp_path / "log").read_bytes().count(b"does not answer") == 1
+
+
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(Exception):
+            if holds():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
