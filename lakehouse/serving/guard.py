@@ -30,6 +30,7 @@ class Limits:
 
     body_bytes: int = 65_536  #: no path takes a body
     query_characters: int = 8_192
+    sockets: int = 500  #: WebSockets that are open
     at_once: int = 64  #: requests that are being answered; each may hold an answer of some MB
     rate: float = 500.0  #: requests per second and client, in the long run
     burst: int = 1_000  #: requests that a client may send at once
@@ -78,9 +79,13 @@ class Guard:
         self._is_local = is_local
         self._rates = Rates(limits)
         self._at_once = 0
+        self._sockets = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -94,6 +99,22 @@ class Guard:
             await self._app(scope, receive, _with_headers(send))
         finally:
             self._at_once -= 1
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open a WebSocket by the same checks, or close it before it is open: the client gets HTTP 403."""
+        try:
+            self._check(scope)
+            if self._sockets >= self._limits.sockets:
+                raise Problem("busy", f"{self._sockets} open streams; expected fewer than {self._limits.sockets}")
+        except Problem as problem:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": problem.title[:120]})
+            return
+        self._sockets += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._sockets -= 1
 
     def _check(self, scope: Scope) -> None:
         headers = dict(scope["headers"])

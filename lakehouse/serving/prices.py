@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.errors import LakehouseError
 from lakehouse.market.symbols import MarketKey
+from lakehouse.serving.fan_out import FanOut
+from lakehouse.serving.latest_trade import LatestTrade, read_trade
 from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,20 +40,6 @@ ANSWER_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
 
-class LatestTrade(msgspec.Struct, frozen=True):
-    """A trade as ingest sent it; times are µs since the epoch, price and size the venue's decimal strings."""
-
-    venue: str
-    symbol: str
-    trade_id: int
-    price: str
-    size: str
-    side: str
-    ts_event: int
-    ts_ingest: int
-    source: str
-
-
 @dataclass(frozen=True)
 class Feed:
     """State of the connection to Kafka: whether it stands, since when (seconds since the epoch), and why not."""
@@ -61,15 +49,13 @@ class Feed:
     reason: str = ""
 
 
-_read_trade = msgspec.json.Decoder(LatestTrade).decode
-
-
 class Prices:
     """Follows the topic of trades of one lakehouse. `start` and `stop` it; any thread may read the rest."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._latest: dict[MarketKey, LatestTrade] = {}
+        self.fan_out = FanOut()
         self.feed = Feed(False, time.time(), "not asked yet")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prices", daemon=True)
@@ -138,25 +124,40 @@ class Prices:
         if found.error is not None or not found.partitions:
             self._say(False, f"no topic {topic} yet")
             return set()
-        new = {*found.partitions} - assigned
+        begun = [self._begin(consumer, topic, partition) for partition in sorted({*found.partitions} - assigned)]
+        new = [one for one in begun if one is not None]
         if new:
-            consumer.incremental_assign([_begin(consumer, topic, partition) for partition in sorted(new)])
+            consumer.incremental_assign(new)
         self._say(True)
-        return new
+        return {one.partition for one in new}
+
+    def _begin(self, consumer: Consumer, topic: str, partition: int) -> TopicPartition | None:
+        """Return where to begin in a partition: where this thread stood, else BEGIN_BEFORE messages before its end.
+
+        None if the broker does not answer for it: it is asked again at the next look.
+        """
+        place = TopicPartition(topic, partition)
+        try:
+            first, end = consumer.get_watermark_offsets(place, timeout=ANSWER_SECONDS)
+        except KafkaException:
+            return None
+        stood = self.fan_out.next_offset(partition)
+        offset = stood if stood is not None and first <= stood <= end else max(first, end - BEGIN_BEFORE)
+        self.fan_out.begin(partition, offset)
+        return TopicPartition(topic, partition, offset)
 
     def _take(self, messages: list[Message]) -> None:
+        taken: list[tuple[int, int, LatestTrade | None]] = []
         for message in messages:
-            error, value = message.error(), message.value()
-            if error is not None or value is None:
-                continue
-            try:
-                trade = _read_trade(value)
-            except msgspec.MsgspecError:  # Silver puts it into quarantine; it has no price that counts
-                continue
-            key = (trade.venue, trade.symbol)
-            before = self._latest.get(key)
-            if before is None or trade.trade_id > before.trade_id:
-                self._latest[key] = trade
+            if message.error() is None:
+                trade = _trade_of(message)
+                taken.append((int(message.partition() or 0), int(message.offset() or 0), trade))
+                if trade is not None:
+                    key = (trade.venue, trade.symbol)
+                    before = self._latest.get(key)
+                    if before is None or trade.trade_id > before.trade_id:
+                        self._latest[key] = trade
+        self.fan_out.put(taken)
 
     def _say(self, connected: bool, reason: str = "") -> None:
         if connected != self.feed.connected:
@@ -182,11 +183,10 @@ def _consumer(bootstrap: str, note: Any) -> Consumer:
     )
 
 
-def _begin(consumer: Consumer, topic: str, partition: int) -> TopicPartition:
-    """Return where to begin in a partition: BEGIN_BEFORE messages before its end, or at the end if it is not known."""
-    place = TopicPartition(topic, partition)
+def _trade_of(message: Message) -> LatestTrade | None:
+    """Return the trade in a message; None if Silver will not take it: it has no price that counts."""
+    value = message.value()
     try:
-        first, end = consumer.get_watermark_offsets(place, timeout=ANSWER_SECONDS)
-    except KafkaException:
-        return TopicPartition(topic, partition, OFFSET_END)
-    return TopicPartition(topic, partition, max(first, end - BEGIN_BEFORE))
+        return None if value is None else read_trade(value)
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,107 @@
+"""Hand each trade from Kafka to the live streams that want it; a new one gets those of the last minutes too.
+
+Guarantee: a subscription gets every message of Kafka from the offsets `first` on, once for each copy in Kafka, in the
+order of each partition. A subscription that falls behind is marked and gets no more, so that memory is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lakehouse.serving.latest_trade import LatestTrade
+
+#: Messages that are kept for streams that begin: more than a minute and a half at 1,000 trades/s.
+KEPT_MESSAGES = 100_000
+#: Trades that may wait for one client.
+MOST_PENDING = 20_000
+
+
+@dataclass(eq=False)
+class Subscription:
+    """The trades of one market for one client. `before`: those of the last minutes; `pending`: what came since."""
+
+    venue: str
+    symbol: str
+    loop: asyncio.AbstractEventLoop
+    before: list[LatestTrade] = field(default_factory=list)
+    pending: deque[LatestTrade] = field(default_factory=deque)
+    is_behind: bool = False
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wants(self, trade: LatestTrade) -> bool:
+        """Return whether a trade is of its market."""
+        return trade.symbol == self.symbol and trade.venue == self.venue
+
+    async def wait(self) -> None:
+        """Wait for news."""
+        await self._news.wait()
+        self._news.clear()
+
+    def wake(self) -> None:
+        """Let `wait` return; from any thread."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._news.set)
+
+
+class FanOut:
+    """The messages of the last minutes and the subscriptions. One thread puts; any thread may subscribe."""
+
+    def __init__(self, kept: int = KEPT_MESSAGES) -> None:
+        self._kept: deque[tuple[int, int, LatestTrade]] = deque()
+        self._most = kept
+        self._first: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        self._subscriptions: set[Subscription] = set()
+        self._lock = threading.Lock()
+
+    def begin(self, partition: int, offset: int) -> None:
+        """Note from which offset on a partition is read. What was kept of it is forgotten if there is a gap."""
+        with self._lock:
+            if self._next.get(partition) != offset:
+                self._first[partition] = self._next[partition] = offset
+
+    def next_offset(self, partition: int) -> int | None:
+        """Return the offset behind the newest message that was put; None for a partition that has not begun."""
+        return self._next.get(partition)
+
+    def put(self, messages: list[tuple[int, int, LatestTrade | None]]) -> None:
+        """Take messages (partition, offset, trade; None if it has none) in order, and wake who wants them."""
+        woken: set[Subscription] = set()
+        with self._lock:
+            for partition, offset, trade in messages:
+                self._next[partition] = offset + 1
+                if trade is None:
+                    continue
+                self._kept.append((partition, offset, trade))
+                if len(self._kept) > self._most:
+                    of, gone, _ = self._kept.popleft()
+                    self._first[of] = max(self._first.get(of, 0), gone + 1)
+                for one in self._subscriptions:
+                    if one.wants(trade) and not one.is_behind:
+                        one.pending.append(trade)
+                        one.is_behind = len(one.pending) > MOST_PENDING
+                        woken.add(one)
+        for one in woken:
+            one.wake()
+
+    def subscribe(self, venue: str, symbol: str) -> tuple[Subscription, dict[int, int]]:
+        """Return a new subscription and, by partition, the first offset that it has everything from."""
+        new = Subscription(venue, symbol, asyncio.get_running_loop())
+        with self._lock:
+            new.before = [trade for _, _, trade in self._kept if new.wants(trade)]
+            self._subscriptions.add(new)
+            return new, dict(self._first)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription."""
+        with self._lock:
+            self._subscriptions.discard(subscription)
+
+
+def joins(first: Mapping[int, int], read: Mapping[int, int]) -> bool:
+    """Return whether what is read up to, not including, `read` and what comes from `first` on leave no message out."""
+    return bool(first) and all(read.get(partition, 0) >= offset for partition, offset in first.items())
