@@ -1,9 +1,10 @@
 """`/v1/stream`: the trades of a market over a WebSocket, from the lake first and then live, joined by trade id.
 
-Guarantee: from its first trade on, a client gets every trade of the market that Kafka ever gets, each once. The past comes
-in the order of ids. Live trades come as Kafka has them: one that was repaired comes behind those that followed it.
+Guarantee: from its first trade on, a client gets every trade of the market that Kafka ever gets, each once. The past
+comes in the order of ids. Live trades come as Kafka has them: a repaired one comes behind those that followed it.
 How: the client is subscribed to Kafka's messages first. Then the lake is read at a version of which ops/batches tells
 how far it has read Kafka, and a message is sent only if its id was not. A client that takes too long is told and cut.
+Limit: live trades are sent as Kafka has them, before Silver judges them; one that Silver will quarantine is sent too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lakehouse.serving import stream_bars
 from lakehouse.serving.answers import Api
 from lakehouse.serving.fan_out import Subscription, joins
 from lakehouse.serving.latest_trade import LatestTrade
+from lakehouse.serving.problems import Problem
 from lakehouse.serving.seam import Seam, newest_seam
 
 #: Rows of one message at most.
@@ -75,7 +77,7 @@ async def serve_stream(socket: WebSocket, api: Api, wish: Wish) -> None:
         await sending
     except TooSlowError:
         code, reason = LATER, "too slow: read faster, or ask for a shorter range"
-    except LakehouseError as error:
+    except (LakehouseError, Problem) as error:
         code, reason = LATER, str(error)
     except (asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
         return  # the client has left

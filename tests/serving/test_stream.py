@@ -1,0 +1,219 @@
+"""Past and present over one WebSocket: real Kafka, a lake that has read a part of it, every trade once."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from pydantic import SecretStr
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from lakehouse.lake.table_io import ensure_tables, open_table
+from lakehouse.serving import fan_out
+from lakehouse.serving.guard import Limits
+from lakehouse.settings import Settings
+from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_TRADES
+from tests.serving.conftest import UNLIMITED
+from tests.serving.test_prices import trade
+from tests.support.api_server import running
+from tests.support.market_lake import put
+from tests.support.rows import batch_row, trade_row, utc
+
+pytestmark = pytest.mark.kafka
+NOON = 1_793_534_400_000_000
+PARTITIONS = 3
+
+
+class World:
+    """Trades in Kafka, of which the lake has read those up to some offsets."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.ends = dict.fromkeys(range(PARTITIONS), 0)
+        self.rows: list[dict[str, Any]] = []
+        self._producer = Producer({"bootstrap.servers": settings.bootstrap()})
+        ensure_tables(settings)
+
+    def send(self, *ids: int, symbol: str = "BTC/USDT") -> None:
+        for number in ids:
+            partition = number % PARTITIONS
+            value = trade(number, ts_event=NOON + number * 1_000_000, symbol=symbol)
+            self._producer.produce(self.settings.topic_trades, value, key=b"k", partition=partition)
+            row = trade_row(number, NOON + number * 1_000_000, symbol=symbol)
+            self.rows.append(row | {"kafka_partition": partition, "kafka_offset": self.ends[partition]})
+            self.ends[partition] += 1
+        assert self._producer.flush(30) == 0
+
+    def land(self) -> None:
+        """Let the streams read all that is in Kafka."""
+        seen: dict[tuple[str, int], dict[str, Any]] = {}
+        for row in self.rows:
+            seen.setdefault((row["symbol"], row["trade_id"]), row)
+        put(self.settings, SILVER_TRADES, seen.values())
+        bronze, silver = (open_table(self.settings, one).version() for one in (BRONZE_MESSAGES, SILVER_TRADES))
+        ends = {self.settings.topic_trades: {str(at): end for at, end in self.ends.items()}}
+        source = {"version": bronze, "complete": True}
+        batches = [
+            batch_row("bronze", 0, source_end=ends, versions={BRONZE_MESSAGES.path: bronze}),
+            batch_row("silver", 0, source_end=source, versions={SILVER_TRADES.path: silver}),
+        ]
+        put(self.settings, OPS_BATCHES, batches)
+
+
+@pytest.fixture
+def world(kafka_settings: Settings) -> World:
+    return World(kafka_settings)
+
+
+@pytest.fixture
+def server(world: World) -> Iterator[str]:
+    with running(world.settings, UNLIMITED) as url:
+        yield url.replace("http", "ws")
+
+
+def opened(server: str, query: str) -> ClientConnection:
+    return connect(f"{server}/v1/stream?venue=binance&symbol=BTC/USDT&{query}", open_timeout=20, max_size=None)
+
+
+def at(number: int) -> str:
+    """The time of a trade, as text."""
+    return utc(NOON + number * 1_000_000).isoformat().replace("+00:00", "Z")
+
+
+def taken(socket: ClientConnection, ids: set[int], seconds: float = 60) -> list[int]:
+    """Ids in the order in which they came, until all of `ids` have."""
+    got: list[int] = []
+    deadline = time.monotonic() + seconds
+    while not ids <= {*got}:
+        message = json.loads(socket.recv(timeout=max(0.1, deadline - time.monotonic())))
+        got += [row["trade_id"] for row in message.get("rows", ())]
+    return got
+
+
+def closed_with(socket: ClientConnection, seconds: float = 20) -> int:
+    """Read on until the server closes; the code of it."""
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            socket.recv(timeout=seconds)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code
+
+
+def test_past_and_present_without_a_gap_or_a_repeat(world: World, server: str) -> None:
+    world.send(*range(1, 400), 7, 8, 399)  # some twice
+    world.send(5, symbol="ETH/USDT")
+    world.land()
+    world.send(*range(400, 600), 100)  # the lake has not read these
+    with opened(server, f"from={at(0)}") as socket:
+        assert sorted(taken(socket, {*range(1, 600)})) == [*range(1, 600)]
+        world.send(*range(605, 700), 650, 3)
+        world.send(*range(600, 605))  # repaired
+        world.send(700)
+        assert sorted(taken(socket, {*range(600, 701)})) == [*range(600, 701)]
+
+
+def test_any_seam(world: World, server: str) -> None:
+    rng = random.Random(3)
+    number = 1
+    world.land()
+    for _ in range(12):
+        count = rng.randint(1, 60)
+        world.send(*range(number, number + count), *(rng.randint(1, number) for _ in range(5)))
+        number += count
+        if rng.random() < 0.6:
+            world.land()
+        start = rng.randint(1, number - 1)
+        with opened(server, f"from={at(start)}") as socket:
+            assert sorted(taken(socket, {*range(start, number)})) == [*range(start, number)]
+
+
+def test_live_only_begins_with_what_comes(world: World, server: str) -> None:
+    world.send(*range(1, 50))
+    world.land()
+    with opened(server, "") as socket:
+        assert json.loads(socket.recv(timeout=30)) == {"type": "live"}
+        time.sleep(1.0)  # the server's own consumer may still be reading what was there before
+        world.send(*range(50, 80), 60, 12)
+        got = [number for number in taken(socket, {*range(50, 80)}) if number >= 50]
+        assert sorted(got) == [*range(50, 80)]
+
+
+def test_an_end_is_a_replay_at_a_speed(world: World, server: str) -> None:
+    world.send(*range(1, 1_300))
+    world.land()
+    began = time.monotonic()
+    with opened(server, f"from={at(10)}&to={at(1_210)}&speed=200") as socket:
+        assert taken(socket, {*range(10, 1_210)}) == [*range(10, 1_210)]
+        assert 4 < time.monotonic() - began < 30  # 1,200 s of the past, the last 200 of them in one message
+        assert closed_with(socket) == 1000
+
+
+def test_a_slow_client_is_told_and_cut(world: World, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fan_out, "MOST_PENDING", 50)
+    world.send(1)
+    world.land()
+    with opened(server, "") as socket:
+        assert json.loads(socket.recv(timeout=30)) == {"type": "live"}
+        for round_ in range(60):
+            world.send(*range(2 + round_ * 500, 502 + round_ * 500))
+        assert closed_with(socket) == 1013
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("venue=x&symbol=BTC/USDT", "venue 'x'; expected one of"),
+        ("venue=binance&symbol=BTC", "symbol 'BTC'"),
+        ("venue=binance&symbol=BTC/USDT&kind=candles", "kind 'candles'"),
+        ("venue=binance&symbol=BTC/USDT&from=yesterday", "time 'yesterday'"),
+        ("venue=binance&symbol=BTC/USDT&from=2026-01-01&speed=-1", "speed '-1'"),
+        ("venue=binance&symbol=BTC/USDT&from=2026-01-01&speed=nan", "speed 'nan'"),
+        ("venue=binance&symbol=BTC/USDT&to=2026-01-01", "without a beginning"),
+        ("venue=binance&symbol=BTC/USDT&since=2026-01-01", "parameter 'since'"),
+        ("venue=binance&symbol=BTC/USDT&kind=bars&size=7m", "bar size '7m'"),
+        ("", "venue ''"),
+    ],
+)
+def test_a_wrong_wish_is_told(url: str, query: str, words: str) -> None:
+    with connect(f"{url.replace('http', 'ws')}/v1/stream?{query}", open_timeout=20) as socket:
+        message = json.loads(socket.recv(timeout=20))
+        assert message["type"] == "problem"
+        assert words in message["detail"]
+        assert closed_with(socket) == 1008
+
+
+def test_bars_of_the_past(url: str) -> None:
+    query = "venue=kraken&symbol=ETH/USD&kind=bars&size=5m&from=2026-11-01T13:00:00Z"
+    with connect(f"{url.replace('http', 'ws')}/v1/stream?{query}", open_timeout=20) as socket:
+        message = json.loads(socket.recv(timeout=20))
+        assert message["type"] == "bars"
+        assert message["rows"][0]["bar_start"] >= "2026-11-01T13:00:00Z"
+        while message["type"] == "bars":
+            message = json.loads(socket.recv(timeout=20))
+        assert message == {"type": "live"}
+
+
+def test_limits_of_sockets(world: World) -> None:
+    with running(world.settings, Limits(sockets=1, rate=1e9, burst=10**9)) as url:
+        server = url.replace("http", "ws")
+        with opened(server, "") as first:
+            assert json.loads(first.recv(timeout=30)) == {"type": "live"}
+            with pytest.raises(InvalidStatus):
+                opened(server, "")
+
+
+def test_a_key_is_asked_for(world: World) -> None:
+    settings = world.settings.model_copy(update={"api_key": SecretStr("0123456789abcdef")})
+    with running(settings, UNLIMITED) as url:
+        server = url.replace("http", "ws")
+        with pytest.raises(InvalidStatus):
+            opened(server, "")
+        path = f"{server}/v1/stream?venue=binance&symbol=BTC/USDT"
+        with connect(path, additional_headers={"X-API-Key": "0123456789abcdef"}) as socket:
+            assert json.loads(socket.recv(timeout=30)) == {"type": "live"}
