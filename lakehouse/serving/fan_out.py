@@ -50,9 +50,8 @@ class Subscription:
 class FanOut:
     """The messages of the last minutes and the subscriptions. One thread puts; any thread may subscribe."""
 
-    def __init__(self, kept: int = KEPT_MESSAGES) -> None:
+    def __init__(self) -> None:
         self._kept: deque[tuple[int, int, LatestTrade]] = deque()
-        self._most = kept
         self._first: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._subscriptions: set[Subscription] = set()
@@ -77,7 +76,7 @@ class FanOut:
                 if trade is None:
                     continue
                 self._kept.append((partition, offset, trade))
-                if len(self._kept) > self._most:
+                if len(self._kept) > KEPT_MESSAGES:
                     of, gone, _ = self._kept.popleft()
                     self._first[of] = max(self._first.get(of, 0), gone + 1)
                 for one in self._subscriptions:
