@@ -54,6 +54,7 @@ class FanOut:
         self._kept: deque[tuple[int, int, LatestTrade]] = deque()
         self._first: dict[int, int] = {}
         self._next: dict[int, int] = {}
+        self._partitions = 0
         self._subscriptions: set[Subscription] = set()
         self._lock = threading.Lock()
 
@@ -62,6 +63,19 @@ class FanOut:
         with self._lock:
             if self._next.get(partition) != offset:
                 self._first[partition] = self._next[partition] = offset
+
+    def expect(self, partitions: int) -> None:
+        """Note how many partitions the topic has."""
+        self._partitions = partitions
+
+    def since(self, first: Mapping[int, int]) -> dict[int, int] | None:
+        """Return the offsets from which a subscription has everything; None while a partition has not begun.
+
+        `first`: those at its beginning. It has all of a partition that began later.
+        """
+        with self._lock:
+            found = self._first | dict(first)
+            return found if found and len(found) >= self._partitions else None
 
     def next_offset(self, partition: int) -> int | None:
         """Return the offset behind the newest message that was put; None for a partition that has not begun."""
@@ -103,4 +117,4 @@ class FanOut:
 
 def joins(first: Mapping[int, int], read: Mapping[int, int]) -> bool:
     """Return whether what is read up to, not including, `read` and what comes from `first` on leave no message out."""
-    return bool(first) and all(read.get(partition, 0) >= offset for partition, offset in first.items())
+    return all(read.get(partition, 0) >= offset for partition, offset in first.items())

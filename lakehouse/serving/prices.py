@@ -124,6 +124,7 @@ class Prices:
         if found.error is not None or not found.partitions:
             self._say(False, f"no topic {topic} yet")
             return set()
+        self.fan_out.expect(len(found.partitions))
         begun = [self._begin(consumer, topic, partition) for partition in sorted({*found.partitions} - assigned)]
         new = [one for one in begun if one is not None]
         if new:

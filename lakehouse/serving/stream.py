@@ -140,7 +140,8 @@ async def _joined(api: Api, first: dict[int, int]) -> Seam:
     while True:
         seam = await asyncio.to_thread(newest_seam, api.settings)
         newest = await asyncio.to_thread(api.tables.newest, SILVER_TRADES)  # looked up twice a second at most
-        if seam is not None and newest.version >= seam.version and joins(first, seam.read):
+        since = api.prices.fan_out.since(first)
+        if seam and since is not None and newest.version >= seam.version and joins(since, seam.read):
             return seam
         if time.monotonic() > deadline:
             raise LakehouseError("the lake is too far behind Kafka", "streams that run", "try again later")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from pydantic import SecretStr
@@ -20,7 +21,7 @@ from lakehouse.serving.guard import Limits
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_TRADES
 from tests.serving.conftest import UNLIMITED
-from tests.serving.test_prices import trade
+from tests.serving.test_prices import trade, until
 from tests.support.api_server import running
 from tests.support.market_lake import put
 from tests.support.rows import batch_row, trade_row, utc
@@ -133,6 +134,14 @@ def test_any_seam(world: World, server: str) -> None:
             assert sorted(taken(socket, {*range(start, number)})) == [*range(start, number)]
 
 
+def test_a_client_that_comes_before_kafka_is_read(world: World) -> None:
+    world.send(*range(1, 50))
+    world.land()
+    world.send(*range(50, 90))
+    with running(world.settings, UNLIMITED) as url, opened(url.replace("http", "ws"), f"from={at(1)}") as socket:
+        assert sorted(taken(socket, {*range(1, 90)}, seconds=30)) == [*range(1, 90)]
+
+
 def test_a_lake_that_is_too_far_behind_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fan_out, "KEPT_MESSAGES", 20)
     world.send(*range(1, 101))
@@ -150,9 +159,10 @@ def test_a_lake_that_is_too_far_behind_is_waited_for(world: World, monkeypatch: 
 def test_live_only_begins_with_what_comes(world: World, server: str) -> None:
     world.send(*range(1, 50))
     world.land()
+    price = f"{server.replace('ws', 'http')}/v1/price"  # a server that has just begun reads what was there before
+    until(lambda: [row["trade_id"] for row in httpx.get(price).json()["rows"]] == [49])
     with opened(server, "") as socket:
         assert json.loads(socket.recv(timeout=30)) == {"type": "live"}
-        time.sleep(1.0)  # the server's own consumer may still be reading what was there before
         world.send(*range(50, 80), 60, 12)
         got = taken(socket, {*range(70, 80)})
         assert sorted(got) == [*range(min(got), 80)]  # it begins with whichever partition comes first
