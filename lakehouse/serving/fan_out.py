@@ -59,7 +59,7 @@ class FanOut:
         self._lock = threading.Lock()
 
     def begin(self, partition: int, offset: int) -> None:
-        """Note from which offset on a partition is read. What was kept of it is forgotten if there is a gap."""
+        """Note from which offset on a partition is read. A gap behind what is kept makes that useless."""
         with self._lock:
             if self._next.get(partition) != offset:
                 self._first[partition] = self._next[partition] = offset
