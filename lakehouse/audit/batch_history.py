@@ -20,7 +20,10 @@ FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of messages (trades, for gold) of a batch, or of a Kafka partition in a batch, by what became of them."""
+    """Numbers of messages of a batch, or of a Kafka partition in a batch, by what became of them.
+
+    For gold `rows_in` counts trades read and `out` one-minute bars written, so these two need not be equal.
+    """
 
     rows_in: int = 0
     out: int = 0

@@ -64,9 +64,11 @@ class News:
 
 
 def cut(segments: Sequence[Segment], news: News, now: dt.datetime) -> list[Segment]:
-    """Return the new segments, ascending, from the old ones and the news of a batch; `now` dates the new ones.
+    """Return the segments after the news of a batch, ascending, given those before it.
 
-    They cover every id from the lowest to the highest known one, each once. Empty if no id is known.
+    They cover every id from the lowest to the highest known one, each once. Empty if no id is known. `since` of a
+    segment is that of the oldest segment of its state that it overlaps, `now` if it overlaps none; an unavailable one
+    keeps that of its tries.
     """
     present = ranges_of(segments, "present")
     gone = TriedIds(tried(segments))

@@ -3,8 +3,8 @@
 The library answers the pings of the protocol as they arrive. A connection without any frame, pings included, for the
 venue's `silence_seconds` counts as stale, even if it is open.
 
-Nearly every frame of a trade feed is a small text frame that has arrived whole. Those are taken straight from the read
-buffer, at a tenth of the library's cost; the library reads all others.
+The library reads from the kernel, and the first frame of what came. Small text frames that stand whole in the buffer
+behind it are taken straight from there, at a tenth of the library's cost: on a busy feed nearly all.
 """
 
 from __future__ import annotations
@@ -226,9 +226,10 @@ def refusal_remedy(status: int) -> str:
 
 
 def refusal_words(body: bytes | None, reason: str | None) -> str:
-    """Extract from the body of an HTTP error one line for people, at most 120 characters; empty if there is none.
+    """Return one line for people about an HTTP error, cut behind 120 characters; empty if there is nothing to say.
 
-    The message in its JSON, else its text without HTML tags, else `reason`, the phrase of the HTTP status line.
+    It is the message in a JSON body, the text of any other body without HTML tags, or `reason`, the phrase of the HTTP
+    status line, if these are empty or no text.
     """
     text = (body or b"")[:BODY_BYTES].decode("utf-8", "replace")
     try:

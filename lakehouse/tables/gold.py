@@ -1,5 +1,6 @@
-"""Gold: the market data. Every table is a pure function of silver/trades, except `revision` and `updated_at`.
+"""Gold: the market data. Every table is a pure function of silver/trades and the settings, but for three columns.
 
+These are `revision`, `updated_at`, and `is_final`, which may also become true by the clock.
 All quotients are rounded once, half-up, to 18 decimals; sums are exact.
 """
 
