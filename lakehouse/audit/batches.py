@@ -27,7 +27,8 @@ class BatchesProof:
     """The batches of one query up to the snapshot, compared with the tables.
 
     `counts` are their sums. `generations` counts the checkpoints that the query has had; in Silver and Gold each
-    reads its source from the beginning. `without_row` counts rows of the tables that are in no batch. `faults` has a sentence for each fault.
+    reads its source from the beginning. `without_row` counts rows of the tables that are in no batch. `faults` has a
+    sentence for each fault.
     """
 
     query: str
