@@ -60,7 +60,7 @@ def test_kraken_pages_end_inside_a_timestamp(exchange: Exchange) -> None:
     _, walked = exchange.walk("kraken", first, last, page=100)
     assert_true("kraken", walked.trades, true)
     ends = [trade.ts_event for trade in true]
-    assert sum(ends[place] == ends[place + 1] for place in range(99, len(ends) - 1, 99)) > 10
+    assert sum(ends[place] == ends[place + 1] for place in range(99, len(ends) - 1, 99)) >= 5  # some 16 of 40
 
     for page in (20, 5):
         history, walked = exchange.walk("kraken", first, last, page=page)
