@@ -133,7 +133,7 @@ def answers(port: int) -> bool:
 
 
 def health(url: str) -> dict[str, Any]:
-    """What the API says of itself; empty if it does not answer."""
+    """Ask the API for its state; empty if it does not answer."""
     try:
         with urllib.request.urlopen(f"{url}/v1/health", timeout=2) as response:
             found: dict[str, Any] = json.load(response)

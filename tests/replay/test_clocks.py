@@ -1,4 +1,4 @@
-"""What replay takes for the work of a slow clock, by what is in the tables."""
+"""Replay finds messages that a slow clock put into quarantine, by the tables alone."""
 
 from __future__ import annotations
 

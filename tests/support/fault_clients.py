@@ -58,7 +58,7 @@ def flows(venue: str, server: SimulatorServer) -> None:
 
 
 def ends_without_a_close_frame(ws: Client) -> bool:
-    """Whether the connection ends, and no close frame comes before."""
+    """Return True if the connection ends without a close frame before."""
     try:
         while True:
             if ws.frame().opcode == websocket.ABNF.OPCODE_CLOSE:

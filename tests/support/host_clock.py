@@ -1,4 +1,4 @@
-"""What a host with a clock of its own would have in its tables."""
+"""Tables as a host with a slow or fast clock would write them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Host:
         append_rows(self.settings, SILVER_QUARANTINE, self.refused)
 
     def explained(self) -> list[bool]:
-        """Of each row in quarantine, whether replay takes it for the work of a slow clock."""
+        """Return one verdict per row in quarantine: True if replay blames a slow clock for it."""
         self.write()
         rows = pa.Table.from_pylist(self.refused, arrow_schema(SILVER_QUARANTINE))
         return [bool(one) for one in Clocks(self.settings).explain(rows)]

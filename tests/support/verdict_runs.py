@@ -69,7 +69,7 @@ def stream(instance: DagsterInstance, settings: Settings, steps: Iterable[object
 def by_hand(
     instance: DagsterInstance, settings: Settings, selection: AssetSelection, tags: dict[str, str] | None = None
 ) -> ExecuteInProcessResult:
-    """What Materialize or Execute does."""
+    """Run an asset or a check as the buttons Materialize and Execute do."""
     definitions = Definitions(
         assets=all_assets(settings),
         asset_checks=all_checks(settings),

@@ -54,7 +54,7 @@ CHANGES = st.one_of(st.integers(-1000, 1000), st.integers(-(10**18), 10**18), st
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.tuples(PRICES, PRICES), st.tuples(PRICES, CHANGES)), max_size=20))
 def test_many_logarithms_are_each_as_by_itself(pairs: list[tuple[int, int]]) -> None:
-    """Of anything, and of prices near each other. Below 1 the second number is a change, above it a price or one."""
+    """Pairs of any numbers, and of prices near each other: a second number below 1 is a change, above it a price."""
     befores = [before for before, _ in pairs]
     closes = [other if other > 10**18 else min(max(1, before + other), 10**38 - 1) for before, other in pairs]
     assert half_up_lns(closes, befores) == [half_up_ln(*pair) for pair in zip(closes, befores, strict=True)]

@@ -67,7 +67,7 @@ def test_all_that_ingest_writes_is_recognised(trades: list[Trade]) -> None:
 
 
 def test_a_chunk_of_bad_messages_costs_little_and_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given up may hold good ones: they are left, and never lost."""
+    """A chunk that the fast path gives up may hold good messages: they are left to the judge, and never lost."""
     reads: list[int] = []
     parsed = wire._parsed
 
