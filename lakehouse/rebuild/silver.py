@@ -205,5 +205,5 @@ class _Rebuild:
             gold.rebuild_days(self.settings, min(days), max(days), self.run_id, silver_version=version)
         # Also if no bar has changed: Gold is made from this version from now on.
         table_io.append_rows(self.settings, GOLD_BARS_1M, [], (gold_app_id(self.settings), version))
-        checkpoint = Checkpoint(self.spark, f"{self.settings.checkpoints.rstrip('/')}/gold")
+        checkpoint = Checkpoint(f"{self.settings.checkpoints.rstrip('/')}/gold")
         checkpoint.begin_behind(version, aside=f"before-{mark.rebuild_id}")

@@ -1,65 +1,117 @@
-"""What a micro-batch holds, asked of Spark's own plan of it: data files of a Delta source, offsets of a Kafka source.
+"""What a micro-batch holds: offset ranges of Kafka, or data files of a Delta table.
 
-Spark decides that and keeps it in the checkpoint; the rows themselves are read past the JVM (docs/adr/0008, 0009). The
-answer is that of the physical plan that Spark itself would run, in its internal words: a new version of Spark has to
-pass `tests/streams/test_streams.py` first.
+Spark decides that and writes it into the checkpoint before the batch runs; the rows themselves are read past the JVM
+(docs/adr/0008, 0009). The plan is read from the checkpoint and from the table's log, without Spark
+(docs/adr/0020). Both are formats on disk; `tests/streams/test_batch_plan.py` holds this reading of them to the rows
+that Spark itself sees in a batch, so a new version of Spark or Delta has to pass it first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
 
-from lakehouse.broker.offset_ranges import OffsetRange
+import pyarrow as pa
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-
-def files_of(batch: DataFrame, root: str) -> list[str]:
-    """Paths, relative to the table's root, of the data files of a micro-batch, in the order of Spark's scan."""
-    found: dict[str, None] = {}
-    base = _path(root).rstrip("/") + "/"
-    for rdd in _scans(batch, "FileScanRDD"):
-        for partition in _sequence(rdd.filePartitions()):
-            for file in partition.files():  # a large file may be in several partitions
-                path = _path(str(file.filePath().toString()))
-                if not path.startswith(base):
-                    raise AssertionError(f"found the file {path}; expected one below {base}")
-                found[path.removeprefix(base)] = None
-    return list(found)
+from lakehouse.broker.offset_ranges import MessagesLostError, OffsetRange
+from lakehouse.lake import table_io
+from lakehouse.lake.lag import Offsets
+from lakehouse.lake.table_log import files_of
+from lakehouse.settings import Settings
+from lakehouse.streams.checkpoints import Checkpoint
+from lakehouse.tables import Table
 
 
-def offsets_of(batch: DataFrame) -> list[OffsetRange]:
-    """The offsets of a micro-batch of a Kafka source, by topic and partition; places without any are left out."""
-    found = []
-    for rdd in _scans(batch, "DataSourceRDD"):
-        for partition in rdd.partitions():
-            task = partition.inputPartition().get().offsetRange()
-            place = task.topicPartition()
-            found.append(
-                OffsetRange(str(place.topic()), int(place.partition()), int(task.fromOffset()), int(task.untilOffset()))
-            )
-    return sorted(found)
+def kafka_ranges(checkpoint: Checkpoint, batch_id: int) -> list[OffsetRange]:
+    """Return the offset ranges of a planned batch by topic and partition; a partition without messages is left out.
+
+    A partition that is new begins at 0, as in Spark (4.2, `KafkaOffsetReaderAdmin`). Raises MessagesLostError if a
+    partition is gone or ends before it begins: its topic was deleted.
+    """
+    start: Offsets = checkpoint.kafka_start() if batch_id == 0 else checkpoint.offset(batch_id - 1) or {}
+    end: Offsets = checkpoint.offset(batch_id) or {}
+    for topic, partitions in start.items():
+        for partition, first in partitions.items():
+            last = end.get(topic, {}).get(partition)
+            if last is None or last < first:
+                found = "nothing" if last is None else f"an end at {last}"
+                raise MessagesLostError(
+                    f"{found} in {topic}/{partition} of Kafka",
+                    f"offset {first}, up to which it was read",
+                    "the topic was deleted or made anew: see docs/reliability.md",
+                )
+    ranges = (
+        OffsetRange(topic, int(partition), start.get(topic, {}).get(partition, 0), last)
+        for topic, partitions in end.items()
+        for partition, last in partitions.items()
+    )
+    return sorted(one for one in ranges if one.first < one.end)
 
 
-def _scans(batch: DataFrame, kind: str) -> Iterator[Any]:
-    """The RDDs of this class among those that a batch is read from."""
-    waiting = [batch._jdf.queryExecution().toRdd()]
-    while waiting:
-        rdd = waiting.pop()
-        if rdd.getClass().getSimpleName() == kind:
-            yield rdd
-        else:
-            waiting.extend(dependency.rdd() for dependency in _sequence(rdd.dependencies()))
+@dataclass(frozen=True)
+class _Position:
+    """A Delta source's offset: everything before the file `index` (from 0) of what `version` added has been read.
+
+    If `of_snapshot` is true, the files are those of the table at that version.
+    """
+
+    version: int
+    index: int
+    of_snapshot: bool
 
 
-def _sequence(values: Any) -> Iterator[Any]:
-    return (values.apply(number) for number in range(values.size()))
+def delta_files(checkpoint: Checkpoint, batch_id: int, settings: Settings, table: Table) -> list[str]:
+    """Return the paths, relative to the table's root, of the data files of a planned batch, in the log's order.
+
+    Files of commits that changed no row (compaction) are left out, as Delta's source leaves them out. Raises OSError if
+    the log no longer has a version of the batch.
+    """
+    end = _position(checkpoint.offset(batch_id))
+    if end is None:
+        return []
+    start = _position(checkpoint.offset(batch_id - 1)) or _first(end)
+    found: list[str] = []
+    if start.of_snapshot:
+        found += _snapshot(settings, table, start.version)[start.index : end.index if end.of_snapshot else None]
+        start = _Position(start.version + 1, 0, False)
+    if end.of_snapshot:
+        return found
+    uri = table_io.table_uri(settings, table)
+    for version in range(start.version, end.version + (end.index > 0)):
+        added = _added(uri, version)
+        first = start.index if version == start.version else 0
+        found += added[first : end.index if version == end.version else None]
+    return found
 
 
-def _path(uri: str) -> str:
-    """Without the scheme and its encoding; `s3a` and `s3` name the same object."""
-    parts = urlsplit(uri)
-    return unquote(f"{parts.netloc}{parts.path}") if parts.scheme else uri
+def _position(offset: dict[str, Any] | None) -> _Position | None:
+    """Read an offset as Delta writes it: `index` is that of the last file read, -1 if none of this version is."""
+    if offset is None:
+        return None
+    return _Position(int(offset["reservoirVersion"]), int(offset["index"]) + 1, bool(offset.get("isStartingVersion")))
+
+
+def _first(end: _Position) -> _Position:
+    """Return where the first batch of a checkpoint without a beginning starts: at a snapshot.
+
+    If the batch went beyond it, Delta takes the newest snapshot before the batch's end (4.4, `DeltaSource.getBatch`).
+    """
+    return _Position(end.version if end.of_snapshot else end.version - 1, 0, True)
+
+
+def _added(uri: str, version: int) -> list[str]:
+    """Return the files that a commit added with a change of rows, in its order."""
+    with files_of(uri).open_input_file(f"_delta_log/{version:020}.json") as file:
+        actions = [json.loads(line) for line in file.read().splitlines() if line.strip()]
+    adds = (action["add"] for action in actions if "add" in action)
+    return [unquote(add["path"]) for add in adds if add["dataChange"]]
+
+
+def _snapshot(settings: Settings, table: Table, version: int) -> list[str]:
+    """Return the files of the table at a version in the order of Delta's `DeltaSourceSnapshot`: by time and path."""
+    actions = pa.table(table_io.open_table(settings, table, version).get_add_actions())
+    times, paths = actions.column("modification_time").cast(pa.int64()), actions.column("path")
+    files = sorted(zip(times.to_pylist(), paths.to_pylist(), strict=True))
+    return [unquote(str(path)) for _, path in files]

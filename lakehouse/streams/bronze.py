@@ -77,11 +77,11 @@ def starting_after_table(settings: Settings) -> str | None:
     )
 
 
-def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, reader: Reader) -> BatchResult:
+def write_batch(batch_id: int, context: BatchContext, reader: Reader) -> BatchResult:
     """Append one batch of messages."""
     settings = context.settings
     end: Offsets = context.checkpoint.offset(batch_id) or {}
-    ranges = batch_plan.offsets_of(messages)
+    ranges = batch_plan.kafka_ranges(context.checkpoint, batch_id)
     start = starts_of(ranges, end)
     app_id = context.app_id(BRONZE_MESSAGES)
     taken = committed_batch(settings, BRONZE_MESSAGES, app_id)

@@ -1,9 +1,9 @@
-"""What stands in a stream's checkpoint: its generation, and where a batch begins and ends.
+"""A stream's checkpoint folder: its generation, and where each batch begins and ends. No JVM.
 
 A checkpoint's generation is an id of ours, written when the checkpoint is first used. It is part of Delta's application
 id, so that a new checkpoint, which counts its batches from 0 again, is never taken for the old one and skipped.
-Source of the format: Spark writes `offsets/<batch>` before a batch runs: a version line, a metadata line, then one line
-of JSON a source.
+Source of the format: Spark's `OffsetSeqLog` writes `offsets/<batch>` before a batch runs: a version line, a metadata
+line, then one line of JSON a source. Its Kafka source writes the offsets before the first batch to `sources/0/0`.
 A checkpoint may begin in the middle of its source: the file `begin` holds the offset, in Spark's own words, before
 which everything has been processed by other means.
 """
@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
+
+import pyarrow.fs as pa_fs
 
 from lakehouse.errors import TerminalError
 from lakehouse.lake.lag import Offsets
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 
 #: The file with the offset at which a checkpoint begins.
 BEGIN = "begin"
@@ -31,74 +30,76 @@ _CREATION = {"reservoirVersion": 0, "index": -1}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The checkpoint folder of one query; any file system that Hadoop knows."""
+    """The checkpoint folder of one query, at a local path or at a URI of a file system that Arrow knows."""
 
-    spark: SparkSession
     uri: str
 
-    def _path(self, name: str) -> tuple[Any, Any]:
-        jvm: Any = self.spark._jvm
-        path = jvm.org.apache.hadoop.fs.Path(f"{self.uri}/{name}" if name else self.uri)
-        configuration = self.spark._jsc.hadoopConfiguration()
-        return path.getFileSystem(configuration), path
+    @cached_property
+    def _place(self) -> tuple[pa_fs.FileSystem, str]:
+        if "://" not in self.uri:
+            return pa_fs.LocalFileSystem(), self.uri.removeprefix("file:")
+        # Hadoop's name of the same store
+        files, path = pa_fs.FileSystem.from_uri(self.uri.replace("s3a://", "s3://", 1))
+        return files, path
+
+    @property
+    def _files(self) -> pa_fs.FileSystem:
+        return self._place[0]
+
+    def _path(self, name: str) -> str:
+        return f"{self._place[1]}/{name}" if name else self._place[1]
 
     def exists(self, name: str = "") -> bool:
-        """Whether the checkpoint, or a file of it, is there."""
-        file_system, path = self._path(name)
-        return bool(file_system.exists(path))
+        """Return True if the checkpoint, or a file or folder of it, is there."""
+        return bool(self._files.get_file_info(self._path(name)).type != pa_fs.FileType.NotFound)
 
     def read(self, name: str) -> str:
-        """A small text file of the checkpoint."""
-        file_system, path = self._path(name)
-        stream = file_system.open(path)
-        try:
-            jvm: Any = self.spark._jvm
-            return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
-        finally:
-            stream.close()
+        """Read a small text file of the checkpoint. Raises FileNotFoundError if it is not there."""
+        with self._files.open_input_file(self._path(name)) as file:
+            return bytes(file.read()).decode()
 
     def write(self, name: str, text: str) -> None:
-        """Write a small text file into the checkpoint: all of it, or, where the disk is full, nothing."""
-        file_system, path = self._path(name)
-        _, half = self._path(f".{name}.{uuid.uuid4().hex}.tmp")
+        """Write a small text file into the checkpoint: all of it or, if the disk is full, nothing."""
+        path = self._path(name)
+        folder, _, base = path.rpartition("/")
+        half = f"{folder}/.{base}.{uuid.uuid4().hex}.tmp"
+        self._files.create_dir(folder)
         try:
-            stream = file_system.create(half, True)
-            try:
-                stream.write(bytearray(text.encode()))
-            finally:
-                stream.close()
-            if file_system.exists(path):
-                file_system.delete(path, False)
-            if not file_system.rename(half, path):
-                raise OSError(f"cannot rename {half} to {path}")
-        finally:
-            file_system.delete(half, False)
+            with self._files.open_output_stream(half) as file:
+                file.write(text.encode())
+            self._files.move(half, path)
+        except OSError:
+            if self._files.get_file_info(half).type != pa_fs.FileType.NotFound:
+                self._files.delete_file(half)
+            raise
 
     def is_new(self) -> bool:
-        """True until Spark has planned a first batch here."""
+        """Return True until Spark has planned a first batch here."""
         return not self.exists("offsets/0") and not self.exists("offsets")
 
     def pending_batch(self) -> int | None:
-        """The batch that an earlier process planned and did not commit: Spark will run it again, with the same rows."""
+        """Return the batch that an earlier process planned and did not commit, None if there is none.
+
+        Spark will run it again, with the same rows.
+        """
         if not self.exists("offsets"):
             return None
-        file_system, path = self._path("offsets")
-        planned = [status.getPath().getName() for status in file_system.listStatus(path)]
-        newest = max((int(name) for name in planned if name.isdigit()), default=None)
+        planned = self._files.get_file_info(pa_fs.FileSelector(self._path("offsets")))
+        newest = max((int(file.base_name) for file in planned if file.base_name.isdigit()), default=None)
         return None if newest is None or self.exists(f"commits/{newest}") else newest
 
     def generation(self) -> str:
-        """The generation of this checkpoint; made on the first call."""
+        """Return the generation of this checkpoint; the first call makes it."""
         known = self.read("generation").strip() if self.exists("generation") else ""
-        if not known:  # empty where a full disk kept it from an earlier version of ours
+        if not known:  # empty if a full disk kept it from an earlier version of ours
             known = uuid.uuid4().hex
             self.write("generation", known)
         return known
 
     def offset(self, batch_id: int) -> dict[str, Any] | None:
-        """The source's offset at the end of a batch, None before the first.
+        """Return the source's offset at the end of a batch, None before the first.
 
-        Where the checkpoint begins in the middle of its source, that is the offset before the first batch.
+        If the checkpoint begins in the middle of its source, that is the offset before the first batch.
         """
         if batch_id < 0:
             return dict(json.loads(self.read(BEGIN))) if self.exists(BEGIN) else None
@@ -107,8 +108,16 @@ class Checkpoint:
         line = self.read(f"offsets/{batch_id}").strip().splitlines()[-1]
         return None if line == "-" else dict(json.loads(line))
 
+    def kafka_start(self) -> Offsets:
+        """Return the Kafka offsets before the first batch, as Spark resolved `startingOffsets`.
+
+        Spark's file begins with a zero byte and a version line (Spark 4.2, `KafkaSourceInitialOffsetWriter`).
+        """
+        found: Offsets = json.loads(self.read("sources/0/0").lstrip("\0").partition("\n")[2])
+        return found
+
     def begin_options(self) -> dict[str, str]:
-        """Options for the Delta source of this checkpoint: where it begins, until the first batch is committed.
+        """Return the options for the Delta source of this checkpoint: where it begins, if that is not a snapshot.
 
         Give them at every start: Delta looks at them only as long as the checkpoint has no batch of its own.
         """
@@ -127,29 +136,34 @@ class Checkpoint:
         if version == 0 and begin is None:
             self.write(BEGIN, json.dumps(_CREATION))
         elif version > 0 and begin == _CREATION:
-            file_system, path = self._path(BEGIN)
-            file_system.delete(path, False)
+            self._files.delete_file(self._path(BEGIN))
 
     def begin_behind(self, version: int, aside: str) -> None:
         """Make this a new checkpoint of a Delta source that goes on behind a version, as if it had read all up to it.
 
         What is there is moved to a folder beside it, with `aside` behind its name. The version after this one has to
-        exist when a query starts.
+        exist when a query starts. Raises TerminalError if that folder exists.
         """
         if not self.is_new():
-            file_system, path = self._path("")
-            _, target = Checkpoint(self.spark, f"{self.uri}-{aside}")._path("")
-            if not file_system.rename(path, target):
-                raise TerminalError(
-                    f"checkpoint {self.uri} cannot be moved to {self.uri}-{aside}",
-                    "a free name",
-                    "move it away by hand",
-                )
+            self._set_aside(f"{self.uri}-{aside}")
         self.write(BEGIN, json.dumps({"reservoirVersion": version + 1, "index": -1}))
+
+    def _set_aside(self, uri: str) -> None:
+        if Checkpoint(uri).exists():
+            raise TerminalError(
+                f"checkpoint {self.uri} cannot be moved to {uri}, which exists", "a free name", "move it away by hand"
+            )
+        source, target = self._path(""), Checkpoint(uri)._path("")
+        if isinstance(self._files, pa_fs.LocalFileSystem):
+            self._files.move(source, target)
+            return
+        # An object store cannot move a folder.
+        pa_fs.copy_files(source, target, source_filesystem=self._files, destination_filesystem=self._files)
+        self._files.delete_dir(source)
 
 
 def delta_position(offset: dict[str, Any] | None) -> dict[str, Any]:
-    """A Delta source's offset in plain words.
+    """Return a Delta source's offset in plain words.
 
     `version` is the last version of which anything has been read (-1: nothing yet); `complete` says that it has been
     read whole. Spark's `{"reservoirVersion": 7, "index": -1}` means all of version 6 and nothing of 7 yet.
@@ -163,7 +177,7 @@ def delta_position(offset: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def kafka_rows_by_partition(start: Offsets, end: Offsets) -> Offsets:
-    """Messages between two Kafka positions: topic → partition → count."""
+    """Count the messages between two Kafka positions: topic → partition → count."""
     return {
         topic: {number: last - start.get(topic, {}).get(number, last) for number, last in partitions.items()}
         for topic, partitions in end.items()

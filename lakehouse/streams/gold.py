@@ -27,7 +27,7 @@ from lakehouse.lake.lease import Turn
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files
 from lakehouse.streams.batch import BatchContext, BatchResult
-from lakehouse.streams.batch_plan import files_of
+from lakehouse.streams.batch_plan import delta_files
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.compaction import UPKEEP_ERRORS, compact
 from lakehouse.streams.gold_bars import KeptParts, Since, Touched, folded
@@ -132,14 +132,14 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     )
 
 
-def write_batch(trades: DataFrame, batch_id: int, context: BatchContext, knowledge: Knowledge) -> BatchResult:
+def write_batch(batch_id: int, context: BatchContext, knowledge: Knowledge) -> BatchResult:
     """1 the touched minutes, 2 the bars that became complete, 3 all of it written at the batch's version of Silver."""
     settings = context.settings
     start = delta_position(context.checkpoint.offset(batch_id - 1))
     end = delta_position(context.checkpoint.offset(batch_id))
     with knowledge.guard:
         completeness, finality = knowledge.after(start["version"]), knowledge.finality
-        touched = Touched(settings, files_of(trades, table_io.table_uri(settings, SILVER_TRADES)))
+        touched = Touched(settings, delta_files(context.checkpoint, batch_id, settings, SILVER_TRADES))
         for key, newest in touched.newest.items():
             finality.saw(key, newest)
         if not end["complete"]:  # the bars are read at all of that version, of which this batch has only a part

@@ -85,7 +85,7 @@ def _start(
     trigger: str,
     reader: Reader,
 ) -> Started:
-    checkpoint = Checkpoint(spark, f"{settings.checkpoints.rstrip('/')}/{layer}")
+    checkpoint = Checkpoint(f"{settings.checkpoints.rstrip('/')}/{layer}")
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
     )
@@ -112,7 +112,7 @@ def _parts(
     """Source, writer of a batch, what is due without one, and what is due at the end."""
     if layer == "bronze":
         read = bronze.read(spark, context)
-        return read, lambda rows, number: bronze.write_batch(rows, number, context, reader), _nothing, reader.close
+        return read, lambda _, number: bronze.write_batch(number, context, reader), _nothing, reader.close
     if layer == "silver":
         ledger = Ledger(context.settings)
         read = silver.read(spark, context)
@@ -121,7 +121,7 @@ def _parts(
     known = gold.Knowledge(context.settings)
     read = gold.read(spark, context)
     close = partial(batch_files.dismiss, context.settings, SILVER_TRADES)
-    return read, lambda rows, number: gold.write_batch(rows, number, context, known), known.idle, close
+    return read, lambda _, number: gold.write_batch(number, context, known), known.idle, close
 
 
 def _nothing() -> None:

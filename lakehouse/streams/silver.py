@@ -101,7 +101,8 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
 def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
     """1 read and parse, 2 new trades appended, 3 repeats compared, 4 quarantine and feed events, 5 the ledger."""
     settings = context.settings
-    with _taken(messages, settings) as batch:
+    files = batch_plan.delta_files(context.checkpoint, batch_id, settings, BRONZE_MESSAGES)
+    with _taken(messages, files, settings) as batch:
         pending = batch_id == context.pending_batch
         outcome = _take_trades(batch.trades, messages, pending, settings, ledger)
         news = _news(outcome.arrived)
@@ -122,11 +123,10 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
 
 
 @contextmanager
-def _taken(messages: DataFrame, settings: Settings) -> Iterator[_Batch]:
+def _taken(messages: DataFrame, files: Sequence[str], settings: Settings) -> Iterator[_Batch]:
     """Read a batch; what Spark keeps of it goes with the block."""
     trades: list[pa.Table] = [table_io.arrow_schema(SILVER_TRADES).empty_table()]
     rest: list[pa.Table] = []
-    files = batch_plan.files_of(messages, table_io.table_uri(settings, BRONZE_MESSAGES))
     work = partial(_recognised, settings=settings)
     for found, left in batch_files.made_of(settings, BRONZE_MESSAGES, files, _COLUMNS, work):
         trades.append(found.cast(trades[0].schema))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings, load_settings
-from lakehouse.streams import batch_files, batch_plan
+from lakehouse.streams import batch_files
 from lakehouse.streams.gold_bars import Touched
 from lakehouse.streams.gold_complete import IdGroup
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES, Table
@@ -82,21 +82,6 @@ def test_a_large_file_comes_in_chunks(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [chunk.num_rows for chunk in chunks] == [100, 100, 50]
     assert [number for chunk in chunks for number in chunk.column("trade_id").to_pylist()] == list(range(250))
     assert {day for chunk in chunks for day in chunk.column("event_date").to_pylist()} == {utc(NOON_US).date()}
-
-
-@pytest.mark.parametrize(
-    ("uri", "path"),
-    [
-        ("/data/my lake", "/data/my lake"),
-        ("/data/100%25", "/data/100%25"),  # a path is no URI
-        ("file:///data/my%20lake", "/data/my lake"),
-        ("file:/data/lake", "/data/lake"),
-        ("s3a://bucket/lake/a%3Db", "bucket/lake/a=b"),
-        ("s3://bucket/lake/a=b", "bucket/lake/a=b"),
-    ],
-)
-def test_the_same_object_has_the_same_path(uri: str, path: str) -> None:
-    assert batch_plan._path(uri) == path
 
 
 # ---------------------------------------------------------------------------------------------------- touched

@@ -27,7 +27,7 @@ PATIENCE = 120.0
 
 
 def test_a_new_checkpoint_of_an_empty_table_begins_at_its_first_commit(spark: SparkSession, tmp_path: Path) -> None:
-    checkpoint = Checkpoint(spark, str(tmp_path / "silver"))
+    checkpoint = Checkpoint(str(tmp_path / "silver"))
     checkpoint.begin_at_creation(0)
     assert checkpoint.begin_options() == {"startingVersion": "0"}
     assert delta_position(checkpoint.offset(-1)) == {"version": -1, "complete": True}
@@ -40,9 +40,9 @@ def test_a_new_checkpoint_of_an_empty_table_begins_at_its_first_commit(spark: Sp
 
 
 def test_a_checkpoint_that_has_begun_stays_as_it_is(spark: SparkSession, tmp_path: Path) -> None:
-    behind = Checkpoint(spark, str(tmp_path / "behind"))
+    behind = Checkpoint(str(tmp_path / "behind"))
     behind.begin_behind(5, "old")
-    begun = Checkpoint(spark, str(tmp_path / "begun"))
+    begun = Checkpoint(str(tmp_path / "begun"))
     begun.write("offsets/0", "v1\n{}\n-")
     for version in (0, 7):
         behind.begin_at_creation(version)
@@ -69,7 +69,7 @@ def test_a_follower_goes_on_where_the_log_no_longer_reaches_back(spark: SparkSes
     settings = kafka_settings
     some = [trade(trade_id=number, ts_event=NEW_YEAR + number * 1_000_000) for number in range(1, 200)]
     with StreamRunner(settings) as runner:
-        assert Checkpoint(spark, f"{settings.checkpoints}/gold").begin_options() == {"startingVersion": "0"}
+        assert Checkpoint(f"{settings.checkpoints}/gold").begin_options() == {"startingVersion": "0"}
         send(settings, settings.topic_trades, some[:80])
         deadline = time.monotonic() + PATIENCE
         while count(settings, GOLD_BARS_1M) == 0 and time.monotonic() < deadline:
@@ -89,7 +89,7 @@ def test_a_follower_that_never_read_takes_the_snapshot_of_a_cut_log(
 ) -> None:
     settings = kafka_settings
     # A query that ends before its first batch leaves no more than this. `log_retention` waits for one that has a batch.
-    Checkpoint(spark, f"{settings.checkpoints}/silver").begin_at_creation(0)
+    Checkpoint(f"{settings.checkpoints}/silver").begin_at_creation(0)
     some = [trade(trade_id=number, ts_event=NEW_YEAR + number * 1_000_000) for number in range(1, 40)]
     for part in (some[:20], some[20:]):
         send(settings, settings.topic_trades, part)
