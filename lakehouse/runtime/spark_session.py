@@ -96,7 +96,7 @@ def expect_session(settings: Settings) -> None:
 
     limit_heaps()
     with _ONE_START:
-        if _is_local(settings) and SparkContext._gateway is None and not _JVMS:
+        if is_in_process(settings) and SparkContext._gateway is None and not _JVMS:
             _JVMS.append(_new_jvm(settings, QUICK_JAVA))
 
 
@@ -153,9 +153,10 @@ def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> Spa
 
 def _location_conf(settings: Settings) -> dict[str, str]:
     """Settings that depend on where the driver runs. A cluster is sent the jars and keeps its own Java options."""
-    if not _is_local(settings):
+    if not is_in_process(settings):
         jars = ",".join(str(jar) for jar in spark_jars())
-        return {"spark.jars": jars, "spark.driver.memory": settings.spark_driver_memory}
+        conf = {"spark.jars": jars, "spark.driver.memory": settings.spark_driver_memory}
+        return conf | (LOCAL_CONF if settings.spark_master.startswith("local") else {})
     return LOCAL_CONF | (LOCAL_FILES_CONF if urlsplit(settings.checkpoints).scheme in ("", "file") else {})
 
 
@@ -164,9 +165,9 @@ def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
     """Offer pyspark our own JVM if the master is inside this process; it starts that of a cluster's driver itself."""
     from pyspark import SparkContext
 
-    if not _is_local(settings):
+    if not is_in_process(settings):
         os.environ["JAVA_HOME"] = str(find_java(for_spark=True).parent.parent)
-    if not _is_local(settings) or SparkContext._gateway is not None:
+    if not is_in_process(settings) or SparkContext._gateway is not None:
         yield
         return
     if not _JVMS:
@@ -192,5 +193,6 @@ def _new_jvm(settings: Settings, options: tuple[str, ...]) -> Jvm:
     return Jvm(java, settings.spark_driver_memory, options)
 
 
-def _is_local(settings: Settings) -> bool:
-    return settings.spark_master.startswith("local")
+def is_in_process(settings: Settings) -> bool:
+    """Return True if Spark's executor is in the driver's process: `local`, `local[2]`, but not `local-cluster[…]`."""
+    return settings.spark_master == "local" or settings.spark_master.startswith("local[")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,11 +22,12 @@ from lakehouse.broker.topics import end_offsets
 from lakehouse.lake import table_io
 from lakehouse.lake.lag import Offsets
 from lakehouse.settings import Settings
-from lakehouse.streams import batch_plan
+from lakehouse.streams import batch_plan, landing
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, committed_batch
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import kafka_rows_by_partition
 from lakehouse.streams.message_reader import Reader
+from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import BRONZE_MESSAGES
 
 if TYPE_CHECKING:
@@ -77,8 +79,8 @@ def starting_after_table(settings: Settings) -> str | None:
     )
 
 
-def write_batch(batch_id: int, context: BatchContext, reader: Reader) -> BatchResult:
-    """Append one batch of messages."""
+def write_batch(batch_id: int, context: BatchContext, reader: Reader, tasks: Tasks) -> BatchResult:
+    """Append one batch of messages: landed by executors if there are any, else read here."""
     settings = context.settings
     end: Offsets = context.checkpoint.offset(batch_id) or {}
     ranges = batch_plan.kafka_ranges(context.checkpoint, batch_id)
@@ -86,7 +88,11 @@ def write_batch(batch_id: int, context: BatchContext, reader: Reader) -> BatchRe
     app_id = context.app_id(BRONZE_MESSAGES)
     taken = committed_batch(settings, BRONZE_MESSAGES, app_id)
     if ranges and (taken is None or taken < batch_id):
-        _append(reader.read(ranges), settings, Transaction(app_id, batch_id))
+        transaction = Transaction(app_id, batch_id)
+        if tasks.are_outside:
+            _land(ranges, settings, transaction, tasks)
+        else:
+            _append(reader.read(ranges), settings, transaction)
     places = {
         (topic, int(partition)): PartitionRows(rows, rows)
         for topic, partitions in kafka_rows_by_partition(start, end).items()
@@ -113,4 +119,13 @@ def _append(messages: Iterator[pa.Table], settings: Settings, transaction: Trans
     with BulkAppend(settings, BRONZE_MESSAGES) as append:
         for rows in messages:
             append.add(rows)
+        append.commit_alone(transaction)
+
+
+def _land(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transaction, tasks: Tasks) -> None:
+    """Have executors write the ranges to files, and make one commit of them. Raises what a work and `_append` raise."""
+    uri = table_io.table_uri(settings, BRONZE_MESSAGES)
+    landed = tasks.run(landing.units_of(settings, ranges), landing.land, partial(landing.undo, uri))
+    with BulkAppend(settings, BRONZE_MESSAGES) as append:
+        append.adopt([file for one in landed for file in one.files])
         append.commit_alone(transaction)

@@ -17,6 +17,7 @@ from lakehouse.streams import batch_files, bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.streams.message_reader import Reader
+from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import BRONZE_MESSAGES, LAYERS, SILVER_TRADES
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ def _parts(
 ) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult], Callable[[], None], Callable[[], None]]:
     """Source, writer of a batch, what is due without one, and what is due at the end."""
     if layer == "bronze":
-        read = bronze.read(spark, context)
-        return read, lambda _, number: bronze.write_batch(number, context, reader), _nothing, reader.close
+        read, tasks = bronze.read(spark, context), Tasks(spark, context.settings)
+        return read, lambda _, number: bronze.write_batch(number, context, reader, tasks), _nothing, reader.close
     if layer == "silver":
         ledger = Ledger(context.settings)
         read = silver.read(spark, context)

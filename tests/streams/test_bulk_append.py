@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams import bulk_append
+from lakehouse.streams import data_files
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES, Table
 from tests.support.rows import NOON_US, empty_lake, message_row, trade_row
@@ -59,7 +59,7 @@ def content(settings: Settings, table: Table) -> pa.Table:
     return table_io.sql(settings, f"SELECT {names} FROM t ORDER BY {keys}", t=table)
 
 
-def data_files(settings: Settings, table: Table) -> set[Path]:
+def parquet_files(settings: Settings, table: Table) -> set[Path]:
     return set(Path(table_io.table_uri(settings, table)).rglob("*.parquet"))
 
 
@@ -106,8 +106,8 @@ def test_nothing_is_left_of_rows_that_are_not_committed(tmp_path: Path) -> None:
     settings = empty_lake(tmp_path)
     with BulkAppend(settings, BRONZE_MESSAGES) as rows:
         rows.add(rows_of(BRONZE_MESSAGES, MESSAGES))
-        assert len(data_files(settings, BRONZE_MESSAGES)) == 4
-    assert not data_files(settings, BRONZE_MESSAGES)
+        assert len(parquet_files(settings, BRONZE_MESSAGES)) == 4
+    assert not parquet_files(settings, BRONZE_MESSAGES)
     assert table_io.open_table(settings, BRONZE_MESSAGES).version() == 0
 
 
@@ -120,7 +120,7 @@ def test_who_comes_second_adds_nothing(tmp_path: Path) -> None:
         with pytest.raises(CommitFailedError):
             second.commit(Transaction("test", 1))
     assert content(settings, SILVER_TRADES).column("trade_id").to_pylist() == [9]
-    assert len(data_files(settings, SILVER_TRADES)) == 1
+    assert len(parquet_files(settings, SILVER_TRADES)) == 1
 
 
 @given(cuts=st.lists(st.integers(0, 40), max_size=6), group=st.integers(1, 50))
@@ -130,8 +130,10 @@ def test_rows_keep_their_order_however_they_come(tmp_path_factory: Any, cuts: li
     rows = [message_row(number, at=NOON_US + DAY * (number % 2)) for number in range(40)]
     bounds = [0, *sorted(cuts), 40]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk_append, "ROW_GROUP_ROWS", group)
+        patch.setattr(data_files, "ROW_GROUP_ROWS", group)
         append(settings, BRONZE_MESSAGES, *(rows[a:b] for a, b in pairwise(bounds)))
-    found = [pq.ParquetFile(file).read().column("offset").to_pylist() for file in data_files(settings, BRONZE_MESSAGES)]
+    found = [
+        pq.ParquetFile(file).read().column("offset").to_pylist() for file in parquet_files(settings, BRONZE_MESSAGES)
+    ]
     assert sorted(found) == [list(range(0, 40, 2)), list(range(1, 40, 2))]
     assert table_io.row_count(table_io.open_table(settings, BRONZE_MESSAGES)) == 40

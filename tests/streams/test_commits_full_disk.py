@@ -16,7 +16,7 @@ from lakehouse.errors import LeaseHeldError, RetriableError
 from lakehouse.lake import table_io
 from lakehouse.lake.lease import Lease
 from lakehouse.settings import Settings
-from lakehouse.streams import bulk_append, silver
+from lakehouse.streams import data_files, silver
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.compaction import UPKEEP_ERRORS
 from lakehouse.streams.log_retention import write_checkpoint
@@ -129,7 +129,7 @@ def test_a_large_batch_that_does_not_fit_leaves_the_space_as_it_was(
     noise = np.random.default_rng(1)
     with small_disk(Path(table_io.table_uri(settings, BRONZE_MESSAGES)), megabytes=2):
         rows = rows_of(BRONZE_MESSAGES, *(message_row(n, value_raw=noise.bytes(4_000)) for n in range(1_000)))
-        monkeypatch.setattr(bulk_append, "ROW_GROUP_ROWS", 100)
+        monkeypatch.setattr(data_files, "ROW_GROUP_ROWS", 100)
         with pytest.raises(OSError, match="No space left"):
             append_in_pieces(settings, rows)
         assert not on_disk(settings, BRONZE_MESSAGES)

@@ -1,0 +1,85 @@
+"""The work that lands messages: a unit of Kafka's offset ranges → new data files of bronze/messages.
+
+Each message of the ranges is in the files once, and each offset has to be there (`broker.offset_ranges`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from deltalake.transaction import AddAction
+
+from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader
+from lakehouse.lake import table_io
+from lakehouse.settings import Settings
+from lakehouse.streams.data_files import DataFiles, remove_files
+from lakehouse.streams.message_reader import rows_of
+from lakehouse.tables import BRONZE_MESSAGES
+
+#: Most messages of a unit: some 100 MB of memory for messages of 450 bytes.
+UNIT_MESSAGES = 250_000
+
+
+@dataclass(frozen=True)
+class LandUnit:
+    """Offset ranges to land: from the Kafka at `bootstrap` into the table at `uri`."""
+
+    bootstrap: str
+    uri: str
+    ranges: tuple[OffsetRange, ...]
+
+
+@dataclass(frozen=True)
+class Landed:
+    """The log entries of a unit's files, which no commit names yet, and the process that wrote them."""
+
+    files: tuple[AddAction, ...]
+    process: int
+
+
+def units_of(settings: Settings, ranges: Sequence[OffsetRange], most: int = UNIT_MESSAGES) -> list[LandUnit]:
+    """Divide ranges into units of at most `most` messages, in their order; long ranges are split."""
+    uri, bootstrap = table_io.table_uri(settings, BRONZE_MESSAGES), settings.bootstrap()
+    return [LandUnit(bootstrap, uri, tuple(group)) for group in _groups(ranges, most)]
+
+
+def _groups(ranges: Sequence[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
+    group: list[OffsetRange] = []
+    room = most
+    for topic, partition, first, end in ranges:
+        while first < end:
+            stop = min(end, first + room)
+            group.append(OffsetRange(topic, partition, first, stop))
+            room -= stop - first
+            first = stop
+            if not room:
+                yield group
+                group, room = [], most
+    if group:
+        yield group
+
+
+def land(unit: LandUnit) -> Landed:
+    """Read a unit's messages from Kafka and write them to files.
+
+    Raises what `OffsetRangeReader.read` raises, and OSError; no file is left then.
+    """
+    files = DataFiles(unit.uri, BRONZE_MESSAGES)
+    try:
+        with contextlib.closing(OffsetRangeReader(unit.bootstrap)) as reader:
+            for run in reader.read(unit.ranges):
+                files.add(rows_of(run))
+        return Landed(tuple(files.finish()), os.getpid())
+    except BaseException:
+        files.discard()
+        raise
+    finally:
+        files.close()
+
+
+def undo(uri: str, landed: Landed) -> None:
+    """Delete the files of a unit whose batch failed, as far as that can be done."""
+    remove_files(uri, [file.path for file in landed.files])
