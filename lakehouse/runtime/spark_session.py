@@ -165,8 +165,12 @@ def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
     """Offer pyspark our own JVM if the master is inside this process; it starts that of a cluster's driver itself."""
     from pyspark import SparkContext
 
+    if settings.spark_master.startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers use this environment
     if not is_in_process(settings):
         os.environ["JAVA_HOME"] = str(find_java(for_spark=True).parent.parent)
+        if settings.spark_master.startswith("local"):  # the master and workers of `local-cluster[…]`
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     if not is_in_process(settings) or SparkContext._gateway is not None:
         yield
         return
@@ -177,7 +181,6 @@ def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
     except BaseException:
         _JVMS.clear()
         raise
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers use this environment
     os.environ.update(offer)
     try:
         yield
