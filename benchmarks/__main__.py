@@ -15,6 +15,7 @@ SCENARIOS = {
     "steps": "benchmarks.steps",
     "soak": "benchmarks.soak",
     "api": "benchmarks.api",
+    "client": "benchmarks.client",
 }
 
 
