@@ -1,11 +1,10 @@
-"""Appends many rows to a Delta table: Parquet by Arrow, one commit by deltalake.
+"""Append of many rows to a Delta table: Parquet by Arrow, one commit by deltalake.
 
-Guarantee: no row is in the table before `commit` and all are after it, in one version, under a transaction id of
-Delta's where one is given; where somebody else has changed the table meanwhile, `commit` raises deltalake's
-CommitFailedError and adds nothing. A commit that was refused because of maintenance alone is made again. Rows of a file
-keep their order.
-A file is deleted only if no log can name it: before `commit`, or after one that does not stand and cannot any more.
-Whether one stands, the log says, not the error (`table_log`, docs/adr/0015).
+Guarantee: no row is in the table before `commit` and all are after it, in one version, with Delta's transaction id if
+one is given. If another writer has changed the table's rows meanwhile, `commit` raises deltalake's CommitFailedError
+and adds nothing; if the other commits were maintenance alone, it tries again. Rows of a file keep their order.
+A file is deleted only if no log can name it: before `commit`, or after a commit that is not in the log and cannot get
+there any more. The log tells whether a commit is in it, not the error (`table_log`, docs/adr/0015).
 Gap: a process that is killed, or an object store that gives no answer, leaves files that no commit names; nobody reads
 them, and `file_retention` deletes them.
 
@@ -41,18 +40,22 @@ from lakehouse.settings import Settings
 from lakehouse.streams.handover import HANDOVER
 from lakehouse.tables import Table
 
-#: Rows of a row group. They wait in memory until there are so many: some 60 MB of raw messages.
+#: Number of rows in a row group. They wait in memory until there are so many: some 60 MB of raw messages.
 ROW_GROUP_ROWS = 131_072
 
-#: How often a commit is made that maintenance was quicker than. Each time there was another one, within milliseconds.
+#: Number of attempts at a commit. It is tried again if a commit of maintenance was faster, and each attempt takes only
+#: milliseconds.
 MOST_COMMITS = 10
 
-#: A partition's value as text, by the column's place in `Table.partition_by`.
+#: A partition's values as text, in the order of `Table.partition_by`.
 Values = tuple[str, ...]
 
 
 class BulkAppend:
-    """Rows on their way into one commit. A context manager: without a commit its files are deleted."""
+    """New rows and removed files that go into a table by one commit.
+
+    A context manager: at its end the new files are deleted if no log can name them.
+    """
 
     def __init__(self, settings: Settings, table: Table) -> None:
         self._settings, self._table = settings, table
@@ -64,10 +67,10 @@ class BulkAppend:
         self._parts: dict[tuple[Values, bool], _Part] = {}
         self._removed: list[RemoveAction] = []
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._unnamed = True  #: no log names the files, and none will
+        self._unnamed = True  #: true if no log names the new files, and none will
 
     def add(self, rows: pa.Table, apart: bool = False) -> None:
-        """Take rows of the table's columns and types, of any partitions; those `apart` come into files of their own."""
+        """Take rows of the table's columns and types, of any partitions; rows `apart` come into files of their own."""
         for values, part in _by_partition(rows, self._table.partition_by):
             file = (values, apart)
             if file not in self._parts:
@@ -80,15 +83,19 @@ class BulkAppend:
 
     @property
     def any(self) -> bool:
-        """Whether there is something to commit."""
+        """True if there is something to commit."""
         return bool(self._parts or self._removed)
 
     def remove(self, path: str, size: int, partition: Mapping[str, str | None]) -> None:
-        """Take a whole file out of the table, in the same commit; its rows that are to stay are among the added."""
+        """Take a whole file, of `size` bytes, out of the table in the same commit. Add its rows that are to stay."""
         self._removed.append(RemoveAction(path, True, time.time_ns() // 1_000_000, size, dict(partition)))
 
     def commit(self, transaction: Transaction | None = None) -> None:
-        """One commit of it all. Raises CommitFailedError where somebody has changed the table since it was opened."""
+        """Commit all added rows and removed files at once.
+
+        Raises CommitFailedError if another writer has changed the table's rows since it was opened, and other errors of
+        deltalake if the commit is not in the log afterwards.
+        """
         for part in self._parts.values():
             HANDOVER.written(self._uri, part.path)
         actions: list[AddAction | RemoveAction] = [
@@ -124,7 +131,7 @@ class BulkAppend:
         )
 
     def commit_alone(self, transaction: Transaction | None = None) -> None:
-        """As `commit`, of a table that nobody else writes meanwhile. Raises RetriableError where somebody has."""
+        """Commit like `commit`, to a table with a single writer. Raises RetriableError if another writer was faster."""
         try:
             self.commit(transaction)
         except CommitFailedError as error:
@@ -147,7 +154,7 @@ class BulkAppend:
 
 
 class _Part:
-    """The new file of one partition, at `path` below the table."""
+    """A new data file of one partition, at `path` below the table's root."""
 
     def __init__(self, files: pa_fs.FileSystem, folder: str, schema: pa.Schema, encoder: Executor) -> None:
         self._files, self._schema, self._encoder = files, schema, encoder
@@ -177,7 +184,7 @@ class _Part:
             self._write()
 
     def _write(self) -> None:
-        """Encode what waits, beside whoever brings the next rows; one row group at a time."""
+        """Encode the waiting rows in the encoder's thread, while the caller goes on; one row group at a time."""
         self._written()
         if self._rows:
             rows = pa.concat_tables(self._waiting)
@@ -185,13 +192,13 @@ class _Part:
         self._waiting, self._rows = [], 0
 
     def _written(self) -> None:
-        """Wait until the row groups before are in the file. Raises what has kept them from that."""
+        """Wait until the earlier row groups are in the file. Raises the error that has kept them from it."""
         if self._encoding is not None:
             self._encoding.result()
         self._encoding = None
 
     def action(self, values: Mapping[str, str]) -> AddAction:
-        """Close the file; what the table's log says of it."""
+        """Close the file and return the action that adds it to the table; `values` are its partition's."""
         self._write()
         self._written()
         self._writer.close()
@@ -201,7 +208,7 @@ class _Part:
         return AddAction(self.path, int(size), dict(values), time.time_ns() // 1_000_000, True, stats)
 
     def discard(self) -> None:
-        """Delete the file, as far as that can be done."""
+        """Close and delete the file. Errors are ignored: `file_retention` deletes what is left."""
         with contextlib.suppress(Exception):
             self._written()
         with contextlib.suppress(Exception):
@@ -213,7 +220,7 @@ class _Part:
 
 
 def _by_partition(rows: pa.Table, names: tuple[str, ...]) -> list[tuple[Values, pa.Table]]:
-    """Rows by their values of the partition columns, each part in the order of the rows."""
+    """Split rows by their values of the partition columns; each part keeps the order of the rows."""
     parts: list[tuple[Values, pa.Table]] = [((), rows)] if rows.num_rows else []
     for name in names:
         split: list[tuple[Values, pa.Table]] = []
@@ -232,12 +239,15 @@ def _by_partition(rows: pa.Table, names: tuple[str, ...]) -> list[tuple[Values, 
 
 
 def _has_bounds(kind: pa.DataType) -> bool:
-    """Nobody looks for raw bytes or prices by their bounds; in the log a decimal would be a float, and off."""
+    """Return True if the log gets a column's bounds: all types but binary and decimal.
+
+    Nobody looks for raw bytes or prices by their bounds, and in the log a decimal would be an inexact float.
+    """
     return not (pa.types.is_binary(kind) or pa.types.is_decimal(kind))
 
 
 def _statistics(meta: pq.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
-    """What Delta's log keeps of a file's columns. Source: Delta protocol, "Per-file Statistics"."""
+    """Return the statistics of a file for Delta's log. Source: Delta protocol, "Per-file Statistics"."""
     lowest: dict[str, Any] = {}
     highest: dict[str, Any] = {}
     nulls: dict[str, int] = {}
@@ -253,7 +263,7 @@ def _statistics(meta: pq.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
 
 
 def _stated(value: Any, up: bool = False) -> Any:
-    """A bound as JSON. Times have milliseconds there, so an upper one is rounded up."""
+    """Return a bound as JSON. A time has milliseconds there, so an upper bound (`up`) is rounded up."""
     if isinstance(value, dt.datetime):
         if up and value.microsecond % 1000:
             value += dt.timedelta(milliseconds=1)
