@@ -24,7 +24,7 @@ from lakehouse.tables import OPS_BATCHES, Table
 
 @dataclass(frozen=True)
 class PartitionRows:
-    """Counts of one Kafka partition's messages in a batch: `rows_in` is the sum of all the others, by where they ended."""
+    """Counts of one Kafka partition's messages in a batch, by where they ended; `rows_in` is the sum of the others."""
 
     rows_in: int
     out: int
@@ -85,7 +85,7 @@ class BatchResult:
         source_end: dict[str, Any],
         versions: dict[str, int],
     ) -> BatchResult:
-        """Make the result of a batch of Kafka messages. The totals are the sums of `places`, its (topic, partition) → rows."""
+        """Make the result of a batch of Kafka messages; its totals are the sums of the rows of all `places`."""
         partitions: dict[str, dict[str, dict[str, int]]] = {}
         for (topic, number), rows in places.items():
             counts = asdict(rows)

@@ -104,7 +104,7 @@ def write_batch(batch_id: int, context: BatchContext, reader: Reader) -> BatchRe
 
 
 def starts_of(ranges: Sequence[OffsetRange], end: Offsets) -> Offsets:
-    """Return the offset at which a batch begins in every partition of `end`, its end if it holds none of its messages."""
+    """Return where a batch begins in every partition of `end`; in one without messages it begins where it ends."""
     starts: Offsets = {topic: dict(partitions) for topic, partitions in end.items()}
     for one in ranges:
         starts[one.topic][str(one.partition)] = one.first

@@ -141,8 +141,8 @@ class Checkpoint:
     def begin_behind(self, version: int, aside: str) -> None:
         """Make this a new checkpoint of a Delta source that goes on after a version, as if it had read all up to it.
 
-        What is there is moved to a folder beside it, whose name ends with `aside`. The version after this one must
-        exist when a query starts. Raises TerminalError if that folder exists.
+        The files that it has are moved to a folder beside it, whose name ends with `aside`. The version after this one
+        must exist when a query starts. Raises TerminalError if that folder exists.
         """
         if not self.is_new():
             self._set_aside(f"{self.uri}-{aside}")
