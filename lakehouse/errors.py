@@ -58,7 +58,7 @@ class MissingDependencyError(TerminalError):
 
 
 class BrokerUnavailableError(RetriableError):
-    """No Kafka broker answered a metadata request in time."""
+    """Kafka cannot be used now: no broker runs or answers in time, or it did not do what it was asked."""
 
 
 class VenueError(RetriableError):
