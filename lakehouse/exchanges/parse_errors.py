@@ -250,7 +250,10 @@ def kraken_side(label: str, literal: str) -> Fault | None:
 
 
 def epoch_seconds(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not a JSON number of seconds since the epoch, decimals allowed; else None."""
+    """Return the fault of a field that is not a JSON number of epoch seconds from 2009 to 2099; None if it is.
+
+    Decimals are allowed (`1762795433.9717445`), a sign or an exponent is not.
+    """
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     if seconds_nanos(literal) is None:
@@ -260,7 +263,10 @@ def epoch_seconds(label: str, literal: str) -> Fault | None:
 
 
 def epoch_time(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not an integer of ms or µs since the epoch; None if it is."""
+    """Return the fault of a field that is not a JSON integer of epoch ms or µs from 2009 to 2099; None if it is.
+
+    The two units are told apart by magnitude.
+    """
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or epoch_micros(int(literal)) is None:
@@ -270,7 +276,10 @@ def epoch_time(label: str, literal: str) -> Fault | None:
 
 
 def iso_time(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not an ISO 8601 time in UTC in a JSON string; None if it is."""
+    """Return the fault of a field that is not a JSON string with a UTC time from 2009 to 2099; None if it is.
+
+    The form is `2021-04-17T16:43:37.089723Z`: up to nine decimals or none, and `Z` or `+00:00`.
+    """
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a time string")

@@ -179,7 +179,10 @@ def request_number(literal: str | None) -> int | None:
 
 
 def symbol_in(raw: str, field: str, canonical: Callable[[str], str]) -> str | None:
-    """Return the canonical symbol that `field` of the JSON object `raw` names; None if it cannot be read."""
+    """Return the canonical symbol for the venue's name in a field of the JSON object `raw`.
+
+    None if `raw` has no such string, or `canonical` does not know the name.
+    """
     fields = parse_errors.object_fields(raw)
     return None if isinstance(fields, Fault) else known_symbol(canonical, parse_errors.string(fields.get(field)))
 
