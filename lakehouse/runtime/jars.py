@@ -264,7 +264,10 @@ def _pyspark_jars() -> set[str]:
 
 
 def write_lock() -> int:
-    """Download both sets' jars, rewrite jars.lock, return their number. Raises MissingDependencyError if that fails."""
+    """Download the jars of both sets, for Spark and for the broker, and rewrite jars.lock; return the number of jars.
+
+    Raises MissingDependencyError if that fails.
+    """
     with _one_process():
         entries = [jar for jar_set in get_args(JarSet) for jar in resolve(jar_set)]
     lines = [f"# Written by `{RELOCK}`. One jar a line: set, sha256, bytes, Maven coordinate."]
