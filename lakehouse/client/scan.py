@@ -59,7 +59,7 @@ class Scan:
         return dataclasses.replace(self, after=after, limit=limit)
 
     def select(self, *columns: str) -> Scan:
-        """Keep some columns only. Raises SettingError for a column that there is not."""
+        """Keep some columns only. Raises SettingError for an unknown column."""
         for name in columns:
             if name not in self.schema.names:
                 raise SettingError(f"no column {name!r} in {self.table.path}", f"one of {', '.join(self.schema.names)}")
