@@ -119,9 +119,9 @@ def table_uri(settings: Settings, table: Table) -> str:
 def ensure_tables(settings: Settings) -> None:
     """Create the tables of this lakehouse (`active_tables`) that do not exist yet, and bring older ones up to date.
 
-    These get the columns that they lack and that may be null, and today's table properties. Several processes may call
-    it. Raises TerminalError if that is not enough for an older table. Cheap if this thread has opened all tables
-    before: no log is read from its beginning then.
+    A table of an older version gets today's table properties, and the columns that it lacks if they may be null. Raises
+    TerminalError if that is not enough. Several processes may call it at once. It is cheap if this thread has opened
+    all tables before: no log is read from its beginning then.
     """
     for table in active_tables(settings):
         uri = table_uri(settings, table)
