@@ -103,7 +103,7 @@ def _days(lake: Lake, choice: Choice, folder: Path, form: str) -> Iterator[DayDo
     days = table_io.days(lake.settings, whole.table, whole.version)
     wanted = [day for day in days if _touches(day, choice)]
     for number, day in enumerate(wanted, 1):
-        # A rolled-up bar's flags are proved by the bars behind it, which may be the next day's.
+        # A rolled-up bar's flags are proved by the bars after it, which may be the next day's.
         source = [days[day], days.get(day + _DAY)] if whole.made is not None else [days[day]]
         file = folder / f"{choice.kind}-{day.isoformat()}.{form}"
         known = manifest.days.get(day.isoformat())
