@@ -104,7 +104,7 @@ class Venue(Protocol):
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
         """Return a `History` that fetches the trades `first_id`..`last_id` (inclusive) of a canonical symbol over REST.
 
-        `ts_before` and `ts_after` are the times (µs) of the trades known before and behind the range, None if unknown;
+        `ts_before` and `ts_after` are the times (µs) of the trades known before and after the range, None if unknown;
         a venue that finds trades by time only (Kraken) is quicker with them. Raises ValueError if the range is
         reversed.
         """
