@@ -1,4 +1,4 @@
-"""Track which trade ids of one (venue, symbol) were observed and which are missing. Pure.
+"""Track which trade ids of one (venue, symbol) were observed and which are missing. No I/O.
 
 The mark is the highest id that is known to exist. Guarantee: between the lowest known id and the mark, `missing()` is
 exactly the ids not observed, whatever the order in which they came and whichever way: over a socket, or by a repair
