@@ -250,10 +250,7 @@ def kraken_side(label: str, literal: str) -> Fault | None:
 
 
 def epoch_seconds(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not a JSON number of epoch seconds from 2009 to 2099; None if it is.
-
-    Decimals are allowed (`1762795433.9717445`), a sign or an exponent is not.
-    """
+    """Return the fault of a field that is no number of epoch seconds, 2009 to 2099 (`seconds_nanos`); None if it is."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     if seconds_nanos(literal) is None:
@@ -263,10 +260,7 @@ def epoch_seconds(label: str, literal: str) -> Fault | None:
 
 
 def epoch_time(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not a JSON integer of epoch ms or µs from 2009 to 2099; None if it is.
-
-    The two units are told apart by magnitude.
-    """
+    """Return the fault of a field that is no integer of epoch ms or µs, 2009 to 2099 (`epoch_micros`); None if it is."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or epoch_micros(int(literal)) is None:
@@ -276,10 +270,7 @@ def epoch_time(label: str, literal: str) -> Fault | None:
 
 
 def iso_time(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not a JSON string with a UTC time from 2009 to 2099; None if it is.
-
-    The form is `2021-04-17T16:43:37.089723Z`: up to nine decimals or none, and `Z` or `+00:00`.
-    """
+    """Return the fault of a field that is not a string with a UTC time, 2009 to 2099 (`iso_micros`); None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a time string")

@@ -32,9 +32,7 @@ def test_a_bar_computed_by_hand() -> None:
     trades = [
         trade(12, "101", "2", "sell", 59_999_999),  # the latest, and not the last: that is 13
         trade(10, "100", "1", "buy", 5),
-        trade(
-            11, "103", "0.5", "buy", 0
-        ),  # a millisecond's trade over REST: earlier than 10 by its time, and after it
+        trade(11, "103", "0.5", "buy", 0),  # a millisecond's trade over REST: earlier than 10 by its time, and after it
         trade(13, "99.5", "1", "sell", 30_000_000),
     ]
     (bar,) = fold_bars(trades, 1)
