@@ -260,7 +260,7 @@ def epoch_seconds(label: str, literal: str) -> Fault | None:
 
 
 def epoch_time(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is no integer of epoch ms or µs, 2009 to 2099 (`epoch_micros`); None if it is."""
+    """Return the fault of a field that is no integer of epoch ms or µs of 2009 to 2099 (`epoch_micros`), else None."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or epoch_micros(int(literal)) is None:

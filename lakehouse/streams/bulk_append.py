@@ -2,7 +2,8 @@
 
 Guarantee: no row is in the table before `commit` and all are after it, in one version, with Delta's transaction id if
 one is given. If another writer has changed the table's rows meanwhile, `commit` raises deltalake's CommitFailedError
-and adds nothing; if the other commits were maintenance alone, it tries again. Rows of a file keep their order.
+and adds nothing; if the other commits were maintenance alone, and moved no file that is to be removed, it tries again.
+Rows of a file keep their order.
 A file is deleted only if no log can name it: before `commit`, or after a commit that is not in the log and cannot get
 there any more. The log tells whether a commit is in it, not the error (`table_log`, docs/adr/0015).
 Gap: a process that is killed, or an object store that gives no answer, leaves files that no commit names; nobody reads

@@ -159,7 +159,7 @@ def by_partition(rows: DataFrame) -> dict[tuple[str, int], int]:
 
 
 def near(trades: DataFrame, settings: Settings) -> DataFrame:
-    """Return the rows of silver/trades around the times of some trades: in their windows, SAME_TIME_MICROS widened."""
+    """Return the rows of silver/trades around the times of some trades: their windows, widened by SAME_TIME_MICROS."""
     window = F.window("ts_event", f"{WINDOW_MINUTES} minutes").getField("start")
     starts: Iterable[dt.datetime] = {row["w"] for row in trades.select(window.alias("w")).distinct().collect()}
     ranges = time_ranges(starts, _WINDOW, _SLACK)

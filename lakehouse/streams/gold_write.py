@@ -218,7 +218,7 @@ def _shorter(sizes: Sequence[tuple[Table, int]], minutes: int) -> Table:
 
 
 def _with(bars: pa.Table, same: pa.Table | None) -> pa.Table:
-    """Return bars with the rows `same` after them, without the columns of flags and upkeep that `bars` lacks."""
+    """Return bars followed by the rows `same`, which keep only the columns that `bars` has."""
     if same is None or not same.num_rows:
         return bars
     return pa.concat_tables([bars, same.select(bars.column_names).cast(bars.schema)])

@@ -31,7 +31,7 @@ from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import LAYERS
 
-#: Seconds between two looks of a waiting materialization if the live stream has passed its target.
+#: Seconds between two looks of a waiting materialization at the live stream's progress.
 WAIT_POLL_SECONDS = 1.0
 
 #: Most batches whose messages are read while the session starts.
@@ -125,7 +125,7 @@ def _messages_to_come(settings: Settings, layers: tuple[str, ...]) -> int:
 
 
 def _in_equal_batches(settings: Settings, messages: int) -> Settings:
-    """Return settings with which so many messages become batches of equal size, none above the set maximum.
+    """Return settings with which that many `messages` become batches of equal size, none above the set maximum.
 
     A small last batch would go through the three layers one after the other.
     """

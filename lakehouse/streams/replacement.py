@@ -5,8 +5,8 @@ the log names, takes little more than half of that (docs/adr/0012).
 Guarantee: that of `BulkAppend`. Rows that are to stay are copied as they are.
 If many rows are new, those that the next batch probably changes come into files of their own, so that it leaves the
 files of the others alone: bars that are not final, in other tables the newest row of each market.
-Gap: only a row group is in memory at a time, but a late trade of a day whose files were joined has the whole day
-written again, as with MERGE.
+Gap: only a row group is in memory at a time, but a late trade of a day whose files were joined has the whole joined
+file written again, as with MERGE.
 """
 
 from __future__ import annotations
