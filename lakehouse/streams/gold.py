@@ -96,7 +96,7 @@ class Knowledge:
 
     @cached_property
     def finality(self) -> Finality:
-        """The bars that are final."""
+        """The newest trade's time of each symbol, and the bars that are not final yet."""
         return Finality.of_tables(self._settings)
 
     @cached_property

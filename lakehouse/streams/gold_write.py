@@ -107,8 +107,8 @@ class GoldWriter:
     ) -> RowKeys:
         """Write one-minute bars from Silver, and with them `same`, of which only the flags may differ.
 
-        `there` are the rows that are written anew; without `places` all bars of `ranges` are made. Returns the places
-        of the bars.
+        `there` are the table's present rows, which they replace; without `places` all bars of `ranges` are made.
+        Returns the places of the bars.
         """
         version = int(self.of_silver.version)
         if since is None or places is None:
@@ -203,17 +203,17 @@ def _inside(places: RowKeys, time: TimeRange | None) -> Mask:
 
 
 def _places_of_due(due: Collection[Bar], minutes: int) -> RowKeys:
-    """Return the places of the bars `due` that have a length in minutes."""
+    """Return the places of those bars in `due` whose length is `minutes`."""
     return RowKeys.of_tuples((*bar.key, bar.start) for bar in due if bar.minutes == minutes)
 
 
 def _windows(places: RowKeys, minutes: int) -> RowKeys:
-    """Return for each place the bar of a length in minutes in which it lies."""
+    """Return for each place the bar of `minutes` minutes in which it lies."""
     return places.starting(places.start - places.start % (minutes * MINUTE_US))
 
 
 def _shorter(sizes: Sequence[tuple[Table, int]], minutes: int) -> Table:
-    """Return the longest of the sizes that divides a length in minutes: bars of the length are folded from it."""
+    """Return the longest of some shorter sizes that divides `minutes`: the longer bars are folded from it."""
     return next(table for table, shorter in reversed(sizes) if minutes % shorter == 0)
 
 
