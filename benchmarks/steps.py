@@ -84,7 +84,7 @@ def _lakehouse(folder: str) -> Settings:
 
 
 def _replacement(settings: Settings, days: int, repeats: int) -> Step:
-    """Change the newest minute's bars, behind nine minutes in files of their own and `days` days of hours."""
+    """Change the newest minute's bars, after nine minutes in files of their own and `days` days of hours."""
     for day in range(days):
         before = START - dt.timedelta(days=days - day)
         _put(settings, pa.concat_tables(_bars(before + dt.timedelta(hours=hour), 10, 0) for hour in range(24)))

@@ -1,6 +1,6 @@
 """When each trade became visible, from the tables alone: `silver/trades` and the ledger `ops/batches`. Pure.
 
-A trade lies at a Kafka offset. The first Bronze batch that ends behind it names a version of bronze/messages; the first
+A trade lies at a Kafka offset. The first Bronze batch that ends after it names a version of bronze/messages; the first
 Silver batch that has read that version whole names the time at which the trade could be queried in Silver, and a
 version of silver/trades; the first Gold batch that has read that one whole names the time of its bar. A batch's time is
 `committed_at`, after the last of its tables, so every figure is at least as long as the truth.
@@ -57,7 +57,7 @@ class History:
 
     def of(self, place: PartitionKey, offset: int) -> Visible:
         """Return when the message at an offset became visible as a trade, and in its bar."""
-        bronze = bisect_right(self._ends.get(place, []), offset)  # the first end that is behind the offset
+        bronze = bisect_right(self._ends.get(place, []), offset)  # the first end that is after the offset
         if bronze == len(self._ends.get(place, [])):
             return Visible(None, None)
         silver = bisect_left(self._read_by_silver, self._versions[place][bronze])

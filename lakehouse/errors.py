@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-#: deltalake puts each cause of an error into a line of its own, behind this sign, in colour.
+#: deltalake puts each cause of an error into a line of its own, after this sign, in colour.
 _CAUSE = re.compile(r"(?:\x1b\[\d*m)*↳(?:\x1b\[\d*m)*\s*")
 #: Begins the causes in a stack trace of the JVM, the root last.
 _JVM_CAUSE = "Caused by: "
@@ -58,7 +58,7 @@ class MissingDependencyError(TerminalError):
 
 
 class BrokerUnavailableError(RetriableError):
-    """No Kafka broker answered a metadata request in time."""
+    """Kafka cannot be used now: no broker runs or answers in time, or it did not do what it was asked."""
 
 
 class VenueError(RetriableError):

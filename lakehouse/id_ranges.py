@@ -1,4 +1,4 @@
-"""A set of trade ids as disjoint, ascending, inclusive ranges. Pure.
+"""A set of trade ids as disjoint, ascending, inclusive ranges. No I/O.
 
 Millions of contiguous ids are one range, so what is known of a symbol's whole history fits in a few numbers. Ranges
 that touch are joined, so that two sets with the same ids always hold the same ranges, in whatever order they came.
@@ -62,17 +62,17 @@ class IdRanges:
         return sum(part_last - part_first + 1 for part_first, part_last in parts)
 
     def within(self, first: int, last: int) -> list[IdRange]:
-        """The parts of `first`..`last` that are in the set, ascending."""
+        """Return the parts of `first`..`last` that are in the set, ascending."""
         low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
         return [(max(first, self._firsts[at]), min(last, self._lasts[at])) for at in range(low, high)]
 
     def around(self, first: int, last: int) -> list[IdRange]:
-        """The set's ranges that overlap `first`..`last`, ascending and not cut at these two ids."""
+        """Return the set's ranges that overlap `first`..`last`, ascending and not cut at these two ids."""
         low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
         return list(zip(self._firsts[low:high], self._lasts[low:high], strict=True))
 
     def missing(self, first: int, last: int) -> list[IdRange]:
-        """The parts of `first`..`last` that are not in the set, ascending."""
+        """Return the parts of `first`..`last` that are not in the set, ascending."""
         parts: list[IdRange] = []
         expected = first
         for part_first, part_last in self.within(first, last):
@@ -84,12 +84,12 @@ class IdRanges:
         return parts
 
     def covers(self, first: int, last: int) -> bool:
-        """True if every id from `first` to `last` is in the set."""
+        """Return True if every id from `first` to `last` is in the set."""
         at = bisect_left(self._lasts, first)
         return at < len(self._firsts) and self._firsts[at] <= first and last <= self._lasts[at]
 
     def count(self) -> int:
-        """How many ids are in the set."""
+        """Count the ids in the set."""
         return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
 
     @property
@@ -106,11 +106,11 @@ class IdRanges:
         return self.covers(trade_id, trade_id)
 
     def __iter__(self) -> Iterator[IdRange]:
-        """The ranges, ascending. They do not touch each other."""
+        """Iterate over the ranges, ascending. They do not touch each other."""
         return zip(tuple(self._firsts), tuple(self._lasts), strict=True)
 
     def __len__(self) -> int:
-        """How many ranges there are; `count` tells the ids."""
+        """Return the number of ranges; `count` counts the ids."""
         return len(self._firsts)
 
     def __eq__(self, other: object) -> bool:

@@ -40,7 +40,12 @@ class BatchesProof:
 
 
 def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
-    """Prove that Bronze's batches balance, follow each other in Kafka's offsets, and have the offsets of the table."""
+    """Compare Bronze's batches with each other and with the table's offsets; return their sums and all faults.
+
+    A fault is: a batch that does not balance, or does not begin where the one before it ended; a batch that counts
+    another number of messages than its offsets; an offset in two batches; an offset of a batch that bronze/messages
+    lacks. Offsets of the table that are in no batch are no fault; `without_row` counts them.
+    """
     proof = _balanced("bronze", entries)
     covered: dict[PartitionKey, IdRanges] = {}
     for entry in entries:

@@ -1,8 +1,9 @@
 """Proof of conservation at the audit's snapshot, by Kafka partition, with Kafka's own offsets beside it.
 
-Kafka = Bronze = Silver + duplicates + quarantined + feed events, counted from the tables. The checks in
-`lakehouse.quality.conservation` compare running sums of ops/batches all the time; this looks at Kafka too, and at one
-set of versions.
+Kafka = Bronze = Silver + duplicates + quarantined + feed events, counted from the tables at one set of versions. The
+checks in `lakehouse.quality.conservation` run all the time beside the streams, without Kafka: `nothing_dropped` adds up
+the counts of ops/batches, `conserved_by_lineage` accounts for messages by the tables like this proof, and
+`trades_conserved` compares Gold's bars with Silver.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ class KafkaOffsets:
 
 @dataclass(frozen=True)
 class PartitionProof:
-    """One Kafka partition. Everything is counted in messages, except `bronze_rows`.
+    """Figures of one Kafka partition at the snapshot.
 
-    `kafka_first` and `kafka_next` are None if no broker answered. `not_yet` counts messages beyond the snapshot.
+    `kafka_first` is the first offset that Kafka still has, `kafka_next` the one that the next message will get, and
+    `not_yet` counts the messages in Kafka after the last one in Bronze; all are None if no broker answered.
+    `first` and `last` are offsets in Bronze, None if it has none; `bronze_rows` counts its rows, `messages` its
+    different offsets, and `missing` the offsets that it lacks between first and last. `trades`, `quarantined` and
+    `feed_events` count messages in Silver's tables, `duplicates` those that are proved to repeat a trade there.
     `unaccounted` messages are lost; those `ahead` are in Silver by a batch that was cut and will run again.
     """
 

@@ -1,6 +1,7 @@
 """Proof of the id ledger at the audit's snapshot: ids present, missing, and no longer available at the venue.
 
-The checks in `lakehouse.quality.gaps` give a verdict on the newest version; this counts every state for each symbol.
+It counts the ids in every state for each (venue, symbol). The checks in `lakehouse.quality.gaps` only give a verdict,
+on the newest version.
 """
 
 from __future__ import annotations

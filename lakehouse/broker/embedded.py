@@ -80,7 +80,7 @@ class EmbeddedBroker(StartStop):
         self._node.stop(timeout)
 
     def last_words(self) -> str:
-        """Return the last error in Kafka's logs since this start, else their last line; for error messages."""
+        """Return the last line about an error in Kafka's logs since this start, or the last line if there is none."""
         return self._node.last_words()
 
     def _ended(self) -> None:

@@ -142,7 +142,10 @@ class KafkaNode:
             self._lock = None
 
     def last_words(self) -> str:
-        """Return the last error in Kafka's logs since this start, else their last line; for error messages."""
+        """Return the last line about an error in Kafka's logs since this start, or the last line if there is none.
+
+        It is cut after 300 characters, for use in error messages.
+        """
         lines: list[str] = []
         for name in ("console.log", "server.log"):
             with contextlib.suppress(OSError), (self.home.logs / name).open("rb") as log:

@@ -1,6 +1,6 @@
 """Read the end offsets of an embedded Kafka that does not run, from a file that Kafka keeps.
 
-Kafka writes the high watermark of each partition (with one replica, the offset behind its newest message) into
+Kafka writes the high watermark of each partition (with one replica, the offset after its newest message) into
 `replication-offset-checkpoint` every five seconds and at an orderly stop. Source: Apache Kafka 4,
 `replica.high.watermark.checkpoint.interval.ms`; the file has a version, a count, then `topic partition offset` a line.
 Limit: after a kill the last five seconds may be missing from it.
@@ -18,7 +18,7 @@ _VERSION = "0"
 
 
 def stored_end_offsets(folder: Path, topics: Sequence[str]) -> dict[str, dict[int, int]]:
-    """Read topic → partition → offset behind the newest message, of the embedded broker whose home is `folder`.
+    """Read topic → partition → offset after the newest message, of the embedded broker whose home is `folder`.
 
     Only for `topics`. Empty if no broker has run there, or its file has another form.
     """

@@ -130,7 +130,7 @@ def _flags(bars: pa.Table, longer: pa.Table, shorter: int, minutes: int) -> tupl
     firsts, lasts = (integers(bars.column(name)).tolist() for name in ("first_trade_id", "last_trade_id"))
     proved = IdRanges()
     for first, last, complete in zip(firsts, lasts, bars.column("complete").to_pylist(), strict=True):
-        if complete:  # Silver has all ids from one before the bar's first to one behind its last
+        if complete:  # Silver has all ids from one before the bar's first to one after its last
             proved.add(first - 1, last + 1)
     ids = zip(*(integers(longer.column(name)).tolist() for name in ("first_trade_id", "last_trade_id")), strict=True)
     final = bars.filter(bars.column("is_final"))

@@ -44,7 +44,7 @@ class Choice:
     def scan(self, lake: Lake, wanted: TimeRange) -> Scan:
         """Return the scan of a part of the range.
 
-        Raises SettingError for a kind or a size of bars that there is not, or for spreads of one venue.
+        Raises SettingError for an unknown kind or size of bars, or for spreads of one venue.
         """
         times: dict[str, Any] = {"start": wanted.start, "end": wanted.end}
         if self.kind == "bars":
@@ -75,8 +75,8 @@ def export(lake: Lake, choice: Choice, out: Path, form: str | None = None) -> It
 
     `out` with an ending (bars.csv) is one file, made of its days at the end; without one it is a folder with a file for
     each day of the range that the table has. Without a form, the ending decides; it is parquet if that names none.
-    Raises SettingError for a form that there is not, or if the folder holds another export; TerminalError if a file
-    cannot be written.
+    Raises SettingError for an unknown form, or if the folder holds another export; TerminalError if a file cannot be
+    written.
     """
     ending = out.suffix.lstrip(".").lower()
     form = form or (ending if ending in FORMS else "parquet")
@@ -103,7 +103,7 @@ def _days(lake: Lake, choice: Choice, folder: Path, form: str) -> Iterator[DayDo
     days = table_io.days(lake.settings, whole.table, whole.version)
     wanted = [day for day in days if _touches(day, choice)]
     for number, day in enumerate(wanted, 1):
-        # A rolled-up bar's flags are proved by the bars behind it, which may be the next day's.
+        # A rolled-up bar's flags are proved by the bars after it, which may be the next day's.
         source = [days[day], days.get(day + _DAY)] if whole.made is not None else [days[day]]
         file = folder / f"{choice.kind}-{day.isoformat()}.{form}"
         known = manifest.days.get(day.isoformat())

@@ -20,7 +20,7 @@ FORMS = ("csv", "parquet", "jsonl", "arrow")
 
 
 def write_rows(rows: pa.Table, form: str, out: Path | None) -> None:
-    """Write rows to a file, which is whole or not there, or to standard output if `out` is None."""
+    """Write rows to the file `out`, or to standard output if it is None. Raises like `write_file`."""
     if out is None:
         _write(sys.stdout.buffer, rows.schema, [rows], form)
         sys.stdout.buffer.flush()
@@ -29,9 +29,9 @@ def write_rows(rows: pa.Table, form: str, out: Path | None) -> None:
 
 
 def write_file(out: Path, schema: pa.Schema, parts: Iterable[pa.Table], form: str) -> None:
-    """Write tables of one schema to one file. The file gets its name when it is whole.
+    """Write tables of one schema to one file, which gets its name only when it is whole.
 
-    Raises SettingError for a form that there is not, TerminalError if the file cannot be written.
+    Raises SettingError for an unknown form, TerminalError if the file cannot be written.
     """
     if form not in FORMS:
         raise SettingError(f"format {form!r}", f"one of {', '.join(FORMS)}")

@@ -23,7 +23,7 @@ def literal(value: Value) -> str:
 
 
 def behind(columns: Sequence[str], values: Sequence[Value]) -> str:
-    """Write that a row stands behind the one with these values, in the order of the columns."""
+    """Write that a row comes after the one with these values, in the order of the columns."""
     (column, *others), (value, *other_values) = columns, values
     later = f'"{column}" > {literal(value)}'
     if not others:

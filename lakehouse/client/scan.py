@@ -33,7 +33,7 @@ class Scan:
 
     These raise TerminalError if the version's log or files are no longer kept. `filters` are joined by AND. `made`
     computes the result from the rows read, for what no table holds: bars of a size that Gold lacks, filled minutes,
-    certificates. The rows are ordered by `order`. `after` holds the key of a row behind which the result begins,
+    certificates. The rows are ordered by `order`. `after` holds the key of a row after which the result begins,
     `limit` is the most rows of it.
     """
 
@@ -50,7 +50,7 @@ class Scan:
     open_at: OpenAt | None = None
 
     def page(self, after: tuple[Value, ...], limit: int) -> Scan:
-        """Keep at most `limit` rows behind the one whose key (the columns of `order`) is `after`; () for the first.
+        """Keep at most `limit` rows after the one whose key (the columns of `order`) is `after`; () for the first.
 
         Raises SettingError for a scan whose rows are computed: they are read as a whole.
         """
@@ -59,7 +59,7 @@ class Scan:
         return dataclasses.replace(self, after=after, limit=limit)
 
     def select(self, *columns: str) -> Scan:
-        """Keep some columns only. Raises SettingError for a column that there is not."""
+        """Keep some columns only. Raises SettingError for an unknown column."""
         for name in columns:
             if name not in self.schema.names:
                 raise SettingError(f"no column {name!r} in {self.table.path}", f"one of {', '.join(self.schema.names)}")

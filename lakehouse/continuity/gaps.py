@@ -39,7 +39,7 @@ class Mark:
 class LedgerGap:
     """A gap in the ledger: trade ids, inclusive, that exist at the venue but are not in Silver.
 
-    `ts_before` and `ts_after` are the event times (µs) of the trades before and behind it, None if unknown; Kraken's
+    `ts_before` and `ts_after` are the event times (µs) of the trades before and after it, None if unknown; Kraken's
     history is requested by time. `tries` counts the venue's answers without these ids: 0 for an open gap.
     """
 

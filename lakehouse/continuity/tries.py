@@ -1,4 +1,4 @@
-"""Count the tries of unavailable trade ids: in how many answers a venue lacked them, when first and when last. Pure.
+"""Count the tries of unavailable trade ids: in how many answers a venue lacked them, when first and when last. No I/O.
 
 Guarantee: the same answers in the order of their Kafka offsets end in the same ranges, however they are batched, and
 answers that are added again change nothing. So a batch that runs twice counts no try twice.

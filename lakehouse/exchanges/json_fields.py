@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-#: Prices and sizes are DECIMAL(38,18) in the tables: 20 digits before the point, 18 behind it.
+#: Prices and sizes are DECIMAL(38,18) in the tables: 20 digits before the point, 18 after it.
 MAX_INTEGER_DIGITS = 20
 MAX_DECIMALS = 18
 #: A plain positive decimal that fits: no sign, no exponent, no NaN, not zero. ASCII digits only.
@@ -79,7 +79,7 @@ def epoch_micros(value: int) -> int | None:
 def seconds_nanos(literal: str) -> int | None:
     """Convert epoch seconds in decimal, such as `1762795433.9717445`, to nanoseconds since the epoch.
 
-    None if `literal` is not such a number, or outside 2009 to 2099. Decimals behind the ninth are cut, not rounded;
+    None if `literal` is not such a number, or outside 2009 to 2099. Decimals after the ninth are cut, not rounded;
     nothing passes through a float.
     """
     match = _SECONDS.fullmatch(literal)
@@ -92,7 +92,7 @@ def seconds_nanos(literal: str) -> int | None:
 def iso_micros(text: str) -> int | None:
     """Convert an ISO 8601 UTC time such as `2021-04-17T16:43:37.089723Z` to microseconds since the epoch.
 
-    None if it is another form, or outside 2009 to 2099. Up to nine decimals of a second are read; those behind the
+    None if it is another form, or outside 2009 to 2099. Up to nine decimals of a second are read; those after the
     sixth are cut, not rounded.
     """
     if not _is_utc_time(text):

@@ -250,7 +250,7 @@ def kraken_side(label: str, literal: str) -> Fault | None:
 
 
 def epoch_seconds(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not a JSON number of seconds since the epoch, decimals allowed; else None."""
+    """Return the fault of a field that is no number of epoch seconds, 2009 to 2099 (`seconds_nanos`); None if it is."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     if seconds_nanos(literal) is None:
@@ -260,7 +260,7 @@ def epoch_seconds(label: str, literal: str) -> Fault | None:
 
 
 def epoch_time(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not an integer of ms or µs since the epoch; None if it is."""
+    """Return the fault of a field that is no integer of epoch ms or µs of 2009 to 2099 (`epoch_micros`), else None."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or epoch_micros(int(literal)) is None:
@@ -270,7 +270,7 @@ def epoch_time(label: str, literal: str) -> Fault | None:
 
 
 def iso_time(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not an ISO 8601 time in UTC in a JSON string; None if it is."""
+    """Return the fault of a field that is not a string with a UTC time, 2009 to 2099 (`iso_micros`); None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a time string")

@@ -1,4 +1,4 @@
-"""Read the header Retry-After of a venue's HTTP answer to a REST request or a WebSocket handshake. Pure."""
+"""Read the header Retry-After of a venue's HTTP answer to a REST request or a WebSocket handshake. No I/O."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Venue(Protocol):
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
         """Return a `History` that fetches the trades `first_id`..`last_id` (inclusive) of a canonical symbol over REST.
 
-        `ts_before` and `ts_after` are the times (µs) of the trades known before and behind the range, None if unknown;
+        `ts_before` and `ts_after` are the times (µs) of the trades known before and after the range, None if unknown;
         a venue that finds trades by time only (Kraken) is quicker with them. Raises ValueError if the range is
         reversed.
         """
@@ -179,7 +179,10 @@ def request_number(literal: str | None) -> int | None:
 
 
 def symbol_in(raw: str, field: str, canonical: Callable[[str], str]) -> str | None:
-    """Return the canonical symbol that `field` of the JSON object `raw` names; None if it cannot be read."""
+    """Return the canonical symbol for the venue's name in a field of the JSON object `raw`.
+
+    None if `raw` has no such string, or `canonical` does not know the name.
+    """
     fields = parse_errors.object_fields(raw)
     return None if isinstance(fields, Fault) else known_symbol(canonical, parse_errors.string(fields.get(field)))
 

@@ -1,4 +1,4 @@
-"""The queue of gaps to repair over REST: decides of which gap the next page is fetched. Pure: it is told the time.
+"""The queue of gaps to repair over REST: decides of which gap the next page is fetched. No I/O; is told the time.
 
 An order is one gap. Orders of one symbol that lie within a page of each other become one backfill, because asking for
 the ids between them costs less than another request. Backfills take turns page by page: the next one is the one with

@@ -1,4 +1,4 @@
-"""Exponential backoff with jitter for connections and requests, below the venues' limits. Pure: the callers sleep.
+"""Exponential backoff with jitter for connections and requests, below the venues' limits. No I/O; the callers sleep.
 
 Every delay is drawn between half of its step and the whole step, so that many clients do not try at the same time. The
 lower bound keeps a series of failures below the venues' limits of connection attempts per address, whatever is drawn:

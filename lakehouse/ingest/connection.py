@@ -4,7 +4,7 @@ The library answers the pings of the protocol as they arrive. A connection witho
 venue's `silence_seconds` counts as stale, even if it is open.
 
 The library reads from the kernel, and the first frame of what came. Small text frames that stand whole in the buffer
-behind it are taken straight from there, at a tenth of the library's cost: on a busy feed nearly all.
+after it are taken straight from there, at a tenth of the library's cost: on a busy feed nearly all.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def refusal_remedy(status: int) -> str:
 
 
 def refusal_words(body: bytes | None, reason: str | None) -> str:
-    """Return one line for people about an HTTP error, cut behind 120 characters; empty if there is nothing to say.
+    """Return one line for people about an HTTP error, cut after 120 characters; empty if there is nothing to say.
 
     It is the message in a JSON body, the text of any other body without HTML tags, or `reason`, the phrase of the HTTP
     status line, if these are empty or no text.

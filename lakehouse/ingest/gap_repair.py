@@ -41,7 +41,7 @@ PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 #: A backfill is given up after so many seconds without one of its trades: a venue's maintenance lasts minutes.
 GIVE_UP_SECONDS = 3600.0
-#: Trades handed to Kafka in one go, and the seconds of the pause behind: a page of 1,000 takes some 15 ms, and no
+#: Trades handed to Kafka in one go, and the seconds of the pause after it: a page of 1,000 takes some 15 ms, and no
 #: socket must wait for Python's lock for so long.
 SLICE_TRADES = 50
 SLICE_PAUSE_SECONDS = 0.001

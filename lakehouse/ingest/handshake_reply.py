@@ -18,9 +18,9 @@ from typing import Any
 import websocket
 from websocket import WebSocketException, WebSocketTimeoutException
 
-#: Most bytes of a body that are read: so many, because the text of an HTML page stands behind its styles and scripts.
+#: Most bytes of a body that are read: so many, because the text of an HTML page comes after its styles and scripts.
 BODY_BYTES = 16_384
-#: Most seconds to wait for the body, which comes with the status as a rule; the connection may stay open behind it.
+#: Most seconds to wait for the body, which comes with the status as a rule; the connection may stay open after it.
 BODY_SECONDS = 2.0
 #: Most seconds and bytes for status and headers: far more than any venue needs.
 HEAD_SECONDS = 10.0
@@ -33,8 +33,8 @@ _GOES_ON = (101, 301, 302, 303, 307, 308)
 class Refusal:
     """The HTTP answer that refused a WebSocket handshake, its body cut after BODY_BYTES.
 
-    Header names are in small letters; of headers with the same name the last counts. `reason` is the phrase behind the
-    status, such as `Forbidden`.
+    Header names are in lower case; if two headers have the same name, the last one is kept. `reason` is the phrase
+    after the status, such as `Forbidden`.
     """
 
     status: int

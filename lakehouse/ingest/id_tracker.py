@@ -1,4 +1,4 @@
-"""Track which trade ids of one (venue, symbol) were observed and which are missing. Pure.
+"""Track which trade ids of one (venue, symbol) were observed and which are missing. No I/O.
 
 The mark is the highest id that is known to exist. Guarantee: between the lowest known id and the mark, `missing()` is
 exactly the ids not observed, whatever the order in which they came and whichever way: over a socket, or by a repair
@@ -147,9 +147,9 @@ class IdTracker:
     def look(self, newest_id: int) -> Gap | None:
         """Take note of the newest trade id in the venue's REST history; return the gap above the mark, if certain.
 
-        Like `heartbeat`, ids count as missing at the second look that shows them; the caller leaves more time between
-        two looks than a trade spends on its way. For a symbol without any trade so far, ids above the first look's are
-        expected from then on.
+        Ids count as missing only if they were above the mark at two consecutive looks, as at two heartbeats. Leave more
+        time between two looks than a trade spends on its way. If the symbol has had no trade so far, the ids above the
+        newest one of the first look are expected from then on.
         """
         if self.mark is None and self._floor is None:
             self._floor = newest_id

@@ -1,4 +1,4 @@
-"""Keep requests within our share of a venue's REST rate limit, by a sliding window. Pure: it is told the time.
+"""Keep requests within our share of a venue's REST rate limit, by a sliding window. No I/O; is told the time.
 
 Guarantee: no window of the venue's length has requests of more weight than the share, wherever the window begins and
 however many symbols there are. If the share is less than one request, the window is stretched until one fits: a third

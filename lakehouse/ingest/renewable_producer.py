@@ -52,7 +52,7 @@ OUT_OF_SEQUENCE = frozenset(
         KafkaError.INVALID_PRODUCER_ID_MAPPING,
     )
 )
-#: Errors of the messages behind that one, which librdkafka gives back undelivered.
+#: Errors of the messages after that one, which librdkafka gives back undelivered.
 PURGED = frozenset((KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT))
 
 

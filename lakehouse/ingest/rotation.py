@@ -98,7 +98,7 @@ class Socket(Protocol):
 
 
 class Trial:
-    """Judges a successor that runs beside the socket that it is to replace. Pure: it is told the time.
+    """Judges a successor that runs beside the socket that it is to replace. No I/O; is told the time.
 
     The successor has passed once it has brought, for every symbol, a trade newer than its subscription: from then on
     the old one gets nothing that the new one does not. A symbol of which the old one has brought nothing newer either

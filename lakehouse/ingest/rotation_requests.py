@@ -127,7 +127,7 @@ class RotationRequests:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """So that nobody reads half of it."""
+    """Write a file as a whole: nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:6]}.partial")
     partial.write_bytes(content)

@@ -120,11 +120,14 @@ class IngestService:
 
     @property
     def settled(self) -> bool:
-        """True if every venue has acknowledged, or refused for good, every symbol on its present connection."""
+        """True if every venue has acknowledged, or refused for good, every symbol on its present connection.
+
+        Binance acknowledges any name, so a venue must also have shown that it lists the symbol (`Feed.settled`).
+        """
         return all(feed.settled for feed in self._feeds)
 
     def wait_subscribed(self, timeout: float) -> dict[tuple[str, str], str]:
-        """Wait up to `timeout` seconds until every venue has acknowledged, or refused for good, every symbol.
+        """Wait up to `timeout` seconds until every symbol is `settled`: acknowledged and listed, or refused for good.
 
         Returns (venue, symbol) → the venue's words, for the symbols refused so far. A venue that cannot be reached is
         no error: its feed goes on trying. Raises like `check`, except if every symbol was refused.

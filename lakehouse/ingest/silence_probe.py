@@ -66,7 +66,7 @@ class _Symbol:
 class QuietSymbols:
     """Decides when a quiet symbol of one venue is looked at (asked for by REST), and judges the results of the looks.
 
-    Pure; not thread-safe.
+    No I/O; is told the time. Not thread-safe.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Decide which symbols one connection requests, in which message, and when again. Pure: it is told the time.
+"""Decide which symbols one connection requests, in which message, and when again. No I/O; is told the time.
 
 Guarantee: a symbol is requested again, with growing pauses and on every new connection, until the venue acknowledges
 it or says that there is no such symbol. One that is refused does not keep the others from being subscribed: if a

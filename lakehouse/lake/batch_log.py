@@ -58,7 +58,7 @@ class Batch:
         return self._integer(self.source_end, "version", "source_end")
 
     def version_of(self, table_path: str) -> int:
-        """The Delta version of the table at a path after this batch. TerminalError if the batch does not name it."""
+        """Return the Delta version, after this batch, of the table at a path. TerminalError if the batch names none."""
         return self._integer(self.versions, table_path, "versions")
 
     def _integer(self, values: dict[str, Any], key: str, column: str) -> int:
@@ -88,7 +88,7 @@ def standalone_run_id() -> str:
 
 
 def newest_batches(settings: Settings) -> dict[str, Batch]:
-    """Query (bronze, silver, gold) → its newest batch by commit time. A query that has committed none is absent.
+    """Return query (bronze, silver, gold) → its newest batch by commit time; a query without one is absent.
 
     Raises TerminalError if the lake has no ops/batches.
     """
@@ -96,7 +96,7 @@ def newest_batches(settings: Settings) -> dict[str, Batch]:
 
 
 def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
-    """Query name → its newest batches by commit time, at most `count`, the newest first.
+    """Return query name → its newest batches by commit time, at most `count`, the newest first.
 
     A query that has committed none is absent. Raises TerminalError if the lake has no ops/batches.
     """
@@ -124,7 +124,7 @@ def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
 
 
 def newest_with_rows(settings: Settings, query: str, first: datetime, last: datetime) -> Batch | None:
-    """The newest batch of a query that was committed from `first` to `last` and added rows to its main table.
+    """Return the newest batch of a query that was committed from `first` to `last` and added rows to its main table.
 
     None if there is none. The batch of a rebuild, whose rows were there before, is left out.
     """
@@ -160,7 +160,7 @@ def source_start_since(settings: Settings, query: str, since: datetime) -> dict[
 
 
 def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
-    """The newest batch of a query that ended at the end of a source version, not inside it; None if there is none."""
+    """Return the newest batch of a query that ended at the end of a source version, not inside it; None if none did."""
     newest = newest_batches(settings).get(query)
     if newest is None or newest.whole:
         return newest
@@ -187,7 +187,7 @@ def since_rebuild(query: str, where: str = "TRUE") -> str:
 
 
 def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[Verdict]:
-    """The newest verdict of each check that has one, ordered by table and name.
+    """Return the newest verdict of each check that has one, ordered by table and name.
 
     `expected` are the (table path, check name) pairs that should have one: if the newest commits lack any of
     them, the whole table is read.
@@ -201,7 +201,7 @@ def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[
 
 
 def failed_checks(settings: Settings) -> dict[tuple[str, str], bool]:
-    """(table path, check name) of each failed check → True if only a look at the whole table can show it mended.
+    """Return the failed checks: (table path, check name) → True if only a look at the whole table can show it mended.
 
     A check looks at its whole table, or only at rows of today and yesterday (UTC). The value is True if its newest look
     at the whole table failed, whatever narrower looks found since, or if its newest verdict is a failure of an earlier
@@ -240,7 +240,7 @@ def _verdicts(settings: Settings, table: DeltaTable, floor: datetime | None, con
 
 
 def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
-    """Query name → a time at or after which it has certainly committed so many batches."""
+    """Return query name → a time at or after which it has certainly committed `count` batches."""
     files = _files(table, "min.query", "max.query", "min.committed_at")
     if files is None:
         return {}
@@ -255,7 +255,7 @@ def _batch_floors(table: DeltaTable, count: int) -> dict[str, datetime]:
 
 
 def _check_floor(table: DeltaTable) -> datetime | None:
-    """The earliest evaluation in the newest commits; None if everything is to be read."""
+    """Return the time of the earliest evaluation in the newest commits; None if everything is to be read."""
     files = _files(table, "min.evaluated_at")
     if files is None or files.num_rows <= RECENT_COMMITS:
         return None
@@ -264,7 +264,7 @@ def _check_floor(table: DeltaTable) -> datetime | None:
 
 
 def _files(table: DeltaTable, *columns: str) -> pa.Table | None:
-    """The given statistics, one row a file; None if the log has no such statistics."""
+    """Return the given statistics, one row for each file; None if the log has no such statistics."""
     files = pa.table(table.get_add_actions(flatten=True))
     return files.select(list(columns)) if set(columns) <= set(files.column_names) else None
 

@@ -52,7 +52,7 @@ class NotSubscribed:
 
 
 def not_connected(settings: Settings) -> tuple[NotConnected, ...]:
-    """Every venue of the settings that is away, by name: its sockets are lost, or it refuses them.
+    """Return the venues of the settings that are away, by name: their sockets are lost, or they refuse them.
 
     Empty if ingest was stopped while it was connected. Raises TerminalError if the lake has no silver/feed_events.
     """
@@ -93,7 +93,7 @@ def not_connected(settings: Settings) -> tuple[NotConnected, ...]:
 
 
 def not_subscribed(settings: Settings) -> tuple[NotSubscribed, ...]:
-    """Every (venue, symbol) of the settings whose newest subscription event says that it is not subscribed, in order.
+    """Return each (venue, symbol) of the settings that its newest subscription event calls not subscribed, in order.
 
     A symbol that no event names is not among them. Raises TerminalError if the lake has no silver/feed_events.
     """

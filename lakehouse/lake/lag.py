@@ -27,7 +27,7 @@ def end_offsets(bootstrap: str, topics: Sequence[str], timeout: float) -> Offset
 
 
 def offsets_since(bootstrap: str, topics: Sequence[str], since: float, timeout: float) -> Offsets:
-    """Topic → partition → offset of the first message sent at `since` (epoch seconds) or later; -1 if there is none.
+    """Ask for topic → partition → offset of the first message sent at `since` (epoch seconds) or later; -1 if none was.
 
     Raises BrokerUnavailableError if no broker answers within `timeout` seconds; at once if nobody listens.
     """

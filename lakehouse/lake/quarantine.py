@@ -24,14 +24,14 @@ _SAME_MESSAGE = " AND ".join(f"r.{name} = q.{name}" for name in SILVER_QUARANTIN
 
 
 def open_quarantine(settings: Settings) -> dict[str, int]:
-    """Rule → number of open messages that failed it, the rule with the most first. Empty if there is no lake yet."""
+    """Count the open messages by the rule that they failed, the rule with the most first. Empty without a lake."""
     query = "SELECT q.rule AS rule, count(*) AS n FROM {open} GROUP BY q.rule ORDER BY n DESC, rule"
     rows = [row for batch in _batches(settings, query) for row in batch.to_pylist()]
     return {row["rule"]: int(row["n"]) for row in rows}
 
 
 def quarantined_rules(settings: Settings) -> list[str]:
-    """Names of all rules that some message in quarantine has failed, in order; settled messages count too."""
+    """Return the names of all rules that a message in quarantine has failed, in order; settled messages count too."""
     batches = _batches(settings, "SELECT DISTINCT rule FROM quarantine ORDER BY rule")
     return [row["rule"] for batch in batches for row in batch.to_pylist()]
 
@@ -71,13 +71,13 @@ def open_messages(
 
 
 def _table(batches: list[pa.RecordBatch]) -> pa.Table:
-    """One table in the order of the messages."""
+    """Join batches to one table, in the order of the messages."""
     table = pa.Table.from_batches(batches).cast(table_io.arrow_schema(SILVER_QUARANTINE))
     return table.sort_by([(name, "ascending") for name in SILVER_QUARANTINE.key])
 
 
 def _batches(settings: Settings, query: str) -> Iterator[pa.RecordBatch]:
-    """The rows of a query, read as they are asked for. `{open}` in it stands for the open rows, as `q`."""
+    """Yield the rows of a query, read as they are asked for. `{open}` in it stands for the open rows, as `q`."""
     there = {
         table.name: table
         for table in (SILVER_QUARANTINE, OPS_REPLAYS)

@@ -41,7 +41,7 @@ _read_times = msgspec.json.Decoder(_Times, strict=False).decode  # a number may 
 
 
 def is_from_socket(source: str, ingest: int, kafka: int) -> bool:
-    """True if a trade came straight from a socket: its source is live, and receipt and Kafka's time are near.
+    """Return True if a trade came straight from a socket: its source is live, and receipt and Kafka's time are near.
 
     `ingest` and `kafka` are microseconds since the epoch; AT_ONCE bounds their distance.
     """
@@ -49,7 +49,7 @@ def is_from_socket(source: str, ingest: int, kafka: int) -> bool:
 
 
 def received(settings: Settings, where: str) -> pa.Table:
-    """Trades in silver/trades that came straight from a socket and meet a SQL condition on its columns.
+    """Read the trades in silver/trades that came straight from a socket and meet a SQL condition on its columns.
 
     Columns: venue; `event`, `ingest` and `kafka`, the times of trade, receipt and Kafka in microseconds since the
     epoch; Kafka's `partition` and `offset`.
@@ -64,9 +64,9 @@ def received(settings: Settings, where: str) -> pa.Table:
 
 
 def refused(settings: Settings, where: str = "TRUE") -> pa.Table:
-    """Trades straight from a socket that are in quarantine for a time in the future (FUTURE_RULE), replayed or not.
+    """Read the trades straight from a socket that are in quarantine by FUTURE_RULE, replayed or not.
 
-    Those whose text has another form than ingest writes are left out.
+    FUTURE_RULE refuses a time in the future. Trades whose text has another form than ingest writes are left out.
     `where` is a SQL condition on silver/quarantine; the columns are those of `received`. Empty without the table.
     """
     if not DeltaTable.is_deltatable(table_io.table_uri(settings, SILVER_QUARANTINE)):

@@ -52,7 +52,7 @@ _opened = _Opened()
 
 
 def newest(uri: str) -> DeltaTable:
-    """The table at a URI, at its newest version. Raises deltalake's TableNotFoundError if there is none.
+    """Open the table at a URI at its newest version. Raises deltalake's TableNotFoundError if there is none.
 
     To read a log anew takes ten times as long as to read on, and a batch looks at a dozen tables.
 
@@ -84,12 +84,12 @@ def forget(uri: str) -> None:
 
 
 def _is_gone(uri: str, log: Path) -> bool:
-    """True if the log of a local table was deleted; deltalake does not notice it when it reads on."""
+    """Return True if the log of a local table was deleted; deltalake does not notice it when it reads on."""
     return "://" not in uri.removeprefix("file://") and not log.is_dir()
 
 
 def _may_have(log: Path, version: int) -> bool:
-    """True if a log may have a commit. Always on an object store: a look costs as much as a list."""
+    """Return True if a log may have a commit; always on an object store, where a look costs as much as a list."""
     return not log.is_dir() or (log / f"{version:020}.json").exists()
 
 

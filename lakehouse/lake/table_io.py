@@ -88,18 +88,18 @@ WRITER = WriterProperties(
 
 
 def bar_tables(settings: Settings) -> tuple[tuple[Table, int], ...]:
-    """The tables of bars that this lakehouse makes, each with the length of its bars in minutes, the shortest first."""
+    """Return the tables of bars that this lakehouse makes with their lengths in minutes, the shortest first."""
     return tuple((BARS[minutes], minutes) for size, minutes in BAR_MINUTES.items() if size in settings.bar_sizes)
 
 
 def active_tables(settings: Settings) -> tuple[Table, ...]:
-    """The tables that this lakehouse has: all of the registry but bars of sizes that it does not make."""
+    """Return the tables that this lakehouse has: all of the registry but bars of sizes that it does not make."""
     made = [table for table, _ in bar_tables(settings)]
     return tuple(table for table in TABLES if table in made or table not in BARS.values())
 
 
 def arrow_type(sql_type: str) -> pa.DataType:
-    """The Arrow type of a Spark SQL type of the registry."""
+    """Return the Arrow type of a Spark SQL type of the registry."""
     decimal = re.fullmatch(r"decimal\((\d+),(\d+)\)", sql_type)
     if decimal:
         return pa.decimal128(int(decimal[1]), int(decimal[2]))
@@ -107,21 +107,21 @@ def arrow_type(sql_type: str) -> pa.DataType:
 
 
 def arrow_schema(table: Table) -> pa.Schema:
-    """The Arrow schema of a registered table, nullability included."""
+    """Return the Arrow schema of a registered table, nullability included."""
     return pa.schema([pa.field(column.name, arrow_type(column.type), column.nullable) for column in table.columns])
 
 
 def table_uri(settings: Settings, table: Table) -> str:
-    """Path or URI of a table: the lake's root and the table's path."""
+    """Return the path or URI of a table: the lake's root and the table's path."""
     return f"{settings.lake.rstrip('/')}/{table.path}"
 
 
 def ensure_tables(settings: Settings) -> None:
     """Create the tables of this lakehouse (`active_tables`) that do not exist yet, and bring older ones up to date.
 
-    These get the columns that they lack and that may be null, and today's table properties. Several processes may call
-    it. Raises TerminalError if that is not enough for an older table. Cheap if this thread has opened all tables
-    before: no log is read from its beginning then.
+    A table of an older version gets today's table properties, and the columns that it lacks if they may be null. Raises
+    TerminalError if that is not enough. Several processes may call it at once. It is cheap if this thread has opened
+    all tables before: no log is read from its beginning then.
     """
     for table in active_tables(settings):
         uri = table_uri(settings, table)
@@ -196,7 +196,7 @@ def open_table(settings: Settings, table: Table, version: int | None = None) -> 
 
 
 def row_count(delta_table: DeltaTable) -> int:
-    """Number of rows of a table, from the statistics in its log; no data file is read. A file without any counts 0."""
+    """Count the rows of a table by the statistics in its log; no data file is read. A file without any counts 0."""
     actions = pa.table(delta_table.get_add_actions(flatten=True))
     return sum(value or 0 for value in actions.column("num_records").to_pylist()) if actions.num_rows else 0
 
@@ -213,7 +213,7 @@ class DayFiles(NamedTuple):
 
 
 def days(settings: Settings, table: Table, version: int | None = None) -> dict[dt.date, DayFiles]:
-    """UTC day → its files, for a table that is partitioned by day, in order, at its newest or a given version.
+    """Return UTC day → its files, for a table that is partitioned by day, in order, at its newest or a given version.
 
     Read from the table's log alone, so the data files of an old version need not be there any more.
     """

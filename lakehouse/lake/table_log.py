@@ -25,7 +25,7 @@ from deltalake.fs import DeltaStorageHandler
 
 from lakehouse.lake import table_cache
 
-#: deltalake would write a log checkpoint behind each 50th commit, as a part of it, and raise an error if that fails,
+#: deltalake would write a log checkpoint after each 50th commit, as a part of it, and raise an error if that fails,
 #: though the commit stands. `streams/upkeep.py` writes checkpoints and removes old logs.
 NO_HOOK = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -48,7 +48,7 @@ def files_of(uri: str) -> pa_fs.FileSystem:
 
 
 def is_remote(uri: str) -> bool:
-    """True if a table is on an object store, where a request may arrive after its sender has given it up."""
+    """Return True if a table is on an object store, where a request may arrive after its sender has given it up."""
     return "://" in uri
 
 
@@ -58,7 +58,7 @@ class LogFile(NamedTuple):
 
     path: str
     version: int
-    kind: str  #: what stands behind the version in its name; COMMIT and CHECKPOINT only of whole ones
+    kind: str  #: the part of its name after the version; COMMIT and CHECKPOINT only of whole files
     written: float
 
 
@@ -81,7 +81,7 @@ def log_files(uri: str) -> list[LogFile]:
 
 
 def checkpoints(files: list[LogFile]) -> list[int]:
-    """The versions that have a checkpoint among a log's files.
+    """Return the versions that have a checkpoint among a log's files.
 
     The file `_last_checkpoint` is not asked: it may be missing, or name an older one.
     """
@@ -151,7 +151,7 @@ class Commit:
             raise error from unread
 
     def _is_maintenance(self, action: dict[str, Any]) -> bool:
-        """True if an action of another commit leaves rows, columns and transaction ids as they were."""
+        """Return True if an action of another commit leaves rows, columns and transaction ids as they were."""
         for name in ("add", "remove"):
             if name in action:
                 return action[name].get("dataChange") is False

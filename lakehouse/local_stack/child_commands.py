@@ -41,7 +41,7 @@ class SimulatedMarket:
 
 
 def definitions_file() -> Path:
-    """Path of Dagster's `definitions.py`, next to the packages, both in a checkout and in an installation.
+    """Return the path of Dagster's `definitions.py`, next to the packages in a checkout and in an installation.
 
     Raises MissingDependencyError if it is not there.
     """
@@ -67,7 +67,7 @@ def write_dagster_home(settings: Settings, code_server_port: int) -> Path:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Environment variables that every child gets and that `lakehouse env` prints: the settings and DAGSTER_HOME."""
+    """Return the variables that every child gets and that `lakehouse env` prints: the settings and DAGSTER_HOME."""
     return {**settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
 
 
@@ -82,7 +82,7 @@ def _spec(settings: Settings, name: str, *command: str) -> ChildSpec:
 
 
 def record_folder(settings: Settings) -> Path:
-    """Folder of the record of all trades that the simulated exchange has made."""
+    """Return the folder of the record of all trades that the simulated exchange has made."""
     return settings.home.absolute() / "simulator" / "record"
 
 

@@ -92,13 +92,13 @@ class Display:
 
 
 def elapsed(view: View) -> str:
-    """Time since the start of the lakehouse in minutes and seconds, `1:05`."""
+    """Write the time since the start of the lakehouse in minutes and seconds, `1:05`."""
     minutes, seconds = divmod(int(time.monotonic() - view.started), 60)
     return f"{minutes}:{seconds:02d}"
 
 
 def headline(view: View) -> Text:
-    """First line of the screen: simulated or live, the venues if live, and where Dagster's UI and the API are."""
+    """Write the first line of the screen: simulated or live, the venues if live, the UI's and the API's addresses."""
     text = Text()
     if view.simulated:
         text.append(" SIMULATED MARKET ", style="black on yellow")

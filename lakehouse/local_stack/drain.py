@@ -132,7 +132,7 @@ def drain_and_check(
 
 
 def behind_of(snapshot: Snapshot) -> dict[str, int | None]:
-    """Path → lag, in messages, of each table of STREAMED that is not at the end of its source.
+    """Return path → lag, in messages, of each table of STREAMED that is not at the end of its source.
 
     The lag is None if it is not known, which counts as behind. Empty if everything is drained.
     """

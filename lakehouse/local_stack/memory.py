@@ -45,7 +45,7 @@ def measure(processes: Iterable[psutil.Process]) -> Memory:
 
 
 def _is_being_spawned(process: psutil.Process) -> bool:
-    """True between vfork and exec: a JVM's child then shares its parent's memory, which would count twice."""
+    """Return True between vfork and exec: a JVM's child then shares its parent's memory, which would count twice."""
     parent = process.parent()
     return (
         parent is not None

@@ -94,7 +94,7 @@ class Child:
 
 @dataclass
 class RestartPolicy:
-    """Decide when a child that died is started again. Pure: times are arguments, nothing sleeps."""
+    """Decide when a child that died is started again. No I/O; is told the times, and does not sleep."""
 
     deaths_in_a_row: int = 0
     ever_healthy: bool = False

@@ -125,7 +125,7 @@ class Watcher:
                 next_snapshot = time.monotonic() + SNAPSHOT_SECONDS
 
     def _bars_version(self) -> int:
-        """Version of the bars' table; 0, as for an empty table, if there is none yet."""
+        """Return the version of gold/bars_1m; 0, as for an empty table, if there is none yet."""
         try:
             return open_table(self._view.settings, GOLD_BARS_1M).version()
         except (LakehouseError, DeltaError):

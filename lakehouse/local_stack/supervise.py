@@ -47,7 +47,7 @@ class LocalStack:
     def __init__(
         self, settings: Settings, market: child_commands.SimulatedMarket | None, notify: Callable[[str], None]
     ) -> None:
-        """`market` is the simulated exchange to run, None for live venues; `notify` gets single lines for people."""
+        """Prepare to run `market`, a simulated exchange; None: live venues. `notify` gets single lines for people."""
         self.settings = settings
         self.market = market
         self.code_server_port = free_port()
@@ -105,7 +105,7 @@ class LocalStack:
     def states(self) -> dict[str, str]:
         """Map each part, broker included, to its state: waiting, starting, up or restarting; in the order of the start.
 
-        A part that was started again has the number of restarts behind its state.
+        A part that was started again has the number of restarts after its state.
         """
         states: dict[str, str] = {}
         if self.broker is not None:
@@ -161,7 +161,7 @@ class LocalStack:
 
 
 def answers(port: int) -> bool:
-    """True if a process accepts connections on a local port."""
+    """Return True if a process accepts connections on a local port."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((LOCALHOST, port)) == 0

@@ -52,10 +52,11 @@ class _Partition:
 def offsets_contiguous(settings: Settings, look: Look) -> CheckResult:
     """Check for each Kafka partition that Bronze has every offset from its first to the newest batch's end, once.
 
-    The first offset may be any (Kafka's retention, or a stream that began late). A recent look takes the offsets of the
-    last minutes' batches; if something is wrong with them, those of the recent dates. A message's date is its
-    producer's time, so around midnight offsets and dates can be out of step by a few messages: if something seems
-    missing there, the whole table gives the verdict.
+    The first offset may be any (Kafka's retention, or a stream that began late). Look.LATELY takes the offsets of the
+    batches committed in the last minutes, Look.DAYS those of the batches since the beginning of yesterday (UTC). If an
+    offset seems missing or double there, the look widens: to all messages dated yesterday and today, then to the whole
+    table, which gives the verdict. A message's date is its producer's time, so around midnight offsets and dates can be
+    out of step by a few messages.
     """
     open_table(settings, BRONZE_MESSAGES)
     batch = newest_batches(settings).get("bronze")

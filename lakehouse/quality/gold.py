@@ -1,4 +1,7 @@
-"""Checks of gold/bars_1m and gold/bars_5m: each bar by itself, and its `complete` against the ids in silver/trades."""
+"""Checks of every table of bars: each bar by itself, and its `complete` against the ids in silver/trades.
+
+They are made for each table of `tables.BARS`, also for sizes that a lakehouse does not make.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ _RULES = {
 def bars_consistent(table: Table) -> Evaluate:
     """Make the check that each bar of a table is consistent in itself.
 
-    low ≤ open, close, vwap ≤ high; volume = buy + sell; trades ≥ 1, each an id; pressure from −1 to 1.
+    low ≤ open, close, vwap ≤ high, the vwap within rounding. The volume is above 0 and that of buyers plus that of
+    sellers, neither below 0. There is at least one trade, and no more than ids from the first trade id to the last. The
+    pressure is from −1 to 1.
     """
 
     @always_a_verdict

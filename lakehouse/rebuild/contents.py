@@ -110,7 +110,7 @@ def fingerprint(rows: DataFrame, table: Table) -> Fingerprint:
 
 
 def _compute(messages: DataFrame, settings: Settings, stack: contextlib.ExitStack) -> Contents:
-    """Like a batch of the stream: 1 parse, 2 first of each trade, 3 compare repeats, 4 quarantine and feed events."""
+    """Compute the rows of all tables from messages, as a stream's batch does: each trade's first message counts."""
     parsed = parse.parse_messages(messages, settings)
     trades = _kept(parse.trades(parsed), stack)
     fresh = _kept(parse.first_of_key(trades), stack)

@@ -69,8 +69,9 @@ def rebuild_days(
 ) -> GoldRebuild:
     """Rebuild every table of Gold from `first_day` to `last_day`, UTC, both inclusive.
 
-    `run_id` is written to ops/batches; None: `standalone:PID`. `say` gets a line for each day. If `silver_version` is
-    given, the call is part of a rebuild of Silver, which holds the leases and writes ops/batches itself.
+    `run_id` is written to ops/batches; None: `standalone:PID`. `say` gets a line for each day. `silver_version` is the
+    version of silver/trades to read, given by a rebuild of Silver, which holds the leases and writes ops/batches
+    itself; None: the version that Gold has processed at each slice.
     Raises SettingError if the days are in the wrong order, TerminalError if Gold has never been written, or if a
     rebuild of Silver was cut and must be finished first.
     """
@@ -86,7 +87,7 @@ def rebuild_days(
         say(f"{day}: {trades:,} trades")
     if (
         silver_version is None
-    ):  # else Gold counts as behind Silver until ops/batches is written: its stream does it then
+    ):  # else the rebuild of Silver has yet to write ops/batches; Gold's stream flags the bars after that
         rebuild.finish()
     return GoldRebuild(first_day, last_day, rebuild.slices, rebuild.version, rebuild.changes)
 

@@ -129,11 +129,11 @@ def judge(
 
 
 def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols | None = None) -> Verdict:
-    """Judge a message (`value`) of the rejected topic: read its text with the venue's present parser.
+    """Judge a message (`value`) of the rejected topic: parse its text again with the venue's present parser.
 
     If the parser finds trades beside parts that it still rejects, both are produced, as ingest does with a frame. A
-    trade must have the symbol that the message names. Messages of an older release, or of a symbol that was unknown
-    then, name none: then the `known` symbols decide, and a text that is ambiguous among them stays in quarantine.
+    trade must have the symbol that the message names. A message of an older release, or of a symbol that was unknown
+    then, names none: its text is read by the `known` symbols, and stays in quarantine if it is ambiguous among them.
     """
     try:
         rejected = _read_rejected(value or b"")

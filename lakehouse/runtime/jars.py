@@ -264,7 +264,7 @@ def _pyspark_jars() -> set[str]:
 
 
 def write_lock() -> int:
-    """Download both sets' jars, rewrite jars.lock, return their number. Raises MissingDependencyError if that fails."""
+    """Download the jars for Spark and the broker, rewrite jars.lock, count them. Raises MissingDependencyError."""
     with _one_process():
         entries = [jar for jar_set in get_args(JarSet) for jar in resolve(jar_set)]
     lines = [f"# Written by `{RELOCK}`. One jar a line: set, sha256, bytes, Maven coordinate."]

@@ -119,7 +119,7 @@ def build_session(settings: Settings, bulk: bool = False, java_options: tuple[st
 def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
     """Make a DataFrame of all rows of an Arrow table.
 
-    Spark 4.2 stops at a run of empty record batches and silently drops the rows behind it; a chunked table has such a
+    Spark 4.2 stops at a run of empty record batches and silently drops the rows after it; a chunked table has such a
     run if one of its columns has two empty chunks. So the table is handed over in one piece.
     """
     return spark.createDataFrame(rows.combine_chunks())

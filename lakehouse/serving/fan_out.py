@@ -78,7 +78,7 @@ class FanOut:
             return found if found and len(found) >= self._partitions else None
 
     def next_offset(self, partition: int) -> int | None:
-        """Return the offset behind the newest message that was put; None for a partition that has not begun."""
+        """Return the offset after that of a partition's newest message; None if the partition has not begun."""
         return self._next.get(partition)
 
     def put(self, messages: list[tuple[int, int, LatestTrade | None]]) -> None:

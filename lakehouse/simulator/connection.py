@@ -93,7 +93,7 @@ class ClientConnection:
         symbol: str = "",
         rows: list[Row] | None = None,
     ) -> None:
-        """Put one frame behind those in the outbox and `flush`. `message` is the text, or an object to send as JSON.
+        """Put one frame after those in the outbox and `flush`. `message` is the text, or an object to send as JSON.
 
         An active fault may hold it back, change it or end the connection; `kind`, `symbol` and `rows` (the trades in
         the frame) tell the faults which frame it is.

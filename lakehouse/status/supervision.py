@@ -27,7 +27,7 @@ LOCATION, REPOSITORY = "lakehouse", "__repository__"
 #: Seconds that Dagster's webserver has to answer: a local one needs 0.05, a busy one some tenths.
 ANSWER_SECONDS = 3.0
 
-#: Number of the newest runs to look at: more than one, because a run launched by hand waits behind the one that runs.
+#: Number of the newest runs to look at: more than one, because a run launched by hand waits for the one that runs.
 RUNS = 5
 
 _ENDED_BY_HAND = ("CANCELED", "SUCCESS")

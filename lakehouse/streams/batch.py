@@ -1,7 +1,8 @@
-"""What every micro-batch has in common: its identity, its row in ops/batches, its report to whoever watches.
+"""The common parts of every micro-batch: its identity, its row in ops/batches, its report to listeners.
 
-Guarantee: one row in ops/batches per (query, generation, batch), also when a batch is run again after a crash: Delta's
-transaction ids see to it. The row is written after the batch's tables and before Spark commits the batch.
+Guarantee: one row in ops/batches per (query, generation, batch), also if a batch runs again after a crash: Delta skips
+a transaction id that the table has taken. The row is written after the batch's tables and before Spark commits the
+batch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lakehouse.tables import OPS_BATCHES, Table
 
 @dataclass(frozen=True)
 class PartitionRows:
-    """Messages of one Kafka partition in a batch, and where they ended: in = out + all the others."""
+    """Counts of one Kafka partition's messages in a batch, by where they ended; `rows_in` is the sum of the others."""
 
     rows_in: int
     out: int
@@ -39,10 +40,11 @@ def rows_by_place(
     quarantined: Mapping[PartitionKey, int],
     feed_events: Mapping[PartitionKey, int],
 ) -> dict[PartitionKey, PartitionRows]:
-    """Every message of a Silver batch, by where it ended.
+    """Count every message of a Silver batch by where it ended, for each Kafka topic and partition.
 
-    `trades` are the messages that are good trades, `added` and `conflicts` those of them that are in silver/trades and
-    in quarantine; `quarantined` are the others there. What is left of the trades are duplicates.
+    `trades` counts the messages that are good trades, `added` and `conflicts` those of them that are in silver/trades
+    and in quarantine; the other trades are duplicates. `quarantined` counts the messages in quarantine that are no good
+    trades.
     """
     result: dict[PartitionKey, PartitionRows] = {}
     for place in sorted({*trades, *quarantined, *feed_events}):
@@ -59,7 +61,11 @@ def rows_by_place(
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch did. `source_start` and `source_end` are positions in the source, JSON-ready."""
+    """Result of one batch.
+
+    `source_start` and `source_end` are positions in the source, as JSON values. `versions` has the version of each
+    table, by path, after the batch.
+    """
 
     source_start: dict[str, Any]
     source_end: dict[str, Any]
@@ -79,7 +85,7 @@ class BatchResult:
         source_end: dict[str, Any],
         versions: dict[str, int],
     ) -> BatchResult:
-        """The result of a batch of Kafka messages, its totals from its (topic, partition) → rows."""
+        """Make the result of a batch of Kafka messages; its totals are the sums of the rows of all `places`."""
         partitions: dict[str, dict[str, dict[str, int]]] = {}
         for (topic, number), rows in places.items():
             counts = asdict(rows)
@@ -99,7 +105,7 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """A committed batch, as handed to listeners in this process."""
+    """A batch whose tables and row in ops/batches are written, as handed to listeners in this process."""
 
     query: str
     batch_id: int
@@ -123,14 +129,17 @@ class BatchContext:
     listener: Listener
 
     def app_id(self, table: Table) -> str:
-        """Delta's application id of this query's appends to a table."""
+        """Return Delta's application id for this query's appends to a table."""
         return f"lakehouse/{self.query}/{table.path}/{self.generation}"
 
     def run(self, batch_id: int, body: Callable[[], BatchResult]) -> None:
-        """Run one batch: 1 the tables, 2 the row in ops/batches, 3 the listener; Spark commits after that."""
+        """Run one batch: `body` writes its tables, then its row goes into ops/batches, then the listener is told.
+
+        Spark commits the batch after that. If `body` raises an error, nothing else is done, and the error goes on.
+        """
         started = dt.datetime.now(dt.UTC)
         result = body()
-        # Later than the batches that it follows, whatever the clock says: the newest row is found by its time.
+        # A batch's time is later than that of the batch before, whatever the clock says: it tells the newest row.
         committed = max(dt.datetime.now(dt.UTC), self._committed[0] + dt.timedelta(microseconds=1))
         row = ledger_row(self.query, self.generation, batch_id, self.run_id, (started, committed), result)
         table_io.append_rows(
@@ -141,7 +150,7 @@ class BatchContext:
 
     @cached_property
     def _committed(self) -> list[dt.datetime]:
-        """When this query's newest batch was committed: one value, which moves on."""
+        """The time at which this query's newest batch was committed, as the only item of a list that `run` changes."""
         newest = newest_batches(self.settings).get(self.query)
         return [newest.committed_at if newest else dt.datetime.min.replace(tzinfo=dt.UTC)]
 
@@ -154,7 +163,7 @@ def ledger_row(
     times: tuple[dt.datetime, dt.datetime],
     result: BatchResult,
 ) -> dict[str, Any]:
-    """A row of ops/batches; `times` are the start and the end of the batch."""
+    """Make a row of ops/batches; `times` are the start and the end of the batch."""
     started, committed = times
     return {
         "query": query,
@@ -177,6 +186,6 @@ def ledger_row(
 
 
 def committed_batch(settings: Settings, table: Table, app_id: str) -> int | None:
-    """The newest batch of an application that a table has already taken, None where it has taken none."""
+    """Return the newest batch of an application that a table has already taken, None if it has taken none."""
     version = table_io.open_table(settings, table).transaction_version(app_id)
     return None if version is None else int(version)

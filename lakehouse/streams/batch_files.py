@@ -1,7 +1,7 @@
-"""Rows of data files of a Delta table, read as Arrow, past the JVM.
+"""Rows of a Delta table's data files, read as Arrow without the JVM.
 
 Reading and decoding rows in the JVM, and handing them over to Python, would cost three times as much as reading the
-files here (docs/adr/0008). Which files a batch holds, Spark says (`batch_plan`).
+files here (docs/adr/0008). Spark decides which files a batch holds (`batch_plan`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from lakehouse.tables import Table
 def made_of(
     settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str], work: Work
 ) -> Iterator[Made]:
-    """`work` of all rows of data files, a chunk of a file at a time; the one that `expect` was given.
+    """Yield the results of `work` on all rows of data files, one for each chunk of a file, in the order of the rows.
 
-    Of files that this process has just written it is done already, or being done.
+    `work` must be the function that `expect` was given for the table: on the rows of files that this process has just
+    written it is already done, or being done, and those results are taken.
     """
     uri = table_io.table_uri(settings, table)
     waiting: list[str] = []
@@ -44,17 +45,20 @@ def made_of(
 
 
 def expect(settings: Settings, table: Table, columns: Sequence[str], work: Work) -> None:
-    """From now on do `work` on rows of a table while this process writes them."""
+    """Begin to do `work` on the rows of a table, of these columns, whenever this process writes some."""
     HANDOVER.expect(table_io.table_uri(settings, table), _types(table, columns), work)
 
 
 def dismiss(settings: Settings, table: Table) -> None:
-    """The end of what `expect` began."""
+    """End what `expect` began for a table; results that nobody has taken are dropped."""
     HANDOVER.dismiss(table_io.table_uri(settings, table))
 
 
 def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Some columns of data files of a table, a chunk at a time, in the types of the registry."""
+    """Yield some columns of a table's data files, a chunk at a time, in the types of the registry.
+
+    A column that a file lacks has the partition's value, or null if the file is older than the column.
+    """
     wanted = _types(table, columns)
     stored = [name for name in columns if name not in table.partition_by]
     files = files_of(table_io.table_uri(settings, table))
@@ -64,7 +68,7 @@ def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns:
             for batch in pq.ParquetFile(source, pre_buffer=True).iter_batches(CHUNK_ROWS, columns=stored):
                 arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
                 for name in columns:
-                    if name not in arrays:  # of the partition, or null in a file that is older than the column
+                    if name not in arrays:
                         value = pa.scalar(values.get(name), wanted.field(name).type)
                         arrays[name] = pa.repeat(value, batch.num_rows)
                 yield pa.table({name: arrays[name] for name in columns}).cast(wanted)
@@ -76,7 +80,7 @@ def _types(table: Table, columns: Sequence[str]) -> pa.Schema:
 
 
 def _partition_values(path: str, table: Table) -> dict[str, Any]:
-    """Column → value of a file's partition, from the names of its folders, as Spark and deltalake write them."""
+    """Return column → value of a file's partition, from the names of its folders, as Spark and deltalake write them."""
     named = dict(part.split("=", 1) for part in path.split("/")[:-1])
     types = {column.name: column.type for column in table.columns}
     return {

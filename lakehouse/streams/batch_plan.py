@@ -1,7 +1,7 @@
-"""What a micro-batch holds: offset ranges of Kafka, or data files of a Delta table.
+"""The contents of a micro-batch: offset ranges of Kafka, or data files of a Delta table.
 
-Spark decides that and writes it into the checkpoint before the batch runs; the rows themselves are read past the JVM
-(docs/adr/0008, 0009). The plan is read from the checkpoint and from the table's log, without Spark
+Spark decides them and writes them into the checkpoint before the batch runs; the rows themselves are read without the
+JVM (docs/adr/0008, 0009). The plan is read from the checkpoint and from the table's log, without Spark
 (docs/adr/0020). Both are formats on disk; `tests/streams/test_batch_plan.py` holds this reading of them to the rows
 that Spark itself sees in a batch, so a new version of Spark or Delta has to pass it first.
 """

@@ -1,10 +1,10 @@
 """Kafka → bronze/messages: every message, as received.
 
-Guarantee: exactly once. Spark's checkpoint says which offsets a batch holds; Delta's transaction id skips a batch that
-the table has already taken. The messages themselves are read here, past the JVM (docs/adr/0009), and each offset has to
-be there. `failOnDataLoss` stays true: messages that expired unread stop the stream instead of vanishing. A lost
-checkpoint is rebuilt from the offsets in the table itself.
-Gap: messages that Kafka's retention removed before we read them cannot come back; the stream says so and stops.
+Guarantee: exactly once. Spark's checkpoint says which offsets a batch holds; Delta skips a batch whose transaction id
+the table has already taken. The messages themselves are read here, without the JVM (docs/adr/0009), and each offset
+must be there. `failOnDataLoss` stays true: messages that expired unread stop the stream and are not skipped. If the
+checkpoint is lost, the stream goes on after the offsets in the table itself.
+Gap: messages that Kafka's retention removed before they were read cannot come back; the stream says so and stops.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
-    """The Kafka source of the three topics."""
+    """Return Spark's Kafka source of the topics; with a new checkpoint it begins after the messages in the table."""
     settings = context.settings
     starting = settings.starting_offsets
     if context.checkpoint.is_new():
@@ -52,7 +52,7 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
 
 
 def next_offsets(settings: Settings) -> Offsets:
-    """Topic → partition → the offset after the last one in the table."""
+    """Return topic → partition → the offset after the last one in bronze/messages."""
     rows = table_io.sql(
         settings,
         'SELECT topic, "partition", max("offset") + 1 AS next FROM messages GROUP BY topic, "partition"',
@@ -65,11 +65,14 @@ def next_offsets(settings: Settings) -> Offsets:
 
 
 def starting_after_table(settings: Settings) -> str | None:
-    """Kafka's `startingOffsets` that continue the table; None where the table is empty."""
+    """Return the option `startingOffsets` with which Spark goes on after the table's messages, None if it has none.
+
+    Raises BrokerUnavailableError if Kafka does not name the topics' partitions.
+    """
     table = next_offsets(settings)
     if not any(topic in table for topic in settings.topics):
         return None
-    earliest = -2  # Kafka source's word for "from the beginning", for partitions that the table has not seen
+    earliest = -2  # Spark's number for "from the beginning", for partitions without a message in the table
     partitions = end_offsets(settings.bootstrap(), settings.topics)
     return json.dumps(
         {
@@ -104,7 +107,7 @@ def write_batch(batch_id: int, context: BatchContext, reader: Reader, tasks: Tas
 
 
 def starts_of(ranges: Sequence[OffsetRange], end: Offsets) -> Offsets:
-    """Where a batch begins in every partition; where it holds none of its messages, that is where it ends."""
+    """Return where a batch begins in every partition of `end`: at its end if it holds no message of it."""
     starts: Offsets = {topic: dict(partitions) for topic, partitions in end.items()}
     for one in ranges:
         starts[one.topic][str(one.partition)] = one.first
@@ -112,9 +115,9 @@ def starts_of(ranges: Sequence[OffsetRange], end: Offsets) -> Offsets:
 
 
 def _append(messages: Iterator[pa.Table], settings: Settings, transaction: Transaction) -> None:
-    """One commit of messages, written while they are read.
+    """Append messages in one commit, written while they are read.
 
-    Raises what the reader raises, and RetriableError where another writer was faster; nothing is committed then.
+    Raises what the reader raises, and RetriableError if another writer was faster; nothing is committed then.
     """
     with BulkAppend(settings, BRONZE_MESSAGES) as append:
         for rows in messages:

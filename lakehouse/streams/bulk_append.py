@@ -1,13 +1,12 @@
-"""Appends many rows to a Delta table: Parquet by Arrow, one commit by deltalake.
+"""Append many rows to a Delta table in one commit by deltalake.
 
 Guarantee: no row is in the table before `commit` and all are after it, in one version, under a transaction id of
-Delta's where one is given; where somebody else has changed the table meanwhile, `commit` raises deltalake's
-CommitFailedError and adds nothing. A commit that was refused because of maintenance alone is made again. Rows of a file
-keep their order.
+Delta's if one is given. If somebody else has changed the table meanwhile, `commit` raises deltalake's CommitFailedError
+and adds nothing. A commit that was refused because of maintenance alone is made again.
 A file is deleted only if no log can name it: before `commit`, or after one that does not stand and cannot any more.
-Whether one stands, the log says, not the error (`table_log`, docs/adr/0015).
-Gap: a process that is killed, or an object store that gives no answer, leaves files that no commit names; nobody reads
-them, and `file_retention` deletes them.
+The log tells whether one stands, not the error (`table_log`, docs/adr/0015).
+Limit: a process that is killed, or an object store that gives no answer, leaves files that no commit names; nobody
+reads them, and `file_retention` deletes them.
 
 The files come from `data_files`, of this process or of executors.
 """
@@ -31,12 +30,16 @@ from lakehouse.streams.data_files import DataFiles, remove_files
 from lakehouse.streams.handover import HANDOVER
 from lakehouse.tables import Table
 
-#: How often a commit is made that maintenance was quicker than. Each time there was another one, within milliseconds.
+#: Number of attempts at a commit that maintenance is quicker than. Each needs a further commit of maintenance within
+#: some milliseconds, so more of them would not help.
 MOST_COMMITS = 10
 
 
 class BulkAppend:
-    """Rows on their way into one commit. A context manager: without a commit its files are deleted."""
+    """New rows and removed files that go into a table by one commit.
+
+    A context manager: at its end the new files are deleted if no log can name them.
+    """
 
     def __init__(self, settings: Settings, table: Table) -> None:
         self._settings, self._table = settings, table
@@ -45,10 +48,10 @@ class BulkAppend:
         self._new = DataFiles(self._uri, table)
         self._adopted: list[AddAction] = []
         self._removed: list[RemoveAction] = []
-        self._unnamed = True  #: no log names the files, and none will
+        self._unnamed = True  #: true if no log names the new files, and none will
 
     def add(self, rows: pa.Table, apart: bool = False) -> None:
-        """Take rows of the table's columns and types, of any partitions; those `apart` come into files of their own."""
+        """Take rows of the table's columns and types, of any partitions; rows `apart` come into files of their own."""
         for path, part in self._new.add(rows, apart):
             HANDOVER.put(self._uri, path, part)
 
@@ -58,15 +61,19 @@ class BulkAppend:
 
     @property
     def any(self) -> bool:
-        """Whether there is something to commit."""
+        """True if there is something to commit."""
         return bool(self._new.paths or self._adopted or self._removed)
 
     def remove(self, path: str, size: int, partition: Mapping[str, str | None]) -> None:
-        """Take a whole file out of the table, in the same commit; its rows that are to stay are among the added."""
+        """Take a whole file, of `size` bytes, out of the table in the same commit. Add its rows that are to stay."""
         self._removed.append(RemoveAction(path, True, time.time_ns() // 1_000_000, size, dict(partition)))
 
     def commit(self, transaction: Transaction | None = None) -> None:
-        """One commit of it all. Raises CommitFailedError where somebody has changed the table since it was opened."""
+        """Commit all added rows and removed files at once.
+
+        Raises CommitFailedError if another writer has changed the table's rows since it was opened, and other errors of
+        deltalake if the commit is not in the log afterwards.
+        """
         for path in self._new.paths:
             HANDOVER.written(self._uri, path)
         actions: list[AddAction | RemoveAction] = [*self._new.finish(), *self._adopted]
@@ -99,7 +106,7 @@ class BulkAppend:
         )
 
     def commit_alone(self, transaction: Transaction | None = None) -> None:
-        """As `commit`, of a table that nobody else writes meanwhile. Raises RetriableError where somebody has."""
+        """Commit like `commit`, to a table with a single writer. Raises RetriableError if another writer was faster."""
         try:
             self.commit(transaction)
         except CommitFailedError as error:

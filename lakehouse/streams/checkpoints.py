@@ -24,7 +24,7 @@ from lakehouse.lake.lag import Offsets
 #: The file with the offset at which a checkpoint begins.
 BEGIN = "begin"
 
-#: A table's first commit, and nothing of it yet.
+#: The offset before a table's first commit.
 _CREATION = {"reservoirVersion": 0, "index": -1}
 
 
@@ -38,7 +38,7 @@ class Checkpoint:
     def _place(self) -> tuple[pa_fs.FileSystem, str]:
         if "://" not in self.uri:
             return pa_fs.LocalFileSystem(), self.uri.removeprefix("file:")
-        # Hadoop's name of the same store
+        # s3a is Hadoop's name for the same store.
         files, path = pa_fs.FileSystem.from_uri(self.uri.replace("s3a://", "s3://", 1))
         return files, path
 
@@ -139,10 +139,10 @@ class Checkpoint:
             self._files.delete_file(self._path(BEGIN))
 
     def begin_behind(self, version: int, aside: str) -> None:
-        """Make this a new checkpoint of a Delta source that goes on behind a version, as if it had read all up to it.
+        """Make this a new checkpoint of a Delta source that goes on after a version, as if it had read all up to it.
 
-        What is there is moved to a folder beside it, with `aside` behind its name. The version after this one has to
-        exist when a query starts. Raises TerminalError if that folder exists.
+        The files that it has are moved to a folder beside it, whose name ends with `aside`. The version after this one
+        must exist when a query starts. Raises TerminalError if that folder exists.
         """
         if not self.is_new():
             self._set_aside(f"{self.uri}-{aside}")

@@ -1,9 +1,9 @@
-"""One run of the streams that records the classes which their JVM loads, for later starts to map (Java's AppCDS).
+"""Archive of the classes that the streams' JVM loads, made once and mapped by later starts (Java's AppCDS).
 
     python -m lakehouse.streams.class_training      make the archive of this environment; `make` does so once
 
-A real stream: a broker and a lake in a temporary folder, a few messages through the three layers, after which the JVM
-writes down the classes that it has loaded.
+It is recorded from a real run: a broker and a lake in a temporary folder, a few messages through the three layers,
+after which the JVM writes down the classes that it has loaded.
 Source: JDK 17, `java -XX:ArchiveClassesAtExit`.
 """
 
@@ -25,14 +25,14 @@ from lakehouse.runtime.spark_session import build_session, end_session
 from lakehouse.settings import load_settings
 from lakehouse.streams.materialize import materialize
 
-#: Messages of each topic that go through the layers; that they are no trades takes them through Spark's rules.
+#: Number of messages of each topic. They are no trades, so that Silver judges them by Spark's rules.
 MESSAGES = 10
-#: Seconds for the JVM to write its classes.
+#: Seconds that the JVM has to write its classes.
 DUMP_SECONDS = 300.0
 
 
 def make(file: Path) -> None:
-    """Make an archive, in a process of its own. Raises LakehouseError where that fails."""
+    """Make an archive in a process of its own. Raises LakehouseError if that fails."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-classes-") as folder:
         made = file.with_suffix(".new")
         command = [sys.executable, "-m", __spec__.name, "--record", folder, str(made)]
@@ -45,7 +45,7 @@ def make(file: Path) -> None:
 
 
 def record(folder: Path, file: Path) -> None:
-    """Run the three layers once in a folder of their own and have the JVM write down its classes."""
+    """Run the three layers once in a folder of their own and let the JVM write its classes to `file`."""
     with EmbeddedBroker(load_settings(home=folder)) as broker:
         settings = load_settings(home=folder, bootstrap_servers=broker.bootstrap)
         ensure_topics(settings)
@@ -60,7 +60,10 @@ def record(folder: Path, file: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit code; without an archive everything works, so that is no failure of an installation."""
+    """Make the archive if it does not exist, or record it (`--record FOLDER FILE`). Return the exit code, 0.
+
+    Streams work without an archive, so an error is printed and is no failure of an installation.
+    """
     if arguments[:1] == ["--record"]:
         record(Path(arguments[1]), Path(arguments[2]))
         return 0

@@ -1,11 +1,11 @@
-"""Joins the small files of a table's days, so that a commit costs in the evening what it cost in the morning.
+"""Compaction: the small files of a day are joined, so that a commit costs as much in the evening as in the morning.
 
-Every minute of every symbol comes in a file of its own, and each batch adds one to ops/batches. An append and a look
-cost with the files: 12 and 13 ms of CPU with 300, 24 and 23 ms with 3,000.
-Gold's tables and the ops tables: nobody streams from them.
-Guarantee: rows stay as they are; the commit says that no data changed. Gold's is made by the query that writes the
-table, between two of its own commits, so that it meets no other writer. To an ops table others may append meanwhile:
-their commits and this one are of different files, and Delta lets both through.
+Each batch adds files to Gold's tables and to ops/batches, and the cost of an append and of a look grows with their
+number: 12 and 13 ms of CPU with 300 files, 24 and 23 ms with 3,000. It is for Gold's tables and the ops tables, from
+which nobody streams.
+Guarantee: rows stay as they are; the commit says that no data changed. Gold's files are joined by the query that writes
+the table, between two of its own commits, so that it meets no other writer. Others may append to an ops table
+meanwhile: their commits and this one are about different files, and Delta accepts both.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from lakehouse.lake.table_log import NO_HOOK
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
-#: What upkeep of tables may raise, on a full disk or beside another writer; nothing that stops a stream.
+#: Errors that upkeep of tables may raise on a full disk or beside another writer; none of them stops a stream.
 UPKEEP_ERRORS = (LakehouseError, DeltaError, OSError, ValueError, pa.ArrowException)
 
-#: Files of one day that are joined to one when there are more.
+#: Most files of one day; if there are more, they are joined.
 MOST_FILES = 12
 
 
 def compact(settings: Settings, table: Table, most: int = MOST_FILES) -> None:
-    """Join the files of the days that have more than so many."""
+    """Join the files of each day of a table that has more than `most` of them.
+
+    Raises one of UPKEEP_ERRORS if that fails; no row is lost then.
+    """
     for day, there in table_io.days(settings, table).items():
         if there.files > most:
             which = [(table.partition_by[0], "=", str(day))]

@@ -27,10 +27,10 @@ from lakehouse.lake import table_io
 from lakehouse.lake.table_log import files_of
 from lakehouse.tables import Table
 
-#: Rows of a row group. They wait in memory until there are so many: some 60 MB of raw messages.
+#: Number of rows in a row group. They wait in memory until there are so many: some 60 MB of raw messages.
 ROW_GROUP_ROWS = 131_072
 
-#: A partition's value as text, by the column's place in `Table.partition_by`.
+#: A partition's values as text, in the order of `Table.partition_by`.
 Values = tuple[str, ...]
 
 
@@ -84,7 +84,7 @@ class DataFiles:
 
 
 class _Part:
-    """The new file of one partition, at `path` below the table."""
+    """A new data file of one partition, at `path` below the table's root."""
 
     def __init__(self, files: pa_fs.FileSystem, folder: str, schema: pa.Schema, encoder: Executor) -> None:
         self._files, self._schema, self._encoder = files, schema, encoder
@@ -114,7 +114,7 @@ class _Part:
             self._write()
 
     def _write(self) -> None:
-        """Encode what waits, beside whoever brings the next rows; one row group at a time."""
+        """Encode the waiting rows in the encoder's thread, while the caller goes on; one row group at a time."""
         self._written()
         if self._rows:
             rows = pa.concat_tables(self._waiting)
@@ -122,13 +122,13 @@ class _Part:
         self._waiting, self._rows = [], 0
 
     def _written(self) -> None:
-        """Wait until the row groups before are in the file. Raises what has kept them from that."""
+        """Wait until the earlier row groups are in the file. Raises the error that has kept them from it."""
         if self._encoding is not None:
             self._encoding.result()
         self._encoding = None
 
     def action(self, values: Mapping[str, str]) -> AddAction:
-        """Close the file; what the table's log says of it."""
+        """Close the file and return the action that adds it to the table; `values` are its partition's."""
         self._write()
         self._written()
         self._writer.close()
@@ -138,7 +138,7 @@ class _Part:
         return AddAction(self.path, int(size), dict(values), time.time_ns() // 1_000_000, True, stats)
 
     def discard(self) -> None:
-        """Delete the file, as far as that can be done."""
+        """Close and delete the file. Errors are ignored: `file_retention` deletes what is left."""
         with contextlib.suppress(Exception):
             self._written()
         with contextlib.suppress(Exception):
@@ -150,7 +150,7 @@ class _Part:
 
 
 def _by_partition(rows: pa.Table, names: tuple[str, ...]) -> list[tuple[Values, pa.Table]]:
-    """Rows by their values of the partition columns, each part in the order of the rows."""
+    """Split rows by their values of the partition columns; each part keeps the order of the rows."""
     parts: list[tuple[Values, pa.Table]] = [((), rows)] if rows.num_rows else []
     for name in names:
         split: list[tuple[Values, pa.Table]] = []
@@ -169,12 +169,15 @@ def _by_partition(rows: pa.Table, names: tuple[str, ...]) -> list[tuple[Values, 
 
 
 def _has_bounds(kind: pa.DataType) -> bool:
-    """Nobody looks for raw bytes or prices by their bounds; in the log a decimal would be a float, and off."""
+    """Return True if the log gets a column's bounds: all types but binary and decimal.
+
+    Nobody looks for raw bytes or prices by their bounds, and in the log a decimal would be an inexact float.
+    """
     return not (pa.types.is_binary(kind) or pa.types.is_decimal(kind))
 
 
 def _statistics(meta: pq.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
-    """What Delta's log keeps of a file's columns. Source: Delta protocol, "Per-file Statistics"."""
+    """Return the statistics of a file for Delta's log. Source: Delta protocol, "Per-file Statistics"."""
     lowest: dict[str, Any] = {}
     highest: dict[str, Any] = {}
     nulls: dict[str, int] = {}
@@ -190,7 +193,7 @@ def _statistics(meta: pq.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
 
 
 def _stated(value: Any, up: bool = False) -> Any:
-    """A bound as JSON. Times have milliseconds there, so an upper one is rounded up."""
+    """Return a bound as JSON. A time has milliseconds there, so an upper bound (`up`) is rounded up."""
     if isinstance(value, dt.datetime):
         if up and value.microsecond % 1000:
             value += dt.timedelta(milliseconds=1)

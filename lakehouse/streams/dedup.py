@@ -1,6 +1,6 @@
-"""Which trades of a batch are repeats, and which repeat an id with other content.
+"""Repeats among the trades of a batch, and the conflicts among them: repeats of an id with other content.
 
-Which are new, `transforms/batch_ids.py` and the ledger tell. Repeats are compared with what stands in silver/trades;
+`transforms/batch_ids.py` and the ledger tell which trades are new. Repeats are compared with the rows of silver/trades;
 that reads only the files around the repeats' own times, because a repeat whose time differs is not the same trade. The
 verdicts do not depend on what else is in a batch, so that a rebuild, which is one batch of everything, comes to the
 same.
@@ -29,28 +29,32 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
+#: The columns that name a trade's message in Kafka.
 POSITION = ("kafka_topic", "kafka_partition", "kafka_offset")
 
 #: Times of the same trade may differ by less than this, in microseconds: a venue's REST history may give milliseconds
 #: and its socket microseconds, so an exact comparison would call repairs conflicts.
 SAME_TIME_MICROS = COARSEST_TIME_MICROS
 
-#: Repeats are looked for in windows of so many minutes.
+#: Length of a window in minutes: silver/trades is read in the windows that have a repeat.
 WINDOW_MINUTES = 5
 _WINDOW_MICROS = WINDOW_MINUTES * 60_000_000
 _WINDOW = dt.timedelta(minutes=WINDOW_MINUTES)
 _SLACK = dt.timedelta(microseconds=SAME_TIME_MICROS)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
-#: What makes a repeat the same trade; the time is the last, as it is compared in another way.
+#: The columns that must agree in a repeat and its trade. The time is the last: it is compared in another way.
 _CONTENT = ("price", "size", "side", "ts_event")
 
-#: Rows of silver/trades that repeats are compared with at a time.
+#: Number of rows of silver/trades that repeats are compared with at a time.
 _JOIN_ROWS = 65_536
 
 
 def same_as_kept(trades: pa.Table, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which rows have the content, as `conflicts` compares it, of the row of the same key at the place `kept`."""
+    """Return a mask of the trades whose content equals, as in `conflicts`, that of the row whose number is in `kept`.
+
+    `kept` has for each trade the number of the row with the same key that is kept.
+    """
     same = np.ones(trades.num_rows, np.bool_)
     for name in _CONTENT[:-1]:
         values = trades.column(name)
@@ -61,9 +65,9 @@ def same_as_kept(trades: pa.Table, kept: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def unlike_silver(repeated: pa.Table, settings: Settings) -> npt.NDArray[np.bool_]:
-    """Which rows do not have the content, as `conflicts` compares it, of their id's row in silver/trades.
+    """Return a mask of the repeats whose content differs, as in `conflicts`, from their id's row in silver/trades.
 
-    Most repeats have it: so Spark is asked about few, or none. Reads what `near` reads.
+    Most repeats do not differ, so that Spark is asked about few, or none. Reads the rows that `near` reads.
     """
     names = (*SILVER_TRADES.key, *_CONTENT)
     rows = repeated.select(names).append_column("row", pa.array(np.arange(repeated.num_rows)))
@@ -84,7 +88,7 @@ def unlike_silver(repeated: pa.Table, settings: Settings) -> npt.NDArray[np.bool
 
 
 def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Record batches in pieces of some size, in the types of silver/trades."""
+    """Join record batches to tables of at least _JOIN_ROWS rows, but for the last, in the types of silver/trades."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
@@ -104,15 +108,15 @@ def _typed(batches: list[pa.RecordBatch]) -> pa.Table:
 
 
 def repeats(trades: DataFrame, inserted: DataFrame) -> DataFrame:
-    """The trades of a batch that were not inserted by it."""
+    """Return the trades of a batch that were not inserted by it."""
     return trades.join(inserted.select(*POSITION), list(POSITION), "left_anti")
 
 
 def conflicts(repeated: DataFrame, kept: DataFrame) -> DataFrame:
-    """The repeats that are not the trade that was kept: POSITION, rule and detail of their quarantine.
+    """Return the repeats that differ from the trade that was kept, as POSITION with rule and detail for quarantine.
 
     `kept` holds at least the trades of silver/trades that are `near` the repeats. Price, size and side are compared by
-    value; the time within a millisecond.
+    value; times are the same if they differ by less than SAME_TIME_MICROS.
     """
     there = kept.select(*SILVER_TRADES.key, *(F.col(name).alias(f"its_{name}") for name in _CONTENT))
     distance = F.abs(F.unix_micros("ts_event") - F.unix_micros("its_ts_event"))
@@ -126,7 +130,7 @@ def conflicts(repeated: DataFrame, kept: DataFrame) -> DataFrame:
     its = F.concat_ws(
         " ", "its_side", _plain("its_size"), F.lit("at"), _plain("its_price"), F.col("its_ts_event").cast("string")
     )
-    # What `near` reads for sure, whatever the other repeats have it read.
+    # True for trades that `near` reads for this repeat alone, so that the detail does not depend on other repeats.
     into_window = F.unix_micros("its_ts_event") - F.unix_micros("ts_event") + F.unix_micros("ts_event") % _WINDOW_MICROS
     is_near = (into_window >= -SAME_TIME_MICROS) & (into_window < _WINDOW_MICROS + SAME_TIME_MICROS)
     expected = F.when(is_near, its).otherwise(F.lit("another time"))
@@ -142,20 +146,20 @@ def conflicts(repeated: DataFrame, kept: DataFrame) -> DataFrame:
 
 
 def inserted_by_partition(trades: DataFrame, settings: Settings) -> dict[tuple[str, int], int]:
-    """Rows of silver/trades that come from these messages, by Kafka topic and partition."""
+    """Count the trades of these messages that are in silver/trades, by Kafka topic and partition."""
     there = near(trades, settings).select(*POSITION)
     rows = trades.select(*POSITION).join(there, list(POSITION), "left_semi")
     return by_partition(rows)
 
 
 def by_partition(rows: DataFrame) -> dict[tuple[str, int], int]:
-    """Rows by Kafka topic and partition."""
+    """Count rows by Kafka topic and partition."""
     counts = rows.groupBy("kafka_topic", "kafka_partition").agg(F.count("*").alias("n")).collect()
     return {(row["kafka_topic"], row["kafka_partition"]): row["n"] for row in counts}
 
 
 def near(trades: DataFrame, settings: Settings) -> DataFrame:
-    """The rows of silver/trades around the times of some trades."""
+    """Return the rows of silver/trades around the times of some trades: their windows, widened by SAME_TIME_MICROS."""
     window = F.window("ts_event", f"{WINDOW_MINUTES} minutes").getField("start")
     starts: Iterable[dt.datetime] = {row["w"] for row in trades.select(window.alias("w")).distinct().collect()}
     ranges = time_ranges(starts, _WINDOW, _SLACK)
@@ -164,5 +168,5 @@ def near(trades: DataFrame, settings: Settings) -> DataFrame:
 
 
 def _plain(name: str) -> Column:
-    """A decimal as people write it, without the zeros behind."""
+    """Return a decimal column as people write it, without trailing zeros."""
     return F.regexp_replace(F.col(name).cast("string"), r"\.?0+$", "")

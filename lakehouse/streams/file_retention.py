@@ -1,15 +1,16 @@
-"""Deletes data files that no version of a table names that anybody may still read, in every table.
+"""Deletion of data files that belong to no version of a table which anybody may still read.
 
-Three kinds: files that a table has lost (Gold's rows change, days are joined, a rebuild replaces the whole), files of a
-writer that was killed before its commit, and files of a commit that failed.
-Guarantee: a file stays if a version that a recent batch names has it, and for so many hours since it was lost, or
-written; and no file goes that a running writer has yet to commit, for it is called between the batches of the table's
-layer (`Turn`), and a rebuild has the layer's lease. What is older than the oldest of the recent batches stays readable
-for them by its removal in the log, or, once checkpoints have dropped that, by the versions themselves.
-Which files those are, deltalake's `vacuum` says in its full mode. It is told to delete nothing, since it would commit
-the beginning and the end of its work, and each commit may be in the way of a writer.
-Gap: on an object store, a writer on another machine has neither lease nor turn in common with us; so a file that no
-commit names has a day there.
+There are three kinds: files that a table has lost (Gold's rows change, days are joined, a rebuild replaces the whole),
+files of a writer that was killed before its commit, and files of a commit that failed.
+Guarantee: a file stays if a version that a recent batch names has it, and at least KEPT_HOURS (on an object store
+KEPT_HOURS_REMOTE) after it was lost or written. No file goes that a running writer has yet to commit: files are deleted
+between the batches of the table's layer (`Turn`), and a rebuild has the layer's lease. A file that was lost after the
+oldest recent batch stays by the time of its removal in the log; once checkpoints may have dropped that entry, the
+versions that recent batches name are asked for their files.
+deltalake's `vacuum` in its full mode says which files can go. It is told to delete nothing itself, since it would
+commit the beginning and the end of its work, and each commit may be in the way of a writer.
+Gap: on an object store, a writer on another machine shares neither lease nor turn with this one; so a file that no
+commit names stays a day there.
 """
 
 from __future__ import annotations
@@ -27,22 +28,23 @@ from lakehouse.settings import Settings
 from lakehouse.streams.progress import READS
 from lakehouse.tables import Table
 
-#: Hours for which a file stays at least: longer than any query runs. On an object store longer than any batch, rebuild
-#: or joining of files, which may run on another machine.
+#: Least hours for which a file stays: longer than any query runs; on an object store also longer than any batch,
+#: rebuild or joining of files, which may run on another machine.
 KEPT_HOURS, KEPT_HOURS_REMOTE = 1, 24
 
 #: Hours for which a checkpoint names a file that the table has lost (`delta.deletedFileRetentionDuration`).
 REMEMBERED_HOURS = 6
 
-#: What the local store of deltalake calls a file while it writes it (object_store, `staged_upload_path`).
+#: End of a file's name while deltalake's local store writes it (object_store, `staged_upload_path`).
 _STAGED = re.compile(r"#[0-9]+$")
 
 
 def delete_files(settings: Settings, table: Table, hours: int, named: Collection[int]) -> int:
-    """Delete the files of a table that nobody can ask for. Returns how many.
+    """Delete the files of a table that nobody can ask for, and return their number.
 
-    `hours` is the age of the oldest of the recent batches, rounded up; `named` are the versions of the table that they
-    name. Call it between two batches of the layer. Raises DeltaError or OSError; what is left goes the next time.
+    `hours` is the age of the oldest recent batch, rounded up; `named` are the versions of the table that recent batches
+    name. Call it between two batches of the layer. Raises DeltaError or OSError; files that are left then go the next
+    time.
     """
     uri = table_io.table_uri(settings, table)
     hours = max(KEPT_HOURS_REMOTE if is_remote(uri) else KEPT_HOURS, hours)
@@ -58,11 +60,11 @@ def delete_files(settings: Settings, table: Table, hours: int, named: Collection
 
 
 def _unlisted(files: pa_fs.FileSystem, before: float) -> Iterator[str]:
-    """Paths of the files that `vacuum` never lists, written before a time (seconds since the epoch).
+    """Yield the paths of the files that `vacuum` never lists and that were written before a time (epoch seconds).
 
-    Those are `NAME#1`, which deltalake's local store leaves if it is killed while it writes, hidden files in the
-    table's root, and what is in its `_temporary`, which is Hadoop's. No version names any of them:
-    Delta's logs name data files only, and ours begin with `part-`. Other `_` folders stay.
+    They are `NAME#1`, which deltalake's local store leaves if it is killed while it writes, hidden files in the table's
+    root, and the contents of Hadoop's folder `_temporary`. No version names any of them: Delta's logs name data files
+    only, whose names begin with `part-` here. Other folders that begin with `_` stay.
     """
     for info in files.get_file_info(pa_fs.FileSelector("", recursive=True)):
         first, _, rest = info.path.partition("/")
@@ -74,10 +76,10 @@ def _unlisted(files: pa_fs.FileSystem, before: float) -> Iterator[str]:
 
 
 def _kept(table: Table, named: Collection[int]) -> set[int]:
-    """Versions whose files are asked for one by one: of 50,000 files that takes 0.3 s for each.
+    """Return the versions whose files `vacuum` must keep: few, since each takes 0.3 s if it has 50,000 files.
 
-    What streams read only grows between two rebuilds, so the last version has the files of the others; nobody compares
-    a version from before a rebuild with one from behind it (`audit/snapshot.py`).
+    A table that streams read only grows between two rebuilds, so its last version has the files of the others; nobody
+    compares a version from before a rebuild with one from after it (`audit/snapshot.py`).
     """
     if table in READS.values() and named:
         return {min(named), max(named)}

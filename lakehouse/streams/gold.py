@@ -1,11 +1,11 @@
 """silver/trades → every table of Gold.
 
-Guarantee: Gold is a pure function of Silver. A batch names the minutes it touches; their bars are recomputed from
-Silver, as of the version at which the batch ends, and so is what depends on them. So late and replayed trades, a batch
-that runs again and a lost checkpoint end in the same rows. A bar's `complete` is a function of Silver at that version
-too, whichever window the trade that proves it lies in (`gold_complete`). `revision` counts the changes of a row's
-content. Each commit names the version of Silver that its rows are of, so that a second writer which lags behind (a run
-that was taken for dead) cannot put older rows over newer ones: it fails instead.
+Guarantee: Gold is a pure function of Silver. A batch names the minutes it touches; their bars, and the rows that depend
+on them, are recomputed from Silver at the version at which the batch ends. So late and replayed trades, a batch that
+runs again and a lost checkpoint end in the same rows. A bar's `complete` is a function of Silver at that version too,
+whichever window the trade that proves it lies in (`gold_complete`). `revision` counts the changes of a row's content.
+Each commit names the version of Silver from which its rows were computed, so that a second writer which lags behind (a
+run that was taken for dead) cannot put older rows over newer ones: it fails instead.
 Gap: a batch that ends inside a version of Silver (a catch-up in several steps) reads that version whole; the steps that
 follow touch the rest.
 """
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Knowledge", "StaleBatchError", "app_id", "gold_versions", "read", "write_batch"]
 
+#: Most bytes of Silver's files in a batch, unless a single file is larger.
 MAX_BYTES_PER_TRIGGER = "64m"
 
 #: Seconds until files are joined again after an error: as often as the rest of the upkeep.
@@ -52,12 +53,12 @@ _log = logging.getLogger(__name__)
 
 
 def app_id(settings: Settings) -> str:
-    """Delta's application id of Gold's commits: of this Silver, since another one counts its versions anew."""
+    """Return Delta's application id of Gold's commits. It names this silver/trades: another one counts anew."""
     return f"lakehouse/gold/{table_io.open_table(settings, SILVER_TRADES).metadata().id}"
 
 
 def gold_versions(settings: Settings) -> dict[str, int]:
-    """Table path → version, of every table of Gold."""
+    """Return table path → version for every table of Gold."""
     return {table.path: table_io.open_table(settings, table).version() for table in _tables(settings)}
 
 
@@ -66,7 +67,7 @@ def _tables(settings: Settings) -> list[Table]:
 
 
 class Knowledge:
-    """What a Gold query keeps between its batches; made with the first one, from the tables."""
+    """Knowledge that a Gold query keeps between its batches, read from the tables when it is first asked for."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -77,13 +78,13 @@ class Knowledge:
         self._join_due = time.monotonic()
 
     def after(self, version: int) -> Completeness:
-        """Which bars are complete after the last batch, which ended at (or inside) a version of Silver."""
+        """Return which bars are complete after the previous batch, which ended at, or inside, `version` of Silver."""
         if self._completeness is None:
             self._completeness = Completeness.at(self._settings, version)
         return self._completeness
 
     def join_files(self) -> None:
-        """Join the small files of days. An error of it (a full disk) is one line; it is tried again after a time."""
+        """Join the small files of days. If that fails, log one line, and try again after JOIN_AGAIN_SECONDS."""
         if time.monotonic() < self._join_due:
             return
         try:
@@ -95,7 +96,7 @@ class Knowledge:
 
     @cached_property
     def finality(self) -> Finality:
-        """Which bars are final."""
+        """The newest trade's time of each symbol, and the bars that are not final yet."""
         return Finality.of_tables(self._settings)
 
     @cached_property
@@ -103,17 +104,20 @@ class Knowledge:
         return app_id(self._settings)
 
     def idle(self) -> None:
-        """Between two batches: flag the bars whose time is over by the clock, once all of that time has been read."""
+        """Flag the bars that are over by the clock as final, once all that Kafka had received by then has been read.
+
+        Call it between two batches. It does nothing while a batch runs, or another process has Gold's turn.
+        """
         now, moment = time.time_ns() // 1_000, None
         turn = Turn(self._settings, "gold")
         if not self.guard.acquire(blocking=False):
             return
         try:
-            with contextlib.suppress(BrokerUnavailableError):  # nobody knows yet whether everything has been read
+            with contextlib.suppress(BrokerUnavailableError):  # without Kafka it is unknown if everything has been read
                 moment = self._read.passed(now) if self.finality.over(now) else None
             if moment is None:
                 return
-            if turn.take(wait=False):  # not before Kafka has answered: others wait for it
+            if turn.take(wait=False):  # only after Kafka has answered: others wait for the turn
                 self.finality.write(moment)
         finally:
             turn.give()
@@ -121,7 +125,10 @@ class Knowledge:
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
-    """The Delta source over Silver, which only ever gets new rows; behind a rebuild of Silver it begins there."""
+    """Return Spark's Delta source of silver/trades, which only gets new rows; after a rebuild it begins after that.
+
+    From here on the trades that this process writes are folded to parts of bars at once (`batch_files.expect`).
+    """
     batch_files.expect(context.settings, SILVER_TRADES, TRADE_COLUMNS, folded)
     context.checkpoint.begin_at_creation(table_io.open_table(context.settings, SILVER_TRADES).version())
     return (
@@ -133,7 +140,11 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
 
 
 def write_batch(batch_id: int, context: BatchContext, knowledge: Knowledge) -> BatchResult:
-    """1 the touched minutes, 2 the bars that became complete, 3 all of it written at the batch's version of Silver."""
+    """Write the bars of the minutes that a batch touches, those that it makes complete, and what depends on them.
+
+    All are computed from Silver at the version at which, or inside which, the batch ends. Raises StaleBatchError if
+    Gold has been written from a newer version.
+    """
     settings = context.settings
     start = delta_position(context.checkpoint.offset(batch_id - 1))
     end = delta_position(context.checkpoint.offset(batch_id))

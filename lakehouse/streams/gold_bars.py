@@ -1,9 +1,10 @@
 """One-minute bars from Silver, at one of its versions: the only part of Gold that reads trades. No Spark.
 
-Guarantee: a bar is the fold over all trades of its minute that silver/trades holds at a version. Where a batch is known
-to hold all rows between two versions, they are not read a second time: its own parts of bars are joined with those of
-what Silver held before it. These the stream still has from the batch before, or it reads them; Delta's statistics open
-no file where a minute is new.
+A part of a bar is the fold over some of its trades; parts can be joined.
+Guarantee: a bar is the fold over all trades of its minute that silver/trades holds at a version. If a batch is known to
+hold all rows between two versions, they are not read a second time: its own parts of bars are joined with those of the
+trades before it. The stream still has these from the batch before, or reads them; for a new minute Delta's statistics
+let it open no file.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ra
 
 MINUTE = dt.timedelta(minutes=1)
 
-#: Minutes whose bars' parts a stream keeps: in most batches trades are of the newest two.
+#: Number of minutes whose parts of bars a stream keeps: the trades of most batches are of the newest two.
 KEPT_MINUTES = 3
 
-#: Parts of bars are joined when there are so many: few enough for memory, enough to be worth it.
+#: Number of parts of bars from which on they are joined: few enough for memory, enough to be worth it.
 _JOIN_ROWS = 200_000
 
 
@@ -49,18 +50,18 @@ class Since:
 
 
 class Touched:
-    """What a batch of trades touches: minutes with the ids that they get, and the newest trade of each symbol."""
+    """The trades of a batch as parts of one-minute bars, with their places, ids and newest times."""
 
     def __init__(self, settings: Settings, files: Sequence[str]) -> None:
-        """`files` are those of silver/trades that the batch holds."""
+        """Read the batch, which consists of the data files `files` of silver/trades."""
         self._settings, self._files = settings, files
-        #: Its parts of bars.
+        #: One part for each bar that the batch touches.
         self.parts = _joined(batch_files.made_of(settings, SILVER_TRADES, files, TRADE_COLUMNS, folded))
         self.places = places_of(GOLD_BARS_1M, self.parts)
 
     @property
     def trades(self) -> int:
-        """How many."""
+        """The number of the batch's trades."""
         return int(integers(self.parts.column("trades")).sum())
 
     @property
@@ -72,7 +73,10 @@ class Touched:
         return dict(zip(keys, found.tolist(), strict=True))
 
     def ids(self) -> dict[MarketKey, list[IdRange]]:
-        """Their ids as ranges. Counts tell them where a batch left none out; else the batch's ids are read again."""
+        """Return the ranges of the batch's trade ids for each symbol.
+
+        If a symbol's parts leave no id out, their counts tell the ranges; else its ids are read again from the files.
+        """
         keys, key = self.places.pairs()
         lowest, highest, ids = (
             integers(self.parts.column(name)) for name in ("first_trade_id", "last_trade_id", "trades")
@@ -80,7 +84,7 @@ class Touched:
         order = np.lexsort((lowest, key))
         key, lowest, highest, ids = key[order], lowest[order], highest[order], ids[order]
         begins, behind = differs(key), np.ones(len(key), np.int64)
-        behind[1:] = lowest[1:] - highest[:-1]  # 1 where a bar's ids go on from those of the bar before
+        behind[1:] = lowest[1:] - highest[:-1]  # 1 if a bar's ids go on from those of the bar before
         plain = (ids == highest - lowest + 1) & (begins | (behind > 0))
         unclear = np.unique(key[~plain])
         first = np.flatnonzero(begins | (behind != 1))
@@ -120,7 +124,10 @@ class Touched:
 def minute_parts(
     settings: Settings, version: int, ranges: Sequence[TimeRange], places: RowKeys | None = None
 ) -> pa.Table:
-    """Parts of one-minute bars: of the trades, in some ranges, of Silver at a version; of some places, where given."""
+    """Fold the trades in some ranges of time, of Silver at a version, to one part for each one-minute bar.
+
+    If `places` are given, return those of these bars only.
+    """
     parts = _joined(in_order(folded, _trades_in(settings, version, ranges)))
     return parts if places is None else only(GOLD_BARS_1M, parts, places)
 
@@ -128,8 +135,8 @@ def minute_parts(
 class KeptParts:
     """Parts of a stream's newest bars, so that a minute's trades are not read again with each of its batches.
 
-    Guarantee: it knows of what version of Silver they are, and answers for that one only. Whatever comes between two
-    batches (a batch that fails, or ends inside a version) lets it forget, and Silver is read.
+    Guarantee: the parts are used only if they are of the very version of Silver that is asked for. If they are not (a
+    batch in between failed, or ended inside a version), they are dropped, and Silver is read.
     """
 
     def __init__(self) -> None:
@@ -137,7 +144,10 @@ class KeptParts:
         self._parts = PARTS.empty_table()
 
     def after(self, settings: Settings, since: Since, version: int, places: RowKeys) -> pa.Table:
-        """Parts of the bars of some places at a version of Silver; `since` holds all that came up to it."""
+        """Return one part for each bar of some places at `version` of Silver, and keep those of the newest minutes.
+
+        `since` holds all trades that came after `since.version`, up to `version`; its bars are among the places.
+        """
         if self._version != since.version:
             self._parts = PARTS.empty_table()
         asked = places_of(GOLD_BARS_1M, self._parts).among(places)
@@ -145,7 +155,7 @@ class KeptParts:
         unknown = places.at(~places.among(places_of(GOLD_BARS_1M, known)))
         ranges = ranges_around(unknown.start, MINUTE, dt.timedelta(0))
         read = minute_parts(settings, since.version, ranges, unknown)
-        # A bar of `since` is one of the places, as those of the others are; it has one part there.
+        # All three are of bars among the places, and each has at most one part of a bar.
         parts = joined([known, read, since.parts]) if known.num_rows or read.num_rows else since.parts
         self._parts = _newest(pa.concat_tables([others, parts]))
         self._version = version
@@ -153,7 +163,7 @@ class KeptParts:
 
 
 def _newest(parts: pa.Table) -> pa.Table:
-    """Those of the last minutes that there are."""
+    """Return the parts of the last KEPT_MINUTES minutes that there are."""
     starts = integers(parts.column("bar_start"))
     return parts.filter(pa.array(starts > starts.max() - KEPT_MINUTES * MINUTE_US)) if len(starts) else parts
 
@@ -168,12 +178,12 @@ def _trades_in(settings: Settings, version: int, ranges: Sequence[TimeRange]) ->
 
 
 def folded(trades: pa.Table) -> Made:
-    """Parts of one-minute bars of some trades."""
+    """Fold some trades to parts of one-minute bars, in the form of the handover's work."""
     return (fold(trades),)
 
 
 def _joined(made: Iterable[Made]) -> pa.Table:
-    """One part for each bar."""
+    """Join parts of bars to one for each bar."""
     parts: list[pa.Table] = [PARTS.empty_table()]
     rows = 0
     for (part,) in made:

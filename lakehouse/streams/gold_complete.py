@@ -1,7 +1,7 @@
-"""Which bars are complete: proved by trade ids, at a cost by batch and not by history. No Spark.
+"""Completeness of bars, proved by trade ids, at a cost that grows with the batch and not with the history. No Spark.
 
-Guarantee: a bar is flagged exactly where silver/trades, at the version that the batch reads, holds every id from the
-one before the bar's lowest to the one behind its highest. A trade that completes a bar of another window, hours away,
+Guarantee: a bar is flagged if and only if silver/trades, at the version that the batch reads, holds every id from the
+one before the bar's lowest to the one after its highest. A trade that completes a bar of another window, hours away,
 names that window, so that its bars are recomputed and written with the batch's own.
 How: ids are only ever added to Silver. So a bar's flag can change without a trade of its own only from incomplete to
 complete, and only when the lowest id that it lacks comes. Each incomplete bar waits for that one id.
@@ -38,7 +38,7 @@ class Bar(NamedTuple):
 
 
 class IdGroup(NamedTuple):
-    """So many different ids of one (venue, symbol), the lowest and the highest of them."""
+    """A number of different ids of one (venue, symbol), and the lowest and the highest of them."""
 
     lowest: int
     highest: int
@@ -46,9 +46,9 @@ class IdGroup(NamedTuple):
 
 
 def ranges_of(groups: Iterable[IdGroup]) -> list[IdRange] | None:
-    """The contiguous ranges that groups of ids make up, or None where the counts alone cannot tell.
+    """Return the contiguous ranges that groups of ids form, or None if the counts alone cannot tell.
 
-    No id may be in two groups. Groups may lie across each other: what counts is that together they leave no id out.
+    No id may be in two groups. The spans of groups may overlap, if together they leave no id out.
     """
     ranges: list[IdRange] = []
     count = 0
@@ -67,20 +67,20 @@ def ranges_of(groups: Iterable[IdGroup]) -> list[IdRange] | None:
 
 
 class Waiting:
-    """The incomplete bars, each under the lowest id that it lacks. Costs a binary search an operation."""
+    """The incomplete bars, each under the lowest id that it lacks. An operation costs a binary search."""
 
     def __init__(self) -> None:
         self._queues: dict[MarketKey, list[tuple[int, Bar]]] = {}
         self._spans: dict[Bar, tuple[int, IdRange]] = {}
 
     def put(self, bar: Bar, lacking: int, span: IdRange) -> None:
-        """Let a bar, whose ids span `span`, wait for an id; it no longer waits for another."""
+        """Let a bar, whose ids span `span`, wait for the id `lacking` only."""
         self.drop(bar)
         insort(self._queues.setdefault(bar.key, []), (lacking, bar))
         self._spans[bar] = lacking, span
 
     def drop(self, bar: Bar) -> None:
-        """Forget a bar, where it waits."""
+        """Forget a bar, if it waits."""
         found = self._spans.pop(bar, None)
         if found is not None:
             queue = self._queues[bar.key]
@@ -103,7 +103,7 @@ class Completeness:
     """The ids of silver/trades at one version, and the bars that are not complete at it."""
 
     def __init__(self, presence: KnownIds, version: int) -> None:
-        """`presence` is what silver/trades holds at `version`, -1 for nothing. It is kept and changed."""
+        """Begin without bars. `presence` has the ids of silver/trades at `version` (-1: none), and will be changed."""
         self._presence = presence
         self._waiting = Waiting()
         self._due: set[Bar] = set()
@@ -111,9 +111,10 @@ class Completeness:
 
     @classmethod
     def at(cls, settings: Settings, version: int) -> Completeness:
-        """As Gold knew it when it had processed a version of Silver: ids from there, bars from Gold's tables.
+        """Read the ids of Silver at a version that Gold has processed, and the incomplete bars of Gold's tables.
 
-        A batch that was cut may already have written bars that this version cannot prove; they wait like the others.
+        Bars that are proved and not yet flagged so are due. A batch that was cut may have written incomplete bars which
+        this version cannot prove; they wait like the others.
         """
         found = cls(KnownIds.at(settings, version), version)
         for table, minutes in table_io.bar_tables(settings):
@@ -128,7 +129,7 @@ class Completeness:
         return found
 
     def add(self, ids: Mapping[MarketKey, Sequence[IdRange]], version: int) -> None:
-        """Put in ids, after which all of `version` is there."""
+        """Add ids, after which all ids of `version` are there; bars that they complete become due."""
         for key, ranges in ids.items():
             present = self._presence.of(key)
             for first, last in ranges:
@@ -138,7 +139,7 @@ class Completeness:
         self.version = max(self.version, version)
 
     def read_up_to(self, settings: Settings, version: int) -> None:
-        """Put in the ids that Silver has got since our version up to `version`, from its own files."""
+        """Add the ids that Silver has got after `self.version`, up to `version`, read from its tables."""
         if version <= self.version:
             return
         ids: dict[MarketKey, list[IdRange]] = {}
@@ -150,7 +151,7 @@ class Completeness:
         self.add(ids, version)
 
     def judge(self, bar: Bar, span: IdRange) -> bool:
-        """Whether a bar with ids from span[0] to span[1] is complete. Where it is not, it waits from now on."""
+        """Return True if a bar with ids from span[0] to span[1] is complete; if it is not, let it wait."""
         first, last = span[0] - 1, span[1] + 1
         if self._presence.covers(bar.key, first, last):
             return True
@@ -159,12 +160,12 @@ class Completeness:
         return False
 
     def take_due(self) -> set[Bar]:
-        """The bars that have become complete and are not yet written so."""
+        """Return the bars that have become complete and are not yet written so, and forget them."""
         due, self._due = self._due, set()
         return due
 
     def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
-        """Bars with the column `complete`."""
+        """Return bars, of a length in minutes, with the column `complete`; let the incomplete ones wait."""
         places = RowKeys.of(bars, BAR_KEY)
         first, last = integers(bars.column("first_trade_id")) - 1, integers(bars.column("last_trade_id")) + 1
         complete, lacking = self._looked_up(places, first, last)
@@ -175,9 +176,10 @@ class Completeness:
         return bars.append_column("complete", pa.array(complete))
 
     def _looked_up(self, places: RowKeys, first: Integers, last: Integers) -> tuple[Mask, Integers]:
-        """Whether every id from `first` to `last` is there, of each place's symbol; the lowest that is not.
+        """Return for each place if its symbol has every id from `first` to `last`, and the lowest id that it lacks.
 
-        Looked up once a symbol, for the ids that are asked of it, and once a bar only by whole numbers.
+        The ids are looked up once for each symbol; for each bar only whole numbers are compared. If no id is missing,
+        the second number is above `last`.
         """
         if not len(places):
             return np.zeros(0, np.bool_), first
@@ -191,7 +193,7 @@ class Completeness:
         ]
         counts = np.array([len(one) for one in ranges])
         whole = np.array([pair for one in ranges for pair in one], np.int64).reshape(-1, 2)
-        # The range of the bar's symbol that ends at `first` or behind it, by halving where it may be.
+        # Find by bisection the first range of the bar's symbol that ends at `first` or after it.
         begin = np.cumsum(counts) - counts
         at, end = begin[key], (begin + counts)[key]
         beyond = end
@@ -200,14 +202,14 @@ class Completeness:
             ends_before = open_ & (whole[np.where(open_, middle, 0), 1] < first)
             at, end = np.where(ends_before, middle + 1, at), np.where(open_ & ~ends_before, middle, end)
         there = at < beyond
-        there[there] = whole[at[there], 0] <= first[there]  # so `first` is
+        there[there] = whole[at[there], 0] <= first[there]  # true if `first` itself is there
         lacking = first.copy()
         lacking[there] = whole[at[there], 1] + 1
         return lacking > last, lacking
 
 
 def bars_and_spans(bars: pa.Table, minutes: int) -> Iterable[tuple[Bar, IdRange]]:
-    """Each row's place, and its lowest and highest trade id."""
+    """Yield each row's place, and its lowest and highest trade id."""
     starts = bars.column("bar_start").cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     names = ("venue", "symbol", "first_trade_id", "last_trade_id")
     columns = [bars.column(name).to_pylist() for name in names]

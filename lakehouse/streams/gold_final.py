@@ -1,10 +1,10 @@
-"""Which bars are final: over, and everything received for them has been read. No Spark.
+"""Finality of bars: a final bar is over, and everything received for it has been read. No Spark.
 
 A bar is final once its symbol has a trade `final_after_seconds` past the bar's end, or once the clock is so far past it
 and all that Kafka had received by then has been read: so the last bar of an idle market becomes final too. A trade that
-comes later still (a repair) changes the bar, with a new revision; the bar stays final. Whether a trade can be missing
-is another question, which `complete` answers.
-Gap: where no stream runs, nothing becomes final until the next one, or a catch-up.
+comes later still (a repair) changes the bar, with a new revision; the bar stays final. The flag does not say that no
+trade is missing; `complete` does.
+Gap: while no stream runs, nothing becomes final; the next one, or a catch-up, makes up for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NEVER = np.iinfo(np.int64).min
 
 
 class ReadThrough:
-    """Until when everything that Kafka had received has come through to Gold: a moment, followed layer by layer."""
+    """A moment, followed layer by layer until all that Kafka had received by then has come through to Gold."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -40,9 +40,10 @@ class ReadThrough:
         self._target: dict[str, Any] = {}
 
     def passed(self, now: int) -> int | None:
-        """The followed moment, in microseconds since the epoch, once Gold has passed it; the next call follows `now`.
+        """Return the followed moment once Gold has read all that Kafka had received by then, else None.
 
-        Cheap where everything is at rest: then it is now. Raises BrokerUnavailableError where Kafka does not answer.
+        If none is followed, follow `now`, in microseconds since the epoch, which is passed at once if everything is at
+        rest. Raises BrokerUnavailableError if Kafka does not answer.
         """
         if self._moment is None:
             self._target = newest_position(self._settings, LAYERS[0])
@@ -60,7 +61,7 @@ class Finality:
     """The newest trade of each (venue, symbol), as a time, and the bars that are not final."""
 
     def __init__(self, settings: Settings, newest: Mapping[MarketKey, int]) -> None:
-        """`newest` is in microseconds since the epoch; too low a time only makes bars final later."""
+        """Begin without bars. `newest` is in microseconds since the epoch; a time too low makes bars final later."""
         self._settings = settings
         self._grace = round(settings.final_after_seconds * 1_000_000)
         self._newest = dict(newest)
@@ -69,7 +70,10 @@ class Finality:
 
     @classmethod
     def of_tables(cls, settings: Settings) -> Finality:
-        """As the tables of bars tell it."""
+        """Read the newest times and the bars that are not final from the tables of bars.
+
+        A symbol's newest time is the start of its newest one-minute bar, which is at most a minute too low.
+        """
         minutes = table_io.sql(
             settings, "SELECT venue, symbol, max(bar_start) AS at FROM t GROUP BY venue, symbol", t=GOLD_BARS_1M
         )
@@ -82,29 +86,30 @@ class Finality:
         return found
 
     def saw(self, key: MarketKey, at: int) -> None:
-        """A trade of that time, in microseconds since the epoch."""
+        """Note that a symbol has a trade at a time, in microseconds since the epoch."""
         self._newest[key] = max(at, self._newest.get(key, at))
 
     def with_flags(self, bars: pa.Table, minutes: int) -> pa.Table:
-        """Bars with the column `is_final`; those that are not yet are remembered."""
+        """Return bars, of a length in minutes, with the column `is_final`; remember those that are not final yet."""
         places, known = RowKeys.of(bars, BAR_KEY), self._open[minutes]
         final = self._passed(places, minutes)
         self._open[minutes] = known.at(~known.among(places)).plus(places.at(~final))
         return bars.append_column("is_final", pa.array(final))
 
     def passed(self, minutes: int) -> RowKeys:
-        """Bars of a length that have become final by their symbols' trades and are not yet written so."""
+        """Return the bars of a length that have become final by their symbols' trades and are not yet written so."""
         places = self._open[minutes]
         return places.at(self._passed(places, minutes))
 
     def over(self, now: int) -> bool:
-        """Whether there is a bar whose time is over by the clock, `now` in microseconds since the epoch."""
+        """Return True if a bar that is not final is over by the clock: `now`, in microseconds since the epoch."""
         return any((self._ends(places, minutes) <= now).any() for minutes, places in self._open.items())
 
     def write(self, now: int | None = None) -> int:
-        """Flag what has become final, with a time `now` also what is over by the clock; how many bars.
+        """Flag the bars that have become final in their tables, and return their number.
 
-        Raises RetriableError where somebody else has written a table meanwhile.
+        With a time `now`, in microseconds since the epoch, flag also those that are over by the clock. Raises
+        RetriableError if another writer was faster.
         """
         written = 0
         for table, minutes in table_io.bar_tables(self._settings):
@@ -119,7 +124,7 @@ class Finality:
         return written
 
     def _passed(self, places: RowKeys, minutes: int) -> Mask:
-        """Whether the symbol of each place has traded so far past the bar's end."""
+        """Return a mask of the bars whose symbol has a trade `final_after_seconds` or more past the bar's end."""
         keys, key = places.pairs()
         newest = np.array([self._newest.get(one, _NEVER) for one in keys], np.int64)
         passed: Mask = newest[key] >= self._ends(places, minutes)

@@ -1,7 +1,7 @@
-"""Rows of Gold: which are there in a time, and one commit that makes them what they should be. No Spark.
+"""Rows of Gold: those of a table in some ranges of time, and one commit that makes them what was computed. No Spark.
 
-Guarantee: `sync` leaves exactly the rows that were computed, in one commit: new ones inserted, those whose content
-differs updated with the next revision, those that are no more deleted, and all others not touched.
+Guarantee: `sync` leaves exactly the rows that were computed, in one commit: new ones are inserted, those whose content
+differs are updated with the next revision, those that were not computed are deleted, and all others stay untouched.
 Gap: it compares with the rows that it is given as existing: nobody else may write the table meanwhile (`lease.Turn`).
 """
 
@@ -26,19 +26,19 @@ from lakehouse.transforms.arrow_numpy import Integers, Mask, kept
 from lakehouse.transforms.row_keys import RowKeys, codes, is_in
 from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges
 
-#: What is not content: a bar that becomes final is the same bar.
+#: Columns that are not content: a bar that becomes final is the same bar.
 MAINTAINED = ("is_final", "revision", "updated_at", "bar_date")
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
 class StaleBatchError(RetriableError):
-    """Gold has been written from a newer Silver than this batch's."""
+    """Raised if a table of Gold has been written from a newer version of Silver than this batch's."""
 
 
 @dataclass(frozen=True)
 class RowChanges:
-    """What one or more commits did to a table; `rows` is how many were computed."""
+    """Numbers of rows that one or more commits changed in a table; `rows` is the number of rows that were computed."""
 
     inserted: int = 0
     updated: int = 0
@@ -54,7 +54,7 @@ class RowChanges:
         return bool(self.inserted or self.updated or self.deleted)
 
     def plus(self, other: RowChanges) -> RowChanges:
-        """Of both."""
+        """Return the sum of both."""
         return RowChanges(
             self.inserted + other.inserted,
             self.updated + other.updated,
@@ -66,7 +66,7 @@ class RowChanges:
 def rows_in(
     settings: Settings, table: Table, ranges: Sequence[TimeRange], columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """The rows of a Gold table that start in one of the ranges. Other days' partitions are not opened."""
+    """Return the rows of a Gold table that start in one of the ranges. Other days' partitions are not opened."""
     names = list(columns or table.column_names)
     schema = pa.schema([table_io.arrow_schema(table).field(name) for name in names])
     if not ranges:
@@ -76,22 +76,23 @@ def rows_in(
 
 
 def places_of(table: Table, rows: pa.Table) -> RowKeys:
-    """The place of each row."""
+    """Return the place of each row."""
     return RowKeys.of(rows, table.key)
 
 
 def only(table: Table, rows: pa.Table, wanted: RowKeys) -> pa.Table:
-    """The rows at the wanted places."""
+    """Return the rows at the wanted places."""
     return kept(rows, places_of(table, rows).among(wanted))
 
 
 def sync(
     settings: Settings, table: Table, existing: pa.Table, computed: pa.Table, of_silver: Transaction
 ) -> RowChanges:
-    """Make the rows `existing` of a table, all of its columns, into `computed`, which lacks what MAINTAINED names.
+    """Replace the rows `existing` of a table, with all its columns, by `computed`, in one commit.
 
-    `computed` has `is_final` where the table has it; a bar that is final stays so. `of_silver` is the version of Silver
-    that the rows are of. Raises StaleBatchError where the table has been written from a newer one.
+    `computed` has the table's columns but for MAINTAINED; of these it has `is_final` if the table does. A bar that is
+    final stays so. `of_silver` is the version of Silver from which the rows were computed, under Gold's application id.
+    Raises StaleBatchError if the table has been written from a newer one, RetriableError if another writer was faster.
     """
     target = table_io.open_table(settings, table)
     newest = target.transaction_version(of_silver.app_id)
@@ -117,7 +118,7 @@ def sync(
 
 
 def _newest_each(rows: pa.Table, places: Integers) -> tuple[pa.Table, Integers]:
-    """One row a place, where another writer left several: the last."""
+    """Return one row for each place, and its code: the last, if another writer left several."""
     _, from_behind = np.unique(places[::-1], return_index=True)
     if len(from_behind) == len(places):
         return rows, places
@@ -126,7 +127,7 @@ def _newest_each(rows: pa.Table, places: Integers) -> tuple[pa.Table, Integers]:
 
 
 def _first_rows(computed: pa.Table, schema: pa.Schema, now: dt.datetime) -> pa.Table:
-    """Rows that the table does not have, as it gets them."""
+    """Return new rows with all columns of the table, with revision 1."""
     count = computed.num_rows
     added = {
         "revision": pa.repeat(pa.scalar(1, schema.field("revision").type), count),
@@ -138,7 +139,10 @@ def _first_rows(computed: pa.Table, schema: pa.Schema, now: dt.datetime) -> pa.T
 
 
 def _changed(old: pa.Table, computed: pa.Table, schema: pa.Schema, now: dt.datetime) -> pa.Table:
-    """Of rows that the table has, those that are to be written: with other content, or final now."""
+    """Return the rows of `computed` that must be written over those of `old`: with other content, or final now.
+
+    Both have the same places, row by row.
+    """
     new = computed.cast(pa.schema([schema.field(name) for name in computed.column_names]))
     other = np.zeros(old.num_rows, np.bool_)
     for name in schema.names:
@@ -158,7 +162,7 @@ def _changed(old: pa.Table, computed: pa.Table, schema: pa.Schema, now: dt.datet
 
 
 def _differs(one: Any, other: Any) -> Mask:
-    """Whether the values of each row differ; null is a value."""
+    """Return a mask of the rows whose values differ; null is a value."""
     found = pc.not_equal(one, other)
     if found.null_count:
         found = pc.fill_null(found, pc.xor(one.is_null(), other.is_null()))

@@ -1,9 +1,9 @@
-"""Writes Gold at a version of Silver: the bars of some minutes, and all that depends on them and nothing else.
+"""The writer of Gold at a version of Silver: the bars of some minutes, and the rows that depend on them, no others.
 
-One way for the stream and for a rebuild. Order: one-minute bars from Silver; longer bars; then every other table of the
-registry (`transforms.derived.GOLD`), in its order, from its source as it then stands in Gold. Each table is one commit.
-Guarantee: what depends on a minute is computed whether or not the minute's bar changed, so that a batch which was cut
-between two tables and runs again ends in the same rows as one that was not.
+The stream and a rebuild both use it. Order: one-minute bars from Silver; longer bars; then every other table of the
+registry (`transforms.derived.GOLD`), in its order, from its source as Gold has it by then. Each table is one commit.
+Guarantee: the rows that depend on a minute are computed whether or not the minute's bar changed, so that a batch which
+was cut between two tables and runs again ends in the same rows as one that was not.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 _NONE = dt.timedelta(0)
 LOOKBACK = dt.timedelta(minutes=LOOKBACK_MINUTES)
 
-#: The tables behind the bars, in the order in which they are written.
+#: The tables that are computed from bars, directly or not, in the order in which they are written.
 DEPENDANTS = tuple(one for one in GOLD if one.table not in BARS.values())
 
-#: Wanted rows that lie less than twice this apart are read as one range.
+#: Slack on both sides of scattered rows: those that lie less than twice this apart are read as one range.
 _JOINED = dt.timedelta(hours=1)
 
 #: Path of a table of bars → their length in minutes.
@@ -46,9 +46,10 @@ _LENGTHS = {table.path: minutes for minutes, table in BARS.items()}
 
 @dataclass
 class GoldWriter:
-    """One writing of Gold. `of_silver` is the version of Silver, under Gold's application id of it.
+    """One writing of Gold. `of_silver` is the version of Silver, with Gold's application id.
 
-    `kept` is what the writing before it, of a stream, has left.
+    `kept` are the parts of bars that the stream's previous writing has left. `changes` has the numbers of changed rows
+    by table path.
     """
 
     settings: Settings
@@ -59,10 +60,11 @@ class GoldWriter:
     changes: dict[str, RowChanges] = field(default_factory=dict)
 
     def minutes(self, touched: RowKeys, due: Collection[Bar] = (), since: Since | None = None) -> None:
-        """The bars of some minutes, those that have become complete, and what depends on them.
+        """Write the bars of the touched minutes, the bars `due` that have become complete, and what depends on them.
 
-        Where all that Silver has got is known (`since`), a bar without a trade of its own that has become complete, or
-        final, is the same bar but for that: it is not made anew, and nothing depends on it.
+        `since` has all trades that Silver has got since the previous batch, None if they are not known. If they are, a
+        bar without a new trade that has become complete or final changes only its flags: it is not computed again, and
+        nothing depends on it.
         """
         if since is None:
             touched = touched.plus(_places_of_due(due, 1)).once()
@@ -72,20 +74,23 @@ class GoldWriter:
             ranges = ranges_around(wanted.start, MINUTE, _NONE)
             there = only(GOLD_BARS_1M, rows_in(self.settings, GOLD_BARS_1M, ranges), wanted)
             same = only(GOLD_BARS_1M, there, alike)
-            lost = alike.at(~alike.among(places_of(GOLD_BARS_1M, same)))  # by whoever deleted rows
+            lost = alike.at(~alike.among(places_of(GOLD_BARS_1M, same)))  # somebody has deleted these rows
             self._bars_1m(there, ranges, touched.plus(lost), since, same)
         self._longer(touched, due, since)
         self._dependants(touched)
 
     def _alike(self, touched: RowKeys, due: Collection[Bar], minutes: int, since: Since | None) -> RowKeys:
-        """Bars of a length of which only the flags may differ: in one commit with the others."""
+        """Return the bars of a length of which only the flags may differ; they are written with the touched ones."""
         found = _places_of_due(due, minutes)
         if since is not None:
             found = found.plus(self.finality.passed(minutes)).once()
         return found.at(~found.among(touched))
 
     def slice(self, time: TimeRange) -> None:
-        """All of a time: what Silver does not have is deleted. Its ends are those of bars of every size, or a day's."""
+        """Write all rows of a range of time anew; rows for which Silver has no trades are deleted.
+
+        The range must begin and end where bars of every size do, or be a day.
+        """
         there = rows_in(self.settings, GOLD_BARS_1M, [time])
         made = self._bars_1m(there, [time], None)
         wanted = places_of(GOLD_BARS_1M, there).plus(made).once()
@@ -100,7 +105,11 @@ class GoldWriter:
         since: Since | None = None,
         same: pa.Table | None = None,
     ) -> RowKeys:
-        """One-minute bars of Silver, and with them those of which only the flags may differ (`same`)."""
+        """Write one-minute bars from Silver, and with them `same`, of which only the flags may differ.
+
+        `there` are the table's present rows, which they replace; without `places` all bars of `ranges` are made.
+        Returns the places of the bars.
+        """
         version = int(self.of_silver.version)
         if since is None or places is None:
             parts = minute_parts(self.settings, version, ranges, places)
@@ -113,11 +122,14 @@ class GoldWriter:
     def _longer(
         self, touched: RowKeys, due: Collection[Bar] = (), since: Since | None = None, time: TimeRange | None = None
     ) -> None:
-        """Each size from the longest smaller one that divides it: the same fold, so it equals that of the trades."""
+        """Write longer bars, each size from the longest smaller one that divides it.
+
+        The bars equal those that would be folded from the trades. `time` is a slice of which all rows are made anew.
+        """
         sizes = table_io.bar_tables(self.settings)
         for number, (table, minutes) in enumerate(sizes[1:], start=1):
             windows = _windows(touched, minutes).once()
-            if time is not None:  # a bar without a minute in the slice may have some behind it: its own minutes tell
+            if time is not None:  # bars that exist and may have no minute left
                 windows = windows.plus(places_of(table, rows_in(self.settings, table, [time], table.key))).once()
             alike = self._alike(windows, due, minutes, since)
             wanted = windows.plus(alike)
@@ -133,7 +145,10 @@ class GoldWriter:
             self._sync(table, there, self._flagged(bars, minutes))
 
     def _dependants(self, touched: RowKeys, time: TimeRange | None = None) -> None:
-        """Every table behind the bars, in the registry's order; `time`: the slice of which all rows are made anew."""
+        """Write every table that is computed from bars, in the registry's order.
+
+        `time` is a slice of which all rows are made anew.
+        """
         if not len(touched) and time is None:
             return
         sources: dict[str, pa.Table] = {}
@@ -148,7 +163,7 @@ class GoldWriter:
             self._sync(one.table, there, one.compute(self.settings, rows, wanted))
 
     def _source(self, source: Table, touched: RowKeys) -> pa.Table:
-        """The rows of a source that the rows of a touched minute may depend on."""
+        """Return the rows of a source from which the touched minutes' dependants are computed: LOOKBACK around each."""
         starts = _windows(touched, _LENGTHS.get(source.path, 1)).start
         return rows_in(self.settings, source, ranges_around(starts, MINUTE, LOOKBACK), _columns_read(source))
 
@@ -161,7 +176,7 @@ class GoldWriter:
 
 
 def _columns_read(source: Table) -> tuple[str, ...]:
-    """The source's key, and the columns that decide what its dependants compute."""
+    """Return the columns of a source that are read: its key, and those from which its dependants compute."""
     read = set(source.key)
     for one in DEPENDANTS:
         if one.source.path == source.path:
@@ -170,7 +185,7 @@ def _columns_read(source: Table) -> tuple[str, ...]:
 
 
 def _around(wanted: RowKeys, touched: RowKeys, time: TimeRange | None) -> list[TimeRange]:
-    """Ranges with all wanted rows, and a slice; few of them, for rows that are scattered behind the touched minutes."""
+    """Return ranges with all wanted rows and the slice `time`; few, if rows lie outside the touched minutes."""
     scattered = not is_in(wanted.start, touched.start).all()
     ranges = ranges_around(wanted.start, MINUTE, _JOINED if scattered else _NONE)
     if time is None:
@@ -179,7 +194,7 @@ def _around(wanted: RowKeys, touched: RowKeys, time: TimeRange | None) -> list[T
 
 
 def _inside(places: RowKeys, time: TimeRange | None) -> Mask:
-    """Mask of the rows in a slice."""
+    """Return a mask of the places in the slice `time`; none are, without one."""
     if time is None:
         return np.zeros(len(places), np.bool_)
     start, end = ((at - _EPOCH) // _MICROSECOND for at in (time.start, time.end))
@@ -188,22 +203,22 @@ def _inside(places: RowKeys, time: TimeRange | None) -> Mask:
 
 
 def _places_of_due(due: Collection[Bar], minutes: int) -> RowKeys:
-    """Bars of a length that have become complete."""
+    """Return the places of those bars in `due` whose length is `minutes`."""
     return RowKeys.of_tuples((*bar.key, bar.start) for bar in due if bar.minutes == minutes)
 
 
 def _windows(places: RowKeys, minutes: int) -> RowKeys:
-    """For each place the longer bar that it lies in."""
+    """Return for each place the bar of `minutes` minutes in which it lies."""
     return places.starting(places.start - places.start % (minutes * MINUTE_US))
 
 
 def _shorter(sizes: Sequence[tuple[Table, int]], minutes: int) -> Table:
-    """The bars that those of a length are folded from."""
+    """Return the longest of some shorter sizes that divides `minutes`: the longer bars are folded from it."""
     return next(table for table, shorter in reversed(sizes) if minutes % shorter == 0)
 
 
 def _with(bars: pa.Table, same: pa.Table | None) -> pa.Table:
-    """Bars and, in front of the flags, those that are as they were."""
+    """Return bars followed by the rows `same`, which keep only the columns that `bars` has."""
     if same is None or not same.num_rows:
         return bars
     return pa.concat_tables([bars, same.select(bars.column_names).cast(bars.schema)])

@@ -1,11 +1,11 @@
-"""What the next layer makes of newly written rows, made while they are being written, in the same process.
+"""Handover of newly written rows to the next layer of this process, whose first work on them is done meanwhile.
 
-A layer says what it does first with rows of a table, a chunk at a time (`expect`); whoever writes that table puts its
-rows here as well (`put`, `written`), and the results are there when the layer's batch comes (`take`).
-Guarantee: what is taken is of all rows of that file, in their order, or nothing: then the file is read. Each file's
-results are taken once. Memory is bounded; what is oldest goes first, and the newest file too where it alone is too
+A layer names its first work on rows of a table (`expect`); the writer of that table puts its rows here as well, and the
+work is done a chunk at a time (`put`, `written`); the layer's batch takes the results (`take`).
+Guarantee: the results are those of all rows of a file, in their order, or none, and then the file is read. Each file's
+results are taken once. Memory is bounded: the oldest files are dropped first, and the newest too if it alone is too
 large.
-Gap: whether the file was committed is not known here; nobody asks for one that was not, as its name is in no log.
+Gap: it is not known here if a file was committed; nobody asks for one that was not, as its name is in no log.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import pyarrow as pa
 
 from lakehouse.streams.side_by_side import POOL
 
-#: Bytes of all rows, or of what was made of them, that wait: a second of the fastest catch-up's raw messages.
+#: Most bytes of all rows and results that wait: a second of the fastest catch-up's raw messages.
 MOST_BYTES = 256 * 1024 * 1024
 
-#: Rows of a chunk, however large the file: a few MB of trades, some 30 of raw messages.
+#: Most rows of a chunk, however large the file: a few MB of trades, some 30 MB of raw messages.
 CHUNK_ROWS = 65_536
 
-#: Where a table is, and a file of it relative to that.
+#: URI of a table, and the path of one of its files below it.
 Place = tuple[str, str]
 
-#: What is made of a chunk: tables.
+#: Result of the work on a chunk: one or more tables.
 Made = tuple[pa.Table, ...]
 Work = Callable[[pa.Table], Made]
 
 
 class _File:
-    """A file's rows that are no chunk yet, and what is, or will be, made of those before."""
+    """A file's rows that are in no chunk yet, and the results, done or to come, of its chunks."""
 
     def __init__(self) -> None:
         self.waiting: list[pa.Table] = []
@@ -43,7 +43,7 @@ class _File:
         self.bytes = 0
 
     def next(self, most: int) -> pa.Table:
-        """The next chunk of the waiting rows, `most` of them where there are so many."""
+        """Take the next chunk out of the waiting rows: `most` of them, or all if there are fewer."""
         there = pa.concat_tables(self.waiting)
         chunk = there.slice(0, most)
         self.waiting, self.rows = ([there.slice(most)], self.rows - most) if self.rows > most else ([], 0)
@@ -51,23 +51,26 @@ class _File:
 
 
 class Handover:
-    """Files of tables that somebody in this process reads, by their places."""
+    """Results of work on rows that this process writes, by table and file, until the next layer takes them.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, most_bytes: int = MOST_BYTES, chunk_rows: int = CHUNK_ROWS) -> None:
         self._most, self._chunk_rows = most_bytes, chunk_rows
         self._expected: dict[str, tuple[pa.Schema, Work]] = {}
         self._files: OrderedDict[Place, _File] = OrderedDict()
-        self._given_up: set[Place] = set()  #: more rows of these may come; until somebody asks for them
+        self._given_up: set[Place] = set()  #: dropped files, of which more rows may come, until somebody takes them
         self._bytes = 0
         self._guard = threading.Lock()
 
     def expect(self, table: str, columns: pa.Schema, work: Work) -> None:
-        """From now on apply `work` to chunks of what is written to the table at a URI, of these columns and types."""
+        """Begin to apply `work` to the rows that are written to the table at a URI, with these columns and types."""
         with self._guard:
             self._expected[table] = columns, work
 
     def dismiss(self, table: str) -> None:
-        """Nobody reads the table any more: what waits of it goes, and nothing is done with what comes."""
+        """End what `expect` began for a table: drop its rows and results, and ignore the rows that still come."""
         with self._guard:
             self._expected.pop(table, None)
             self._given_up = {place for place in self._given_up if place[0] != table}
@@ -75,7 +78,7 @@ class Handover:
                 self._drop(place)
 
     def put(self, table: str, path: str, rows: pa.Table) -> None:
-        """More rows of a file, in their order. All rows of a file have to be put."""
+        """Hand over further rows of a file, in their order. All rows of a file must be put."""
         with self._guard:
             if table not in self._expected or (table, path) in self._given_up:
                 return
@@ -89,14 +92,14 @@ class Handover:
             self._stay_within()
 
     def written(self, table: str, path: str) -> None:
-        """All rows of a file have been put."""
+        """Note that all rows of a file have been put."""
         with self._guard:
             file = self._files.get((table, path))
             if file is not None and file.rows:
                 self._begin((table, path), file)
 
     def take(self, table: str, path: str) -> list[Future[Made]] | None:
-        """What is made of a file's rows, chunk after chunk; None where they are not here."""
+        """Return the results for a file's rows, one for each chunk, in order; None if they are not here."""
         with self._guard:
             self._given_up.discard((table, path))
             file = self._files.get((table, path))
@@ -141,5 +144,5 @@ class Handover:
         self._bytes -= self._files.pop(place).bytes
 
 
-#: That of this process.
+#: The handover of this process.
 HANDOVER = Handover()

@@ -1,13 +1,13 @@
-"""Keeps the tables' logs short while the streams run: writes checkpoints, removes what nobody needs any more.
+"""Upkeep of the tables' logs while the streams run: checkpoints are written, files that nobody needs are removed.
 
 A stream commits to a dozen tables every two seconds. Each commit, each look at a table and each poll of Spark's Delta
 source lists the table's log, so that a batch would cost more with every batch before it: 10 ms for each 500 commits,
-a dozen times a batch. Table properties alone cannot bound it: a log is history for Delta, but what a stream reads next
-for us.
-Guarantee: a version stays readable if a stream may still start from it, or if it belongs to a recent batch, which is
-what the audit compares. While a stream is far behind its source, nothing is removed. Both go by the checkpoints that
-are there, not by `_last_checkpoint`, which is written after a checkpoint and may be missing or of an older one.
-deltalake's own cleanup keeps what is younger than a time, and cannot be told of a version.
+a dozen times a batch. Table properties alone cannot bound it: for Delta a log is history, but streams here read their
+next batch from it.
+Guarantee: a version stays readable if a stream may still start from it, or if it belongs to a recent batch, since the
+audit compares these. While a stream is far behind its source, nothing is removed. Both functions go by the checkpoints
+that are there, not by `_last_checkpoint`, which is written after a checkpoint and may be missing or name an older one.
+deltalake's own cleanup keeps files that are younger than a time, and cannot be told to keep a version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams.progress import READS
 from lakehouse.tables import LAYERS, SILVER_CONTINUITY, SILVER_TRADES, Table
 
-#: Batches of each query whose versions of all tables stay readable.
+#: Number of batches of each query whose versions of all tables stay readable.
 KEPT_BATCHES = 15
 
 
@@ -51,7 +51,7 @@ def clean_log(settings: Settings, table: Table, needed: int | None) -> None:
     """Remove log files that a checkpoint stands for, that nobody needs, and that are old enough.
 
     `needed` is the lowest version that has to stay readable, None if it is the newest. Raises OSError or ArrowInvalid
-    where the checkpoint cannot be read; nothing is removed then.
+    if the checkpoint cannot be read; nothing is removed then.
     """
     uri = table_io.table_uri(settings, table)
     files = log_files(uri)
@@ -70,7 +70,10 @@ def clean_log(settings: Settings, table: Table, needed: int | None) -> None:
 
 
 def is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
-    """Whether a query has yet to read more of its source than the recent batches of the query that writes it."""
+    """Return True if a query has yet to read its source up to the oldest recent batch of the query that writes it.
+
+    `recent` has for each query its newest batches, the newest first, KEPT_BATCHES of them if there are so many.
+    """
     for writer, query in pairwise(LAYERS):
         written = recent.get(writer, ())
         if query in recent and len(written) == KEPT_BATCHES:
@@ -81,7 +84,7 @@ def is_behind(recent: Mapping[str, Sequence[Batch]]) -> bool:
 
 
 def named_versions(recent: Mapping[str, Sequence[Batch]]) -> dict[str, set[int]]:
-    """Table path → the versions that recent batches have read or left. The lowest has to stay readable."""
+    """Return table path → the versions that recent batches have read or left. The lowest has to stay readable."""
     named: dict[str, set[int]] = {}
     for query, batches in recent.items():
         for batch in batches:

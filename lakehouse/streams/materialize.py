@@ -1,4 +1,4 @@
-"""Brings tables up to the newest data of this moment: the same queries as a stream's, to their end."""
+"""Materialization: tables brought to the newest data of this moment, by a stream's queries, run to their end."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import LAYERS
 
-#: How often a waiting materialization looks whether the live stream has passed its target, in seconds.
+#: Seconds between two looks of a waiting materialization at the live stream's progress.
 WAIT_POLL_SECONDS = 1.0
 
-#: Batches whose messages are read, at most, while the session starts.
+#: Most batches whose messages are read while the session starts.
 AHEAD_BATCHES = 2
 
 
 def materialize(
     settings: Settings, layers: tuple[str, ...] = LAYERS, run_id: str | None = None, timeout: float = 3600.0
 ) -> dict[str, TableProgress]:
-    """Bring the layers' tables to the newest data of this moment, then return how far they are.
+    """Bring the layers' tables to the newest data of this moment, and return table path → progress.
 
-    Runs the same queries with `available-now` where nobody holds the lease, each layer to its end before the next one
-    ends; else waits until the live stream has passed that point. Raises StreamFailedError where a query fails or
-    `timeout` seconds pass, TerminalError where a rebuild of Silver was cut.
+    If nobody holds a layer's lease, its query runs with `available-now`, to its end before the next layer's ends; else
+    wait until the live stream has passed that point. Raises StreamFailedError if a query fails, or if the live stream
+    needs more than `timeout` seconds for a layer; TerminalError if a rebuild of Silver was cut.
     """
     layers = require_layers(layers)
     run_id = run_id or standalone_run_id()
@@ -72,10 +72,10 @@ def materialize(
 
 
 class _Followers:
-    """The layers behind the first, already at work on what it writes; so a long catch-up uses more than one core.
+    """The queries of the layers after the first, at work on what it writes: a long catch-up uses more than one core.
 
-    They start beside the first one's first batch. One that somebody else holds, or that cannot start, is left out: what
-    is wrong shows when its turn comes.
+    They start beside the first layer's first batch. A layer whose lease another process holds, or whose query cannot
+    start, is left out: its error shows when its turn comes.
     """
 
     def __init__(self, settings: Settings, layers: tuple[str, ...], run_id: str) -> None:
@@ -89,9 +89,9 @@ class _Followers:
             self._runners[layer].start()
 
     def end(self, layer: str, timeout: float) -> tuple[LayerCounter, bool]:
-        """End a follower when it has come to the newest data, or has nothing to do, and its batch is done.
+        """End a layer's query when it has come to the newest data, or has nothing to do, and its batch is done.
 
-        Returns what it has counted, nothing where there was none, and whether it has come to the newest data.
+        Returns its counts (zeros if the layer has no such query), and True if it has come to the newest data.
         """
         if layer not in self._runners:
             return LayerCounter(), False
@@ -115,22 +115,28 @@ class _Followers:
 
 
 def _messages_to_come(settings: Settings, layers: tuple[str, ...]) -> int:
-    """Messages that Bronze is behind, where there are layers to follow it; else 0, as a start at once costs more."""
+    """Return the number of messages that Bronze is behind; 0 if no layer follows it, or if Kafka does not answer.
+
+    If it is small, the layers run one after the other: to start all queries at once costs more.
+    """
     if layers[:1] != ("bronze",) or len(layers) == 1:
         return 0
     return source_lag(settings, "bronze") or 0
 
 
 def _in_equal_batches(settings: Settings, messages: int) -> Settings:
-    """With no more messages a batch than are set, and no small rest that all three layers take one after the other."""
+    """Return settings with which that many `messages` become batches of equal size, none above the set maximum.
+
+    A small last batch would go through the three layers one after the other.
+    """
     most = settings.max_offsets_per_trigger
-    # Spark rounds the part of each partition down.
+    # Spark rounds each partition's part down, hence the sum at the end.
     share = math.ceil(messages / math.ceil(messages / most)) + settings.topic_partitions + len(settings.topics)
     return settings.model_copy(update={"max_offsets_per_trigger": min(most, share)})
 
 
 def _is_free(settings: Settings, layer: str) -> bool:
-    """Whether nobody holds a layer's lease at this moment."""
+    """Return True if nobody holds a layer's lease at this moment."""
     try:
         with Lease(settings, (layer,), "probe"):
             return True
@@ -139,7 +145,10 @@ def _is_free(settings: Settings, layer: str) -> bool:
 
 
 def _next_messages(settings: Settings, batches: int) -> list[OffsetRange]:
-    """What Bronze's next batches will hold. Raises BrokerUnavailableError."""
+    """Return the ranges of messages that Bronze's next batches will hold.
+
+    Raises BrokerUnavailableError if Kafka does not answer.
+    """
     most = batches * settings.max_offsets_per_trigger
     return first_messages(last_position(settings, "bronze") or {}, kafka_end(settings), most)
 
@@ -186,7 +195,10 @@ def _catch_up(
 
 
 def _wait_for_live_stream(settings: Settings, layer: str, deadline: float) -> bool:
-    """True once the live stream has passed the newest data of now; False where the lease has become free instead."""
+    """Wait until the live stream has passed the newest data of now. Return False if the lease becomes free instead.
+
+    Raises StreamFailedError if neither happens until `deadline` (monotonic clock, in seconds).
+    """
     target = newest_position(settings, layer)
     while time.monotonic() < deadline:
         if has_passed(last_position(settings, layer), target, layer):

@@ -1,7 +1,8 @@
 """Messages of Kafka as rows of bronze/messages: those of a batch, and the first ones before a batch asks for them.
 
-Guarantee: `Reader.read` gives each message of the ranges once, whether it was read ahead or not: what was read ahead is
-taken only where it begins at the very offset that the batch begins at, cut where the batch ends, and the rest is read.
+Guarantee: `Reader.read` gives each message of the ranges once, whether it was read ahead or not: messages that were
+read ahead are taken only if they begin at the very offset at which the batch's range begins, and cut at its end; the
+rest is read.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from lakehouse.lake.lag import Offsets
 from lakehouse.settings import Settings
 from lakehouse.tables import BRONZE_MESSAGES
 
-#: Kafka's own number of a timestamp's type, by confluent-kafka's, which are 0, 1 and 2.
+#: Kafka's number of a timestamp's type, by confluent-kafka's number, which is 0, 1 or 2.
 _TS_TYPES = np.empty(3, np.int32)
 _TS_TYPES[[TIMESTAMP_NOT_AVAILABLE, TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME]] = (-1, 0, 1)
 
 
 class Reader:
-    """The consumer of one query: made by the first batch that needs it, and anew behind one that failed."""
+    """The Kafka consumer of one query, made by the first batch that needs it, and anew after a batch that failed."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._reader: OffsetRangeReader | None = None  #: while nobody reads
+        self._reader: OffsetRangeReader | None = None  #: None also while a batch reads
         self._ahead: _ReadAhead | None = None
         self._is_closed = False
 
     def read_ahead(self, ranges: Sequence[OffsetRange]) -> None:
-        """Begin to read what the first batches will probably ask for, beside whatever its caller does until then."""
+        """Begin to read the ranges that the first batches will probably ask for, in a thread of its own."""
         self._ahead = _ReadAhead(self._settings.bootstrap(), ranges)
 
     def close(self) -> None:
-        """Give the connections back: now, or at the end of a batch that reads."""
+        """Close the connections to Kafka: now, or at the end of a batch that is reading."""
         self._is_closed = True
         if self._ahead is not None:
             self._ahead.take(())
@@ -50,9 +51,9 @@ class Reader:
         self._ahead = self._reader = None
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[pa.Table]:
-        """Rows of bronze/messages, each table's of one partition and in the order of their offsets.
+        """Yield the ranges' messages as rows of bronze/messages; a table is of one partition, in the order of offsets.
 
-        Raises what `OffsetRangeReader.read` raises.
+        Raises like `OffsetRangeReader.read`.
         """
         if self._ahead is not None:
             rows, ranges = self._ahead.take(ranges)
@@ -71,9 +72,9 @@ class Reader:
 
 
 class _ReadAhead:
-    """Reads ranges in a thread of its own until somebody takes what there is.
+    """Messages of some ranges, read in a thread of its own until a batch takes them.
 
-    An error of Kafka ends it without a word: whoever reads the rest meets it again.
+    An error of Kafka ends the reading and is not reported: the batch that reads the rest meets it again.
     """
 
     def __init__(self, bootstrap: str, ranges: Sequence[OffsetRange]) -> None:
@@ -85,9 +86,9 @@ class _ReadAhead:
         threading.Thread(target=self._read, name="read-ahead", daemon=True).start()
 
     def take(self, ranges: Sequence[OffsetRange]) -> tuple[list[pa.Table], list[OffsetRange]]:
-        """Rows of the ranges that have been read, and the ranges that are left to read. Ends the reading.
+        """End the reading; return the rows of the ranges that have been read, and the ranges that are left to read.
 
-        What was read beyond the ranges is kept for the ranges behind them; all else is dropped.
+        Rows that lie beyond the ranges are kept for the ranges after them; all others are dropped.
         """
         with self._guard:
             self._is_taken = True
@@ -119,10 +120,10 @@ class _ReadAhead:
 
 
 def first_messages(start: Offsets, end: Offsets, most: int) -> list[OffsetRange]:
-    """The ranges of the first `most` messages between two positions, as Spark shares a batch out, but for rounding.
+    """Return the ranges of the first `most` messages between two positions, shared out as Spark does, but for rounding.
 
-    Source: Spark 4.2, `KafkaMicroBatchStream.rateLimit`: each partition by its part of what there is. A partition that
-    `start` does not name begins at 0.
+    Each partition gets its share of all messages there are (Spark 4.2, `KafkaMicroBatchStream.rateLimit`). A partition
+    that `start` does not name begins at 0.
     """
     ranges = [
         OffsetRange(topic, int(partition), start.get(topic, {}).get(partition, 0), last)
@@ -135,9 +136,9 @@ def first_messages(start: Offsets, end: Offsets, most: int) -> list[OffsetRange]
 
 
 def rows_of(run: Run) -> pa.Table:
-    """Messages of one topic and partition as rows of bronze/messages. Kafka's milliseconds become microseconds."""
+    """Convert messages of one partition to rows of bronze/messages. Kafka's milliseconds become microseconds."""
     count = len(run.messages)
-    # Half of this function's time, if the pairs are unzipped as Python's objects.
+    # To unzip the pairs as Python's objects would be half of this function's time.
     stamps = np.fromiter(chain.from_iterable(map(Message.timestamp, run.messages)), np.int64, 2 * count)
     at = pa.array(stamps[1::2], pa.int64()).cast(pa.timestamp("ms", tz="UTC"))
     return pa.table(

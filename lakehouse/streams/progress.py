@@ -1,4 +1,4 @@
-"""How far the streams are: what was read, what stands in the tables, what lies ahead. No JVM."""
+"""Progress of the streams: positions that were read, contents of the tables, messages and rows ahead. No JVM."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from lakehouse.tables import (
     Table,
 )
 
-#: How long a broker may take to tell its offsets, in seconds; a local one needs 0.05.
+#: Seconds that a broker has to tell its offsets; a local one needs 0.05.
 KAFKA_SECONDS = 5.0
 
-#: The table whose rows a layer's batches count, and the table that it reads (Bronze reads Kafka).
+#: Layer → the table whose rows its batches count; layer → the table that it reads (Bronze reads Kafka).
 MAIN: dict[str, Table] = {"bronze": BRONZE_MESSAGES, "silver": SILVER_TRADES, "gold": GOLD_BARS_1M}
 READS: dict[str, Table] = {"silver": BRONZE_MESSAGES, "gold": SILVER_TRADES}
 
 
 @dataclass(frozen=True)
 class TableProgress:
-    """How far a table is. `lag` counts messages (Bronze) or rows of the source that have not been read yet.
+    """Progress of a table, as far as this process knows it.
 
-    `rows_added` is 0 for silver/continuity, whose rows grow and join instead of being added.
+    `rows_added` and `batches` count this process's; `rows_added` is 0 for silver/continuity, whose rows grow and join
+    instead of being added, and for the tables of Gold but gold/bars_1m. `lag` counts the messages (Bronze) or rows of
+    the source that have not been read yet, None if Kafka does not answer. `kafka_offsets` is None but for Bronze.
     """
 
     table_path: str
@@ -48,7 +50,7 @@ class TableProgress:
 
 @dataclass
 class LayerCounter:
-    """What this process's batches of one layer have done so far."""
+    """Counts of this process's batches of one layer; `added` has rows by table path."""
 
     batches: int = 0
     added: dict[str, int] = field(default_factory=dict)
@@ -69,25 +71,31 @@ class LayerCounter:
 
 
 def last_position(settings: Settings, layer: str) -> dict[str, Any] | None:
-    """`source_end` of a layer's newest batch in ops/batches, None where it has none."""
+    """Return `source_end` of a layer's newest batch in ops/batches, None if it has none."""
     batch = newest_batches(settings).get(layer)
     return batch.source_end if batch else None
 
 
 def kafka_end(settings: Settings) -> Offsets:
-    """Topic → partition → the offset that the next message will get."""
+    """Ask Kafka for topic → partition → the offset that the next message will get.
+
+    Raises BrokerUnavailableError if no broker answers within KAFKA_SECONDS.
+    """
     return lag.end_offsets(settings.bootstrap(), settings.topics, KAFKA_SECONDS)
 
 
 def newest_position(settings: Settings, layer: str) -> dict[str, Any]:
-    """Where a layer's source ends at this moment."""
+    """Return the position at which a layer's source ends at this moment.
+
+    Raises BrokerUnavailableError for Bronze if Kafka does not answer.
+    """
     if layer == "bronze":
         return kafka_end(settings)
     return {"version": table_io.open_table(settings, READS[layer]).version()}
 
 
 def has_passed(position: dict[str, Any] | None, target: dict[str, Any], layer: str) -> bool:
-    """Whether a layer that has come to `position` has read its source up to `target`."""
+    """Return True if a layer that has come to `position` (None: it has no batch) has read its source up to `target`."""
     if layer != "bronze":
         reached = -1 if position is None else int(position["version"])
         return reached > target["version"] or (reached == target["version"] and bool((position or {})["complete"]))
@@ -100,7 +108,7 @@ def has_passed(position: dict[str, Any] | None, target: dict[str, Any], layer: s
 
 
 def source_lag(settings: Settings, layer: str) -> int | None:
-    """Messages or source rows that a layer has not read yet; None where Kafka does not answer."""
+    """Count the messages or source rows that a layer has not read yet; None if Kafka does not answer."""
     batch = newest_batches(settings).get(layer)
     if layer != "bronze":
         return lag.rows_behind(settings, READS[layer], batch)
@@ -111,7 +119,7 @@ def source_lag(settings: Settings, layer: str) -> int | None:
 
 
 def layer_progress(settings: Settings, layer: str, counter: LayerCounter) -> dict[str, TableProgress]:
-    """The progress of every table that a layer writes."""
+    """Return table path → progress for every table that a layer writes."""
     behind = source_lag(settings, layer)
     offsets = last_position(settings, layer) if layer == "bronze" else None
     result: dict[str, TableProgress] = {}

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
 
-#: Silver and Gold follow: they take what is new as soon as they see it, and look for it as often as the session says.
+#: Trigger of Silver and Gold: they take new rows as soon as they see them, and look as often as the session says.
 FOLLOW = "0 seconds"
 
 
 class BatchFailed(Exception):  # noqa: N818
-    """A batch did not end well; Spark stops the query and hands the message on."""
+    """Raised if a batch failed; Spark stops the query and hands the message on."""
 
 
 def require_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """The layers in the order of the trade's way. Raises SettingError for one that does not exist."""
+    """Return the layers, each once, in the order bronze, silver, gold. Raises SettingError if one does not exist."""
     for layer in layers:
         if layer not in LAYERS:
             raise SettingError(f"layer {layer!r}", f"one of {', '.join(LAYERS)} or all")
@@ -45,7 +45,8 @@ def require_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
 class Started:
     """A started query.
 
-    `idle` is to be called now and then, also after its end: what is due without a batch. `close` is called at its end.
+    `idle` does the work that is due without a batch: call it now and then, and once after the query's end. `close`
+    gives back what the query holds in this process: call it at the end.
     """
 
     query: StreamingQuery
@@ -64,8 +65,7 @@ def start_query(
 ) -> Started:
     """Start a layer's query. `trigger` is `available-now` (read all, then end) or Bronze's interval (`2 seconds`).
 
-    `reader` is Bronze's, where there is one at work already. Raises RetriableError where a disk is full or does not
-    answer.
+    `reader` is Bronze's, if one is at work already. Raises RetriableError if a disk is full or does not answer.
     """
     from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 
@@ -110,7 +110,7 @@ def _start(
 def _parts(
     spark: SparkSession, context: BatchContext, layer: str, reader: Reader
 ) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult], Callable[[], None], Callable[[], None]]:
-    """Source, writer of a batch, what is due without one, and what is due at the end."""
+    """Return a layer's source, its function that writes a batch, and `idle` and `close` of `Started`."""
     if layer == "bronze":
         read, tasks = bronze.read(spark, context), Tasks(spark, context.settings)
         return read, lambda _, number: bronze.write_batch(number, context, reader, tasks), _nothing, reader.close
@@ -126,4 +126,4 @@ def _parts(
 
 
 def _nothing() -> None:
-    """Bronze and Silver have nothing to do without a batch."""
+    """Do nothing: Bronze and Silver have no work without a batch."""

@@ -1,12 +1,12 @@
-"""Replaces rows of a Gold table in one commit: files that hold them are written anew without them. No Spark.
+"""Replacement of rows of a Gold table in one commit: files that hold them are written anew without them. No Spark.
 
-deltalake's MERGE plans a join for it, over all files of the table; to look through the few files of their time, which
+deltalake's MERGE would plan a join over all files of the table; to look through the few files of the rows' time, which
 the log names, takes little more than half of that (docs/adr/0012).
-Guarantee: as `BulkAppend`'s. Rows that are to stay are copied as they are.
-Of many new rows, bars that are not final, and of other tables the newest of each market, come into files of their own:
-the next batch changes them, and leaves the files of the others alone.
-Gap: a row group is in memory at a time, and a file of a day may be long: a late trade of a day whose files were joined
-has all of them written again, as MERGE has.
+Guarantee: that of `BulkAppend`. Rows that are to stay are copied as they are.
+If many rows are new, those that the next batch probably changes come into files of their own, so that it leaves the
+files of the others alone: bars that are not final, in other tables the newest row of each market.
+Gap: only a row group is in memory at a time, but a late trade of a day whose files were joined has the whole joined
+file written again, as with MERGE.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.tables import Table
 from lakehouse.transforms.row_keys import RowKeys
 
-#: New rows from which on it is worth a second file. A live stream's batches have fewer.
+#: Number of new rows from which on a second file is worth it. A live stream's batches have fewer.
 APART_ROWS = 50_000
 
 
@@ -38,9 +38,9 @@ class _File(NamedTuple):
 
 
 def replace(settings: Settings, table: Table, gone: RowKeys, rows: pa.Table, transaction: Transaction) -> None:
-    """Take the rows at `gone` out of a table, where they are in it, and put `rows` in.
+    """Take the rows at `gone` out of a table, if they are in it, and put `rows` in.
 
-    Raises RetriableError where another writer was faster; nothing is changed then.
+    Raises RetriableError if another writer was faster; nothing is changed then.
     """
     many = rows.num_rows >= APART_ROWS
     with BulkAppend(settings, table) as append:
@@ -52,9 +52,10 @@ def replace(settings: Settings, table: Table, gone: RowKeys, rows: pa.Table, tra
 
 
 def flag(settings: Settings, table: Table, places: RowKeys, column: str) -> None:
-    """Set a column of flags in the rows at `places`, where they are in the table and it is false.
+    """Set the flag `column` to true in the rows at `places`; places that the table lacks are ignored.
 
-    Raises RetriableError where another writer was faster; nothing is changed then.
+    If no file has such a row whose flag may be false, nothing is committed. Raises RetriableError if another writer was
+    faster; nothing is changed then.
     """
     with BulkAppend(settings, table) as append:
         for chunk in _taken_out(append, settings, table, places, unless=f"min.{column}"):
@@ -68,7 +69,10 @@ def flag(settings: Settings, table: Table, places: RowKeys, column: str) -> None
 def _taken_out(
     append: BulkAppend, settings: Settings, table: Table, places: RowKeys, unless: str = ""
 ) -> Iterator[pa.Table]:
-    """All rows, a chunk at a time, of the files that hold one of the places; the commit removes these files."""
+    """Yield all rows, a chunk at a time, of the files that hold one of the places; the commit removes these files.
+
+    `unless` is one of the log's statistics; files for which it is true are left alone.
+    """
     for file in _files_around(append.delta, table, places, unless):
         if _holds(settings, table, file.path, places):
             yield from read_chunks(settings, table, [file.path], table.column_names)
@@ -76,7 +80,7 @@ def _taken_out(
 
 
 def _add(append: BulkAppend, rows: pa.Table, apart: Any) -> None:
-    """Rows to the files of a commit, those apart that a mask names."""
+    """Add rows to a commit; those of the mask `apart` come into files of their own, none if it is None."""
     if apart is None:
         append.add(rows)
     else:
@@ -85,9 +89,9 @@ def _add(append: BulkAppend, rows: pa.Table, apart: Any) -> None:
 
 
 def _changing(table: Table, rows: pa.Table, new: bool = False) -> Any:
-    """Which rows the next batch may change: bars that are not final, new rows that are the last of their market.
+    """Return a mask of the rows that the next batch may change: bars that are not final, else the newest new rows.
 
-    None for old rows of a table without bars: a chunk does not tell which of them are the last.
+    None for old rows of a table without bars: a chunk does not tell which of them are the newest of their market.
     """
     if "is_final" in rows.column_names:
         return pc.invert(rows.column("is_final"))
@@ -95,7 +99,7 @@ def _changing(table: Table, rows: pa.Table, new: bool = False) -> Any:
 
 
 def _newest(table: Table, rows: pa.Table) -> Any:
-    """Which rows are the last of their market."""
+    """Return a mask of the rows that are the newest of their market."""
     places = RowKeys.of(rows, table.key)
     names, name = places.pairs()
     last = np.full(len(names), np.iinfo(np.int64).min)
@@ -104,13 +108,13 @@ def _newest(table: Table, rows: pa.Table) -> Any:
 
 
 def _holds(settings: Settings, table: Table, path: str, wanted: RowKeys) -> bool:
-    """Whether a file has a row at one of the places."""
+    """Return True if a file has a row at one of the places."""
     chunks = read_chunks(settings, table, [path], table.key)
     return any(RowKeys.of(chunk, table.key).among(wanted).any() for chunk in chunks)
 
 
 def _files_around(delta: DeltaTable, table: Table, wanted: RowKeys, unless: str = "") -> Iterator[_File]:
-    """Files of the days of some places that, by their statistics, may have rows between the first and the last.
+    """Yield the files of the places' days that, by their statistics, may have rows from the first place to the last.
 
     `unless` is one of the statistics; a file for which it is true is left out.
     """

@@ -1,4 +1,4 @@
-"""Runs the streams for as long as wanted."""
+"""The runner of the streams, from `start` to `stop`."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from lakehouse.tables import LAYERS
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
-#: How often a layer that is waited for is looked at, in seconds, and after how many without work it is not waited for.
+#: Seconds between two looks at a layer for which `follow` waits, and seconds without work after which it gives up.
 FOLLOW_POLL_SECONDS, QUIET_SECONDS = 0.1, 2.0
 
-#: How long a stop waits for a running batch, in seconds: most end by then, and what is cut only has to run again.
+#: Seconds for which a stop waits for a running batch: most end by then, and a batch that is cut only runs again.
 BATCH_GRACE_SECONDS = 5.0
 
 
 class StreamFailedError(RetriableError):
-    """A streaming query ended by itself; its checkpoint and tables are whole, and it can be started again."""
+    """Raised if a streaming query ended by itself; its checkpoint and tables are whole, and it can be started again."""
 
 
 class StreamRunner:
@@ -51,7 +51,7 @@ class StreamRunner:
         run_id: str | None = None,
         trigger: str | None = None,
     ) -> None:
-        """`trigger` is that of the settings where None is given."""
+        """Prepare to run; `trigger` is Bronze's interval or `available-now`, None for that of the settings."""
         self.settings = settings
         self._trigger = trigger or settings.trigger
         self.layers = require_layers(layers)
@@ -63,10 +63,10 @@ class StreamRunner:
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """1 the lease, 2 tables and topics, 3 the session, 4 the queries.
+        """Take the lease, make sure that tables and topics exist, build the Spark session and start the queries.
 
-        Raises LeaseHeldError, BrokerUnavailableError, MissingDependencyError, or TerminalError where a rebuild was cut,
-        each before anything is written.
+        Raises LeaseHeldError, BrokerUnavailableError, MissingDependencyError, or TerminalError if a rebuild was cut,
+        all before any batch is written; RetriableError if a query cannot start. Queries that were started are stopped.
         """
         self._lease.acquire()
         try:
@@ -81,7 +81,7 @@ class StreamRunner:
             raise
 
     def check(self) -> None:
-        """Raise StreamFailedError once a query has died; else do what is due without a batch."""
+        """Do the work that is due without a batch. Raises StreamFailedError once a query has ended."""
         for layer, started in self._queries.items():
             if not started.query.isActive:
                 raise stream_failure(layer, started.query)
@@ -89,16 +89,19 @@ class StreamRunner:
         self._upkeep.idle()
 
     def finished(self) -> bool:
-        """True where every query has ended without an error (trigger `available-now`)."""
+        """Return True if every query has ended without an error (trigger `available-now`)."""
         queries = [started.query for started in self._queries.values()]
         return all(not query.isActive and query.exception() is None for query in queries)
 
     def follow(self, layer: str, target: dict[str, Any], deadline: float) -> bool:
-        """Wait until a layer has read its source up to `target`. False where its query has ended or stands still."""
+        """Wait until a layer has read its source up to `target`, and return True.
+
+        Return False if its query has ended, has had no work for QUIET_SECONDS, or `deadline` (monotonic clock, in
+        seconds) has come. Raises like `check`.
+        """
         quiet_since = time.monotonic()
-        looked_after = (
-            None  # so many batches: ops/batches, which takes a query to read, is as it was until the next one
-        )
+        # The number of batches at the last look into ops/batches, which changes only with the next one.
+        looked_after = None
         position = None
         while time.monotonic() < deadline:
             started = self._queries.get(layer)
@@ -117,7 +120,7 @@ class StreamRunner:
         return False
 
     def progress(self) -> dict[str, TableProgress]:
-        """Table path → how far it is."""
+        """Return table path → progress for the tables of all layers."""
         result: dict[str, TableProgress] = {}
         with self._guard:
             for layer in self.layers:
@@ -125,9 +128,9 @@ class StreamRunner:
         return result
 
     def stop(self, timeout: float = 30.0, grace: float = BATCH_GRACE_SECONDS) -> None:
-        """Stop the queries within one deadline and give the lease back.
+        """Stop the queries within `timeout` seconds and give the lease back.
 
-        Running batches have `grace` seconds to end; one that is cut runs again later.
+        Running batches have `grace` seconds to end, at most half of `timeout`; one that is cut runs again later.
         """
         deadline = time.monotonic() + timeout
         grace = min(grace, timeout / 2)
@@ -168,14 +171,14 @@ def _stop_between_batches(query: StreamingQuery, grace: float) -> None:
 
 
 def prepare(settings: Settings, layers: tuple[str, ...]) -> None:
-    """Make sure that the tables, and for Bronze the topics, are there."""
+    """Make sure that the tables exist, and the topics if Bronze is among the layers."""
     if "bronze" in layers:
         ensure_topics(settings)
     table_io.ensure_tables(settings)
 
 
 def stream_failure(layer: str, query: StreamingQuery) -> StreamFailedError:
-    """The error of a query that has ended, in one line."""
+    """Make the error, in one line, of a query that has ended."""
     error = query.exception()
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] if error else ["no error given"]
     ours = [line.partition("BatchFailed: ")[2] for line in lines if "BatchFailed: " in line]

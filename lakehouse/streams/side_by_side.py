@@ -1,6 +1,6 @@
-"""Applies functions to items in several threads of this process.
+"""Application of a function to many items in several threads of this process.
 
-For functions that spend their time outside of the interpreter's lock, as Arrow's and NumPy's do.
+It is for functions that spend their time outside of the interpreter's lock, as Arrow's and NumPy's do.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-#: Threads: the other layers are at work too.
+#: Number of threads: the other layers are at work too.
 WORKERS = min(4, os.cpu_count() or 1)
 
-#: Of all layers; its threads begin with the first item.
+#: The threads, shared by all layers; they begin with the first item.
 POOL = ThreadPoolExecutor(WORKERS, thread_name_prefix="side-by-side")
 
 
@@ -24,10 +24,10 @@ Result = TypeVar("Result")
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int = WORKERS) -> Iterator[Result]:
-    """`function` of each item, with the results in the order of the items.
+    """Apply a function to each item and yield the results in the order of the items.
 
-    Only `workers` items are taken ahead, so that a batch is never in memory whole because of it. A single item, as a
-    live batch has, costs no thread.
+    Only some `workers` items are taken ahead, so that a batch is not in memory as a whole. A single item, as a live
+    batch has, costs no thread. Raises what the function raises.
     """
     source = iter(items)
     ahead = list(itertools.islice(source, 2))

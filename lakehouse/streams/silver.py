@@ -1,12 +1,13 @@
 """bronze/messages → silver/trades, silver/quarantine, silver/feed_events, silver/continuity.
 
-Guarantee: each trade once, for ever. The ledger knows every id that is in the table; a batch appends the others and
-nothing else. So a batch that runs again, a replayed topic, a repair a month later and a lost checkpoint add nothing.
-Insert-only keeps the table a stream for Gold. Every message ends in exactly one of: a trade, a duplicate, a feed event,
-a row in quarantine; the same id with other content goes to quarantine, the first one stays.
+Guarantee: each trade once, however late it comes again. The ledger knows every id that is in the table; a batch appends
+the others and nothing else. So a batch that runs again, a replayed topic, a repair a month later and a lost checkpoint
+add nothing. The table gets inserts only, so that Gold can stream from it. Every message ends in exactly one of: a
+trade, a duplicate, a feed event, a row in quarantine; if an id comes again with other content, the first one stays and
+the other goes to quarantine.
 Two writers at once cannot double anything either: all appends share one Delta transaction id, so the second of two that
 know the same state of the table fails, and starts again with the ledger of the first.
-Spark says what a batch holds; its trades are handled as Arrow in this process (docs/adr/0008). Messages that are no
+Spark decides what a batch holds; its trades are handled as Arrow in this process (docs/adr/0008). Messages that are no
 plain trades, and repeats that may conflict, are few, and Spark judges them.
 """
 
@@ -51,23 +52,26 @@ from lakehouse.transforms.batch_ids import BatchIds, BatchRange
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-#: A batch reads whole versions of Bronze up to this size, so that a catch-up neither starves nor swamps the driver.
+#: Size of Bronze's files up to which a batch takes more of them: enough work for a catch-up, not too much memory.
 MAX_BYTES_PER_TRIGGER = "64m"
 
-#: Delta's application id of every commit of rows to silver/trades, by whomever.
+#: Delta's application id of every commit of rows to silver/trades, by whatever writer.
 APPENDS = "lakehouse/silver/trades"
 
-#: What a batch needs of bronze/messages.
+#: The columns of bronze/messages that a batch needs.
 _COLUMNS = (*wire.COLUMNS, "key", "ingest_date")
 
 
 class OtherWriterError(RetriableError):
-    """silver/trades has changed under the feet of its single writer."""
+    """Raised if another writer has written rows to silver/trades meanwhile."""
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """What a batch holds: all its good trades, and the other messages, parsed, with their number by kind and place."""
+    """Contents of a batch: its good trades, and all messages that are no plain trades, parsed (None: there are none).
+
+    `others` counts the parsed messages by kind and Kafka partition.
+    """
 
     trades: pa.Table
     parsed: DataFrame | None
@@ -79,7 +83,7 @@ class _Batch:
 
 @dataclass
 class _Outcome:
-    """What became of a batch's trades, by Kafka topic and partition, and what the ledger is to learn."""
+    """Counts of a batch's trades that were inserted and that conflict, by Kafka partition, and the ids that are new."""
 
     inserted: dict[PartitionKey, int] = field(default_factory=dict)
     conflicts: dict[PartitionKey, int] = field(default_factory=dict)
@@ -87,7 +91,10 @@ class _Outcome:
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
-    """The Delta source over Bronze."""
+    """Return Spark's Delta source of bronze/messages.
+
+    From here on the messages that this process writes are parsed at once (`batch_files.expect`).
+    """
     batch_files.expect(context.settings, BRONZE_MESSAGES, _COLUMNS, partial(_recognised, settings=context.settings))
     context.checkpoint.begin_at_creation(table_io.open_table(context.settings, BRONZE_MESSAGES).version())
     return (
@@ -99,7 +106,11 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
 
 
 def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
-    """1 read and parse, 2 new trades appended, 3 repeats compared, 4 quarantine and feed events, 5 the ledger."""
+    """Write one batch and return its result.
+
+    Order: the new trades, the repeats that conflict, other messages in quarantine, feed events, the ledger. Raises
+    OtherWriterError if another writer has written to silver/trades.
+    """
     settings = context.settings
     files = batch_plan.delta_files(context.checkpoint, batch_id, settings, BRONZE_MESSAGES)
     with _taken(messages, files, settings) as batch:
@@ -124,7 +135,7 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
 
 @contextmanager
 def _taken(messages: DataFrame, files: Sequence[str], settings: Settings) -> Iterator[_Batch]:
-    """Read a batch; what Spark keeps of it goes with the block."""
+    """Read and parse a batch; Spark's copy of the parsed messages is dropped at the block's end."""
     trades: list[pa.Table] = [table_io.arrow_schema(SILVER_TRADES).empty_table()]
     rest: list[pa.Table] = []
     work = partial(_recognised, settings=settings)
@@ -139,7 +150,7 @@ def _taken(messages: DataFrame, files: Sequence[str], settings: Settings) -> Ite
     try:
         counts = parsed.groupBy("kind", "topic", "partition").agg(F.count("*").alias("rows")).collect()
         others = {(row["kind"], (row["topic"], row["partition"])): row["rows"] for row in counts}
-        if any(kind == "trade" for kind, _ in others):  # good, though written in another way than ours
+        if any(kind == "trade" for kind, _ in others):  # good, but not in the form that `wire` reads
             trades.append(parse.trades(parsed).toArrow().select(SILVER_TRADES.column_names).cast(trades[0].schema))
         yield _Batch(pa.concat_tables(trades), parsed, others)
     finally:
@@ -147,7 +158,7 @@ def _taken(messages: DataFrame, files: Sequence[str], settings: Settings) -> Ite
 
 
 def _recognised(chunk: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table]:
-    """The plain trades of a chunk of a file, and the messages that are none."""
+    """Split a chunk of a file into its plain trades and the messages that are none."""
     if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
         return table_io.arrow_schema(SILVER_TRADES).empty_table(), chunk
     found = wire.recognise(chunk.select(wire.COLUMNS), settings)
@@ -156,7 +167,10 @@ def _recognised(chunk: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table
 
 
 def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
-    """Append what is new, quarantine what conflicts."""
+    """Append the trades that are new, put those that conflict into quarantine, and count both.
+
+    `pending` is true if an earlier process planned the batch and may have run a part of it.
+    """
     if not trades.num_rows:
         return _Outcome()
     arrivals = BatchIds(trades)
@@ -175,15 +189,15 @@ def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings:
             doubtful[seen] = dedup.unlike_silver(trades.filter(pa.array(seen)), settings)
         if doubtful.any():
             outcome.conflicts = _quarantine_conflicts(trades.filter(pa.array(doubtful)), messages, settings)
-    if pending:  # an earlier process may have got anywhere with it: what counts is what the table holds of it
+    if pending:  # an earlier process may have inserted them: count the batch's trades that are in the table
         outcome.inserted = dedup.inserted_by_partition(frame_of(messages.sparkSession, trades), settings)
     return outcome
 
 
 def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
-    """One commit to silver/trades of rows that its version `known`, the ledger's, does not have.
+    """Append rows to silver/trades, in one commit, that its version `known`, the ledger's, does not have.
 
-    Raises OtherWriterError where somebody else has appended rows since, or does in the same moment.
+    Raises OtherWriterError if another writer has appended rows since, or does so at the same moment.
     """
     table = table_io.open_table(settings, SILVER_TRADES)
     number = table.transaction_version(APPENDS) or 0
@@ -202,9 +216,9 @@ def _appends_at(settings: Settings, version: int) -> int:
 
 
 def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
-    """A new whole of silver/trades, of exactly `expected` rows, in one commit by Spark.
+    """Replace all rows of silver/trades by `rows`, of which there are `expected`, in one commit by Spark.
 
-    Raises OtherWriterError where somebody else has written meanwhile.
+    Raises OtherWriterError if the table's log then shows another number of rows, or another writer's commit.
     """
     there = table_io.open_table(settings, SILVER_TRADES)
     before, number = there.version(), (there.transaction_version(APPENDS) or 0) + 1
@@ -217,7 +231,7 @@ def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
         .save(table_io.table_uri(settings, SILVER_TRADES))
     )
     after = table_io.open_table(settings, SILVER_TRADES)
-    # A commit with a transaction version that the table has seen is skipped by Delta without a word.
+    # Delta skips a commit with a transaction version that the table has seen, and raises no error.
     metrics = after.history(1)[0].get("operationMetrics", {}) if after.version() > before else {}
     added = int(metrics.get("numOutputRows", 0))
     if added != expected or after.version() != before + 1:
@@ -233,7 +247,7 @@ def _other_writer(found: str, expected: int) -> OtherWriterError:
 
 
 def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Settings) -> dict[PartitionKey, int]:
-    """Put the repeats with other content into quarantine and count them."""
+    """Put the repeats with other content into quarantine, and count them by Kafka partition."""
     repeated = frame_of(messages.sparkSession, doubtful)
     found = dedup.conflicts(repeated, dedup.near(repeated, settings)).persist()
     try:
@@ -256,7 +270,7 @@ def _news(arrived: Sequence[BatchRange]) -> dict[MarketKey, News]:
 
 
 def _ends(batch: _Batch, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]:
-    """Every message of the batch, by Kafka topic and partition and by where it ended."""
+    """Count every message of the batch by Kafka partition and by where it ended."""
     by_place = batch.trades.group_by(["kafka_topic", "kafka_partition"]).aggregate([("trade_id", "count")])
     trades = Counter(
         {(row["kafka_topic"], row["kafka_partition"]): row["trade_id_count"] for row in by_place.to_pylist()}
@@ -266,7 +280,10 @@ def _ends(batch: _Batch, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]
 
 
 def merge_by_offset(rows: DataFrame, table: Table, settings: Settings) -> None:
-    """Insert-only MERGE on the Kafka position, for the tables that seldom get a row."""
+    """Insert the rows whose key a table lacks, by Spark's MERGE: for the tables that seldom get a row.
+
+    The key is a message's position in Kafka.
+    """
     from delta.tables import DeltaTable
 
     same_key = " AND ".join(f"t.{name} = s.{name}" for name in table.key)

@@ -1,6 +1,6 @@
-"""What running streams do for the tables beside writing them: short logs, few files, no files that nobody reads.
+"""Upkeep of the tables while streams write them: short logs, few files, no files that nobody reads.
 
-Guarantee: an error of it (a full disk) is one line, stops no stream, and is tried again a minute later.
+Guarantee: an error of it (a full disk) is logged in one line and stops no stream; it is tried again a minute later.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from lakehouse.streams.log_retention import clean_log, is_behind, named_versions
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks at logs and files, and between two looks for files that can go.
+#: Seconds between two looks at the logs and files of all tables, and between two deletions of files in a layer.
 EVERY_SECONDS = 60.0
 DELETE_SECONDS = 3_600.0
 
-#: Files of a day of an ops table. `ledger` finds the newest batches by files of one query each, and a joined one is of
-#: all; so they are joined seldom.
+#: Most files of a day of an ops table. The newest batches are found by files of one query each, and a joined file has
+#: those of all; so files are joined seldom.
 MOST_OPS_FILES = 300
 
 
 class Upkeep:
-    """Of the tables of some layers; the ops tables go with Gold."""
+    """Upkeep of the tables of some layers; the ops tables belong to Gold's."""
 
     def __init__(self, settings: Settings, layers: Sequence[str]) -> None:
         self._settings = settings
@@ -46,13 +46,13 @@ class Upkeep:
         self._failed: dict[str, str] = {}  #: what → why
 
     def idle(self) -> None:
-        """To be called now and then."""
+        """Do the upkeep if it is due: every EVERY_SECONDS. Call it now and then."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + EVERY_SECONDS
             self.do()
 
     def do(self) -> None:
-        """What is due, now."""
+        """Do the upkeep now; deletions of files only in layers where they are due."""
         give_back()
         self.write_checkpoints()
         self.attempt("what nobody needs", self._remove)
@@ -62,12 +62,15 @@ class Upkeep:
         self._report()
 
     def write_checkpoints(self) -> None:
-        """Of the logs that have grown; it is never a part of a commit, which stands whatever becomes of it."""
+        """Write checkpoints of the logs that have grown.
+
+        That is never a part of a commit, so that a commit does not fail with it.
+        """
         for table in self._tables:
             self.attempt(f"the log of {table.path}", partial(write_checkpoint, self._settings, table))
 
     def attempt(self, what: str, step: Callable[[], object]) -> None:
-        """Do a step of upkeep. An error of it is told with those of the others, once a minute."""
+        """Do a step of upkeep. An error of it is remembered under `what`, and logged at the end of `do`."""
         try:
             step()
         except UPKEEP_ERRORS as error:
@@ -95,7 +98,11 @@ class Upkeep:
     def _delete_between_batches(
         self, layer: str, recent: Mapping[str, Sequence[Batch]], named: Mapping[str, set[int]]
     ) -> None:
-        """A batch that waits to be committed has files that no log names. While one runs, deleting stays due."""
+        """Delete the files of a layer that nobody needs, unless a batch of it runs: then that stays due.
+
+        A running batch has files that no log names yet. `recent` are the recent batches of each query, `named` the
+        versions that they name, by table path.
+        """
         now = dt.datetime.now(dt.UTC)
         oldest = min((batch.committed_at for batches in recent.values() for batch in batches), default=now)
         hours = math.ceil((now - oldest) / dt.timedelta(hours=1))

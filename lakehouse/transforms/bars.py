@@ -255,7 +255,7 @@ def bars_from_trades(trades: pa.Table) -> pa.Table:
 
 
 def roll_up(bars: pa.Table, minutes: int) -> pa.Table:
-    """Bars of `minutes`, which divide a day, from shorter bars (SHORTER_COLUMNS) in any order; each key once.
+    """Make bars of `minutes`, which divide a day, from shorter bars (SHORTER_COLUMNS) in any order; each key once.
 
     All shorter bars of a window must be given: a missing one cannot be noticed here. Columns BAR_KEY and BAR_VALUES,
     sorted by BAR_KEY. Raises TerminalError if a sum does not fit DECIMAL(38,18).

@@ -24,7 +24,7 @@ from lakehouse.errors import TerminalError
 from lakehouse.lake import table_io
 from lakehouse.tables import Table
 
-#: Decimals behind the point of every figure in Gold.
+#: Number of decimals of every figure in Gold.
 SCALE = 18
 #: 1 as a count of units of 10⁻¹⁸.
 ONE: int = 10**SCALE
@@ -78,7 +78,7 @@ def _counts(decimals: pa.Array[Any]) -> list[int]:
 
 
 def content_schema(table: Table) -> pa.Schema:
-    """Return the Arrow schema of a Gold table without the columns that its writer adds."""
+    """Return the Arrow schema of a Gold table without WRITERS_COLUMNS."""
     return pa.schema([field for field in table_io.arrow_schema(table) if field.name not in WRITERS_COLUMNS])
 
 

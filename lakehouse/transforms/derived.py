@@ -70,7 +70,7 @@ class Derived:
 
     `columns`: column → the source's columns that decide it, separated by spaces.
     `compute`: rows of the source and the wanted keys in, the rows of the table at these keys out. The source's rows
-    must include all that the wanted ones depend on. The writer gives those up to LOOKBACK_MINUTES before and behind the
+    must include all that the wanted ones depend on. The writer gives those up to LOOKBACK_MINUTES before and after the
     touched minutes, with the key and the columns that `columns` names. The columns `complete`, `is_final`, `revision`,
     `updated_at` and `bar_date` are not computed: the writer adds them.
     `affected`: rows of the source as they are now, and the keys of one-minute bars whose trades changed, in; the keys

@@ -52,7 +52,7 @@ def half_up_lns(numerators: Int128, denominators: Int128) -> Int128:
 
 
 def half_up_ln(numerator: int, denominator: int) -> int:
-    """Natural logarithm of the quotient of two positive whole numbers below 10³⁸, in units of 10⁻¹⁸, half-up.
+    """Compute the natural logarithm of a quotient of positive whole numbers below 10³⁸, in units of 10⁻¹⁸, half-up.
 
     The loop ends: except for ln 1 = 0, the logarithm of a fraction is irrational, so never exactly between two units.
     """

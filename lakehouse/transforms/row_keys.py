@@ -88,7 +88,7 @@ class RowKeys:
         return names, encoded.indices.to_numpy().astype(np.int64)
 
     def begins(self) -> Mask:
-        """Mask of the keys, which must be sorted, whose names differ from those of the key before."""
+        """Return a mask of the keys whose names differ from those of the key before; the keys must be sorted."""
         return differs(codes(self.starting(np.zeros(len(self), np.int64)))[0])
 
     def once(self) -> RowKeys:
@@ -96,14 +96,14 @@ class RowKeys:
         return self.at(np.unique(codes(self)[0], return_index=True)[1])
 
     def among(self, wanted: RowKeys) -> Mask:
-        """Mask of the keys that are among the wanted ones."""
+        """Return a mask of the keys that are among the wanted ones."""
         rows, others = _near(self.start, wanted.start)
         found = np.zeros(len(self), np.bool_)
         found[rows] = is_in(*codes(self._some(rows), wanted._some(others)))
         return found
 
     def _some(self, rows: Integers) -> RowKeys:
-        """Like `at`, for ascending row numbers."""
+        """Return the keys with these row numbers, which must ascend; all keys without a copy, if they are all."""
         return self if len(rows) == len(self) else self.at(rows)
 
 

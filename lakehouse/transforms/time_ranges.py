@@ -62,7 +62,7 @@ def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -
 
 
 def in_ranges(ranges: Sequence[TimeRange]) -> Column:
-    """Spark condition that a row of silver/trades lies in one of the ranges, on event_date and on ts_event.
+    """Write Spark's condition that a row of silver/trades lies in one of the ranges, on event_date and ts_event.
 
     By the date Spark skips whole partitions. False without ranges.
     """

@@ -74,7 +74,7 @@ def _template() -> _Template:
     for name, kind in FIELDS.items():
         named = f'{mark},"{name}' if quotes else f'{{"{name}'
         mark = '"' if kind == pa.string() else ""
-        closing = quotes + 1  # the quote behind the name
+        closing = quotes + 1  # the quote after the name
         if is_behind_cut:
             cuts.append((closing, -len(named)))
         fixed[-1] += f'{named}":{mark}'

@@ -43,7 +43,7 @@ def test_sizes_that_gold_lacks_are_rolled_up(market: MarketLake, lake: Lake, siz
 def test_a_range_cuts_no_window(market: MarketLake, lake: Lake, size: str, minutes: int) -> None:
     found = rows(lake.bars(size=size, start=START, end=END).arrow())
     right = expected(market, minutes, START, END)
-    # Finality is that of what is read: at most two windows behind the range.
+    # Finality is that of what is read: at most two windows after the range.
     assert [one | {"is_final": True} for one in found] == [one | {"is_final": True} for one in right]
 
 

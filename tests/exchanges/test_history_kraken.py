@@ -47,7 +47,7 @@ def test_kraken_a_page_ends_inside_a_timestamp() -> None:
     assert asked(history).params["since"] == str((TS + 1) * 1000 + 699)
     page = history.take(json_reply(kraken_body([rows[2], rows[3], rows[4]], (TS + 1) * 1000 + 700)))
     assert [trade.trade_id for trade in page.trades] == [3, 4]
-    # The page has one timestamp alone: behind it, then; what else it had cannot be asked for.
+    # The page has one timestamp alone: after it, then; what else it had cannot be asked for.
     assert asked(history).params["since"] == str((TS + 1) * 1000 + 700)
     page = history.take(json_reply(kraken_body([rows[6]], (TS + 2) * 1000 + 700)))
     assert [trade.trade_id for trade in page.trades] == [6]

@@ -50,7 +50,7 @@ def test_the_whole_history(exchange: Exchange, name: str) -> None:
     assert members(history.missing) == members(history.unavailable) == skipped(true, first, last)
     assert history.newest_seen == last
     pages = -(-(last - first + 1) // 1000)
-    # Kraken's pages overlap, and it is asked for what is behind the last one.
+    # Kraken's pages overlap, and it is asked for what comes after the last one.
     assert len(walked.requests) <= pages + 2
 
 

@@ -124,7 +124,7 @@ def test_no_more_is_read_than_is_looked_at(headers: bytes) -> None:
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        (b"HTTP/1.1 403 Forbidden\r\n", 403),  # cut behind the status line
+        (b"HTTP/1.1 403 Forbidden\r\n", 403),  # cut after the status line
         (b"HTTP/1.1 451 x\r\nContent-Le", 451),
         (b"HTTP/1.1 403 Forbidden\r\nno colon\r\n\r\n", 403),
         (b"HTTP/1.1 429 \xff\xfe\r\nX: \xff\r\n\r\n", 429),

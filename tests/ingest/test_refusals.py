@@ -150,7 +150,7 @@ def test_what_traded_while_kraken_refused_is_a_gap_and_is_repaired(
             # From the first look at REST on it is ours; the gap begins there.
             gaps = [one for one in events_of(kafka_settings, "gap_opened") if one["symbol"] == "ETH/USDT"]
             first = min(one["first_id"] for one in gaps)
-            # A look found it while the venue still refused, and not the first trade behind the refusal.
+            # A look found it while the venue still refused, and not the first trade after the refusal.
             recorded = [one for one in simulator.record.iter("kraken", "ETH/USDT") if one.trade_id >= first]
             assert recorded[0].ts_event < refused_until
             wanted = [one.trade_id for one in recorded]

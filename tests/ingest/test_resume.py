@@ -108,7 +108,7 @@ def test_what_was_being_repaired_is_found_open(kafka_settings: Settings) -> None
     send(kafka_settings, kafka_settings.topic_trades, messages)
     assert left(kafka_settings, BTC, ETH) == {BTC: (129, [(110, 117)]), ETH: (57, [(56, 56)])}
     gap = read(kafka_settings, [BTC])[BTC].gaps[0]
-    assert (gap.ts_before, gap.ts_after) == (1_700_000_000_000_109, None)  # the trade behind it came by repair
+    assert (gap.ts_before, gap.ts_after) == (1_700_000_000_000_109, None)  # the trade after it came by repair
     events = [
         event("gap_opened", BTC, 40, 60),  # far before what is read of the trades
         event("gap_opened", BTC, 110, 119),

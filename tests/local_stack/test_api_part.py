@@ -1,4 +1,4 @@
-"""The HTTP API as a part of a lakehouse: its port, its start behind the others, and that it never ends them."""
+"""The HTTP API as a part of a lakehouse: its port, its start after the others, and that it never ends them."""
 
 from __future__ import annotations
 

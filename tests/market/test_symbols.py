@@ -164,7 +164,7 @@ def test_an_address_of_long_names_stays_within_the_limit() -> None:
     long = [f"{number:03d}{'华' * 17}/USDT" for number in range(200)]
     address = VENUES["binance"].websocket_url(None, long)
     assert 7_000 < len(address) < 8_004
-    assert address.count("usdt@trade") == address.count("/") - 2  # three of the address, none behind the last stream
+    assert address.count("usdt@trade") == address.count("/") - 2  # three of the address, none after the last stream
     assert sum(len(json.loads(one)["params"]) for one in VENUES["binance"].subscribe(long)) == 200
 
 

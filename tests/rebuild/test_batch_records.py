@@ -68,7 +68,7 @@ def test_the_books_begin_with_the_rebuild_and_go_on(audited: AuditLake) -> None:
     for look in Look:
         found = nothing_dropped(audited.settings, look)
         assert found.passed
-        assert found.figures["rows_in"] == 11  # of every message once, of the rebuild and the batch behind it
+        assert found.figures["rows_in"] == 11  # of every message once, of the rebuild and the batch after it
         assert found.figures["batches"] == 2
 
 

@@ -100,7 +100,7 @@ def lost(settings: Settings, simulator: SimulatorServer) -> Ids:
 
 
 def look(settings: Settings, **choices: Any) -> RepairReport:
-    """Do the job's work, and that of the streams behind it."""
+    """Do the job's work, and that of the streams after it."""
     report = repair_gaps(settings, gaps_to_repair(settings, **choices))
     materialize(settings)
     return report

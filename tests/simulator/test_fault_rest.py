@@ -70,7 +70,7 @@ def test_retention(pool: Pool, venue: str) -> None:
 
 @pytest.mark.parametrize("venue", VENUES)
 def test_rows_that_come_late(pool: Pool, venue: str) -> None:
-    """Pages are as long as ever, and go on behind the rows that are left out."""
+    """Pages are as long as ever, and go on after the rows that are left out."""
     with traded(pool, venue) as server:
         server.pause()
         true = truth(server.record, venue, SYMBOL)

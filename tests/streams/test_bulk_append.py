@@ -92,7 +92,7 @@ def test_the_same_as_deltalakes_own(tmp_path: Path, table: Table, rows: list[Row
 
 
 def test_an_upper_bound_of_times_is_not_below_the_newest(tmp_path: Path) -> None:
-    """The log has milliseconds: cut off, a bound would hide the microseconds behind it."""
+    """The log has milliseconds: cut off, a bound would hide the microseconds after it."""
     settings = empty_lake(tmp_path)
     append(settings, SILVER_TRADES, TRADES[:1])
     (add,) = adds(settings, SILVER_TRADES)

@@ -133,7 +133,7 @@ def test_a_late_trade_changes_exactly_its_rows_and_reads_only_around_it(lake: Se
     binance = ("binance", "BTC/USDT")
     day = NOON_US - NOON_US % (1440 * MINUTE_US)
     expected = {
-        # The minute behind begins with the id after the late one: now it is proved to be complete.
+        # The minute after it begins with the id after the late one: now it is proved to be complete.
         "gold/bars_1m": {(*binance, minute), (*binance, minute + MINUTE_US)},
         "gold/bars_5m": {(*binance, minute)},
         "gold/bars_15m": {(*binance, minute)},

@@ -28,7 +28,7 @@ DAY_US, HOUR_US, MINUTE_US = 86_400_000_000, 3_600_000_000, 60_000_000
 VENUES = ("binance", "kraken")
 HOURS, STEP = 5, 3  #: hours of each day, and minutes from one trade to the next
 HISTORIES = (1, 24)  #: days, the newest included
-#: The minute of the newest day whose trade comes after all others: more than three hours behind the newest.
+#: The minute of the newest day whose trade comes after all others: more than three hours before the newest.
 LATE = 90
 #: By so much may a file of the same rows differ in size, by the times of its writing.
 SAME_SIZE = 0.02

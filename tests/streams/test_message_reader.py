@@ -112,7 +112,7 @@ def test_a_batch_holds_its_ranges_whatever_was_read_ahead(
 def test_a_batch_does_not_wait_for_what_is_still_to_be_read_ahead(
     kafka_settings: Settings, topic: str, asked: list[list[OffsetRange]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reading ahead stands still behind its first rows until the batch is done."""
+    """The reading ahead stands still after its first rows until the batch is done."""
     began, is_done = threading.Event(), threading.Event()
     counted = OffsetRangeReader.read
 

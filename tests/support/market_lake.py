@@ -118,7 +118,7 @@ class MarketLake:
 
 
 def fold(start: int, trades: list[Trade], present: set[int], is_final: bool) -> dict[str, Any]:
-    """One bar by plain Python; complete if every id from one before its first to one behind its last is there."""
+    """One bar by plain Python; complete if every id from one before its first to one after its last is there."""
     with localcontext() as context:
         context.prec = 76
         volume = sum((one["size"] for one in trades), Decimal(0))

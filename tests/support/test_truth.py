@@ -32,9 +32,7 @@ def test_a_bar_computed_by_hand() -> None:
     trades = [
         trade(12, "101", "2", "sell", 59_999_999),  # the latest, and not the last: that is 13
         trade(10, "100", "1", "buy", 5),
-        trade(
-            11, "103", "0.5", "buy", 0
-        ),  # a millisecond's trade over REST: earlier than 10 by its time, and behind it
+        trade(11, "103", "0.5", "buy", 0),  # a millisecond's trade over REST: earlier than 10 by its time, and after it
         trade(13, "99.5", "1", "sell", 30_000_000),
     ]
     (bar,) = fold_bars(trades, 1)
@@ -55,7 +53,7 @@ def test_a_bar_computed_by_hand() -> None:
         "pressure": Decimal("-0.333333333333333333"),
         "first_trade_id": 10,
         "last_trade_id": 13,
-        "complete": False,  # neither the trade before 10 nor the one behind 13 is there
+        "complete": False,  # neither the trade before 10 nor the one after 13 is there
     }
     assert fold_bars([item._asdict() for item in trades], 1) == [bar]
 

@@ -147,8 +147,8 @@ def test_extremes_and_one_sided_minutes(amounts: tuple[Decimal, Decimal], sides:
 
 def test_the_lowest_id_opens_and_the_highest_closes_whatever_the_times() -> None:
     at = [one(number, price=Decimal(number)) for number in (7, 3, 9, 5)]
-    later = one(1, price=Decimal(50), ts_event=NEW_YEAR + 1)  # behind them in time, and the first all the same
-    for first, second, *others in permutations(at):  # one part may begin before the other and end behind it
+    later = one(1, price=Decimal(50), ts_event=NEW_YEAR + 1)  # after them in time, and the first all the same
+    for first, second, *others in permutations(at):  # one part may begin before the other and end after it
         chunks = [[first, second], others]
         bar = finished(joined(fold(table(chunk)) for chunk in chunks)).to_pylist()[0]
         assert (bar["open"], bar["close"], bar["first_trade_id"], bar["last_trade_id"]) == (3, 9, 3, 9)

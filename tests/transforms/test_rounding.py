@@ -28,7 +28,7 @@ from tests.support.exact_numbers import half_up
         (3, 2 * 10**18, 2),  # one and a half: to the even one and away from zero at once
         (5, 2 * 10**18, 3),  # two and a half: half-even would say 2
         (-5, 2 * 10**18, -3),
-        (10**30 - 1, 2 * 10**48, 0),  # just below the tie, 30 digits behind the point
+        (10**30 - 1, 2 * 10**48, 0),  # just below the tie, 30 digits after the point
         (10**30, 2 * 10**48, 1),
     ],
 )

@@ -75,7 +75,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class BinanceHistory(IdWalk):
-    """Binance's `History`: fetch pages upwards from the first id, each from behind the last id of the one before."""
+    """Binance's `History`: fetch pages upwards from the first id, each from after the last id of the one before."""
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
         super().__init__(symbol, native, first_id, last_id, page)

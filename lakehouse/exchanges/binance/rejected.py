@@ -11,7 +11,10 @@ from lakehouse.exchanges.parse_errors import Fault
 
 
 def frame_of(rejected: Rejected) -> str:
-    """Events are in the `data` of a stream; replies and what is no JSON were rejected as they came."""
+    """Return a frame of a trade stream around a rejected payload.
+
+    Other texts come back unchanged: whole frames (with `data`), replies, and texts that are no JSON object.
+    """
     fields = parse_errors.object_fields(rejected.raw)
     if isinstance(fields, Fault) or "data" in fields:
         return rejected.raw

@@ -13,10 +13,10 @@ _final = re.compile(r"\b(?P<verb>is|are) (?:not (?:a )?valid products?|delisted)
 _products = re.compile(r"(?<![^\s,;:'\"()-])[^\s,;:'\"()-]+(?:-[^\s,;:'\"()-]+)+").findall
 #: `MATIC-USD (now POL-USD) is delisted` is about the first.
 _aside = re.compile(r"(-[^\s,;:'\"()-]+['\"]?\s*)\([^()]*\)").sub
-#: A word with the stop behind it, or a separator. Quotes and closing brackets say nothing.
+#: A word with the stop after it, or a separator. Quotes and closing brackets say nothing.
 _words = re.compile(r"[^\s,;:'\"()]+|[,;:(]").findall
 _JOINTS = (",", "and", "or", "&")
-#: A subject may follow these, besides the beginning and a stop; behind any other word (`use`, `by`) is no subject.
+#: A subject may follow these, besides the beginning and a stop; after any other word (`use`, `by`) is no subject.
 _BEFORE = frozenset(
     (*",;:(", "and", "or", "but", "as", "because", "since", "that", "product", "products", "pair", "pairs", "market")
 )

@@ -46,7 +46,7 @@ class KrakenHistory(Walk):
             self._search = Search(ts_before * 1000 - SLACK, _LATEST, beyond)
         elif beyond is not None:
             self._search = Search(beyond - SECOND, _LATEST, beyond)
-        #: Pages begin behind this time (ns); None: the newest page.
+        #: Pages begin after this time (ns); None: the newest page.
         self._since = None if self._search is None else self._search.at
         self._pages = 0
         self._pages_left = 2 * -(-(last_id - first_id + 1) // page) + SPARE_PAGES
@@ -110,7 +110,7 @@ class KrakenHistory(Walk):
         return False
 
     def _walk(self, since: int, shown: TradesPage, ids: list[int]) -> None:
-        """Note what this page of trades behind `since` shows, and where the next one begins."""
+        """Note what this page of trades after `since` shows, and where the next one begins."""
         if self._upto is None:
             seen, is_linked = self._first - 1, bool(ids) and (since == 0 or ids[0] <= self._first)
         else:
@@ -120,7 +120,7 @@ class KrakenHistory(Walk):
             return
         is_full = len(shown.rows) >= self._page
         if is_linked:
-            # A page that is not full ends the history: the newest id that was ever seen lies behind us.
+            # A page that is not full ends the history: the newest id that was ever seen has been passed.
             upto = max(ids, default=seen) if is_full else max(seen, self._newest or 0)
             self._cover(seen + 1, upto)
         self._upto = max(ids, default=seen)

@@ -1,4 +1,4 @@
-"""Find the time of a trade id in a history that can only be asked by time. Pure.
+"""Find the time of a trade id in a history that can only be asked by time. No I/O.
 
 A probe shows the ids of the page that begins at a time. If the page lies above the wanted id, the next probe goes
 back by growing steps; if it lies below, forward; once there is one on either side, the span between is halved.

@@ -1,4 +1,7 @@
-"""Convert symbols to and from Kraken's names: canonical on the WebSocket; REST says XBT and XDG, and drops the `/`."""
+"""Convert symbols to and from Kraken's names.
+
+The WebSocket's names are the canonical ones (`BTC/USD`); those of REST have XBT and XDG for BTC and DOGE, and no `/`.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,11 @@ _TYPE_FAULTS = ("expected the field type too", "expected update or snapshot")
 
 
 def frame_of(rejected: Rejected) -> str:
-    """Trades are in the `data` of a frame; whole frames have a channel, an event, a method or an error."""
+    """Return a frame around a rejected trade: a v2 update around an object, a v1 array frame around an array.
+
+    Other texts come back unchanged: whole frames of v1 and v2 (those have a channel, an event, a method or an error),
+    texts that are neither a JSON object nor an array, and parts that were rejected because of the frame's `type`.
+    """
     fields = parse_errors.object_fields(rejected.raw)
     items = parse_errors.array_items(rejected.raw)
     # A v1 frame is `[993,[[…]],"trade","XMR/USD"]`, a trade of it `["354.11","0.89","1618678142.55","s","l",""]`.

@@ -33,7 +33,7 @@ from lakehouse.exchanges.venue import (
 
 _SOURCES: dict[str, Source] = {"update": "live", "snapshot": "snapshot"}
 
-#: The words for a symbol that Kraken does not list, and the symbol behind them; the field `symbol` may be absent.
+#: The words for a symbol that Kraken does not list, and the symbol after them; the field `symbol` may be absent.
 _unlisted = re.compile(r"Currency pair not supported(?:\s+([^\s,;]+))?").match
 #: The reply to a second subscription of a symbol: as good as an acknowledgement.
 _is_already = re.compile(r"already subscribed", re.IGNORECASE).match
@@ -114,7 +114,7 @@ class Kraken(VenueDefaults):
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
         """Return a `History` that fetches `first_id`..`last_id` over REST: it searches the first id's time, then pages.
 
-        `ts_before` and `ts_after` (µs), the times of the trades before and behind the range, shorten the search. Each
+        `ts_before` and `ts_after` (µs), the times of the trades before and after the range, shorten the search. Each
         request costs a second of the REST budget.
         """
         return KrakenHistory(self.native(symbol), first_id, last_id, ts_before, ts_after)

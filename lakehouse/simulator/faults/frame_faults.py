@@ -1,4 +1,4 @@
-"""Build the changed frames that faults send: reversed, repeated with another price, or unreadable. Pure.
+"""Build the changed frames that faults send: reversed, repeated with another price, or unreadable. No I/O.
 
 Works on the simulator's own trade frames (kind `trade`) as text, whose form is known; no number is decoded, so digits
 stay as they are.

@@ -40,7 +40,7 @@ class FaultInjector:
     """The `Faults` that a simulator normally has: applies faults begun by `add` or by the schedule.
 
     Lives in the server's one event loop. `words` are the venues' texts, venue → texts. `schedule` begins at the first
-    tick; None: there is none. `seed` decides the draws with the probability `share`.
+    tick; None: there is none. `seed` determines which things a fault strikes, if its probability `share` is below 1.
     """
 
     def __init__(self, seed: int, words: Mapping[str, VenueWords], schedule: Iterator[Planned] | None = None) -> None:

@@ -93,7 +93,7 @@ class BinanceConnection(ClientConnection):
             self._subscribe(params)
 
     def _refusal_now(self, streams: list[str]) -> SubscriptionRefusal | None:
-        """Why the request fails for now: the first of its streams that is refused, and all with it."""
+        """Return the refusal of the first stream refused for now, which refuses the whole request; else None."""
         for stream in streams:
             instrument = self._instrument(stream)
             refusal = self.refusal(instrument.symbol, stream) if instrument else None

@@ -88,7 +88,7 @@ class CoinbaseConnection(ClientConnection):
         return None
 
     def _refusal_now(self, wanted: dict[str, list[str]]) -> str | None:
-        """Why the request fails for now: the first of its products that is refused, and all with it."""
+        """Return the words of the first product that is refused for now, which refuse the whole request; else None."""
         for product in dict.fromkeys(product for products in wanted.values() for product in products):
             instrument = self.exchange.instrument("coinbase", product)
             refusal = self.refusal(instrument.symbol, product) if instrument else None
