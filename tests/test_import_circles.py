@@ -35,7 +35,7 @@ MADE_UP = {
             "a": "import made_up.b",
             "b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import made_up.a",
         },
-        False,
+        True,
     ),
 }
 
@@ -47,12 +47,12 @@ def ancestors(module: str) -> Iterator[str]:
 
 
 def circle(packages: Iterable[str]) -> list[str]:
-    """The modules of a circle, or none.
+    """The modules of a circle, type hints included, or none.
 
     Who imports `a.b.c` also runs the `__init__` of `a` and of `a.b`, unless it is itself below them: then they run
     already.
     """
-    graph = grimp.build_graph(*packages, exclude_type_checking_imports=True, cache_dir=None)
+    graph = grimp.build_graph(*packages, exclude_type_checking_imports=False, cache_dir=None)
     imports: dict[str, set[str]] = {}
     for module in graph.modules:
         found = graph.find_modules_directly_imported_by(module)
