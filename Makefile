@@ -39,7 +39,7 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python .ci/plain_english.py $(CODE)
+	$(BIN)/python .ci/plain_english.py $(CODE) tests benchmarks
 	$(BIN)/python .ci/sizes.py $(CODE) tests benchmarks
 	$(BIN)/deptry . --extend-exclude '(tests|benchmarks)/'
 	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004

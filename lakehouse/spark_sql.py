@@ -40,8 +40,8 @@ def add_tables(spark: SparkSession, lake: Lake) -> list[str]:
     """Give the tables of a lake their names in a session, and return the long ones, such as gold.bars_1m.
 
     A table that the lake does not have yet has no name; call it again once it is there. The databases `bronze`,
-    `silver`, `gold` and `ops` are made in the session's catalog if they are missing. Of two lakes the last one has the
-    names. Raises SettingError if the session cannot read Delta tables.
+    `silver`, `gold` and `ops` are made in the session's catalog if they are missing. The last lake has the names, if
+    there were several. Raises SettingError if the session cannot read Delta tables.
     """
     for name in _DELTA:
         if SESSION_CONF[name] not in (spark.conf.get(name, None) or ""):
@@ -50,10 +50,12 @@ def add_tables(spark: SparkSession, lake: Lake) -> list[str]:
                 SESSION_CONF[name],
                 "set it before the session starts, or use open_spark(lake)",
             )
+    tables = table_io.active_tables(lake.settings)
+    for layer in {table.layer for table in tables}:
+        spark.sql(f"CREATE DATABASE IF NOT EXISTS {layer}")
     made = []
-    for table in table_io.active_tables(lake.settings):
+    for table in tables:
         name, uri = f"{table.layer}.{table.name}", table_io.table_uri(lake.settings, table)
-        spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
         if not DeltaTable.is_deltatable(uri):
             spark.sql(f"DROP VIEW IF EXISTS {name}")
             spark.catalog.dropTempView(table.name)

@@ -49,8 +49,8 @@ def ancestors(module: str) -> Iterator[str]:
 def circle(packages: Iterable[str]) -> list[str]:
     """The modules of a circle, type hints included, or none.
 
-    Who imports `a.b.c` also runs the `__init__` of `a` and of `a.b`, unless it is itself below them: then they run
-    already.
+    An import of `a.b.c` also runs the `__init__` of `a` and of `a.b`, unless the importer is itself below them: then
+    they run already.
     """
     graph = grimp.build_graph(*packages, exclude_type_checking_imports=False, cache_dir=None)
     imports: dict[str, set[str]] = {}

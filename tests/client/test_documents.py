@@ -34,7 +34,7 @@ PYTHON = tuple(one for one in documents.python() if "websockets" not in one.text
 COMMANDS = tuple(documents.commands())
 #: The address in the documents; the tests' server has another.
 API = "http://127.0.0.1:8000"
-#: What a text of the documents stands for.
+#: Words of an example that stand for something else.
 PLACEHOLDER = re.compile(r"<\w+>|\bFILE\b|\bPORT\b|\bFOLDER\b")
 
 #: Beginning of commands that do not run here → why.
@@ -119,7 +119,7 @@ def test_python(folder: Path, api: str, example: Example) -> None:
         environment["JAVA_HOME"] = str(find_java(for_spark=True).parent.parent)
     before = set(folder.iterdir())
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

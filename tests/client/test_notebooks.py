@@ -17,7 +17,7 @@ from tests.support.market_lake import MARKETS, MarketLake
 
 FOLDER = ROOT / "docs" / "notebooks"
 NAMES = ("first-look", "backtest")
-#: That of the notebooks: the first by name.
+#: The market that the notebooks choose: the first by name.
 MARKET = min(MARKETS)
 
 

@@ -144,7 +144,7 @@ def test_a_session_of_ones_own(market: MarketLake, tmp_path: Path, kind: str) ->
     script.write_text(OWN_SESSION, encoding="utf-8")
     words = [sys.executable, str(script), str(market.settings.home), jars, kind, str(tmp_path / "warehouse")]
     environment = os.environ | {"JAVA_HOME": str(find_java(for_spark=True).parent.parent)}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
     if kind == "plain":
         assert "SettingError: a Spark session whose spark.sql.extensions is None" in done.stderr
         return
