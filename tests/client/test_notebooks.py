@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,11 @@ def test_backtest(home: Path, market: MarketLake) -> None:
     found = outputs("backtest", home)
     assert images(found) == 1
     shown = text(found)
-    run = max(
-        (list(bars) for whole, bars in groupby(bars_of(market), key=lambda bar: bar["complete"]) if whole), key=len
-    )
-    closes = filled(run)
+    runs = [list(bars) for whole, bars in groupby(filled(market), key=lambda bar: bar["complete"]) if whole]
+    run = max(runs, key=len)
+    while not run[-1]["trades"]:
+        run.pop()
+    closes = [float(bar["close"]) for bar in run]
     assert f"{len(closes)} proved bars" in shown
     growth, held = 1.0, 0.0
     for at in range(1, len(closes)):
@@ -101,17 +102,15 @@ def test_backtest(home: Path, market: MarketLake) -> None:
     assert int(refusal[1]) + int(refusal[2]) > 0
 
 
-def bars_of(market: MarketLake) -> list[dict[str, Any]]:
-    return [bar for bar in market.bars(1) if (bar["venue"], bar["symbol"]) == MARKET]
-
-
-def filled(bars: list[dict[str, Any]]) -> list[float]:
-    """The close of every minute from the first bar to the last."""
-    closes: list[float] = []
-    for before, bar in zip([bars[0], *bars], bars, strict=False):
+def filled(market: MarketLake) -> list[dict[str, Any]]:
+    """Every minute from the first bar to the last; an empty one is complete if the ids around it follow each other."""
+    bars = [bar for bar in market.bars(1) if (bar["venue"], bar["symbol"]) == MARKET]
+    rows = bars[:1]
+    for before, bar in pairwise(bars):
         minutes = round((bar["bar_start"] - before["bar_start"]).total_seconds() / 60)
-        closes += [float(before["close"])] * (minutes - 1) + [float(bar["close"])]
-    return closes
+        joined = before["last_trade_id"] + 1 == bar["first_trade_id"]
+        rows += [{"complete": joined, "close": before["close"], "trades": 0}] * (minutes - 1) + [bar]
+    return rows
 
 
 def mean(values: list[float]) -> float:
