@@ -34,7 +34,7 @@ def home(market: MarketLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def read(name: str) -> Any:
-    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
 
 
 def outputs(name: str, home: Path) -> list[Any]:
