@@ -39,10 +39,10 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python .ci/plain_english.py $(CODE)
+	$(BIN)/python .ci/plain_english.py $(CODE) tests benchmarks
 	$(BIN)/python .ci/sizes.py $(CODE) tests benchmarks
-	$(BIN)/deptry . --extend-exclude '(tests|benchmarks)/'
-	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004
+	$(BIN)/deptry . --extend-exclude '(tests|benchmarks|docs)/'
+	$(BIN)/deptry tests benchmarks docs --ignore DEP002,DEP004
 
 .PHONY: test
 test: check $(VENV)/.classes ## check, then every test, in two processes; make test ARGS="-k bars"

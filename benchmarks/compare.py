@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
             for name in options.peers:
                 topic = part if PEERS[name].bounded else whole
                 runs.append(one(PEERS[name], number, topic, options.loop_batch, folder))
-                report.write_runs(folder, about, runs)  # What is done stays, whatever comes.
+                report.write_runs(folder, about, runs)  # Keeps what is done, whatever comes.
     lines = report.comparison(runs)
     title = f"{options.trades:,} trades, {options.runs} rounds\n{machine_line()}"
     report.show(lines, report.HEADERS, title)

@@ -109,7 +109,7 @@ def _bars_topic(job: Job) -> str:
     return f"bars-{job.out.parent.name}-{job.out.name}"
 
 
-# What came of it.
+# The results.
 
 
 def _ours(job: Job) -> Counts:

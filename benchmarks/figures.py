@@ -47,7 +47,7 @@ class Row(NamedTuple):
     """One line of the table."""
 
     peer: str
-    rate: Spread | None  #: trades/s; None where no run ended well
+    rate: Spread | None  #: trades/s; None if no run ended well
     ratio: Spread | None  #: rate of ours divided by the peer's, of each round
     cpu_microseconds: Spread | None
     peak_rss: int

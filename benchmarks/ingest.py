@@ -4,7 +4,7 @@
 
 Three depths over the same seeded frames, so that the difference tells where the time goes: `parse` (bytes → Trade),
 `encode` (and → the Kafka value), `service` (the product's own `IngestService` on a real WebSocket of 127.0.0.1 and the
-embedded broker: socket, parser, continuity, producer, until the last acknowledgement). What sends the frames is a
+embedded broker: socket, parser, continuity, producer, until the last acknowledgement). The sender of the frames is a
 process of its own, with frames made before.
 """
 

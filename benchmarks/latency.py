@@ -81,7 +81,7 @@ def _of_demo(rate: float, options: argparse.Namespace) -> dict[str, Any]:
 def latencies(settings: Settings, begin: dt.datetime | None, end: dt.datetime | None) -> dict[str, Any]:
     """Seconds from event to Kafka, Silver and bar, for live trades whose messages are from `begin` to `end`.
 
-    Raises ValueError where there is none.
+    Raises ValueError if there is none.
     """
     history = History(table_io.sql(settings, "SELECT * FROM batches", batches=OPS_BATCHES).to_pylist())
     seconds: dict[str, list[float]] = {leg: [] for leg in LEGS}

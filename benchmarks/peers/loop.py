@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 from benchmarks.peers.kafka import batches
 from benchmarks.peers.task import Task, task
 
-#: What is read of a message; polars skips the other fields.
+#: Fields that are read of a message; polars skips the other fields.
 MESSAGE = {
     "venue": pl.String,
     "symbol": pl.String,

@@ -1,6 +1,6 @@
 """Ours: Bronze, Silver and Gold with every guarantee, from an empty lake to the newest message.
 
-What `lakehouse stream all --trigger available-now` does. Settings come by LAKEHOUSE_* variables, as anywhere.
+Does the same as `lakehouse stream all --trigger available-now`. Settings come by LAKEHOUSE_* variables, as anywhere.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from quixstreams.sinks.community.file.local import LocalFileSink
 from benchmarks.peers.quix import add, application, bars_topic, event_time, first
 from benchmarks.peers.task import Task, task
 
-#: What is read of a message.
+#: Fields that are read of a message.
 FIELDS = (
     "venue",
     "symbol",

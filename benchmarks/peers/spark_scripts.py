@@ -1,7 +1,7 @@
 """The straightforward Spark scripts of a tutorial: one per layer, `--step bronze`, `silver` or `gold`.
 
-Guarantees: Spark's and Delta's own, so each batch lands once. What is more than 10 minutes late or repeated is dropped
-in silence, the last minutes' bars wait for a later trade, and a lost checkpoint writes everything a second time.
+Guarantees: Spark's and Delta's own, so each batch lands once. A trade more than 10 minutes late, or repeated, is
+dropped in silence, the last minutes' bars wait for a later trade, and a lost checkpoint writes everything twice.
 """
 
 from __future__ import annotations

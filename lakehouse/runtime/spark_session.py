@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -79,6 +84,10 @@ LOCAL_FILES_CONF = {
 LOCAL_CONF = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 LOCAL_JAVA = ("-XX:ReservedCodeCacheSize=256m", "-Xss4m")
 
+#: Where Spark makes a folder for each database of its catalog once one is named. Nothing is kept there, as what we name
+#: are views (`lakehouse.spark_sql`). By default it is a folder in the working directory.
+_WAREHOUSE = Path(tempfile.gettempdir()) / f"lakehouse-spark-{uuid.uuid4().hex}"
+
 #: Layers start at the same time, in threads.
 _ONE_START = threading.Lock()
 
@@ -141,6 +150,7 @@ def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> Spa
 
     limit_heaps()
     collect_seldom()
+    atexit.register(shutil.rmtree, _WAREHOUSE, ignore_errors=True)
     builder = SparkSession.Builder().appName("lakehouse").master(settings.spark_master)
     conf = {**SESSION_CONF, **({} if bulk else QUICK_CONF), **_location_conf(settings)}
     for name, value in conf.items():
@@ -157,7 +167,8 @@ def _location_conf(settings: Settings) -> dict[str, str]:
         jars = ",".join(str(jar) for jar in spark_jars())
         conf = {"spark.jars": jars, "spark.driver.memory": settings.spark_driver_memory}
         return conf | (LOCAL_CONF if settings.spark_master.startswith("local") else {})
-    return LOCAL_CONF | (LOCAL_FILES_CONF if urlsplit(settings.checkpoints).scheme in ("", "file") else {})
+    conf = LOCAL_CONF | {"spark.sql.warehouse.dir": str(_WAREHOUSE)}
+    return conf | (LOCAL_FILES_CONF if urlsplit(settings.checkpoints).scheme in ("", "file") else {})
 
 
 @contextmanager

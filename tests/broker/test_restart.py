@@ -95,7 +95,7 @@ def test_killed_in_every_way(settings_factory: SettingsFactory) -> None:
         assert process.wait(15) == 0
     assert not endpoint.exists()
 
-    # 5. What it holds is still known, also to `lakehouse status`.
+    # 5. Its content is still known, also to `lakehouse status`.
     assert stored_end_offsets(settings.broker_home, [settings.topic_trades])[settings.topic_trades][0] == 750
     ensure_tables(settings)
     snapshot = collect(settings)

@@ -272,7 +272,7 @@ def test_a_failing_webhook_gets_every_alert_once_it_recovers(
         "trades": 7,
     }
 
-    # What a rebuild writes again is no second alert.
+    # A move that a rebuild writes again is no second alert.
     open_table(settings, GOLD_MOVES).delete()
     rewritten = [replace(one, updated_at=now()) for one in (older, newer)]
     append_rows(settings, GOLD_MOVES, [row(one, revision=2) for one in rewritten])

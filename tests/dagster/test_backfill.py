@@ -78,7 +78,7 @@ def damage(settings: Settings) -> None:
 @pytest.fixture
 def stack(lake: Settings) -> Iterator[DagsterStack]:
     with DagsterStack(lake, webserver=True, sensors=False) as running:
-        # As a stream would have: the UI asks twice where what is upstream was never materialized.
+        # A stream would have done so: the UI asks twice if an upstream table was never materialized.
         running.instance.report_runless_asset_event(AssetMaterialization(AssetKey(["silver", "trades"])))
         yield running
 

@@ -77,7 +77,7 @@ def test_a_broken_table_stops_the_layer_above(spark: SparkSession, kafka_setting
 
     with DagsterInstance.ephemeral() as instance:
         result = run_catch_up(settings, instance)
-        # What an op that failed had logged is not in its result; it is in the instance, where the UI reads it.
+        # The log of an op that failed is not in its result; it is in the instance, where the UI reads it.
         logged = [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
     verdicts = [event for event in logged if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION]
     evaluations = [event.asset_check_evaluation_data for event in verdicts]

@@ -85,7 +85,7 @@ def instance() -> Iterator[DagsterInstance]:
 
 @pytest.fixture
 def sensor() -> SensorDefinition:
-    """Of `keep_stream_running`, with a heartbeat every second: a live run beats within 3 s."""
+    """The sensor `keep_stream_running`, with a heartbeat every second: a live run beats within 3 s."""
     return supervisors(load_settings(heartbeat_seconds=1))[1]
 
 
@@ -96,7 +96,7 @@ def tick(instance: DagsterInstance, sensor: SensorDefinition) -> str:
 
 
 def elsewhere(instance: DagsterInstance, seconds: float) -> str:
-    """A run of a worker on another host, where no process can be looked for; its heartbeat is so far in the future."""
+    """A run of a worker on another host, whose process cannot be looked for; its heartbeat is so far in the future."""
     one = started_run(instance)
     tags = {HEARTBEAT_TAG: str(time.time() + seconds), HOST_TAG: "elsewhere", PID_TAG: "7"}
     instance.add_run_tags(one.run_id, tags)

@@ -1,4 +1,4 @@
-"""What Dagster sees: names, lineage, metadata. The snapshots are the UI's contract; change them on purpose."""
+"""Dagster's view: names, lineage, metadata. The snapshots are the UI's contract; change them on purpose."""
 
 from __future__ import annotations
 

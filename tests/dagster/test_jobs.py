@@ -23,7 +23,7 @@ def instance() -> Iterator[DagsterInstance]:
 
 
 def run(instance: DagsterInstance, job: JobDefinition, settings: Settings, **config: Any) -> tuple[str, dict[str, str]]:
-    """What the job failed with, and its run's tags."""
+    """The error that the job failed with, and its run's tags."""
     node = job.nodes[0].name
     result = job.execute_in_process(
         run_config={"ops": {node: {"config": config}}},

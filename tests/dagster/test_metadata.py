@@ -1,4 +1,4 @@
-"""What a materialization says about its table."""
+"""The metadata of a materialization, against its table."""
 
 from __future__ import annotations
 

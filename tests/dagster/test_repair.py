@@ -152,7 +152,7 @@ def test_beside_a_live_stream_it_waits_for_the_ledger(kafka_settings: Settings, 
 
 @pytest.mark.kafka
 def test_a_canceled_run_ends_the_repair(instance: DagsterInstance, kafka_settings: Settings, tmp_path: Path) -> None:
-    """Of a venue that never answers."""
+    """Repair from a venue that never answers."""
     with running(tmp_path / "record", symbols=("BTC/USDT",)) as server:
         dead = server.url
     settings = kafka_settings.model_copy(update={"simulator_url": dead, "heartbeat_seconds": 0.1})

@@ -86,7 +86,7 @@ def repair_a_gap(stack: DagsterStack) -> None:
         snapshot = collect(settings)
         return snapshot.table("bronze/messages").lag == 0 == snapshot.table("silver/trades").lag
 
-    # What ingest has still sent must be known, or it would fill the gap before anybody can see it.
+    # Wait for the last trades of ingest: they would fill the gap before anybody can see it.
     wait_for("drained streams", drained, PATIENCE, every=2)
     first = marks(settings)[key].trade_id + 1
     gap = {"event": "gap_opened", "venue": key[0], "symbol": key[1], "first_id": first, "last_id": first + 9}
@@ -176,7 +176,7 @@ def test_runs_are_launched_reported_relaunched_and_left_alone(stack: DagsterStac
     assert [(work.name, work.by_hand) for work in works] == [("ingest", True), ("stream", False)]
     assert f"run {second[:8]}; launch the job ingest to resume" in works[0].state
 
-    # 6. What ingest leaves, the sensor sends for.
+    # 6. The sensor has the gaps fetched that ingest leaves.
     repair_a_gap(stack)
 
     # 7. The end of a lakehouse: everything ends, and would be started by the next one.

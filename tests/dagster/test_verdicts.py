@@ -72,7 +72,7 @@ def test_a_stream_s_verdicts_show_after_a_manual_materialization(instance: Dagst
 
 
 def test_every_check_shows_where_only_a_table_was_materialized(instance: DagsterInstance, lake: Settings) -> None:
-    """As a job of a person would leave it."""
+    """The state that a person's own job would leave."""
 
     def steps() -> Iterator[None]:
         yield

@@ -1,4 +1,4 @@
-"""What a venue says when it gives no trades; the newest id; budgets and ranges."""
+"""Answers of a venue that gives no trades; the newest id; budgets and ranges."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_kraken_asks_by_time_with_its_own_names() -> None:
     since = str(TS * 1000 - SLACK)
     assert request == Request("/0/public/Trades", {"pair": "XDGXBT", "since": since, "count": "1000"}, {}, 1.0)
     assert asked(KrakenHistory(SYMBOL, 7, 9, None, TS)).params["since"] == str(TS * 1000 - SECOND)
-    # What count means without since is not documented.
+    # The meaning of count without since is not documented.
     assert asked(KrakenHistory(SYMBOL, 7, 9)).params == {"pair": "XBTUSDT"}
 
 

@@ -70,7 +70,7 @@ def test_every_trade_of_the_range_comes_once(
     assert not delivered & missing
     newest, newest_seen = model.newest(), -1 if history.newest_seen is None else history.newest_seen
     assert newest_seen <= newest
-    # What REST has passed is settled; what it has not, is left open.
+    # Ids that REST has passed are settled; the others are left open.
     assert unavailable == {one for one in missing if one <= newest_seen}
     if newest > last and not hidden:
         assert unavailable == missing

@@ -15,7 +15,7 @@ EACH_VENUE = pytest.mark.parametrize("name", VENUES)
 
 
 def one_row(name: str, row: str, first: int = 0, last: int = 2**63 - 2) -> Page:
-    """What a page with a single row gives."""
+    """The result of a page with a single row."""
     return VENUES[name].history(SYMBOL, first, last, TS, None).take(rows_of(name, [row]))
 
 

@@ -1,4 +1,4 @@
-"""What venues say when they do not subscribe a symbol, on the socket and over REST: which of it is final."""
+"""Words of venues that do not subscribe a symbol, on the socket and over REST: which of them are final."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def coinbase(reason: str) -> list[Parsed]:
         ("Use BTC-USD instead: A-USD, B-USD, and C-USD are delisted", ["A/USD", "B/USD", "C/USD"], True),
         ("A-USD is delisted and B-USD is not a valid product, use C-USD", ["A/USD", "B/USD"], True),
         ("The product is delisted, please use POL-USD", [None], True),
-        # What the words are about is not clear, so nothing is refused for good.
+        # The words may be about another symbol, so nothing is refused for good.
         ("use POL-USD, A-USD and B-USD are delisted", ["POL/USD", "A/USD", "B/USD"], False),
         ("MATIC-USD, replaced by POL-USD, is delisted", ["MATIC/USD", "POL/USD"], False),
         ("POL-USD replaces MATIC-USD, which is delisted", ["POL/USD", "MATIC/USD"], False),

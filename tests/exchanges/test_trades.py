@@ -1,4 +1,4 @@
-"""What all venues have in common: exact trades and named faults."""
+"""Exact trades and named faults, the same for all venues."""
 
 from __future__ import annotations
 

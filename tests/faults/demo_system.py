@@ -84,7 +84,7 @@ class DemoSystem:
         system.wait_for("the demo's settings", (self._home / home_folder.SETTINGS_FILE).exists, 60.0, self.look)
         self._settings = system.settings_of(self._home)
         system.wait_for("trades in Gold", self._has_bars, system.START_SECONDS, self.look)
-        # What has never lived for so long is given up after three deaths: rightly, but not here.
+        # A part that has never lived for so long is given up after three deaths: rightly, but not here.
         system.wait_for("every part well started", self._well_started, HEALTHY_SECONDS * 4, self.look)
         self._instance = DagsterInstance.from_config(str(self.settings.dagster_home))
 

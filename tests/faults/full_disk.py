@@ -4,8 +4,8 @@
     python -m tests.faults.full_disk --only silver --batches 5   some places, fewer batches
 
 A place is the folder of a table or a layer's checkpoint. It gets a small file system of its own, of which each batch
-finds another number of bytes left: none for a file, none for the log entry, none for Spark's word, and so on. What
-fails is started anew with the next batch, on a disk that is as full or nearly so.
+finds another number of bytes left: none for a file, none for the log entry, none for Spark's word, and so on. A
+stream that fails is started anew with the next batch, on a disk that is as full or nearly so.
 """
 
 from __future__ import annotations

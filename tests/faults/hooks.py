@@ -23,7 +23,7 @@ REPORTS = 200
 
 
 def die() -> None:
-    """What kill -9 does, exactly here."""
+    """Die as by kill -9, exactly here."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -55,7 +55,7 @@ def after(owner: Any, name: str, fits: Callable[..., bool] = lambda *_, **__: Tr
 
 
 def _is_for(table: Any) -> Callable[..., bool]:
-    """Whether the second argument is a certain table."""
+    """Return a test of whether the second argument is a certain table."""
     return lambda *arguments, **_: arguments[1] is table
 
 

@@ -48,7 +48,7 @@ RATE = 300.0
 
 
 class Rounds:
-    """What is sent before each point: new trades, repeats, a conflict, what nobody can read, feed events."""
+    """Messages before each point: new trades, repeats, a conflict, unreadable ones, feed events."""
 
     def __init__(self, settings: Settings) -> None:
         self.good: list[dict[str, Any]] = []
@@ -92,7 +92,7 @@ class Rounds:
 
 
 def die_at(point: str, settings: Settings, *command: str, seconds: float = CHILD_SECONDS) -> None:
-    """Run `lakehouse COMMAND…` with the point's hook until it dies there. AssertionError where it does not in time."""
+    """Run `lakehouse COMMAND…` with the point's hook until it dies there. AssertionError if it lives on too long."""
     log = settings.home / f"{point}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
@@ -165,7 +165,7 @@ def ingest_points(settings: Settings, points: Sequence[str], say: Any = print) -
 
 
 def _is_whole(settings: Settings, simulator: SimulatorServer) -> bool:
-    """Whether Kafka holds every id from each symbol's first to the exchange's newest."""
+    """Return whether Kafka holds every id from each symbol's first to the exchange's newest."""
     from tests.support.ingest_tools import messages
 
     held: dict[tuple[str, str], IdRanges] = {}

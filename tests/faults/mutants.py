@@ -116,7 +116,7 @@ def _configure(changes: dict[str, Any]) -> None:
 
 
 def pytest_configure() -> None:
-    """As a plugin of pytest (`-p tests.faults.mutants`): the test run is the mutant that the environment names."""
+    """Make the test run the mutant that the environment names, as a plugin of pytest (`-p tests.faults.mutants`)."""
     apply(os.environ.get(VARIABLE))
 
 

@@ -48,7 +48,7 @@ class Case:
 
 
 def storm(mutant: str) -> str:
-    """The short storm on the light system; what failed, empty where nothing did."""
+    """The short storm on the light system; the failures, empty if there are none."""
     runner = ("tests.faults.mutants", mutant) if mutant else ("lakehouse",)
     scenario = Scenario(0, STORM_MINUTES, RATE, 0, 0, DRAIN_SECONDS, steps=STEPS)
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:

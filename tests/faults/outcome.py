@@ -1,4 +1,4 @@
-"""What one seed came to: a line for people, an object for the JSON file, a row for docs/reliability.md."""
+"""The outcome of one seed: a line for people, an object for the JSON file, a row for docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def write_json(file: Path, outcomes: Sequence[Outcome], command: str) -> None:
 
 
 def read_json(file: Path) -> list[Outcome]:
-    """What `write_json` wrote."""
+    """Read the outcomes that `write_json` wrote."""
     seeds = json.loads(file.read_text(encoding="utf-8"))["seeds"]
     outcomes = []
     for seed in seeds:

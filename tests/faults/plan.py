@@ -1,4 +1,4 @@
-"""What one seed does, and when. Pure: the same seed and figures give the same plan.
+"""The plan of one seed: its steps, and when. Pure: the same seed and figures give the same plan.
 
 Targets and kinds come from shuffled decks, so that each has its turn before one has it twice. A plan cannot fix the
 moment of a kill to the microsecond; what it repeats is the order and the spacing.
@@ -142,7 +142,7 @@ def _faults(rng: random.Random, times: Sequence[float], venues: Sequence[str], s
     deck, busy, steps = _deck(rng, able), _Busy(), []
     postponed: list[Kind] = []
     for at in times:
-        # What had no free venue in its turn goes first; `conflict` needs one without any other fault.
+        # A kind that had no free venue in its turn goes first; `conflict` needs one without any other fault.
         kind = next((one for one in postponed if busy.free(one, at, venues)), None)
         if kind is not None:
             postponed.remove(kind)

@@ -109,7 +109,7 @@ def drain(system: System, admin: Admin, seconds: float) -> Drain:
 
 
 def ahead(system: System, admin: Admin, reader: StatusReader) -> list[str]:
-    """What is left to do at this moment, in words."""
+    """Tell in words the work that is left at this moment."""
     settings = system.settings
     try:
         left = [f"{path} behind by {lag}" for path, lag in behind_of(reader.collect()).items()]

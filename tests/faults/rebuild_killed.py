@@ -53,7 +53,7 @@ BROKER_SECONDS, REBUILD_SECONDS, REFUSAL_SECONDS = 180.0, 600.0, 120.0
 #: Seconds for an orphaned JVM to see that its process is gone.
 ORPHAN_SECONDS = 30.0
 
-#: What is new when the process dies at a step: each has what the one before has. Of Gold one table and day at least.
+#: Tables that are new when the process dies at a step, with those of the step before; of Gold a table and day at least.
 SILVER = ("silver/quarantine", "silver/feed_events", "silver/trades", "silver/continuity")
 NEW_AT = dict(zip(REBUILD_POINTS, (0, 1, 2, 3, 4, 4, 4, 4, 4, 4), strict=True))
 

@@ -33,11 +33,11 @@ DAY_US = 86_400_000_000
 TRADES = 2_000
 ROUND_TRADES = 120
 
-#: Of a day, in hours: when the wrong clock was at work. So far from midnight that no window of Gold reaches over it,
+#: Hours of a day in which the wrong clock was at work. So far from midnight that no window of Gold reaches over it,
 #: and each day of a table of Gold is either old or new.
 WRONG_HOURS = range(8, 16)
 
-#: What is another in a row that says the same: when it was written.
+#: Columns that may differ in rows that say the same: they tell when a row was written.
 WRITTEN = frozenset({"since", "trades_version", "revision", "updated_at", "is_final"})
 
 #: A table's rows by what is replaced at once: all of a table of Silver, a day of a table of Gold.
@@ -74,7 +74,7 @@ class Messages:
         self._send(trades(ROUND_TRADES, 100 + self._number, first_id, step=DAYS * DAY_US // ROUND_TRADES), [])
 
     def _send(self, new: list[Row], alone: list[Row]) -> None:
-        """Of some trades a wrongly stamped message comes first: STRICT refuses it, LENIENT has it be the trade."""
+        """Send a wrongly stamped message of some trades first: STRICT refuses it, LENIENT has it be the trade."""
         now = time.time_ns() // 1_000
         wrong = {"ts_ingest": now + AHEAD * 1_000_000}
         values: list[Any] = []
@@ -146,7 +146,7 @@ def replaced_tables(settings: Settings) -> list[Table]:
 
 
 def parts(settings: Settings, table: Table, version: int | None = None) -> Parts:
-    """What a reader of a version, or the newest, gets."""
+    """The rows that a reader of a version, or the newest, gets."""
     opened = open_table(settings, table, version)
     found = pa.table(table_io.sql(settings, "SELECT * FROM t", t=opened))
     names = [name for name in found.column_names if name not in WRITTEN]
@@ -168,7 +168,7 @@ class State:
 
     @classmethod
     def of(cls, settings: Settings) -> State:
-        """As it is now, nobody writing."""
+        """Read the state of now, while nobody writes."""
         tables = replaced_tables(settings)
         versions = {table.path: open_table(settings, table).version() for table in tables}
         return cls(versions, {table.path: parts(settings, table, versions[table.path]) for table in tables})

@@ -23,7 +23,7 @@ from tests.faults.quiet import quiet
 from tests.faults.system import System, end_leftovers, kill
 from tests.faults.verdict import judge
 
-#: What a scenario may meet and tell as its failure; anything else is a bug of the suite and shows its trace.
+#: Errors that a scenario tells as its failure; anything else is a bug of the suite and shows its trace.
 EXPECTED = (AssertionError, LakehouseError, httpx.HTTPError, OSError)
 #: Between two looks during the storm, in seconds.
 TICK_SECONDS = 0.2

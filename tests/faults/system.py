@@ -1,4 +1,4 @@
-"""What runs under the suite, whichever way it was started: its processes, found by marker, and their end by SIGKILL."""
+"""The system under test, whichever way it was started: its processes, found by marker, and their end by SIGKILL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.demo_tools import environment
 LOOK_SECONDS = 0.5
 #: A part whose JVM must load and whose first batch is cold, on two cores that other work shares.
 START_SECONDS = 240.0
-#: Of the simulated market, over all assets: one a minute, so that the short runs have rows in gold/moves.
+#: Moves of the simulated market, over all assets: one a minute, so that the short runs have rows in gold/moves.
 MOVES_PER_HOUR = "60"
 #: Seconds for what is left over at the end to obey.
 LEFTOVER_SECONDS = 8.0
@@ -41,7 +41,7 @@ class System(Protocol):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What may be killed, by name; of `plan.WEIGHTS`."""
+        """The targets that may be killed, by name; of `plan.WEIGHTS`."""
 
     def start(self) -> None:
         """Start everything, and return once trades flow into Gold. Raises NotReached."""
@@ -50,7 +50,7 @@ class System(Protocol):
         """Do what has to be done between steps. Raises what makes going on useless."""
 
     def find(self, target: str) -> psutil.Process | None:
-        """The target's process, None where it does not live at the moment."""
+        """The target's process, None if it does not live at the moment."""
 
     def stop(self) -> None:
         """End everything in order. Raises AssertionError where something did not end, or is left over."""

@@ -21,7 +21,7 @@ from tests.faults.scenario import Scenario, run
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.kafka, pytest.mark.lakehouse, pytest.mark.timeout(700)]
 
 SEEDS = (1, 2)
-#: Of each seed. So many kills are more than half of the deck; together they hit everything that can be killed.
+#: Figures of each seed. So many kills are more than half of the deck; together they hit everything that can be killed.
 SECONDS, KILLS, FAULTS = 20.0, 4, 6
 TARGETS = ("ingest", "stream", "stream-jvm", "broker")
 
@@ -42,7 +42,7 @@ def storms() -> tuple[list[Step], float]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits for a storm of seconds. What is left to do is looked at all the same, and the verdict is no milder."""
+    """Waits for a storm of seconds. The work that is left is looked at all the same, and the verdict is no milder."""
     monkeypatch.setattr(plan, "LONGEST_GRACE", 5.0)
     monkeypatch.setattr(quiet, "TRADE_SECONDS", 4.0)
     monkeypatch.setattr(quiet, "STABLE_SECONDS", 5.0)  # the light system's trigger is 2 s

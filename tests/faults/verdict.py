@@ -29,7 +29,7 @@ AUDIT_SECONDS = 300.0
 
 @dataclass
 class Figures:
-    """What stands in the tables. Counts of trades, but for bars."""
+    """Figures of the tables. Counts of trades, but for bars."""
 
     made: int = 0
     compared: int = 0

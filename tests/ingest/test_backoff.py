@@ -31,7 +31,7 @@ class Shortest(random.Random):
 
 
 def busiest_window(failures_before_a_healthy_minute: int, window: float) -> int:
-    """Most attempts in a window by a socket that fails at once so often, then lives a healthy minute, for ever."""
+    """Most attempts in a window by a socket that fails at once so often, then lives a healthy minute, and again."""
     attempts: list[float] = []
     now = 0.0
     while now < 2400:

@@ -50,7 +50,7 @@ def test_missing_is_what_a_set_says(ids: list[int]) -> None:
         assert tracker.open_ids == len(missing)
 
 
-#: What can come in: one id over a socket, or a range of ids by a repair.
+#: Steps that can come in: one id over a socket, or a range of ids by a repair.
 STEPS = st.lists(st.one_of(IDS, st.tuples(IDS, st.integers(0, 6)).map(lambda pair: (pair[0], pair[0] + pair[1]))))
 
 

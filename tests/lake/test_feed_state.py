@@ -27,7 +27,7 @@ from tests.support.rows import NOON_US, empty_lake, utc
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-#: As ingest tells of a refused handshake.
+#: The words of ingest about a refused handshake.
 RESTRICTED = (
     "wss://stream.binance.com:9443/stream answered the handshake with HTTP 451: Service unavailable from a restricted "
     "location.; expected 101; the venue serves nobody at this location: take it out of LAKEHOUSE_VENUES, or run where "

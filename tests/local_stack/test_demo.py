@@ -124,7 +124,7 @@ def test_kill_of_the_stack_leaves_no_server_behind(tmp_path: Path) -> None:
 
 
 def answers(port: int) -> bool:
-    """Whether Dagster's UI answers with a page of its own."""
+    """Return whether Dagster's UI answers with a page of its own."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2) as response:
             return "dagster_version" in json.load(response)
@@ -154,7 +154,7 @@ def child(home: Path, part: str) -> psutil.Process | None:
 
 
 def is_new(home: Path, part: str, old: int) -> bool:
-    """Whether the part runs again, in another process."""
+    """Return whether the part runs again, in another process."""
     process = child(home, part)
     return process is not None and process.pid != old
 

@@ -1,4 +1,4 @@
-"""What goes wrong before or around a demo: one line each, an exit code that is not 0, and nothing started."""
+"""Errors before or around a demo: one line each, an exit code that is not 0, and nothing started."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Time:
 
 
 def a_window(clocks: Clocks, time: Time, venue: str, *delays: float, count: int = 20) -> list[str]:
-    """What is said in a window in which trades come with these delays in seconds, by turns."""
+    """Return the lines of a window in which trades come with these delays in seconds, by turns."""
     said = []
     time.now += WINDOW_SECONDS / 2
     for number in range(count):

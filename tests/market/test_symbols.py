@@ -1,4 +1,4 @@
-"""What a symbol is: one rule, held against settings, the venues and the simulator."""
+"""The form of a symbol: one rule, held against settings, the venues and the simulator."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAMES = st.builds("{}{}{}".format, ASSETS, st.sampled_from("/-"), ASSETS)
 
 @st.composite
 def symbols(draw: st.DrawFn) -> str:
-    """What settings make of a name that they accept."""
+    """The symbol that settings make of a name that they accept."""
     name = draw(NAMES)
     try:
         return canonical_symbol(name)

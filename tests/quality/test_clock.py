@@ -115,7 +115,7 @@ def test_a_clock_that_was_corrected_passes_again(host: Host) -> None:
 
 
 def test_a_clock_that_was_set_back_is_found_at_once(host: Host) -> None:
-    """What was received before it was set back has times that, by the clock of now, are yet to come."""
+    """Rows that were received before the clock was set back have times that, by the clock of now, are yet to come."""
     now = (dt.datetime.now(dt.UTC) - utc(NOON_US)).total_seconds()
     for number in range(600):
         host.gets(now + number)

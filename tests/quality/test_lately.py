@@ -1,4 +1,4 @@
-"""What the minute's checks look at: what came in the last minutes, and more where something is or was wrong."""
+"""The minute's checks look at the rows of the last minutes, and at more if something is or was wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the minute's checks of Gold look at: bars that were changed in the last minutes, and those around them."""
+"""The minute's checks of Gold look at bars that were changed in the last minutes, and at those around them."""
 
 from __future__ import annotations
 

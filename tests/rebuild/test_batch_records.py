@@ -1,4 +1,4 @@
-"""What a rebuild leaves beside Silver's rows: its rows in ops/batches, the ledger, its mark. Small lakes, no JVM."""
+"""Traces of a rebuild beside Silver's rows: its rows in ops/batches, the ledger, its mark. Small lakes, no JVM."""
 
 from __future__ import annotations
 

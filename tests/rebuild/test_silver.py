@@ -78,7 +78,7 @@ def test_a_fix_changes_silver_and_gold_and_the_streams_go_on(spark: SparkSession
     send(settings, settings.topic_trades, [*of_market("ODDUSDT", 3, 6, 7), *of_market("GONEUSDT", 4, 4)])
     materialize(settings, ("bronze",))
     with parser("GONEUSDT"):
-        # 2. The fix. What Silver's stream has not read stays for it; a reader sees the old or the new.
+        # 2. The fix. Messages that Silver's stream has not read stay for it; a reader sees the old or the new.
         said: list[str] = []
         with Poller(settings) as poller:
             report = rebuild_silver(settings, said.append)

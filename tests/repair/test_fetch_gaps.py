@@ -52,7 +52,7 @@ def torn(
 ) -> tuple[Settings, list[LedgerGap]]:
     """Settings, and the gaps that an ingest has left which never repaired.
 
-    Of two symbols: at Kraken a quarter of the budget is a request in 4 s, and each symbol needs its own.
+    The gaps are of two symbols: at Kraken a quarter of the budget is a request in 4 s, and each symbol needs its own.
     """
     settings = kafka_settings.model_copy(update={"symbols": ("BTC/USDT", "ETH/USDT"), "simulator_url": simulator.url})
     with monkeypatch.context() as patch:

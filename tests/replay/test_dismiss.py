@@ -59,7 +59,7 @@ def test_dismissed_messages_are_open_no_more_and_stay_in_quarantine(lake: Settin
     assert quarantine_settled(lake, Look.ALL).passed
     assert open_table(lake, SILVER_QUARANTINE).version() == version
 
-    # What fails the rule later is for somebody to look at again.
+    # A message that fails the rule later is for somebody to look at again.
     append_rows(lake, SILVER_QUARANTINE, [quarantined(9, "conflict")])
     assert open_quarantine(lake) == {"conflict": 1}
 

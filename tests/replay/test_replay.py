@@ -1,4 +1,4 @@
-"""What is open in quarantine, and what today's rules say of it; all that needs neither Kafka nor Spark."""
+"""Open messages in quarantine, and what today's rules say of them; all that needs neither Kafka nor Spark."""
 
 from __future__ import annotations
 

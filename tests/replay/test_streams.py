@@ -102,7 +102,7 @@ def test_what_a_fix_makes_good_comes_back_and_the_rest_stays_open(
     assert replay(fixed).settled == 0
     assert ends(fixed) == before
 
-    # 6. What is left is dismissed: no check fails any more, and the books balance as they did.
+    # 6. The rest is dismissed: no check fails any more, and the books balance as they did.
     assert_dismissed(fixed, still_open)
 
 

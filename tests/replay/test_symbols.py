@@ -22,7 +22,7 @@ from tests.support.rows import empty_lake, trade_row
 
 
 def message(sample: Sample, native: str, symbol: str | None = None, **changes: str) -> bytes:
-    """What ingest sent of a good trade that it could not read; before it said the symbol, if that is None."""
+    """Ingest's message about a good trade that it could not read; without a symbol, as older ones, if that is None."""
     raw = sample.payload(symbol=json.dumps(native, ensure_ascii=False), **changes)
     value = encode(Rejected(sample.venue, "bad_side", "of an older parser", raw, TS_INGEST, symbol))
     if symbol is None:

@@ -81,7 +81,7 @@ def test_the_committed_lock_holds_what_the_coordinates_name() -> None:
 
 def test_artifact_names() -> None:
     assert jars._artifact_name("slf4j-api-2.0.17.jar") == "slf4j-api"
-    assert jars._artifact_name("log4j-1.2-api-2.25.4.jar") == "log4j"  # As good: no jar of ours is called so.
+    assert jars._artifact_name("log4j-1.2-api-2.25.4.jar") == "log4j"  # This is as good: no jar of ours is called so.
     assert jars._artifact_name("spark-tags_2.13-4.2.0.jar") == "spark-tags_2.13"
     assert jars._artifact_name("datasketches-memory-3.0.2.jar") == "datasketches-memory"
 

@@ -1,4 +1,4 @@
-"""Which Java is taken, and what is said where none fits. The Javas are shell scripts that answer as java does."""
+"""Which Java is taken, and what is said if none fits. The Javas are shell scripts that answer as java does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JVM that is started past `spark-submit`: what it is given, and what is said where it does not come up."""
+"""A JVM that is started past `spark-submit`: what it is given, and what is said if it does not come up."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ print("taken")
 def test_a_jvm_that_gets_no_session_does_not_outlive_its_process(
     settings_factory: SettingsFactory, tmp_path: Path, ending: str
 ) -> None:
-    """As where the broker is down, so that the start fails before there is a session."""
+    """The start fails before there is a session, as it does if the broker is down."""
     code = f"""
 from lakehouse.settings import load_settings
 from lakehouse.runtime import spark_session

@@ -34,7 +34,7 @@ print(len(re.findall(rb"<heap nr=", text.value)))
 
 
 def heaps(limited: bool) -> int:
-    """Of a fresh process."""
+    """Measure a fresh process."""
     done = subprocess.run([sys.executable, "-c", SCRIPT.format(limited=limited)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)

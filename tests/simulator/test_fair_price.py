@@ -16,7 +16,7 @@ MINUTE = 60.0
 DAY = 86_400.0
 FIRST_DAY = 20_400
 ASSETS = ("BTC", "ETH", "SOL")
-#: Of a year, as docs/venues.md cites it.
+#: Volatility of a year, as docs/venues.md cites it.
 CITED = {"BTC": 0.53, "ETH": 0.64, "SOL": 0.84, "EUR": 0.067}
 
 

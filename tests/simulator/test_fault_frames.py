@@ -232,7 +232,7 @@ def test_newest_first_also_inside_a_frame_of_kraken(pool: Pool) -> None:
         newest = server.status()["markets"][0]["last_id"]
 
         def is_many(message: Any) -> bool:
-            """Of the fault's time: a busy machine may still have to read what was sent before."""
+            """Return whether it is of the fault's time: a busy machine may still have to read what was sent before."""
             trades = trades_of("kraken", message)
             return len(trades) > 2 and min(trade.trade_id for trade in trades) > newest
 

@@ -1,4 +1,4 @@
-"""What status says of ingest and the streams. Dagster's answers are those that a real one gave (its GraphQL schema)."""
+"""Words of status on ingest and the streams. Dagster's answers are those that a real one gave (its GraphQL schema)."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_ids_with_gaps_are_read_again_and_only_for_their_symbols(
 )
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_ids_of_any_batch(tmp_path: Path, minutes: dict[tuple[str, int], int], pieces: int, chunk_rows: int) -> None:
-    """Of any ids in any minutes, in any files: as many, and the same ones."""
+    """Any ids in any minutes, in any files: as many are found, and the same ones."""
     settings = load_settings(home=tmp_path)
     rows = [
         trade_row(number, at=NOON_US + minute * MINUTE, symbol=f"{base}/USDT")

@@ -52,7 +52,7 @@ def test_a_checkpoint_that_has_begun_stays_as_it_is(spark: SparkSession, tmp_pat
 
 
 def cut_log(spark: SparkSession, settings: Settings, table: Table) -> None:
-    """What `log_retention` does in the end: all before the newest version goes, and a log checkpoint stands for it."""
+    """Do as `log_retention` does in the end: all before the newest version goes, and a log checkpoint stands for it."""
     opened = table_io.open_table(settings, table)
     assert opened.version() > 0
     opened.create_checkpoint()

@@ -27,7 +27,7 @@ from tests.support.commits import append, in_log, offsets, on_disk, rows_of
 from tests.support.rows import NOON_US, bar_row, batch_row, empty_lake, message_row, trade_row
 from tests.support.small_disk import small_disk
 
-#: What a disk that gets full has left, in bytes: nothing, then room for one step more and more.
+#: Bytes that a disk that gets full has left: nothing, then room for one step more and more.
 LEFT = (0, 4_096, 8_192, 12_288, 16_384, 24_576, 32_768, 49_152, 65_536)
 
 

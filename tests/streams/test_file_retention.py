@@ -52,7 +52,7 @@ def age(files: set[Path], hours: float) -> None:
 
 
 def orphan(settings: Settings, table: Table, hours: float) -> Path:
-    """What a writer leaves that is killed before its commit."""
+    """Leave the files of a writer that is killed before its commit."""
     folder = Path(table_io.table_uri(settings, table))
     for name in table.partition_by:
         folder /= f"{name}=2026-11-01" if name != "topic" else "topic=crypto.trades"
@@ -119,7 +119,7 @@ def record(settings: Settings, query: str, number: int, hours: float, **columns:
 
 
 def forget_removals(settings: Settings, table: Table) -> None:
-    """What six hours do: a checkpoint names only files that the table has."""
+    """Do what six hours do: a checkpoint names only files that the table has."""
     there = table_io.open_table(settings, table)
     there.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 0 seconds"})
     time.sleep(0.01)

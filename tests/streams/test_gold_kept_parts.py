@@ -1,4 +1,4 @@
-"""What a stream keeps of its newest bars spares it reading Silver, and never changes a figure."""
+"""The parts that a stream keeps of its newest bars spare it reading Silver, and never change a figure."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_a_late_trade_changes_exactly_its_rows_and_reads_only_around_it(lake: Se
         def around(first: dt.datetime, last: dt.datetime) -> bool:
             return first < NOON + dt.timedelta(minutes=LATE + 1) and last >= NOON + dt.timedelta(minutes=LATE)
 
-        # What lies in other hours of Silver, and on other days of Gold, is not there to be read.
+        # Files of other hours of Silver, and of other days of Gold, are not there to be read.
         assert hide(lake, SILVER_TRADES, around, "ts_event") == 3 * (MINUTES // 60 + 1) - 3
         assert hide(lake, GOLD_BARS_1M, lambda first, _: first < NOON + dt.timedelta(days=1), "bar_start") > 0
         append_rows(lake, SILVER_TRADES, [late_trade()])

@@ -1,4 +1,4 @@
-"""What a trade three hours late costs: files and bytes that Gold really reads for it, with little and much history.
+"""The costs of a trade three hours late: files and bytes that Gold really reads for it, with little and much history.
 
 .venv/bin/python -m pytest -s tests/streams/test_gold_late_reads.py        prints the figures of docs/gold.md
 """
@@ -104,7 +104,7 @@ def total(reads: dict[str, Reads]) -> Reads:
 
 
 def figures(little: dict[str, Reads], much: dict[str, Reads]) -> str:
-    """As a table: of each history what there is, and what is read."""
+    """Return a table: for each history what there is, and what is read."""
     names = [f"{days} {'day' if days == 1 else 'days'}" for days in HISTORIES]
     lines = [
         "| Table | " + " | ".join(f"There, {name} | Read | Of its log" for name in names) + " |",

@@ -82,7 +82,7 @@ def trade(venue: str, symbol: str, minute: int, place: int, by_rest: bool = Fals
 
 
 def markets(minutes: range) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What the socket brings, and what a repair brings: the second trade of every fifth minute."""
+    """Trades of the socket, and those of a repair: the second trade of every fifth minute."""
     places = [(*key, minute, place) for key in MARKETS for minute in minutes for place in range(3)]
     missed = [place for place in places if place[2] % 5 == 0 and place[3] == 1]
     live = [trade(*place) for place in places if place not in missed]

@@ -1,4 +1,4 @@
-"""What is made of rows while they are written: of whole files, once, within a bound, the same as of the file."""
+"""Results made of rows while they are written: of whole files, once, within a bound, the same as of the file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(*numbers: int) -> pa.Table:
 
 
 def doubled(chunk: pa.Table) -> Made:
-    """What the reading layer makes of a chunk."""
+    """The result that the reading layer makes of a chunk."""
     assert chunk.schema == COLUMNS
     return (pa.table({"twice": pc.multiply(chunk.column("a"), 2)}),)
 

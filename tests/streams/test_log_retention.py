@@ -77,7 +77,7 @@ def test_what_a_checkpoint_stands_for_goes(settings: Settings) -> None:
 
 
 def test_a_version_that_a_recent_batch_names_stays(settings: Settings) -> None:
-    """Of a source, of what the batch wrote, and of a batch that is not the newest."""
+    """Versions of a source, of what the batch wrote, and of a batch that is not the newest."""
     for table in (BRONZE_MESSAGES, SILVER_TRADES, GOLD_BARS_1M):
         commit(settings, table, 23)
     for batch in range(2):

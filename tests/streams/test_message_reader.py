@@ -158,7 +158,7 @@ def test_a_reader_that_nobody_asks_ends(kafka_settings: Settings, topic: str) ->
 def test_a_long_catch_up_begins_with_what_was_read_ahead(
     spark: SparkSession, kafka_settings: Settings, asked: list[list[OffsetRange]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is read ahead is what Spark's first batches hold; batches are equal; every offset is in the table once."""
+    """The reader reads ahead what Spark's first batches hold; batches are equal; every offset is in the table once."""
     original = Reader.read
 
     def read_late(self: Reader, ranges: Sequence[OffsetRange]) -> Iterator[pa.Table]:

@@ -228,7 +228,7 @@ def test_of_many_rows_what_the_next_batch_changes_lies_apart(
 
 
 def test_rows_that_stay_lie_apart_where_they_are_not_final(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a table without that, none: the newest of each chunk of an old file would be rows of all times."""
+    """None do in a table without `is_final`: the newest of each chunk of an old file would be rows of all times."""
     monkeypatch.setattr(batch_files, "CHUNK_ROWS", 3)
     old = {("ETH", "USDT", NOON_US + minute * MINUTE_US): 1 for minute in range(9)}
     put(settings, 1, [], old)

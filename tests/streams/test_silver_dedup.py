@@ -1,4 +1,4 @@
-"""Each trade once, for ever; the ledger; conflicts: on the real broker and real Spark, judged by plain Python."""
+"""Each trade once, however late a repeat; the ledger; conflicts: on real Kafka and Spark, judged by plain Python."""
 
 from __future__ import annotations
 

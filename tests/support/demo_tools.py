@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lakehouse.local_stack.processes import marked_processes
 
-#: What a child must not inherit from the machine that runs the tests.
+#: Variables that a child must not inherit from the machine that runs the tests.
 DROPPED = ("PYTHONDONTWRITEBYTECODE", "JAVA_HOME", "DAGSTER_HOME")
 
 

@@ -1,7 +1,7 @@
 """Which files of a lake are really read, by whatever reads them: the file system's own access times say so.
 
-Gap: a file counts with its whole size, although a reader of Parquet may take only some columns of it. What is written
-and read again in the same time does not count.
+Gap: a file counts with its whole size, although a reader of Parquet may take only some columns of it. A file that
+is written and read again in the same time does not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Files(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """Of one table: what there was, what of it was read, and what was read of its log."""
+    """The files of one table: all of them, those that were read, and those of its log that were read."""
 
     there: Files = Files()
     read: Files = Files()
@@ -55,7 +55,7 @@ class AccessTimes:
 
 
 def are_kept(folder: Path) -> bool:
-    """Whether the file system keeps access times: not where it is mounted `noatime`."""
+    """Return whether the file system keeps access times: not if it is mounted `noatime`."""
     probe = folder / "probe"
     probe.write_bytes(b"probe")
     _forget(probe)

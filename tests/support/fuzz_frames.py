@@ -55,7 +55,7 @@ TAKER: dict[str, dict[Any, str]] = {
 
 
 class BrokenPromiseError(AssertionError):
-    """What a parser made of a frame is not what was promised."""
+    """Raised if a parser breaks its promise about a frame."""
 
 
 def corpus() -> list[tuple[str, str]]:
@@ -70,7 +70,7 @@ def corpus() -> list[tuple[str, str]]:
 
 
 def is_json(data: bytes) -> bool:
-    """Whether the parsers' own reader takes it for JSON, whatever its values are."""
+    """Return whether the parsers' own reader takes it for JSON, whatever its values are."""
     try:
         msgspec.json.decode(data.decode(), type=msgspec.Raw)
     except (ValueError, RecursionError):
@@ -79,7 +79,7 @@ def is_json(data: bytes) -> bool:
 
 
 def read(data: bytes) -> tuple[Any] | None:
-    """What Python's reader makes of the bytes, numbers as they are written; None where it cannot read them."""
+    """Read the bytes by Python's own reader, numbers as they are written; None if it cannot read them."""
     try:
         return (json.loads(data.decode(), parse_int=str, parse_float=str, parse_constant=_no_constant),)
     except (ValueError, RecursionError):

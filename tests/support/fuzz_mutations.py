@@ -1,4 +1,4 @@
-"""What can be done to a frame, all of it from one seeded generator: to its bytes, and to its JSON."""
+"""Mutations of a frame, all of them from one seeded generator: to its bytes, and to its JSON."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ Counts = tuple[int, int, int]
 #: Seconds for the last messages to be acknowledged; the queue holds a second of them.
 FLUSH_SECONDS = 60.0
 
-#: What damage writes into a table: column → SQL.
+#: Values that damage writes into a table: column → SQL.
 LIE = {"close": "close + CAST(1 AS DECIMAL(38, 18))"}
 LIES = {"moves": {"trades": "trades + 1"}, "spreads_1m": {"venues": "CAST(venues + 1 AS INT)"}}
 

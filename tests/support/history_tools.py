@@ -20,7 +20,7 @@ Fetch = Callable[[Request], Reply]
 
 @dataclass
 class Walked:
-    """What a walk gave, and how many requests it took."""
+    """The result of a walk, and how many requests it took."""
 
     trades: list[Trade] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)

@@ -69,7 +69,7 @@ def messages(bootstrap: str, topic: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for a condition; fail where it does not come true."""
+    """Wait for a condition; fail if it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

@@ -44,7 +44,7 @@ def limits_are_kept(simulator: SimulatorServer) -> None:
 
 
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of seconds is over before the pauses grow long. What the venue names or its budget asks for stays."""
+    """A fault of seconds is over before pauses grow long. Pauses that the venue names or its budget asks for stay."""
     monkeypatch.setattr(gap_repair, "PAUSE_SECONDS", 0.5)
     monkeypatch.setattr(gap_repair, "LONGEST_PAUSE_SECONDS", 2.0)
     monkeypatch.setattr(rest, "LIMITED", Steps(0.5, 4.0))

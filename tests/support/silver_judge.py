@@ -1,6 +1,6 @@
 """The judge of a rebuilt Silver: plain Python over the messages in Bronze, and the whole lake's own proofs.
 
-What the rules of a test refuse is said by the test; all else about Silver is said here once more, without Spark.
+The test says which messages its rules refuse; all else about Silver is said here once more, without Spark.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class SmallDisk:
         self._filler = folder / ".filler"
 
     def mount(self) -> None:
-        """Raises OSError where it is not allowed."""
+        """Mount it; raises OSError if that is not allowed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(self.folder, kept, dirs_exist_ok=True)

@@ -95,7 +95,7 @@ class Differences:
             self.first.append(text)
 
     def raise_if_any(self, what: str) -> None:
-        """Raise AssertionError with the first differences, where there are any."""
+        """Raise AssertionError with the first differences, if there are any."""
         if self.count:
             lines = "".join(f"\n  {text}" for text in self.first)
             raise AssertionError(f"{what}: {self.count:,} differences, of which:{lines}")

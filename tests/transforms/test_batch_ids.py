@@ -62,7 +62,7 @@ def key(row: Row) -> MarketKey:
 
 
 def arrivals(rows: list[Row], cut: int = 0) -> BatchIds:
-    """Of a table of two pieces."""
+    """The ids of a table of two pieces."""
     return BatchIds(pa.concat_tables(pa.Table.from_pylist(part, schema=SCHEMA) for part in (rows[:cut], rows[cut:])))
 
 

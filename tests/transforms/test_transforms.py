@@ -103,7 +103,7 @@ def test_each_rule_names_what_it_refuses(spark: SparkSession, settings: Settings
 
 
 def test_the_one_expression_and_the_rules_agree(spark: SparkSession, settings: Settings) -> None:
-    """Fields of good and bad messages mixed at random: a row is a trade exactly where no rule has anything to say."""
+    """Fields of good and bad messages mixed at random: a row is a trade exactly if no rule has anything to say."""
     rng = random.Random(12)
     messages = [value for value, _ in BAD if isinstance(value, dict)] + [trade()] * 80
     picks = [{name: rng.choice(messages).get(name) for name in trade()} for _ in range(600)]

@@ -1,4 +1,4 @@
-"""What no template of ours may take, whoever wrote it; and what it may, however odd it looks."""
+"""Messages that no template of ours may take, whoever wrote them; and those that it may, however odd they look."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_a_chunk_of_several_arrays() -> None:
 
 @pytest.mark.spark
 def test_recogniser_and_spark_judge_the_same(spark: SparkSession) -> None:
-    """What is recognised is what Spark makes of it; and judged in two parts is judged as a whole."""
+    """Recognising gives the same as Spark, and judging in two parts the same as judging the whole."""
     rng = Random(7)
     values = [*GOOD.values(), *LEFT.values(), *(message(rng) for _ in range(3_000))]
     messages = bronze(values, arrow_schema(BRONZE_MESSAGES))
