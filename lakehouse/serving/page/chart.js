@@ -10,7 +10,8 @@ import { isDark } from "./theme.js";
 const UP = "#26a69a";
 const DOWN = "#ef5350";
 const STRIP_HEIGHT = 34; // px
-const NARROW = 600; // px of width up to which fewer bars are shown
+const BAR_WIDTH = 8; // px of a bar at first
+const FEWEST = 40; // bars for which there is room at first
 const NOTHING = { lastValueVisible: false, priceLineVisible: false };
 
 export class Chart {
@@ -63,7 +64,8 @@ export class Chart {
     const digits = Math.min(8, Math.max(2, ...rows.slice(-100).map((row) => (row.close.split(".")[1] ?? "").length)));
     this.candles.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits } });
     this.draw();
-    const shown = this.element.clientWidth < NARROW ? 60 : 140;
+    const room = Math.floor(this.element.clientWidth / BAR_WIDTH);
+    const shown = Math.min(room, Math.max(FEWEST, this.times.length));
     this.chart.timeScale().setVisibleLogicalRange({ from: this.times.length - shown, to: this.times.length + 3 });
   }
 

@@ -15,10 +15,12 @@ const elements = Object.fromEntries(names.map((id) => [id, document.getElementBy
 let market = null;
 let lastNews = Date.now();
 let kafka = { connected: true, reason: "" };
+let isBroken = false;
 
 const page = {
   elements,
   chart: null,
+  ready: loadChart(), // beside the first requests, which need no chart
   news: () => {
     lastNews = Date.now();
     showConnection();
@@ -29,6 +31,7 @@ const page = {
   },
   connected: () => showConnection(),
   problem: (words) => {
+    if (isBroken) return;
     elements.notice.hidden = !words;
     if (words && elements.notice.textContent !== words) elements.notice.textContent = words;
   },
@@ -46,10 +49,11 @@ function showConnection() {
   const quiet = Math.round((Date.now() - lastNews) / 1000);
   const [state, words] = !market || !market.feeds.length ? ["connecting", "connecting"]
     : !market.isOpen ? ["reconnecting", "reconnecting"]
-    : !kafka.connected ? ["stale", `stale: Kafka does not answer (${kafka.reason})`]
+    : !kafka.connected ? ["stale", "stale: Kafka does not answer"]
     : quiet * 1000 >= STALE_MS ? ["stale", `stale: nothing new for ${quiet} s`]
     : ["live", "live"];
   elements.connection.dataset.state = state;
+  elements.connection.title = kafka.reason;
   if (elements.connection.textContent !== words) elements.connection.textContent = words;
 }
 
@@ -57,8 +61,6 @@ async function show(choice) {
   market?.stop();
   market = new Market(page, choice);
   lastNews = Date.now();
-  market.tellChosen();
-  market.choose(null);
   showConnection();
   document.title = `${choice.symbol} ${choice.venue} · Lakehouse`;
   const shown = market;
@@ -76,6 +78,7 @@ async function show(choice) {
 
 /** Let the arrow keys choose a bar. */
 function onKey(event) {
+  if (!market) return;
   const { times } = page.chart;
   const at = market.chosen === null ? times.length : times.indexOf(market.chosen);
   const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
@@ -86,7 +89,7 @@ function onKey(event) {
 }
 
 function choose(time) {
-  market?.choose(time).catch((error) => error.name === "AbortError" || page.problem(error.message));
+  market?.choose(time);
 }
 
 /** Look which markets there are, until the page is left: a lake that has just begun has none yet. */
@@ -109,19 +112,19 @@ async function followMarkets(pickers) {
   }
 }
 
-async function start() {
-  followTheme(elements.theme, () => page.chart?.paint());
-  const pickers = new Pickers(show);
+/** Make the chart. If its library is missing, say so, and never become ready. */
+async function loadChart() {
   try {
     const { Chart } = await import("./chart.js");
     page.chart = new Chart(elements.chart, choose);
+    elements.chart.addEventListener("keydown", onKey);
   } catch (error) {
     page.problem(error instanceof TypeError ? NO_LIBRARY : error.message);
-    return;
+    isBroken = true;
+    await new Promise(() => {});
   }
-  elements.chart.addEventListener("keydown", onKey);
-  setInterval(showConnection, 1_000);
-  followMarkets(pickers);
 }
 
-start();
+followTheme(elements.theme, () => page.chart?.paint());
+followMarkets(new Pickers(show));
+setInterval(showConnection, 1_000);

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { Feed } from "./feed.js";
 import { showCounts, stateOf } from "./states.js";
-import { showCertificate, showMoves, showSpread } from "./panels.js";
+import { plain, showCertificate, showMoves, showSpread } from "./panels.js";
 import { iso, lengthOf, seconds, shown } from "./times.js";
 
 const CERTIFY_MS = 2_500; // between two looks at the newest certificates
@@ -13,7 +13,7 @@ const AGAIN = 10; // newest bars that are asked for again
 const MOST_CERTIFIED = 31 * 86_400 - 1; // s for which the API certifies at once
 
 export class Market {
-  /** `page` has the chart, the elements, and what to call: news(), problem(error), connected(). */
+  /** `page` has the chart, the elements, and what to call: news(), problem(words), connected(), kafka(), showsBars(). */
   constructor(page, choice) {
     this.page = page;
     this.choice = choice;
@@ -23,7 +23,7 @@ export class Market {
     this.abort = new AbortController();
     this.feeds = [];
     this.looks = 0;
-    this.table = { name: "", version: 0 };
+    this.troubles = new Map();
   }
 
   get market() {
@@ -38,14 +38,15 @@ export class Market {
   async start() {
     await this.load();
     if (this.stopped) return;
-    const { chart, problem, connected } = this.page;
+    const { chart, connected } = this.page;
+    const problem = (words) => this.trouble("stream", words);
     const from = () => chart.times.length ? { from: iso(chart.times.at(-Math.min(AGAIN, chart.times.length))) } : {};
     this.feeds = [
       new Feed(() => ({ ...this.market, kind: "bars", size: this.choice.size, ...from() }), (rows) => this.took(rows), problem, connected),
       new Feed(() => this.market, (rows) => this.traded(rows), problem, connected),
     ];
-    this.repeat(() => this.certify(), CERTIFY_MS);
-    this.repeat(() => this.panels(), PANELS_MS);
+    this.repeat("certificates", () => this.certify(), CERTIFY_MS);
+    this.repeat("panels", () => this.panels(), PANELS_MS);
   }
 
   stop() {
@@ -60,30 +61,42 @@ export class Market {
 
   async load() {
     const answer = await this.ask("/v1/bars", { ...this.market, size: this.choice.size, limit: 1000 });
+    await this.page.ready;
     if (this.stopped) return;
-    this.table = { name: answer.table, version: answer.version };
-    this.page.chart.setBars(answer.rows);
-    this.page.chart.setStrip([]);
-    this.page.chart.setMoves([]);
-    this.page.elements.price.textContent = answer.rows.at(-1)?.close ?? "–";
+    const { chart, elements } = this.page;
+    chart.setMoves([]);
+    chart.setStrip([]);
+    chart.setBars(answer.rows);
+    showCounts(elements.legend, []);
+    this.choose(null);
+    elements.price.textContent = answer.rows.at(-1)?.close ?? "–";
     this.page.showsBars(answer.rows.length);
   }
 
   /** Do something again and again; a failure is told, and tried again. */
-  async repeat(work, pause) {
+  async repeat(name, work, pause) {
     while (!this.stopped) {
       try {
         await work();
-        this.page.problem(null);
+        this.trouble(name, null);
       } catch (error) {
-        if (!this.stopped) this.page.problem(error.message);
+        this.trouble(name, error.message);
       }
       await new Promise((done) => setTimeout(done, pause));
     }
   }
 
+  /** Tell what does not work; null once it works again. */
+  trouble(name, words) {
+    if (this.stopped) return;
+    if (words === null) this.troubles.delete(name);
+    else this.troubles.set(name, words);
+    this.page.problem([...this.troubles.values()][0] ?? null);
+  }
+
   took(rows) {
     this.page.news();
+    this.trouble("stream", null);
     this.page.chart.putBars(rows);
     this.page.showsBars(this.page.chart.times.length);
     if (rows.some((row) => seconds(row.bar_start) === this.chosen)) this.choose(this.chosen);
@@ -94,7 +107,7 @@ export class Market {
     const newest = rows.reduce((best, row) => (row.trade_id > best.trade_id ? row : best));
     if (newest.trade_id >= (this.tradeId ?? 0)) {
       this.tradeId = newest.trade_id;
-      this.page.elements.price.textContent = newest.price;
+      this.page.elements.price.textContent = plain(newest.price);
     }
   }
 
@@ -147,7 +160,11 @@ export class Market {
   }
 
   /** Show the certificate of a bar; null for none. */
-  async choose(time) {
+  choose(time) {
+    return this.certificate(time).then(() => this.trouble("bar", null), (error) => this.trouble("bar", error.message));
+  }
+
+  async certificate(time) {
     const { chart, elements } = this.page;
     this.chosen = time;
     chart.choose(time);

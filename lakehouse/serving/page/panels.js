@@ -13,6 +13,9 @@ export function make(name, attributes = {}, ...children) {
   return element;
 }
 
+/** Return a decimal without zeros at its end: venues write some, bars do not. */
+export const plain = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
+
 const hint = (text) => make("p", { class: "hint" }, text);
 
 /** Show the certificate of a bar: its ids, its revision, and the versions of the tables that say so. */
@@ -49,7 +52,7 @@ export function showSpread(panel, prices, spreads) {
   const lowest = Math.min(...prices.map((one) => Number(one.price)));
   const rows = prices.map((one) => make("tr", {},
     make("td", {}, one.venue),
-    make("td", { class: "number" }, one.price),
+    make("td", { class: "number" }, plain(one.price)),
     make("td", { class: "number" }, ((Number(one.price) / lowest - 1) * 10_000).toFixed(1))));
   const table = make("table", {},
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Venue"), make("th", { scope: "col", class: "number" }, "Latest price"),
