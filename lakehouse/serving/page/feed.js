@@ -15,6 +15,7 @@ export class Feed {
     this.wait = FIRST_WAIT;
     this.stopped = false;
     this.isOpen = false;
+    this.wasClosed = false;
     this.connect();
   }
 
@@ -41,6 +42,7 @@ export class Feed {
 
   became(open) {
     this.isOpen = open;
+    this.wasClosed ||= !open;
     if (!this.stopped) this.onState();
   }
 

@@ -47,7 +47,7 @@ const page = {
 /** Show whether what the page shows is of now: live, reconnecting, or stale. */
 function showConnection() {
   const quiet = Math.round((Date.now() - lastNews) / 1000);
-  const [state, words] = !market || !market.feeds.length ? ["connecting", "connecting"]
+  const [state, words] = !market || market.isBeginning ? ["connecting", "connecting"]
     : !market.isOpen ? ["reconnecting", "reconnecting"]
     : !kafka.connected ? ["stale", "stale: Kafka does not answer"]
     : quiet * 1000 >= STALE_MS ? ["stale", `stale: nothing new for ${quiet} s`]

@@ -30,8 +30,12 @@ export class Market {
     return { venue: this.choice.venue, symbol: this.choice.symbol };
   }
 
+  get isBeginning() {
+    return !this.feeds.length || this.feeds.some((feed) => !feed.isOpen && !feed.wasClosed);
+  }
+
   get isOpen() {
-    return this.feeds.length > 0 && this.feeds.every((feed) => feed.isOpen);
+    return this.feeds.every((feed) => feed.isOpen);
   }
 
   /** Show the bars of now and follow them. */

@@ -83,7 +83,7 @@ export function showMoves(panel, moves) {
     return;
   }
   const rows = moves.slice(-8).reverse().map((move) => make("tr", {},
-    make("td", {}, shown(seconds(move.bar_start))),
+    make("td", {}, shown(seconds(move.bar_start)).slice(5)),
     make("td", {}, move.direction),
     make("td", { class: "number" }, `${(Number(move.change) * 100).toFixed(2)} %`),
     make("td", { class: "number" }, `${move.from_price} → ${move.to_price}`)));
