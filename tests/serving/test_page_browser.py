@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ import pytest
 from playwright.sync_api import expect
 
 from lakehouse.client import Lake
+from lakehouse.serving import page_files
 from lakehouse.settings import load_settings
 from tests.serving.conftest import UNLIMITED
 from tests.support import ui
@@ -195,3 +198,13 @@ def test_the_connection_is_told(market: MarketLake) -> None:
             with running(market.settings, UNLIMITED, port=int(url.rpartition(":")[2])):
                 expect(connection).to_have_text("stale: Kafka does not answer")
                 expect(shown.page.locator("#notice")).to_be_hidden()
+
+
+def test_a_missing_chart_library_is_told(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(page_files.FOLDER, tmp_path / "page", ignore=shutil.ignore_patterns("vendor"))
+    monkeypatch.setattr(page_files, "FOLDER", folder)
+    with watched(url) as shown:
+        shown.page.goto("/")
+        expect(shown.page.get_by_role("alert")).to_contain_text("The chart library is missing on this server")
+        shown.page.wait_for_timeout(2_000)
+        expect(shown.page.get_by_role("alert")).to_contain_text("`make install` fetches it")
