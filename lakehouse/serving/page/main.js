@@ -46,11 +46,10 @@ const page = {
 
 /** Show whether what the page shows is of now: live, reconnecting, or stale. */
 function showConnection() {
-  const quiet = Math.round((Date.now() - lastNews) / 1000);
   const [state, words] = !market || market.isBeginning ? ["connecting", "connecting"]
     : !market.isOpen ? ["reconnecting", "reconnecting"]
     : !kafka.connected ? ["stale", "stale: Kafka does not answer"]
-    : quiet * 1000 >= STALE_MS ? ["stale", `stale: nothing new for ${quiet} s`]
+    : Date.now() - lastNews >= STALE_MS ? ["stale", "stale: nothing new comes"]
     : ["live", "live"];
   elements.connection.dataset.state = state;
   elements.connection.title = kafka.reason;
