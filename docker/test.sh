@@ -99,8 +99,8 @@ make_base() {
     rm -rf "$root"/usr/share/{doc,man}/* "$root"/var/cache/apt/archives/*.deb
     find "$root/usr/lib" -name '*.pyc' -delete
 
-    local -a changes=(--change "ENV PIP_CERT=$bundle SSL_CERT_FILE=$bundle REQUESTS_CA_BUNDLE=$bundle" --change 'CMD ["python3"]')
-    for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_DEFAULT_TIMEOUT LAKEHOUSE_MAVEN_URL http_proxy https_proxy no_proxy; do
+    local -a changes=(--change "ENV PIP_CERT=$bundle SSL_CERT_FILE=$bundle REQUESTS_CA_BUNDLE=$bundle NPM_CONFIG_CAFILE=$bundle" --change 'CMD ["python3"]')
+    for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_DEFAULT_TIMEOUT NPM_CONFIG_REGISTRY LAKEHOUSE_MAVEN_URL http_proxy https_proxy no_proxy; do
         [ -z "${!name:-}" ] || changes+=(--change "ENV $name=${!name}")
     done
     tar -C "$root" --one-file-system -c . | docker import "${changes[@]}" - "$BASE" >/dev/null

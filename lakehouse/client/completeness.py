@@ -7,9 +7,9 @@ themselves whether a trade is missing. silver/continuity keeps them as ranges.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -36,7 +36,23 @@ _NULLABLE = ("first_trade_id", "last_trade_id", "known_from", "known_to")
 CERTIFICATE = pa.schema([pa.field(name, kind, name in _NULLABLE) for name, kind in _FIELDS.items()])
 
 #: Lowest id, highest id, and trades that came over REST.
-_Ids = tuple[int, int, int]
+Ids = tuple[int, int, int]
+
+
+class Known(NamedTuple):
+    """From which trade to which the ledger knows a market."""
+
+    start: dt.datetime | None
+    end: dt.datetime | None
+
+    @classmethod
+    def of(cls, ranges: list[dict[str, Any]]) -> Known:
+        """Return what all ranges of a market say."""
+        present = [one for one in ranges if one["state"] == "present"]
+        return cls(
+            min((one["ts_first"] for one in present if one["ts_first"]), default=None),
+            max((one["ts_last"] for one in present if one["ts_last"]), default=None),
+        )
 
 
 def certificates(settings: Settings, ranges: pa.Table, wanted: TimeRange, open_at: OpenAt | None = None) -> pa.Table:
@@ -47,42 +63,59 @@ def certificates(settings: Settings, ranges: pa.Table, wanted: TimeRange, open_a
     over REST. `complete` is true if no id is missing and the ledger knows trades from before the range to behind it:
     from `known_from` to `known_to`.
     """
-    markets: dict[MarketKey, list[dict[str, Any]]] = {}
-    for row in ranges.to_pylist():
-        markets.setdefault((row["venue"], row["symbol"]), []).append(row)
-    whole = wanted == TimeRange(None, None)
-    found = (
-        {}
-        if whole or not markets
-        else _ids(settings, ranges, wanted, open_at or partial(table_io.open_table, settings))
-    )
+    found: dict[MarketKey, Ids] = {}
+    if wanted != TimeRange(None, None) and ranges.num_rows:
+        for row in trade_ids(settings, ranges, wanted, open_at):
+            found[row["venue"], row["symbol"]] = (row["first"], row["last"], row["repaired"])
     rows = [
-        _certificate(market, of_market, wanted, None if whole else found.get(market))
-        for market, of_market in sorted(markets.items())
+        certificate(market, of_market, Known.of(of_market), wanted, found.get(market))
+        for market, of_market in of_markets(ranges)
     ]
     return pa.Table.from_pylist(rows, CERTIFICATE)
 
 
-def _ids(settings: Settings, ranges: pa.Table, wanted: TimeRange, open_at: OpenAt) -> dict[MarketKey, _Ids]:
-    """Return the ids of each market's trades in a range of time, in the version of silver/trades of the ledger."""
+def of_markets(ranges: pa.Table) -> Iterator[tuple[MarketKey, list[dict[str, Any]]]]:
+    """Yield each market of the ledger's rows with its rows, in order."""
+    markets: dict[MarketKey, list[dict[str, Any]]] = {}
+    for row in ranges.to_pylist():
+        markets.setdefault((row["venue"], row["symbol"]), []).append(row)
+    yield from sorted(markets.items())
+
+
+def trade_ids(
+    settings: Settings, ranges: pa.Table, wanted: TimeRange, open_at: OpenAt | None, minutes: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the lowest and highest id of each market's trades in a range, or in each bar of `minutes` of it.
+
+    The trades are those of the version of silver/trades that the ledger is of.
+    """
     version = ranges.column("trades_version")[0].as_py()
     filters: list[Filter] = wanted.filters("ts_event", "event_date")
     for column in ("venue", "symbol"):
         names: list[Any] = ranges.column(column).unique().to_pylist()
         if len(names) == 1:
             filters.append((column, "=", names[0]))
-    rows = table_io.sql(
-        settings,
-        "SELECT venue, symbol, min(trade_id) AS first, max(trade_id) AS last, "
-        f"count(*) FILTER (WHERE source = 'repair') AS repaired FROM trades{where(filters)} GROUP BY venue, symbol",
-        trades=open_at(SILVER_TRADES, version),
+    key, bar = "venue, symbol", ""
+    if minutes is not None:
+        key = "venue, symbol, bar_start"
+        bar = f", date_bin(INTERVAL '{minutes} minutes', ts_event, TIMESTAMP '1970-01-01T00:00:00Z') AS bar_start"
+    query = (
+        f"SELECT {key}, min(trade_id) AS first, max(trade_id) AS last, count(*) FILTER (WHERE source = 'repair') AS "
+        f"repaired FROM (SELECT venue, symbol, trade_id, source{bar} FROM trades{where(filters)}) GROUP BY {key}"
     )
-    return {(row["venue"], row["symbol"]): (row["first"], row["last"], row["repaired"]) for row in rows.to_pylist()}
+    trades = (open_at or partial(table_io.open_table, settings))(SILVER_TRADES, version)
+    found: list[dict[str, Any]] = table_io.sql(settings, query, trades=trades).to_pylist()
+    return found
 
 
-def _certificate(
-    market: MarketKey, ranges: list[dict[str, Any]], wanted: TimeRange, ids: _Ids | None
+def certificate(
+    market: MarketKey, ranges: list[dict[str, Any]], known: Known, wanted: TimeRange, ids: Ids | None
 ) -> dict[str, Any]:
+    """Return the certificate of a market's range of time, whose trades have `ids`.
+
+    `ranges` are those of the ledger that hold these ids, and the gaps that may hold trades of that time; others do no
+    harm.
+    """
     whole = wanted == TimeRange(None, None)
     gaps = [one for one in ranges if one["state"] != "present" and _may_touch(one, wanted)]
     bounds = [(one["first_id"], one["last_id"]) for one in (ranges if whole else gaps)]
@@ -91,9 +124,7 @@ def _certificate(
     first = min((one for one, _ in bounds), default=None)
     last = max((one for _, one in bounds), default=None)
     counts = {state: _overlap(ranges, state, first, last) for state in ("present", "open", "unavailable")}
-    known_from = min((one["ts_first"] for one in ranges if one["state"] == "present" and one["ts_first"]), default=None)
-    known_to = max((one["ts_last"] for one in ranges if one["state"] == "present" and one["ts_last"]), default=None)
-    spans = _reaches(known_from, wanted.start, before=True) and _reaches(known_to, wanted.end, before=False)
+    spans = _reaches(known.start, wanted.start, before=True) and _reaches(known.end, wanted.end, before=False)
     repaired = sum(one["repaired"] for one in ranges) if whole else (ids[2] if ids else 0)
     return {
         "venue": market[0],
@@ -104,8 +135,8 @@ def _certificate(
         "repaired": repaired,
         "first_trade_id": first,
         "last_trade_id": last,
-        "known_from": known_from,
-        "known_to": known_to,
+        "known_from": known.start,
+        "known_to": known.end,
         "trades_version": ranges[0]["trades_version"],
     }
 

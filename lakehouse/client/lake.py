@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse.client import bars as client_bars
+from lakehouse.client.bar_completeness import bar_certificates
 from lakehouse.client.completeness import certificates
 from lakehouse.client.filters import Filter
 from lakehouse.client.scan import OpenAt, Scan
@@ -126,7 +127,9 @@ class Lake:
             raise SettingError(f"fill {fill!r}", "none or forward")
         minutes, wanted = client_bars.minutes_of(size), TimeRange.of(start, end)
         length = self.bar_minutes(size)
-        read = wanted if length == minutes else _widened(wanted, dt.timedelta(minutes=minutes))
+        read = (
+            wanted if length == minutes else wanted.widened(2 * dt.timedelta(minutes=minutes))
+        )  # it may begin inside a window
         if fill == "forward":
             read = TimeRange(read.start and read.start - client_bars.CARRY, read.end)
         scan = self._scan(BARS[length], _market(venue, symbol), ("bar_start", "bar_date"), read, version, at, as_float)
@@ -203,15 +206,25 @@ class Lake:
         venue: str | None = None,
         symbol: str | None = None,
         *,
+        size: str | None = None,
         start: Time | None = None,
         end: Time | None = None,
         version: int | None = None,
         at: Time | None = None,
     ) -> Scan:
-        """Scan the certificates of markets in a range (see `client.completeness.certificates`), one row per market."""
-        wanted = TimeRange.of(start, end)
+        """Scan the certificates of markets in a range (see `client.completeness.certificates`), one row per market.
+
+        With a size, one row per market and bar; it needs a start.
+        """
+        minutes, wanted = size and client_bars.minutes_of(size), TimeRange.of(start, end)
         scan = self._scan(SILVER_CONTINUITY, _market(venue, symbol), None, wanted, version, at, False)
-        return dataclasses.replace(scan, made=lambda ranges: certificates(self.settings, ranges, wanted, self._open_at))
+
+        def made(ranges: pa.Table) -> pa.Table:
+            if not minutes:
+                return certificates(self.settings, ranges, wanted, self._open_at)
+            return bar_certificates(self.settings, ranges, wanted, minutes, self._open_at)
+
+        return dataclasses.replace(scan, made=made)
 
     def _scan(
         self,
@@ -287,8 +300,3 @@ def _symbol(name: str) -> str:
         return canonical_symbol(name)
     except ValueError as error:
         raise SettingError(str(error)) from None
-
-
-def _widened(wanted: TimeRange, by: dt.timedelta) -> TimeRange:
-    """Return the range with two windows more on either side: it may begin inside one."""
-    return TimeRange(wanted.start and wanted.start - 2 * by, wanted.end and wanted.end + 2 * by)

@@ -32,6 +32,10 @@ class TimeRange(NamedTuple):
             )
         return found
 
+    def widened(self, by: dt.timedelta) -> TimeRange:
+        """Return the range with so much more on either side that has a limit."""
+        return TimeRange(self.start and self.start - by, self.end and self.end + by)
+
     def filters(self, time: str, date: str) -> list[Filter]:
         """Return the filters of the rows in the range, given their columns of time and of its UTC date.
 

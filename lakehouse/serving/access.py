@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import ipaddress
 from pathlib import Path
@@ -12,6 +14,11 @@ from lakehouse.settings import Settings, load_settings
 #: Names of this machine's loopback address. A browser sends the name that it asked for, so that a page elsewhere whose
 #: name leads here is told by it.
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+#: WebSocket subprotocols (RFC 6455, 11.3.4): the one that is spoken, and the beginning of one that carries the key in
+#: base64url without padding. A page can set no other header of a WebSocket, and a key in a URL would get into logs.
+SUBPROTOCOL = "lakehouse"
+KEY_SUBPROTOCOL = "lakehouse.key."
 
 
 def is_loopback(host: str) -> bool:
@@ -58,5 +65,24 @@ class KeyCheck:
             return True
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         bearer = token.strip() if scheme.lower() == b"bearer" else b""
-        found = [hmac.compare_digest(one, self._key) for one in (bearer, headers.get(b"x-api-key", b"").strip())]
+        sent = (bearer, headers.get(b"x-api-key", b"").strip(), _of_subprotocols(headers))
+        found = [hmac.compare_digest(one, self._key) for one in sent]
         return any(found)
+
+
+def is_same_origin(headers: dict[bytes, bytes]) -> bool:
+    """Return whether a request comes from a page of this server, or from no page at all (RFC 6454)."""
+    origin = headers.get(b"origin")
+    return origin is None or origin.partition(b"://")[2].lower() == headers.get(b"host", b"").lower()
+
+
+def _of_subprotocols(headers: dict[bytes, bytes]) -> bytes:
+    """Return the key that the subprotocols of a WebSocket carry; empty if none does."""
+    for name in headers.get(b"sec-websocket-protocol", b"").decode("latin-1").split(","):
+        text = name.strip().removeprefix(KEY_SUBPROTOCOL)
+        if text != name.strip():
+            try:
+                return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            except (binascii.Error, ValueError):
+                return b""
+    return b""

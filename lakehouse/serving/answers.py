@@ -101,7 +101,7 @@ def _rows(api: Api, wanted: Wanted, asked: Asked, call: Call) -> Answer:
     headers = {**KEEP, "ETag": tag, "X-Table": table.path, "X-Table-Version": str(opened.version)}
     if asked.has(tag):
         return Answer(None, MEDIA_TYPES[form], headers)
-    whole = wanted.whole_range(opened, wanted.minutes()) if place is None else _range(place, wanted)
+    whole = wanted.whole_range(opened) if place is None else _range(place, wanted)
     counted = whole
     if wanted.kind == "completeness" and whole != TimeRange(None, None):
         counted = certified_range(whole, api.tables.newest(SILVER_TRADES, call.wait))

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
-from lakehouse.serving import problems, sockets
+from lakehouse.serving import page_files, problems, sockets
 from lakehouse.serving.access import KeyCheck, is_loopback
 from lakehouse.serving.answers import Api
 from lakehouse.serving.guard import Guard, Limits
@@ -63,6 +63,7 @@ def build_app(settings: Settings, limits: Limits | None = None, pool: Pool | Non
     app.state.api = api
     app.include_router(router)
     app.include_router(sockets.router)
+    app.include_router(page_files.router)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

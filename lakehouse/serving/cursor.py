@@ -13,11 +13,10 @@ import hashlib
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from lakehouse.client.filters import Value
-from lakehouse.lake import table_io
 from lakehouse.serving.problems import Problem
-from lakehouse.tables import Table
 
 #: Longest cursor: some 250 characters with the longest names that a key can have.
 MOST_CHARACTERS = 1_000
@@ -75,12 +74,11 @@ def to_key(values: tuple[Any, ...]) -> tuple[str | int, ...]:
     return tuple(micros(one) if isinstance(one, dt.datetime) else one for one in values)
 
 
-def from_key(table: Table, names: tuple[str, ...], key: tuple[str | int, ...]) -> tuple[Value, ...]:
-    """Return a cursor's key as values of the table's columns. Raises Problem if they do not fit."""
-    schema = table_io.arrow_schema(table)
+def from_key(schema: pa.Schema, names: tuple[str, ...], key: tuple[str | int, ...]) -> tuple[Value, ...]:
+    """Return a cursor's key as values of the columns of an answer. Raises Problem if they do not fit."""
     kinds = [str(schema.field(name).type) for name in names]
     if len(key) != len(kinds) or not all(_fits(kind, one) for kind, one in zip(kinds, key, strict=True)):
-        raise Problem("bad-cursor", f"a cursor of another table; expected one of {table.path}")
+        raise Problem("bad-cursor", "a cursor of another answer; expected one of this path")
     pairs = zip(kinds, key, strict=True)
     return tuple(moment(one) if kind.startswith("timestamp") and isinstance(one, int) else one for kind, one in pairs)
 

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.serving.access import LOOPBACK_NAMES, KeyCheck
+from lakehouse.serving.access import LOOPBACK_NAMES, KeyCheck, is_same_origin
+from lakehouse.serving.page_files import is_page
 from lakehouse.serving.problems import MEDIA_TYPE, Problem
 
 Scope = MutableMapping[str, Any]
@@ -104,6 +105,8 @@ class Guard:
         """Open a WebSocket by the same checks, or close it before it is open: the client gets HTTP 403."""
         try:
             self._check(scope)
+            if not is_same_origin(dict(scope["headers"])):
+                raise Problem("wrong-origin", "a page of another origin; expected one of this server, or no browser")
             if self._sockets >= self._limits.sockets:
                 raise Problem("busy", f"{self._sockets} open streams; expected fewer than {self._limits.sockets}")
         except Problem as problem:
@@ -127,7 +130,7 @@ class Guard:
                 f"more than {self._limits.rate:g} requests a second; expected fewer; wait {wait:.3f} s",
                 {"Retry-After": str(max(1, round(wait)))},
             )
-        if not self._key.allows(headers):
+        if not is_page(scope["path"]) and not self._key.allows(headers):
             raise Problem(
                 "no-key",
                 "no API key, or a wrong one; expected the header Authorization: Bearer KEY, or X-API-Key: KEY",

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from lakehouse.client.bar_completeness import BAR_CERTIFICATE
 from lakehouse.client.bars import NULLABLE
-from lakehouse.client.completeness import CERTIFICATE
 from lakehouse.lake import table_io
 from lakehouse.tables import (
     GOLD_BARS_1M,
@@ -104,14 +104,16 @@ class Health(BaseModel):
     cached_bytes: int = Field(description="Bytes of Gold that are kept in memory.")
 
 
-def _row_model(name: str, schema: pa.Schema, about: str, words: dict[str, str]) -> type[BaseModel]:
+def _row_model(
+    name: str, schema: pa.Schema, about: str, words: dict[str, str], optional: tuple[str, ...] = ()
+) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for field in schema:
         kind, extra = _kind(field.type)
         description = words.get(field.name)
         fields[field.name] = (
             kind | None if field.nullable else kind,
-            Field(description=description, json_schema_extra=extra),
+            Field(None if field.name in optional else ..., description=description, json_schema_extra=extra),
         )
     return create_model(name, __doc__=about, __config__=ConfigDict(extra="forbid"), **fields)
 
@@ -145,15 +147,17 @@ Spreads = _page_of(_of_table("Spread", GOLD_SPREADS_1M))
 _CERTIFICATES = _page_of(
     _row_model(
         "Certificate",
-        CERTIFICATE,
-        "One row per market: which trade ids of the range there are.",
+        BAR_CERTIFICATE,
+        "One row per market, or per market and bar: which trade ids of the range there are.",
         {
+            "bar_start": "Start of the bar, if a size was asked for.",
             "complete": "No id is missing, and the ledger knows trades from before the range to behind it.",
             "expected": "present + open + unavailable.",
             "repaired": "Ids that are present and came over REST.",
             "open": "Ids that are missing and will be asked for.",
             "unavailable": "Ids that the venue did not have.",
         },
+        optional=("bar_start",),
     )
 )
 Certificates = create_model(

@@ -52,6 +52,13 @@ End = Annotated[
 Size = Annotated[
     str, Query(description="Length of the bars: any that divides a day.", json_schema_extra={"enum": _SIZES})
 ]
+CertifiedSize = Annotated[
+    str | None,
+    Query(
+        description="Length of bars: a certificate for each, which needs a start; left out: one for the range.",
+        json_schema_extra={"enum": _SIZES},
+    ),
+]
 FillParameter = Annotated[
     Literal["none", "forward"],
     Query(description="forward: a bar for each window without trades too, at the close before."),

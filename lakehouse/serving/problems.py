@@ -17,6 +17,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "bad-cursor": (400, "The cursor cannot be used"),
     "wrong-host": (421, "The host is not served here"),
     "no-key": (401, "The API key is missing or wrong"),
+    "wrong-origin": (403, "Pages of other origins are not served"),
     "not-found": (404, "There is no such path"),
     "method-not-allowed": (405, "The path does not take this method"),
     "not-acceptable": (406, "None of the accepted forms is served"),

@@ -72,7 +72,7 @@ class Reader:
 
         Raises WouldBlockError if that would block and `call.wait` is False; Problem if it takes too long.
         """
-        values = from_key(scan.table, key, after) if after else ()
+        values = from_key(scan.schema, key, after) if after else ()
         opened = self._tables.at(scan.table, scan.version, call.wait)
         days = _days(opened, scan)
         rows = sum(opened.days[day].rows for day in days)

@@ -13,6 +13,7 @@ from lakehouse.serving.answers import Answer, Api, Asked
 from lakehouse.serving.forms import ARROW, CSV
 from lakehouse.serving.parameters import (
     DEFAULT_LIMIT,
+    CertifiedSize,
     CursorParameter,
     End,
     FillParameter,
@@ -148,14 +149,16 @@ async def completeness(
     symbol: Symbol = None,
     start: Start = None,
     end: End = None,
+    size: CertifiedSize = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParameter = None,
 ) -> Response:
     """Certify a range: how many trade ids of each market are present, repaired, open, unavailable, and by what proof.
 
-    Without start and end, all that the ledger of ids knows.
+    Without start and end, all that the ledger of ids knows. With a size, each bar of the range.
     """
-    return await _rows(request, Wanted("completeness", venue, symbol, start, end), asked_of(request, limit, cursor))
+    wanted = Wanted("completeness", venue, symbol, start, end, size)
+    return await _rows(request, wanted, asked_of(request, limit, cursor))
 
 
 @router.get("/health", responses=_PROBLEMS, response_model=models.Health, tags=["live"])

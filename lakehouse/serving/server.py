@@ -75,7 +75,7 @@ def serve(settings: Settings, say: Callable[[str], None], is_open: bool = False)
     require_allowed(settings, is_open)
     with listen(settings.serve_host, settings.serve_port) as listener:
         access = "a key is needed" if settings.api_key is not None else "no key"
-        say(f"API of {settings.lake} at {settings.api_url} ({access}); {settings.api_url}/openapi.json describes it")
+        say(f"API and page of {settings.lake} at {settings.api_url} ({access}); /openapi.json describes it")
         server = build_server(settings)
         gc.collect()
         gc.freeze()  # what there is now stays: a collection that looks through it takes 50 ms

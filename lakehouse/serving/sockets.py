@@ -12,6 +12,7 @@ from lakehouse.client.time_range import TimeRange
 from lakehouse.errors import SettingError
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.market.venues import VENUES
+from lakehouse.serving.access import SUBPROTOCOL
 from lakehouse.serving.answers import Api
 from lakehouse.serving.stream import REFUSED, Wish, serve_stream
 
@@ -24,10 +25,11 @@ _KNOWN = ("venue", "symbol", "kind", "size", "from", "to", "speed")
 async def stream(socket: WebSocket) -> None:
     """Send the trades or bars of a market: those from `from` on out of the lake, then live."""
     api: Api = socket.app.state.api
+    # A browser that has offered subprotocols ends a connection whose server takes none of them.
+    await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
     try:
         wish = wish_of(dict(socket.query_params))
     except SettingError as error:
-        await socket.accept()
         await socket.send_text(msgspec.json.encode({"type": "problem", "detail": str(error)}).decode())
         await socket.close(REFUSED, "see the problem")
         return

@@ -66,8 +66,7 @@ class TooSlowError(Exception):
 
 
 async def serve_stream(socket: WebSocket, api: Api, wish: Wish) -> None:
-    """Serve one client until it leaves, its end is reached, or it is too slow."""
-    await socket.accept()
+    """Serve one client, whose socket is open, until it leaves, its end is reached, or it is too slow."""
     sending = asyncio.create_task(_send_all(socket, api, wish))
     leaving = asyncio.create_task(_until_left(socket))
     await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -43,6 +43,8 @@ MOST_TRADES = dt.timedelta(days=1)
 MOST_TRADES_OF_ALL = dt.timedelta(hours=1)
 #: Longest range of a certificate, whose trades are all counted.
 MOST_CERTIFIED = dt.timedelta(days=31)
+#: Most bars of which certificates are asked at once.
+MOST_CERTIFIED_BARS = 2_000
 #: Ranges without a start: so much before the newest row, or before the end.
 DEFAULT_TRADES = dt.timedelta(minutes=10)
 DEFAULT_ROWS = 500
@@ -61,7 +63,7 @@ class Wanted:
     symbol: str | None = None
     start: str | None = None
     end: str | None = None
-    size: str = "1m"
+    size: str | None = None
     fill: str = "none"
 
     def digest(self) -> str:
@@ -71,11 +73,13 @@ class Wanted:
 
     def table(self, lake: Lake) -> Table:
         """Return the table that is read. Raises SettingError for a size that does not divide a day."""
-        return BARS[lake.bar_minutes(self.size)] if self.kind == "bars" else _TABLES[self.kind]
+        return BARS[lake.bar_minutes(self.size or "1m")] if self.kind == "bars" else _TABLES[self.kind]
 
     def key(self, table: Table) -> tuple[str, ...]:
         """Return the columns by which the rows are ordered and told apart."""
-        return ("venue", "symbol") if self.kind == "completeness" else table.key
+        if self.kind != "completeness":
+            return table.key
+        return ("venue", "symbol") if self.size is None else ("venue", "symbol", "bar_start")
 
     def range(self) -> TimeRange:
         """Return the range that was named. Raises SettingError for a time that cannot be read."""
@@ -83,10 +87,10 @@ class Wanted:
         refuse_years(found)
         return found
 
-    def whole_range(self, opened: Opened, minutes: int) -> TimeRange:
+    def whole_range(self, opened: Opened) -> TimeRange:
         """Return the range with both sides: those that were not named lie at and before the newest row.
 
-        `minutes` is the length of the wanted bars. The range of an empty table may lack a side.
+        The range of an empty table may lack a side.
         """
         start, end = self.range()
         if self.kind == "completeness":
@@ -94,7 +98,7 @@ class Wanted:
         if end is None and opened.newest is not None:
             end = opened.newest + _TICK
         if start is None and end is not None:
-            rows = DEFAULT_ROWS * dt.timedelta(minutes=minutes)
+            rows = DEFAULT_ROWS * self.length()
             start = end - (DEFAULT_TRADES if self.kind == "trades" else min(rows, self.most(opened.table)))
         if start is not None and end is not None and end < start:  # all rows are before the start
             end = start
@@ -105,7 +109,7 @@ class Wanted:
         if self.kind == "trades":
             return MOST_TRADES_OF_ALL if self.venue is None or self.symbol is None else MOST_TRADES
         if self.kind == "completeness":
-            return MOST_CERTIFIED
+            return MOST_CERTIFIED if self.size is None else min(MOST_CERTIFIED, MOST_CERTIFIED_BARS * self.length())
         stored = next((length for length, one in BARS.items() if one == table), 1)
         return dt.timedelta(minutes=MOST_MINUTES * stored)
 
@@ -114,7 +118,8 @@ class Wanted:
         if wanted.start is None or wanted.end is None or wanted.end - wanted.start <= self.most(table):
             return
         most = self.most(table)
-        most_text = f"{most.days} days" if most.days > 1 else f"{most // dt.timedelta(hours=1)} hours"
+        hours = most / dt.timedelta(hours=1)
+        most_text = f"{most.days} days" if hours > 24 else f"{hours:.3g} hours"
         instead = "ask in parts" if self.kind == "completeness" else f"ask in parts, or run `{self.export(wanted)}`"
         raise Problem(
             "range-too-large",
@@ -136,15 +141,18 @@ class Wanted:
         """Return the client's scan. Raises SettingError for a venue or symbol that there cannot be."""
         times: dict[str, Any] = {"start": wanted.start, "end": wanted.end, "version": version}
         if self.kind == "bars":
-            return lake.bars(self.venue, self.symbol, size=self.size, fill=cast("Fill", self.fill), **times)
+            size, fill = self.size or "1m", cast("Fill", self.fill)
+            return lake.bars(self.venue, self.symbol, size=size, fill=fill, **times)
+        if self.kind == "completeness":
+            return lake.completeness(self.venue, self.symbol, size=self.size, **times)
         if self.kind == "spreads":
             return lake.spreads(self.symbol, **times)
         method: Callable[..., Scan] = getattr(lake, self.kind)
         return method(self.venue, self.symbol, **times)
 
-    def minutes(self) -> int:
-        """Return the length of the wanted bars in minutes; 1 for other rows."""
-        return minutes_of(self.size) if self.kind == "bars" else 1
+    def length(self) -> dt.timedelta:
+        """Return the length of the wanted bars; a minute for other rows."""
+        return dt.timedelta(minutes=1 if self.size is None else minutes_of(self.size))
 
 
 def refuse_years(wanted: TimeRange) -> None:

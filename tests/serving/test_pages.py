@@ -36,6 +36,7 @@ QUERIES: list[tuple[str, dict[str, str]]] = [
     ("/v1/moves", LONG),
     ("/v1/spreads", RANGE),
     ("/v1/completeness", LONG),
+    ("/v1/completeness", {**RANGE, "size": "1m"}),
 ]
 
 

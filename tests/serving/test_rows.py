@@ -128,7 +128,10 @@ def test_markets(client: httpx.Client, truth: dict[str, Any]) -> None:
         assert row["last_trade"] == as_json(of_market[-1])["ts_event"]
 
 
-@pytest.mark.parametrize("chosen", [{}, RANGE, {"venue": "kraken", **RANGE}, {"start": START.isoformat()}])
+@pytest.mark.parametrize(
+    "chosen",
+    [{}, RANGE, {"venue": "kraken", **RANGE}, {"start": START.isoformat()}, {"size": "5m", **RANGE}],
+)
 def test_a_certificate_is_the_clients_and_says_its_proof(
     client: httpx.Client, lake: Lake, chosen: dict[str, str]
 ) -> None:

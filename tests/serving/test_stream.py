@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import time
@@ -14,6 +15,7 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
 from lakehouse.lake.table_io import ensure_tables, open_table
 from lakehouse.serving import fan_out
@@ -242,3 +244,16 @@ def test_a_key_is_asked_for(world: World) -> None:
         path = f"{server}/v1/stream?venue=binance&symbol=BTC/USDT"
         with connect(path, additional_headers={"X-API-Key": "0123456789abcdef"}) as socket:
             assert json.loads(socket.recv(timeout=30)) == {"type": "live"}
+        key = base64.urlsafe_b64encode(b"0123456789abcdef").decode().rstrip("=")
+        names = [Subprotocol(name) for name in ("lakehouse", f"lakehouse.key.{key}")]
+        with connect(path, subprotocols=names) as socket:  # as a page does, which can set no other header
+            assert socket.subprotocol == "lakehouse"
+            assert json.loads(socket.recv(timeout=30)) == {"type": "live"}
+
+
+def test_a_page_elsewhere_gets_no_stream(url: str) -> None:
+    path = f"{url.replace('http', 'ws')}/v1/stream?venue=kraken&symbol=ETH/USD&kind=bars"
+    with pytest.raises(InvalidStatus):
+        connect(path, origin=Origin("http://evil.example"))
+    with connect(path, origin=Origin(url), subprotocols=[Subprotocol("lakehouse")]) as socket:
+        assert json.loads(socket.recv(timeout=30)) == {"type": "live"}

@@ -30,12 +30,12 @@ def serving(
 
 
 @contextlib.contextmanager
-def running(settings: Settings, limits: Limits | None = None, pool: Pool | None = None) -> Iterator[str]:
-    """Serve a lake while the block runs; yields its URL."""
+def running(settings: Settings, limits: Limits | None = None, pool: Pool | None = None, port: int = 0) -> Iterator[str]:
+    """Serve a lake while the block runs, on any free port if it is 0; yields its URL."""
     server: uvicorn.Server = build_server(settings, limits)
     if pool is not None:
         server.config.app = build_app(settings, limits, pool)
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", port) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         deadline = time.monotonic() + 30
