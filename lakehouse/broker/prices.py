@@ -69,6 +69,8 @@ class Prices:
         self._listener = listener
         self._latest: dict[MarketKey, LatestTrade] = {}
         self._next: dict[int, int] = {}  # partition → the offset behind the newest message that was read
+        self._ends: dict[int, int] = {}  # partition → its end when its reading began
+        self._partitions = 0
         self.feed = Feed(False, time.time(), "not asked yet")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prices", daemon=True)
@@ -82,6 +84,12 @@ class Prices:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+
+    @property
+    def has_caught_up(self) -> bool:
+        """True if each partition has been read up to the end that it had when its reading began."""
+        ends = dict(self._ends)
+        return 0 < self._partitions <= len(ends) and all(self._next[one] >= end for one, end in ends.items())
 
     def latest(self, venue: str | None = None, symbol: str | None = None) -> list[LatestTrade]:
         """Return the latest trade of each market, or of those of a venue or symbol, sorted by both."""
@@ -137,6 +145,7 @@ class Prices:
         if found.error is not None or not found.partitions:
             self._say(False, f"no topic {topic} yet")
             return set()
+        self._partitions = len(found.partitions)
         if self._listener is not None:
             self._listener.expect(len(found.partitions))
         begun = [self._begin(consumer, topic, partition) for partition in sorted({*found.partitions} - assigned)]
@@ -158,7 +167,7 @@ class Prices:
             return None
         stood = self._next.get(partition)
         offset = stood if stood is not None and first <= stood <= end else max(first, end - BEGIN_BEFORE)
-        self._next[partition] = offset
+        self._next[partition], self._ends[partition] = offset, end
         if self._listener is not None:
             self._listener.begin(partition, offset)
         return TopicPartition(topic, partition, offset)
