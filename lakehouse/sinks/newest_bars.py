@@ -48,7 +48,7 @@ def difference(settings: Settings, changes: Changes, most: int) -> Difference:
     changed = after.join(before, after.column_names, join_type="left anti")
     key = ["venue", "symbol", "bar_start"]
     lost = before.select(key).join(after.select(key), key, join_type="left anti")
-    losers = set(zip(lost["venue"].to_pylist(), lost["symbol"].to_pylist(), strict=True))
+    losers: set[MarketKey] = {(one["venue"], one["symbol"]) for one in lost.to_pylist()}
     anew: Series = {one: [] for one in losers}
     if losers:
         anew |= newest(settings, changes.table, changes.version, most, losers)

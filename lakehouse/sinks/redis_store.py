@@ -128,11 +128,12 @@ class RedisSink:
             return sum(pipe.execute())
 
     def trouble(self) -> str:
-        """Say that prices stand still because Kafka does not answer, and for how long; empty if they do not."""
-        feed, now = self._prices.feed, time.time()
-        if feed.connected or now - feed.since < PATIENCE_SECONDS:
+        """Say that prices stand still because Kafka does not answer, and since when; empty if they do not."""
+        feed = self._prices.feed
+        if feed.connected or time.time() - feed.since < PATIENCE_SECONDS:
             return ""
-        return f"no new prices for {now - feed.since:.0f} s: {feed.reason}"
+        since = dt.datetime.fromtimestamp(feed.since, dt.UTC)
+        return f"no new prices since {since:%H:%M:%S} UTC: {feed.reason}"
 
     def lacks(self, seconds: float) -> str:
         """Wait until Kafka has been read up to its end; say why not if it has not within `seconds`."""
