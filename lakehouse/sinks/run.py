@@ -14,7 +14,7 @@ LONGEST_WAIT_SECONDS = 30.0
 
 
 class Held(NamedTuple):
-    """What a store says that it holds of a table: Delta's id of the table and the version."""
+    """Version of a table that a store says it holds, and Delta's id of that table."""
 
     table_id: str
     version: int

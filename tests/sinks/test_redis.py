@@ -1,22 +1,25 @@
-"""Bars and prices in a real Redis, through changes of Gold and kills of the server: then equal to Gold and Kafka."""
+"""Bars in a real Redis, through changes of Gold and kills of the server: equal to Gold afterwards."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import random
+import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from confluent_kafka import Producer
 from deltalake import write_deltalake
 
 from lakehouse.errors import RetriableError, SettingError, TerminalError
-from lakehouse.exchanges.model import Trade, encode
-from lakehouse.lake.table_io import open_table
+from lakehouse.lake.table_io import arrow_schema, open_table
 from lakehouse.settings import Settings
 from lakehouse.sinks import newest_bars
 from lakehouse.sinks.redis_store import RedisSink
@@ -24,12 +27,13 @@ from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M
 from tests.support.market_lake import put
 from tests.support.redis_server import PROGRAM, RedisServer
 from tests.support.rows import NOON_US, bar_row, empty_lake
-from tests.support.sinks import redis_equals_gold, until
+from tests.support.sinks import redis_equals_gold
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no redis-server here")
 DAY = 86_400_000_000
 MINUTE = 60_000_000
 MOST = 20
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reading-the-data.md"
 
 
 @pytest.fixture
@@ -68,6 +72,22 @@ def test_a_bar_is_as_the_documents_say(server: RedisServer, settings: Settings) 
         version = client.hgetall("lakehouse:sink:1m")
         assert (version["version"], version["bars"]) == (str(open_table(settings, GOLD_BARS_1M).version()), str(MOST))
         assert sink.rows() == 2 * MOST + 1
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="no redis-cli here")
+def test_the_commands_of_the_documents(server: RedisServer, settings: Settings) -> None:
+    commands = re.findall(
+        r"^\$ redis-cli ((?:HGET|ZRANGE) [^#\n]+)", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    put(settings, GOLD_BARS_1M, [bar(one) for one in range(15)])
+    with RedisSink(settings, server.url) as sink, server.client() as client:
+        bring(sink)
+        client.hset("lakehouse:price:binance:BTC/USDT", "price", "1.5")
+    found = [
+        subprocess.run(["redis-cli", "-u", server.url, *shlex.split(one)], capture_output=True, text=True, check=True)
+        for one in commands
+    ]
+    assert [len(one.stdout.splitlines()) for one in found] == [1, 10, 15]
 
 
 def test_a_change_is_published_with_its_oldest_bar(server: RedisServer, settings: Settings) -> None:
@@ -231,82 +251,6 @@ def test_a_redis_without_memory_left_is_waited_for(server: RedisServer, settings
         assert redis_equals_gold(client, settings)
 
 
-def send(settings: Settings, *trades: tuple[int, str]) -> None:
-    producer = Producer({"bootstrap.servers": settings.bootstrap()})
-    for trade_id, price in trades:
-        message = Trade(
-            venue="binance",
-            symbol="BTC/USDT",
-            native_symbol="BTCUSDT",
-            trade_id=trade_id,
-            price=price,
-            size="0.25",
-            side="buy",
-            ts_event=NOON_US + 123_456,
-            ts_ingest=NOON_US + 123_457,
-            source="live",
-            raw="{}",
-        )
-        producer.produce(settings.topic_trades, encode(message), key=b"BTC/USDT")
-    assert producer.flush(30) == 0
-
-
-@pytest.mark.kafka
-def test_prices(kafka_settings: Settings, server: RedisServer) -> None:
-    key, first = "lakehouse:price:binance:BTC/USDT", 2**53  # beyond it a float confuses two ids
-    send(kafka_settings, (first, "1.10"), (first - 1, "9.99"))
-    with RedisSink(kafka_settings, server.url) as sink, server.client() as client, client.pubsub() as news:
-        news.psubscribe("lakehouse:price:*")
-        assert news.get_message(timeout=5)["type"] == "psubscribe"
-        assert sink.lacks(30) == ""
-        sink.look()
-        shown = {
-            "trade_id": str(first),
-            "venue": "binance",
-            "symbol": "BTC/USDT",
-            "price": "1.10",
-            "size": "0.25",
-            "side": "buy",
-            "ts_event": "2026-11-01T12:00:00.123456Z",
-            "ts_ingest": "2026-11-01T12:00:00.123457Z",
-        }
-        assert client.hgetall(key) == shown
-        assert json.loads(news.get_message(timeout=5)["data"]) == shown | {"trade_id": first}
-        send(kafka_settings, (first + 1, "2.20"))
-        until(lambda: sink.look() == {} and client.hget(key, "price") == "2.20")
-        client.hset(key, mapping={"trade_id": first + 2, "price": "3.30"})  # of another sink, which is ahead
-        sink._sent.clear()
-        sink.look()
-        assert client.hget(key, "price") == "3.30"
-        client.flushall()
-        until(lambda: sink.look() == {} and client.hget(key, "price") == "2.20")
-
-
-@pytest.mark.kafka
-def test_prices_of_another_lake_go(kafka_settings: Settings, server: RedisServer, tmp_path: Path) -> None:
-    key = "lakehouse:price:binance:BTC/USDT"
-    old = empty_lake(tmp_path / "old")
-    with RedisSink(old, server.url) as sink, server.client() as client:
-        sink.look()
-        client.hset(key, mapping={"trade_id": 10**9, "price": "7"})
-        client.hset("lakehouse:price:kraken:OLD/USD", mapping={"trade_id": 1, "price": "7"})
-        put(empty_lake(kafka_settings.home), GOLD_BARS_1M, [bar(1)])
-        send(kafka_settings, (1, "1.10"))
-        with RedisSink(kafka_settings, server.url) as new:
-            assert new.lacks(30) == ""
-            new.look()
-        assert client.hget(key, "price") == "1.10"
-        assert client.keys("lakehouse:price:*") == [key]
-
-
-def test_kafka_that_is_away_is_told(settings: Settings, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakehouse.sinks.redis_store.PATIENCE_SECONDS", 0.2)
-    put(settings, GOLD_BARS_1M, [bar(1)])
-    with RedisSink(settings, server.url) as sink, server.client() as client:
-        until(lambda: sink.look() == {} and "no embedded broker has run" in sink.trouble())
-        assert redis_equals_gold(client, settings)
-
-
 def test_a_large_change_is_read_day_by_day(
     server: RedisServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,10 +267,6 @@ def test_a_large_change_is_read_day_by_day(
 def test_many_files_of_a_day(server: RedisServer, settings: Settings) -> None:
     with RedisSink(settings, server.url) as sink, server.client() as client:
         for number in range(30):
-            import pyarrow as pa
-
-            from lakehouse.lake.table_io import arrow_schema
-
             row = bar(number, updated_at=dt.datetime(2026, 11, 2, tzinfo=dt.UTC))
             write_deltalake(
                 open_table(settings, GOLD_BARS_1M),

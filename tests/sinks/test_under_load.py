@@ -23,7 +23,7 @@ from tests.support.market_lake import put
 from tests.support.postgres_server import PostgresServer, programs
 from tests.support.redis_server import PROGRAM, RedisServer
 from tests.support.rows import NOON_US, bar_row, empty_lake
-from tests.support.sinks import NAMES, gold_rows, redis_equals_gold, until
+from tests.support.sinks import postgres_equals_gold, redis_equals_gold, until
 
 pytestmark = pytest.mark.slow
 MINUTE = 60_000_000
@@ -78,15 +78,7 @@ def equal(server: PostgresServer | RedisServer, settings: Settings) -> bool:
     if isinstance(server, RedisServer):
         with server.client() as client:
             return redis_equals_gold(client, settings)
-    import psycopg2
-
-    connection = psycopg2.connect(server.url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT size, {', '.join(NAMES)} FROM bars ORDER BY size, venue, symbol, bar_start")
-            return list(cursor.fetchall()) == gold_rows(settings)
-    finally:
-        connection.close()
+    return postgres_equals_gold(server.url, settings)
 
 
 @pytest.mark.parametrize("store", STORES, ids=lambda store: store.name)

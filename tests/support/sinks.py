@@ -43,6 +43,25 @@ def redis_equals_gold(client: Any, settings: Settings) -> bool:
     }
 
 
+def postgres_equals_gold(url: str, settings: Settings) -> bool:
+    """Whether the table `bars` has every bar with each value of Gold, and no others."""
+    found = execute(url, f"SELECT size, {', '.join(NAMES)} FROM bars ORDER BY size, venue, symbol, bar_start")
+    return found == gold_rows(settings)
+
+
+def execute(url: str, text: str) -> list[tuple[Any, ...]]:
+    """Run a statement in PostgreSQL, in a transaction of its own; return its rows, if it has any."""
+    import psycopg2
+
+    connection = psycopg2.connect(url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(text)
+            return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        connection.close()
+
+
 def _values(shown: dict[str, Any]) -> tuple[Any, ...]:
     assert list(shown) == NAMES
     values = []
