@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -10,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, Definitions, SensorResult, build_sensor_context
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    Definitions,
+    JobDefinition,
+    SensorResult,
+    build_sensor_context,
+)
 from pydantic import SecretStr
 
 from assets.sinks import sink_check_key, sink_checks, sink_key, sink_specs
@@ -19,15 +27,18 @@ from jobs import sink_postgres, sink_redis
 from jobs.managed_runs import NAME_TAG, TERMINAL_TAG, TROUBLE_TAG, managed_runs
 from lakehouse.lake.table_io import open_table
 from lakehouse.settings import Settings, load_settings
-from lakehouse.sinks import state
+from lakehouse.sinks import run, state
 from lakehouse.sinks.stores import POSTGRES, REDIS, STORES, Store
 from lakehouse.tables import GOLD_BARS_1M
 from sensors.supervisor import supervisors
 from tests.support.market_lake import put
+from tests.support.postgres_server import PostgresServer, programs
 from tests.support.redis_server import PROGRAM, RedisServer
 from tests.support.rows import NOON_US, bar_row, empty_lake
-from tests.support.sinks import redis_equals_gold, until
+from tests.support.sinks import postgres_equals_gold, redis_equals_gold, until
 
+JOBS = {POSTGRES: sink_postgres, REDIS: sink_redis}
+needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL server here")
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="no redis-server here")
 URLS = {"postgres_url": SecretStr("postgresql://u:secret@h/d"), "redis_url": SecretStr("redis://u:secret@h/0")}
 
@@ -57,18 +68,16 @@ def test_a_running_sink_is_kept_and_a_failed_one_comes_back(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings(**URLS)
-    run = instance.create_run_for_job(sink_redis, tags=sink_redis.tags)
-    assert tick(instance, settings, REDIS) == ([], f"sink_redis: run {run.run_id[:8]} is waiting")
+    first = instance.create_run_for_job(sink_redis, tags=sink_redis.tags)
+    assert tick(instance, settings, REDIS) == ([], f"sink_redis: run {first.run_id[:8]} is waiting")
     assert tick(instance, settings, POSTGRES)[0] == [("sink_postgres", "sink_postgres:first")]
-    instance.report_run_failed(run)
-    assert "relaunch in 5 s" in tick(instance, settings, REDIS)[1]
-    instance.add_run_tags(run.run_id, {TERMINAL_TAG: "Redis refused"})
-    assert "Redis refused; relaunch in 300 s" in tick(instance, settings, REDIS)[1]
-    import time
-
+    instance.report_run_failed(first)
+    assert "failure 1 in a row; relaunch in " in tick(instance, settings, REDIS)[1]
+    instance.add_run_tags(first.run_id, {TERMINAL_TAG: "Redis refused"})
+    assert "Redis refused; relaunch in " in tick(instance, settings, REDIS)[1]
     later = time.time() + 301
     monkeypatch.setattr("sensors.supervisor.time.time", lambda: later)
-    assert tick(instance, settings, REDIS)[0] == [("sink_redis", f"sink_redis:after:{run.run_id}")]
+    assert tick(instance, settings, REDIS)[0] == [("sink_redis", f"sink_redis:after:{first.run_id}")]
 
 
 def test_assets_say_whether_something_keeps_them() -> None:
@@ -107,25 +116,28 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def lake(tmp_path: Path, server: RedisServer) -> Settings:
-    settings = empty_lake(tmp_path / "home")
+    return lake_for(REDIS, server.url, tmp_path)
+
+
+def lake_for(store: Store, url: str, folder: Path) -> Settings:
     often = {"report_seconds": 0.4, "check_seconds": 0.2, "heartbeat_seconds": 0.1}
-    return settings.model_copy(update={"redis_url": SecretStr(server.url), **often})
+    return empty_lake(folder / "home").model_copy(update={store.field: SecretStr(url), **often})
 
 
 @contextmanager
-def running(instance: DagsterInstance, settings: Settings) -> Iterator[str]:
-    """A run of `sink_redis` in a thread, from its start to its cancellation."""
+def running(instance: DagsterInstance, job: JobDefinition, settings: Settings) -> Iterator[str]:
+    """A run of a sink's job in a thread, from its start to its cancellation."""
 
-    def run() -> None:
+    def execute() -> None:
         try:
-            sink_redis.execute_in_process(
-                resources={"settings": settings}, instance=instance, raise_on_error=False, tags=dict(sink_redis.tags)
+            job.execute_in_process(
+                resources={"settings": settings}, instance=instance, raise_on_error=False, tags=dict(job.tags)
             )
         except BaseException as error:  # Dagster's interruption is no Exception
             ended.append(error)
 
     ended: list[BaseException] = []
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=execute)
     thread.start()
     until(lambda: bool(instance.get_runs()) and instance.get_runs()[0].status is DagsterRunStatus.STARTED)
     started = instance.get_runs()[0]
@@ -141,44 +153,64 @@ def bars(number: int) -> list[dict[str, Any]]:
     return [bar_row(NOON_US + one * 60_000_000, revision=number, close=Decimal(number)) for one in range(number)]
 
 
-@needs_redis
+@pytest.mark.parametrize(
+    "store",
+    [
+        pytest.param(REDIS, marks=needs_redis),
+        pytest.param(POSTGRES, marks=[pytest.mark.slow, needs_postgres]),
+    ],
+    ids=lambda store: store.name,
+)
 def test_a_run_follows_gold_and_says_what_it_waits_for(
-    instance: DagsterInstance, lake: Settings, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    instance: DagsterInstance, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "BEHIND_SECONDS", 0.1)
+    monkeypatch.setattr(run, "LONGEST_WAIT_SECONDS", 1.0)
+    server = PostgresServer() if store is POSTGRES else RedisServer(persistent=True, password="secret")
+    lake = lake_for(store, server.url, tmp_path)
+    key, silence = sink_key(store), f"{store.title} does not answer ("
 
     def shown() -> bool | None:
-        latest = latest_materializations(instance, {sink_key(REDIS)}).get(sink_key(REDIS))
-        return shown_verdict(instance, sink_check_key(REDIS), latest)
+        return shown_verdict(instance, sink_check_key(store), latest_materializations(instance, {key}).get(key))
+
+    def equal() -> bool:
+        if isinstance(server, PostgresServer):
+            return postgres_equals_gold(server.url, lake)
+        with server.client() as client:
+            return redis_equals_gold(client, lake)
 
     def tags() -> dict[str, str]:
-        run = instance.get_run_by_id(run_id)
-        assert run is not None
-        assert run.status is DagsterRunStatus.STARTED
-        return dict(run.tags)
+        found = instance.get_run_by_id(run_id)
+        assert found is not None
+        assert found.status is DagsterRunStatus.STARTED
+        return dict(found.tags)
 
-    put(lake, GOLD_BARS_1M, bars(3))
-    with running(instance, lake) as run_id, server.client() as client:
-        until(lambda: redis_equals_gold(client, lake) and shown() is True)
-        server.kill()
-        put(lake, GOLD_BARS_1M, bars(5))
-        until(lambda: "Redis does not answer" in tags()[TROUBLE_TAG] and shown() is False)
-        server.start()
-        until(lambda: redis_equals_gold(client, lake) and tags()[TROUBLE_TAG] == "" and shown() is True)
-        version = {"1m": open_table(lake, GOLD_BARS_1M).version(), "5m": 0}
+    def reported() -> bool:
+        event = instance.get_latest_materialization_event(key)
+        assert event is not None
+        assert event.asset_materialization is not None
+        found = {name: one.value for name, one in event.asset_materialization.metadata.items()}
+        return (found["gold_versions"], found["dagster/row_count"]) == (
+            {"1m": open_table(lake, GOLD_BARS_1M).version(), "5m": 0},
+            5,
+        )
 
-        def reported() -> bool:
-            event = instance.get_latest_materialization_event(sink_key(REDIS))
-            assert event is not None
-            assert event.asset_materialization is not None
-            found = {name: one.value for name, one in event.asset_materialization.metadata.items()}
-            return found["gold_versions"] == version and found["dagster/row_count"] == 5
-
-        until(reported)
-        assert tags()[NAME_TAG] == "sink_redis"
+    try:
+        put(lake, GOLD_BARS_1M, bars(3))
+        with running(instance, JOBS[store], lake) as run_id:
+            until(lambda: equal() and shown() is True)
+            server.kill()
+            put(lake, GOLD_BARS_1M, bars(5))
+            until(lambda: silence in tags()[TROUBLE_TAG] and shown() is False)
+            server.start()
+            until(lambda: equal() and tags()[TROUBLE_TAG] == "" and shown() is True)
+            until(reported)
+            assert tags()[NAME_TAG] == store.job
+    finally:
+        server.remove()
     text = "\n".join(str(event) for event in instance.all_logs(run_id))
     assert "secret" not in text
-    assert text.count("Redis does not answer (") >= 1
+    assert silence in text
 
 
 @needs_redis
@@ -220,11 +252,11 @@ def test_a_refusal_ends_the_run_with_one_line(
     line = failure.user_failure_data.description or ""
     assert ("Redis refused" if url else "no LAKEHOUSE_REDIS_URL") in line
     assert "\n" not in line
-    run = instance.get_run_by_id(result.run_id)
-    assert run is not None
-    assert run.tags[TERMINAL_TAG] == line
+    ended = instance.get_run_by_id(result.run_id)
+    assert ended is not None
+    assert ended.tags[TERMINAL_TAG] == line
 
 
 def test_each_store_has_a_job() -> None:
-    assert [job.name for job in (sink_postgres, sink_redis)] == [store.job for store in STORES]
-    assert all(job.tags[NAME_TAG] == job.name for job in (sink_postgres, sink_redis))
+    assert {store.job for store in STORES} == {job.name for job in JOBS.values()}
+    assert all((job.name, job.tags[NAME_TAG]) == (store.job, store.job) for store, job in JOBS.items())
