@@ -24,8 +24,8 @@ from dagster import (
 
 from assets.sinks import sink_check_key, sink_evaluation, sink_key
 from assets.verdicts import latest_materializations, shown_verdict
-from jobs.managed_runs import NAME_TAG, TROUBLE_TAG
-from jobs.run_heartbeat import hosting, log_event
+from jobs.managed_runs import NAME_TAG
+from jobs.run_heartbeat import RunHeartbeat, hosting, log_event
 from lakehouse.errors import RetriableError
 from lakehouse.quality.model import CheckResult
 from lakehouse.settings import Settings
@@ -43,7 +43,7 @@ def _host_op(store: Store) -> OpDefinition:
         """Host the sink of one store: look at Gold, report, and close the connection when the run ends."""
         with hosting(context, settings, store.job) as heartbeat, store.open(settings) as sink:
             follower = Follower(sink, context.log.warning)
-            reporter = _Reporter(context, settings, store, sink)
+            reporter = _Reporter(context, settings, store, sink, heartbeat)
             while True:
                 reporter.look(follower, follower.look())
                 heartbeat.hold(follower.wait)
@@ -57,14 +57,16 @@ class _Reporter:
     The verdict is evaluated every `settings.check_seconds` and reported if the UI does not show it.
     """
 
-    def __init__(self, context: OpExecutionContext, settings: Settings, store: Store, sink: Sink) -> None:
+    def __init__(
+        self, context: OpExecutionContext, settings: Settings, store: Store, sink: Sink, heartbeat: RunHeartbeat
+    ) -> None:
         self._context, self._settings, self._store, self._sink = context, settings, store, sink
+        self._heartbeat = heartbeat
         self._every = min(settings.check_seconds, settings.report_seconds)
         self._due = self._report_due = time.monotonic() + min(FIRST_REPORT_SECONDS, self._every)
         self._held: Mapping[str, Held] = {}
         self._rows = 0
         self._told, self._was_out = "", False
-        context.instance.add_run_tags(context.run_id, {TROUBLE_TAG: ""})  # copied from the run that it re-executes
 
     def look(self, follower: Follower, done: Mapping[str, int]) -> None:
         """Say what the sink waits for, if that has changed, and report what is due; `done` is what a look has written.
@@ -86,7 +88,7 @@ class _Reporter:
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._told:
-            self._context.instance.add_run_tags(self._context.run_id, {TROUBLE_TAG: trouble[:500]})
+            self._heartbeat.tell_trouble(trouble)
             self._told = trouble
 
     def _report(self, outage: str) -> None:
