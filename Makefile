@@ -78,8 +78,8 @@ format: $(VENV)/.test ## rewrite the code as `make check` wants it
 
 .PHONY: lock
 lock: $(BIN)/uv ## resolve the Python dependencies anew; make lock UPGRADE= moves no version that need not move
-	$(LOCK) pyproject.toml --group dev --extra postgres $(UPGRADE) --output-file requirements-dev.lock
-	$(LOCK) pyproject.toml --extra postgres --constraint requirements-dev.lock --output-file requirements.lock
+	$(LOCK) pyproject.toml --group dev --extra postgres --extra redis $(UPGRADE) --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra postgres --extra redis --constraint requirements-dev.lock --output-file requirements.lock
 	$(LOCK) pyproject.toml --group bench --constraint requirements-dev.lock $(UPGRADE) --output-file requirements-bench.lock
 	$(LOCK) --group bench-quix $(UPGRADE) --output-file requirements-bench-quix.lock
 	$(LOCK) --group page $(UPGRADE) --output-file requirements-page.lock

@@ -1,7 +1,7 @@
 """Every topic and table of this lakehouse as a Dagster asset, and each check of these tables as an asset check.
 
 A thin layer: `lakehouse.tables` declares tables, `lakehouse.streams` computes them, `lakehouse.quality` checks them.
-Asset keys are [layer, name] and ["kafka", topic].
+Asset keys are [layer, name], ["kafka", topic] and ["sinks", name].
 """
 
 from __future__ import annotations

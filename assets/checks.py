@@ -25,6 +25,7 @@ from dagster import (
 
 from assets.failures import one_line_failures
 from assets.lineage import table_key
+from assets.sinks import sink_checks
 from assets.verdicts import Materialized, latest_materializations
 from lakehouse.quality.checks import Check, CheckResult, checks_of_lake, run_checks
 from lakehouse.settings import Settings
@@ -50,9 +51,10 @@ def checks_of(settings: Settings, layers: tuple[str, ...]) -> tuple[Check, ...]:
 
 
 def all_checks(settings: Settings) -> list[AssetChecksDefinition]:
-    """Define Dagster's asset checks: one definition per layer that has checks, in the order of a trade's way."""
-    layers = ("bronze", "silver", "gold", "ops")
-    return [_layer_checks(settings, layer) for layer in layers if checks_of(settings, (layer,))]
+    """Define Dagster's asset checks: one definition per layer that has checks, in the order of a trade's way, and one
+    per sink."""
+    layers = [layer for layer in ("bronze", "silver", "gold", "ops") if checks_of(settings, (layer,))]
+    return [*(_layer_checks(settings, layer) for layer in layers), *sink_checks()]
 
 
 def check_evaluation(

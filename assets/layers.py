@@ -33,6 +33,7 @@ from assets.days import utc_today
 from assets.failures import one_line_failures
 from assets.lineage import table_key, tables_of
 from assets.metadata import ledger_materialization, materializations, progress_metadata, rebuild_metadata
+from assets.sinks import sink_specs
 from assets.specs import table_spec, topic_specs
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
@@ -48,10 +49,10 @@ class CatchUpConfig(Config):
 
 
 def all_assets(settings: Settings) -> list[AssetsDefinition | AssetSpec]:
-    """Define all assets: Kafka's topics and the tables of ops as external ones, each other layer as a multi-asset."""
+    """Define all assets: topics, the tables of ops and sinks as external ones, each other layer as a multi-asset."""
     layers = [_layer_asset(settings, "bronze"), _layer_asset(settings, "silver"), _gold_asset(settings)]
     ledgers = [table_spec(settings, table) for table in tables_of(settings, "ops")]
-    return [*topic_specs(settings), *layers, *ledgers]
+    return [*topic_specs(settings), *layers, *ledgers, *sink_specs(settings)]
 
 
 def _layer_asset(settings: Settings, layer: Layer) -> AssetsDefinition:

@@ -16,6 +16,8 @@ from lakehouse.status import supervision
 NAME_TAG = supervision.NAME_TAG
 #: Tag with the seconds since the epoch at which a run was ended together with its lakehouse: it is to run again.
 PLANNED_STOP_TAG = supervision.PLANNED_STOP_TAG
+#: Tag with what a run waits for although it runs; `lakehouse status` shows it.
+TROUBLE_TAG = supervision.TROUBLE_TAG
 #: Tag with the seconds since the epoch of a run's last heartbeat.
 HEARTBEAT_TAG = "lakehouse/heartbeat"
 #: Tags with the process id of the run's worker, and the name of the host that it is on.
@@ -45,7 +47,7 @@ class ManagedRun:
 
 
 def managed_runs(settings: Settings, job: str) -> tuple[ManagedRun, ...]:
-    """Return the runs of the job `ingest` or `stream` that the settings ask for: one, or one per venue or layer."""
+    """Return the runs of a job that the settings ask for: one, or one per venue or layer; none of an unwanted sink."""
     return tuple(_managed(name) for name in supervision.work_names(settings) if name.partition("/")[0] == job)
 
 
@@ -56,5 +58,7 @@ def name_of(job: str, parts: Sequence[str], all_parts: Sequence[str]) -> str:
 
 def _managed(name: str) -> ManagedRun:
     job, _, part = name.partition("/")
+    if not part:
+        return ManagedRun(name, job, {})
     op, field = _PARTS[job]
-    return ManagedRun(name, job, {"ops": {op: {"config": {field: [part]}}}} if part else {})
+    return ManagedRun(name, job, {"ops": {op: {"config": {field: [part]}}}})

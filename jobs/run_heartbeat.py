@@ -26,7 +26,7 @@ from dagster import (
 )
 
 from assets.failures import one_line_failures
-from jobs.managed_runs import HEARTBEAT_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG
+from jobs.managed_runs import HEARTBEAT_TAG, HOST_TAG, NAME_TAG, PID_TAG, PLANNED_STOP_TAG, TERMINAL_TAG, TROUBLE_TAG
 from lakehouse.errors import TerminalError
 from lakehouse.settings import Settings
 from lakehouse.status.supervision import seconds_of
@@ -62,6 +62,8 @@ class RunHeartbeat:
         self._parent = os.getppid()
         self._lost = threading.Event()
         self._released = threading.Event()
+        # Dagster reads a run's tags, adds to them and writes them: of two writers at once, one would be undone.
+        self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{name}", daemon=True)
         self.reason = ""
 
@@ -76,12 +78,16 @@ class RunHeartbeat:
 
     def mark_terminal(self, message: str) -> None:
         """Write a terminal error's message into the run's tags, so that the supervisor waits long before a relaunch."""
-        self._instance.add_run_tags(self._run_id, {TERMINAL_TAG: message[:500]})
+        self._add_tags({TERMINAL_TAG: message[:500]})
+
+    def tell_trouble(self, trouble: str) -> None:
+        """Write into the run's tags what the run waits for, for `lakehouse status`; empty if nothing any more."""
+        self._add_tags({TROUBLE_TAG: trouble[:500]})
 
     def __enter__(self) -> RunHeartbeat:
         # A re-executed run starts with the tags of its predecessor; empty values undo them.
         tags = {NAME_TAG: self._name, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
-        self._instance.add_run_tags(self._run_id, {**tags, PLANNED_STOP_TAG: "", TERMINAL_TAG: "", **_heartbeat()})
+        self._add_tags({**tags, **dict.fromkeys((PLANNED_STOP_TAG, TERMINAL_TAG, TROUBLE_TAG), ""), **_heartbeat()})
         self._thread.start()
         return self
 
@@ -103,10 +109,14 @@ class RunHeartbeat:
                 if status is not DagsterRunStatus.STARTED:
                     self._lose(f"this run was ended from outside: {status.value if status else 'deleted'}")
                     return
-                self._instance.add_run_tags(self._run_id, _heartbeat())
+                self._add_tags(_heartbeat())
             except Exception:
                 # If storage does not answer, a beat is lost, not the run.
                 _log.warning("heartbeat of run %s skipped", self._run_id, exc_info=True)
+
+    def _add_tags(self, tags: dict[str, str]) -> None:
+        with self._writing:
+            self._instance.add_run_tags(self._run_id, tags)
 
     def _lose(self, reason: str) -> None:
         self.reason = reason
@@ -123,7 +133,7 @@ class RunHeartbeat:
         """
         try:
             if self._status() is DagsterRunStatus.STARTED:
-                self._instance.add_run_tags(self._run_id, {PLANNED_STOP_TAG: f"{time.time():.3f}"})
+                self._add_tags({PLANNED_STOP_TAG: f"{time.time():.3f}"})
         except Exception:
             # Without the tag it ends as FAILURE and is relaunched after the backoff instead of at once.
             _log.warning("run %s: interruption not recorded", self._run_id, exc_info=True)

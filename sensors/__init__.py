@@ -13,5 +13,5 @@ __all__ = ["all_sensors"]
 
 
 def all_sensors(settings: Settings) -> list[SensorDefinition]:
-    """Make every sensor: the two supervisors, `mend_holes` and `alert_moves`."""
+    """Make every sensor: the supervisors, `mend_holes` and `alert_moves`."""
     return [*supervisors(settings), repair_sensor(settings), alert_moves(settings)]

@@ -18,22 +18,27 @@ from dagster import (
 
 from jobs.managed_runs import NAME_TAG, managed_runs
 from lakehouse.settings import Settings
+from lakehouse.sinks.stores import STORES
 from sensors.run_history import HeartbeatAges, run_history
 from sensors.supervision_policy import FailDead, Launch, Policy, decide
 
 #: Heartbeats that a run must miss before it is taken for dead, if the clock says so too: one may be lost.
 MISSED_HEARTBEATS = 3
+#: Seconds between two ticks of a sensor that has nothing to launch: settings change only with a new start.
+UNSET_SECONDS = 3_600
 
 
 def supervisors(settings: Settings) -> list[SensorDefinition]:
-    """Make the sensors `keep_ingest_running` and `keep_stream_running`, which launch these jobs and relaunch them."""
-    return [
-        _supervisor("keep_ingest_running", "ingest", settings),
-        _supervisor("keep_stream_running", "stream", settings),
-    ]
+    """Make the sensors `keep_JOB_running` of `ingest`, `stream` and the sinks, which launch the jobs and relaunch them.
+
+    A sensor of a sink whose URL is not set launches nothing and says so.
+    """
+    unset = {store.job: store.variable for store in STORES if not store.is_wanted(settings)}
+    jobs = ("ingest", "stream", *(store.job for store in STORES))
+    return [_supervisor(f"keep_{job}_running", job, settings, unset.get(job, "")) for job in jobs]
 
 
-def _supervisor(name: str, job: str, settings: Settings) -> SensorDefinition:
+def _supervisor(name: str, job: str, settings: Settings, unset: str) -> SensorDefinition:
     managed = managed_runs(settings, job)
     policy = Policy(
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
@@ -46,11 +51,14 @@ def _supervisor(name: str, job: str, settings: Settings) -> SensorDefinition:
         name=name,
         job_name=job,  # by name: by object, Dagster copies the sensor and warns of its own beta parameters
         default_status=DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=settings.supervisor_seconds,
-        description=f"Keeps {', '.join(one.name for one in managed)} running: relaunches after failures, with backoff. "
-        "A run that a person cancels stays ended; turn this sensor off to start nothing at all.",
+        minimum_interval_seconds=UNSET_SECONDS if unset else settings.supervisor_seconds,
+        description=f"Keeps {', '.join(one.name for one in managed) or job} running: relaunches after failures, with "
+        "backoff. A run that a person cancels stays ended; turn this sensor off to start nothing at all."
+        + (f" Launches nothing now: {unset} is not set." if unset else ""),
     )
     def supervise(context: SensorEvaluationContext) -> SensorResult:
+        if unset:
+            return SensorResult(skip_reason=SkipReason(f"{job}: no sink, because {unset} is not set"))
         requests: list[RunRequest] = []
         reasons: list[str] = []
         for one in managed:

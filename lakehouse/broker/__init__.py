@@ -1,1 +1,1 @@
-"""Kafka: run a broker on this machine (embedded), create topics, and read offsets and messages of any broker."""
+"""Kafka: run a broker on this machine (embedded), create topics, read offsets, messages and prices of any broker."""

@@ -12,15 +12,16 @@ from urllib.parse import urlencode
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
+from lakehouse.broker.prices import Prices
 from lakehouse.client import Lake
 from lakehouse.client.time_range import TimeRange
 from lakehouse.errors import LakehouseError, SettingError
 from lakehouse.serving.cursor import Cursor, micros, moment, read_cursor
+from lakehouse.serving.fan_out import FanOut
 from lakehouse.serving.forms import MEDIA_TYPES, Form, accepted, write
 from lakehouse.serving.frames import Frames
 from lakehouse.serving.opened import Opened, OpenTables
 from lakehouse.serving.pool import Pool
-from lakehouse.serving.prices import Prices
 from lakehouse.serving.problems import Problem
 from lakehouse.serving.reader import Call, Page, Reader
 from lakehouse.serving.wanted import Wanted, certified_range, refuse_years
@@ -43,7 +44,8 @@ class Api:
         self.tables = OpenTables(settings, self.frames.renew)
         self.lake = Lake(settings, self.tables.delta)
         self.reader = Reader(settings, self.tables, self.frames)
-        self.prices = Prices(settings)
+        self.fan_out = FanOut()
+        self.prices = Prices(settings, self.fan_out)
         self.pool = pool or Pool()
         self.started = time.monotonic()
 

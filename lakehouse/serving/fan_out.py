@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lakehouse.serving.latest_trade import LatestTrade
+from lakehouse.broker.latest_trade import LatestTrade
 
 #: Messages that are kept for streams that begin: more than a minute and a half at 1,000 trades/s.
 KEPT_MESSAGES = 100_000
@@ -76,10 +76,6 @@ class FanOut:
         with self._lock:
             found = self._first | dict(first)
             return found if found and len(found) >= self._partitions else None
-
-    def next_offset(self, partition: int) -> int | None:
-        """Return the offset after that of a partition's newest message; None if the partition has not begun."""
-        return self._next.get(partition)
 
     def put(self, messages: list[tuple[int, int, LatestTrade | None]]) -> None:
         """Take messages (partition, offset, trade; None if it has none) in order, and wake who wants them."""

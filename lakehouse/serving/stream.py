@@ -21,13 +21,13 @@ import msgspec
 import pyarrow as pa
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from lakehouse.broker.latest_trade import LatestTrade
 from lakehouse.client.text import cell
 from lakehouse.errors import LakehouseError
 from lakehouse.id_ranges import IdRanges
 from lakehouse.serving import stream_bars
 from lakehouse.serving.answers import Api
 from lakehouse.serving.fan_out import Subscription, joins
-from lakehouse.serving.latest_trade import LatestTrade
 from lakehouse.serving.problems import Problem
 from lakehouse.serving.seam import Seam, newest_seam
 from lakehouse.tables import SILVER_TRADES
@@ -108,7 +108,7 @@ async def _send_all(socket: WebSocket, api: Api, wish: Wish) -> None:
 async def _trades(api: Api, wish: Wish) -> AsyncIterator[tuple[str, list[dict[str, Any]] | None]]:
     """Yield messages: `trades` with rows, and once `live`, where the past ends."""
     sent = IdRanges()
-    subscription, first = api.prices.fan_out.subscribe(wish.venue, wish.symbol)
+    subscription, first = api.fan_out.subscribe(wish.venue, wish.symbol)
     try:
         if wish.start is not None:
             seam = await _joined(api, first)
@@ -130,7 +130,7 @@ async def _trades(api: Api, wish: Wish) -> AsyncIterator[tuple[str, list[dict[st
             if not subscription.pending:
                 await subscription.wait()
     finally:
-        api.prices.fan_out.unsubscribe(subscription)
+        api.fan_out.unsubscribe(subscription)
 
 
 async def _joined(api: Api, first: dict[int, int]) -> Seam:
@@ -139,7 +139,7 @@ async def _joined(api: Api, first: dict[int, int]) -> Seam:
     while True:
         seam = await asyncio.to_thread(newest_seam, api.settings)
         newest = await asyncio.to_thread(api.tables.newest, SILVER_TRADES)  # looked up twice a second at most
-        since = api.prices.fan_out.since(first)
+        since = api.fan_out.since(first)
         if seam and since is not None and newest.version >= seam.version and joins(since, seam.read):
             return seam
         if time.monotonic() > deadline:

@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     postgres_url: SecretStr | None = Field(
         None, description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the sink of bars. Unset: no sink."
     )
+    redis_url: SecretStr | None = Field(
+        None, description="redis://USER:PASSWORD@HOST:PORT/DATABASE of the sink of prices and bars. Unset: no sink."
+    )
+    redis_bars: int = Field(500, ge=1, description="Newest bars of each venue, symbol and size that Redis holds.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of ingest; 0 takes a free one.")
     report_seconds: float = Field(
         300.0, gt=0, description="How often a live run reports materializations, a stream with all their verdicts."

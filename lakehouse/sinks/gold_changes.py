@@ -17,7 +17,7 @@ from deltalake.exceptions import DeltaError
 from lakehouse.errors import TerminalError
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.tables import Table
+from lakehouse.tables import BAR_MINUTES, Table
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Changes:
 
     `version`: the version that it has afterwards. `paths`: the data files to read. `rows`: UTC day → how many rows the
     table has, for each day with another file than before, 0 if the day is gone. `whole`: the older version is not known
-    or not readable any more, so `paths` and `rows` are those of the whole table.
+    or not readable any more, so `paths` and `rows` are those of the whole table. Else `since` is the older version,
+    `gone` are the files that only it has, and `to_read` is the number of rows in `paths` and `gone`.
     """
 
     table: Table
@@ -34,6 +35,20 @@ class Changes:
     paths: frozenset[str]
     rows: dict[dt.date, int]
     whole: bool
+    since: int | None = None
+    gone: frozenset[str] = frozenset()
+    to_read: int = 0
+
+
+def bar_tables(settings: Settings) -> Iterator[tuple[Table, str]]:
+    """Yield the tables of bars that there are by now, with their size (1m, 5m, …), the shortest bars first."""
+    sizes = {minutes: name for name, minutes in BAR_MINUTES.items()}
+    for table, minutes in table_io.bar_tables(settings):
+        try:
+            table_io.open_table(settings, table)
+        except TerminalError:  # the streams have not made it yet
+            continue
+        yield table, sizes[minutes]
 
 
 def table_id(settings: Settings, table: Table) -> str:
@@ -54,14 +69,30 @@ def changes_since(settings: Settings, table: Table, since: int | None) -> Change
     new, gone = now.keys() - before.keys(), before.keys() - now.keys()
     days = {now[path][0] for path in new} | {before[path][0] for path in gone}
     counts = _rows(now)
-    return Changes(table, version, frozenset(new), {day: counts.get(day, 0) for day in sorted(days)}, False)
+    rows = {day: counts.get(day, 0) for day in sorted(days)}
+    to_read = sum(now[path][1] for path in new) + sum(before[path][1] for path in gone)
+    return Changes(table, version, frozenset(new), rows, False, since, frozenset(gone), to_read)
 
 
 def read(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
     """Yield the rows of the changed files, with the columns of the registry, a file or a part of one at a time."""
-    schema = table_io.arrow_schema(changes.table)
-    dataset = table_io.open_table(settings, changes.table, changes.version).to_pyarrow_dataset()
-    wanted = {_relative(path) for path in changes.paths}
+    return _read(settings, changes.table, changes.version, changes.paths)
+
+
+def read_gone(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
+    """Yield the rows of the files that only the older version has, as `read` does.
+
+    A row that is in none of the changed files as well is no longer in the table. Raises OSError if the files have been
+    deleted meanwhile.
+    """
+    assert changes.since is not None
+    return _read(settings, changes.table, changes.since, changes.gone)
+
+
+def _read(settings: Settings, table: Table, version: int, paths: frozenset[str]) -> Iterator[pa.Table]:
+    schema = table_io.arrow_schema(table)
+    dataset = table_io.open_table(settings, table, version).to_pyarrow_dataset()
+    wanted = {_relative(path) for path in paths}
     for fragment in dataset.get_fragments():
         if _relative(fragment.path) in wanted:
             for batch in fragment.to_batches(schema=dataset.schema):

@@ -24,8 +24,9 @@ from lakehouse.client import extras
 from lakehouse.errors import RetriableError, TerminalError
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.sinks.gold_changes import Changes, changes_since, read, table_id
-from lakehouse.tables import BAR_MINUTES, GOLD_BARS_1M, Table
+from lakehouse.sinks.gold_changes import Changes, bar_tables, changes_since, read, table_id
+from lakehouse.sinks.run import LOOK_SECONDS, Held
+from lakehouse.tables import BAR_MINUTES, BARS, GOLD_BARS_1M, Table
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ WHERE bars.revision <> EXCLUDED.revision OR bars.updated_at <> EXCLUDED.updated_
 class PostgresSink:
     """A connection that keeps `bars` like Gold's bars. A context manager. Not thread-safe."""
 
+    every = LOOK_SECONDS
+
     def __init__(self, settings: Settings, url: str) -> None:
         self._settings = settings
         self._url = url
@@ -83,15 +86,38 @@ class PostgresSink:
 
         Raises RetriableError if the database does not answer, TerminalError if it refuses what is asked of it.
         """
-        sizes = {minutes: name for name, minutes in BAR_MINUTES.items()}
         with self._errors():
             connection = self._connected()
             done: dict[str, int] = {}
-            for table, minutes in table_io.bar_tables(self._settings):
-                rows = self._bring(connection, table, sizes[minutes])
+            for table, size in bar_tables(self._settings):
+                rows = self._bring(connection, table, size)
                 if rows is not None:
-                    done[sizes[minutes]] = rows
+                    done[size] = rows
             return done
+
+    def held(self) -> dict[str, Held]:
+        """Return what the database holds, by size of bars. Raises as `look`."""
+        with self._errors(), self._connected() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT size, table_id, version FROM lakehouse_sinks")
+            return {size: Held(identity, version) for size, identity, version in cursor.fetchall()}
+
+    def rows(self) -> int:
+        """Return the number of bars in the database: what Gold had at the versions that the database holds.
+
+        They are not counted there, which would take minutes on years of bars. Raises as `look`.
+        """
+        return sum(
+            table_io.row_count(table_io.open_table(self._settings, BARS[BAR_MINUTES[size]], there.version))
+            for size, there in self.held().items()
+        )
+
+    def trouble(self) -> str:
+        """Return nothing: this sink needs only Gold and its database."""
+        return ""
+
+    def lacks(self, seconds: float) -> str:  # noqa: ARG002 - the other sink's
+        """Return nothing at once, for the same reason."""
+        return ""
 
     def _bring(self, connection: Any, table: Table, size: str) -> int | None:
         identity = table_id(self._settings, table)

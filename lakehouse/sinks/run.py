@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 from lakehouse.errors import RetriableError
 
@@ -13,31 +13,77 @@ LOOK_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 30.0
 
 
+class Held(NamedTuple):
+    """Version of a table that a store says it holds, and Delta's id of that table."""
+
+    table_id: str
+    version: int
+
+
 class Sink(Protocol):
-    """A store that follows Gold."""
+    """A store that follows Gold. A context manager. Every method raises RetriableError in an outage of the store."""
+
+    #: Seconds between two looks.
+    every: float
 
     def look(self) -> dict[str, int]:
-        """Bring the store to Gold's newest version; table or size → rows read. Raises RetriableError in an outage."""
+        """Bring the store to Gold's newest version; size of bars → rows read or changed, for the sizes that changed.
+
+        Raises TerminalError if the store refuses.
+        """
+
+    def held(self) -> Mapping[str, Held]:
+        """Return what the store holds, by size of bars; a size that it has nothing of is absent."""
+
+    def rows(self) -> int:
+        """Return the number of bars in the store."""
+
+    def trouble(self) -> str:
+        """Say what the sink lacks although its store answers, such as Kafka; empty if nothing."""
+
+    def lacks(self, seconds: float) -> str:
+        """Wait until what the sink reads beside Gold has been read; say why not if it has not within `seconds`."""
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Follower:
+    """Looks at Gold for one sink. `say` gets a line when an outage of the store begins and when it ends."""
+
+    def __init__(self, sink: Sink, say: Callable[[str], None]) -> None:
+        self._sink = sink
+        self._say = say
+        #: Why the store does not answer; empty if it does.
+        self.outage = ""
+        #: Seconds to wait until the next look: in an outage they double, up to LONGEST_WAIT_SECONDS.
+        self.wait = sink.every
+
+    def look(self) -> dict[str, int]:
+        """Look once, as the sink does; nothing in an outage. Raises TerminalError if the store refuses."""
+        try:
+            done = self._sink.look()
+        except RetriableError as error:
+            if not self.outage:
+                self._say(f"{error}; trying again until it does")
+            self.outage, self.wait = str(error), min(max(2 * self.wait, LOOK_SECONDS), LONGEST_WAIT_SECONDS)
+            return {}
+        if self.outage:
+            self._say("answers again")
+        self.outage, self.wait = "", self._sink.every
+        return done
 
 
 def follow(sink: Sink, stop: threading.Event, say: Callable[[str], None]) -> None:
-    """Look every LOOK_SECONDS until `stop` is set; `say` gets a line for each change and each outage.
+    """Look at Gold again and again until `stop` is set; `say` gets a line for each change and each outage.
 
-    After an outage the wait doubles up to LONGEST_WAIT_SECONDS. Raises TerminalError if the store refuses.
+    Raises TerminalError if the store refuses.
     """
-    wait, is_down = LOOK_SECONDS, False
+    follower = Follower(sink, say)
     while True:
-        try:
-            done = sink.look()
-        except RetriableError as error:
-            if not is_down:
-                say(f"{error}; trying again until it does")
-            is_down, wait = True, min(2 * wait, LONGEST_WAIT_SECONDS)
-        else:
-            if is_down:
-                say("answers again")
-            is_down, wait = False, LOOK_SECONDS
-            if done:
-                say(", ".join(f"{name}: {rows:,} rows read" for name, rows in done.items()))
-        if stop.wait(wait):
+        done = follower.look()
+        if done:
+            say(", ".join(f"{size}: {rows:,} rows" for size, rows in done.items()))
+        if stop.wait(follower.wait):
             return

@@ -30,6 +30,7 @@ from lakehouse.lake.quarantine import open_quarantine
 from lakehouse.lake.table_io import active_tables, bar_tables, open_table, row_count, sql
 from lakehouse.quality.checks import checks_of_lake
 from lakehouse.settings import Settings
+from lakehouse.sinks.stores import STORES
 from lakehouse.status.supervision import Work, read_works
 from lakehouse.tables import BRONZE_MESSAGES, BY_PATH, GOLD_BARS_1M, SILVER_FEED_EVENTS, SILVER_TRADES
 
@@ -86,6 +87,7 @@ class Snapshot:
     `unavailable` maps a number of answers to the trade ids that a venue lacked in all of them.
     `bars` holds the newest bar of each series (venue and symbol), the newest first; `series` counts all that the ledger
     of ids knows. `works` is empty if no Dagster answers.
+    `unset_sinks`: the variables with the URLs of the stores that nothing keeps.
     """
 
     home: str
@@ -102,6 +104,7 @@ class Snapshot:
     missing: int = 0
     series: int = 0
     works: tuple[Work, ...] = ()
+    unset_sinks: tuple[str, ...] = ()
     not_connected: tuple[NotConnected, ...] = ()
     not_subscribed: tuple[NotSubscribed, ...] = ()
     unavailable: Mapping[int, int] = field(default_factory=dict)
@@ -138,6 +141,7 @@ class StatusReader:
         for gap in unavailable_gaps(self._settings):
             unavailable[gap.tries] += len(gap)
         self._look_at_feeds(tables[SILVER_FEED_EVENTS.path])
+        works = read_works(self._settings) if self._is_supervised else ()
         expected = {(check.table_path, check.name) for check in checks_of_lake(self._settings)}
         return Snapshot(
             home=str(self._settings.home),
@@ -153,7 +157,8 @@ class StatusReader:
             gaps=len(gaps),
             missing=sum(len(gap) for gap in gaps),
             series=len(marks(self._settings)),
-            works=read_works(self._settings) if self._is_supervised else (),
+            works=works,
+            unset_sinks=_unset_sinks(self._settings, works),
             not_connected=self._not_connected,
             not_subscribed=self._not_subscribed,
             unavailable=unavailable,
@@ -232,6 +237,12 @@ def _api(settings: Settings) -> str | None:
             return settings.api_url
     except OSError:
         return None
+
+
+def _unset_sinks(settings: Settings, works: tuple[Work, ...]) -> tuple[str, ...]:
+    """Return the variables with the URLs of the stores that nothing keeps."""
+    kept = {work.name for work in works}
+    return tuple(store.variable for store in STORES if not store.is_wanted(settings) and store.job not in kept)
 
 
 def _open_or_none(settings: Settings, path: str) -> DeltaTable | None:

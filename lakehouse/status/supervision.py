@@ -1,4 +1,4 @@
-"""State of the long-running work, ingest and the streams, by Dagster's GraphQL API: running, or stopped and by whom.
+"""State of ingest, the streams and the sinks, by Dagster's GraphQL API: running, or stopped and by whom.
 
 Read over HTTP, so the library needs no Dagster. Source: Dagster's GraphQL schema, `runsOrError` and `sensorOrError`.
 """
@@ -14,12 +14,15 @@ from typing import Any
 import httpx
 
 from lakehouse.settings import Settings
+from lakehouse.sinks.stores import STORES
 from lakehouse.tables import LAYERS as LAYERS
 
 #: Tags of a Dagster run. The first has the name of the managed work that the run does. The second has the time, in
 #: seconds since the epoch, at which the run was ended together with its lakehouse, and not by a person for good.
 NAME_TAG = "lakehouse/stream"
 PLANNED_STOP_TAG = "lakehouse/planned_stop"
+#: Tag with what a run waits for although it runs, such as a store that does not answer; empty if nothing.
+TROUBLE_TAG = "lakehouse/trouble"
 
 #: Dagster's names of our code: the location of workspace.yaml, and the repository of an unnamed `Definitions`.
 LOCATION, REPOSITORY = "lakehouse", "__repository__"
@@ -54,7 +57,8 @@ class Work:
 def work_names(settings: Settings) -> tuple[str, ...]:
     """Names of the managed runs that the settings ask for, such as `ingest`; `jobs.managed_runs` has their jobs."""
     ingests = tuple(f"ingest/{venue}" for venue in settings.venues) if settings.split_ingest else ("ingest",)
-    return (*ingests, *(tuple(f"stream/{layer}" for layer in LAYERS) if settings.split_streams else ("stream",)))
+    streams = tuple(f"stream/{layer}" for layer in LAYERS) if settings.split_streams else ("stream",)
+    return (*ingests, *streams, *(store.job for store in STORES if store.is_wanted(settings)))
 
 
 def was_planned(planned_stop_at: float | None, created_at: float) -> bool:
@@ -74,10 +78,16 @@ def seconds_of(tags: Mapping[str, str], tag: str) -> float | None:
 
 
 def read_works(settings: Settings) -> tuple[Work, ...]:
-    """Every managed run's state now; empty if no Dagster answers at the settings' address."""
-    names = work_names(settings)
+    """Every managed run's state now; empty if no Dagster answers at the settings' address.
+
+    A sink that these settings do not ask for is among them only if it runs or has failed: Dagster may know its URL.
+    """
+    wanted = work_names(settings)
+    sinks = tuple(store.job for store in STORES)
+    names = (*(name for name in wanted if name not in sinks), *sinks)
     parts = [f"run{number}: {_RUNS % (NAME_TAG, name, RUNS)}" for number, name in enumerate(names)]
-    parts += [f"{job}: {_SENSOR % (REPOSITORY, LOCATION, job)}" for job in ("ingest", "stream")]
+    jobs = dict.fromkeys(name.partition("/")[0] for name in names)
+    parts += [f"{job}: {_SENSOR % (REPOSITORY, LOCATION, job)}" for job in jobs]
     # A wildcard address is where Dagster listens, not where it is reached.
     host = "127.0.0.1" if settings.dagster_host in ("0.0.0.0", "::") else settings.dagster_host
     try:
@@ -88,9 +98,11 @@ def read_works(settings: Settings) -> tuple[Work, ...]:
             trust_env=False,
         )
         data = answer.json()["data"]
+        runs = {name: data[f"run{number}"].get("results", []) for number, name in enumerate(names)}
         return tuple(
-            _work(name, data[f"run{number}"].get("results", []), data[name.partition("/")[0]])
-            for number, name in enumerate(names)
+            _work(name, found, data[name.partition("/")[0]])
+            for name, found in runs.items()
+            if name in wanted or (found and (found[0]["status"] in _LIVE or found[0]["status"] == "FAILURE"))
         )
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return ()
@@ -99,9 +111,10 @@ def read_works(settings: Settings) -> tuple[Work, ...]:
 def _work(name: str, runs: list[dict[str, Any]], sensor: dict[str, Any]) -> Work:
     off = sensor.get("sensorState", {}).get("status") == "STOPPED"
     sensor_name = f"keep_{name.partition('/')[0]}_running"
-    live = next((run["status"] for run in runs if run["status"] in _LIVE), None)
+    live = next((run for run in runs if run["status"] in _LIVE), None)
     if live:
-        state = _LIVE[live]
+        trouble = next((tag["value"] for tag in live["tags"] if tag["key"] == TROUBLE_TAG), "")
+        state = _LIVE[live["status"]] + (f", but {trouble}" if trouble else "")
         return Work(name, f"{state}; its sensor {sensor_name} is turned off" if off else state)
     if off:
         return Work(name, f"stopped by hand: the sensor {sensor_name} is turned off; turn it on to resume", True)

@@ -52,6 +52,8 @@ def _headline(snapshot: Snapshot) -> Text:
     text.append(f"\nAPI: {snapshot.api or 'not running; `lakehouse serve` starts it'}", style="dim")
     for work in snapshot.works:
         text.append(f"\n{work.name}: {work.state}", style="bold red" if work.by_hand else "dim")
+    if snapshot.unset_sinks:
+        text.append(f"\nNo sink where {' and '.join(snapshot.unset_sinks)} is not set", style="dim")
     for venue in snapshot.not_connected:
         since = _age(venue.since, snapshot)
         text.append(f"\n{venue.venue}: NOT CONNECTED for {since}, tried again: {venue.words}", style="yellow")

@@ -52,6 +52,8 @@ ASSETS = {
         *GOLD,
     },
     "ops/replays": {"silver/quarantine"},
+    "sinks/postgres_bars": {"gold/bars_1m", "gold/bars_5m"},
+    "sinks/redis_latest": {"gold/bars_1m", "gold/bars_5m", "kafka/crypto.trades"},
 }
 
 ASSET_CHECKS = {
@@ -76,6 +78,8 @@ ASSET_CHECKS = {
     "gold/indicators_1m:follows_bars",
     "gold/moves:follows_bars",
     "gold/spreads_1m:follows_bars",
+    "sinks/postgres_bars:follows_gold",
+    "sinks/redis_latest:follows_gold",
 }
 
 
@@ -112,9 +116,18 @@ def test_jobs_sensors_and_checks(repository: RepositoryDefinition) -> None:
         "catch_up",
         "repair",
         "rebuild_gold",
+        "sink_postgres",
+        "sink_redis",
     }
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
-    assert set(sensors) == {"keep_ingest_running", "keep_stream_running", "mend_holes", "alert_moves"}
+    assert set(sensors) == {
+        "keep_ingest_running",
+        "keep_stream_running",
+        "keep_sink_postgres_running",
+        "keep_sink_redis_running",
+        "mend_holes",
+        "alert_moves",
+    }
     assert all(sensor.default_status is DefaultSensorStatus.RUNNING for sensor in sensors.values())
     found = {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_graph.asset_check_keys}
     assert found == ASSET_CHECKS

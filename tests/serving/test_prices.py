@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from lakehouse.broker import prices as prices_module
 from lakehouse.broker.embedded import EmbeddedBroker
+from lakehouse.broker.prices import Prices
 from lakehouse.exchanges.model import Trade, encode
-from lakehouse.serving import prices as prices_module
-from lakehouse.serving.prices import Prices
 from lakehouse.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.serving.conftest import UNLIMITED

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,14 @@ from typing import Any
 import pytest
 
 from lakehouse.errors import RetriableError, TerminalError
-from lakehouse.lake.table_io import open_table, sql
+from lakehouse.lake.table_io import open_table
 from lakehouse.settings import Settings
 from lakehouse.sinks.postgres import PostgresSink
 from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M
 from tests.support.market_lake import put
 from tests.support.postgres_server import PostgresServer, programs
 from tests.support.rows import NOON_US, bar_row, empty_lake
+from tests.support.sinks import execute, postgres_equals_gold, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(programs() is None, reason="no PostgreSQL server here")]
 DAY = 86_400_000_000
@@ -38,35 +37,12 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def settings(tmp_path: Path, server: PostgresServer) -> Settings:
-    execute(server, "DROP TABLE IF EXISTS bars, lakehouse_sinks")
+    execute(server.url, "DROP TABLE IF EXISTS bars, lakehouse_sinks")
     return empty_lake(tmp_path / "home")
-
-
-def execute(server: PostgresServer, text: str) -> list[tuple[Any, ...]]:
-    import psycopg2
-
-    connection = psycopg2.connect(server.url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(text)
-            return list(cursor.fetchall()) if cursor.description else []
-    finally:
-        connection.close()
 
 
 def bar(number: int, **columns: Any) -> dict[str, Any]:
     return bar_row(NOON_US + number * MINUTE, close=Decimal("0.00000001"), first_trade_id=number, **columns)
-
-
-def equal(server: PostgresServer, settings: Settings) -> bool:
-    names = ", ".join(name for name in GOLD_BARS_1M.column_names if name != "bar_date")
-    theirs = execute(server, f"SELECT size, {names} FROM bars ORDER BY size, venue, symbol, bar_start")
-    ours = [
-        (size, *row.values())
-        for size, table in (("1m", GOLD_BARS_1M), ("5m", GOLD_BARS_5M))
-        for row in sql(settings, f"SELECT {names} FROM b ORDER BY venue, symbol, bar_start", b=table).to_pylist()
-    ]
-    return theirs == ours
 
 
 def test_rows_arrive_exactly_and_once(server: PostgresServer, settings: Settings) -> None:
@@ -74,7 +50,7 @@ def test_rows_arrive_exactly_and_once(server: PostgresServer, settings: Settings
     put(settings, GOLD_BARS_5M, [bar(0)])
     with PostgresSink(settings, server.url) as sink:
         assert sink.look() == {"1m": 6, "5m": 1}
-        assert equal(server, settings)
+        assert postgres_equals_gold(server.url, settings)
         assert sink.look() == {}
 
 
@@ -86,10 +62,10 @@ def test_changed_new_and_deleted_rows(server: PostgresServer, settings: Settings
         changed = bar(1, revision=2, high=Decimal(99), updated_at=dt.datetime(2026, 11, 2, tzinfo=dt.UTC))
         put(settings, GOLD_BARS_1M, [rows[0], changed, rows[3], bar(9 + DAY // MINUTE)])  # rows 2 and 4 are gone
         sink.look()
-        assert equal(server, settings)
+        assert postgres_equals_gold(server.url, settings)
         open_table(settings, GOLD_BARS_1M).delete("bar_date = '2026-11-02'")
         sink.look()
-        assert equal(server, settings)
+        assert postgres_equals_gold(server.url, settings)
 
 
 def test_a_revision_that_starts_anew_is_taken(server: PostgresServer, settings: Settings) -> None:
@@ -98,7 +74,7 @@ def test_a_revision_that_starts_anew_is_taken(server: PostgresServer, settings: 
         sink.look()
         put(settings, GOLD_BARS_1M, [bar(1, revision=1, low=Decimal(1))])
         sink.look()
-    assert equal(server, settings)
+    assert postgres_equals_gold(server.url, settings)
 
 
 @pytest.mark.parametrize("gone", ["log", "lake"])
@@ -120,7 +96,7 @@ def test_a_version_that_is_gone_and_a_lake_made_anew(
             (log / f"{version:020}.json").unlink()
     with PostgresSink(settings, server.url) as sink:
         sink.look()
-    assert equal(server, settings)
+    assert postgres_equals_gold(server.url, settings)
 
 
 def test_kills_of_the_server_lose_and_double_nothing(server: PostgresServer, settings: Settings) -> None:
@@ -133,7 +109,7 @@ def test_kills_of_the_server_lose_and_double_nothing(server: PostgresServer, set
                     sink.look()
                 server.start()
             sink.look()
-            assert equal(server, settings)
+            assert postgres_equals_gold(server.url, settings)
 
 
 def test_a_transaction_that_is_cut_leaves_what_was(
@@ -148,9 +124,9 @@ def test_a_transaction_that_is_cut_leaves_what_was(
             with pytest.raises(RetriableError):
                 sink.look()
         server.start()
-        assert execute(server, "SELECT count(*), max(revision) FROM bars") == [(1, 1)]
+        assert execute(server.url, "SELECT count(*), max(revision) FROM bars") == [(1, 1)]
         sink.look()
-    assert equal(server, settings)
+    assert postgres_equals_gold(server.url, settings)
 
 
 def test_no_server_and_another_table_are_one_line_without_the_password(
@@ -160,7 +136,7 @@ def test_no_server_and_another_table_are_one_line_without_the_password(
         sink.look()
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
-    execute(server, "CREATE TABLE bars (x int)")
+    execute(server.url, "CREATE TABLE bars (x int)")
     with PostgresSink(settings, server.url) as sink, pytest.raises(TerminalError, match="PostgreSQL refused"):
         sink.look()
 
@@ -171,23 +147,13 @@ def test_the_command_follows_gold_through_an_outage(server: PostgresServer, sett
     command = [sys.executable, "-m", "lakehouse", "sink", "postgres", "--home", str(settings.home)]
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=environment, stderr=log) as child:
         try:
-            until(lambda: equal(server, settings))
+            until(lambda: postgres_equals_gold(server.url, settings))
             server.kill()
             put(settings, GOLD_BARS_1M, [bar(1), bar(2)])
             until(lambda: b"does not answer" in (tmp_path / "log").read_bytes())
             server.start()
-            until(lambda: equal(server, settings))
+            until(lambda: postgres_equals_gold(server.url, settings))
         finally:
             child.terminate()
     assert child.returncode == 0
     assert (tmp_path / "log").read_bytes().count(b"does not answer") == 1
-
-
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(Exception):
-            if holds():
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.3)

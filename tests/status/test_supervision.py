@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from jobs.managed_runs import managed_runs
 from lakehouse.broker.stored import stored_end_offsets
@@ -60,9 +61,12 @@ def dagster(tmp_path: Path) -> Iterator[Settings]:
     server.server_close()
 
 
-def answer(ingest: list[dict[str, Any]], stream: list[dict[str, Any]], sensors: str = "RUNNING") -> None:
-    sensor = {"sensorState": {"status": sensors}}
-    _Answers.data = {"run0": {"results": ingest}, "run1": {"results": stream}, "ingest": sensor, "stream": sensor}
+def answer(*runs: list[dict[str, Any]], sensors: str = "RUNNING") -> None:
+    """The runs of `ingest`, `stream`, `sink_postgres` and `sink_redis`, in this order; none of those left out."""
+    jobs = ("ingest", "stream", "sink_postgres", "sink_redis")
+    _Answers.data = {f"run{number}": {"results": []} for number in range(len(jobs))}
+    _Answers.data |= {f"run{number}": {"results": found} for number, found in enumerate(runs)}
+    _Answers.data |= {job: {"sensorState": {"status": sensors}} for job in jobs}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ def answer(ingest: list[dict[str, Any]], stream: list[dict[str, Any]], sensors: 
     ],
 )
 def test_states(dagster: Settings, runs: list[dict[str, Any]], sensors: str, state: str, by_hand: bool) -> None:
-    answer([run("STARTED")], runs, sensors)
+    answer([run("STARTED")], runs, sensors=sensors)
     assert read_works(dagster)[1] == Work("stream", state, by_hand)
 
 
@@ -123,6 +127,28 @@ def test_nobody_answers(tmp_path: Path) -> None:
     lake = empty_lake(tmp_path).model_copy(update={"dagster_port": 1})
     assert read_works(lake) == ()
     assert "No Dagster answers for this lakehouse" in shown(collect(lake))
+
+
+@pytest.mark.parametrize(
+    ("redis", "sink", "state"),
+    [
+        (None, [], None),
+        (None, [run("CANCELED", lakehouse__planned_stop=str(CREATED + 59))], None),
+        (None, [run("STARTED")], "running"),  # by a Dagster that knows the URL, unlike who asks
+        (None, [run("FAILURE")], "failed, will be started again"),
+        ("redis://h/0", [], "not started yet"),
+        ("redis://h/0", [run("STARTED", lakehouse__trouble="")], "running"),
+        ("redis://h/0", [run("STARTED", lakehouse__trouble="no answer")], "running, but no answer"),
+    ],
+)
+def test_sinks(dagster: Settings, redis: str | None, sink: list[dict[str, Any]], state: str | None) -> None:
+    settings = dagster.model_copy(update={"redis_url": None if redis is None else SecretStr(redis)})
+    answer([run("STARTED")], [run("STARTED")], [], sink)
+    assert read_works(settings)[2:] == (() if state is None else (Work("sink_redis", state),))
+    text = shown(collect(settings))
+    unset = "LAKEHOUSE_POSTGRES_URL and LAKEHOUSE_REDIS_URL" if state is None else "LAKEHOUSE_POSTGRES_URL"
+    assert f"No sink where {unset} is not set" in text
+    assert state is None or f"sink_redis: {state}" in text
 
 
 @pytest.mark.parametrize(

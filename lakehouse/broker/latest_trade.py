@@ -1,4 +1,4 @@
-"""A trade as the API reads it from Kafka."""
+"""A trade as the API and the sinks read it from Kafka."""
 
 from __future__ import annotations
 

@@ -13,16 +13,15 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from lakehouse.broker.latest_trade import LatestTrade, read_trade
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.errors import LakehouseError
 from lakehouse.market.symbols import MarketKey
-from lakehouse.serving.fan_out import FanOut
-from lakehouse.serving.latest_trade import LatestTrade, read_trade
 from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,13 +48,29 @@ class Feed:
     reason: str = ""
 
 
+class Listener(Protocol):
+    """Gets every message that the thread reads, in the thread."""
+
+    def expect(self, partitions: int) -> None:
+        """Note how many partitions the topic has."""
+
+    def begin(self, partition: int, offset: int) -> None:
+        """Note from which offset on a partition is read."""
+
+    def put(self, messages: list[tuple[int, int, LatestTrade | None]]) -> None:
+        """Take messages (partition, offset, trade; None if it has none) in order."""
+
+
 class Prices:
     """Follows the topic of trades of one lakehouse. `start` and `stop` it; any thread may read the rest."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
         self._settings = settings
+        self._listener = listener
         self._latest: dict[MarketKey, LatestTrade] = {}
-        self.fan_out = FanOut()
+        self._next: dict[int, int] = {}  # partition → the offset behind the newest message that was read
+        self._ends: dict[int, int] = {}  # partition → its end when its reading began
+        self._partitions = 0
         self.feed = Feed(False, time.time(), "not asked yet")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prices", daemon=True)
@@ -69,6 +84,12 @@ class Prices:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+
+    @property
+    def has_caught_up(self) -> bool:
+        """True if each partition has been read up to the end that it had when its reading began."""
+        ends = dict(self._ends)
+        return 0 < self._partitions <= len(ends) and all(self._next[one] >= end for one, end in ends.items())
 
     def latest(self, venue: str | None = None, symbol: str | None = None) -> list[LatestTrade]:
         """Return the latest trade of each market, or of those of a venue or symbol, sorted by both."""
@@ -124,7 +145,9 @@ class Prices:
         if found.error is not None or not found.partitions:
             self._say(False, f"no topic {topic} yet")
             return set()
-        self.fan_out.expect(len(found.partitions))
+        self._partitions = len(found.partitions)
+        if self._listener is not None:
+            self._listener.expect(len(found.partitions))
         begun = [self._begin(consumer, topic, partition) for partition in sorted({*found.partitions} - assigned)]
         new = [one for one in begun if one is not None]
         if new:
@@ -142,9 +165,11 @@ class Prices:
             first, end = consumer.get_watermark_offsets(place, timeout=ANSWER_SECONDS)
         except KafkaException:
             return None
-        stood = self.fan_out.next_offset(partition)
+        stood = self._next.get(partition)
         offset = stood if stood is not None and first <= stood <= end else max(first, end - BEGIN_BEFORE)
-        self.fan_out.begin(partition, offset)
+        self._next[partition], self._ends[partition] = offset, end
+        if self._listener is not None:
+            self._listener.begin(partition, offset)
         return TopicPartition(topic, partition, offset)
 
     def _take(self, messages: list[Message]) -> None:
@@ -152,13 +177,16 @@ class Prices:
         for message in messages:
             if message.error() is None:
                 trade = _trade_of(message)
-                taken.append((int(message.partition() or 0), int(message.offset() or 0), trade))
+                partition, offset = int(message.partition() or 0), int(message.offset() or 0)
+                taken.append((partition, offset, trade))
+                self._next[partition] = offset + 1
                 if trade is not None:
                     key = (trade.venue, trade.symbol)
                     before = self._latest.get(key)
                     if before is None or trade.trade_id > before.trade_id:
                         self._latest[key] = trade
-        self.fan_out.put(taken)
+        if self._listener is not None:
+            self._listener.put(taken)
 
     def _say(self, connected: bool, reason: str = "") -> None:
         if connected != self.feed.connected:
