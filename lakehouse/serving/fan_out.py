@@ -7,6 +7,7 @@ order of each partition. A subscription that falls behind is marked and gets no 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -36,9 +37,11 @@ class Subscription:
         """Return whether a trade is of its market."""
         return trade.symbol == self.symbol and trade.venue == self.venue
 
-    async def wait(self) -> None:
-        """Wait for news."""
-        await self._news.wait()
+    async def wait(self, seconds: float | None = None) -> None:
+        """Wait for news, so many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
         self._news.clear()
 
     def wake(self) -> None:

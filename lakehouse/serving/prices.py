@@ -15,7 +15,6 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from lakehouse.broker.topics import librdkafka_log
@@ -151,7 +150,8 @@ class Prices:
         taken: list[tuple[int, int, LatestTrade | None]] = []
         for message in messages:
             if message.error() is None:
-                trade = _trade_of(message)
+                latest = int(message.timestamp()[1]) * 1_000 + self._settings.future_tolerance_seconds * 1_000_000
+                trade = read_trade(message.value(), latest)
                 taken.append((int(message.partition() or 0), int(message.offset() or 0), trade))
                 if trade is not None:
                     key = (trade.venue, trade.symbol)
@@ -182,12 +182,3 @@ def _consumer(bootstrap: str, note: Any) -> Consumer:
         },
         logger=librdkafka_log,
     )
-
-
-def _trade_of(message: Message) -> LatestTrade | None:
-    """Return the trade in a message; None if Silver will not take it: it has no price that counts."""
-    value = message.value()
-    try:
-        return None if value is None else read_trade(value)
-    except msgspec.MsgspecError:
-        return None
