@@ -112,6 +112,10 @@ class FanOut:
             self._subscriptions.add(new)
             return new, dict(self._first)
 
+    def __len__(self) -> int:
+        """Return how many subscriptions there are."""
+        return len(self._subscriptions)
+
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription."""
         with self._lock:

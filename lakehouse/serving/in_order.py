@@ -28,7 +28,7 @@ class InOrder(Generic[T]):
     """What has come of a market, and what of it may go on."""
 
     def __init__(self, first: int | None = None, missing: Iterable[IdRange] = ()) -> None:
-        """Begin at an id, or, if that is None, at the first that comes. `missing`: ids below it, wanted all the same."""
+        """Begin at an id, or, if that is None, at the first that comes. `missing`: ids below it that are wanted too."""
         self._next = first
         self._got = IdRanges()
         self._held: dict[int, tuple[T, float]] = {}

@@ -1,4 +1,4 @@
-"""Trades of one market out of the lake, for streams: by id, in pages, so that a long past is never in memory at once."""
+"""Trades of one market out of the lake, for streams: by id, in pages, so that a long past is never in memory."""
 
 from __future__ import annotations
 

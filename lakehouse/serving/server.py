@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import socket
 from collections.abc import Callable
 
@@ -21,6 +22,8 @@ STOP_SECONDS = 2
 IDLE_SECONDS = 30
 #: Connections that wait to be accepted.
 BACKLOG = 512
+#: Milliseconds after which the connection of a client is dropped that takes nothing of what is sent to it.
+STUCK_MILLISECONDS = 30_000
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -34,6 +37,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     # A port whose last owner has just ended is free; one that somebody listens on still is not.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; each connection inherits it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MILLISECONDS)
     try:
         listener.bind(address)
         listener.listen(BACKLOG)
@@ -49,8 +54,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return whether a line of uvicorn's log is about us: a client that sends a wrong text is cut (1007), and all."""
+    return not record.getMessage().startswith("Invalid UTF-8 sequence received from client")
+
+
 def build_server(settings: Settings, limits: Limits | None = None) -> uvicorn.Server:
     """Build the server of one lakehouse; it listens on nothing yet."""
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)
     config = uvicorn.Config(
         build_app(settings, limits),
         access_log=False,  # a line for each request costs a tenth of it

@@ -255,6 +255,12 @@ class _Stream:
             self._has_begun = True
             yield _row(row)
 
+    def _is_before(self, at: int, late: bool) -> bool:
+        """Return whether a trade is from before the beginning: an id that was missing there. Later, ids alone count."""
+        if self._start is None or self._wish.after is not None:
+            return False
+        return at < self._start and (late or not self._has_begun)
+
 
 def _chunks(kind: str, rows: Iterator[Message]) -> Iterator[Message]:
     found = list(rows)
