@@ -14,6 +14,7 @@ from lakehouse.errors import MissingDependencyError, SettingError
 from lakehouse.serving.access import require_allowed
 from lakehouse.serving.app import build_app
 from lakehouse.serving.guard import Limits
+from lakehouse.serving.handshake import CheckedHandshake
 from lakehouse.settings import Settings
 
 #: Seconds that requests get to end when the server is stopped.
@@ -70,7 +71,7 @@ def build_server(settings: Settings, limits: Limits | None = None) -> uvicorn.Se
         server_header=False,
         proxy_headers=False,  # a client would name its own address, and be another for each request
         lifespan="on",
-        ws="websockets-sansio",
+        ws=CheckedHandshake,
         ws_max_size=4_096,  # what a client says means nothing
         ws_ping_interval=20.0,
         ws_ping_timeout=20.0,

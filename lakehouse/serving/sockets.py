@@ -9,6 +9,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from lakehouse.errors import SettingError
 from lakehouse.serving.answers import Api
+from lakehouse.serving.problems import Problem
 from lakehouse.serving.stream import REFUSED, serve_stream
 from lakehouse.serving.wish import wish_of
 
@@ -21,7 +22,7 @@ async def stream(socket: WebSocket) -> None:
     api: Api = socket.app.state.api
     try:
         wish = wish_of(socket.query_params.multi_items())
-    except SettingError as error:
+    except (SettingError, Problem) as error:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the client has left
             await socket.accept()
             await socket.send_text(msgspec.json.encode({"type": "problem", "detail": str(error)}).decode())

@@ -14,6 +14,7 @@ from lakehouse.errors import SettingError
 from lakehouse.id_ranges import IdRange
 from lakehouse.market.symbols import canonical_symbol
 from lakehouse.market.venues import VENUES
+from lakehouse.serving.wanted import refuse_years
 
 #: Seconds for which trades behind a missing id wait for it, if nobody says, and at most: most repairs take fewer.
 HOLD_SECONDS = 30.0
@@ -47,7 +48,7 @@ class Wish:
 
 
 def wish_of(parameters: Iterable[tuple[str, str]]) -> Wish:
-    """Return what the parameters of a URL ask for. Raises SettingError, one line, if one cannot be used."""
+    """Return what the parameters of a URL ask for. Raises SettingError or Problem, one line, if one cannot be used."""
     query: dict[str, str] = {}
     for name, value in parameters:
         if name not in _KNOWN:
@@ -72,6 +73,7 @@ def wish_of(parameters: Iterable[tuple[str, str]]) -> Wish:
     else:
         _refuse(query, ("size",), "trades", "kind=bars")
     wanted = TimeRange.of(query.get("from"), query.get("to"))
+    refuse_years(wanted)
     if wanted.start is None:
         _refuse(query, ("to", "speed", "after"), "a stream without a beginning", "from=, where the past is to begin")
     if "after" not in query:
