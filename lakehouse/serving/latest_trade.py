@@ -33,7 +33,7 @@ def read_trade(value: bytes | None, latest: int) -> LatestTrade | None:
     """
     try:
         trade = None if value is None else _decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     if trade is None:
         return None

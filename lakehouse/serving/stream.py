@@ -21,9 +21,9 @@ from lakehouse.serving.wish import Wish
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a client may take for one message, and for the message that it is cut.
+#: Seconds that a client may take for one message, and then to read so far that it is told that it is cut.
 SEND_SECONDS = 10.0
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 20.0
 
 #: Close codes: RFC 6455 (1000 done, 1008 refused, 1011 an error of ours, 1013 try again later).
 DONE, REFUSED, BROKEN, LATER = 1000, 1008, 1011, 1013

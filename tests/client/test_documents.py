@@ -20,7 +20,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
 COMMANDS = re.findall(r"^\$ (lakehouse .+)$", DOCUMENT, re.MULTILINE)
 CURLS = re.findall(r"^\$ (curl .+)$", DOCUMENT, re.MULTILINE)
 #: The address in the document; the tests' server has another.
-API = "http://127.0.0.1:8000"
+API = "127.0.0.1:8000"
 #: They need a running broker, and have tests of their own (tests/broker/test_newest.py).
 OF_KAFKA = ("lakehouse topics", "lakehouse tail")
 
@@ -43,7 +43,7 @@ def test_there_are_examples() -> None:
 @pytest.fixture(scope="module")
 def api(market: MarketLake) -> Iterator[str]:
     with running(market.settings) as url:
-        yield url
+        yield url.removeprefix("http://")
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))
