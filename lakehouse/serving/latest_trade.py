@@ -32,7 +32,7 @@ def read_trade(value: bytes | None, latest: int) -> LatestTrade | None:
     Silver can read although its form is not ingest's, such as an id written as a text, is left out.
     """
     try:
-        trade = None if value is None else _decode(value)
+        trade = None if value is None else _decode(value.decode())  # all of it is UTF-8, also what is skipped
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     if trade is None:

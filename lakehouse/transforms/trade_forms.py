@@ -47,7 +47,7 @@ def is_good(texts: Mapping[str, str], trade_id: int, first: int, last: int, late
     `latest` is Kafka's time of the message plus the tolerance. Times are µs since the epoch.
     """
     return (
-        0 <= trade_id < _BELOW
+        0 < trade_id < _BELOW  # 0 may have been written as -0, which is no id
         and first >= EARLIEST_MICROS
         and last <= latest
         and all(fits(texts[name]) for name, fits in _FITS.items())
