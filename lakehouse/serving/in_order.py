@@ -1,8 +1,8 @@
 """Trades of one market in the order of their ids, each once; what stands behind a missing id waits. Pure.
 
 A market's ids follow each other without a gap, so a missing one is a trade that is still to come, or one that the
-venue left out. Who waits decides how long: `hole` tells what is waited for, `pass_over` gives it up. An id that comes
-after that is late.
+venue left out. The caller decides how long to wait: `hole` tells what is waited for, `pass_over` gives it up. An id that
+comes after that is late.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Hole(NamedTuple):
 
 
 class InOrder(Generic[T]):
-    """What has come of a market, and what of it may go on."""
+    """The trades of a market that have come, and those of them that may go on."""
 
     def __init__(self, first: int | None = None, missing: Iterable[IdRange] = ()) -> None:
         """Begin at an id, or, if that is None, at the first that comes. `missing`: ids below it that are wanted too."""

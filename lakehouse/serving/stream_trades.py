@@ -108,7 +108,7 @@ def _waiting(subscription: Subscription) -> Iterator[LatestTrade]:
 
 
 class _Stream:
-    """What one client has got, and what comes next for it."""
+    """The trades that one client has got, and the next messages for it."""
 
     def __init__(self, api: Api, wish: Wish) -> None:
         self.is_over = False  #: a trade behind the end has come

@@ -11,15 +11,12 @@ be those of the record from its first on, each once, with the record's price, si
 from __future__ import annotations
 
 import argparse
-import asyncio
 import bisect
 import datetime as dt
 import json
-import random
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -40,15 +37,12 @@ from tests.faults.plan import make_plan
 from tests.faults.quiet import quiet
 from tests.faults.scenario import EXPECTED, Say, storm
 from tests.faults.system import NotReached, end_leftovers, wait_for
-from tests.support.stream_client import Seen, StreamClient
+from tests.support.stream_client import StreamClient
+from tests.support.stream_crowd import Crowd
 
 TARGETS = ("ingest", "serve", "stream-jvm", "broker")
 #: Kills and faults a minute.
 KILLS_PER_MINUTE, FAULTS_PER_MINUTE = 4.0, 5.0
-#: Seconds after which a client cuts its connection by itself, about.
-OWN_CUTS_SECONDS = 60.0
-#: This part of the clients begins live.
-LIVE = 0.2
 #: Seconds for the clients to come to the end of the record, once the lake is there.
 END_OF_RECORD_SECONDS = 120.0
 
@@ -99,57 +93,6 @@ class StreamSystem(LightSystem):
         super().stop()
         log = self.settings.home / "logs" / "serve.log"
         assert "Traceback" not in log.read_text(encoding="utf-8"), f"a traceback in {log}"
-
-
-class Crowd:
-    """The clients, in a thread with an event loop of its own."""
-
-    def __init__(self, url: str, count: int, seed: int, seconds: float, earliest: dict[MarketKey, dt.datetime]) -> None:
-        self.clients: list[StreamClient] = []
-        self.seen: dict[MarketKey, Seen] = {market: {} for market in earliest}
-        self._url, self._count, self._seconds, self._earliest = url.replace("http", "ws", 1), count, seconds, earliest
-        self._rng = random.Random(seed)
-        self._stop = asyncio.Event()
-        self._loop = asyncio.new_event_loop()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End all clients. Raises what one of them failed with."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(60.0)
-        assert not self._thread.is_alive(), "a client did not end"
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._all())
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._loop.close()
-
-    async def _all(self) -> None:
-        began = self._loop.time()
-        # The last ones begin while the storm still rages.
-        times = sorted(self._rng.uniform(0, self._seconds * 0.95) for _ in range(self._count))
-        async with asyncio.TaskGroup() as group:
-            for number, at in enumerate(times):
-                await asyncio.sleep(max(0.0, began + at - self._loop.time()))
-                group.create_task(self._client(number).run(self._stop, OWN_CUTS_SECONDS))
-
-    def _client(self, number: int) -> StreamClient:
-        market = self._rng.choice(sorted(self._earliest))
-        now, earliest = dt.datetime.now(dt.UTC), self._earliest[market]
-        start = None if self._rng.random() < LIVE else earliest + self._rng.random() * (now - earliest)
-        client = StreamClient(self._url, market, start, self.seen[market], number)
-        self.clients.append(client)
-        return client
 
 
 class Truth:
