@@ -12,6 +12,7 @@ between the two sends the second. No client has both.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
@@ -19,6 +20,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+from deltalake.exceptions import DeltaError
 
 from lakehouse.client.text import cell
 from lakehouse.errors import LakehouseError
@@ -26,9 +28,10 @@ from lakehouse.id_ranges import IdRanges
 from lakehouse.serving.answers import Api
 from lakehouse.serving.cursor import micros
 from lakehouse.serving.fan_out import Subscription, joins
-from lakehouse.serving.in_order import InOrder
+from lakehouse.serving.in_order import Hole, InOrder
 from lakehouse.serving.latest_trade import LatestTrade
 from lakehouse.serving.past import COLUMNS, PAGE_ROWS, Past, age, unavailable
+from lakehouse.serving.problems import Problem
 from lakehouse.serving.seam import Seam, newest_seam
 from lakehouse.serving.wish import Wish
 from lakehouse.tables import SILVER_TRADES
@@ -207,6 +210,10 @@ class _Stream:
         if hole is None or now < self._next_look or now - hole.since < min(LOOK_SECONDS, self._wish.hold):
             return
         self._next_look = now + LOOK_SECONDS
+        with contextlib.suppress(LakehouseError, Problem, DeltaError, pa.ArrowException, OSError):
+            await self._fill(hole, now)  # a lake that cannot be read now is no reason to cut a live stream
+
+    async def _fill(self, hole: Hole, now: float) -> None:
         found = await asyncio.to_thread(unavailable, self._api.settings, self._api.tables, self._market)
         self._unavailable = IdRanges(found)
         if now - hole.since >= self._wish.hold - LOOK_SECONDS:

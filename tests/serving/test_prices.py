@@ -58,6 +58,7 @@ def test_prices_of_before_and_of_now(kafka_settings: Settings) -> None:
         trade(8, "2.20"),
         trade(3, "9.99", source="repair"),
         b"no trade",
+        b'{"raw":' + b"[" * 100_000,
         trade(5, "3.30", venue="kraken", symbol="ETH/USD"),
     )
     with serving(kafka_settings, UNLIMITED) as client:
