@@ -188,10 +188,10 @@ class _Stream:
         if self._order is not None:
             return
         known = list(known)
-        inside = [one.trade_id for one in known if self._start is not None and one.ts_event >= self._start]
-        before = [one.trade_id for one in known if not inside or one.trade_id < min(inside)]
-        first = max(before) + 1 if before else min(inside, default=None)
-        self._order = InOrder(first)
+        inside = (one.trade_id for one in known if self._start is not None and one.ts_event >= self._start)
+        first = min(inside, default=None)
+        before = [one.trade_id for one in known if first is None or one.trade_id < first]
+        self._order = InOrder(max(before) + 1 if before else first)
 
     def take(self, trades: Iterable[LatestTrade]) -> Iterator[Message]:
         """Yield the messages that follow from trades of Kafka."""
