@@ -41,7 +41,7 @@ HOUR_US = 3_600_000_000
 
 HEADERS = ("Trades", "Files", "Rows read, median", "Open and read, s", "of it opening, s")
 
-#: What a round runs: argv are the home, venue, symbol, and the hour's first microsecond.
+#: The program of a round; its arguments are the home, venue, symbol, and the hour's first microsecond.
 ROUND = """
 import datetime as dt, json, sys, time
 from lakehouse.client import Lake

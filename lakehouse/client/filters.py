@@ -1,9 +1,14 @@
-"""Filters of a scan, as values and as SQL. Pure."""
+"""Filters of a scan, as values and as SQL. No I/O."""
 
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 from collections.abc import Iterable, Sequence
+
+from lakehouse.errors import SettingError
+from lakehouse.market.symbols import canonical_symbol
+from lakehouse.market.venues import VENUES
 
 Value = str | int | dt.datetime | dt.date
 
@@ -35,3 +40,26 @@ def where(filters: Iterable[Filter], *conditions: str) -> str:
     """Write filters and conditions in SQL, joined by AND, as the end of a query; empty text for none."""
     parts = [*(f'"{column}" {sign} {literal(value)}' for column, sign, value in filters), *conditions]
     return f" WHERE {' AND '.join(parts)}" if parts else ""
+
+
+def market_filters(venue: str | None, symbol: str | None) -> list[Filter]:
+    """Return the filters of a market. Raises SettingError for an unknown venue, or text that is no symbol."""
+    filters: list[Filter] = []
+    if venue is not None:
+        if venue not in VENUES:
+            near = difflib.get_close_matches(venue, VENUES, n=1)
+            raise SettingError(
+                f"unknown venue {venue!r}", f"one of {', '.join(VENUES)}", f"did you mean {near[0]}?" if near else ""
+            )
+        filters.append(("venue", "=", venue))
+    if symbol is not None:
+        filters.append(("symbol", "=", canonical(symbol)))
+    return filters
+
+
+def canonical(name: str) -> str:
+    """Return a symbol in its canonical form. Raises SettingError for text that is no symbol."""
+    try:
+        return canonical_symbol(name)
+    except ValueError as error:
+        raise SettingError(str(error)) from None

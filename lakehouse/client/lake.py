@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,13 +16,11 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from lakehouse.client import bars as client_bars
 from lakehouse.client.bar_completeness import bar_certificates
 from lakehouse.client.completeness import certificates
-from lakehouse.client.filters import Filter
+from lakehouse.client.filters import Filter, canonical, market_filters
 from lakehouse.client.scan import OpenAt, Scan
 from lakehouse.client.time_range import Time, TimeRange, moment
 from lakehouse.errors import SettingError, TerminalError
 from lakehouse.lake import table_io
-from lakehouse.market.symbols import canonical_symbol
-from lakehouse.market.venues import VENUES
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import (
     BAR_MINUTES,
@@ -96,7 +93,7 @@ class Lake:
         """Scan silver/trades: one row per trade, ordered by venue, symbol and trade id."""
         return self._scan(
             SILVER_TRADES,
-            _market(venue, symbol),
+            market_filters(venue, symbol),
             ("ts_event", "event_date"),
             TimeRange.of(start, end),
             version,
@@ -132,7 +129,9 @@ class Lake:
         )  # it may begin inside a window
         if fill == "forward":
             read = TimeRange(read.start and read.start - client_bars.CARRY, read.end)
-        scan = self._scan(BARS[length], _market(venue, symbol), ("bar_start", "bar_date"), read, version, at, as_float)
+        scan = self._scan(
+            BARS[length], market_filters(venue, symbol), ("bar_start", "bar_date"), read, version, at, as_float
+        )
         if length == minutes and fill == "none":
             return scan
 
@@ -165,7 +164,13 @@ class Lake:
     ) -> Scan:
         """Scan gold/indicators_1m: moving averages, rolling VWAPs and returns of each one-minute bar."""
         return self._scan(
-            GOLD_INDICATORS_1M, _market(venue, symbol), _BAR_TIME, TimeRange.of(start, end), version, at, as_float
+            GOLD_INDICATORS_1M,
+            market_filters(venue, symbol),
+            _BAR_TIME,
+            TimeRange.of(start, end),
+            version,
+            at,
+            as_float,
         )
 
     def moves(
@@ -181,7 +186,7 @@ class Lake:
     ) -> Scan:
         """Scan gold/moves: minutes whose price moved beyond the setting `move_threshold`."""
         return self._scan(
-            GOLD_MOVES, _market(venue, symbol), _BAR_TIME, TimeRange.of(start, end), version, at, as_float
+            GOLD_MOVES, market_filters(venue, symbol), _BAR_TIME, TimeRange.of(start, end), version, at, as_float
         )
 
     def spreads(
@@ -197,7 +202,7 @@ class Lake:
         """Scan gold/spreads_1m: the price of a pair at each venue, and the widest difference, by minute."""
         filters: list[Filter] = []
         if symbol is not None:
-            base, quote = _symbol(symbol).split("/")
+            base, quote = canonical(symbol).split("/")
             filters = [("base", "=", base), ("quote", "=", quote)]
         return self._scan(GOLD_SPREADS_1M, filters, _BAR_TIME, TimeRange.of(start, end), version, at, as_float)
 
@@ -217,7 +222,7 @@ class Lake:
         With a size, one row per market and bar; it needs a start.
         """
         minutes, wanted = size and client_bars.minutes_of(size), TimeRange.of(start, end)
-        scan = self._scan(SILVER_CONTINUITY, _market(venue, symbol), None, wanted, version, at, False)
+        scan = self._scan(SILVER_CONTINUITY, market_filters(venue, symbol), None, wanted, version, at, False)
 
         def made(ranges: pa.Table) -> pa.Table:
             if not minutes:
@@ -278,25 +283,3 @@ class Lake:
 
 
 _BAR_TIME = ("bar_start", "bar_date")
-
-
-def _market(venue: str | None, symbol: str | None) -> list[Filter]:
-    """Return the filters of a market. Raises SettingError for an unknown venue, or text that is no symbol."""
-    filters: list[Filter] = []
-    if venue is not None:
-        if venue not in VENUES:
-            near = difflib.get_close_matches(venue, VENUES, n=1)
-            raise SettingError(
-                f"unknown venue {venue!r}", f"one of {', '.join(VENUES)}", f"did you mean {near[0]}?" if near else ""
-            )
-        filters.append(("venue", "=", venue))
-    if symbol is not None:
-        filters.append(("symbol", "=", _symbol(symbol)))
-    return filters
-
-
-def _symbol(name: str) -> str:
-    try:
-        return canonical_symbol(name)
-    except ValueError as error:
-        raise SettingError(str(error)) from None

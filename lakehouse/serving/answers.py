@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from lakehouse.broker.prices import Prices
 from lakehouse.client import Lake
 from lakehouse.client.time_range import TimeRange
 from lakehouse.errors import LakehouseError, SettingError
+from lakehouse.prices.follower import Prices
 from lakehouse.serving.cursor import Cursor, micros, moment, read_cursor
 from lakehouse.serving.fan_out import FanOut
 from lakehouse.serving.forms import MEDIA_TYPES, Form, accepted, write

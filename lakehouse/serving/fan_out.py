@@ -7,12 +7,13 @@ order of each partition. A subscription that falls behind is marked and gets no 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lakehouse.broker.latest_trade import LatestTrade
+from lakehouse.prices.latest_trade import LatestTrade
 
 #: Messages that are kept for streams that begin: more than a minute and a half at 1,000 trades/s.
 KEPT_MESSAGES = 100_000
@@ -36,9 +37,11 @@ class Subscription:
         """Return whether a trade is of its market."""
         return trade.symbol == self.symbol and trade.venue == self.venue
 
-    async def wait(self) -> None:
-        """Wait for news."""
-        await self._news.wait()
+    async def wait(self, seconds: float | None = None) -> None:
+        """Wait for news, so many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
         self._news.clear()
 
     def wake(self) -> None:
@@ -104,6 +107,10 @@ class FanOut:
             new.before = [trade for _, _, trade in self._kept if new.wants(trade)]
             self._subscriptions.add(new)
             return new, dict(self._first)
+
+    def __len__(self) -> int:
+        """Return how many subscriptions there are."""
+        return len(self._subscriptions)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription."""

@@ -82,6 +82,11 @@ class Guard:
         self._at_once = 0
         self._sockets = 0
 
+    @property
+    def sockets(self) -> int:
+        """How many WebSockets are open."""
+        return self._sockets
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] == "websocket":
@@ -102,7 +107,7 @@ class Guard:
             self._at_once -= 1
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open a WebSocket by the same checks, or close it before it is open: the client gets HTTP 403."""
+        """Open a WebSocket by the same checks, or refuse it before it is open, as a request is refused."""
         try:
             self._check(scope)
             if not is_same_origin(dict(scope["headers"])):
@@ -111,7 +116,7 @@ class Guard:
                 raise Problem("busy", f"{self._sockets} open streams; expected fewer than {self._limits.sockets}")
         except Problem as problem:
             await receive()
-            await send({"type": "websocket.close", "code": 1008, "reason": problem.title[:120]})
+            await refuse(problem, send, "websocket.http.response")
             return
         self._sockets += 1
         try:
@@ -164,8 +169,8 @@ class Guard:
             raise Problem("wrong-host", f"host {host[:80]!r}; expected localhost or 127.0.0.1")
 
 
-async def refuse(problem: Problem, send: Send) -> None:
-    """Send a problem as the whole answer."""
+async def refuse(problem: Problem, send: Send, kind: str = "http.response") -> None:
+    """Send a problem as the whole answer; `kind` is ASGI's word for the messages of one."""
     body = problem.body()
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
@@ -174,8 +179,8 @@ async def refuse(problem: Problem, send: Send) -> None:
         *_ALWAYS,
         *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.start", "status": problem.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})
 
 
 def _with_headers(send: Send) -> Send:

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "body-too-large": (413, "The request has too large a body"),
     "range-too-large": (400, "The range is too large for one request"),
     "query-too-long": (414, "The query string is too long"),
+    "headers-too-large": (431, "The headers are too large"),
     "rate-limited": (429, "Too many requests from this client"),
     "internal": (500, "The request failed"),
     "busy": (503, "Too many requests at once"),

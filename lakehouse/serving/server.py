@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import socket
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from lakehouse.errors import MissingDependencyError, SettingError
 from lakehouse.serving.access import require_allowed
 from lakehouse.serving.app import build_app
 from lakehouse.serving.guard import Limits
+from lakehouse.serving.handshake import CheckedHandshake
 from lakehouse.settings import Settings
 
 #: Seconds that requests get to end when the server is stopped.
@@ -21,6 +23,8 @@ STOP_SECONDS = 2
 IDLE_SECONDS = 30
 #: Connections that wait to be accepted.
 BACKLOG = 512
+#: Milliseconds after which the connection of a client is dropped that takes nothing of what is sent to it.
+STUCK_MILLISECONDS = 30_000
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -34,6 +38,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     # A port whose last owner has just ended is free; one that somebody listens on still is not.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; each connection inherits it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MILLISECONDS)
     try:
         listener.bind(address)
         listener.listen(BACKLOG)
@@ -49,8 +55,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return whether a line of uvicorn's log is about us: a client that sends a wrong text is cut (1007), and all."""
+    return not record.getMessage().startswith("Invalid UTF-8 sequence received from client")
+
+
 def build_server(settings: Settings, limits: Limits | None = None) -> uvicorn.Server:
     """Build the server of one lakehouse; it listens on nothing yet."""
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)
     config = uvicorn.Config(
         build_app(settings, limits),
         access_log=False,  # a line for each request costs a tenth of it
@@ -59,7 +71,7 @@ def build_server(settings: Settings, limits: Limits | None = None) -> uvicorn.Se
         server_header=False,
         proxy_headers=False,  # a client would name its own address, and be another for each request
         lifespan="on",
-        ws="websockets-sansio",
+        ws=CheckedHandshake,
         ws_max_size=4_096,  # what a client says means nothing
         ws_ping_interval=20.0,
         ws_ping_timeout=20.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from lakehouse.client.bars import minutes_of
@@ -21,7 +21,7 @@ _CHANGE = ("close", "trades", "volume", "complete", "is_final", "updated_at")
 
 async def parts(
     api: Api, venue: str, symbol: str, size: str, start: dt.datetime | None
-) -> AsyncIterator[tuple[str, list[dict[str, Any]] | None]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Yield messages: `bars` with rows, and once `live`, where the past ends. Without a start, the newest bar on.
 
     A bar comes again whenever it changes: while its time runs, and after a repair.
@@ -36,9 +36,9 @@ async def parts(
         for at in range(0, len(new), ROWS):
             chunk = new[at : at + ROWS]
             known.update((row["bar_start"], _state(row)) for row in chunk)
-            yield "bars", [{name: cell(value) for name, value in row.items()} for row in chunk]
+            yield {"type": "bars", "rows": [{name: cell(value) for name, value in row.items()} for row in chunk]}
         if not is_live:
-            yield "live", None
+            yield {"type": "live"}
             is_live = True
         await asyncio.sleep(LOOK_SECONDS)
 

@@ -5,7 +5,7 @@ Redis that dies goes on where Redis stands; a Redis that was emptied has no vers
 replaced only by one of a higher trade id.
 Limits: one Redis, or one with replicas; no Redis Cluster, whose MULTI cannot span these keys. One lakehouse in a
 database. Bars that Redis evicts are missing until they change: it needs the policy `noeviction`, its default. A price
-that this process has not read (see `broker.prices`) is not known after Redis was emptied.
+that this process has not read (see `prices.follower`) is not known after Redis was emptied.
 
 Keys, which docs/reading-the-data.md describes: `lakehouse:price:VENUE:SYMBOL`, a hash;
 `lakehouse:bars:SIZE:VENUE:SYMBOL`, a sorted set of bars as JSON by their start in seconds since the epoch;
@@ -22,11 +22,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lakehouse.broker.latest_trade import LatestTrade
-from lakehouse.broker.prices import Prices
 from lakehouse.client import extras
 from lakehouse.client.text import cell
 from lakehouse.errors import RetriableError, SettingError, TerminalError
+from lakehouse.prices.follower import Prices
+from lakehouse.prices.latest_trade import LatestTrade
 from lakehouse.settings import Settings
 from lakehouse.sinks.gold_changes import bar_tables, changes_since, table_id
 from lakehouse.sinks.newest_bars import Bar, Difference, difference

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.lake.receipt_times import FUTURE_RULE
-from lakehouse.market.symbols import SYMBOL_FORM
 from lakehouse.settings import Settings
 from lakehouse.tables import DECIMAL
+from lakehouse.transforms import trade_forms as forms
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -40,33 +40,11 @@ REJECTED_FIELDS = ("venue", "reason", "detail", "raw", "ts_ingest")
 
 # \z and not $, which would let a line feed follow.
 _INTEGER = r"^[0-9]{1,18}\z"
-#: Most digits before and after the point.
-WHOLE_DIGITS, DECIMALS = 20, 18
-_DECIMAL = rf"^[0-9]{{1,{WHOLE_DIGITS}}}(\.[0-9]{{1,{DECIMALS}}})?\z"
+_DECIMAL = rf"^[0-9]{{1,{forms.WHOLE_DIGITS}}}(\.[0-9]{{1,{forms.DECIMALS}}})?\z"
 
-#: Bounds that keep every bar's sums within DECIMAL(38,18): price in quote units, size in base units, price × size.
-MAX_PRICE, MAX_SIZE, MAX_NOTIONAL = 10**12, 10**15, 10**15
-
-#: Form of a positive number below 10^whole, with at most 20 digits before the point, leading zeros included, as in
-#: _DECIMAL.
-_POSITIVE = "(?=[0-9.]*[1-9])0{{0,{zeros}}}[0-9]{{1,{whole}}}([.][0-9]{{1,18}})?"
-#: Form of each field of a good trade. GOOD_TRADE joins them, each followed by U+001F, in the order of TRADE_FIELDS: one
-#: regular expression per row instead of ten. `trade_rules` states the same rule by rule, for the few other rows.
-GOOD_FORM = {
-    "venue": "[a-z0-9_-]{1,40}",
-    "symbol": SYMBOL_FORM,
-    "native_symbol": "[^\\x1f]+",
-    "trade_id": "[0-9]{1,18}",
-    "price": _POSITIVE.format(zeros=8, whole=12),
-    "size": _POSITIVE.format(zeros=5, whole=15),
-    "side": "(buy|sell)",
-    "ts_event": "[0-9]{1,18}",
-    "ts_ingest": "[0-9]{1,18}",
-    "source": "(live|snapshot|repair)",
-}
-GOOD_TRADE = "^" + "".join(f"{GOOD_FORM[name]}\\x1f" for name in TRADE_FIELDS) + "\\z"
-
-EARLIEST_MICROS = 1_230_768_000_000_000  # 2009-01-01, before the first exchange of crypto assets
+#: The forms of GOOD_FORM, each followed by U+001F, in the order of TRADE_FIELDS: one regular expression per row instead
+#: of ten. `trade_rules` states the same rule by rule, for the few other rows.
+GOOD_TRADE = "^" + "".join(f"{forms.GOOD_FORM[name]}\\x1f" for name in TRADE_FIELDS) + "\\z"
 
 
 def trade_rules(settings: Settings) -> list[Rule]:
@@ -88,11 +66,11 @@ def trade_rules(settings: Settings) -> list[Rule]:
         ("bad_size", size.isNotNull(), _found("size", decimal)),
         ("price_not_positive", price > 0, _found("price", "more than 0")),
         ("size_not_positive", size > 0, _found("size", "more than 0")),
-        ("price_out_of_range", price < MAX_PRICE, _found("price", "less than 10^12")),
-        ("size_out_of_range", size < MAX_SIZE, _found("size", "less than 10^15")),
+        ("price_out_of_range", price < forms.MAX_PRICE, _found("price", "less than 10^12")),
+        ("size_out_of_range", size < forms.MAX_SIZE, _found("size", "less than 10^15")),
         (
             "notional_out_of_range",
-            price.cast("double") * size.cast("double") < float(MAX_NOTIONAL),
+            price.cast("double") * size.cast("double") < float(forms.MAX_NOTIONAL),
             _found("size", "price × size less than 10^15"),
         ),
         ("bad_side", F.col("m.side").isin("buy", "sell"), _found("side", "buy or sell")),
@@ -101,10 +79,14 @@ def trade_rules(settings: Settings) -> list[Rule]:
             F.col("m.source").isin("live", "snapshot", "repair"),
             _found("source", "live, snapshot, repair"),
         ),
-        ("bad_event_time", _micros("ts_event") >= EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
+        (
+            "bad_event_time",
+            _micros("ts_event") >= forms.EARLIEST_MICROS,
+            _found("ts_event", "microseconds since the epoch"),
+        ),
         (
             "bad_ingest_time",
-            _micros("ts_ingest") >= EARLIEST_MICROS,
+            _micros("ts_ingest") >= forms.EARLIEST_MICROS,
             _found("ts_ingest", "microseconds since the epoch"),
         ),
         (
@@ -120,7 +102,11 @@ def event_rules(settings: Settings) -> list[Rule]:
     return [
         *_shape_rules(("venue", "event", "ts_event", "connection_id")),
         _venue_rule(),
-        ("bad_event_time", _micros("ts_event") >= EARLIEST_MICROS, _found("ts_event", "microseconds since the epoch")),
+        (
+            "bad_event_time",
+            _micros("ts_event") >= forms.EARLIEST_MICROS,
+            _found("ts_event", "microseconds since the epoch"),
+        ),
         (
             FUTURE_RULE,
             _micros("ts_event") <= _latest(settings),
@@ -143,7 +129,7 @@ def is_good_trade(settings: Settings) -> Column:
     first = F.least(_whole("ts_event"), _whole("ts_ingest"))
     last = F.greatest(_whole("ts_event"), _whole("ts_ingest"))
     notional = F.expr("try_cast(m.price as double)") * F.expr("try_cast(m.size as double)")
-    in_range = (first >= EARLIEST_MICROS) & (last <= _latest(settings)) & (notional < float(MAX_NOTIONAL))
+    in_range = (first >= forms.EARLIEST_MICROS) & (last <= _latest(settings)) & (notional < float(forms.MAX_NOTIONAL))
     return F.coalesce(line.rlike(GOOD_TRADE) & in_range, F.lit(False))
 
 
@@ -194,7 +180,7 @@ def _venue_rule() -> Rule:
 
 
 def _has_form(name: str) -> Column:
-    return F.col(f"m.{name}").rlike(f"^{GOOD_FORM[name]}\\z")
+    return F.col(f"m.{name}").rlike(f"^{forms.GOOD_FORM[name]}\\z")
 
 
 def _found(name: str, expected: str) -> Column:

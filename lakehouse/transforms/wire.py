@@ -21,7 +21,7 @@ import pyarrow.json as pa_json
 from lakehouse.exchanges.model import Side, Source
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms import message_rules as rules
+from lakehouse.transforms import trade_forms as forms
 from lakehouse.transforms import wire_template
 from lakehouse.transforms.arrow_numpy import Integers, Mask, coded, has_any, no_digits, texts, whole
 from lakehouse.transforms.wire_template import FIELDS
@@ -34,7 +34,7 @@ _AMOUNT = pa.decimal128(38, 18)
 
 #: Notionals below this are certainly below the bound: Arrow's cast of a decimal to a double can be off in the last
 #: place, and the rule uses the exact value. Messages nearer to the bound are left.
-_SURE_NOTIONAL = float(rules.MAX_NOTIONAL) * (1 - 1e-12)
+_SURE_NOTIONAL = float(forms.MAX_NOTIONAL) * (1 - 1e-12)
 
 #: The fields of `exchanges.model.Trade` and no others: JSON readers disagree about values that they only skip. Jackson,
 #: for example, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
@@ -170,7 +170,7 @@ def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
     """Mask of the rows, with price and size still as text, whose forms and times are right."""
     good = np.ones(len(rows), np.bool_)
     for name in ("venue", "symbol", "native_symbol"):
-        good &= _all_of(rows[name], re.compile(rules.GOOD_FORM[name]).fullmatch)
+        good &= _all_of(rows[name], re.compile(forms.GOOD_FORM[name]).fullmatch)
     for name, choices in _CHOICES.items():
         good &= _all_of(rows[name], choices.__contains__)
     for name in ("price", "size"):
@@ -180,7 +180,7 @@ def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
         good &= (values >= 1) & (values < _BELOW)
     event, ingest = numbers["ts_event"], numbers["ts_ingest"]
     latest = _numpy(ts_kafka.cast(pa.int64())) + settings.future_tolerance_seconds * 1_000_000
-    good &= (np.minimum(event, ingest) >= rules.EARLIEST_MICROS) & (np.maximum(event, ingest) <= latest)
+    good &= (np.minimum(event, ingest) >= forms.EARLIEST_MICROS) & (np.maximum(event, ingest) <= latest)
     return good
 
 
@@ -196,7 +196,7 @@ def _are_decimals(column: Any) -> Mask:
     point = stops.copy()  # the text's end if it has none
     point[holders] = points
     digits, decimals = point - starts, stops - point - 1
-    good: Mask = (digits >= 1) & (digits <= rules.WHOLE_DIGITS) & (decimals != 0) & (decimals <= rules.DECIMALS)
+    good: Mask = (digits >= 1) & (digits <= forms.WHOLE_DIGITS) & (decimals != 0) & (decimals <= forms.DECIMALS)
     return (
         good & (np.bincount(holders, minlength=len(stops)) <= 1) & ~has_any(no_digits(data) & (data != _POINT), bounds)
     )
@@ -215,7 +215,7 @@ def _in_range(trades: pa.Table, left: Mask, places: Integers) -> Recognised:
     price, size = trades.column("price"), trades.column("size")
     product = _doubles(price) * _doubles(size)
     fits = product < _SURE_NOTIONAL
-    for values, most in ((price, rules.MAX_PRICE), (size, rules.MAX_SIZE)):
+    for values, most in ((price, forms.MAX_PRICE), (size, forms.MAX_SIZE)):
         fits &= _numpy(pc.greater(values, nothing)) & _numpy(pc.less(values, pa.scalar(Decimal(most), _AMOUNT)))
     if fits.all():
         return Recognised(trades, left)

@@ -23,14 +23,14 @@ from lakehouse.cli import build_app
 from lakehouse.runtime.jars import spark_jars
 from lakehouse.runtime.java import find_java
 from lakehouse.settings import Settings
-from tests.serving.test_stream import World
 from tests.support import documents
 from tests.support.api_server import running
 from tests.support.documents import ROOT, Example
 from tests.support.market_lake import MarketLake
+from tests.support.stream_world import World
 
 PYTHON = tuple(one for one in documents.python() if "websockets" not in one.text)
-(WEBSOCKET,) = (one for one in documents.python() if "websockets" in one.text)
+WEBSOCKETS = tuple(one for one in documents.python() if "websockets" in one.text)
 COMMANDS = tuple(documents.commands())
 #: The address in the documents; the tests' server has another.
 API = "http://127.0.0.1:8000"
@@ -128,15 +128,20 @@ def test_python(folder: Path, api: str, example: Example) -> None:
 
 @pytest.mark.kafka
 def test_websocket(kafka_settings: Settings) -> None:
-    """It prints the trades of its five minutes, one a second, and ends."""
+    """Both read the trades of their five minutes, one a second, and end; one prints them, one counts them."""
     world = World(kafka_settings)
     world.send(*range(400))
     world.land()
     with running(kafka_settings) as url:
-        code = WEBSOCKET.text.replace(API.replace("http", "ws"), url.replace("http", "ws"))
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [str(number) for number in range(300)]
+        printed = []
+        for example in WEBSOCKETS:
+            code = example.text.replace(API.replace("http", "ws"), url.replace("http", "ws"))
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+            printed.append(done.stdout.splitlines())
+    (every, (counted,)) = printed
+    assert [line.split()[0] for line in every] == [str(number) for number in range(300)]
+    assert counted == "300 trades, the last 299"
 
 
 @pytest.mark.parametrize("example", HERE, ids=names(HERE))

@@ -23,6 +23,7 @@ WEIGHTS: Mapping[str, int] = {
     "daemon": 2,
     "code-server": 1,
     "node": 3,
+    "serve": 3,
 }
 #: Faults of a longer range than this, in seconds, would leave no time between them.
 LONGEST_FAULT = 12.0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.lake.table_io import table_uri
+from lakehouse.client import Lake
+from lakehouse.lake.table_io import append_rows, table_uri
 from lakehouse.serving.cursor import Cursor, read_cursor
 from lakehouse.serving.problems import Problem
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from tests.serving.conftest import UNLIMITED
-from tests.support.api_server import pages, serving
+from tests.support.api_server import as_json, pages, serving
 from tests.support.market_lake import MarketLake, put
 
 RANGE = {"start": "2026-11-01T21:00:00Z", "end": "2026-11-02T01:30:00Z"}
@@ -204,3 +208,52 @@ def _eventually_other(client: httpx.Client, cursor: str) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the old page was still answered")
+
+
+_NEW = itertools.count()
+
+
+@given(limits=st.lists(st.integers(1, 700), min_size=1, max_size=8), kind=st.sampled_from(["bars", "trades"]))
+@settings(max_examples=10, deadline=None)
+def test_pages_of_any_size_are_the_answer_at_once_while_rows_are_appended(
+    growing: tuple[MarketLake, httpx.Client], limits: list[int], kind: str
+) -> None:
+    market, client = growing
+    # Each example begins with a version that a stream has just replaced.
+    table, rows = (GOLD_BARS_1M, market.bars(1)) if kind == "bars" else (SILVER_TRADES, market.trades)
+    parameters: dict[str, Any] = {"start": "2026-11-01T12:00:00Z", "end": "2026-11-01T13:00:00Z"}
+    sizes = itertools.cycle(limits)
+    cursor: str | None = None
+    found: list[dict[str, Any]] = []
+    versions: set[int] = set()
+    for turn in range(2_000):
+        more = {} if cursor is None else {"cursor": cursor}
+        size = max(next(sizes), len(rows) // 40)
+        answer = client.get(f"/v1/{kind}", params={**parameters, "limit": size, **more})
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        found += page["rows"]
+        versions.add(page["version"])
+        cursor = page["next"]
+        if cursor is None:
+            break
+        assert len(page["rows"]) == size
+        if turn < 3:
+            other = {"symbol": f"A{next(_NEW)}/USD"}  # before most others in the order of pages
+            append_rows(market.settings, table, [rows[turn] | other])
+    assert len(versions) == 1
+    start, end = (dt.datetime.fromisoformat(parameters[name]) for name in ("start", "end"))
+    reader = getattr(Lake(market.settings), kind)(start=start, end=end, version=versions.pop())
+    assert found == [as_json(row) for row in _shown(reader.arrow().to_pylist(), found)]
+
+
+def _shown(rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The columns that an answer has."""
+    return [{name: row[name] for name in found[0]} for row in rows] if found else rows
+
+
+@pytest.fixture(scope="module")
+def growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MarketLake, httpx.Client]]:
+    market = MarketLake.written(tmp_path_factory.mktemp("growing") / "home", hours=1)
+    with serving(market.settings, UNLIMITED) as client:
+        yield market, client

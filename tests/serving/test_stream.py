@@ -17,56 +17,18 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
-from lakehouse.lake.table_io import ensure_tables, open_table
 from lakehouse.serving import fan_out
 from lakehouse.serving.guard import Limits
 from lakehouse.settings import Settings
-from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_TRADES
+from lakehouse.tables import SILVER_CONTINUITY
+from tests.prices.test_follower import trade, until
 from tests.serving.conftest import UNLIMITED
-from tests.serving.test_prices import trade, until
 from tests.support.api_server import running
 from tests.support.market_lake import put
-from tests.support.rows import batch_row, trade_row, utc
+from tests.support.rows import utc
+from tests.support.stream_world import NOON, World
 
 pytestmark = pytest.mark.kafka
-NOON = 1_793_534_400_000_000
-PARTITIONS = 3
-
-
-class World:
-    """Trades in Kafka, of which the lake has read those up to some offsets."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.ends = dict.fromkeys(range(PARTITIONS), 0)
-        self.rows: list[dict[str, Any]] = []
-        self._producer = Producer({"bootstrap.servers": settings.bootstrap()})
-        ensure_tables(settings)
-
-    def send(self, *ids: int, symbol: str = "BTC/USDT") -> None:
-        for number in ids:
-            partition = number % PARTITIONS
-            value = trade(number, ts_event=NOON + number * 1_000_000, symbol=symbol)
-            self._producer.produce(self.settings.topic_trades, value, key=b"k", partition=partition)
-            row = trade_row(number, NOON + number * 1_000_000, symbol=symbol)
-            self.rows.append(row | {"kafka_partition": partition, "kafka_offset": self.ends[partition]})
-            self.ends[partition] += 1
-        assert self._producer.flush(30) == 0
-
-    def land(self) -> None:
-        """Let the streams read all that is in Kafka."""
-        seen: dict[tuple[str, int], dict[str, Any]] = {}
-        for row in self.rows:
-            seen.setdefault((row["symbol"], row["trade_id"]), row)
-        put(self.settings, SILVER_TRADES, seen.values())
-        bronze, silver = (open_table(self.settings, one).version() for one in (BRONZE_MESSAGES, SILVER_TRADES))
-        ends = {self.settings.topic_trades: {str(at): end for at, end in self.ends.items()}}
-        source = {"version": bronze, "complete": True}
-        batches = [
-            batch_row("bronze", 0, source_end=ends, versions={BRONZE_MESSAGES.path: bronze}),
-            batch_row("silver", 0, source_end=source, versions={SILVER_TRADES.path: silver}),
-        ]
-        put(self.settings, OPS_BATCHES, batches)
 
 
 @pytest.fixture
@@ -114,11 +76,11 @@ def test_past_and_present_without_a_gap_or_a_repeat(world: World, server: str) -
     world.land()
     world.send(*range(400, 600), 100)  # the lake has not read these
     with opened(server, f"from={at(0)}") as socket:
-        assert sorted(taken(socket, {*range(1, 600)})) == [*range(1, 600)]
+        assert taken(socket, {*range(1, 600)}) == [*range(1, 600)]
         world.send(*range(605, 700), 650, 3)
         world.send(*range(600, 605))  # repaired
         world.send(700)
-        assert sorted(taken(socket, {*range(600, 701)})) == [*range(600, 701)]
+        assert taken(socket, {*range(600, 701)}) == [*range(600, 701)]
 
 
 def test_any_seam(world: World, server: str) -> None:
@@ -133,7 +95,7 @@ def test_any_seam(world: World, server: str) -> None:
             world.land()
         start = rng.randint(1, number - 1)
         with opened(server, f"from={at(start)}") as socket:
-            assert sorted(taken(socket, {*range(start, number)})) == [*range(start, number)]
+            assert taken(socket, {*range(start, number)}) == [*range(start, number)]
 
 
 def test_a_client_that_comes_before_kafka_is_read(world: World) -> None:
@@ -141,7 +103,7 @@ def test_a_client_that_comes_before_kafka_is_read(world: World) -> None:
     world.land()
     world.send(*range(50, 90))
     with running(world.settings, UNLIMITED) as url, opened(url.replace("http", "ws"), f"from={at(1)}") as socket:
-        assert sorted(taken(socket, {*range(1, 90)}, seconds=30)) == [*range(1, 90)]
+        assert taken(socket, {*range(1, 90)}, seconds=30) == [*range(1, 90)]
 
 
 def test_a_lake_that_is_too_far_behind_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,10 +114,11 @@ def test_a_lake_that_is_too_far_behind_is_waited_for(world: World, monkeypatch: 
         world.send(*range(101, 301))
         time.sleep(2.0)  # now the server remembers the last 20 only
         with opened(url.replace("http", "ws"), f"from={at(1)}") as socket:
+            assert taken(socket, {*range(1, 101)}) == [*range(1, 101)]
             with pytest.raises(TimeoutError):
                 socket.recv(timeout=3)
             world.land()
-            assert sorted(taken(socket, {*range(1, 301)})) == [*range(1, 301)]
+            assert taken(socket, {*range(101, 301)}) == [*range(101, 301)]
 
 
 def test_live_only_begins_with_what_comes(world: World, server: str) -> None:
@@ -166,9 +129,85 @@ def test_live_only_begins_with_what_comes(world: World, server: str) -> None:
     with opened(server, "") as socket:
         assert json.loads(socket.recv(timeout=30)) == {"type": "live"}
         world.send(*range(50, 80), 60, 12)
-        got = taken(socket, {*range(70, 80)})
-        assert sorted(got) == [*range(min(got), 80)]  # it begins with whichever partition comes first
-        assert 50 <= min(got) < 60
+        assert taken(socket, {*range(70, 80)}) == [*range(50, 80)]
+
+
+def told(socket: ClientConnection, last: int) -> list[Any]:
+    """Read what comes up to an id: ids of trades, (first, last) of gaps, negative ids of late ones."""
+    found: list[Any] = []
+    while last not in found and -last not in found:
+        message = json.loads(socket.recv(timeout=30))
+        if message["type"] == "gap":
+            found.append((message["first_id"], message["last_id"]))
+            assert message["unavailable"] is False
+        sign = -1 if message["type"] == "late" else 1
+        found += [sign * row["trade_id"] for row in message.get("rows", ())]
+    return found
+
+
+def test_a_gap_is_waited_for_then_told_and_what_comes_of_it_is_late(world: World, server: str) -> None:
+    world.send(*range(1, 50), 52, 53)
+    world.land()
+    with opened(server, f"from={at(48)}&hold=3") as socket:
+        assert told(socket, 53) == [48, 49, (50, 51), 52, 53]  # by the times in the lake it is an old one
+        world.send(54)
+        assert told(socket, 54) == [54]
+        began = time.monotonic()
+        world.send(58)
+        assert told(socket, 58) == [(55, 57), 58]
+        assert 2 < time.monotonic() - began < 20
+        world.send(56, 51, 56, 51, 59)
+        assert sorted(taken(socket, {51, 56, 59})) == [51, 56, 59]
+        world.send(55, 55)
+        assert told(socket, 55) == [-55]
+
+
+def test_ids_that_the_venue_does_not_have_are_not_waited_for(world: World, server: str) -> None:
+    row = {"venue": "binance", "symbol": "BTC/USDT", "since": utc(NOON), "tries": 1, "last_try": utc(NOON)}
+    times = {"ts_first": utc(NOON), "ts_last": utc(NOON), "repaired": 0, "trades_version": 1}
+    gone = row | times | {"first_id": 60, "last_id": 64, "state": "unavailable"}
+    put(world.settings, SILVER_CONTINUITY, [gone])
+    world.send(*range(1, 50))
+    world.land()
+    with opened(server, f"from={at(40)}&hold=300") as socket:
+        assert taken(socket, {*range(40, 50)}) == [*range(40, 50)]
+        world.send(*range(50, 60), *range(65, 70))
+        assert taken(socket, {*range(65, 70)}, seconds=20) == [*range(50, 60), *range(65, 70)]
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_client_that_was_cut_goes_on_where_it_was(world: World, server: str, landed: bool) -> None:
+    world.send(*range(1, 50), *range(53, 60))
+    world.land()
+    world.send(*range(60, 70), 51)
+    if landed:
+        world.land()
+    with opened(server, f"from={at(55)}&after=57&missing=50-52") as socket:
+        assert sorted(taken(socket, {51, *range(58, 70)})) == [51, *range(58, 70)]
+        world.send(50, 51, 52, 57, 70)
+        assert sorted(taken(socket, {50, 52, 70})) == [50, 52, 70]
+
+
+def test_what_silver_refuses_is_not_sent(world: World, server: str) -> None:
+    world.send(*range(1, 50))
+    world.land()
+    producer = Producer({"bootstrap.servers": world.settings.bootstrap()})
+    with opened(server, f"from={at(40)}") as socket:
+        assert taken(socket, {*range(40, 50)}) == [*range(40, 50)]
+        for wrong in ({"price": "-1"}, {"size": "0"}, {"ts_event": 4_070_908_800_000_000}, {"side": "both"}):
+            fields = {"ts_event": NOON, "price": "100.5"} | wrong
+            value = json.loads(trade(50)) | fields
+            producer.produce(world.settings.topic_trades, json.dumps(value).encode(), key=b"k", partition=2)
+            world.ends[2] += 1
+        assert producer.flush(30) == 0
+        world.send(50, 51)
+        rows: list[Any] = []
+        while len(rows) < 2:
+            rows += json.loads(socket.recv(timeout=30)).get("rows", ())
+        assert [(row["trade_id"], row["price"], row["side"]) for row in rows] == [
+            (50, "100.5", "buy"),
+            (51, "100.5", "buy"),
+        ]
 
 
 def test_an_end_is_a_replay_at_a_speed(world: World, server: str) -> None:
@@ -190,29 +229,6 @@ def test_a_slow_client_is_told_and_cut(world: World, server: str, monkeypatch: p
         for round_ in range(60):
             world.send(*range(2 + round_ * 500, 502 + round_ * 500))
         assert closed_with(socket) == 1013
-
-
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("venue=x&symbol=BTC/USDT", "venue 'x'; expected one of"),
-        ("venue=binance&symbol=BTC", "symbol 'BTC'"),
-        ("venue=binance&symbol=BTC/USDT&kind=candles", "kind 'candles'"),
-        ("venue=binance&symbol=BTC/USDT&from=yesterday", "time 'yesterday'"),
-        ("venue=binance&symbol=BTC/USDT&from=2026-01-01&speed=-1", "speed '-1'"),
-        ("venue=binance&symbol=BTC/USDT&from=2026-01-01&speed=nan", "speed 'nan'"),
-        ("venue=binance&symbol=BTC/USDT&to=2026-01-01", "without a beginning"),
-        ("venue=binance&symbol=BTC/USDT&since=2026-01-01", "parameter 'since'"),
-        ("venue=binance&symbol=BTC/USDT&kind=bars&size=7m", "bar size '7m'"),
-        ("", "venue ''"),
-    ],
-)
-def test_a_wrong_wish_is_told(url: str, query: str, words: str) -> None:
-    with connect(f"{url.replace('http', 'ws')}/v1/stream?{query}", open_timeout=20) as socket:
-        message = json.loads(socket.recv(timeout=20))
-        assert message["type"] == "problem"
-        assert words in message["detail"]
-        assert closed_with(socket) == 1008
 
 
 def test_bars_of_the_past(url: str) -> None:

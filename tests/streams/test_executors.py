@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.spark, pytest.mar
 #: Two executors of one core each, in processes of their own.
 EXECUTORS = "local-cluster[2,1,1024]"
 
-#: What differs between two runs of the same: when, by whom, how often.
+#: Columns in which two runs of the same may differ.
 OWN = {"updated_at", "revision"}
 
 

@@ -19,7 +19,7 @@ from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from lakehouse.streams.materialize import materialize
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_QUARANTINE, SILVER_TRADES
-from lakehouse.transforms import message_rules
+from lakehouse.transforms import message_rules, trade_forms
 from tests.replay.test_symbols import message
 from tests.support.exchange_samples import BINANCE
 from tests.support.ingest_runs import events_of, running, same, until_whole
@@ -86,8 +86,8 @@ def test_what_an_older_rule_put_into_quarantine_comes_back(
     ]
     send(settings, settings.topic_rejected, rejected)
     with monkeypatch.context() as patch:
-        form = message_rules.GOOD_FORM | {"symbol": "[A-Z0-9]{1,20}/[A-Z0-9]{1,20}"}
-        patch.setattr(message_rules, "GOOD_FORM", form)
+        form = trade_forms.GOOD_FORM | {"symbol": "[A-Z0-9]{1,20}/[A-Z0-9]{1,20}"}
+        patch.setattr(trade_forms, "GOOD_FORM", form)
         good = "".join(f"{form[name]}\\x1f" for name in message_rules.TRADE_FIELDS)
         patch.setattr(message_rules, "GOOD_TRADE", f"^{good}\\z")
         materialize(settings)

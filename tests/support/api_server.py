@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 
 from lakehouse.serving.app import build_app
-from lakehouse.serving.guard import Limits
+from lakehouse.serving.guard import Guard, Limits
 from lakehouse.serving.pool import Pool
 from lakehouse.serving.server import build_server, listen
 from lakehouse.settings import Settings
@@ -30,11 +30,20 @@ def serving(
 
 
 @contextlib.contextmanager
-def running(settings: Settings, limits: Limits | None = None, pool: Pool | None = None, port: int = 0) -> Iterator[str]:
-    """Serve a lake while the block runs, on any free port if it is 0; yields its URL."""
+def running(
+    settings: Settings,
+    limits: Limits | None = None,
+    pool: Pool | None = None,
+    port: int = 0,
+    app: Guard | None = None,
+) -> Iterator[str]:
+    """Serve a lake while the block runs, on any free port if it is 0; yields its URL.
+
+    `app`: an application that a test looks into.
+    """
     server: uvicorn.Server = build_server(settings, limits)
-    if pool is not None:
-        server.config.app = build_app(settings, limits, pool)
+    if pool is not None or app is not None:
+        server.config.app = app or build_app(settings, limits, pool)
     with listen("127.0.0.1", port) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

@@ -66,7 +66,7 @@ class Watched:
         return dict(zip(panel.locator("dt").all_inner_texts(), panel.locator("dd").all_inner_texts(), strict=True))
 
     def is_too_wide(self) -> bool:
-        """Whether the page would have to be scrolled sideways."""
+        """True if the page would have to be scrolled sideways."""
         return bool(self.page.evaluate("() => document.documentElement.scrollWidth > window.innerWidth"))
 
     def background(self) -> str:

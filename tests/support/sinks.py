@@ -30,7 +30,7 @@ def gold_rows(settings: Settings) -> list[tuple[Any, ...]]:
 
 
 def redis_equals_gold(client: Any, settings: Settings) -> bool:
-    """Whether Redis has the newest bars of each series with each value of Gold, and no others."""
+    """True if Redis has the newest bars of each series with each value of Gold, and no others."""
     wanted: dict[str, list[tuple[Any, ...]]] = {}
     for row in gold_rows(settings):
         wanted.setdefault(f"lakehouse:bars:{row[0]}:{row[1]}:{row[2]}", []).append(row[1:])
@@ -44,7 +44,7 @@ def redis_equals_gold(client: Any, settings: Settings) -> bool:
 
 
 def postgres_equals_gold(url: str, settings: Settings) -> bool:
-    """Whether the table `bars` has every bar with each value of Gold, and no others."""
+    """True if the table `bars` has every bar with each value of Gold, and no others."""
     found = execute(url, f"SELECT size, {', '.join(NAMES)} FROM bars ORDER BY size, venue, symbol, bar_start")
     return found == gold_rows(settings)
 

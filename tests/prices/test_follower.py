@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from lakehouse.broker import prices as prices_module
 from lakehouse.broker.embedded import EmbeddedBroker
-from lakehouse.broker.prices import Prices
 from lakehouse.exchanges.model import Trade, encode
+from lakehouse.prices import follower as prices_module
+from lakehouse.prices.follower import Prices
 from lakehouse.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.serving.conftest import UNLIMITED
@@ -58,6 +58,7 @@ def test_prices_of_before_and_of_now(kafka_settings: Settings) -> None:
         trade(8, "2.20"),
         trade(3, "9.99", source="repair"),
         b"no trade",
+        b'{"raw":' + b"[" * 100_000,
         trade(5, "3.30", venue="kraken", symbol="ETH/USD"),
     )
     with serving(kafka_settings, UNLIMITED) as client:

@@ -15,13 +15,12 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from lakehouse.broker.latest_trade import LatestTrade, read_trade
 from lakehouse.broker.topics import librdkafka_log
 from lakehouse.errors import LakehouseError
 from lakehouse.market.symbols import MarketKey
+from lakehouse.prices.latest_trade import LatestTrade, read_trade
 from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -176,7 +175,8 @@ class Prices:
         taken: list[tuple[int, int, LatestTrade | None]] = []
         for message in messages:
             if message.error() is None:
-                trade = _trade_of(message)
+                latest = int(message.timestamp()[1]) * 1_000 + self._settings.future_tolerance_seconds * 1_000_000
+                trade = read_trade(message.value(), latest)
                 partition, offset = int(message.partition() or 0), int(message.offset() or 0)
                 taken.append((partition, offset, trade))
                 self._next[partition] = offset + 1
@@ -210,12 +210,3 @@ def _consumer(bootstrap: str, note: Any) -> Consumer:
         },
         logger=librdkafka_log,
     )
-
-
-def _trade_of(message: Message) -> LatestTrade | None:
-    """Return the trade in a message; None if Silver will not take it: it has no price that counts."""
-    value = message.value()
-    try:
-        return None if value is None else read_trade(value)
-    except msgspec.MsgspecError:
-        return None
