@@ -23,6 +23,7 @@ from lakehouse.serving.pool import Pool
 from lakehouse.serving.prices import Prices
 from lakehouse.serving.problems import Problem
 from lakehouse.serving.reader import Call, Page, Reader
+from lakehouse.serving.seam import Seams
 from lakehouse.serving.wanted import Wanted, certified_range, refuse_years
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
@@ -44,6 +45,7 @@ class Api:
         self.lake = Lake(settings, self.tables.delta)
         self.reader = Reader(settings, self.tables, self.frames)
         self.prices = Prices(settings)
+        self.seams = Seams(settings)
         self.pool = pool or Pool()
         self.started = time.monotonic()
 
