@@ -24,6 +24,7 @@ from lakehouse.serving.opened import Opened, OpenTables
 from lakehouse.serving.pool import Pool
 from lakehouse.serving.problems import Problem
 from lakehouse.serving.reader import Call, Page, Reader
+from lakehouse.serving.seam import Seams
 from lakehouse.serving.wanted import Wanted, certified_range, refuse_years
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES, Table
@@ -46,6 +47,7 @@ class Api:
         self.reader = Reader(settings, self.tables, self.frames)
         self.fan_out = FanOut()
         self.prices = Prices(settings, self.fan_out)
+        self.seams = Seams(settings)
         self.pool = pool or Pool()
         self.started = time.monotonic()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import NamedTuple
 
 from lakehouse.lake.batch_log import recent_batches
@@ -10,6 +12,8 @@ from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 
 #: Batches of each query to look at: Silver is some batches behind Bronze at most while both run.
 BATCHES = 50
+#: Seconds for which a seam counts as the newest: it is read once for all clients that begin.
+FRESH_SECONDS = 0.5
 
 
 class Seam(NamedTuple):
@@ -34,3 +38,21 @@ def newest_seam(settings: Settings) -> Seam | None:
             offsets = bronze.source_end.get(settings.topic_trades, {})
             return Seam(silver.version_of(SILVER_TRADES.path), {int(at): int(end) for at, end in offsets.items()})
     return None
+
+
+class Seams:
+    """The newest seam of one lake, for all threads. An older one is as right, only further behind."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._newest: Seam | None = None
+        self._read_at = float("-inf")
+
+    def newest(self) -> Seam | None:
+        """Return the newest seam, as `newest_seam` does, or that of half a second ago."""
+        with self._lock:
+            if time.monotonic() - self._read_at > FRESH_SECONDS:
+                self._newest = newest_seam(self._settings)
+                self._read_at = time.monotonic()
+            return self._newest

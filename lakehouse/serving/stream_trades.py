@@ -32,7 +32,7 @@ from lakehouse.serving.fan_out import Subscription, joins
 from lakehouse.serving.in_order import Hole, InOrder
 from lakehouse.serving.past import COLUMNS, PAGE_ROWS, Past, age, unavailable
 from lakehouse.serving.problems import Problem
-from lakehouse.serving.seam import Seam, newest_seam
+from lakehouse.serving.seam import Seam
 from lakehouse.serving.wish import Wish
 from lakehouse.tables import SILVER_TRADES
 
@@ -95,7 +95,7 @@ async def _joined(api: Api, first: dict[int, int]) -> Seam:
     """Return a seam behind the first offsets of a subscription, waiting for the lake if it must."""
     deadline = time.monotonic() + JOIN_SECONDS
     while True:
-        seam = await asyncio.to_thread(newest_seam, api.settings)
+        seam = await asyncio.to_thread(api.seams.newest)  # read twice a second at most, too
         newest = await asyncio.to_thread(api.tables.newest, SILVER_TRADES)  # looked up twice a second at most
         since = api.fan_out.since(first)
         if seam and since is not None and newest.version >= seam.version and joins(since, seam.read):

@@ -108,8 +108,8 @@ class Truth:
         if client.start is not None:
             micros = (client.start - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
             first = bisect.bisect_left(trades, micros, key=lambda trade: trade.ts_event)
-        elif client.first is not None:
-            first = bisect.bisect_left(trades, client.first, key=lambda trade: trade.trade_id)
+        elif client.ids.lowest is not None:
+            first = bisect.bisect_left(trades, client.ids.lowest, key=lambda trade: trade.trade_id)
         else:
             first = len(trades)
         return IdRanges((trade.trade_id, trade.trade_id) for trade in trades[first:])

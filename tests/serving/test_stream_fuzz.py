@@ -60,7 +60,7 @@ def served(market: MarketLake) -> Iterator[Served]:
         patch.setattr("lakehouse.serving.app.Api", api)
         app = build_app(market.settings, UNLIMITED)
     with running(market.settings, UNLIMITED, app=app) as url:
-        yield Served(url, app, made[0].prices.fan_out)
+        yield Served(url, app, made[0].fan_out)
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,6 @@ class StreamClient:
         self.market = market
         self.start = start
         self.ids = IdRanges()
-        self.first: int | None = None
         self.late = 0
         self.gaps = 0
         self.repaired = 0
@@ -126,7 +125,6 @@ class StreamClient:
             row["side"],
             (at - _EPOCH) // dt.timedelta(microseconds=1),
         )
-        self.first = number if self.first is None else self.first
         self._from = self._from or at.isoformat()
         self.repaired += row["source"] == "repair"
         if not self.ids.add(number, number):
