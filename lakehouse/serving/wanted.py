@@ -132,7 +132,7 @@ class Wanted:
         words = ["lakehouse", "export", self.kind]
         for option, value in (("--venue", self.venue), ("--symbol", self.symbol)):
             words += [option, value] if value is not None else []
-        words += ["--size", self.size] if self.kind == "bars" else []
+        words += ["--size", self.size or "1m"] if self.kind == "bars" else []
         for option, time in (("--from", wanted.start), ("--to", wanted.end)):
             words += [option, time.isoformat()] if time is not None else []
         return shlex.join([*words, "--out", f"{self.kind}.parquet"])

@@ -90,7 +90,7 @@ def test_bars_need_a_start_and_begin_in_the_range(lake: Lake) -> None:
     with pytest.raises(SettingError, match="certificates of bars without a start; expected the time from which on"):
         lake.completeness(size="1m").arrow()
     starts = lake.completeness(*MARKETS[0], size="5m", start="2026-11-01T13:01", end="2026-11-01T13:31").arrow()
-    found = starts.column("bar_start").to_pylist()
+    found = [one["bar_start"] for one in starts.to_pylist()]
     assert (found[0].minute, found[-1].minute) == (5, 30)
     assert lake.completeness("coinbase", size="1m", start="2026-11-01").arrow().num_rows == 0
 

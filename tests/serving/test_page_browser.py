@@ -161,7 +161,7 @@ def test_a_phone_in_either_theme(url: str, theme: str) -> None:
 def test_everything_that_can_be_used_has_a_name(shown: Watched) -> None:
     shown.open()
     for role in ("button", "combobox", "slider", "link", "region"):
-        for one in shown.page.get_by_role(role).all():  # type: ignore[arg-type]
+        for one in shown.page.get_by_role(role).all():
             expect(one).to_have_accessible_name(re.compile(r"\S"))
     assert shown.page.locator("[tabindex]:not([tabindex='0'])").count() == 0
 
