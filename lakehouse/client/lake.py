@@ -212,7 +212,7 @@ class Lake:
         version: int | None = None,
         at: Time | None = None,
     ) -> Scan:
-        """Scan certificates (`client.completeness`): a row per market; with a size, which needs a start, per bar too."""
+        """Scan certificates (`client.completeness`): a row per market; with a size, and a start, per bar too."""
         minutes, wanted = size and client_bars.minutes_of(size), TimeRange.of(start, end)
         scan = self._scan(SILVER_CONTINUITY, _market(venue, symbol), None, wanted, version, at, False)
 
