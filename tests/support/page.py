@@ -83,7 +83,7 @@ def watched(base: str, width: int = 1280, height: int = 900, **media: Any) -> It
         shown.on("pageerror", lambda error: found.errors.append(str(error)))
         shown.on("request", found.note)
         shown.on("websocket", lambda socket: found.urls.append(socket.url))
-        shown.on("requestfinished", found.finished.append)
+        shown.on("requestfinished", lambda request: found.finished.append(request))
         if media:
             shown.emulate_media(**media)
         yield found
