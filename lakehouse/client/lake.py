@@ -217,10 +217,7 @@ class Lake:
         version: int | None = None,
         at: Time | None = None,
     ) -> Scan:
-        """Scan the certificates of markets in a range (see `client.completeness.certificates`), one row per market.
-
-        With a size, one row per market and bar; it needs a start.
-        """
+        """Scan certificates (`client.completeness`): a row per market; with a size, and a start, per bar too."""
         minutes, wanted = size and client_bars.minutes_of(size), TimeRange.of(start, end)
         scan = self._scan(SILVER_CONTINUITY, market_filters(venue, symbol), None, wanted, version, at, False)
 

@@ -111,6 +111,8 @@ class OpenTables:
         if kept is not None:
             return kept
         newest = self.newest(table, wait).version
+        if version > newest and wait:  # another table may be newer already, and name it: the ledger its trades
+            newest = self._begin_look(table, place).result().version
         if not 0 <= version <= newest:  # deltalake would search its way up to it
             raise Problem(
                 "version-gone", f"version {version} of {table.path}; expected one up to {newest}, which is the newest"

@@ -27,14 +27,15 @@ class Watched:
     base: str
     errors: list[str] = field(default_factory=list)
     urls: list[str] = field(default_factory=list)
-    transferred: int = 0
+    finished: list[Request] = field(default_factory=list)
 
     def note(self, request: Request) -> None:
         self.urls.append(request.url)
 
-    def note_end(self, request: Request) -> None:
-        sizes = request.sizes()
-        self.transferred += sizes["responseBodySize"] + sizes["responseHeadersSize"]
+    def transferred(self) -> int:
+        """Bytes of all answers so far, as they came over the network."""
+        sizes = [request.sizes() for request in self.finished]
+        return sum(one["responseBodySize"] + one["responseHeadersSize"] for one in sizes)
 
     @property
     def elsewhere(self) -> list[str]:
@@ -82,7 +83,7 @@ def watched(base: str, width: int = 1280, height: int = 900, **media: Any) -> It
         shown.on("pageerror", lambda error: found.errors.append(str(error)))
         shown.on("request", found.note)
         shown.on("websocket", lambda socket: found.urls.append(socket.url))
-        shown.on("requestfinished", found.note_end)
+        shown.on("requestfinished", lambda request: found.finished.append(request))
         if media:
             shown.emulate_media(**media)
         yield found

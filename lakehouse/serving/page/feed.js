@@ -49,6 +49,8 @@ export class Feed {
   stop() {
     this.stopped = true;
     clearTimeout(this.timer);
-    this.socket.close();
+    const { socket } = this;
+    if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close(); // else the browser warns
+    else socket.close();
   }
 }
