@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from lakehouse.client import extras
-from lakehouse.errors import RetriableError, TerminalError
+from lakehouse.errors import RetriableError, SettingError, TerminalError
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.sinks.gold_changes import Changes, bar_tables, changes_since, read, table_id
@@ -58,7 +58,10 @@ WHERE bars.revision <> EXCLUDED.revision OR bars.updated_at <> EXCLUDED.updated_
 
 
 class PostgresSink:
-    """A connection that keeps `bars` like Gold's bars. A context manager. Not thread-safe."""
+    """A connection that keeps `bars` like Gold's bars. A context manager. Not thread-safe.
+
+    Raises SettingError if the URL is none of PostgreSQL.
+    """
 
     every = LOOK_SECONDS
 
@@ -67,6 +70,14 @@ class PostgresSink:
         self._url = url
         self._driver: Any = extras.load("psycopg2", "postgres")
         self._connection: Any = None
+        try:
+            host = self._driver.extensions.parse_dsn(url).get("host", "")
+        except self._driver.ProgrammingError:  # its message quotes the password
+            host = "@"
+        if "@" in host:  # the end of a password with an @ of its own, which must be %40
+            raise SettingError(
+                "a LAKEHOUSE_POSTGRES_URL that cannot be read", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            )
 
     def __enter__(self) -> PostgresSink:
         return self

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse.errors import RetriableError, TerminalError
+from lakehouse.errors import RetriableError, SettingError, TerminalError
 from lakehouse.lake.table_io import open_table
 from lakehouse.settings import Settings
 from lakehouse.sinks.postgres import PostgresSink
@@ -136,6 +136,10 @@ def test_no_server_and_another_table_are_one_line_without_the_password(
         sink.look()
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+    for url in ("postgres//u:secret@h/d", "postgresql://u:se@cret@h/d"):
+        with pytest.raises(SettingError) as refused:
+            PostgresSink(settings, url)
+        assert "cret" not in str(refused.value)
     execute(server.url, "CREATE TABLE bars (x int)")
     with PostgresSink(settings, server.url) as sink, pytest.raises(TerminalError, match="PostgreSQL refused"):
         sink.look()
