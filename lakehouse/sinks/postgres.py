@@ -49,11 +49,13 @@ CREATE TABLE IF NOT EXISTS lakehouse_sinks (
     size text PRIMARY KEY, table_id text NOT NULL, version bigint NOT NULL, updated_at timestamptz NOT NULL
 );
 """
+# All are compared: a bar that becomes final keeps its revision.
 _VALUES = [name for name in _NAMES if name not in _KEY]
 _UPSERT = f"""
 INSERT INTO bars ({", ".join(_NAMES)}) SELECT {", ".join(_NAMES)} FROM incoming
 ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(f"{name} = EXCLUDED.{name}" for name in _VALUES)}
-WHERE bars.revision <> EXCLUDED.revision OR bars.updated_at <> EXCLUDED.updated_at
+WHERE ({", ".join(f"bars.{name}" for name in _VALUES)}) IS DISTINCT FROM
+      ({", ".join(f"EXCLUDED.{name}" for name in _VALUES)})
 """
 
 

@@ -68,6 +68,15 @@ def test_changed_new_and_deleted_rows(server: PostgresServer, settings: Settings
         assert postgres_equals_gold(server.url, settings)
 
 
+def test_a_bar_that_becomes_final_is_taken(server: PostgresServer, settings: Settings) -> None:
+    put(settings, GOLD_BARS_1M, [bar(1), bar(2)])
+    with PostgresSink(settings, server.url) as sink:
+        sink.look()
+        put(settings, GOLD_BARS_1M, [bar(1, is_final=True), bar(2)])  # as Gold writes it, with the same revision
+        sink.look()
+    assert postgres_equals_gold(server.url, settings)
+
+
 def test_a_revision_that_starts_anew_is_taken(server: PostgresServer, settings: Settings) -> None:
     put(settings, GOLD_BARS_1M, [bar(1, revision=7)])
     with PostgresSink(settings, server.url) as sink:

@@ -53,7 +53,12 @@ class Load(threading.Thread):
                 for _ in range(200):
                     venue, number = rng.choice(("binance", "kraken", "coinbase")), rng.randrange(BARS)
                     price = Decimal(rng.randrange(1, 10**18)) / 10**18
-                    columns = {"venue": venue, "close": price, "revision": self.commits, "trades": rng.randrange(9)}
+                    columns = {
+                        "venue": venue,
+                        "close": price,
+                        "revision": self.commits // 4,
+                        "is_final": rng.random() < 0.5,
+                    }
                     gold[table.path, venue, number] = bar_row(NOON_US + number * 5 * MINUTE, **columns)
                 for key in rng.sample(sorted(gold), 10):
                     del gold[key]
