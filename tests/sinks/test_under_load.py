@@ -107,11 +107,13 @@ def test_kills_under_load(store: Store, tmp_path: Path) -> None:
                 else:
                     server.kill()
                     outages = kill // 2
-                    until(lambda n=outages: (tmp_path / "log").read_bytes().count(b"does not answer") > n)  # type: ignore[misc]
+                    until(lambda n=outages: (tmp_path / "log").read_bytes().count(b"does not answer") > n, 120)  # type: ignore[misc]
                     server.start()
             load.end()
             until(lambda: equal(server, settings), 90)
             assert load.commits > 20
+        except AssertionError as error:
+            raise AssertionError((tmp_path / "log").read_text()) from error
         finally:
             load.end()
             child.terminate()
