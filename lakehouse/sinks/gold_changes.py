@@ -1,7 +1,8 @@
 """The rows of a Gold table that may have changed between two of its versions. No JVM.
 
 Gold writes rows anew into new files, so the files that the newer version has and the older one lacks hold every row
-that is new or changed, beside some that are as before: a reader goes by `revision`.
+that is new or changed, beside some that are as before. A reader compares all columns: a bar that becomes final keeps
+its `revision`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from lakehouse.client import extras
-from lakehouse.errors import RetriableError, TerminalError
+from lakehouse.errors import RetriableError, SettingError, TerminalError
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.sinks.gold_changes import Changes, bar_tables, changes_since, read, table_id
@@ -49,16 +49,21 @@ CREATE TABLE IF NOT EXISTS lakehouse_sinks (
     size text PRIMARY KEY, table_id text NOT NULL, version bigint NOT NULL, updated_at timestamptz NOT NULL
 );
 """
+# All are compared: a bar that becomes final keeps its revision.
 _VALUES = [name for name in _NAMES if name not in _KEY]
 _UPSERT = f"""
 INSERT INTO bars ({", ".join(_NAMES)}) SELECT {", ".join(_NAMES)} FROM incoming
 ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(f"{name} = EXCLUDED.{name}" for name in _VALUES)}
-WHERE bars.revision <> EXCLUDED.revision OR bars.updated_at <> EXCLUDED.updated_at
+WHERE ({", ".join(f"bars.{name}" for name in _VALUES)}) IS DISTINCT FROM
+      ({", ".join(f"EXCLUDED.{name}" for name in _VALUES)})
 """
 
 
 class PostgresSink:
-    """A connection that keeps `bars` like Gold's bars. A context manager. Not thread-safe."""
+    """A connection that keeps `bars` like Gold's bars. A context manager. Not thread-safe.
+
+    Raises SettingError if the URL is none of PostgreSQL.
+    """
 
     every = LOOK_SECONDS
 
@@ -67,6 +72,14 @@ class PostgresSink:
         self._url = url
         self._driver: Any = extras.load("psycopg2", "postgres")
         self._connection: Any = None
+        try:
+            host = self._driver.extensions.parse_dsn(url).get("host", "")
+        except self._driver.ProgrammingError:  # its message quotes the password
+            host = "@"
+        if "@" in host:  # the end of a password with an @ of its own, which must be %40
+            raise SettingError(
+                "a LAKEHOUSE_POSTGRES_URL that cannot be read", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            )
 
     def __enter__(self) -> PostgresSink:
         return self

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse.errors import RetriableError, TerminalError
+from lakehouse.errors import RetriableError, SettingError, TerminalError
 from lakehouse.lake.table_io import open_table
 from lakehouse.settings import Settings
 from lakehouse.sinks.postgres import PostgresSink
@@ -66,6 +66,15 @@ def test_changed_new_and_deleted_rows(server: PostgresServer, settings: Settings
         open_table(settings, GOLD_BARS_1M).delete("bar_date = '2026-11-02'")
         sink.look()
         assert postgres_equals_gold(server.url, settings)
+
+
+def test_a_bar_that_becomes_final_is_taken(server: PostgresServer, settings: Settings) -> None:
+    put(settings, GOLD_BARS_1M, [bar(1), bar(2)])
+    with PostgresSink(settings, server.url) as sink:
+        sink.look()
+        put(settings, GOLD_BARS_1M, [bar(1, is_final=True), bar(2)])  # as Gold writes it, with the same revision
+        sink.look()
+    assert postgres_equals_gold(server.url, settings)
 
 
 def test_a_revision_that_starts_anew_is_taken(server: PostgresServer, settings: Settings) -> None:
@@ -136,6 +145,10 @@ def test_no_server_and_another_table_are_one_line_without_the_password(
         sink.look()
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+    for url in ("postgres//u:secret@h/d", "postgresql://u:se@cret@h/d"):
+        with pytest.raises(SettingError) as refused:
+            PostgresSink(settings, url)
+        assert "cret" not in str(refused.value)
     execute(server.url, "CREATE TABLE bars (x int)")
     with PostgresSink(settings, server.url) as sink, pytest.raises(TerminalError, match="PostgreSQL refused"):
         sink.look()

@@ -53,7 +53,12 @@ class Load(threading.Thread):
                 for _ in range(200):
                     venue, number = rng.choice(("binance", "kraken", "coinbase")), rng.randrange(BARS)
                     price = Decimal(rng.randrange(1, 10**18)) / 10**18
-                    columns = {"venue": venue, "close": price, "revision": self.commits, "trades": rng.randrange(9)}
+                    columns = {
+                        "venue": venue,
+                        "close": price,
+                        "revision": self.commits // 4,
+                        "is_final": rng.random() < 0.5,
+                    }
                     gold[table.path, venue, number] = bar_row(NOON_US + number * 5 * MINUTE, **columns)
                 for key in rng.sample(sorted(gold), 10):
                     del gold[key]
@@ -102,11 +107,13 @@ def test_kills_under_load(store: Store, tmp_path: Path) -> None:
                 else:
                     server.kill()
                     outages = kill // 2
-                    until(lambda n=outages: (tmp_path / "log").read_bytes().count(b"does not answer") > n)  # type: ignore[misc]
+                    until(lambda n=outages: (tmp_path / "log").read_bytes().count(b"does not answer") > n, 120)  # type: ignore[misc]
                     server.start()
             load.end()
             until(lambda: equal(server, settings), 90)
             assert load.commits > 20
+        except AssertionError as error:
+            raise AssertionError((tmp_path / "log").read_text()) from error
         finally:
             load.end()
             child.terminate()
