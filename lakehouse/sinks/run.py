@@ -50,13 +50,14 @@ class Sink(Protocol):
 
 
 class Follower:
-    """Looks at Gold for one sink. `say` gets a line when an outage of the store begins and when it ends."""
+    """Looks at Gold for one sink. `say` gets a line if an outage of the store begins, has another cause, or ends."""
 
     def __init__(self, sink: Sink, say: Callable[[str], None]) -> None:
         self._sink = sink
         self._say = say
         #: Why the store does not answer; empty if it does.
         self.outage = ""
+        self._cause = ""
         #: Seconds to wait until the next look: in an outage they double, up to LONGEST_WAIT_SECONDS.
         self.wait = sink.every
 
@@ -65,13 +66,15 @@ class Follower:
         try:
             done = self._sink.look()
         except RetriableError as error:
-            if not self.outage:
+            cause = error.found.partition(" (")[0]  # without the driver's words, which differ from try to try
+            if cause != self._cause:
                 self._say(f"{error}; trying again until it does")
+            self._cause = cause
             self.outage, self.wait = str(error), min(max(2 * self.wait, LOOK_SECONDS), LONGEST_WAIT_SECONDS)
             return {}
         if self.outage:
             self._say("answers again")
-        self.outage, self.wait = "", self._sink.every
+        self.outage, self._cause, self.wait = "", "", self._sink.every
         return done
 
 
