@@ -30,7 +30,7 @@ class Store:
         return ""
 
     def lacks(self, seconds: float) -> str:
-        return ""
+        return f"nothing within {seconds} s"
 
     def __enter__(self) -> Store:
         return self
