@@ -5,14 +5,16 @@
 The lake gets `--days` days of one-minute bars of nine markets before `lakehouse demo` starts on it. Each round has a
 part without requests and a part with `--requests` requests a second for bars of random hours (nine markets × 200
 hours), at random moments, whether answers have come or not. Each day has been asked for once before. A request is timed
-from when it was due. The price is asked for 50 times a second; it is timed from Kafka's own time of the trade, so every
-figure is at least as long as the truth. The streams' latency of both parts is compared, within each round.
+from when it was due. The price is asked for 50 times a second, and one client follows `/v1/stream`; both are timed from
+Kafka's own time of the trade, so every figure is at least as long as the truth. The streams' latency of both parts is
+compared, within each round.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import random
@@ -28,6 +30,7 @@ from urllib.parse import urlencode
 
 import pyarrow as pa
 from deltalake import write_deltalake
+from websockets.asyncio.client import connect
 
 from benchmarks import report
 from benchmarks.demo_run import DemoRun
@@ -53,6 +56,7 @@ HEADERS = (
     "p50 / p99 ms",
     "Not answered",
     "Price after Kafka, p50 / p99 ms",
+    "Stream after Kafka, p50 / p99 ms",
     "Event → bar without / with, p50 s",
     "Ratio",
 )
@@ -173,21 +177,22 @@ def _round(demo: DemoRun, number: int, options: argparse.Namespace) -> dict[str,
     without = demo.measure(0.0, options.seconds)
     targets = _targets(settings, options.days, rng)
     begin = dt.datetime.now(dt.UTC)
-    bars, seen = asyncio.run(_ask(settings, targets, rng, options))
+    bars, seen, streamed = asyncio.run(_ask(settings, targets, rng, options))
     return {
         "round": number,
         "without": without[:2],
         "with": (begin, dt.datetime.now(dt.UTC)),
         "bars": bars,
         "seen": seen,
+        "streamed": streamed,
         "requests": len(bars.seconds) / options.seconds,
     }
 
 
 async def _ask(
     settings: Settings, targets: list[str], rng: random.Random, options: argparse.Namespace
-) -> tuple[Outcome, dict[int, float]]:
-    """Return the outcome of the bars, and trade id → when the price of the first market showed it first."""
+) -> tuple[Outcome, dict[int, float], dict[int, float]]:
+    """Return the outcome of the bars, and trade id → when the price of the first market, and its stream, showed it."""
     venue, symbol = _markets(settings)[0]
     price = f"/v1/price?{urlencode({'venue': venue, 'symbol': symbol})}"
     seen: dict[int, float] = {}
@@ -198,17 +203,32 @@ async def _ask(
 
     every = [number / PRICE_RATE for number in range(int(options.seconds * PRICE_RATE))]
     url = settings.api_url
-    bars, _ = await asyncio.gather(
+    bars, _, streamed = await asyncio.gather(
         send(url, arrivals(options.requests, options.seconds, rng), lambda: rng.choice(targets)),
         send(url, every, lambda: price, look),
+        _follow(url, venue, symbol, options.seconds),
     )
-    return bars, seen
+    return bars, seen, streamed
+
+
+async def _follow(url: str, venue: str, symbol: str, seconds: float) -> dict[int, float]:
+    """Follow a market's trades for some seconds; trade id → when it came."""
+    came: dict[int, float] = {}
+    target = f"{url.replace('http', 'ws', 1)}/v1/stream?{urlencode({'venue': venue, 'symbol': symbol})}"
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds), connect(target) as socket:
+            async for text in socket:
+                now = time.time()
+                for row in json.loads(text).get("rows", []):
+                    came.setdefault(row["trade_id"], now)
+    return came
 
 
 def _record(settings: Settings, found: dict[str, Any]) -> dict[str, Any]:
     bars: Outcome = found["bars"]
     seconds = sorted(bars.seconds)
     prices = sorted(_after_kafka(settings, found["seen"]))
+    live = sorted(_after_kafka(settings, found["streamed"]))
     streams = {name: latencies(settings, *found[name]) for name in ("without", "with")}
     return {
         "round": found["round"],
@@ -219,6 +239,9 @@ def _record(settings: Settings, found: dict[str, Any]) -> dict[str, Any]:
         "p99": percentile(seconds, 0.99),
         "price_p50": percentile(prices, 0.5) if prices else None,
         "price_p99": percentile(prices, 0.99) if prices else None,
+        "stream_trades": len(live),
+        "stream_p50": percentile(live, 0.5) if live else None,
+        "stream_p99": percentile(live, 0.99) if live else None,
         "ratio": streams["with"]["bar_p50"] / streams["without"]["bar_p50"],
         **{f"{name}_{leg}": value for name, legs in streams.items() for leg, value in legs.items()},
     }
@@ -252,6 +275,7 @@ def _line(record: dict[str, Any]) -> tuple[str, ...]:
         pair(record["p50"], record["p99"]),
         str(sum(record["other"].values())),
         pair(record["price_p50"], record["price_p99"]),
+        pair(record["stream_p50"], record["stream_p99"]),
         f"{record['without_bar_p50']:.2f} / {record['with_bar_p50']:.2f}",
         f"{record['ratio']:.2f}",
     )
