@@ -27,20 +27,25 @@ from lakehouse import errors
 from lakehouse.audit.report import Report
 from lakehouse.broker.topics import TOPIC_CONFIG
 from lakehouse.cli import build_app
+from lakehouse.client import Lake, Scan
 from lakehouse.continuity.id_states import State
 from lakehouse.exchanges.model import FeedEvent, Rejected, Side, Source, Trade
 from lakehouse.exchanges.parse_errors import Reason
 from lakehouse.ingest.metrics import Counters, MetricsServer
+from lakehouse.lake.receipt_times import FUTURE_RULE
 from lakehouse.lake.table_io import PROPERTIES, ensure_tables, open_table, table_uri
 from lakehouse.replay.judge import Outcome
+from lakehouse.serving import wish
 from lakehouse.settings import Settings
 from lakehouse.simulator.faults.kinds import KINDS
 from lakehouse.status import supervision
+from lakehouse.streams import dedup
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.gold import app_id as gold_app_id
 from lakehouse.tables import LAYERS, OPS_BATCHES, SILVER_TRADES, TABLES, FeedEventKind
 from lakehouse.transforms import message_rules, parse
 from tests.conftest import SettingsFactory
+from tests.support.api_server import serving
 
 RECORD = Path(__file__).with_name("golden") / "public_names.json"
 
@@ -63,9 +68,12 @@ def _found(settings: Settings) -> dict[str, Iterable[str]]:
     ensure_tables(settings)
     messages = {"Trade": Trade, "Rejected": Rejected, "FeedEvent": FeedEvent}
     return {
+        "api paths and parameters": _paths(settings),
         "audit report": _report_keys(),
+        "client": _client(),
         "commands and options": _commands(typer.main.get_command(build_app()), "lakehouse"),
         "dagster asset checks": (f"{check.asset_key.to_user_string()} {check.name}" for check in _checks()),
+        "dagster asset groups": (group for asset in _assets() for group in asset.group_names_by_key.values()),
         "dagster assets": (key.to_user_string() for asset in _assets() for key in asset.keys),
         "dagster jobs": (job.name for job in _definitions().jobs or ()),
         "dagster sensors": (sensor.name for sensor in _definitions().sensors or ()),
@@ -81,7 +89,7 @@ def _found(settings: Settings) -> dict[str, Iterable[str]]:
         "metrics": _metrics(),
         "ops/batches queries": LAYERS,
         "ops/replays outcomes": get_args(Outcome),
-        "quarantine rules": (*_rules(parse), *_rules(message_rules)),
+        "quarantine rules": (*_rules(parse), *_rules(message_rules), *_rules(dedup), FUTURE_RULE),
         "rejection reasons": get_args(Reason),
         "settings": (f"LAKEHOUSE_{name.upper()}" for name in Settings.model_fields),
         "silver/continuity states": get_args(State),
@@ -158,10 +166,45 @@ def _metrics() -> Iterator[str]:
 
 
 def _rules(module: ModuleType) -> Iterator[str]:
-    """Rules of silver/quarantine: they are literals in Spark expressions, which only a JVM can make."""
+    """Rules of silver/quarantine: literals in Spark expressions, which only a JVM can make.
+
+    Each is the first of a tuple, or the value of a column of the name `rule`.
+    """
     for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(("bad_", "event_")):
-            yield node.value
+        is_rule = isinstance(node, ast.Tuple) and len(node.elts) == 3 and not isinstance(node.elts[2], ast.Constant)
+        literal = node.elts[0] if isinstance(node, ast.Tuple) and is_rule else _aliased(node)
+        if isinstance(literal, ast.Constant) and isinstance(literal.value, str):
+            yield literal.value
+
+
+def _aliased(node: ast.AST) -> ast.expr | None:
+    """Return the literal in `lit(…).alias("rule")`, None for other code."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "alias"):
+        return None
+    names = [one.value for one in node.args if isinstance(one, ast.Constant)]
+    made = node.func.value
+    is_literal = isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and made.func.attr == "lit"
+    return made.args[0] if isinstance(made, ast.Call) and is_literal and names == ["rule"] else None
+
+
+def _paths(settings: Settings) -> Iterator[str]:
+    """Paths of the HTTP API with their parameters, and the parameters of the WebSocket."""
+    with serving(settings) as http:
+        paths = http.get("/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        for method, about in methods.items():
+            yield f"{method.upper()} {path}"
+            yield from (f"{method.upper()} {path} {one['name']}" for one in about.get("parameters", ()))
+    yield from (f"/v1/stream {name}" for name in wish.PARAMETERS)
+
+
+def _client() -> Iterator[str]:
+    """Public methods of the client with their parameters."""
+    for kind in (Lake, Scan):
+        for name, method in inspect.getmembers(kind, callable):
+            if not name.startswith("_"):
+                parameters = [one for one in inspect.signature(method).parameters if one != "self"]
+                yield f"{kind.__name__}.{name}({', '.join(parameters)})"
 
 
 def _tables() -> Iterator[str]:

@@ -22,7 +22,7 @@ LONGEST_HOLD_SECONDS = 300.0
 #: Most ranges of ids in `missing`.
 MOST_MISSING = 300
 
-_KNOWN = ("venue", "symbol", "kind", "size", "from", "to", "speed", "after", "missing", "hold")
+PARAMETERS = ("venue", "symbol", "kind", "size", "from", "to", "speed", "after", "missing", "hold")
 _OF_TRADES = ("after", "missing", "hold", "speed", "to")
 _LARGEST_ID = 10**18
 
@@ -51,8 +51,8 @@ def wish_of(parameters: Iterable[tuple[str, str]]) -> Wish:
     """Return what the parameters of a URL ask for. Raises SettingError or Problem, one line, if one cannot be used."""
     query: dict[str, str] = {}
     for name, value in parameters:
-        if name not in _KNOWN:
-            raise SettingError(f"parameter {name[:40]!r}", f"some of {', '.join(_KNOWN)}")
+        if name not in PARAMETERS:
+            raise SettingError(f"parameter {name[:40]!r}", f"some of {', '.join(PARAMETERS)}")
         if name in query:
             raise SettingError(f"parameter {name!r} more than once", "it once")
         query[name] = value
