@@ -57,6 +57,7 @@ NOT_RUN = {
     "export ": "an address of the reader's own database",
     "lakehouse rebuild ": "changes the lake; tests/rebuild runs it",
     "lakehouse sink postgres": "needs a PostgreSQL server; tests/sinks starts one",
+    "lakehouse sink redis": "needs a Redis server; tests/sinks starts one",
     "lakehouse tail ": "needs Kafka; tests/broker/test_newest.py",
     "lakehouse topics": "needs Kafka; tests/broker/test_newest.py",
     "make ": "installs, builds or tests everything; .ci/run runs `check`, `test` and `test-slow`",
