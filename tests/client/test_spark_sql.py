@@ -48,8 +48,9 @@ for name in ("gold.bars_1m", "bars_1m"):
 
 @pytest.fixture(scope="module")
 def named(spark: SparkSession, lake: Lake) -> SparkSession:
-    assert open_spark(lake) is spark
-    return spark
+    session = open_spark(lake)
+    assert session.sparkContext is spark.sparkContext  # the one session of the process
+    return session
 
 
 def queried(lake: Lake, sql: str) -> list[dict[str, Any]]:
@@ -114,6 +115,7 @@ def test_what_changes_a_table_is_refused(named: SparkSession, lake: Lake, sql: s
     assert DeltaTable(uri).version() == before
 
 
+@pytest.mark.slow
 def test_another_lake_takes_the_names(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
     """A session of a user's own has the names, reads the newest rows, and knows a table once it is there."""
     from pyspark.errors import AnalysisException

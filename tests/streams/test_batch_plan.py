@@ -66,7 +66,7 @@ def assert_same(seen: Seen, *expected: int) -> None:
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("files", [1, 2, 3, 1_000])
+@pytest.mark.parametrize("files", [2, 1_000])
 def test_files_of_versions_and_parts_of_them(spark: SparkSession, tmp_path: Path, files: int) -> None:
     settings = empty_lake(tmp_path / "a lake, 100% é")
     Checkpoint(f"{settings.checkpoints}/probe").begin_at_creation(0)
@@ -81,13 +81,13 @@ def test_files_of_versions_and_parts_of_them(spark: SparkSession, tmp_path: Path
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("files", [1, 2, 1_000])
+@pytest.mark.parametrize("files", [1, 1_000])
 def test_a_snapshot_and_what_came_behind_it(spark: SparkSession, tmp_path: Path, files: int) -> None:
     settings = empty_lake(tmp_path)
     for number in range(4):
         append(settings, number * 6, days=2)
     seen = follow(spark, settings, files)
-    assert len(seen) == {1: 8, 2: 4}.get(files, 1)
+    assert len(seen) == {1: 8}.get(files, 1)
     assert_same(seen, *range(24))
     append(settings, 24, days=3)
     assert_same(follow(spark, settings, files), *range(24, 33))

@@ -81,7 +81,7 @@ def test_a_unit_that_fails_leaves_no_file(kafka_settings: Settings) -> None:
     send(settings, settings.topic_trades, [trade(trade_id=number) for number in range(20)])
     partition, end = next((p, end) for p, end in ends(settings) if end)
     (unit,) = landing.units_of(settings, [OffsetRange(settings.topic_trades, partition, 0, end)])
-    gone = dataclasses.replace(unit, ranges=(*unit.ranges, OffsetRange("no-such-topic-here", 0, 5, 9)))
+    gone = dataclasses.replace(unit, ranges=(*unit.ranges, OffsetRange(settings.topic_rejected, 0, 5, 9)))
     with pytest.raises(MessagesLostError):
         landing.land(gone)
     assert parquet_files(settings) == []
@@ -95,7 +95,7 @@ def test_files_that_are_adopted_go_if_there_is_no_commit(tmp_path: Path) -> None
 
 def test_errors_of_a_work_come_back_as_themselves() -> None:
     def fails(unit: int) -> int:
-        raise {0: MessagesLostError("a", "b", "c"), 1: RetriableError("d"), 2: OSError("disk\nfull")}[unit]
+        raise {0: MessagesLostError("a", "b", "c"), 1: RetriableError("d"), 2: OSError("disk is full")}[unit]
 
     kinds = []
     for unit in range(3):
@@ -107,7 +107,7 @@ def test_errors_of_a_work_come_back_as_themselves() -> None:
     assert kinds == [
         (MessagesLostError, ("a", "b", "c")),
         (RetriableError, ("d", "", "")),
-        (RetriableError, ("OSError: disk full", "", "")),
+        (RetriableError, ("OSError: disk is full", "", "")),
     ]
 
 
