@@ -188,16 +188,24 @@ def test_topics_are_made_with_three_replicas_of_which_two_must_have_a_message(
     from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
     client = AdminClient({"bootstrap.servers": cluster.bootstrap})
-    topics = client.list_topics(timeout=10).topics
+
+    def replicas(topics: tuple[str, ...]) -> set[int]:
+        """Count the copies of each partition; nothing until the asked broker knows all the topics."""
+        known = client.list_topics(timeout=10).topics
+        return (
+            {len(one.replicas) for topic in topics for one in known[topic].partitions.values()}
+            if known.keys() >= set(topics)
+            else set()
+        )
+
+    assert wait_for("the topics", lambda: replicas(settings.topics), 30) == {3}
     for topic in settings.topics:
-        assert {len(partition.replicas) for partition in topics[topic].partitions.values()} == {3}
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         assert client.describe_configs([resource])[resource].result(10)["min.insync.replicas"].value == "2"
     names = ("topic_trades", "topic_rejected", "topic_feed_events")
     alone = settings.model_copy(update={name: f"{getattr(settings, name)}-alone" for name in names})
     ensure_topics(alone, replication=1)
-    topics = client.list_topics(timeout=10).topics
-    assert {len(p.replicas) for topic in alone.topics for p in topics[topic].partitions.values()} == {1}
+    assert wait_for("the topics", lambda: replicas(alone.topics), 30) == {1}
 
 
 def test_a_whole_cluster_stops_and_starts_on_its_folder(cluster: EmbeddedCluster, settings: Settings) -> None:
