@@ -1,4 +1,4 @@
-"""Trades of one market in the order of their ids, each once; what stands behind a missing id waits. Pure.
+"""Trades of one market in the order of their ids, each once; what stands behind a missing id waits. No I/O.
 
 A market's ids follow each other without a gap, so a missing one is a trade that is still to come, or one that the
 venue left out. The caller decides how long to wait: `hole` tells what is waited for, `pass_over` gives it up. An id

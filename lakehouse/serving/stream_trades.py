@@ -252,13 +252,8 @@ class _Stream:
                     continue
                 self.is_over = True
                 return
-            if (
-                self._start is not None
-                and at < self._start
-                and (late or not self._has_begun)
-                and self._wish.after is None
-            ):
-                continue  # an id behind the last one before the beginning, which was missing
+            if self._is_before(at, late):
+                continue
             self._has_begun = True
             yield _row(row)
 

@@ -75,7 +75,7 @@ class Checkpoint:
 
     def is_new(self) -> bool:
         """Return True until Spark has planned a first batch here."""
-        return not self.exists("offsets/0") and not self.exists("offsets")
+        return not self.exists("offsets")
 
     def pending_batch(self) -> int | None:
         """Return the batch that an earlier process planned and did not commit, None if there is none.
