@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from lakehouse.serving.opened import WouldBlockError
@@ -35,9 +36,9 @@ class Pool:
 
     async def run(self, work: Callable[[Call], T]) -> T:
         """Do a request's work and return its result. Raises Problem if it takes too long, or too much waits."""
-        deadline = time.monotonic() + self._seconds
+        call = Call(False, self._seconds, time.monotonic() + self._seconds)
         try:
-            return work(Call(False, deadline))
+            return work(call)
         except WouldBlockError:
             pass
         if self._waiting >= self._most:
@@ -48,17 +49,13 @@ class Pool:
             )
         with self._lock:
             self._waiting += 1
-        work_done = self._threads.submit(_before, deadline, work)
+        work_done = self._threads.submit(_before, replace(call, wait=True), work)
         work_done.add_done_callback(self._done)
         future = asyncio.wrap_future(work_done)
         done, _ = await asyncio.wait({future}, timeout=self._seconds)
         if not done:
             future.cancel()  # if it waits still; one that runs looks at its deadline
-            raise Problem(
-                "query-time",
-                f"no answer within {self._seconds:g} s; expected a smaller query; name a venue, a symbol or a range",
-                {"Retry-After": "5"},
-            )
+            raise call.too_slow()
         return future.result()
 
     def close(self) -> None:
@@ -70,7 +67,6 @@ class Pool:
             self._waiting -= 1
 
 
-def _before(deadline: float, work: Callable[[Call], T]) -> T:
-    call = Call(True, deadline)
+def _before(call: Call, work: Callable[[Call], T]) -> T:
     call.check()
     return work(call)

@@ -37,17 +37,27 @@ QUICK_DAYS = 3
 
 @dataclass(frozen=True)
 class Call:
-    """One run of a request's work. `wait` is False in the event loop; `deadline` is in monotonic seconds."""
+    """One run of a request's work.
+
+    `wait` is False in the event loop. `seconds` is what the work may take, `deadline` its end in monotonic seconds.
+    """
 
     wait: bool
+    seconds: float
     deadline: float
 
     def check(self) -> None:
         """Raise Problem if the time for the query is over."""
         if time.monotonic() > self.deadline:
-            raise Problem(
-                "query-time", "the query ran out of its time; expected a smaller one; name a venue, a symbol or a range"
-            )
+            raise self.too_slow()
+
+    def too_slow(self) -> Problem:
+        """Make the error of a query whose time is over."""
+        return Problem(
+            "query-time",
+            f"no answer within {self.seconds:g} s; expected a smaller query; name a venue, a symbol or a range",
+            {"Retry-After": "5"},
+        )
 
 
 class Page(NamedTuple):

@@ -242,7 +242,8 @@ def test_an_error_of_the_venue_and_an_announced_shutdown_that_is_met_by_a_second
     script, _ = after([first, second])
     with running(kafka_settings, "binance", script, ["BTC/USDT"]) as feed:
         until(lambda: feed._counters.symbol("binance", "BTC/USDT").produced == 5)
-        assert (feed._venue_counters.rotations, feed._venue_counters.reconnects) == (1, 0)
+        until(lambda: feed._venue_counters.rotations == 1)  # counted once the old socket is gone
+        assert feed._venue_counters.reconnects == 0
         assert feed.connected
     events = events_of(kafka_settings)
     assert [event["event"] for event in events] == [
