@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -106,6 +107,7 @@ def arrow_type(sql_type: str) -> pa.DataType:
     return _ARROW_TYPES[sql_type]
 
 
+@functools.cache
 def arrow_schema(table: Table) -> pa.Schema:
     """Return the Arrow schema of a registered table, nullability included."""
     return pa.schema([pa.field(column.name, arrow_type(column.type), column.nullable) for column in table.columns])

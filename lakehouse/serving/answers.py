@@ -112,7 +112,7 @@ def _rows(api: Api, wanted: Wanted, asked: Asked, call: Call) -> Answer:
     wanted.refuse_too_large(counted, table)
     scan = wanted.scan(api.lake, whole, opened.version)
     after = () if place is None else place.key
-    page = api.reader.page(scan, wanted.key(table), after, asked.limit, call, text=form != "arrow")
+    page = api.reader.page(scan, wanted.key(table), after, asked.limit, call, form)
     cursor = _next(page, opened, wanted, whole)
     about: dict[str, Any] = {"table": table.path, "version": opened.version, "next": cursor}
     if wanted.kind == "completeness":
@@ -177,6 +177,7 @@ def _link(asked: Asked, cursor: str) -> str:
 
 
 def _proof(opened: Opened, page: Page) -> dict[str, Any]:
+    assert not isinstance(page.rows, list)  # certificates are computed for each request
     column = page.rows.column("trades_version")
     return {
         "by": "the venue's own trade ids, which follow each other without a gap per market",

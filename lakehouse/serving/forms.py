@@ -51,13 +51,18 @@ def _specific(name: str) -> int:
     return 2 - name.count("*")
 
 
-def write(form: Form, rows: pa.Table, about: dict[str, Any]) -> bytes:
-    """Write rows in a form; `about` is put before them in JSON. Rows are texts, but for Arrow.
+#: Rows ready to be written: exact for Arrow, texts for CSV, texts or JSON objects for JSON.
+Rows = pa.Table | list[msgspec.Raw]
+
+
+def write(form: Form, rows: Rows, about: dict[str, Any]) -> bytes:
+    """Write rows in a form; `about` is put before them in JSON.
 
     Decimals are JSON strings with every digit; times are ISO 8601 in UTC.
     """
     if form == "json":
-        return msgspec.json.encode({**about, "rows": rows.to_pylist()})
+        return msgspec.json.encode({**about, "rows": rows if isinstance(rows, list) else rows.to_pylist()})
+    assert not isinstance(rows, list)
     sink = pa.BufferOutputStream()
     if form == "csv":
         pyarrow.csv.write_csv(rows, sink)

@@ -40,7 +40,7 @@ def markets(api: Api, asked: Asked, call: Call) -> Answer:
     frames = [api.frames.day(opened, None, call.wait)] if opened.days else []
     columns = ["venue", "symbol", "ts_first", "ts_last"]
     schema = pa.schema([pa.field(name, _TIME if name.startswith("ts_") else pa.string()) for name in columns])
-    ranges = select(frames, schema, Bounds(), None, False)
+    ranges = select(frames, schema, Bounds(), None)
     present = ranges.filter(pc.field("state") == "present") if frames else ranges
     found = present.group_by(["venue", "symbol"]).aggregate([("ts_first", "min"), ("ts_last", "max")])
     rows = found.select(["venue", "symbol", "ts_first_min", "ts_last_max"]).sort_by(

@@ -20,7 +20,8 @@ from lakehouse.client.scan import Scan
 from lakehouse.client.text import texts
 from lakehouse.lake import table_io
 from lakehouse.serving.cursor import from_key, micros, to_key
-from lakehouse.serving.frames import MOST_DAY_ROWS, Bounds, Frame, Frames, select
+from lakehouse.serving.forms import Form, Rows
+from lakehouse.serving.frames import MOST_DAY_ROWS, Bounds, Frame, Frames, select, select_json
 from lakehouse.serving.opened import Opened, OpenTables, WouldBlockError
 from lakehouse.serving.problems import Problem
 from lakehouse.settings import Settings
@@ -33,6 +34,10 @@ MOST_COMPUTED_ROWS = 2_000_000
 #: Rows and days up to which the event loop itself answers, in about a millisecond.
 QUICK_ROWS = 2_000
 QUICK_DAYS = 3
+
+#: A row's key as a cursor holds it; rows that are exact, and the key of the last of them if there are more.
+_Key = tuple[str | int, ...]
+_Exact = tuple[pa.Table, _Key | None]
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,10 @@ class Call:
 
 
 class Page(NamedTuple):
-    """Rows, as texts or exact, and the key behind which the next page begins; None if there is none."""
+    """Rows as `forms.write` takes them, and the key behind which the next page begins; None if there is none."""
 
-    rows: pa.Table
-    next_key: tuple[str | int, ...] | None
+    rows: Rows
+    next_key: _Key | None
 
 
 class Reader:
@@ -76,9 +81,9 @@ class Reader:
         self._frames = frames
 
     def page(
-        self, scan: Scan, key: tuple[str, ...], after: tuple[str | int, ...], limit: int, call: Call, text: bool
+        self, scan: Scan, key: tuple[str, ...], after: tuple[str | int, ...], limit: int, call: Call, form: Form
     ) -> Page:
-        """Return at most `limit` rows of a scan behind the one with the key `after`, as texts or exact.
+        """Return at most `limit` rows of a scan behind the one with the key `after`, ready to be written in a form.
 
         Raises WouldBlockError if that would block and `call.wait` is False; Problem if it takes too long.
         """
@@ -89,14 +94,18 @@ class Reader:
         if not call.wait and (limit > QUICK_ROWS or len(days) > QUICK_DAYS):
             raise WouldBlockError
         if scan.made is not None:
-            found = scan.made(self._source(scan, opened, days, rows, call))
-            page = _cut(found, key, after, limit)
-            return Page(texts(page.rows) if text else page.rows, page.next_key)
+            return _ready(*_cut(scan.made(self._source(scan, opened, days, rows, call)), key, after, limit), form)
         if not _is_kept(opened, days, rows):
-            return self._queried(scan, key, values, limit, call, text)
+            return _ready(*self._queried(scan, key, values, limit, call), form)
         bounds = _bounds(scan, after)
         frames = self._day_frames(opened, days, call)
-        return _with_next(select(frames, scan.schema, bounds, limit + 1, text), scan, key, limit, frames, bounds)
+        if form != "json":
+            return _ready(*_first(select(frames, scan.schema, bounds, limit + 1), key, limit), form)
+        objects = select_json(frames, bounds, limit + 1)
+        if len(objects) <= limit:
+            return Page(objects, None)
+        exact = select(frames, scan.schema, bounds, limit)
+        return Page(objects[:limit], _key_of(exact, key, limit - 1))
 
     def _day_frames(self, opened: Opened, days: list[dt.date | None], call: Call) -> list[Frame]:
         frames = []
@@ -111,7 +120,7 @@ class Reader:
             raise WouldBlockError
         if _is_kept(opened, days, rows):
             schema = table_io.arrow_schema(scan.table)
-            return select(self._day_frames(opened, days, call), schema, _bounds(scan, ()), None, False)
+            return select(self._day_frames(opened, days, call), schema, _bounds(scan, ()), None)
         parts, counted = [], 0
         for batch in _plain(scan).batches():
             call.check()
@@ -125,17 +134,18 @@ class Reader:
             parts.append(batch)
         return pa.Table.from_batches(parts, table_io.arrow_schema(scan.table))
 
-    def _queried(
-        self, scan: Scan, key: tuple[str, ...], after: tuple[Value, ...], limit: int, call: Call, text: bool
-    ) -> Page:
+    def _queried(self, scan: Scan, key: tuple[str, ...], after: tuple[Value, ...], limit: int, call: Call) -> _Exact:
         if not call.wait:
             raise WouldBlockError
         batches = []
         for batch in scan.page(after, limit + 1).batches():
             call.check()
             batches.append(batch)
-        page = _first(pa.Table.from_batches(batches, scan.schema), key, limit)
-        return Page(texts(page.rows) if text else page.rows, page.next_key)
+        return _first(pa.Table.from_batches(batches, scan.schema), key, limit)
+
+
+def _ready(rows: pa.Table, next_key: _Key | None, form: Form) -> Page:
+    return Page(rows if form == "arrow" else texts(rows), next_key)
 
 
 def _plain(scan: Scan) -> Scan:
@@ -171,21 +181,12 @@ def _bounds(scan: Scan, after: tuple[str | int, ...]) -> Bounds:
     return Bounds(names.get(first), names.get(second), times.get(">="), times.get("<"), place)
 
 
-def _with_next(
-    rows: pa.Table, scan: Scan, key: tuple[str, ...], limit: int, frames: list[Frame], bounds: Bounds
-) -> Page:
-    if rows.num_rows <= limit:
-        return Page(rows, None)
-    exact = select(frames, scan.schema, bounds, limit, False)
-    return Page(rows.slice(0, limit), _key_of(exact, key, limit - 1))
-
-
-def _first(rows: pa.Table, key: tuple[str, ...], limit: int) -> Page:
+def _first(rows: pa.Table, key: tuple[str, ...], limit: int) -> _Exact:
     """Return the first rows, and the key of the last one of them if there are more."""
-    return Page(rows.slice(0, limit), _key_of(rows, key, limit - 1) if rows.num_rows > limit else None)
+    return rows.slice(0, limit), _key_of(rows, key, limit - 1) if rows.num_rows > limit else None
 
 
-def _cut(rows: pa.Table, key: tuple[str, ...], after: tuple[str | int, ...], limit: int) -> Page:
+def _cut(rows: pa.Table, key: tuple[str, ...], after: tuple[str | int, ...], limit: int) -> _Exact:
     """Return a page of rows that were computed as a whole, ordered by their key."""
     rows = rows.sort_by([(name, "ascending") for name in key])
     if after:
@@ -199,5 +200,5 @@ def _is_time(rows: pa.Table, name: str) -> bool:
     return bool(pa.types.is_timestamp(rows.schema.field(name).type))
 
 
-def _key_of(rows: pa.Table, key: tuple[str, ...], at: int) -> tuple[str | int, ...]:
+def _key_of(rows: pa.Table, key: tuple[str, ...], at: int) -> _Key:
     return to_key(tuple(rows.column(name)[at].as_py() for name in key))

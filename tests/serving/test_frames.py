@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from lakehouse.lake import table_io
 from lakehouse.serving import opened as opened_module
 from lakehouse.serving.cursor import micros
-from lakehouse.serving.frames import Bounds, Frame, Frames, select
+from lakehouse.serving.frames import Bounds, Frame, Frames, select, select_json
 from lakehouse.serving.opened import OpenTables, WouldBlockError
 from lakehouse.tables import GOLD_BARS_1M
+from tests.support.api_server import as_json
 from tests.support.market_lake import MarketLake
 from tests.support.rows import NOON_US, bar_row, empty_lake
 
@@ -120,15 +121,9 @@ def test_a_selection_is_what_a_loop_finds(
         Frame(GOLD_BARS_1M, pa.Table.from_pylist([bar_row(at, venue=one, symbol=two) for one, two, at in part], SCHEMA))
         for part in ([key for key in keys if key[2] < cut], [key for key in keys if key[2] >= cut])
     ]
-    for text in (False, True):
-        found = select(frames, SCHEMA, Bounds(venue, symbol, low, high, after), limit, text)
-        assert list(zip(found["venue"].to_pylist(), found["symbol"].to_pylist(), strict=True)) == [
-            one[:2] for one in expected
-        ]
-        starts: list[Any] = found["bar_start"].to_pylist()
-        times = [_of(one) if text else micros(one) for one in starts]
-        assert times == [at for _, _, at in expected]
-
-
-def _of(text: str) -> int:
-    return dt.datetime.fromisoformat(text).microsecond
+    bounds = Bounds(venue, symbol, low, high, after)
+    found = select(frames, SCHEMA, bounds, limit).to_pylist()
+    assert [(row["venue"], row["symbol"], micros(row["bar_start"])) for row in found] == expected
+    many = len(rows) if limit is None else limit
+    objects = [msgspec.json.decode(row) for row in select_json(frames, bounds, many)]
+    assert objects == [as_json(row) for row in found]
