@@ -61,9 +61,9 @@ def progress_metadata(settings: Settings, progress: TableProgress) -> dict[str, 
 
 
 def rebuild_metadata(rebuilt: GoldRebuild, table: Table) -> dict[str, Any]:
-    """Make the metadata of a materialization of a Gold table whose days were rebuilt, for all these days together.
+    """Make the metadata of a materialization of a Gold table for a rebuild of some days; counts are over all days.
 
-    `rows` counts the computed rows; those that were right already are neither inserted, updated nor deleted.
+    `rows` counts the computed rows, also those that were right already and were not written.
     """
     changes = rebuilt.rows.get(table.path)
     return {

@@ -39,7 +39,7 @@ _PARTS = {"ingest": ("host_ingest", "venues"), "stream": ("host_streams", "layer
 
 @dataclass(frozen=True)
 class ManagedRun:
-    """A run that a sensor keeps alive: the name of its work, its job, and Dagster's run config for its part of it."""
+    """A run that a sensor keeps alive: the name of its work, its job, and the run config (Dagster's) for that work."""
 
     name: str
     job: str

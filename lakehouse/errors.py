@@ -73,7 +73,7 @@ class VenueError(RetriableError):
 
 
 class LeaseHeldError(RetriableError):
-    """Another process holds the lock that allows only one writer for a layer's tables (`lake.lease`)."""
+    """Another process holds an exclusive lock: a layer's tables (`lake.lease`), a replay, or a home folder."""
 
 
 def one_line(error: BaseException) -> str:

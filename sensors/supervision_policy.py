@@ -50,7 +50,7 @@ class ObservedRun:
 
     @property
     def ended(self) -> float:
-        """Epoch seconds at which the run ended; the latest known time of it if the end was not recorded."""
+        """Epoch seconds at which the run ended; its latest known time if the end was not recorded."""
         known = (self.created_at, self.started_at, self.heartbeat_at)
         return self.ended_at if self.ended_at is not None else max(time for time in known if time is not None)
 

@@ -41,9 +41,9 @@ class RuleCount:
 
 @dataclass
 class Report:
-    """Result of one audit, which took `seconds`, with the proofs of all parts; `books` are those of ops/batches.
+    """Result of one audit, which took `seconds`, with the proofs of all parts; `books` are the proofs of ops/batches.
 
-    `faults` say why the lake is not exact, one sentence each; `notes` are worth knowing and no fault.
+    `faults` say why the lake is not exact, one sentence each; `notes` are other remarks and are not faults.
     """
 
     home: str

@@ -1,4 +1,4 @@
-"""The newest messages of a topic, for people."""
+"""Read the newest messages of a topic, to show them to a person."""
 
 from __future__ import annotations
 

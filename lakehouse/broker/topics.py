@@ -70,7 +70,7 @@ class Admin:
 
     @property
     def reason(self) -> str:
-        """Why the last connection failed, in librdkafka's words; "no reason given" if none did."""
+        """The last connection error, in librdkafka's words; "no reason given" if there was none."""
         return self._reasons[-1] if self._reasons else "no reason given"
 
     def metadata(self, timeout: float) -> Any | None:

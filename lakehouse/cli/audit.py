@@ -64,12 +64,12 @@ def audit(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Prove that no trade was lost and none counted twice, on one consistent snapshot, also beside running streams.
+    """Prove on one consistent snapshot, even while streams run, that no trade was lost and none counted twice.
 
     Kafka's offsets = Bronze = Silver + duplicates + quarantined + feed events, by partition and by batch; Σ bars =
     Silver; gaps by state.
 
-    Exit code 0 only if everything is exact.
+    The exit code is 0 if everything is exact, else 1.
     """
     from rich.console import Console
 

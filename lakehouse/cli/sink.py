@@ -1,4 +1,4 @@
-"""`lakehouse sink`: keep another program's store like Gold."""
+"""`lakehouse sink`: keep PostgreSQL or Redis up to date with the lakehouse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Once = Annotated[bool, typer.Option("--once", help="Bring it to the newest versi
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(no_args_is_help=True, help="Keep another program's store like Gold.")
+    group = typer.Typer(no_args_is_help=True, help="Keep PostgreSQL or Redis up to date with the lakehouse.")
     group.command("postgres")(postgres)
     group.command("redis")(redis)
     app.add_typer(group, name="sink")

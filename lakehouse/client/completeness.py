@@ -111,10 +111,11 @@ def trade_ids(
 def certificate(
     market: MarketKey, ranges: list[dict[str, Any]], known: Known, wanted: TimeRange, ids: Ids | None
 ) -> dict[str, Any]:
-    """Return the certificate of a market's range of time, whose trades have `ids`.
+    """Return the certificate (a dict by CERTIFICATE) of a market for the time range `wanted`, whose trades have `ids`.
 
-    `ranges` are those of the ledger that hold these ids, and the gaps that may hold trades of that time; others do no
-    harm.
+    `ranges` are the ledger's rows that hold these ids, and the gaps that may hold trades of that time (at least one
+    row); others are ignored. If `wanted` has no bounds, `ranges` must be all rows of the market. `known`: from when
+    to when the ledger knows the market.
     """
     whole = wanted == TimeRange(None, None)
     gaps = [one for one in ranges if one["state"] != "present" and _may_touch(one, wanted)]

@@ -32,7 +32,10 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of rows to export. `venue` and `symbol` of None mean all; `size` is that of bars; times are in UTC."""
+    """The choice of rows to export: `kind` is one of KINDS, `size` the length of bars, times are in UTC.
+
+    `venue` or `symbol` None means all of them.
+    """
 
     kind: str
     venue: str | None = None
@@ -42,7 +45,7 @@ class Choice:
     end: dt.datetime | None = None
 
     def scan(self, lake: Lake, wanted: TimeRange) -> Scan:
-        """Return the scan of a part of the range.
+        """Return the scan of the chosen rows in `wanted`, a part of the range.
 
         Raises SettingError for an unknown kind or size of bars, or for spreads of one venue.
         """

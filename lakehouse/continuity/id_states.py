@@ -22,7 +22,7 @@ State = Literal["present", "open", "unavailable"]
 class Segment:
     """One row of the ledger: a contiguous range of trade ids, inclusive, in one state.
 
-    `tables.SILVER_CONTINUITY` describes the columns, which are these attributes.
+    `tables.SILVER_CONTINUITY` describes these attributes; its columns venue, symbol and trades_version are not here.
     """
 
     first_id: int

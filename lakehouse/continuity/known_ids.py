@@ -83,8 +83,8 @@ class KnownIds(dict[MarketKey, IdRanges]):
 def ranges_between(settings: Settings, since: int | None, version: int) -> tuple[list[KnownRange], bool]:
     """Read the ranges of trades added to silver/trades after version `since`, up to `version`.
 
-    Returns (ranges, True if they are of all trades instead): all are read if `since` is None, or if a compaction has
-    replaced files of that version. silver/trades is append-only.
+    Returns (ranges, is_all). If `is_all`, the ranges cover all trades of `version`: `since` is None, negative or above
+    `version`, or a compaction has replaced files of version `since`. silver/trades is append-only.
     """
     if since == version:
         return [], False

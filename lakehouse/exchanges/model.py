@@ -101,7 +101,7 @@ class Refused(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True):
     """A venue's heartbeat message: the connection is alive.
 
-    Coinbase's also gives the newest trade id of a symbol, which reveals that the latest trades are missing.
+    Coinbase's also gives a symbol's newest trade id, which shows whether the latest trades are missing.
     """
 
     symbol: str | None = None

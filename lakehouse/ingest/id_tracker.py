@@ -159,7 +159,7 @@ class IdTracker:
     def reconnected(self) -> None:
         """Forget the last heartbeat, because a new connection begins: heartbeats of two connections are not compared.
 
-        The last look counts on: the new connection will not deliver trades that REST showed before.
+        The last `look` is kept: the new connection will not deliver trades that REST has already shown.
         """
         self._suspect = None
 

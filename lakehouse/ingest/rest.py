@@ -1,8 +1,7 @@
 """Send requests to one venue's REST API, within our share of its rate limit, and pause after errors.
 
-Guarantee, if the caller obeys `wait`: no request leaves while the budget's window is full, before the time of a
-Retry-After has passed (for the whole venue, whichever symbol it was the answer for), or during the backoff after an
-error.
+Guarantee, if the caller obeys `wait`: no request is sent while the budget's window is full, before a Retry-After has
+passed (it holds for the whole venue, not for one symbol), or during the backoff after an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rotations: requests to replace a venue's socket by a new one, and the decision when the new one may take over."""
+"""Rotations: requests to replace a venue's socket, and the decision on when the new socket may take over."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Rotations:
         self._lock = threading.Lock()
 
     def ask(self) -> Rotation:
-        """Add a request to replace the feed's socket and return it; after `end`, it has failed already."""
+        """Add a request to replace the feed's socket and return it. After `end`, return a request that has failed."""
         rotation = Rotation()
         with self._lock:
             if self._end:

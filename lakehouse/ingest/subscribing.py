@@ -176,7 +176,10 @@ class Subscriber:
     # The next request.
 
     def step(self, now: float) -> Ask | None:
-        """Return the request to send now; None if none is due, or if the open one still waits for replies."""
+        """Return the request to send now; None if none is due, or if the open one still waits for replies.
+
+        `now` is in monotonic seconds.
+        """
         if not self.waiting:
             self._current = None
             return None

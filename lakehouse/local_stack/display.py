@@ -92,7 +92,7 @@ class Display:
 
 
 def elapsed(view: View) -> str:
-    """Write the time since the start of the lakehouse in minutes and seconds, `1:05`."""
+    """Return the time since the start of the lakehouse as minutes and seconds: `1:05`, `75:00`."""
     minutes, seconds = divmod(int(time.monotonic() - view.started), 60)
     return f"{minutes}:{seconds:02d}"
 

@@ -68,7 +68,7 @@ class Plan:
 
 
 class StopRequests:
-    """Count requests to stop: Ctrl-C, SIGTERM and a closed terminal. One asks for it, a second one forces it.
+    """Count requests to stop: Ctrl-C, SIGTERM and a closed terminal. The first asks for a stop, the second forces it.
 
     The signal handler only counts, because it may interrupt anything.
     """

@@ -3,7 +3,8 @@
 One thread with a consumer of its own follows the topic of trades from shortly before its end. It belongs to no group
 and commits nothing, so that no stream notices it. Guarantee: a market's latest trade is the one with the highest id
 that the thread has read. Limits: a market that has not traded in the last messages of its partition before the start is
-not known until it trades; after an outage of Kafka the thread goes on from its end.
+not known until it trades. After an outage of Kafka the thread goes on where it stopped, unless Kafka has deleted those
+messages: then at or shortly before the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Account for every Kafka message: one table of Silver claims it, or it is proved a duplicate, or it is lost."""
+"""Account for every Kafka message: one table of Silver claims it, or it is a proven duplicate, or it is lost."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Account:
 def account(settings: Settings, versions: Versions, since: datetime | None = None) -> list[Account]:
     """Account for the messages of every Kafka partition, ordered by topic and number, at versions of the tables.
 
-    With `since`, only messages from that Kafka time on count.
+    With `since`, only messages whose Kafka time is `since` or later count.
     """
     lineages = trace(settings, versions, since)
     unclaimed = {(one.topic, one.partition): one.unclaimed for one in lineages}

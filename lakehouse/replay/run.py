@@ -38,7 +38,8 @@ BROKER_SECONDS, FLUSH_SECONDS = 10.0, 60.0
 class RuleReport:
     """The counts of a replay for the quarantined messages that failed one rule.
 
-    `open` counts all of them before the replay; `sent`, `noise` and `bad` are the outcomes of those judged.
+    `open` counts all of them before the replay. Those judged are counted by outcome: `sent` were produced again,
+    `noise` hold neither a trade nor a fault and are settled as well, `bad` stay in quarantine.
     """
 
     rule: str

@@ -98,8 +98,8 @@ _JVMS: list[Jvm] = []
 def expect_session(settings: Settings) -> None:
     """Start the JVM for a stream's session that will be built soon, without waiting for it; `build_session` takes it.
 
-    Does nothing for a cluster's master, or if there is a JVM already. Raises MissingDependencyError if Java or the jars
-    are missing and cannot be fetched.
+    Starts no JVM if Spark's master is a cluster, or if there is one already. Raises MissingDependencyError if Java or
+    the jars are missing and cannot be fetched.
     """
     from pyspark import SparkContext
 

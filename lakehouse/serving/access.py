@@ -60,7 +60,7 @@ class KeyCheck:
         self._key = None if key is None else key.encode()
 
     def allows(self, headers: dict[bytes, bytes]) -> bool:
-        """Return whether the headers (names in small letters) have the key, or none is asked for."""
+        """Return whether the headers (lowercase names) have the key, or no key is required."""
         if self._key is None:
             return True
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")

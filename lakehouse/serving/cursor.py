@@ -1,7 +1,7 @@
 """Cursors: where a page ended, in which state of the table, of which query. Pure.
 
-A cursor is opaque to a client. It carries a digest, so that a mangled one is refused and not read as another place; it
-is no secret and gives no right.
+A cursor is opaque to a client. It carries a digest, so that a damaged one is refused instead of read as another place.
+It is not a secret and grants no access.
 """
 
 from __future__ import annotations

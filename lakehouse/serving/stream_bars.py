@@ -1,4 +1,4 @@
-"""The bars of a market over a WebSocket: those of the past, then each bar whenever it changes."""
+"""The bars of a market over a WebSocket: first the bars so far, then each bar whenever it changes."""
 
 from __future__ import annotations
 

@@ -88,9 +88,11 @@ class Wanted:
         return found
 
     def whole_range(self, opened: Opened) -> TimeRange:
-        """Return the range with both sides: those that were not named lie at and before the newest row.
+        """Return the range with a missing end and start filled in; for completeness, the range as it was named.
 
-        The range of an empty table may lack a side.
+        A missing end is just after the newest row. A missing start lies before the end: by
+        DEFAULT_TRADES for trades, else by DEFAULT_ROWS rows, `most` at most. For an empty table either may stay None.
+        Raises like `range`.
         """
         start, end = self.range()
         if self.kind == "completeness":

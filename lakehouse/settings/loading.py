@@ -37,7 +37,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def refuse_unknown_variables() -> None:
-    """Raise SettingError if an environment variable LAKEHOUSE_… is no setting: misspelt, it would be just ignored."""
+    """Raise SettingError if an environment variable LAKEHOUSE_… is not a setting; a typo would be ignored otherwise."""
     prefix = str(Settings.model_config["env_prefix"])
     known = {*(f"{prefix}{name.upper()}" for name in Settings.model_fields), *OTHER_VARIABLES}
     for name in sorted(os.environ):

@@ -165,9 +165,10 @@ class ClientConnection:
             self.exchange.faults.subscribes(self.peer, symbol)
 
     def join(self, symbol: str) -> Market | None:
-        """Subscribe this connection to a canonical symbol and return its market, which begins to trade if it did not.
+        """Subscribe this connection to a canonical symbol and return its market; the first subscription opens it.
 
-        None if a playback of recorded frames replaces the venue's markets.
+        None if a playback of recorded frames replaces the venue's markets. Raises KeyError if the venue does not list
+        the symbol.
         """
         self.subscribed = True
         return None if self.playback else self.exchange.join(self, symbol)

@@ -86,7 +86,7 @@ class Meter(Protocol):
 
 
 class Window:
-    """A `Meter` that admits calls with a weight of at most `limit.amount` in any window of `limit.seconds`."""
+    """A `Meter` that admits calls with a total weight of at most `limit.amount` in any window of `limit.seconds`."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit

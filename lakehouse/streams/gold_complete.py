@@ -38,7 +38,7 @@ class Bar(NamedTuple):
 
 
 class IdGroup(NamedTuple):
-    """A number of different ids of one (venue, symbol), and the lowest and the highest of them."""
+    """The number of distinct ids in a group of one (venue, symbol), and the lowest and the highest of them."""
 
     lowest: int
     highest: int

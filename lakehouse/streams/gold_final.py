@@ -31,7 +31,7 @@ _NEVER = np.iinfo(np.int64).min
 
 
 class ReadThrough:
-    """A moment, followed layer by layer until all that Kafka had received by then has come through to Gold."""
+    """Follows one moment at a time through the layers, until Gold has read all that Kafka had received by then."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -1,11 +1,11 @@
-"""Handover of newly written rows to the next layer of this process, whose first work on them is done meanwhile.
+"""Handover of newly written rows to the next layer of this process; its first work on them starts during the write.
 
-A layer names its first work on rows of a table (`expect`); the writer of that table puts its rows here as well, and the
-work is done a chunk at a time (`put`, `written`); the layer's batch takes the results (`take`).
-Guarantee: the results are those of all rows of a file, in their order, or none, and then the file is read. Each file's
-results are taken once. Memory is bounded: the oldest files are dropped first, and the newest too if it alone is too
-large.
-Gap: it is not known here if a file was committed; nobody asks for one that was not, as its name is in no log.
+A layer registers its first work on rows of a table (`expect`). The writer of that table also puts its rows here, and
+the work is done a chunk at a time (`put`, `written`). The layer's batch takes the results (`take`).
+Guarantee: `take` returns the results of all rows of a file, in order, or None; the layer then reads the file. Each
+file's results are taken once. Memory is bounded: the oldest files are dropped first, and the newest too if it alone is
+too large.
+Gap: this module does not know whether a file was committed. Nobody asks for an uncommitted one: no log names it.
 """
 
 from __future__ import annotations

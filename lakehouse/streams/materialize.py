@@ -1,4 +1,4 @@
-"""Materialization: tables brought to the newest data of this moment, by a stream's queries, run to their end."""
+"""Bring tables to the newest data of this moment: run a stream's queries to their end, or wait for the live stream."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def source_lag(settings: Settings, layer: str) -> int | None:
 
 
 def layer_progress(settings: Settings, layer: str, counter: LayerCounter) -> dict[str, TableProgress]:
-    """Return table path → progress for every table that a layer writes."""
+    """Return table path → progress for every table that a layer writes; `counter` has this process's counts for it."""
     behind = source_lag(settings, layer)
     offsets = last_position(settings, layer) if layer == "bronze" else None
     result: dict[str, TableProgress] = {}

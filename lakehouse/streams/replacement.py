@@ -1,12 +1,12 @@
-"""Replacement of rows of a Gold table in one commit: files that hold them are written anew without them. No Spark.
+"""Replace or flag rows of a Gold table in one commit: the files that hold them are written anew. No Spark.
 
-deltalake's MERGE would plan a join over all files of the table; to look through the few files of the rows' time, which
-the log names, takes little more than half of that (docs/adr/0012).
+deltalake's MERGE would plan a join over all files of the table. The log names the few files of the rows' time, and
+searching only those takes little more than half as long (docs/adr/0012).
 Guarantee: that of `BulkAppend`. Rows that are to stay are copied as they are.
-If many rows are new, those that the next batch probably changes come into files of their own, so that it leaves the
-files of the others alone: bars that are not final, in other tables the newest row of each market.
-Gap: only a row group is in memory at a time, but a late trade of a day whose files were joined has the whole joined
-file written again, as with MERGE.
+If many rows are new, those that the next batch will probably change (bars that are not final; in other tables the
+newest row of each market) are written to files of their own, so that it need not rewrite the others' files.
+Gap: only a row group is in memory at a time, but a late trade for a day whose files were joined causes the whole
+joined file to be written again, as with MERGE.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def begin(settings: Settings, rebuild: Unfinished) -> None:
 
 
 def end(settings: Settings) -> None:
-    """Clear the property, so that streams start again."""
+    """Clear the table property PROPERTY: streams of Silver and Gold may start again."""
     _set(settings, "")
 
 

@@ -52,7 +52,7 @@ class Upkeep:
             self.do()
 
     def do(self) -> None:
-        """Do the upkeep now; deletions of files only in layers where they are due."""
+        """Do the upkeep now, but delete files only in layers in which that is due. Errors are logged, not raised."""
         give_back()
         self.write_checkpoints()
         self.attempt("what nobody needs", self._remove)

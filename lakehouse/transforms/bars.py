@@ -250,7 +250,10 @@ def finished(parts: pa.Table) -> pa.Table:
 
 
 def bars_from_trades(trades: pa.Table) -> pa.Table:
-    """Fold trades (TRADE_COLUMNS of silver/trades) into one-minute bars (BAR_KEY and BAR_VALUES)."""
+    """Fold trades (TRADE_COLUMNS of silver/trades) into one-minute bars (BAR_KEY and BAR_VALUES), sorted by BAR_KEY.
+
+    Raises TerminalError if a sum does not fit DECIMAL(38,18).
+    """
     return finished(fold(trades))
 
 

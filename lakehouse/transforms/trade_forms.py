@@ -42,9 +42,9 @@ _FITS = {
 
 
 def is_good(texts: Mapping[str, str], trade_id: int, first: int, last: int, latest: int) -> bool:
-    """Return whether Silver takes a trade: by the fields that are texts, its id, and the first and last of its times.
+    """Return whether Silver accepts a trade with these text fields by name, this id, and these first and last times.
 
-    `latest` is Kafka's time of the message plus the tolerance. Times are µs since the epoch.
+    `latest` is the latest time allowed: Kafka's time of the message plus the tolerance. Times are µs since the epoch.
     """
     return (
         0 < trade_id < _BELOW  # 0 may have been written as -0, which is no id

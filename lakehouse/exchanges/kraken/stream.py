@@ -106,7 +106,7 @@ class Kraken(VenueDefaults):
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """Return one subscribe message for all symbols, with `number` as its `req_id`.
 
-        It always sets `snapshot`, whose default is documented both ways.
+        `snapshot` is always set to true, because Kraken's documentation contradicts itself about the default.
         """
         params = {"channel": "trade", "symbol": [self.native(symbol) for symbol in symbols], "snapshot": True}
         return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})]
