@@ -33,7 +33,7 @@ class Connections:
 
     async def get(self, target: str, headers: str = "") -> tuple[int, bytes]:
         """Return status and body of a GET."""
-        pair = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
+        pair = self._kept() or await asyncio.open_connection(self._host, self._port)
         reader, writer = pair
         writer.write(f"GET {target} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n{headers}\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -41,6 +41,15 @@ class Connections:
         body = await reader.readexactly(int(length))
         self._idle.append(pair)
         return int(head.split(b" ", 2)[1]), body
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """Return a connection that the server has not closed, as it does with those that were idle for long."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
     def close(self) -> None:
         """Close all of them."""
