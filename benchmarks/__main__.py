@@ -16,6 +16,7 @@ SCENARIOS = {
     "soak": "benchmarks.soak",
     "api": "benchmarks.api",
     "client": "benchmarks.client",
+    "log": "benchmarks.log_length",
 }
 
 

@@ -96,7 +96,7 @@ def fill(settings: Settings, markets: list[tuple[str, str]], trades: int, files:
         with BulkAppend(settings, SILVER_TRADES) as append:
             for one in range(first, min(first + 100, files)):
                 part = slice(bounds[one], bounds[one + 1])
-                append.adopt(_file(settings, _rows(markets, market[part], times[part], int(bounds[one]))))
+                append.adopt(_file(settings, trade_rows(markets, market[part], times[part], int(bounds[one]))))
             append.commit(Transaction("benchmark", number))
     table_io.open_table(settings, SILVER_TRADES).create_checkpoint()
     return [times[market == number] for number in range(len(markets))]
@@ -111,8 +111,8 @@ def _file(settings: Settings, rows: pa.Table) -> list[AddAction]:
         files.close()
 
 
-def _rows(markets: list[tuple[str, str]], market: Any, times: Any, first: int) -> pa.Table:
-    """Make trades: market numbers, times in microseconds, ids and offsets from `first` on."""
+def trade_rows(markets: list[tuple[str, str]], market: Any, times: Any, first: int) -> pa.Table:
+    """Make rows of silver/trades: market numbers, times in microseconds, ids and offsets from `first` on."""
     count = len(times)
     numbers = pa.array(np.arange(first, first + count))
     amounts = pa.array(np.arange(first, first + count) % 100_000 + 1).cast(pa.decimal128(38, 18))
