@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -74,7 +75,7 @@ def _round(settings: Settings, commits: int) -> tuple[float, float]:
     """Return the median seconds of a commit and of a look."""
     first = table_io.open_table(settings, SILVER_TRADES).version()
     uri = table_io.table_uri(settings, SILVER_TRADES)
-    written = [_seconds(lambda number=first + one: _commit(settings, number)) for one in range(commits)]
+    written = [_seconds(partial(_commit, settings, first + number)) for number in range(commits)]
     return median(written), median(_seconds(lambda: DeltaTable(uri)) for _ in range(commits))
 
 
