@@ -111,8 +111,8 @@ def ensure_topics(
     two must have a message before it is acknowledged, else the cluster's default number; `replication` overrides both.
     Several processes may call this at once.
 
-    Raises BrokerUnavailableError if no broker answers within `timeout` seconds, or if a
-    topic cannot be created or has no leaders by then.
+    Raises BrokerUnavailableError if no broker answers within `timeout` seconds, or if a topic cannot be created or has
+    no leaders by then.
     """
     bootstrap = bootstrap or settings.bootstrap()
     wanted = dict.fromkeys(settings.topics, 1) | {settings.topic_trades: settings.topic_partitions}

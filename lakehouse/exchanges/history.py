@@ -99,9 +99,9 @@ class History(Protocol):
     def take(self, reply: Reply) -> Page:
         """Parse the reply to `request`, return its new trades and bad rows, and move the walk on.
 
-        Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply
-        that cannot be read: send the same request again later. Raises TerminalError if the venue would refuse that too,
-        such as for an unknown symbol. Raises nothing else, whatever the reply is.
+        Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply that
+        cannot be read: send the same request again later. Raises TerminalError if the venue would refuse that too, such
+        as for an unknown symbol. Raises nothing else, whatever the reply is.
         """
 
     @property

@@ -41,8 +41,8 @@ class Rejected(msgspec.Struct, frozen=True):
     """A frame, or a part of one, that could not be read as a trade: the raw text and why.
 
     `reason` is a short snake_case name (`not_json`, `missing_field`, `no_trade_id`, `bad_decimal`, …), `detail` one
-    sentence for people. `symbol` is canonical, None if it is unknown and in messages of older releases. It is
-    kept because other symbols may be subscribed when the text is parsed again.
+    sentence for people. `symbol` is canonical, None if it is unknown and in messages of older releases. It is kept
+    because other symbols may be subscribed when the text is parsed again.
     """
 
     venue: str

@@ -73,8 +73,8 @@ class IdTracker:
     def resume_at(self, trade_id: int, missing: Iterable[IdRange] = ()) -> None:
         """Start from `trade_id`, the mark of an earlier process, so that ids traded since then show as a gap.
 
-        `missing` are ranges up to the mark that the earlier process left open. Raises ValueError if ids were
-        observed already, or if a range ends above the mark.
+        `missing` are ranges up to the mark that the earlier process left open. Raises ValueError if ids were observed
+        already, or if a range ends above the mark.
         """
         if self.mark is not None:
             raise ValueError(f"resume_at({trade_id}) after ids up to {self.mark} were observed; expected it before")

@@ -2,10 +2,10 @@
 
 Guarantee: each message sent is acknowledged by Kafka, or `flush` counts it as unflushed, or `check` raises. A full
 local queue blocks the caller (and so, in the end, the exchange's socket); nothing is dropped, and nothing counts as
-acknowledged before Kafka's delivery report. Idempotence keeps the order per key, and retries double nothing; a
-fatal error of the producer loses nothing and keeps the order, but may double messages (`renewable_producer`).
-Limit: a crash loses the messages in the local queue. It loses only the newest of each key, so the next start reads
-from Kafka where to go on (`resume`).
+acknowledged before Kafka's delivery report. Idempotence keeps the order per key, and retries double nothing; a fatal
+error of the producer loses nothing and keeps the order, but may double messages (`renewable_producer`).
+Limit: a crash loses the messages in the local queue. It loses only the newest of each key, so the next start reads from
+Kafka where to go on (`resume`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decide which symbols a connection requests in which message, and when it requests them again. No I/O, no clock.
 
-Guarantee: a symbol is requested again, with growing pauses and on every new connection, until the venue acknowledges
-it or says that there is no such symbol. A refused symbol does not keep the others from being subscribed: if a refusal
+Guarantee: a symbol is requested again, with growing pauses and on every new connection, until the venue acknowledges it
+or says that there is no such symbol. A refused symbol does not keep the others from being subscribed: if a refusal
 names no symbol, the symbols of the request are requested again in halves, until each refused symbol is alone.
 """
 
@@ -106,8 +106,8 @@ class Subscriber:
     def acknowledged(self, reply: Subscribed, now: float) -> list[str]:
         """Take the venue's acknowledgement; return the symbols that are now subscribed and were not before.
 
-        Empty if the reply is about one symbol and does not say which: the symbols are then requested one by one. `now` is
-        in monotonic seconds.
+        Empty if the reply is about one symbol and does not say which: the symbols are then requested one by one. `now`
+        is in monotonic seconds.
         """
         if reply.symbols:
             return self._subscribed([symbol for symbol in reply.symbols if symbol in self.waiting], now, is_listed=True)

@@ -1,9 +1,9 @@
 """Compare this machine's clock with the venues' clocks, by when trades happened and when they were received. Pure.
 
 A trade cannot be received before it happened, and is received within a second or so. So if three quarters of a venue's
-trades come seconds before their own time, this machine's clock is slow; a few wrong times from the venue prove
-nothing. Trades that come late say less: a feed that lags looks like a clock that is fast, unless two venues come late
-by the same time.
+trades come seconds before their own time, this machine's clock is slow; a few wrong times from the venue prove nothing.
+Trades that come late say less: a feed that lags looks like a clock that is fast, unless two venues come late by the
+same time.
 Limit: a clock that is off by less than the bounds below goes unnoticed, and does no harm.
 """
 

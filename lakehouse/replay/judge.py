@@ -1,9 +1,9 @@
 """Judge quarantined messages by the present rules: send them again, drop them as noise, or leave them.
 
-The rules are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for texts that
-ingest could not read. A message is judged as Silver will judge it when it comes again: with the present time as
-Kafka's time. A trade whose time was in the future and no longer is passes only if `clocks` finds that this machine's
-clock was slow: a wrong time from the venue does not become right by waiting.
+The rules are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for texts that ingest
+could not read. A message is judged as Silver will judge it when it comes again: with the present time as Kafka's time.
+A trade whose time was in the future and no longer is passes only if `clocks` finds that this machine's clock was slow:
+a wrong time from the venue does not become right by waiting.
 """
 
 from __future__ import annotations

@@ -208,8 +208,8 @@ class Settings(BaseSettings):
     def bootstrap(self) -> str:
         """Kafka's bootstrap servers as `host:port,…`: those of the settings, else the embedded broker's.
 
-        Raises BrokerUnavailableError if none are set and no embedded broker runs in `home`. No broker is
-        asked: the address that a killed broker left there is returned, too.
+        Raises BrokerUnavailableError if none are set and no embedded broker runs in `home`. No broker is asked: the
+        address that a killed broker left there is returned, too.
         """
         if self.bootstrap_servers:
             return self.bootstrap_servers

@@ -18,8 +18,8 @@ class Search:
 
     After each page the caller calls `too_late` or `too_early`, which set the next `at`; once `ended` is True, the id is
     reached page by page from `at`. No probe is later than `latest`; `beyond` is a time known to be after the id's, None
-    if there is none. Ends after 90 probes at most: the steps reach any time within 22 probes, and a span of 2^63 ns
-    can be halved 40 times.
+    if there is none. Ends after 90 probes at most: the steps reach any time within 22 probes, and a span of 2^63 ns can
+    be halved 40 times.
     """
 
     def __init__(self, at: int, latest: int, beyond: int | None = None) -> None:

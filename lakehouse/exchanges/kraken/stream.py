@@ -1,8 +1,8 @@
 """Kraken spot's WebSocket protocol v2: the `trade` channel with its snapshot of the latest 50 trades.
 
-Source: "Spot WebSocket v2" of the Kraken API documentation. Prices and sizes are JSON numbers; their literals are
-taken as text. One message may carry many trades, and one bad trade does not spoil the others. Frames of v1 are
-recognised for recorded files (`stream_v1`).
+Source: "Spot WebSocket v2" of the Kraken API documentation. Prices and sizes are JSON numbers; their literals are taken
+as text. One message may carry many trades, and one bad trade does not spoil the others. Frames of v1 are recognised for
+recorded files (`stream_v1`).
 """
 
 from __future__ import annotations
