@@ -88,9 +88,10 @@ class Budget:
 
 
 class History(Protocol):
-    """One walk over the trades of one symbol in an inclusive id range: call `request` and `take` in turn until None.
+    """One walk over the trades of one symbol in an inclusive id range.
 
-    Keeps the state of the walk and sends nothing itself. Not thread-safe.
+    Call `request` and `take` in turn until `request` returns None. A History keeps the state of the walk and sends
+    nothing itself. Not thread-safe.
     """
 
     def request(self) -> Request | None:
@@ -100,7 +101,7 @@ class History(Protocol):
         """Parse the reply to `request`, return its new trades and bad rows, and move the walk on.
 
         Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply that
-        cannot be read: send the same request again later. Raises TerminalError if the venue would refuse that too, such
+        cannot be read: send the same request again later. Raises TerminalError if the venue would refuse it again, such
         as for an unknown symbol. Raises nothing else, whatever the reply is.
         """
 

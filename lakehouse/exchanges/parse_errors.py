@@ -242,7 +242,7 @@ def side(label: str, literal: str) -> Fault | None:
 
 
 def kraken_side(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not the JSON string b or s, Kraken's REST side; None if it is."""
+    """Return the fault of a field that is not the JSON string b or s (Kraken's side in REST); None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a string")

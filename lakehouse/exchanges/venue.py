@@ -113,7 +113,7 @@ class Venue(Protocol):
         """Return the REST request for the newest trade of a canonical symbol."""
 
     def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None without a trade. Raises like `History.take`."""
+        """Return the newest trade id in the reply to `newest`, None if it has no trade. Raises like `History.take`."""
 
 
 class VenueDefaults:
@@ -157,7 +157,7 @@ class VenueById(VenueDefaults, ABC):
         return self.walk.newest(self.native(symbol))
 
     def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None without a trade. Raises like `History.take`."""
+        """Return the newest trade id in the reply to `newest`, None if it has no trade. Raises like `History.take`."""
         return newest_of(self.walk.read(reply, None, ""))
 
 

@@ -1,4 +1,4 @@
-"""The queue of gaps to repair over REST, which decides for which gap to fetch the next page. No I/O; no clock.
+"""The queue of gaps to repair over REST, which decides for which gap to fetch the next page. No I/O, no clock.
 
 An order is one gap. Orders of one symbol that lie within a page of each other become one backfill, because asking for
 the ids between them costs less than another request. Backfills take turns page by page: the next page is for the
@@ -111,7 +111,7 @@ class Backfill:
 
 
 class BackfillQueue:
-    """The unfinished backfills (repairs of one or more gaps) of one venue, and the rule whose turn is next.
+    """The unfinished backfills (repairs of one or more gaps) of one venue; chooses which of them is next.
 
     Not thread-safe.
     """

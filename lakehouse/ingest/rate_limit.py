@@ -4,7 +4,7 @@ Guarantee: no window of the venue's length has requests of more weight than the 
 however many symbols there are. If the share is less than one request, the window is stretched until one fits: a third
 of "one a second" is one in three seconds.
 
-A venue counts requests by address, and two of our processes may share one: the ingest, and the job that repairs old
+A venue counts requests by address, and two processes may use the same one: the ingest, and the job that repairs old
 gaps. So each keeps to a share, and the shares together leave room for clocks and networks that differ.
 """
 

@@ -153,7 +153,7 @@ class Sequencer:
     def look(self, symbol: str, newest_id: int, connection_id: str) -> bool:
         """Take the newest trade id that the venue's REST history shows; announce the gap if ids are certainly missing.
 
-        Returns True if ids are missing. Called by the silence probe.
+        Returns True if a gap was found. Called by the silence probe.
         """
         sequence = self.of(symbol)
         with sequence.lock:

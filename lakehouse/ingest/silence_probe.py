@@ -165,7 +165,7 @@ class Watched(Protocol):
     def unlisted(self, symbol: str, words: str) -> None:
         """Take note that REST does not list the symbol; `words` is the venue's message.
 
-        It is then no longer wanted, unless the socket has brought its trades or the venue has acknowledged it by name.
+        The symbol is then no longer wanted, unless the socket brought its trades or the venue acknowledged its name.
         """
 
 

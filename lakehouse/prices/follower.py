@@ -41,7 +41,7 @@ RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Feed:
-    """State of the connection to Kafka, since when it is so (seconds since the epoch), and why it is not connected."""
+    """State of the connection to Kafka, its beginning (seconds since the epoch), and the reason if not connected."""
 
     connected: bool
     since: float
@@ -55,7 +55,7 @@ class Listener(Protocol):
         """Take note of how many partitions the topic has."""
 
     def begin(self, partition: int, offset: int) -> None:
-        """Take note of the offset from which a partition is read on."""
+        """Take note of the offset at which the reading of a partition begins."""
 
     def put(self, messages: list[tuple[int, int, LatestTrade | None]]) -> None:
         """Take messages, each partition's in order: (partition, offset, its trade or None if Silver accepts none)."""
@@ -92,7 +92,7 @@ class Prices:
         return 0 < self._partitions <= len(ends) and all(self._next[one] >= end for one, end in ends.items())
 
     def latest(self, venue: str | None = None, symbol: str | None = None) -> list[LatestTrade]:
-        """Return the latest trade of each market, sorted by venue and symbol; None: of every venue, or every symbol."""
+        """Return the latest trade of each market, sorted by venue and symbol; None means every venue or symbol."""
         found = [
             trade for (of, name), trade in list(self._latest.items()) if venue in (None, of) and symbol in (None, name)
         ]

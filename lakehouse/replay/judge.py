@@ -88,7 +88,7 @@ class KnownSymbols:
         self._stored: dict[str, tuple[str, ...]] = {}
 
     def of(self, venue: str) -> tuple[str, ...]:
-        """Return the symbols for a venue's parser, each once; of two with one native name it accepts none."""
+        """Return the symbols for a venue's parser, each once; it accepts no native name that two of them share."""
         if venue in VENUES and VENUES[venue].joins_names and venue not in self._stored:
             self._stored[venue] = self._read(venue)
         return tuple(dict.fromkeys((*self._settings.symbols, *self._stored.get(venue, ()))))

@@ -165,9 +165,9 @@ class Exchange:
         return [instrument for (of, _), instrument in self._names.items() if of == venue]
 
     def join(self, connection: Subscriber, symbol: str) -> Market:
-        """Subscribe a connection to a canonical symbol of its venue; return the market; the first call opens it.
+        """Subscribe a connection to a canonical symbol of its venue; return the market.
 
-        Raises KeyError if the venue does not list the symbol.
+        The first subscription opens the market. Raises KeyError if the venue does not list the symbol.
         """
         key = (connection.venue, symbol)
         market = self.markets[key]
@@ -250,8 +250,8 @@ class Exchange:
     def status(self) -> dict[str, Any]:
         """Build the reply of `GET /admin/status`: rate, seed, uptime, whether it is `paused`, and the parts.
 
-        The parts are markets, connections, limits, faults and playbacks. `error` is why the record could not be written
-        (None: it can be). `sent` counts trades handed to subscribers, before any fault.
+        The parts are markets, connections, limits, faults and playbacks. `error` is why the record could not be
+        written, None if there was no error. `sent` counts trades handed to subscribers, before any fault.
         """
         window = min(RATE_SECONDS, time.monotonic() - self._started) or 1.0
         recent = [made for at, made in self._made if at >= time.monotonic() - window]

@@ -50,7 +50,10 @@ class Limits:
     factor: float = 1.0
 
     def times(self, factor: float) -> Limits:
-        """Return these limits with `factor` times as much allowed; 0 lifts them. Raises SettingError if invalid."""
+        """Return these limits with `factor` times as much allowed; 0 lifts them.
+
+        Raises SettingError if `factor` is negative or not finite.
+        """
         if not 0 <= factor < math.inf:
             raise SettingError(f"limits times {factor:g}", "0 (none) or a positive factor, 1 being the venues' own")
         return replace(self, factor=self.factor * factor)

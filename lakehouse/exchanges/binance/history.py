@@ -116,7 +116,7 @@ class BinanceHistory(IdWalk):
 
     @staticmethod
     def read(reply: Reply, symbol: str | None, native: str) -> list[Row]:
-        """Return a reply's rows, each a Trade or a Rejected. Raises VenueError or TerminalError if there are none."""
+        """Return a reply's rows, each a Trade or a Rejected. Raises VenueError or TerminalError if it is not a page."""
         return [_row(raw, symbol or "", native, reply.ts_ingest) for raw in _rows(reply, symbol)]
 
     def _limit(self) -> int:

@@ -127,7 +127,7 @@ class Kraken(VenueDefaults):
         return rest.trades_request(symbol, since=None, count=None)
 
     def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None without a trade. Raises like `History.take`."""
+        """Return the newest trade id in the reply to `newest`, None if it has no trade. Raises like `History.take`."""
         return newest_of(rest.read_page(reply, None).rows)
 
     def frame_of(self, rejected: Rejected) -> str:

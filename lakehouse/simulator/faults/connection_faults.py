@@ -64,7 +64,7 @@ class Fault:
         return self.wanted.share >= 1.0 or random.random() < self.wanted.share
 
     def chooses(self, peer: Peer, random: Random) -> bool:
-        """Return whether the fault strikes this connection: drawn once, with the probability `share`.
+        """Return whether the fault strikes this connection: drawn once for it, with the probability `share`.
 
         Always False for a connection made after the fault began, if the fault has `open_only`.
         """

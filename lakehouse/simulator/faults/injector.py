@@ -166,7 +166,7 @@ class FaultInjector:
     def skipped_ids(self, venue: str, symbol: str) -> int:
         """Return how many trade ids the `id_holes` faults leave unused before the next trades of a market.
 
-        Each of these faults strikes a market at most once in `every` seconds, its parameter.
+        Each of these faults strikes a market at most once in `every` (its parameter) seconds.
         """
         skipped = 0
         now = time.monotonic()

@@ -82,7 +82,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 class SubscriptionRefusal(msgspec.Struct, frozen=True):
-    """A refusal, which may pass, of a subscription in the venue's `words`.
+    """A temporary refusal of a subscription, in the venue's `words`.
 
     `is_named`: the words name the symbol; `is_bare`: the reply has no field besides the words.
     """

@@ -28,7 +28,7 @@ _DRAWN: dict[tuple[str, str], tuple[float, float]] = {
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A fault of the schedule, which begins `at` so many seconds after the start of the schedule."""
+    """A fault of the schedule, and its beginning: `at` seconds after the start of the schedule."""
 
     at: float
     wanted: Wanted

@@ -139,7 +139,7 @@ class BinanceConnection(ClientConnection):
             self._pings.clear()
 
     def housekeep(self) -> None:
-        """Ping the client, and end the connection without a pong in time or at the end of its day, by the `Timings`."""
+        """Ping the client; end the connection if no pong comes in time, or when its day is over (`Timings`)."""
         timings = self.exchange.options.timings
         if self.now - self.peer.since > timings.day:
             self.cut(1001, "going away")

@@ -14,7 +14,7 @@ DEFAULT_LIMIT = 500
 
 
 def historical_trades(exchange: Exchange, call: RestCall) -> RestReply:
-    """Answer `/api/v3/historicalTrades`: trades ascending from `fromId`, or silently from the oldest shown.
+    """Answer `/api/v3/historicalTrades`: trades ascending from `fromId`, or silently from the oldest that is shown.
 
     Without `fromId` the newest trades. The reply has `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not
     given. 400, with Binance's error code, for an unknown symbol or a bad parameter.
