@@ -1,4 +1,6 @@
-"""The jobs `sink_postgres` and `sink_redis`: keep PostgreSQL or Redis like Gold until canceled or refused by the store.
+"""The jobs `sink_postgres` and `sink_redis`: keep PostgreSQL or Redis up to date with Gold.
+
+A run lasts until it is canceled or the store refuses.
 
 Guarantee: that of `lakehouse.sinks`. In an outage of the store the run waits, says so in its log and in a tag that
 `lakehouse status` shows, and goes on where the store stands. If the store refuses, the run fails, and the sensor

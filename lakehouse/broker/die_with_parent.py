@@ -2,9 +2,9 @@
 
 The Linux kernel sends the command SIGKILL when the *thread* that started it ends, so a kill -9 of the parent leaves no
 orphan. The request to the kernel survives exec, so this small program makes it and then becomes the command. This is
-safer than Popen's preexec_fn, which runs Python between fork and exec of a process with threads. On other systems it
-only becomes the command; there the next start on the same home ends an orphan. Standard library only: it runs with -S
--E.
+safer than Popen's preexec_fn, which runs Python between fork and exec of a process with threads. On other systems the
+program only becomes the command; the next start on the same home ends an orphan. Standard library only, because Python
+runs it with -S -E.
 
 Signals become the default ones: a background process of a non-interactive shell inherits SIGINT ignored, and Dagster
 copies that to SIGTERM, so that neither would end it.

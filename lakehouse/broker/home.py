@@ -60,7 +60,7 @@ class Cluster:
 
     @property
     def min_insync(self) -> int:
-        """Number of replicas that must have a message before Kafka acknowledges it: of three, two."""
+        """Number of replicas that must have a message before Kafka acknowledges it: two of three, else one."""
         return max(1, self.replication - 1)
 
     @property
@@ -146,8 +146,8 @@ class BrokerHome:
     def choose_ports(self, wanted: int | None, exclude: frozenset[int] = frozenset()) -> Ports:
         """Choose the node's two ports and write them to ports.json, so that the next start takes the same.
 
-        For clients the port `wanted`; without one that of the last start if it is free, else a free one, and none of
-        `exclude`. Raises MissingDependencyError if the wanted port is taken, or no free one was found.
+        The port for clients is `wanted`. If that is None: the port of the last start if free, else another free port;
+        never one of `exclude`. Raises MissingDependencyError if the wanted port is taken, or no free one was found.
         """
         note = self.folder / "ports.json"
         try:

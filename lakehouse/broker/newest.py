@@ -25,10 +25,10 @@ MESSAGES = pa.schema([pa.field(name, kind) for name, kind in _COLUMNS.items()])
 
 
 def newest_messages(bootstrap: str, topic: str, count: int) -> pa.Table:
-    """Read the `count` newest messages of a topic, over all partitions, by Kafka's time, the newest last (MESSAGES).
+    """Return the `count` newest messages of a topic over all partitions (MESSAGES), by Kafka's time, the newest last.
 
     Empty if there is no such topic. Raises BrokerUnavailableError if no broker answers, MessagesLostError if Kafka
-    deletes one of them meanwhile.
+    deletes a message meanwhile.
     """
     firsts, ends = first_offsets(bootstrap, [topic])[topic], end_offsets(bootstrap, [topic])[topic]
     ranges = [OffsetRange(topic, at, max(firsts.get(at, end), end - count), end) for at, end in ends.items()]

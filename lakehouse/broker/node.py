@@ -144,7 +144,7 @@ class KafkaNode:
     def last_words(self) -> str:
         """Return the last line about an error in Kafka's logs since this start, or the last line if there is none.
 
-        It is cut after 300 characters, for use in error messages.
+        The line is cut after 300 characters, for use in error messages.
         """
         lines: list[str] = []
         for name in ("console.log", "server.log"):

@@ -1,7 +1,7 @@
 """Read ranges of offsets from Kafka: each message once and in order, or an error that names the missing offset.
 
 Guarantee: the messages yielded are exactly those of the ranges, offset after offset of every partition. If a message is
-no longer in Kafka (retention, DeleteRecords, compaction), or does not come in time, that is an error; none is skipped.
+no longer in Kafka (retention, DeleteRecords, compaction), or does not come in time, reading fails; none is skipped.
 Checksums are verified.
 Limit: a topic that is written in transactions has offsets without a message; our topics are not.
 """

@@ -18,9 +18,9 @@ _VERSION = "0"
 
 
 def stored_end_offsets(folder: Path, topics: Sequence[str]) -> dict[str, dict[int, int]]:
-    """Read topic → partition → offset after the newest message, of the embedded broker whose home is `folder`.
+    """Return topic → partition → offset after the newest message, of the embedded broker whose home is `folder`.
 
-    Only for `topics`. Empty if no broker has run there, or its file has another form.
+    Topics other than `topics` are left out. Empty if no broker has run there, or its file has another form.
     """
     try:
         version, _, *lines = (BrokerHome(folder).data / _FILE).read_text(encoding="utf-8").splitlines()

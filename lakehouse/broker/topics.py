@@ -107,10 +107,12 @@ def ensure_topics(
     """Create those of the settings' three topics that are missing; return topic → number of its partitions.
 
     A topic that exists keeps its partitions (adding some would move keys, and with them the order of a symbol's
-    trades); a count other than the set one is logged. A cluster of three brokers or more gets three replicas, of which
-    two must have a message before it is acknowledged; a smaller one its own default; `replication` overrides. Several
-    processes may call it at once. Raises BrokerUnavailableError if no broker answers within `timeout` seconds, or if a
-    topic cannot be created or has no leaders by then.
+    trades); a number other than the setting's is logged. A topic has three replicas on three or more brokers, of which
+    two must have a message before it is acknowledged, else the cluster's default number; `replication` overrides both.
+    Several processes may call this at once.
+
+    Raises BrokerUnavailableError if no broker answers within `timeout` seconds, or if a topic cannot be created or has
+    no leaders by then.
     """
     bootstrap = bootstrap or settings.bootstrap()
     wanted = dict.fromkeys(settings.topics, 1) | {settings.topic_trades: settings.topic_partitions}
@@ -145,16 +147,16 @@ def ensure_topics(
 
 
 def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
-    """Ask for topic → partition → end offset, which the next message will get. A missing topic has no partitions.
+    """Return topic → partition → end offset, which the next message will get. A missing topic has no partitions.
 
-    A partition whose leader has just changed is asked again. Raises BrokerUnavailableError if no broker answers within
+    Asks again if a partition's leader has just changed. Raises BrokerUnavailableError if no broker answers within
     `timeout` seconds, or if Kafka answers with another error.
     """
     return _offsets(bootstrap, topics, OffsetSpec.latest(), timeout)  # type: ignore[no-untyped-call]
 
 
 def first_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
-    """Ask for topic → partition → offset of the oldest message that is still there, the end offset if there is none.
+    """Return topic → partition → offset of the oldest message that is still there, the end offset if there is none.
 
     A missing topic has no partitions. Raises like `end_offsets`.
     """
@@ -162,7 +164,7 @@ def first_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUES
 
 
 def offsets_since(bootstrap: str, topics: Iterable[str], since: float, timeout: float) -> dict[str, dict[int, int]]:
-    """Ask for topic → partition → offset of the first message with a Kafka timestamp of `since` or later; -1 if none.
+    """Return topic → partition → offset of the first message with a Kafka timestamp of `since` or later; -1 if none.
 
     `since` is in seconds since the epoch. A missing topic has no partitions. Raises like `end_offsets`.
     """

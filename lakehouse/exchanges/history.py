@@ -5,9 +5,9 @@ A `History` is one walk (request after request, page after page) over one inclus
     while (request := history.request()) is not None:
         page = history.take(send(request))
 
-Guarantee: each id of the range is delivered, as a trade, once at most, and none outside it. At the end of a walk each
+Guarantee: each id of the range is delivered as a trade at most once, and no id outside it is. At the end of a walk each
 id is delivered, or `unavailable`, or above `newest_seen` (REST lags behind the socket; ask again later). Limit: if the
-venue contradicts itself, a walk ends with ids that are merely `missing`; ask for them again later, too.
+venue contradicts itself, a walk may end with ids that are only `missing`; ask for these again later, too.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """The content of one reply: the new trades of the walk's range, ids ascending, and the rows that are no trade.
+    """The content of one reply: the new trades of the walk's range, ids ascending, and the rows that could not be read.
 
-    The trades have `source="repair"`. A trade or a bad row that an earlier page of the walk had is not repeated.
+    The trades have `source="repair"`. Trades and bad rows of earlier pages of the walk are not repeated.
     """
 
     trades: tuple[Trade, ...] = ()
@@ -81,34 +81,35 @@ class Page(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Budget:
-    """A venue's REST rate limit: all requests of one IP address may weigh `weight` together in any `seconds`."""
+    """A venue's REST rate limit: the requests of one IP address may weigh `weight` in total in any `seconds`."""
 
     weight: float
     seconds: float
 
 
 class History(Protocol):
-    """One walk over the trades of one symbol in an inclusive id range: alternate `request` and `take` until None.
+    """One walk over the trades of one symbol in an inclusive id range.
 
-    It keeps the state of the walk but sends nothing itself. Not thread-safe.
+    Call `request` and `take` in turn until `request` returns None. A History keeps the state of the walk and sends
+    nothing itself. Not thread-safe.
     """
 
     def request(self) -> Request | None:
-        """Return the next request; the same until `take` has accepted its reply. None if the walk has ended."""
+        """Return the next request: the same one until `take` has accepted its reply. None if the walk has ended."""
 
     def take(self, reply: Reply) -> Page:
         """Parse the reply to `request`, return its new trades and bad rows, and move the walk on.
 
-        Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply
-        that cannot be read: send the same request again later. Raises TerminalError if the venue would refuse it
-        again, such as for an unknown symbol. Raises nothing else, whatever the reply is.
+        Raises VenueError (with `retry_after` if the venue named it) for a limit, a failure of the venue or a reply that
+        cannot be read: send the same request again later. Raises TerminalError if the venue would refuse it again, such
+        as for an unknown symbol. Raises nothing else, whatever the reply is.
         """
 
     @property
     def missing(self) -> IdRanges:
-        """Ids of the range of which `take` has returned no trade so far, as a copy.
+        """A copy of the ids of the range for which `take` has returned no trade so far.
 
-        They are those not asked for yet, the unavailable ones, and those whose row was bad.
+        These are the ids not asked for yet, the unavailable ones, and those whose row was bad.
         """
 
     @property
@@ -134,7 +135,7 @@ class Row(NamedTuple):
 
 
 class Walk:
-    """Base class of each venue's `History`: keeps which ids were delivered, which the venue lacks, the newest seen.
+    """Base of each venue's `History`: records which ids were delivered, which the venue lacks, and the newest seen.
 
     Subclasses implement `request` and `take`. Raises ValueError if the id range is reversed or begins below 0.
     """
@@ -153,9 +154,9 @@ class Walk:
 
     @property
     def missing(self) -> IdRanges:
-        """Ids of the range of which `take` has returned no trade so far, as a copy.
+        """A copy of the ids of the range for which `take` has returned no trade so far.
 
-        They are those not asked for yet, the unavailable ones, and those whose row was bad.
+        These are the ids not asked for yet, the unavailable ones, and those whose row was bad.
         """
         return IdRanges(self._missing)
 
@@ -215,7 +216,7 @@ def newest_of(rows: Iterable[Row]) -> int | None:
 def unreadable_row(
     venue: str, raw: str, id_field: str, checks: tuple[tuple[str, Check], ...], ts_ingest: int, symbol: str
 ) -> Row:
-    """Build the `Row` for a JSON object that is no valid trade: its id if readable, and a Rejected that says why.
+    """Build the `Row` for a JSON object that is not a valid trade: its id if readable, and a Rejected that says why.
 
     `id_field` is the name of the field with the id; the reason is the first of `checks` (field name, check) that fails.
     """

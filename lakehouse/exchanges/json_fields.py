@@ -92,7 +92,7 @@ def seconds_nanos(literal: str) -> int | None:
 def iso_micros(text: str) -> int | None:
     """Convert an ISO 8601 UTC time such as `2021-04-17T16:43:37.089723Z` to microseconds since the epoch.
 
-    None if it is another form, or outside 2009 to 2099. Up to nine decimals of a second are read; those after the
+    None for another form, or a time outside 2009 to 2099. Up to nine decimals of a second are read; those after the
     sixth are cut, not rounded.
     """
     if not _is_utc_time(text):

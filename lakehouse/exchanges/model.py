@@ -1,4 +1,4 @@
-"""The values that a venue's parser makes of a frame: trades, rejected texts, and replies. Also the feed events.
+"""The values that a venue's parser makes of a frame (trades, rejected texts, replies), and the feed events.
 
 The message types (`Trade`, `Rejected`, `FeedEvent`) are also the Kafka wire format: `encode` gives the JSON value.
 Times are integer microseconds since the epoch, UTC.
@@ -21,7 +21,7 @@ class Trade(msgspec.Struct, frozen=True):
 
     `price` and `size` are decimal strings exactly as the venue wrote them; `side` is the taker's; `symbol` is canonical
     (`BTC/USDT`), `native_symbol` the venue's own spelling; `trade_id` is unique and contiguous per (venue, symbol);
-    `raw` is the venue's own trade object, verbatim.
+    `ts_event` is the venue's time, `ts_ingest` when we received it; `raw` is the venue's own trade object, verbatim.
     """
 
     venue: str
@@ -41,8 +41,8 @@ class Rejected(msgspec.Struct, frozen=True):
     """A frame, or a part of one, that could not be read as a trade: the raw text and why.
 
     `reason` is a short snake_case name (`not_json`, `missing_field`, `no_trade_id`, `bad_decimal`, …), `detail` one
-    sentence for people. `symbol` is the canonical symbol, None if it could not be told (and in messages of older
-    releases); it is kept because other symbols may be subscribed if the text is read again later.
+    sentence for people. `symbol` is canonical, None if it is unknown and in messages of older releases. It is kept
+    because other symbols may be subscribed when the text is parsed again.
     """
 
     venue: str
@@ -57,7 +57,7 @@ class FeedEvent(msgspec.Struct, frozen=True):
     """An event in the life of a venue's feed, such as a disconnect or a gap, sent to the topic of feed events.
 
     `ts_event` (µs) is when it happened here. `first_id`..`last_id` (inclusive) are the ids that a gap event (opened,
-    repaired, unavailable) is about, None in other events; `symbol` None means that it is about the whole connection.
+    repaired, unavailable) is about, None in other events. `symbol` None: the event is about the whole connection.
     """
 
     venue: str
@@ -73,7 +73,7 @@ class FeedEvent(msgspec.Struct, frozen=True):
 class Subscribed(msgspec.Struct, frozen=True):
     """A venue's reply that acknowledges a subscription. `symbols` are canonical; empty if it names none (Binance).
 
-    `request` is the number of the subscribe message that it answers, None if it does not say. `is_one`: the reply is
+    `request` is the number of the subscribe message that it answers, None if the reply does not say. `is_one`: it is
     about one symbol, even if it names none; else a reply without a name is about all symbols of its request.
     """
 
@@ -88,7 +88,7 @@ class Refused(msgspec.Struct, frozen=True):
     `symbol` is canonical, None if the reply names none. `is_final`: the venue says that the symbol does not exist; any
     other refusal may pass, and the subscription is tried again. `is_whole`: nothing of the request was subscribed, so
     its other symbols get no reply of their own. `request` is the number of the subscribe message that it answers, None
-    if it does not say.
+    if the reply does not say.
     """
 
     message: str
@@ -101,7 +101,7 @@ class Refused(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True):
     """A venue's heartbeat message: the connection is alive.
 
-    Coinbase's also gives a symbol's newest trade id, which shows whether the latest trades are missing.
+    Coinbase's also gives a symbol's newest trade id (None if unknown), which shows if the latest trades are missing.
     """
 
     symbol: str | None = None

@@ -98,7 +98,7 @@ def text_of(venue: str, frame: bytes, ts_ingest: int) -> str | Rejected:
 
 
 def object_fields(text: str) -> dict[str, str] | Fault:
-    """Parse one level of a JSON object: field name → its JSON literal, undecoded. A Fault if `text` is no object."""
+    """Parse one level of a JSON object: field name → JSON literal, undecoded. A Fault if `text` is not an object."""
     try:
         return {name: str(raw, "utf-8") for name, raw in _object.decode(text).items()}
     except UNREADABLE as error:
@@ -106,7 +106,7 @@ def object_fields(text: str) -> dict[str, str] | Fault:
 
 
 def array_items(text: str) -> list[str] | Fault:
-    """Parse one level of a JSON array: its items as JSON literals, undecoded. A Fault if `text` is no array."""
+    """Parse one level of a JSON array: its items as JSON literals, undecoded. A Fault if `text` is not an array."""
     try:
         return [str(raw, "utf-8") for raw in _array.decode(text)]
     except UNREADABLE as error:
@@ -124,7 +124,7 @@ def _not_this(text: str, error: BaseException, expected: str) -> Fault:
 
 
 def string(literal: str | None) -> str | None:
-    """Decode a JSON string literal: `"abc"` with its quotes → `abc`. None if it is None or not a string."""
+    """Decode a JSON string literal: `"abc"` with its quotes → `abc`. None if `literal` is None or not a string."""
     if literal is None:
         return None
     try:
@@ -144,9 +144,9 @@ def shorten(text: str, limit: int = 80) -> str:
 
 
 def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
-    """Return why `payload`, a trade's JSON, cannot be read: too long, no object, or the first of `checks` that fails.
+    """Return why `payload`, a trade's JSON, cannot be read: too long, not an object, or the first failing check.
 
-    `checks` are (field name, check). If every check passes, the reason is `unreadable`.
+    `checks` are (field name, check), in order. If every check passes, the reason is `unreadable`.
     """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
@@ -157,7 +157,7 @@ def explain(payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
 def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[str, Check]]) -> Fault:
     """Return why a trade, split into `fields` (name → JSON literal), cannot be read: the first of `checks` that fails.
 
-    Like `explain`, also for trades that are no JSON object, such as Kraken's REST rows. `payload` is the whole text.
+    Like `explain`, also for trades that are not JSON objects, such as Kraken's REST rows. `payload` is the whole text.
     """
     if len(payload) > MAX_RAW:
         return Fault("too_long", f"found a trade of {len(payload)} characters; expected at most {MAX_RAW}")
@@ -173,7 +173,7 @@ def explain_fields(fields: dict[str, str], payload: str, checks: Sequence[tuple[
 
 
 def missing(name: str, fields: dict[str, str]) -> Fault:
-    """Build the Fault `missing_field` for an object without the field `name`; `fields` are those that it has."""
+    """Build the Fault `missing_field` for an object without the field `name`; `fields` are its fields."""
     present = shorten(", ".join(fields)) or "none"
     return Fault("missing_field", f"found the fields {present}; expected the field {name} too")
 
@@ -242,7 +242,7 @@ def side(label: str, literal: str) -> Fault | None:
 
 
 def kraken_side(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is not the JSON string b or s, the taker's side in Kraken's REST; else None."""
+    """Return the fault of a field that is not the JSON string b or s (Kraken's side in REST); None if it is."""
     value = string(literal)
     if value is None:
         return wrong_type(label, literal, "a string")
@@ -250,7 +250,7 @@ def kraken_side(label: str, literal: str) -> Fault | None:
 
 
 def epoch_seconds(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is no number of epoch seconds, 2009 to 2099 (`seconds_nanos`); None if it is."""
+    """Return the fault of a field that is not epoch seconds of 2009 to 2099 (`seconds_nanos`); None if it is."""
     if kind(literal) != "a number":
         return wrong_type(label, literal, "a number")
     if seconds_nanos(literal) is None:
@@ -260,7 +260,7 @@ def epoch_seconds(label: str, literal: str) -> Fault | None:
 
 
 def epoch_time(label: str, literal: str) -> Fault | None:
-    """Return the fault of a field that is no integer of epoch ms or µs of 2009 to 2099 (`epoch_micros`), else None."""
+    """Return the fault of a field that is not epoch ms or µs of 2009 to 2099 (`epoch_micros`); None if it is."""
     if kind(literal) != "a number" or not literal.removeprefix("-").isdecimal():
         return wrong_type(label, literal, "an integer")
     if len(literal) > 19 or epoch_micros(int(literal)) is None:

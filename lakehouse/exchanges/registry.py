@@ -18,8 +18,8 @@ COARSEST_TIME_MICROS = max(one.time_micros for one in VENUES.values())
 def venue(name: str, symbols: Sequence[str] = ()) -> Venue:
     """Return the venue called `name`, for the canonical `symbols` that will be subscribed.
 
-    Binance's needs the symbols to read names; without them it knows none. Raises SettingError if there is no such
-    venue, or if it writes two of the symbols alike; ValueError if a symbol is not BASE/QUOTE.
+    Binance reads only the names of these symbols. Raises SettingError if there is no such venue, or if the venue writes
+    two of the symbols alike; ValueError if a symbol is not BASE/QUOTE.
     """
     try:
         found = VENUES[name]

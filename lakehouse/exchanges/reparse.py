@@ -1,7 +1,7 @@
 """Parse the raw text of a Rejected again, with a parser that may be better by now. `lakehouse.replay` uses it.
 
-A parser rejects the smallest part that it can name. `Venue.frame_of` puts such a part back into a frame like the one
-that it came from; the rest of the frame is lost.
+A parser rejects the smallest unreadable part of a frame. `Venue.frame_of` puts such a part back into a frame of its
+kind; the rest of the original frame is lost.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     """Return the seconds that Retry-After asks to wait, at most LONGEST_SECONDS; None if it is missing or unreadable.
 
     Names of headers are lower-case. A date counts from the answer's own `date` header, so that a wrong clock of this
-    machine does not matter; without one from `now` (seconds since the epoch; None: the clock). A date that has passed
-    is 0 seconds.
+    machine does not matter; without that header, from `now` (seconds since the epoch; None: the clock). A date that has
+    passed gives 0.
     """
     value = headers.get("retry-after", "").strip()
     if _is_seconds(value):

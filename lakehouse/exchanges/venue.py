@@ -29,7 +29,7 @@ class Venue(Protocol):
 
     @property
     def silence_seconds(self) -> float:
-        """A socket without a frame for so many seconds counts as dead and is replaced. WebSocket pings are frames."""
+        """Seconds without a frame after which a socket counts as dead and is replaced. WebSocket pings are frames."""
 
     @property
     def ping(self) -> bytes | None:
@@ -41,11 +41,11 @@ class Venue(Protocol):
 
     @property
     def lifetime_seconds(self) -> float | None:
-        """Age in seconds at which ingest replaces a socket, before the venue closes it; None if it sets no lifetime."""
+        """Age in seconds at which ingest replaces a socket, before the venue closes it; None if the venue sets none."""
 
     @property
     def joins_names(self) -> bool:
-        """True if its native names join base and quote (`BTCUSDT`): only the subscribed symbols tell where to split."""
+        """True if native names join base and quote (`BTCUSDT`): only the subscribed symbols tell where to split."""
 
     @property
     def time_micros(self) -> int:
@@ -59,7 +59,7 @@ class Venue(Protocol):
         """Return the WebSocket address to connect to.
 
         It is on the venue's live host if `base` is None, else below `base`, the root address of a simulator. Only
-        Binance's names the symbols.
+        Binance's address contains the symbols.
         """
 
     def rest_url(self, base: str | None) -> str:
@@ -75,7 +75,7 @@ class Venue(Protocol):
         """Return the canonical symbol (`BTC/USDT`) for the venue's own spelling. Raises ValueError if it is unknown."""
 
     def for_symbols(self, symbols: Sequence[str]) -> Venue:
-        """Return the venue for these subscribed symbols: Binance's then reads their names and no others."""
+        """Return the venue for these subscribed symbols: Binance reads only their names, others return themselves."""
 
     def subscribe(self, symbols: Sequence[str], number: int = 1) -> list[bytes]:
         """Return the messages that subscribe to the trades of the symbols, to be sent in order.
@@ -92,9 +92,9 @@ class Venue(Protocol):
         """
 
     def frame_of(self, rejected: Rejected) -> str:
-        """A frame that `parse` reads, around a text that it rejected: the smallest part of a frame that it can name.
+        """Return a frame around a text that `parse` rejected, so that `parse` can read the text again.
 
-        A text that was a whole frame, or is not JSON, comes back unchanged.
+        A text that was a whole frame, or is not JSON, is returned unchanged.
         """
 
     @property
@@ -113,7 +113,7 @@ class Venue(Protocol):
         """Return the REST request for the newest trade of a canonical symbol."""
 
     def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
+        """Return the newest trade id in the reply to `newest`, None if it has no trade. Raises like `History.take`."""
 
 
 class VenueDefaults:
@@ -127,12 +127,12 @@ class VenueDefaults:
     joins_names: bool = False
 
     def frame_of(self, rejected: Rejected) -> str:
-        """The text itself, for parsers that reject whole frames only."""
+        """Return the text itself, for parsers that reject only whole frames."""
         return rejected.raw
 
 
 class VenueById(VenueDefaults, ABC):
-    """Base of the venues that are asked for trades by id."""
+    """Base of the venues whose REST history is asked for trades by id."""
 
     #: The venue's walk, which also asks for the newest trade.
     walk: ClassVar[type[IdWalk]]
@@ -157,7 +157,7 @@ class VenueById(VenueDefaults, ABC):
         return self.walk.newest(self.native(symbol))
 
     def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
+        """Return the newest trade id in the reply to `newest`, None if it has no trade. Raises like `History.take`."""
         return newest_of(self.walk.read(reply, None, ""))
 
 

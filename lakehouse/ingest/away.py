@@ -36,14 +36,15 @@ class Away:
     def begin(self, lived: float, refused: HandshakeRefusedError | None) -> None:
         """Begin to wait, because a socket ended after `lived` seconds, or because the venue `refused` its handshake.
 
-        The wait grows with each failure in a row, and lasts at least the Retry-After of a refusal.
+        The wait grows with each failure in a row (a socket that lived HEALTHY_SECONDS ends the row), and lasts at least
+        the Retry-After of a refusal.
         """
         if lived >= HEALTHY_SECONDS:
             self._pauses.reset()
         seconds = self._pauses.after(refused.status, refused.retry_after) if refused else self._pauses.after()
         if not self.left:
             self.words = ""
-        self._until = max(self._until, time.monotonic() + seconds)  # a refused successor's time counts on
+        self._until = max(self._until, time.monotonic() + seconds)  # the wait of a refused successor still holds
         if refused:
             self.words = f"{refused}; next attempt at {datetime.now(UTC) + timedelta(seconds=self.left):%H:%M:%S} UTC"
             _log.log(logging.WARNING if seconds >= LONG_SECONDS else logging.INFO, "%s: %s", self._venue, self.words)

@@ -1,9 +1,9 @@
-"""The queue of gaps to repair over REST: decides of which gap the next page is fetched. No I/O; is told the time.
+"""The queue of gaps to repair over REST, which decides for which gap to fetch the next page. No I/O, no clock.
 
 An order is one gap. Orders of one symbol that lie within a page of each other become one backfill, because asking for
-the ids between them costs less than another request. Backfills take turns page by page: the next one is the one with
-the fewest pages so far, and the smallest of those, so that a gap of an hour delays neither the others nor itself. Gaps
-of ids that the venue lacked before come last.
+the ids between them costs less than another request. Backfills take turns page by page: the next page is for the
+backfill with the fewest pages so far, and among these for the smallest, so that a gap of an hour neither delays the
+others nor is delayed by them. Gaps whose ids the venue lacked before come last.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_BACKFILLS = 1_000
 
 
 class Target(Protocol):
-    """The bookkeeper of one symbol's missing ids, which the repair asks and informs. Called by the repair's thread."""
+    """The record of one symbol's missing ids, which the repair reads and updates. Called by the repair's thread."""
 
     def still_missing(self, first: int, last: int) -> list[IdRange]:
         """Return the ranges within `first`..`last` (inclusive) that have not arrived, over a socket or a repair."""
@@ -63,9 +63,10 @@ class Sent:
 
 @dataclass(eq=False, slots=True)
 class Backfill:
-    """One or more gaps of one symbol that are repaired together, with the state of that. Times are monotonic seconds.
+    """One or more gaps of one symbol that are repaired together, with the progress of the repair.
 
-    `wanted` are the ids to fetch, `due` is when the next page may be asked for, `pages` how many have been.
+    `wanted` are the ids to fetch, `due` is when the next page may be asked for, `pages` how many have come. Times are
+    monotonic seconds, except the event times (µs) `ts_before` and `ts_after` of the trades around the gaps.
     """
 
     symbol: str
@@ -99,7 +100,7 @@ class Backfill:
         return max(0, order.first_id - last - 1, first - order.last_id - 1)
 
     def take_in(self, order: BackfillOrder) -> None:
-        """Add an order's ids to this backfill. Only before its first page is asked for."""
+        """Add an order's ids to this backfill. Call it only before the first page is asked for."""
         first, last = self.span()
         if order.first_id < first:
             self.ts_before = order.ts_before
@@ -110,7 +111,7 @@ class Backfill:
 
 
 class BackfillQueue:
-    """The backfills (repairs of one or more gaps) of one venue that have not ended, and whose turn it is.
+    """The unfinished backfills (repairs of one or more gaps) of one venue; chooses which of them is next.
 
     Not thread-safe.
     """
@@ -119,10 +120,10 @@ class BackfillQueue:
         self._backfills: list[Backfill] = []
 
     def add(self, order: BackfillOrder, due: float) -> None:
-        """Add an order, as a backfill that is due at `due` (monotonic seconds) or to a waiting backfill nearby.
+        """Add an order to a waiting backfill within MERGE_IDS of it, or as a new one, due at `due` (monotonic seconds).
 
-        Once there are MOST_BACKFILLS, it joins one of its symbol that waits, however far away. An order whose ids are
-        all in one backfill already is ignored.
+        Once there are MOST_BACKFILLS, it is added to a waiting backfill of its symbol, however far away. An order whose
+        ids are all in one backfill already is ignored.
         """
         mine = [backfill for backfill in self._backfills if backfill.symbol == order.symbol]
         if any(not backfill.wanted.missing(order.first_id, order.last_id) for backfill in mine):
@@ -154,7 +155,7 @@ class BackfillQueue:
         return sum(sent.left for backfill in self._backfills for sent in backfill.sent)
 
     def ids(self) -> int:
-        """Return the number of trade ids that the backfills in the queue are to repair."""
+        """Return how many trade ids the backfills in the queue have to repair."""
         return sum(backfill.wanted.count() for backfill in self._backfills)
 
     def __iter__(self) -> Iterator[Backfill]:

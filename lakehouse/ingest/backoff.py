@@ -47,7 +47,7 @@ _STEPS: dict[int, Steps] = {
 def delays(
     rng: random.Random, first_seconds: float = FIRST_SECONDS, longest_seconds: float = LONGEST_SECONDS
 ) -> Iterator[float]:
-    """Yield the seconds to wait before each next attempt of a series of failures, without end.
+    """Yield, without end, the seconds to wait before each next attempt in a series of failures.
 
     Step n is `first_seconds * 2**n`, at most `longest_seconds`; the delay is drawn from [step / 2, step]. After a
     success the caller begins a new series.
@@ -59,7 +59,7 @@ def delays(
 
 
 class Pauses:
-    """Says how long to wait after each failure in a row: longer after a limit or a block than after others.
+    """Says how long to wait after each failure in a row: longer after a limit or a block than after other failures.
 
     `steps` are the bounds of the backoff after ordinary failures.
     """

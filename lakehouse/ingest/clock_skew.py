@@ -1,7 +1,7 @@
-"""Watch, by the times of live trades, whether this machine's clock is right: report once when its state changes.
+"""Check this machine's clock by the times of live trades, and report each change of its state once.
 
 A state is: right, or off by some seconds with one cause. Each live trade costs an addition and a look at the monotonic
-clock. The trades of ten seconds (a window) are judged when the first trade after them comes, so no thread is needed.
+clock. The trades of ten seconds (a window) are judged when the next trade comes, so no thread is needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHANGE_PART = 0.2
 
 
 class VenueClock:
-    """Computes the offset between this machine's clock and one venue's from the delays of the venue's live trades.
+    """Computes the offset between this machine's clock and a venue's clock from the delays of the venue's live trades.
 
     All feeds and sockets of the venue share one object; thread-safe. `now` gives monotonic seconds.
     """

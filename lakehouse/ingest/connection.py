@@ -3,8 +3,8 @@
 The library answers the pings of the protocol as they arrive. A connection without any frame, pings included, for the
 venue's `silence_seconds` counts as stale, even if it is open.
 
-The library reads from the kernel, and the first frame of what came. Small text frames that stand whole in the buffer
-after it are taken straight from there, at a tenth of the library's cost: on a busy feed nearly all.
+The library reads the bytes from the kernel and parses the first frame. Small text frames that are complete in the
+buffer after it are taken straight from there, at a tenth of the library's cost; on a busy feed nearly all frames are.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ConnectionLostError(VenueError):
 class HandshakeRefusedError(ConnectionLostError):
     """Raised if the venue answered the WebSocket handshake with an HTTP error.
 
-    `status` is its HTTP status; `retry_after` the seconds of its Retry-After, None if it had none.
+    `status` is its HTTP status; `retry_after` the seconds of its Retry-After, None without one.
     """
 
     def __init__(self, url: str, refusal: Refusal) -> None:
@@ -132,8 +132,8 @@ class _BufferedSocket:
 class Connection:
     """One WebSocket connection to `url`, used by one thread: `open` it, `send`, read `frames`, `close` it.
 
-    `ping` is a message to send every `ping_seconds`, if the venue wants one. `heard` is when the last frame of any kind
-    came, in monotonic seconds.
+    `ping` is a message to send every `ping_seconds`, None if the venue needs none. `heard` is when the last frame of
+    any kind came, in monotonic seconds.
     """
 
     def __init__(self, url: str, silence_seconds: float, ping: bytes | None, ping_seconds: float) -> None:
@@ -221,15 +221,15 @@ class Connection:
 
 
 def refusal_remedy(status: int) -> str:
-    """Return the advice for people about a handshake refused with this HTTP status; empty if only waiting helps."""
+    """Return the advice for people about a handshake refused with this HTTP status; empty if there is none."""
     return _REMEDIES.get(status, "")
 
 
 def refusal_words(body: bytes | None, reason: str | None) -> str:
     """Return one line for people about an HTTP error, cut after 120 characters; empty if there is nothing to say.
 
-    It is the message in a JSON body, the text of any other body without HTML tags, or `reason`, the phrase of the HTTP
-    status line, if these are empty or no text.
+    The line is the message in a JSON body, or the text of any other body without HTML tags. If the body has no readable
+    text, the line is `reason`, the phrase of the HTTP status line.
     """
     text = (body or b"")[:BODY_BYTES].decode("utf-8", "replace")
     try:

@@ -47,7 +47,8 @@ END_SECONDS = 5.0
 class Feed:
     """A thread that receives the trades of some symbols of one venue over one socket, two during a rotation.
 
-    `base`: root address of a simulator, None: live. `order` takes gaps to repair. Public attributes are for any thread.
+    `base`: root address of a simulator, None: live. `order` is called with each gap to repair. Any thread may read the
+    public attributes.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Feed:
     # Life of the thread.
 
     def resume(self, marks: Mapping[tuple[str, str], Resume]) -> None:
-        """Continue the ids of an earlier process, (venue, symbol) → its state; order its open gaps. Before `start`."""
+        """Continue from the states `marks` that an earlier process left; order its open gaps. Call before `start`."""
         for symbol in self.subscriptions.symbols:
             resume = marks.get((self.venue.name, symbol))
             if resume is not None:

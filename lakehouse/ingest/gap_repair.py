@@ -3,10 +3,10 @@
 One thread per venue, for all of its symbols. Live trades never wait for it: a page goes to Kafka in slices.
 
 Guarantee: a `gap_repaired` event has ids that Kafka has acknowledged, or that a socket brought late after all; a
-`gap_unavailable` event has ids that the venue lacks now: a try, which the ledger of Silver counts. An id is asked for
-again, with growing pauses, until it is one or the other, or until no trade of its backfill has come for
-`GIVE_UP_SECONDS`. Limit: ids that are left then, or when the process ends, stay open in the ledger; the job `repair`
-(`repair.fetch`) or the next start (`resume`) fetches them. The job also asks again for unavailable ids (`due_again`).
+`gap_unavailable` event has ids that the venue lacks now, and the ledger of Silver counts these tries. An id is asked
+for again, with growing pauses, until it is in such an event or its backfill is given up: after `GIVE_UP_SECONDS`
+without a trade of it, or a reply that ends it for good. Limit: ids left then, or at the end, stay open in the ledger;
+the job `repair` (`repair.fetch`), which also asks again for unavailable ids, or the next start (`resume`) fetches them.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class GapRepair:
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait up to `seconds` for the thread to end. Return False if it has not: it waits for a reply of the venue."""
+        """Wait up to `seconds` for the thread to end. Return False if it has not: it awaits a reply."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()

@@ -46,7 +46,7 @@ class Refusal:
 class AnsweredSocket:
     """Wraps a connected socket during the handshake and remembers the answer that the library reads from it.
 
-    Every method but `recv` is the socket's own.
+    All methods except `recv` are the socket's own.
     """
 
     def __init__(self, sock: socket.socket) -> None:

@@ -1,9 +1,9 @@
 """Track which trade ids of one (venue, symbol) were observed and which are missing. No I/O.
 
-The mark is the highest id that is known to exist. Guarantee: between the lowest known id and the mark, `missing()` is
-exactly the ids not observed, whatever the order in which they came and whichever way: over a socket, or by a repair
-(`learn`). Limit: a loss above the mark is invisible until a later trade, a venue's heartbeat or its REST history shows
-it. A mark lives as long as its process; `resume_at` restores the one of an earlier process (`resume`).
+The mark is the highest id that is known to exist. Guarantee: between the lowest known id and the mark, `missing()` has
+exactly the ids that were neither observed nor closed, in whatever order the others came. Limit: a loss above the mark
+is invisible until a later trade, a venue's heartbeat or its REST history shows it. A mark lives as long as its process;
+`resume_at` restores the mark of an earlier process (`resume`).
 
 Time plays no part: hours without trades can have contiguous ids, and an id that is skipped is a lost trade.
 """
@@ -29,7 +29,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A range of trade ids, inclusive, that exist at the venue but have not arrived. `len` gives how many they are."""
+    """A range of trade ids, inclusive, that exist at the venue but have not arrived. `len` is their number."""
 
     first_id: int
     last_id: int
@@ -73,8 +73,8 @@ class IdTracker:
     def resume_at(self, trade_id: int, missing: Iterable[IdRange] = ()) -> None:
         """Start from `trade_id`, the mark of an earlier process, so that ids traded since then show as a gap.
 
-        `missing` are ranges up to the mark that the earlier process left open. Raises ValueError if ids were
-        observed already (a mark belongs before the first of them), or if a range ends above the mark.
+        `missing` are ranges up to the mark that the earlier process left open. Raises ValueError if ids were observed
+        already, or if a range ends above the mark.
         """
         if self.mark is not None:
             raise ValueError(f"resume_at({trade_id}) after ids up to {self.mark} were observed; expected it before")
@@ -148,7 +148,7 @@ class IdTracker:
         """Take note of the newest trade id in the venue's REST history; return the gap above the mark, if certain.
 
         Ids count as missing only if they were above the mark at two consecutive looks, as at two heartbeats. Leave more
-        time between two looks than a trade spends on its way. If the symbol has had no trade so far, the ids above the
+        time between two looks than a trade needs to arrive. If the symbol has had no trade so far, the ids above the
         newest one of the first look are expected from then on.
         """
         if self.mark is None and self._floor is None:

@@ -32,8 +32,8 @@ _BOUNDS = tuple(round(bound * 1_000_000) for bound in LATENCY_BUCKETS)
 class SymbolCounters:
     """Counts of one (venue, symbol) since the start of the service.
 
-    Those up to `repair_sent` are written under the lock of the symbol's `SymbolSequence` or by the repair's thread, the
-    others under the producer's lock.
+    The counts up to `repair_sent` are written under the lock of the symbol's `SymbolSequence` or by the repair's
+    thread, the others under the producer's lock.
     """
 
     venue: str
@@ -43,8 +43,8 @@ class SymbolCounters:
     late: int = 0  #: trades that arrived after a higher id
     gaps: int = 0  #: gaps opened
     missing: int = 0  #: ids in those gaps
-    repaired: int = 0  #: of those ids: fetched over REST, and acknowledged by Kafka
-    unavailable: int = 0  #: of those ids: the venue has them no more
+    repaired: int = 0  #: missing ids that were fetched over REST and acknowledged by Kafka
+    unavailable: int = 0  #: missing ids that the venue lacks
     open_ids: int = 0  #: trade ids missing at this moment
     repair_sent: int = 0  #: trades of a repair handed to the producer; belongs to the repair's thread
 
@@ -55,7 +55,7 @@ class SymbolCounters:
     latency_counts: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS) + 1))
 
     def acknowledged(self, trade_id: int, latency: int) -> None:
-        """Count a live trade that Kafka acknowledged `latency` µs after its event time; negative if clocks disagree."""
+        """Count a socket's trade that Kafka acknowledged `latency` µs after its time; negative if clocks disagree."""
         self.acked += 1
         if self.acked_mark is None or trade_id > self.acked_mark:
             self.acked_mark = trade_id
@@ -66,7 +66,7 @@ class SymbolCounters:
         self.latency_counts[bisect_left(_BOUNDS, latency)] += 1
 
     def repair_acknowledged(self, trade_id: int) -> None:
-        """Count a repaired trade that Kafka acknowledged, without a latency: its event time lies long ago."""
+        """Count a repaired trade that Kafka acknowledged, without a latency, because its event time may be long ago."""
         self.acked += 1
         if self.acked_mark is None or trade_id > self.acked_mark:
             self.acked_mark = trade_id
@@ -86,7 +86,7 @@ class VenueCounters:
     rotations_failed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     requests: int = 0  #: to the REST API; this and the next two belong to the repair's thread
-    refusals: int = 0  #: of those: not answered, limited, or answered with an error
+    refusals: int = 0  #: requests not answered, limited, or answered with an error
     budget_used: Callable[[], float] = lambda: 0.0  #: share of the venue's REST budget used in its window up to now
     unsubscribed: Callable[[], int] = lambda: 0  #: number of symbols not subscribed now, which are asked for again
     refused: Callable[[], int] = lambda: 0  #: number of symbols that the venue does not list
@@ -96,7 +96,7 @@ class VenueCounters:
             self.reconnects += 1
 
     def rotated(self, is_done: bool) -> None:
-        """Count a rotation (a socket that is to replace another): done, or failed if not `is_done`."""
+        """Count a rotation (the replacement of a socket by a new one) as done, or as failed if not `is_done`."""
         with self.lock:
             self.rotations += is_done
             self.rotations_failed += not is_done
@@ -132,7 +132,7 @@ class Counters:
             return [counters for (owner, _), counters in self.symbols.items() if owner == venue]
 
     def snapshot(self) -> tuple[list[VenueCounters], list[SymbolCounters]]:
-        """Return (all venues' counters, all symbols' counters) as lists that do not change while others are added."""
+        """Return (all venues' counters, all symbols' counters), as lists to which later counters are not added."""
         with self._lock:
             return list(self.venues.values()), list(self.symbols.values())
 
@@ -258,7 +258,7 @@ class MetricsServer:
 
     @property
     def port(self) -> int:
-        """The port that it listens on; 0 before `start` and after `stop`."""
+        """The port on which the endpoint listens; 0 before `start` and after `stop`."""
         return 0 if self._server is None else int(self._server.server_port)
 
     def stop(self) -> None:

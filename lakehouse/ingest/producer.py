@@ -2,10 +2,10 @@
 
 Guarantee: each message sent is acknowledged by Kafka, or `flush` counts it as unflushed, or `check` raises. A full
 local queue blocks the caller (and so, in the end, the exchange's socket); nothing is dropped, and nothing counts as
-acknowledged before Kafka's delivery report. Idempotence keeps the order per key and lets retries double nothing; a
-fatal error of the producer loses nothing and keeps the order, but may double messages (`renewable_producer`).
-Limit: a crash loses the messages in the local queue. It loses only the newest of each key, so the next start reads
-from Kafka where to go on (`resume`).
+acknowledged before Kafka's delivery report. Idempotence keeps the order per key, and retries double nothing; a fatal
+error of the producer loses nothing and keeps the order, but may double messages (`renewable_producer`).
+Limit: a crash loses the messages in the local queue. It loses only the newest of each key, so the next start reads from
+Kafka where to go on (`resume`).
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class KafkaSink:
     """Sends an ingest service's trades, rejected frames and feed events to their Kafka topics; the only producer.
 
     Thread-safe: sockets' threads send, any thread may poll. `trades`, `rejected` and `feed_events` are topics. Each
-    method that sends blocks while the local queue is full, and raises QueueBlockedError if that is not to end,
-    MessageTooLargeError (`trade` and `repair` do not), or TerminalError for another refusal by Kafka's client.
+    method that sends blocks while the local queue is full. It raises QueueBlockedError if the queue is full when the
+    service stops or no producer can send any more, MessageTooLargeError (`trade` and `repair` do not), or TerminalError
+    for another refusal by Kafka's client.
     """
 
     def __init__(self, bootstrap: str, trades: str, rejected: str, feed_events: str, client_id: str = "ingest") -> None:
@@ -84,7 +85,7 @@ class KafkaSink:
     # Sending. Each blocks while the local queue is full.
 
     def trade(self, trade: Trade, counters: SymbolCounters) -> None:
-        """Send a live trade, keyed by its symbol; count it, and later Kafka's acknowledgement, in `counters`.
+        """Send a socket's trade, keyed by its symbol; count it, and later Kafka's acknowledgement, in `counters`.
 
         Blocks while the local queue is full. A trade that is too large is sent as a rejected frame instead.
         """
@@ -152,7 +153,7 @@ class KafkaSink:
 
     @property
     def trouble(self) -> str:
-        """The last error message of librdkafka; empty again after the next acknowledgement."""
+        """The last error message of librdkafka, or why a new producer is due; empty after an acknowledgement."""
         return self._producer.trouble
 
     def poll(self, seconds: float = 0.0) -> None:
@@ -171,8 +172,8 @@ class KafkaSink:
     def flush(self, deadline: float) -> int:
         """Wait until Kafka has acknowledged all messages, until `deadline` (monotonic seconds) at most.
 
-        Returns the number of messages that were not sent or not acknowledged, 0 if all were. Those are given up (the
-        process is about to end), so that none of them arrives after it was reported lost; that may take a second more.
+        Returns the number of messages that were not sent or not acknowledged, 0 if all were. They are given up (the
+        process is about to end), so that none of them arrives after it was reported lost; this may take a second more.
         """
         return self._producer.flush(deadline) + self._abandoned
 

@@ -1,11 +1,11 @@
-"""Keep requests within our share of a venue's REST rate limit, by a sliding window. No I/O; is told the time.
+"""Keep requests within our share of a venue's REST rate limit, by a sliding window. No I/O; callers pass the time.
 
 Guarantee: no window of the venue's length has requests of more weight than the share, wherever the window begins and
 however many symbols there are. If the share is less than one request, the window is stretched until one fits: a third
 of "one a second" is one in three seconds.
 
-A venue counts by address, and two of ours may run at once from one: the ingest, and the job that repairs old gaps. So
-each keeps to a share, and the shares together leave room for clocks and networks that differ.
+A venue counts requests by address, and two processes may use the same one: the ingest, and the job that repairs old
+gaps. So each keeps to a share, and the shares together leave room for clocks and networks that differ.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class WindowBudget:
         return 0.0
 
     def spend(self, weight: float, now: float) -> None:
-        """Count a request of this weight. Call it when the reply has come: the venue had counted it by then."""
+        """Count a request of this weight. Call it when the reply has come: the venue has counted it by then."""
         self._spent.append((now, weight))
 
     def used(self, now: float) -> float:

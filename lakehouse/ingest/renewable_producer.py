@@ -1,7 +1,7 @@
 """A Kafka producer that is replaced by a new one after a fatal error, without losing a message.
 
 If the order of its messages can no longer be kept, librdkafka ends an idempotent producer: it takes no more messages,
-and gives back those that it has not delivered. Here a new one takes its place, after a pause, and gets those first.
+and gives back those that it has not delivered. Then a new one takes its place, after a pause, and sends those first.
 
 Guarantee: each message that was taken is acknowledged, or counts as `unacknowledged`, or `failure` is set; the order
 per key is kept. Limit: messages that Kafka had stored but not acknowledged when a producer broke come a second time.
@@ -147,7 +147,7 @@ class RenewedProducer:
     def flush(self, deadline: float) -> int:
         """Wait until Kafka has acknowledged all messages, until `deadline` (monotonic seconds) at most.
 
-        Returns the number of messages that it has not acknowledged. Those are given up, so that none of them arrives
+        Returns the number of messages that Kafka has not acknowledged. They are given up, so that none of them arrives
         after it was reported lost.
         """
         while self.unacknowledged and self.failure is None and time.monotonic() < deadline:

@@ -98,9 +98,10 @@ class RestClient:
         self._pauses.reset()
 
     def refused(self, error: VenueError) -> None:
-        """Take note that the last request failed: `wait` then allows none for the venue's Retry-After, or a backoff.
+        """Take note that the last request failed: `wait` then allows no request for a while.
 
-        The backoff has jitter, and grows with each failure in a row.
+        That is the time of the venue's Retry-After or of a backoff, whichever is longer. The backoff has jitter, and
+        grows with each failure in a row.
         """
         self._counters.refusals += 1
         # A header counts whatever the answer's body said: Kraken's errors come with bodies of their own.

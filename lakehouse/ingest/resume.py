@@ -1,7 +1,7 @@
 """Read the state in which an earlier ingest ended: the mark (highest trade id) of each (venue, symbol), and open gaps.
 
-Read from two places that outlive any machine: the ledger of Silver (if there is a lake), and the tail of the Kafka
-topic, which is ahead of it. Nothing is kept in a local file.
+The state comes from two places that outlive any machine: the ledger of Silver (if there is a lake), and the tail of the
+Kafka topic, which is ahead of the ledger. Nothing is kept in a local file.
 
 Guarantee: each id below a mark is in Kafka, or among the gaps: trades of a symbol stand in one partition, in the order
 of their ids, and a crash loses only the newest of them. A mark that is too low only costs requests for trades that are
@@ -76,10 +76,10 @@ _read_event = msgspec.json.Decoder(_Event).decode
 
 
 def read(settings: Settings, wanted: Collection[MarketKey]) -> dict[MarketKey, Resume]:
-    """Return (venue, symbol) → state to continue from, for those of `wanted` that the two places know (see the module).
+    """Return (venue, symbol) → state to continue from, for each of `wanted` that the ledger or Kafka's tail knows.
 
     Called at the start of ingest. Raises BrokerUnavailableError if the end of Kafka's topics cannot be read: without it
-    a restart would hide the trades of the time in between.
+    the trades missed since the earlier ingest would go unnoticed.
     """
     kept = {key: mark for key, mark in _ledger(settings).items() if key in wanted}
     bootstrap, trades, events = settings.bootstrap(), settings.topic_trades, settings.topic_feed_events

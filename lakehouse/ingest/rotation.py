@@ -98,11 +98,11 @@ class Socket(Protocol):
 
 
 class Trial:
-    """Judges a successor that runs beside the socket that it is to replace. No I/O; is told the time.
+    """Judges a successor that runs beside the socket that it will replace. No I/O; callers pass the time.
 
-    The successor has passed once it has brought, for every symbol, a trade newer than its subscription: from then on
-    the old one gets nothing that the new one does not. A symbol of which the old one has brought nothing newer either
-    is quiet. `mark` gives a symbol's highest known trade id, None if there is none.
+    The successor passes once it has brought, for every symbol, a trade newer than its subscription: from then on the
+    old socket gets no trade that the new one does not get. If neither socket has brought a newer trade of a symbol, the
+    symbol counts as quiet. `mark` gives a symbol's highest known trade id, None if there is none.
     """
 
     def __init__(self, old: Socket, new: Socket, mark: Callable[[str], int | None]) -> None:

@@ -1,8 +1,8 @@
 """Let another process ask a running ingest to replace its sockets: by a file below `home`, with answers beside it.
 
 `lakehouse rotate` writes `home/ingest/rotate`. Every ingest service of this home looks at that file, whoever hosts it:
-a command, a Dagster run, a container that mounts the folder. One that finds a request that it has not seen yet changes
-its sockets and writes an answer of its own, so that several ingests (one per venue) all follow one request.
+a command, a Dagster run, a container that mounts the folder. Each service that finds a new request replaces its sockets
+and writes an answer of its own, so that several ingests (one per venue) all follow one request.
 
 Limit: an ingest on another machine, without this folder, is not reached; it has SIGUSR1 and its own schedule.
 """
@@ -43,7 +43,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def folder(settings: Settings) -> Path:
-    """Return the folder below the settings' `home` in which requests and answers lie."""
+    """Return the folder below the settings' `home` for requests and answers."""
     return settings.home.absolute() / "ingest"
 
 

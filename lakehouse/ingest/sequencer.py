@@ -1,8 +1,8 @@
 """Hand the trades of one feed to Kafka in order, and find gaps in their ids. Shared by all sockets of the feed.
 
 Guarantee: one symbol's trades are handed to Kafka in the order in which they are observed, whichever socket brings
-them; a gap is announced once, as a `gap_opened` event and as an order to the repair, neither of which waits for
-anything. Limit: while two sockets overlap, a gap is announced a moment later, because the other socket may fill it.
+them; a gap is announced once and at once, as a `gap_opened` event and as an order to the repair. Limit: while two
+sockets overlap, a gap is announced a moment later, because the other socket may fill it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Held:
 class Sequencer:
     """Hands the trades of one feed's symbols to Kafka in order, and announces gaps in their ids. Thread-safe.
 
-    `order` takes each gap to repair.
+    `order` is called with each gap to repair.
     """
 
     def __init__(self, venue: str, sink: KafkaSink, counters: Counters, order: Callable[[BackfillOrder], None]) -> None:
@@ -109,7 +109,7 @@ class Sequencer:
     def resume(self, symbol: str, resume: Resume, connection_id: str) -> None:
         """Continue a symbol's ids from the state of an earlier process, and announce the gaps that it left open.
 
-        Call it before the first trade only; raises ValueError after it. `connection_id` goes into the events.
+        Call it before the symbol's first trade; raises ValueError after that. `connection_id` goes into the events.
         """
         sequence = self.of(symbol)
         with sequence.lock:
@@ -124,7 +124,7 @@ class Sequencer:
     def trade(self, trade: Trade, connection_id: str) -> None:
         """Take a trade from a socket: check its id, announce a gap if ids were skipped, and send the trade to Kafka.
 
-        A duplicate is sent, too. Blocks while the producer's queue is full.
+        A duplicate is sent, too. Blocks while the producer's queue is full; raises like `KafkaSink`.
         """
         sequence = self._sequences.get(trade.symbol) or self.of(trade.symbol)
         with sequence.lock:
@@ -153,7 +153,7 @@ class Sequencer:
     def look(self, symbol: str, newest_id: int, connection_id: str) -> bool:
         """Take the newest trade id that the venue's REST history shows; announce the gap if ids are certainly missing.
 
-        Returns True if it did. Called by the silence probe.
+        Returns True if a gap was found. Called by the silence probe.
         """
         sequence = self.of(symbol)
         with sequence.lock:
@@ -164,7 +164,7 @@ class Sequencer:
         return gap is not None
 
     def reconnected(self, symbols: tuple[str, ...]) -> None:
-        """Take note that a new connection begins for these symbols: heartbeats of the old one no longer count."""
+        """Take note that a new connection begins for these symbols, and forget the old one's last heartbeats."""
         for symbol in symbols:
             sequence = self.of(symbol)
             with sequence.lock:
@@ -176,7 +176,7 @@ class Sequencer:
         return bool(self._held)
 
     def settle(self, is_over: bool = False) -> None:
-        """Announce the held gaps that are still open after OVERLAP_GRACE_SECONDS, or all if the overlap `is_over`.
+        """Announce held gaps that are still open: after OVERLAP_GRACE_SECONDS, or all now if the overlap `is_over`.
 
         Sockets call it often; it costs next to nothing if no gap is held.
         """

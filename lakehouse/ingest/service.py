@@ -1,4 +1,4 @@
-"""Run an ingest: for every venue the sockets and the repair that write to Kafka, the metrics, and an orderly end.
+"""Run an ingest: each venue's sockets and repair, which write to Kafka, the metrics, and an orderly end.
 
 service = IngestService(settings)
 service.start()
@@ -130,7 +130,7 @@ class IngestService:
         """Wait up to `timeout` seconds until every symbol is `settled`: acknowledged and listed, or refused for good.
 
         Returns (venue, symbol) → the venue's words, for the symbols refused so far. A venue that cannot be reached is
-        no error: its feed goes on trying. Raises like `check`, except if every symbol was refused.
+        not an error: its feed goes on trying. Raises like `check`, but not if every symbol was refused.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and not self.settled:
@@ -179,7 +179,7 @@ class IngestService:
         """End in order, within `timeout` seconds; return the number of messages that Kafka has not acknowledged.
 
         1. Sockets close, after handing over the frames that they have read. Repairs report the ids that they have
-        repaired; the rest stays open, for the next start or the job. 2. Wait for Kafka's acknowledgements. 3. End the
+        repaired; other ids stay open, for the next start or the job. 2. Wait for Kafka's acknowledgements. 3. End the
         metrics.
         """
         deadline = time.monotonic() + timeout
@@ -211,7 +211,7 @@ class IngestService:
         )
 
     def acked_marks(self) -> dict[tuple[str, str], int]:
-        """Return (venue, symbol) → highest trade id that Kafka has acknowledged; without symbols that have none."""
+        """Return (venue, symbol) → highest trade id that Kafka has acknowledged; symbols without one are left out."""
         _, symbols = self._counters.snapshot()
         return {(one.venue, one.symbol): one.acked_mark for one in symbols if one.acked_mark is not None}
 
@@ -247,9 +247,9 @@ class IngestService:
 
 
 def per_socket(venue: Venue, symbols: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Split symbols into parts, one for each socket, halving until the venue's limit per connection is kept.
+    """Yield the parts of `symbols`, one for each socket, halved until each keeps the venue's limits of a connection.
 
-    Usually one part. Raises SettingError if a single symbol is too much.
+    Usually there is one part. Raises SettingError if a single symbol exceeds a limit.
     """
     try:
         venue.subscribe(symbols)

@@ -1,12 +1,12 @@
 """Find losses and silent subscriptions of quiet symbols by the newest id in the venue's REST history.
 
-If the latest trades are lost, their ids cannot show it, because no later id has come. So the probe looks at a symbol
-without trades: it asks for the newest id of the venue's REST history. An id that is above ours at two looks is lost. If
+If the latest trades of a symbol are lost, no later id shows the loss. So the probe looks at symbols without recent
+trades: a look asks for the newest id of the venue's REST history. Ids above our highest one at two looks are lost. If
 the history also moves on while the socket brings nothing, or ids are lost again and again, the subscription is silent,
 however healthy the connection looks.
 
-A symbol that is merely quiet costs one request every `QUIET_SECONDS`. Symbols under suspicion come first, then the one
-that has waited longest, so that many symbols share a small budget fairly.
+A symbol that is merely quiet costs one request every `QUIET_SECONDS`. Symbols under suspicion come first, then the
+symbol that has waited longest, so that many symbols share a small budget fairly.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ class _Symbol:
 
 
 class QuietSymbols:
-    """Decides when a quiet symbol of one venue is looked at (asked for by REST), and judges the results of the looks.
+    """Decides when to look at a quiet symbol of one venue (ask REST for its newest id), and judges what a look shows.
 
-    No I/O; is told the time. Not thread-safe.
+    No I/O: callers pass the time, in monotonic seconds. Not thread-safe.
     """
 
     def __init__(self) -> None:
         self._symbols: dict[str, _Symbol] = {}
 
     def sample(self, symbol: str, received: int, subscribed: float | None, now: float) -> None:
-        """Take note that `received` trades of a symbol have come so far; a new one puts off the next look.
+        """Take note that `received` trades of a symbol have come so far; a new trade puts off the next look.
 
-        `subscribed` is the time (monotonic seconds) since when the present connection is subscribed, None if it is not.
+        `subscribed` is when the symbol was subscribed on the present connection (monotonic seconds); None if it is not.
         """
         known = self._symbols.get(symbol)
         if known is None:
@@ -92,7 +92,7 @@ class QuietSymbols:
             known.due = now + QUIET_SECONDS
 
     def due(self, now: float) -> tuple[str, float] | None:
-        """Return (the symbol to look at next, for how many seconds it has been due); None if none is due."""
+        """Return (the symbol to look at next, the seconds since its look was due); None if no look is due."""
         due = [(not one.is_suspect, one.due, symbol) for symbol, one in self._symbols.items() if one.due <= now]
         if not due:
             return None
@@ -102,9 +102,9 @@ class QuietSymbols:
     def looked(self, symbol: str, newest: int | None, mark: int | None, is_loss: bool, now: float) -> bool:
         """Judge the result of a look at a symbol, and set the time of the next one.
 
-        Returns True if the subscription is silent: REST has new trades, and the socket brings none. `newest` is the
-        newest id that REST showed, None if it showed no trade; `mark` was our highest id before the look, None if none;
-        `is_loss` is True if ids are now known to be lost.
+        Returns True if the subscription is silent: ids are lost, and either REST's newest id has moved on or it is not
+        the first loss. `newest` is the newest id that REST showed, None if it showed no trade; `mark` was our highest
+        id before the look, None if none; `is_loss` is True if ids are now known to be lost.
         """
         known = self._symbols[symbol]
         if newest is None:  # the venue shows no trade at all
@@ -151,7 +151,7 @@ class Watched(Protocol):
         """Return how many trades of the symbol the feed's sockets have brought so far, duplicates included."""
 
     def subscribed_since(self, symbol: str) -> float | None:
-        """Return since when the symbol is subscribed on an open connection (monotonic seconds); None if it is not."""
+        """Return when the symbol was last subscribed on an open connection (monotonic seconds); None if it is not."""
 
     def mark(self, symbol: str) -> int | None:
         """Return the highest known trade id of the symbol; None if none is known."""
@@ -165,7 +165,7 @@ class Watched(Protocol):
     def unlisted(self, symbol: str, words: str) -> None:
         """Take note that REST does not list the symbol; `words` is the venue's message.
 
-        The symbol is no longer wanted, unless the socket brings its trades or the venue has listed it there.
+        The symbol is then no longer wanted, unless the socket brought its trades or the venue acknowledged its name.
         """
 
 
@@ -188,10 +188,10 @@ class SilenceProbe:
         self._watched.append(feed)
 
     def step(self, now: float, is_busy: bool) -> bool:
-        """Read the feeds' counts of trades every second; look at one symbol, if one is due and the budget allows it.
+        """Read the feeds' counts of trades once a second; look at one symbol if a look is due and the budget allows it.
 
-        While repairs are running (`is_busy`), a look waits `PATIENCE_SECONDS` for them. `now` is in monotonic seconds.
-        Returns True if it looked, or dropped a symbol that is no longer wanted.
+        While repairs are running (`is_busy`), a look waits `PATIENCE_SECONDS` at most. `now` is in monotonic seconds.
+        Returns True if a symbol was looked at, even if the request failed, or was dropped as no longer wanted.
         """
         if now >= self._sample_due:
             self._sample_due = now + SAMPLE_SECONDS

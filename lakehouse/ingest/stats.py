@@ -21,8 +21,8 @@ class VenueStats:
     rejected: int
     gaps: int
     missing: int  #: trade ids in those gaps
-    repaired: int  #: of those ids: fetched over REST, and acknowledged by Kafka
-    unavailable: int  #: of those ids: lacking at the venue
+    repaired: int  #: missing ids that were fetched over REST and acknowledged by Kafka
+    unavailable: int  #: missing ids that the venue lacks
     open_ids: int  #: trade ids missing at this moment
     requests: int  #: requests to the venue's REST API
     budget_used: float  #: share of the venue's request budget in its window up to now
@@ -51,5 +51,5 @@ class IngestStats:
 
 
 def refusals_text(refusals: Mapping[tuple[str, str], str]) -> str:
-    """Format (venue, symbol) → words as one line: `kraken: XYZ/USD (Currency pair not supported XYZ/USD), …`."""
+    """Return (venue, symbol) → words as one line: `kraken: XYZ/USD (Currency pair not supported XYZ/USD), …`."""
     return ", ".join(f"{venue}: {symbol} ({words})" for (venue, symbol), words in sorted(refusals.items()))

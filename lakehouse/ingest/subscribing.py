@@ -1,8 +1,8 @@
-"""Decide which symbols one connection requests, in which message, and when again. No I/O; is told the time.
+"""Decide which symbols a connection requests in which message, and when it requests them again. No I/O, no clock.
 
-Guarantee: a symbol is requested again, with growing pauses and on every new connection, until the venue acknowledges
-it or says that there is no such symbol. One that is refused does not keep the others from being subscribed: if a
-refusal names no symbol, the symbols of the request are requested by halves, until the refused ones stand alone.
+Guarantee: a symbol is requested again, with growing pauses and on every new connection, until the venue acknowledges it
+or says that there is no such symbol. A refused symbol does not keep the others from being subscribed: if a refusal
+names no symbol, the symbols of the request are requested again in halves, until each refused symbol is alone.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Ask:
 class Subscriber:
     """Subscribes one connection to the wanted symbols: decides each next request and takes the venue's replies.
 
-    Only one request is open at a time, so that a reply that names no symbol can be told to belong to it. Belongs to the
-    socket's thread; any thread may read the public attributes.
+    Only one request is open at a time, so that a reply without a name is known to answer it. Belongs to the socket's
+    thread; any thread may read the public attributes.
     """
 
     def __init__(self, shared: Subscriptions, now: float, rng: random.Random, most: int, pause: float = 0.0) -> None:
@@ -104,9 +104,10 @@ class Subscriber:
     # Replies.
 
     def acknowledged(self, reply: Subscribed, now: float) -> list[str]:
-        """Take the venue's acknowledgement; return the symbols that are subscribed by it and were not before.
+        """Take the venue's acknowledgement; return the symbols that are now subscribed and were not before.
 
-        `now` is in monotonic seconds.
+        Empty if the reply is about one symbol and does not say which: the symbols are then requested one by one. `now`
+        is in monotonic seconds.
         """
         if reply.symbols:
             return self._subscribed([symbol for symbol in reply.symbols if symbol in self.waiting], now, is_listed=True)
@@ -123,7 +124,7 @@ class Subscriber:
     def brought(self, symbols: Collection[str], now: float) -> list[str]:
         """Take note that trades of these symbols came, which proves their subscription even without a reply.
 
-        Returns the symbols that count as subscribed only now.
+        Returns the symbols that did not count as subscribed before.
         """
         if not self.waiting:
             return []
@@ -133,7 +134,7 @@ class Subscriber:
     def refused(self, reply: Refused, now: float) -> tuple[bool, str | None]:
         """Take a refusal of the venue.
 
-        Returns (True if it answers a request of this connection, the symbol that it refuses for good or None).
+        Returns (True if it is about a request or subscription of this connection, the symbol refused for good or None).
         """
         ask, symbol = self._current, reply.symbol if reply.symbol in self._shared.symbols else None
         if ask is not None and reply.request not in (None, ask.number):
@@ -206,9 +207,10 @@ class Subscriber:
         return None
 
     def untold(self, now: float, is_over: bool = False) -> list[tuple[str, str]]:
-        """Return (symbol, why) for each symbol that is still not subscribed TELL_SECONDS after the connection began.
+        """Return (symbol, why) for each symbol whose request has failed and that is still not subscribed.
 
-        Sooner if the connection `is_over`. Each symbol is returned once, until it has been subscribed again.
+        Returns none before TELL_SECONDS have passed since the connection began, unless the connection `is_over`. Each
+        symbol is returned once, until it has been subscribed again.
         """
         if not self.words or not self.waiting or (now < self._tell_at and not is_over):
             return []

@@ -27,7 +27,7 @@ class Subscriptions:
         return tuple(symbol for symbol in self.symbols if symbol not in self.refused)
 
     def refuse(self, symbol: str, words: str) -> bool:
-        """Take note that the venue does not list a symbol; `words` is its message. Return False if it was known."""
+        """Take note that the venue does not list a symbol; `words` is its message. Return False if this was known."""
         with self._lock:
             if symbol in self.refused:
                 return False
@@ -36,9 +36,9 @@ class Subscriptions:
             return True
 
     def miss(self, symbol: str, words: str) -> bool:
-        """Take note that a symbol is not subscribed, because of the venue's `words`, and will be asked for again.
+        """Take note that a symbol is not subscribed, for the reason `words`, and will be asked for again.
 
-        Returns False if that, or a refusal for good, was known already.
+        Returns False if this was known already, or if the venue has refused the symbol for good.
         """
         with self._lock:
             if symbol in self.refused or symbol in self.unsubscribed:
@@ -47,7 +47,7 @@ class Subscriptions:
             return True
 
     def take(self, symbol: str, is_listed: bool) -> None:
-        """Take note that a symbol is subscribed; `is_listed` if that proves that the venue lists it."""
+        """Take note that a symbol is subscribed; with `is_listed`, this proves that the venue lists it."""
         with self._lock:
             self.unsubscribed = _without(self.unsubscribed, symbol)
             if is_listed:

@@ -1,8 +1,8 @@
 """One socket of a feed and its thread: connect, subscribe, and read frames until the connection ends or is stopped.
 
 Guarantee: every trade that was read goes to Kafka, and each text that the venue's parser cannot read, as a rejected
-message. Outcomes of subscriptions become feed events; heartbeats, and frames that the parser knows as ones to ignore,
-are not sent. Limit: trades made while no socket is open do not come later; their ids show the gap.
+message. Outcomes of subscriptions become feed events; heartbeats, and frames that the parser ignores on purpose, are
+not sent. Limit: trades made while no socket is open do not come later; their ids show the gap.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class VenueSocket:
     def stop(self, reason: str) -> None:
         """Tell the thread to close its socket and end. Returns at once; `join` waits.
 
-        `reason` goes into the event `disconnected`; that of the first call counts.
+        `reason` goes into the event `disconnected`; the reasons of later calls are ignored.
         """
         if not self._stop.is_set():
             self._reason = reason

@@ -1,9 +1,9 @@
 """Compare this machine's clock with the venues' clocks, by when trades happened and when they were received. Pure.
 
 A trade cannot be received before it happened, and is received within a second or so. So if three quarters of a venue's
-trades come seconds before their own time, this machine's clock is slow; a few with a wrong time of the venue's prove
-nothing. Trades that come late say less: a feed that lags looks like a clock that is fast, unless two venues come late
-by the same time.
+trades come seconds before their own time, this machine's clock is slow; a few wrong times from the venue prove nothing.
+Trades that come late say less: a feed that lags looks like a clock that is fast, unless two venues come late by the
+same time.
 Limit: a clock that is off by less than the bounds below goes unnoticed, and does no harm.
 """
 
@@ -29,10 +29,7 @@ SAME_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Offset:
-    """The delay between a venue's trades happening and being received, by this machine's clock.
-
-    Negative if the machine's clock is slow.
-    """
+    """The time from a venue's trades to their receipt by this machine's clock; negative if that clock is slow."""
 
     seconds: float  #: the median delay
     is_off: bool  #: three quarters of the trades lie beyond SLOW_SECONDS or LATE_SECONDS
@@ -56,7 +53,7 @@ def offset_of(delays: Sequence[int]) -> Offset | None:
 
 
 def without_history(offsets: Mapping[str, Offset]) -> dict[str, Offset]:
-    """Drop from `offsets` (venue → offset) those that may come from a played recording instead of a wrong clock.
+    """Return `offsets` (venue → offset) without those that may come from a recording instead of a wrong clock.
 
     An offset of a day or more is kept only if another venue has the same one.
     """

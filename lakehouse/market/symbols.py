@@ -3,11 +3,11 @@
 A symbol is BASE/QUOTE. Each of the two is an asset's name of 1 to 20 characters that begins with a letter or a digit:
 ASCII letters and digits, `.` and `_`, and the visible characters of every other script. So `币安人生/USDT` (Binance,
 change log of 2025-12-15: names may hold characters beyond ASCII), `AAPLx/USD` and `BRK.Bx/USD` (Kraken's xStocks) are
-symbols. `-` is not part of a name, for Coinbase puts it between the two.
+symbols. `-` is not part of a name, because Coinbase puts it between the two.
 
-The case is the venue's: `AAPLx` is another asset than `AAPLX`. Only a name in small letters, with no capital of A to Z,
-is read as if typed in capitals, as people type `btc/usdt`; no venue lists such a name. Text is in Unicode's form NFC,
-so that names that look the same are the same; `native_symbol` keeps the bytes of the venue.
+The case is the venue's: `AAPLx` is another asset than `AAPLX`. Only an asset's name without a capital of A to Z is read
+as if typed in capitals, as people type `btc/usdt`; no venue lists such a name. Text is in Unicode's form NFC, so that
+names that look the same are the same; `native_symbol` keeps the bytes of the venue.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ VENUES = ("binance", "kraken", "coinbase")
 def declared(package: str, module: str) -> dict[str, Any]:
     """Import `package.NAME.module` for the name of each venue, and return name → the `VENUE` that it declares.
 
-    Raises TerminalError if a module or its `VENUE` is missing, or if that bears another name.
+    Raises TerminalError if a module or its `VENUE` is missing, or if the `VENUE` has another name.
     """
     return {name: _declared(name, f"{package}.{name}.{module}") for name in VENUES}
 
@@ -30,7 +30,7 @@ def in_words(last: str, names: tuple[str, ...] = VENUES) -> str:
 
 
 def titles() -> tuple[str, ...]:
-    """Return the names as a sentence writes them."""
+    """Return the venues' names with a capital, as a sentence writes them."""
     return tuple(name.capitalize() for name in VENUES)
 
 

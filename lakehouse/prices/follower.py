@@ -41,7 +41,7 @@ RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Feed:
-    """State of the connection to Kafka: whether it stands, since when (seconds since the epoch), and why not."""
+    """State of the connection to Kafka, its beginning (seconds since the epoch), and the reason if not connected."""
 
     connected: bool
     since: float
@@ -49,20 +49,20 @@ class Feed:
 
 
 class Listener(Protocol):
-    """Gets every message that the thread reads, in the thread."""
+    """Gets every message that the thread of `Prices` reads; called in that thread."""
 
     def expect(self, partitions: int) -> None:
-        """Note how many partitions the topic has."""
+        """Take note of how many partitions the topic has."""
 
     def begin(self, partition: int, offset: int) -> None:
-        """Note from which offset on a partition is read."""
+        """Take note of the offset at which the reading of a partition begins."""
 
     def put(self, messages: list[tuple[int, int, LatestTrade | None]]) -> None:
-        """Take messages (partition, offset, trade; None if it has none) in order."""
+        """Take messages, each partition's in order: (partition, offset, its trade or None if Silver accepts none)."""
 
 
 class Prices:
-    """Follows the topic of trades of one lakehouse. `start` and `stop` it; any thread may read the rest."""
+    """Follows the topic of trades of one lakehouse, between `start` and `stop`. Any thread may read the rest."""
 
     def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
         self._settings = settings
@@ -76,7 +76,7 @@ class Prices:
         self._thread = threading.Thread(target=self._run, name="prices", daemon=True)
 
     def start(self) -> None:
-        """Begin in a thread of its own; returns at once, whether there is a broker or not."""
+        """Start the thread. Returns at once, whether or not there is a broker."""
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -92,7 +92,7 @@ class Prices:
         return 0 < self._partitions <= len(ends) and all(self._next[one] >= end for one, end in ends.items())
 
     def latest(self, venue: str | None = None, symbol: str | None = None) -> list[LatestTrade]:
-        """Return the latest trade of each market, or of those of a venue or symbol, sorted by both."""
+        """Return the latest trade of each market, sorted by venue and symbol; None means every venue or symbol."""
         found = [
             trade for (of, name), trade in list(self._latest.items()) if venue in (None, of) and symbol in (None, name)
         ]

@@ -1,4 +1,4 @@
-"""A trade as the API and the sinks read it from Kafka: only those that Silver takes."""
+"""Read trades from Kafka's messages for the API and the sinks: only trades that Silver accepts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _decode = msgspec.json.Decoder(LatestTrade).decode
 
 
 def read_trade(value: bytes | None, latest: int) -> LatestTrade | None:
-    """Return the trade in a message; None if it is none that Silver takes.
+    """Return the trade in a message; None if the message is not a trade that Silver accepts.
 
     `latest` is Kafka's time of the message plus the tolerance for clocks, in µs since the epoch. Limit: a message that
     Silver can read although its form is not ingest's, such as an id written as a text, is left out.

@@ -1,6 +1,6 @@
 """Fetch the trades of gaps that ingest has left open in the ledger, because it died, was down, or gave up.
 
-Unavailable ids, which a venue lacked before, are asked for after all others: some publish skipped rows minutes later.
+Unavailable ids, which a venue lacked before, are asked for last: some venues publish skipped rows minutes later.
 
 Guarantee: the ids reported as repaired are in Kafka, acknowledged. The rest may be asked for again at any time; a trade
 that was there already is a duplicate, which Silver counts and drops.
@@ -38,7 +38,7 @@ STOP_SECONDS = 5.0
 class FetchReport:
     """The result of fetching gaps, as numbers of trade ids, except `requests` (to the REST APIs).
 
-    `gaps` are all ids of the gaps; each is `repaired`, `unavailable` (lacking at the venue) or `left`.
+    `gaps` counts all ids of the gaps; each is `repaired`, `unavailable` (lacking at the venue) or `left`.
     """
 
     gaps: int

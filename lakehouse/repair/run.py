@@ -1,9 +1,9 @@
 """Repair given gaps once: fetch their trades over REST, send them to Kafka, wait a bounded time for the ledger.
 
-Works with or without Dagster. It asks for the ids that it is given and does not compare them with the ledger first;
-`gaps_to_repair` reads which are open or due. Guarantee: Silver takes each trade once, so a repair beside another one,
-or beside ingest's own repair, doubles nothing. Limit: without a running Silver stream there is no wait, the gaps stay
-in the ledger and tries are not counted yet; the trades that were sent are in Kafka, and the next stream does both.
+Works with or without Dagster. Does not compare the given gaps with the ledger first; `gaps_to_repair` reads which gaps
+are open or due. Guarantee: Silver takes each trade once, so a repair beside another repair, or beside ingest's own,
+doubles nothing. Limit: without a running Silver stream there is no wait. The trades that were sent are in Kafka; the
+next stream closes the gaps in the ledger and counts the tries.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Hold = Callable[[float], None]
 class RepairReport:
     """The result of one repair, as numbers of trade ids except for `gaps` and `requests`.
 
-    `ids` are all ids of the gaps. After the REST requests each of them is `repaired`, `unavailable` or `left`.
+    `ids` counts all ids of the gaps. After the REST requests each of them is `repaired`, `unavailable` or `left`.
     """
 
     gaps: int = 0
     ids: int = 0
-    again: int = 0  #: of all `ids`: those that were unavailable in the ledger before
+    again: int = 0  #: ids that were unavailable in the ledger before
     repaired: int = 0
     unavailable: int = 0
     left: int = 0  #: neither repaired nor unavailable: REST lags, a limit, an error, or the time was up

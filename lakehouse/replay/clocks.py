@@ -94,7 +94,7 @@ class Clocks:
     def explain(self, rows: pa.Table) -> Mask:
         """Return a boolean array with one value for each row of silver/quarantine in `rows`: True if its time is good.
 
-        A time is good if it is not further in the future than the settings tolerate, or if it is so only because this
+        A time is good if it is not further in the future than the settings tolerate, or is further only because this
         machine's clock was slow. The present parser must be able to read all rows.
         """
         explained = np.ones(rows.num_rows, np.bool_)

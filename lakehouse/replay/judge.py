@@ -1,9 +1,9 @@
 """Judge quarantined messages by the present rules: send them again, drop them as noise, or leave them.
 
-The rules are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for texts that
-ingest could not read. A message is judged as Silver will judge it when it comes again: by the time at which Kafka gets
-it then, which is now. A trade that was in the future and is not any more is taken only if `clocks` finds that this
-machine's clock was slow: a wrong time from the venue does not become right by waiting.
+The rules are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for texts that ingest
+could not read. A message is judged as Silver will judge it when it comes again: with the present time as Kafka's time.
+A trade whose time was in the future and no longer is passes only if `clocks` finds that this machine's clock was slow:
+a wrong time from the venue does not become right by waiting.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Produced:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one quarantined message: its outcome, the messages to produce for it, and the trades among them.
+    """The verdict on one quarantined message: its outcome, the messages to produce for it, and how many are trades.
 
     `detail` says why a rejected text stays in quarantine, if the present parser or the symbol is the reason.
     """
@@ -79,7 +79,7 @@ BAD, NOISE, ALONE = Verdict("bad"), Verdict("noise"), Verdict("bad", is_alone=Tr
 class KnownSymbols:
     """The canonical symbols by which a venue's names are read in a replay: those of the settings.
 
-    If the venue's names join base and quote (`Venue.joins_names`), also those of its trades in silver/trades.
+    If the venue's names join base and quote (`Venue.joins_names`), also the symbols of its trades in silver/trades.
     Keep one object for a whole replay: silver/trades is read once for each venue.
     """
 
@@ -88,7 +88,7 @@ class KnownSymbols:
         self._stored: dict[str, tuple[str, ...]] = {}
 
     def of(self, venue: str) -> tuple[str, ...]:
-        """Return the symbols for a venue's parser, each once; if two have the same native name, it accepts neither."""
+        """Return the symbols for a venue's parser, each once; it accepts no native name that two of them share."""
         if venue in VENUES and VENUES[venue].joins_names and venue not in self._stored:
             self._stored[venue] = self._read(venue)
         return tuple(dict.fromkeys((*self._settings.symbols, *self._stored.get(venue, ()))))
@@ -133,7 +133,8 @@ def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols 
 
     If the parser finds trades beside parts that it still rejects, both are produced, as ingest does with a frame. A
     trade must have the symbol that the message names. A message of an older release, or of a symbol that was unknown
-    then, names none: its text is read by the `known` symbols, and stays in quarantine if it is ambiguous among them.
+    then, names none: its text is parsed with the `known` symbols (None: those of `settings` and the lake), and stays in
+    quarantine if it is ambiguous among them.
     """
     try:
         rejected = _read_rejected(value or b"")

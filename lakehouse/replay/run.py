@@ -48,7 +48,7 @@ class RuleReport:
     noise: int = 0
     bad: int = 0
     trades: int = 0  #: trades produced for the messages sent
-    alone: int = 0  #: of the bad: those whose time is in the future, unlike the venue's other trades of that minute
+    alone: int = 0  #: bad messages with a time in the future, unlike the venue's other trades of that minute
     detail: str = field(default="", compare=False)  #: why the first message that is still bad is so, if known
 
     @property
@@ -93,7 +93,7 @@ def replay(
     `rule` chooses the messages that failed it; None: those of all rules but `conflict`. With `dry_run` they are only
     judged, and nothing is sent or settled. Raises SettingError for a rule that no message has failed,
     BrokerUnavailableError, LeaseHeldError if another replay runs, RetriableError if Kafka did not acknowledge,
-    TerminalError if it takes no more messages. Messages settled before an error stay settled.
+    TerminalError if Kafka takes no more messages. Messages settled before an error stay settled.
     """
     if rule is not None:
         require_rule(settings, rule)

@@ -4,7 +4,7 @@
 Guarantee: only ops/replays changes. The messages stay in silver/quarantine, so all counts of ops/batches and of the
 audit still hold; the messages are only no longer open. Messages that fail the rule later are open again. All messages
 of one `record` are settled in one commit, so a crash leaves each of them settled or open. If two processes write at
-once, one fails: the lease keeps those of one machine apart, Delta those of two machines on one store.
+once, one fails: by the lease if they are on one machine, by Delta if two machines share a store.
 Dismissing needs neither Kafka nor Spark.
 """
 
@@ -67,7 +67,7 @@ def dismiss(
 ) -> Dismissal:
     """Settle every open message that failed `rule` without sending it again; with `venue` only messages of that venue.
 
-    `reason` and the user and host of this process are kept with each message. With `dry_run` they are only counted.
+    `reason` and the user and host of this process are kept with each message. With `dry_run` messages are only counted.
     Raises SettingError for a rule that no message has failed or an unknown venue, LeaseHeldError if a replay runs.
     """
     require_rule(settings, rule)
@@ -92,7 +92,7 @@ def dismiss(
 
 
 def somebody() -> str:
-    """Return USER@HOST of this process; the user's number if it has no name, as in many containers."""
+    """Return USER@HOST of this process; the user's number if the user has no name, as in many containers."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # KeyError before Python 3.13

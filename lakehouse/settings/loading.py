@@ -14,7 +14,10 @@ from lakehouse.settings.model import OTHER_VARIABLES, Settings, each_once
 
 
 def canonical_symbols(names: Iterable[str]) -> tuple[str, ...]:
-    """Canonical symbols of typed names, each once: `btc/usdt` → `BTC/USDT`. Raises SettingError if one is no symbol."""
+    """Return the canonical symbols of typed names, each once: `btc/usdt` → `BTC/USDT`.
+
+    Raises SettingError if a name is not a symbol.
+    """
     try:
         return each_once(names)
     except ValueError as error:
@@ -22,9 +25,9 @@ def canonical_symbols(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment with `overrides` on top (None means not overridden).
+    """Return the settings from the environment, with `overrides` on top (None means not overridden).
 
-    Raises SettingError, one line, if a value cannot be used or a variable with our prefix is none that we know.
+    Raises SettingError, of one line, if a value cannot be used or a variable LAKEHOUSE_… is not a setting.
     """
     refuse_unknown_variables()
     try:

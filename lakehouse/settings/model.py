@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     def bootstrap(self) -> str:
         """Kafka's bootstrap servers as `host:port,…`: those of the settings, else the embedded broker's.
 
-        Raises BrokerUnavailableError if none are set and no embedded broker runs in `home`. Nobody is asked: the
+        Raises BrokerUnavailableError if none are set and no embedded broker runs in `home`. No broker is asked: the
         address that a killed broker left there is returned, too.
         """
         if self.bootstrap_servers:
@@ -259,7 +259,7 @@ class Settings(BaseSettings):
 
 
 def each_once(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the canonical symbols of names, each once, in order. Raises ValueError if one is no symbol."""
+    """Return the canonical symbols of names, each once, in order. Raises ValueError if one is not a symbol."""
     return tuple(dict.fromkeys(canonical_symbol(name) for name in names))
 
 

@@ -36,7 +36,7 @@ def trigger_of(value: str) -> str:
 
 
 def heap_of(value: str) -> str:
-    """Return the heap of Spark's driver in small letters. Raises ValueError if it is too small or none."""
+    """Return the heap of Spark's driver in small letters. Raises ValueError if it is too small or not a size."""
     text = value.strip().lower()
     size = _MEMORY.fullmatch(text)
     if not size or int(size[1]) << (10 * " kmgt".index(size[2] or " ")) < LEAST_DRIVER_MEMORY:
@@ -45,7 +45,7 @@ def heap_of(value: str) -> str:
 
 
 def key_of(value: SecretStr | None) -> SecretStr | None:
-    """Return the HTTP API's key. Raises ValueError, which does not name it, if it is short or not printable ASCII."""
+    """Return the HTTP API's key. Raises ValueError, without the key, if it is short or not printable ASCII."""
     found = "" if value is None else value.get_secret_value()
     if value is not None and (len(found) < LEAST_KEY or not found.isascii() or not found.isprintable()):
         raise ValueError(f"a key of {len(found)} characters; expected {LEAST_KEY} or more, all printable ASCII")

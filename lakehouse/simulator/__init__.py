@@ -1,6 +1,6 @@
-"""A simulated exchange on localhost: the venues' own protocols, a seeded market, a record of every trade that it made.
+"""A simulated exchange on localhost: the venues' own protocols, a seeded market, and a record of every trade made.
 
-It shares no code with `lakehouse.exchanges`, because tests judge that package by it.
+It shares no code with `lakehouse.exchanges`, because tests judge that package by the simulator.
 
 Layout: `record` (the truth on disk) ← `market` (trades) ← `exchange` (hands them to clients) ← `connection`, `history`
 ← `venues/<venue>` (protocols) ← `routes` ← `server`. Every outgoing frame passes through `faults`.

@@ -57,7 +57,7 @@ class ClientConnection:
     # The part that differs from venue to venue
 
     def opened(self) -> None:
-        """Do what the venue does if a client has just connected, such as to greet it. Does nothing by default."""
+        """Do what the venue does when a client has just connected, such as send a greeting. Does nothing by default."""
 
     def received(self, text: str | bytes) -> None:
         """Handle a message of the client, such as a subscribe request. Every venue overrides this."""
@@ -74,7 +74,7 @@ class ClientConnection:
 
     @property
     def variant(self) -> str:
-        """Name of the encoding of trades on this connection (such as Binance's unit of times); "" if there is one.
+        """Name of the encoding of trades on this connection (such as Binance's unit of times); "" if there is one only.
 
         Trades are encoded once for all connections of a venue that have the same variant.
         """
@@ -135,7 +135,7 @@ class ClientConnection:
     def cut(self, code: int, reason: str) -> None:
         """End the connection with a WebSocket close code; 1006 drops it without a close frame.
 
-        No more trades go to it from here on.
+        The connection gets no more trades.
         """
         self.exchange.forget(self)
         if code == 1006:
@@ -179,5 +179,5 @@ class ClientConnection:
 
 
 def decode(text: str | bytes) -> Any:
-    """Decode a client's JSON message. Raises msgspec.DecodeError if it is no JSON."""
+    """Decode a client's JSON message. Raises msgspec.DecodeError or UnicodeDecodeError if it is not JSON."""
     return msgspec.json.decode(text)

@@ -2,8 +2,8 @@
 
 A tick does this for every open market: 1. make its trades, 2. write them to the record, 3. encode them once for each
 variant of a venue's encoding, 4. put them into the outboxes of the subscribed connections. Then each connection sends
-its outbox in one write. A
-subscriber therefore gets every trade that is made after its subscription, and nothing that is not in the record.
+its outbox in one write. A subscriber therefore gets every trade that is made after its subscription, and no trade that
+is not in the record.
 
 A market opens at its first subscription, so that the record begins with the first trade that a client heard. Then it
 trades on, with or without clients, unless it is paused.
@@ -138,7 +138,7 @@ class Exchange:
     def begin_fault(self, message: Any) -> int:
         """Begin the fault that `message` describes, the JSON of `POST /admin/faults`; return its number.
 
-        Raises FaultError if it is not valid, or if the simulator was started with faults of its own.
+        Raises FaultError if the message is not valid, or if the simulator was started with faults of its own.
         """
         if self.box is None:
             raise FaultError("this simulator was started with faults of its own; expected one without")
@@ -165,9 +165,9 @@ class Exchange:
         return [instrument for (of, _), instrument in self._names.items() if of == venue]
 
     def join(self, connection: Subscriber, symbol: str) -> Market:
-        """Subscribe a connection to a canonical symbol of its venue; return the market, which begins to trade.
+        """Subscribe a connection to a canonical symbol of its venue; return the market.
 
-        Raises KeyError if the venue does not list the symbol.
+        The first subscription opens the market. Raises KeyError if the venue does not list the symbol.
         """
         key = (connection.venue, symbol)
         market = self.markets[key]
@@ -248,10 +248,10 @@ class Exchange:
             connection.flush()
 
     def status(self) -> dict[str, Any]:
-        """Build the reply of `GET /admin/status`: rate, seed, `paused`, why (`error`), uptime, and the parts.
+        """Build the reply of `GET /admin/status`: rate, seed, uptime, whether it is `paused`, and the parts.
 
-        The parts are markets, connections, limits, faults and playbacks. `sent` counts trades handed to subscribers,
-        before any fault.
+        The parts are markets, connections, limits, faults and playbacks. `error` is why the record could not be
+        written, None if there was no error. `sent` counts trades handed to subscribers, before any fault.
         """
         window = min(RATE_SECONDS, time.monotonic() - self._started) or 1.0
         recent = [made for at, made in self._made if at >= time.monotonic() - window]

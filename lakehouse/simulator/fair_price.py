@@ -53,20 +53,20 @@ KEPT = 4
 
 
 def minute_deviation(asset: str) -> float:
-    """Standard deviation of an asset's log returns of one minute, moves not counted."""
+    """Return the standard deviation of an asset's log returns of one minute, moves not counted."""
     year = CURRENCY_VOLATILITY if asset in CURRENCIES else YEAR_VOLATILITY.get(asset, OTHER_VOLATILITY)
     return year / math.sqrt(365 * DAY_MINUTES)
 
 
 class Move(NamedTuple):
-    """A change of the log price by `height` in so many seconds from `start` on, in seconds since the epoch."""
+    """A change of the log price by `height` within `seconds` from `start` on (seconds since the epoch)."""
 
     start: float
     seconds: float
     height: float
 
     def at(self, seconds: float) -> float:
-        """Return the part of the log price that the move makes at a time: rising, then fading."""
+        """Return the move's part of the log price at a time (seconds since the epoch): rising, then fading."""
         since = seconds - self.start
         if since <= 0:
             return 0.0

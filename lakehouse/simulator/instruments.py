@@ -65,7 +65,7 @@ class MarketRules:
 class Instrument:
     """One symbol on one simulated venue.
 
-    Prices of trades are integers with `price_decimals` decimals, in multiples of `step`; `price` is the typical one as
+    Prices of trades are integers with `price_decimals` decimals, in multiples of `step`; `price` is a typical price as
     a float, `weight` the share of all trades, `sizes` the sizes that trades are drawn from.
     """
 

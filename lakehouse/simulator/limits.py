@@ -24,9 +24,9 @@ FORGIVEN_CALLS = 10
 
 @dataclass(frozen=True)
 class Limit:
-    """One rate limit: calls may weigh `amount` together in any window of `seconds`, if `sliding`.
+    """One rate limit: with `sliding`, calls may weigh `amount` in total in any window of `seconds`.
 
-    If not, it is a leaky bucket that holds `amount` and leaks empty in `seconds`. `ban`: seconds for which the venue
+    Otherwise it is a leaky bucket that holds `amount` and leaks empty in `seconds`. `ban`: seconds for which the venue
     bans a client that ignores the limit; 0 if it bans none.
     """
 
@@ -50,7 +50,10 @@ class Limits:
     factor: float = 1.0
 
     def times(self, factor: float) -> Limits:
-        """Return these limits with `factor` times as much allowed; 0 lifts them. Raises SettingError if below 0."""
+        """Return these limits with `factor` times as much allowed; 0 lifts them.
+
+        Raises SettingError if `factor` is negative or not finite.
+        """
         if not 0 <= factor < math.inf:
             raise SettingError(f"limits times {factor:g}", "0 (none) or a positive factor, 1 being the venues' own")
         return replace(self, factor=self.factor * factor)
@@ -148,7 +151,7 @@ class Gate:
         self._ban_until = 0.0
 
     def take(self, weight: float, now: float) -> tuple[float, bool]:
-        """Ask to admit a call of this weight; return (seconds to wait, True if it is a ban), (0.0, False) if admitted.
+        """Admit or refuse a call of this weight; return (seconds to wait, True if banned), (0.0, False) if admitted.
 
         `now` is in monotonic seconds.
         """
@@ -180,7 +183,7 @@ class Gate:
 class Gates:
     """All limits of one simulator: for each venue a `Gate` for REST calls and one for new connections.
 
-    `own` are the venues' own limits, `limits` says which are in force, `words` phrase the refusals.
+    `own` are the venues' own limits, `limits` says which are in force, `words` are the texts of refusals.
     """
 
     def __init__(self, limits: Limits, own: Mapping[str, VenueLimits], words: Mapping[str, VenueWords]) -> None:
@@ -205,7 +208,7 @@ class Gates:
         return words.limited or http_refusals.too_many(words, wait)
 
     def attempt(self, venue: str, now: float) -> float:
-        """Count an attempt to connect; return 0.0 if it is admitted, else the seconds until one will be.
+        """Count an attempt to connect; return 0.0 if it is admitted, else the seconds to wait.
 
         `now` is in monotonic seconds.
         """

@@ -58,9 +58,9 @@ class Schedule:
         self._saved = rng.random() * self._burst
 
     def due(self, seconds: float) -> tuple[int, int]:
-        """Advance by `seconds`, LONGEST_CATCH_UP_SECONDS at most; return (single trades, trades in a burst) now due.
+        """Advance by `seconds`, LONGEST_CATCH_UP_SECONDS at most, and return how many trades are now due.
 
-        Both are numbers; the second is 0 if no burst is due.
+        Returns (number of single trades, number of trades in a burst); the latter is 0 if no burst is due.
         """
         credit = self.rate * min(seconds, LONGEST_CATCH_UP_SECONDS)
         self._singles += credit * (1 - BURST_SHARE)
@@ -85,7 +85,7 @@ class Schedule:
 class Market:
     """The market of one (venue, symbol): makes its trades and appends them to its record file, the `tape`.
 
-    `rate` is in trades per second, `folder` the record's. After a restart ids and price go on from the record.
+    `rate` is in trades per second, `folder` the record's folder. After a restart ids and price go on from the record.
     """
 
     def __init__(self, instrument: Instrument, fair: FairPrice, rate: float, seed: int, folder: Path) -> None:
@@ -116,7 +116,7 @@ class Market:
     def make(self, seconds: float, now: int, skip: Callable[[], int] | None = None) -> list[Row]:
         """Make the trades of the last `seconds` up to `now` (µs since the epoch), record them and return them.
 
-        After a stall only those of LONGEST_CATCH_UP_SECONDS are made. `skip` is called if there are any; it returns how
+        After a stall only trades of LONGEST_CATCH_UP_SECONDS are made. `skip` is called if any are made; it returns how
         many ids to leave unused before them. Raises OSError if the record cannot be written; then no trade was made.
         """
         singles, burst = self._schedule.due(seconds)

@@ -26,9 +26,9 @@ class SimulatorOptions:
     """The options of one simulator. Raises SettingError if one cannot be used.
 
     `record` is the folder of the record of true trades; `port` 0 takes a free one. `rate` is trades per second over all
-    markets; each has its fixed share of it and trades from its first subscription on. `moves_per_hour` counts moves
-    beyond 2 % within a minute, over all assets; a move shows on each venue. `replays` are recorded files to play;
-    `speed` multiplies their pace, 0 is as fast as the client reads.
+    markets; each has a fixed share and trades from its first subscription on. `moves_per_hour` counts moves beyond 2 %
+    within a minute, over all assets; a move shows on each venue. `replays` are recorded files to play; `speed`
+    multiplies their pace, 0 is as fast as the client reads.
     """
 
     record: Path

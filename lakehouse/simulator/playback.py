@@ -38,7 +38,7 @@ class Recording:
     url: str
 
     def frames(self, on_bad_line: Callable[[], None] = lambda: None) -> Iterator[tuple[float, bytes]]:
-        """Yield (time in seconds as recorded, frame) for every received frame, in file order, reading as it goes.
+        """Yield (recorded time in seconds, frame) for every received frame, in file order, in bounded memory.
 
         `on_bad_line` is called for each line that has another form; the line is left out.
         """

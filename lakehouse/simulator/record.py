@@ -4,9 +4,9 @@ Guarantee: a trade is in the record before any client can have it (written to th
 so it outlives a kill of the process but maybe not a power cut). Per (venue, symbol) the rows are in trade-id order.
 Limit: trades of replayed files are not recorded; compare with the files themselves.
 
-One file a (venue, symbol), `FOLDER/<venue>/<BASE-QUOTE>.trades`: a header as long as a row, then rows of `ROW.size`
-bytes, so that any row is found by one seek. A torn row at the end is cut off when the file is opened for writing
-and is not seen by readers.
+A file per (venue, symbol), `FOLDER/<venue>/<BASE-QUOTE>.trades`: a header as long as a row, then rows of `ROW.size`
+bytes, so that any row is found by one seek. A torn row at the end is cut off when the file is opened for writing and is
+not seen by readers.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Record:
     def iter(self, venue: str, symbol: str) -> Iterator[TrueTrade]:
         """Yield every recorded trade of a canonical symbol in id order, in bounded memory. Nothing if it never traded.
 
-        Raises SettingError if the file is no record.
+        Raises SettingError if the file is not a record.
         """
         left = self.count(venue, symbol)
         if not left:
@@ -120,8 +120,8 @@ def true_trade(venue: str, symbol: str, row: Row) -> TrueTrade:
 class Tape:
     """The record file of one (venue, symbol), open for appending and random reads.
 
-    The `FolderLock` of its folder must be held. A torn row at the end is cut off. Raises SettingError if the file is no
-    record.
+    The `FolderLock` of its folder must be held. A torn row at the end is cut off. Raises SettingError if the file is
+    not a record.
     """
 
     def __init__(self, path: Path) -> None:

@@ -18,8 +18,8 @@ from lakehouse.simulator.venues.registry import VENUES
 def replay_symbols(path: Path | str) -> tuple[str, tuple[str, ...]]:
     """Return (venue, canonical symbols) that the recorder of a file subscribed to.
 
-    A client of the simulator that plays the file subscribes to the same. Raises SettingError if the file cannot be read
-    or names no symbol.
+    A client of the simulator that plays the file subscribes to the same. Raises SettingError if the file cannot be
+    read, or names no known venue or no symbol.
     """
     recording = open_recording(Path(path))
     venue = VENUES[recording.venue]

@@ -75,7 +75,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class BinanceHistory(IdWalk):
-    """Binance's `History`: fetch pages upwards from the first id, each from after the last id of the one before."""
+    """Binance's `History`: fetch pages upwards from the first id; each begins after the last id of the page before."""
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
         super().__init__(symbol, native, first_id, last_id, page)
@@ -116,7 +116,7 @@ class BinanceHistory(IdWalk):
 
     @staticmethod
     def read(reply: Reply, symbol: str | None, native: str) -> list[Row]:
-        """Return a reply's rows, each a Trade or a Rejected. Raises VenueError or TerminalError if it is no page."""
+        """Return a reply's rows, each a Trade or a Rejected. Raises VenueError or TerminalError if it is not a page."""
         return [_row(raw, symbol or "", native, reply.ts_ingest) for raw in _rows(reply, symbol)]
 
     def _limit(self) -> int:

@@ -8,7 +8,7 @@ from lakehouse.market.symbols import canonical_symbol
 
 
 def native(symbol: str) -> str:
-    """Return Binance's name of a canonical symbol: `BTC/USDT` → `BTCUSDT`. Raises ValueError if no BASE/QUOTE."""
+    """Return Binance's name of a canonical symbol: `BTC/USDT` → `BTCUSDT`. Raises ValueError if not BASE/QUOTE."""
     return canonical_symbol(symbol).replace("/", "")
 
 
@@ -25,7 +25,7 @@ class KnownNames:
             self._known.setdefault(native(symbol), []).append(symbol)
 
     def canonical(self, name: str) -> str:
-        """Return the known symbol of a Binance name: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless exactly one."""
+        """Return the known symbol of a Binance name: `BTCUSDT` → `BTC/USDT`. Raises ValueError unless just one fits."""
         symbols = self._known.get(name, ())
         if len(symbols) != 1:
             several = f", which may be {' or '.join(symbols)}" if symbols else ""

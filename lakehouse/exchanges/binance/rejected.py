@@ -1,6 +1,6 @@
-"""Rejected parts of Binance's frames, put back into a frame for another reading. Pure.
+"""Put rejected parts of Binance's frames back into a frame, to be parsed again. Pure.
 
-The parser rejects the payload of a stream. Which stream it was is lost; only those of trades reject a payload.
+The parser rejects the payload of a stream. The stream's name is lost, but only payloads of trade streams are rejected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lakehouse.exchanges.parse_errors import Fault
 def frame_of(rejected: Rejected) -> str:
     """Return a frame of a trade stream around a rejected payload.
 
-    Other texts come back unchanged: whole frames (with `data`), replies, and texts that are no JSON object.
+    Other texts come back unchanged: whole frames (with `data`), replies, and texts that are not JSON objects.
     """
     fields = parse_errors.object_fields(rejected.raw)
     if isinstance(fields, Fault) or "data" in fields:

@@ -64,8 +64,8 @@ class CoinbaseHistory(IdWalk):
     """Coinbase's `History`: fetch pages downwards from the last id of the range.
 
     The first page begins one id above the range, because a trade there proves that REST does not lag. If the page has
-    neither that trade nor the range's last one, REST is asked for its newest trade; only pages fetched afterwards tell
-    an id that Coinbase skipped from one that REST does not have yet.
+    neither that trade nor the range's last one, REST is asked for its newest trade; only pages fetched afterwards
+    distinguish an id that Coinbase skipped from an id that REST does not have yet.
     """
 
     def __init__(self, symbol: str, native: str, first_id: int, last_id: int, page: int = PAGE_TRADES) -> None:
@@ -134,7 +134,7 @@ class CoinbaseHistory(IdWalk):
 
     @staticmethod
     def read(reply: Reply, symbol: str | None, native: str) -> list[Row]:
-        """Return a reply's rows, each a Trade or a Rejected. Raises VenueError or TerminalError if it is no page."""
+        """Return a reply's rows, each a Trade or a Rejected. Raises VenueError or TerminalError if it is not a page."""
         return [_row(raw, symbol or "", native, reply.ts_ingest) for raw in _rows(reply, symbol)]
 
     def _limit(self) -> int:

@@ -6,7 +6,7 @@ from lakehouse.market.symbols import canonical_symbol
 
 
 def native(symbol: str) -> str:
-    """Return Coinbase's name of a canonical symbol: `BTC/USDT` → `BTC-USDT`. Raises ValueError if no BASE/QUOTE."""
+    """Return Coinbase's name of a canonical symbol: `BTC/USDT` → `BTC-USDT`. Raises ValueError if not BASE/QUOTE."""
     return canonical_symbol(symbol).replace("/", "-")
 
 

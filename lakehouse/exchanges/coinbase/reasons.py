@@ -27,8 +27,8 @@ def about(reason: str) -> tuple[list[str], bool]:
 
     Final words ("is not a valid product", "is delisted") are about the product right before "is", or about the list
     right before "are"; products after them are not refused. If the subject is not clear, every product before the words
-    is returned, and the refusal is not final. No names if no product stands before them: the reason is then about
-    everything that was asked for.
+    is returned; without final words, every product of the reason; the refusal is then not final. If no name is
+    returned, the reason is about everything that was asked for.
     """
     begin, subjects, doubtful = 0, list[str](), list[str]()
     found = list(_final(reason))

@@ -1,8 +1,8 @@
 """Fetch a range of trade ids from Kraken's REST API, which can be asked for trades after a time, not for an id.
 
-Only 586 of 1,000 recorded rows had distinct times, so a page may end inside one timestamp: the next is asked for from
-just before that, overlaps it, and rows are told apart by id. Limit: if one timestamp fills more than a whole page,
-its later trades cannot be asked for at all; they end as unavailable.
+Only 586 of 1,000 recorded rows had distinct times, so a page may end inside one timestamp. The next page is asked for
+from just before it and overlaps the last one; rows are told apart by id. Limit: if one timestamp fills more than a
+whole page, its later trades cannot be asked for at all; they end as unavailable.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Find the time of a trade id in a history that can only be asked by time. No I/O.
+"""Find the time of a trade id in a history that can be asked only by time. No I/O.
 
-A probe shows the ids of the page that begins at a time. If the page lies above the wanted id, the next probe goes
-back by growing steps; if it lies below, forward; once there is one on either side, the span between is halved.
+A probe shows the ids of the page that begins at a time. If the page lies above the wanted id, the next probe is
+earlier, by growing steps; if it lies below, later. Once there is a probe on either side, the span between is halved.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Search:
 
     After each page the caller calls `too_late` or `too_early`, which set the next `at`; once `ended` is True, the id is
     reached page by page from `at`. No probe is later than `latest`; `beyond` is a time known to be after the id's, None
-    if there is none. Ends after 90 probes at most: steps reach any time within 22 of them, and a span of 2^63 ns can be
-    halved 40 times.
+    if there is none. Ends after 90 probes at most: the steps reach any time within 22 probes, and a span of 2^63 ns can
+    be halved 40 times.
     """
 
     def __init__(self, at: int, latest: int, beyond: int | None = None) -> None:

@@ -1,6 +1,6 @@
 """Convert symbols to and from Kraken's names.
 
-The WebSocket's names are the canonical ones (`BTC/USD`); those of REST have XBT and XDG for BTC and DOGE, and no `/`.
+The WebSocket's names are canonical (`BTC/USD`); the names of REST have XBT and XDG for BTC and DOGE, and no `/`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ _REST_ASSETS = {canonical: rest for rest, canonical in CANONICAL_ASSETS.items()}
 
 
 def native(symbol: str) -> str:
-    """Return Kraken's WebSocket name of a canonical symbol: the same. Raises ValueError if it is no BASE/QUOTE."""
+    """Return Kraken's WebSocket name of a canonical symbol: the same. Raises ValueError if not BASE/QUOTE."""
     return canonical_symbol(symbol)
 
 
 def canonical(name: str) -> str:
     """Return the canonical symbol of a WebSocket name: `XBT/USD` → `BTC/USD`, `AAPLx/USD` as it is.
 
-    Raises ValueError if it is no BASE/QUOTE.
+    Raises ValueError if it is not BASE/QUOTE.
     """
     if "/" not in name:
         raise ValueError(f"symbol {name!r}; expected BASE/QUOTE such as BTC/USDT")

@@ -1,4 +1,4 @@
-"""Rejected parts of Kraken's frames, put back into a frame for another reading. Pure.
+"""Put rejected parts of Kraken's frames back into a frame, to be parsed again. Pure.
 
 The parser rejects one item of `data`. The word that tells live trades from a snapshot is lost: the trade is taken as
 live. If that word itself was the fault, the part stays unreadable.

@@ -95,7 +95,7 @@ def trades_request(symbol: str, since: int | None, count: int | None) -> Request
 def read_page(reply: Reply, symbol: str | None) -> TradesPage:
     """Parse the reply to `trades_request`. Raises VenueError (ask again later) or TerminalError if it has no page.
 
-    `symbol` is canonical; the trades and the errors bear it. None if the caller does not know it.
+    `symbol` (canonical) goes into the trades and the errors; None if the caller does not know it.
     """
     text = body_text(VENUE, reply)
     fields = parse_errors.object_fields(text)

@@ -1,8 +1,8 @@
 """Kraken spot's WebSocket protocol v2: the `trade` channel with its snapshot of the latest 50 trades.
 
-Source: "Spot WebSocket v2" of the Kraken API documentation. Prices and sizes are JSON numbers; their literals are
-taken as text. One message may carry many trades, and one bad trade does not spoil the others. Frames of v1 are
-recognised for recorded files (`kraken_v1`).
+Source: "Spot WebSocket v2" of the Kraken API documentation. Prices and sizes are JSON numbers; their literals are taken
+as text. One message may carry many trades, and one bad trade does not spoil the others. Frames of v1 are recognised for
+recorded files (`stream_v1`).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Kraken(VenueDefaults):
         return [msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})]
 
     def history(self, symbol: str, first_id: int, last_id: int, ts_before: int | None, ts_after: int | None) -> History:
-        """Return a `History` that fetches `first_id`..`last_id` over REST: it searches the first id's time, then pages.
+        """Return a `History` that fetches `first_id`..`last_id` over REST: it finds the first id's time, then pages.
 
         `ts_before` and `ts_after` (µs), the times of the trades before and after the range, shorten the search. Each
         request costs a second of the REST budget.
@@ -122,12 +122,12 @@ class Kraken(VenueDefaults):
     def newest(self, symbol: str) -> Request:
         """Return the REST request for the newest trades of a canonical symbol.
 
-        The request has neither `since` nor `count`: that is documented as the newest thousand, `count` alone is not.
+        The request has neither `since` nor `count`: that is documented as the newest thousand; `count` alone is not.
         """
         return rest.trades_request(symbol, since=None, count=None)
 
     def newest_id(self, reply: Reply) -> int | None:
-        """Return the newest trade id in the reply to `newest`; None if it has none. Raises like `History.take`."""
+        """Return the newest trade id in the reply to `newest`, None if it has no trade. Raises like `History.take`."""
         return newest_of(rest.read_page(reply, None).rows)
 
     def frame_of(self, rejected: Rejected) -> str:

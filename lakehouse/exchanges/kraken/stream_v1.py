@@ -44,7 +44,8 @@ def parse_event(
 ) -> list[Parsed]:
     """Turn a v1 event (`heartbeat`, `subscriptionStatus`, `error`, …) into a Heartbeat, Subscribed or Refused.
 
-    `fields` are its JSON literals, `text` the whole frame, `canonical` reads its symbol. Other events: an empty list.
+    `fields` are its JSON literals, `text` the whole frame, `canonical` reads its symbol. Other events give an empty
+    list, an event whose name is not a string a Rejected.
     """
     event = parse_errors.string(fields["event"])
     if event is None:

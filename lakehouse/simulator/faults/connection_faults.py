@@ -1,8 +1,8 @@
 """Apply the active faults to one client's connection: lose, hold back, repeat or garble frames, or end it.
 
 Guarantee: a frame that is held back leaves within its fault's delay, and at once when that fault ends; if the
-connection ends before, it is lost to that client like a dropped one. An extra frame of a fault comes after the true
-frame, on the same connection, and only if the true frame itself was sent.
+connection ends before, the frame is lost to that client. An extra frame of a fault comes after the true frame, on the
+same connection, and only if the true frame itself was sent.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Fault:
         return self.wanted.share >= 1.0 or random.random() < self.wanted.share
 
     def chooses(self, peer: Peer, random: Random) -> bool:
-        """Return whether the fault strikes this connection: drawn with the probability `share`, once for each.
+        """Return whether the fault strikes this connection: drawn once for it, with the probability `share`.
 
         Always False for a connection made after the fault began, if the fault has `open_only`.
         """

@@ -75,7 +75,7 @@ def as_snapshot(frame: Frame) -> Frame:
 def garbage(frame: Frame, what: Garbage, random: Random) -> Frame:
     """Make an unreadable or implausible frame, bad in the way `what`, from one trade of `frame`, drawn at random.
 
-    If a trade id can be read from it, it is that trade's.
+    If a trade id can be read from the frame, it is that trade's.
     """
     one = single(frame, random)
     payload = one.payload

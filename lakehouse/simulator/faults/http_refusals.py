@@ -60,9 +60,8 @@ def unavailable() -> RestReply:
 def handshake(words: VenueWords, status: int, seconds: float, form: str) -> Refusal:
     """Build the refusal of a handshake with `status` 403, 418, 429, 451 or 503.
 
-    429 and 451 are in the venue's words, 403 and 503 a firewall's page, 418 Binance's ban.
-
-    `seconds` until it may be tried again stand in Retry-After, in the given `form`: one of FORMS, or "none".
+    The body is from `words` for 429 and 451, a firewall's page for 403 and 503, Binance's ban for 418. Retry-After has
+    the `seconds` until the next attempt, in the given `form`: one of FORMS, or "none" for no header.
     """
     headers = {**_named(seconds, form), "content-type": "text/html"}
     if status == 403:

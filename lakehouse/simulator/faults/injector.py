@@ -40,7 +40,7 @@ class FaultInjector:
     """The `Faults` that a simulator normally has: applies faults begun by `add` or by the schedule.
 
     Lives in the server's one event loop. `words` are the venues' texts, venue → texts. `schedule` begins at the first
-    tick; None: there is none. `seed` determines which things a fault strikes, if its probability `share` is below 1.
+    tick; None: no schedule. `seed` determines all random choices, such as what a fault with a `share` below 1 strikes.
     """
 
     def __init__(self, seed: int, words: Mapping[str, VenueWords], schedule: Iterator[Planned] | None = None) -> None:
@@ -95,7 +95,7 @@ class FaultInjector:
             self._upcoming.append(next(self._schedule))
         return self._upcoming[0] if self._upcoming else None
 
-    # Questions while trades are sent
+    # Questions while trades are made and sent
 
     def admits(self, venue: str) -> Refusal | None:
         """Return the refusal of a new connection by an `outage` or `handshake_refused` that strikes; else None."""
@@ -166,7 +166,7 @@ class FaultInjector:
     def skipped_ids(self, venue: str, symbol: str) -> int:
         """Return how many trade ids the `id_holes` faults leave unused before the next trades of a market.
 
-        Each of these faults strikes a market at most once in `every` seconds, a parameter of it.
+        Each of these faults strikes a market at most once in `every` (its parameter) seconds.
         """
         skipped = 0
         now = time.monotonic()

@@ -1,7 +1,8 @@
 """The catalogue of faults: each kind's effect, the venues that it can hit, its parameters, its part in the schedule.
 
-A fault is active for `seconds`, on one venue or all, on one symbol or all if its kind knows symbols. `share` (0..1]
-is the chance that it hits: each frame, each connection, each subscription or each REST call, by its kind.
+A fault is active for `seconds`, on one venue or all, on one symbol or all if its kind knows symbols. `share` (above 0,
+at most 1) is the probability that it strikes each frame, connection, subscription, REST call or hole (the `unit` of its
+kind).
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ GARBAGE: tuple[Garbage, ...] = get_args(Garbage)
 
 
 class FaultError(ValueError):
-    """Raised for a request for a fault that is not valid: one line with what was found and what was expected."""
+    """Raised for an invalid request for a fault: one line with what was found and what was expected."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """A parameter of a kind of fault: by its default a number within `low`..`high`, one of `words`, or a boolean."""
+    """A parameter of a kind of fault, of its default's type: a number in `low`..`high`, one of `words`, a boolean."""
 
     default: Value
     low: float = 0.0
@@ -68,7 +69,7 @@ class Parameter(msgspec.Struct, frozen=True):
 class Kind(msgspec.Struct, frozen=True):
     """A kind of fault. `seconds` and `shares` are the bounds within which the schedule draws duration and probability.
 
-    `unit` is the thing that it strikes, `venues` are those that it can hit.
+    `unit` is the thing that it strikes, `venues` are the venues that it can hit.
     """
 
     name: str
@@ -236,7 +237,7 @@ def read_number(name: str, value: Any, low: float, high: float) -> float:
 def read_fault(message: Any, venues: Sequence[str], symbols: Sequence[str]) -> Wanted:
     """Parse the JSON of `POST /admin/faults`, on a simulator with these venues and canonical symbols.
 
-    Raises FaultError if a field is unknown, or its value not allowed.
+    Raises FaultError if a field is unknown or its value is not allowed.
     """
     if not isinstance(message, dict):
         raise FaultError('a fault is a JSON object; expected such as {"kind": "drop", "seconds": 5, "share": 0.5}')

@@ -1,8 +1,8 @@
 """The interface of faults: the exchange asks one `Faults` about handshakes, frames, pongs, trade ids and REST replies.
 
-`NoFaults` changes nothing; `injector.FaultInjector` is the one that every simulator has. All methods are called in the
-server's one thread and must not block. No method touches the record: it holds the truth, whatever is done to frames
-and replies.
+`NoFaults` changes nothing; a simulator has an `injector.FaultInjector` by default. All methods are called in the
+server's one thread and must not block. No method touches the record: it holds the truth, whatever is done to frames and
+replies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Cut(msgspec.Struct, frozen=True, gc=False):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Identifies a client's connection: venue, number since the server's start, `since` when (monotonic seconds)."""
+    """Identifies a client's connection: venue, number since the server's start, start time (monotonic seconds)."""
 
     venue: str
     number: int
@@ -82,7 +82,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 class SubscriptionRefusal(msgspec.Struct, frozen=True):
-    """A refusal of a subscription that may pass, in the venue's `words`.
+    """A temporary refusal of a subscription, in the venue's `words`.
 
     `is_named`: the words name the symbol; `is_bare`: the reply has no field besides the words.
     """
@@ -105,7 +105,7 @@ WHOLE = View()
 
 
 class Faults(Protocol):
-    """The interface through which the exchange lets faults act: a hook for each thing that it does to a client."""
+    """The interface through which the exchange lets faults act: a hook for each of its actions toward a client."""
 
     @property
     def active(self) -> bool:

@@ -1,4 +1,4 @@
-"""A reproducible random sequence of faults: the same seed, rate, venues and symbols give the same, on any machine.
+"""A random sequence of faults that the seed, rate, venues and symbols determine, on any machine.
 
 Faults come as a Poisson process of `rate` a minute; each kind that can hit one of the venues is as likely as any other.
 """
@@ -28,7 +28,7 @@ _DRAWN: dict[tuple[str, str], tuple[float, float]] = {
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A fault of the schedule and when it begins: `at`, in seconds after the start of the schedule."""
+    """A fault of the schedule, and its beginning: `at` seconds after the start of the schedule."""
 
     at: float
     wanted: Wanted

@@ -29,7 +29,7 @@ class BinanceConnection(ClientConnection):
     """One client of the simulated Binance.
 
     At `/binance/stream?streams=a/b` (`wrapped`) each trade is wrapped with its stream's name, at `/binance/ws/<stream>`
-    it is not. `streams` are those in the address, separated by `/`.
+    it is not. `streams` are the streams in the address, separated by `/`.
     """
 
     venue = "binance"
@@ -139,7 +139,7 @@ class BinanceConnection(ClientConnection):
             self._pings.clear()
 
     def housekeep(self) -> None:
-        """Ping the client every 20 s; end the connection after 60 s without a pong, and after 24 h in any case."""
+        """Ping the client; end the connection if no pong comes in time, or when its day is over (`Timings`)."""
         timings = self.exchange.options.timings
         if self.now - self.peer.since > timings.day:
             self.cut(1001, "going away")

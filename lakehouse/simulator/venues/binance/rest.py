@@ -14,10 +14,10 @@ DEFAULT_LIMIT = 500
 
 
 def historical_trades(exchange: Exchange, call: RestCall) -> RestReply:
-    """Answer `/api/v3/historicalTrades`: trades ascending from `fromId`, or silently from the oldest that is left.
+    """Answer `/api/v3/historicalTrades`: trades ascending from `fromId`, or silently from the oldest that is shown.
 
-    Without `fromId` the newest trades. They are `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not given.
-    400, with Binance's error code, for an unknown symbol or a bad parameter.
+    Without `fromId` the newest trades. The reply has `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not
+    given. 400, with Binance's error code, for an unknown symbol or a bad parameter.
     """
     return _trades(exchange, call, from_id=True)
 
@@ -25,7 +25,7 @@ def historical_trades(exchange: Exchange, call: RestCall) -> RestReply:
 def newest_trades(exchange: Exchange, call: RestCall) -> RestReply:
     """Answer `/api/v3/trades`: the newest trades, ascending; 400 for an unknown symbol or a bad parameter.
 
-    They are `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not given.
+    The reply has `limit` trades at most: 1 to PAGE_TRADES, DEFAULT_LIMIT if not given.
     """
     return _trades(exchange, call, from_id=False)
 
@@ -55,7 +55,7 @@ def _trades(exchange: Exchange, call: RestCall, from_id: bool) -> RestReply:
 def rest_row(row: Row, unit: int) -> str:
     """Encode a trade as a row of `historicalTrades`, a JSON object.
 
-    `unit` is the µs in one unit of the row's time: 1 for µs, 1000 for ms.
+    `unit` is the unit of the row's time in µs: 1 or 1000.
     """
     price, size = decimal_text(row.price, row.price_decimals), decimal_text(row.size, row.size_decimals)
     quote = decimal_text(row.price * row.size // 10**row.size_decimals, row.price_decimals)

@@ -20,7 +20,7 @@ CHANNELS = ("matches", "heartbeat", "ticker", "ticker_batch", "level2", "level2_
 
 
 class CoinbaseConnection(ClientConnection):
-    """One client of the simulated Coinbase, at `/coinbase`; closed if it does not subscribe within 5 s."""
+    """One client of the simulated Coinbase, at `/coinbase`; closed if it does not subscribe in time."""
 
     venue = "coinbase"
 

@@ -18,7 +18,7 @@ def trades(exchange: Exchange, call: RestCall) -> RestReply:
     """Answer `/products/{id}/trades`: trades with ids below `after`, or above `before`, newest first.
 
     The headers CB-BEFORE and CB-AFTER are the values of `before` and `after` for the neighbouring pages. 404 for an
-    unknown product, 400 for a parameter that is no number.
+    unknown product, 400 for a parameter that is not a number.
     """
     instrument = exchange.instrument("coinbase", call.parameters["product"])
     if instrument is None:

@@ -1,4 +1,4 @@
-"""The server's side of Kraken WebSocket v2 (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers there."""
+"""The server's side of Kraken WebSocket v2 (docs/venues.md, "Kraken"). Prices and sizes are JSON numbers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TRADES_PER_FRAME = 250
 class KrakenConnection(ClientConnection):
     """One client of the simulated Kraken, at `/kraken/v2`.
 
-    Sends a status message on connect, a heartbeat each second, and one reply for each symbol of a subscription.
+    Sends a status message on connect, then heartbeats, and one reply for each symbol of a subscription.
     """
 
     venue = "kraken"
 
     def opened(self) -> None:
-        """Send the status message to a new client, with a connection id above int64. A replayed file brings its own."""
+        """Send the status message to a new client, with a connection id above int64; nothing if a file is replayed."""
         if self.playback:
             return
         connection_id = random.randrange(2**63, 2**64)
@@ -37,7 +37,7 @@ class KrakenConnection(ClientConnection):
         self.send({"channel": "status", "type": "update", "data": [data]})
 
     def heartbeat(self) -> None:
-        """Send a heartbeat; in the form of protocol v1 if a file of that is replayed."""
+        """Send a heartbeat; in the form of protocol v1 if a v1 file is replayed."""
         self.send(b'{"event":"heartbeat"}' if self._replays_v1() else b'{"channel":"heartbeat"}', "heartbeat")
 
     def received(self, text: str | bytes) -> None:
