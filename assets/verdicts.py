@@ -20,7 +20,7 @@ __all__ = ["Materialized", "latest_materializations", "shown_verdict"]
 
 
 def latest_materializations(instance: DagsterInstance, keys: Collection[AssetKey]) -> dict[AssetKey, Materialized]:
-    """Return the latest materialization of each asset, of any partition, by any run; without one, it is left out."""
+    """Return the latest materialization, of any partition and by any run, of each asset that has one."""
     found: dict[AssetKey, Materialized] = {}
     for record in instance.get_asset_records(list(keys)) if keys else ():
         last = record.asset_entry.last_materialization_record

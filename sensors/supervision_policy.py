@@ -191,7 +191,7 @@ def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
 
 
 def failures_in_a_row(runs: Sequence[ObservedRun], policy: Policy) -> int:
-    """Count the failed runs from the newest one back to the last healthy or successful run.
+    """Count the failed runs from the newest one back to the last run that was healthy or did not fail.
 
     A run that lived longer than the policy's `healthy_seconds` was healthy; it counts too if it failed. Planned stops
     do not count.

@@ -77,8 +77,8 @@ def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> 
 def prove_silver(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
     """Prove that Silver's batches balance, and that they count for each Kafka partition what the tables hold.
 
-    Trades, proved duplicates, quarantined messages and feed events are compared one by one; after a lost checkpoint
-    only lower bounds of the messages read and trades added.
+    Trades, proved duplicates, quarantined messages and feed events are compared one by one. After a lost checkpoint the
+    batches must only have read no fewer messages and added no more trades than the tables hold.
     """
     proof = _balanced("silver", entries)
     recorded: dict[PartitionKey, Counts] = {}

@@ -70,8 +70,8 @@ def marks(settings: Settings) -> dict[MarketKey, Mark]:
 def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[LedgerGap]:
     """Read the open gaps that have been in the ledger for `older_than_seconds` or longer, the oldest first.
 
-    A gap that begins as far in the future is returned, too: the clock was set back, and its true age is not known.
-    Empty if there is no lake.
+    A gap whose `since` lies as far in the future is returned, too: the clock was set back, and its true age is not
+    known. Empty if there is no lake.
     """
     now, age = dt.datetime.now(dt.UTC), dt.timedelta(seconds=older_than_seconds)
     rows = [row for row in _rows(settings, "state = 'open'") if abs(now - row["since"]) >= age]

@@ -204,7 +204,7 @@ def row_count(delta_table: DeltaTable) -> int:
 
 
 class DayFiles(NamedTuple):
-    """The files of one day of a table, by its log. `written`: epoch seconds, by its writer's clock, of the newest."""
+    """The files of one day of a table, by its log. `written`: when the newest was written, in epoch seconds."""
 
     files: int
     rows: int

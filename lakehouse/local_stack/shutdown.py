@@ -48,7 +48,7 @@ class ShutdownReport:
 
 
 def pause_market(url: str, timeout: float = 2.0) -> bool:
-    """Ask the simulated exchange at `url` to stop trading; return False without a yes within `timeout` seconds."""
+    """Ask the simulated exchange at `url` to stop trading; return False if it does not within `timeout` seconds."""
     request = urllib.request.Request(f"{url}/admin/pause", data=b"", method="POST")
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:

@@ -1,4 +1,4 @@
-"""Access to the API: without a key from this machine; from others with a key, or without one after --open."""
+"""Access to the API: other machines need a key unless --open is given; if a key is set, everybody needs it."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ class Past(NamedTuple):
         return int(before.column("trade_id")[-1].as_py()) + 1 if before.num_rows else first
 
     def page(self, since: dt.datetime, behind: int) -> pa.Table:
-        """Return at most PAGE_ROWS rows with ids above `behind`, by id; none from more than a day before `since`."""
+        """Return at most PAGE_ROWS rows with ids above `behind`, by id; days before `since` − EARLIER are not read."""
         return self._rows(since, f"trade_id > {behind}", PAGE_ROWS)
 
     def of_ids(self, since: dt.datetime, ranges: Sequence[IdRange]) -> Iterator[pa.Table]:
-        """Yield pages of the rows with ids in `ranges`; none from more than a day before `since`."""
+        """Yield pages of the rows with ids in `ranges`, by id; days before `since` − EARLIER are not read."""
         for at in range(0, len(ranges), MOST_RANGES):
             parts = (f"trade_id BETWEEN {first} AND {last}" for first, last in ranges[at : at + MOST_RANGES])
             condition, behind = " OR ".join(parts), -1
