@@ -126,7 +126,7 @@ def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
 
 
 def backoff(failures: int, policy: Policy) -> float:
-    """Return the seconds to wait after `failures` failures in a row; they double up to the policy's cap."""
+    """Return the seconds to wait after `failures` (at least 1) in a row; they double up to the policy's cap."""
     # 2**63 seconds is beyond any cap; the bound keeps the power from overflowing a float.
     return min(policy.backoff_cap_seconds, policy.backoff_base_seconds * 2.0 ** min(failures - 1, 63))
 
