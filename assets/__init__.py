@@ -1,4 +1,4 @@
-"""Every topic and table of this lakehouse as a Dagster asset, and each check of these tables as an asset check.
+"""Every topic, table and sink of this lakehouse as a Dagster asset, and every check of them as an asset check.
 
 A thin layer: `lakehouse.tables` declares tables, `lakehouse.streams` computes them, `lakehouse.quality` checks them.
 Asset keys are [layer, name], ["kafka", topic] and ["sinks", name].

@@ -1,7 +1,7 @@
 """The checks of `lakehouse.quality` as asset checks: one op per layer, each check runnable alone from the UI.
 
-They are separate definitions and not `check_specs` of the layers' assets, because Dagster accepts a check's key only
-once, and checks inside a multi-asset can run by hand only together with it. If a layer is materialized by hand, its
+They are separate definitions and not `check_specs` of the layers' assets: Dagster accepts a check's key only once, and
+a check inside a multi-asset can be run by hand only together with its assets. If a layer is materialized by hand, its
 checks follow in the same run. A stream evaluates the same functions itself (`jobs.reporting`), and so does the job
 `catch_up`.
 """
@@ -41,7 +41,7 @@ def check_key(check: Check) -> AssetCheckKey:
 
 
 def severity(check: Check) -> AssetCheckSeverity:
-    """Return ERROR for a blocking check, because tables computed from a wrong one are wrong; WARN for any other."""
+    """Return ERROR for a blocking check, because tables computed from a wrong table are wrong too; else WARN."""
     return AssetCheckSeverity.ERROR if check.blocking else AssetCheckSeverity.WARN
 
 
@@ -51,8 +51,10 @@ def checks_of(settings: Settings, layers: tuple[str, ...]) -> tuple[Check, ...]:
 
 
 def all_checks(settings: Settings) -> list[AssetChecksDefinition]:
-    """Define Dagster's asset checks: one definition per layer that has checks, in the order of a trade's way, and one
-    per sink."""
+    """Define Dagster's asset checks: one definition per layer that has checks, then one per sink.
+
+    Layers are in the order bronze, silver, gold, ops.
+    """
     layers = [layer for layer in ("bronze", "silver", "gold", "ops") if checks_of(settings, (layer,))]
     return [*(_layer_checks(settings, layer) for layer in layers), *sink_checks()]
 
@@ -62,8 +64,9 @@ def check_evaluation(
 ) -> AssetCheckEvaluation:
     """Make the Dagster event of a verdict, for code that does not run the check's own definition.
 
-    `about` is the materialization that the verdict judges, None if the table has none; `note` is put after its
-    sentence; `partition` is the UTC day that it is shown for, None for the whole table.
+    `about`: the materialization that the verdict judges, None if the table has none. `note`: text that is appended to
+    the verdict's sentence. `partition`: the UTC day, such as 2026-11-18, for which the UI shows the verdict; None for
+    the whole table.
     """
     return AssetCheckEvaluation(
         asset_key=table_key(check.table_path),
@@ -106,8 +109,8 @@ def _day_by_day(
 ) -> Iterator[Verdict]:
     """Yield the verdicts of a run over days of Gold.
 
-    Dagster plans each check once for each of the run's days, though the checks have no partitions, and would show what
-    is not evaluated for its day as skipped. A verdict is about the whole table, so it holds for each of them.
+    Dagster plans each check once for each of the run's days, though the checks have no partitions, and shows a check
+    without a verdict for a day as skipped. A verdict is about the whole table, so it is yielded for each day.
     """
     latest = latest_materializations(context.instance, {table_key(check.table_path) for check, _ in results})
     for check, result in results:

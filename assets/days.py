@@ -1,7 +1,7 @@
-"""Gold by UTC day, as Dagster sees it: which days exist, and which of them a table was written for.
+"""Gold by UTC day, as Dagster sees it: which days exist, and for which days a table was written.
 
-Guarantee: `written_days` reads only the table's log and scans no data. Limit: a file's time is its writer's clock, so
-the day of a writer whose clock is behind may be reported one report late; today is always reported.
+Guarantee: `written_days` reads only the table's log and scans no data. Limit: a file's time comes from its writer's
+clock. If that clock is behind, a day may not be reported until it is written again; today is always reported.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def gold_days(settings: Settings) -> DailyPartitionsDefinition:
 
 
 def utc_today() -> dt.date:
-    """Today's date, UTC."""
+    """Return today's date, UTC."""
     return dt.datetime.now(dt.UTC).date()
 
 
 def written_days(settings: Settings, table: Table, since: float, today: dt.date) -> dict[dt.date, int]:
-    """Return the days to report, in order, with the table's number of rows for each.
+    """Return day → the table's number of rows, for the days to report, in order.
 
-    These are the days that a file was written for since `since` (epoch seconds), which covers late trades and the
-    minutes around midnight, and `today`, even if nothing was written for it. Days that are no partitions in Dagster are
-    left out, and all but the newest `MOST_DAYS`.
+    These are the days for which a file was written since `since` (epoch seconds), which covers late trades and the
+    minutes around midnight, and `today`, even if nothing was written for it. Days that are not partitions in Dagster
+    are left out. If there are more than MOST_DAYS days, only the newest are returned.
     """
     there = table_io.days(settings, table)
     written = {day for day, files in there.items() if files.written >= since}

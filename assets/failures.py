@@ -12,9 +12,10 @@ from lakehouse.errors import LakehouseError, TerminalError
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
-    """Turn a LakehouseError of the block into a `dagster.Failure` with its one line.
+    """Turn a LakehouseError that the block raises into a `dagster.Failure` with the error's one line.
 
-    A TerminalError allows no retries. Other errors are bugs and keep their stack trace.
+    The failure allows no retries if it was a TerminalError. Errors that are not LakehouseErrors are bugs and keep their
+    stack trace.
     """
     try:
         yield

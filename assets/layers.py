@@ -1,8 +1,9 @@
 """Bronze, Silver and Gold as one multi-asset each, topics and ledgers as external assets.
 
 Bronze and Silver. Materializing a layer by hand is a bounded catch-up to this moment's data.
-Guarantee: it is the streams' own computation, exactly once. If a live stream holds the layer, the run waits until the
-stream has passed this moment and reports what it did, so two clicks, or a click beside a stream, never write twice.
+Guarantee: the streams' own computation runs, exactly once. If a live stream holds the layer, the run waits until the
+stream has passed this moment and reports the stream's progress, so two clicks, or a click beside a stream, never write
+twice.
 Limit: the layers above are not updated: materialize them too, or launch the job `catch_up`.
 
 Gold. Its assets are partitioned by UTC day. Materializing days by hand rebuilds them from Silver, in one run.
@@ -49,7 +50,7 @@ class CatchUpConfig(Config):
 
 
 def all_assets(settings: Settings) -> list[AssetsDefinition | AssetSpec]:
-    """Define all assets: topics, the tables of ops and sinks as external ones, each other layer as a multi-asset."""
+    """Define all assets: topics, tables of ops and sinks as external assets, each other layer as one multi-asset."""
     layers = [_layer_asset(settings, "bronze"), _layer_asset(settings, "silver"), _gold_asset(settings)]
     ledgers = [table_spec(settings, table) for table in tables_of(settings, "ops")]
     return [*topic_specs(settings), *layers, *ledgers, *sink_specs(settings)]
@@ -76,7 +77,7 @@ def _layer_asset(settings: Settings, layer: Layer) -> AssetsDefinition:
 
 
 def _gold_asset(settings: Settings) -> AssetsDefinition:
-    """The tables of Gold that this lakehouse has."""
+    """Define the multi-asset of the Gold tables that this lakehouse makes."""
 
     @multi_asset(
         name="gold",

@@ -1,4 +1,4 @@
-"""Which asset, and which column of Gold, is computed from which: from the exchanges' topics to the bars and beyond."""
+"""Lineage: the assets from which an asset is computed, and the columns from which a column of Gold is computed."""
 
 from __future__ import annotations
 
@@ -46,11 +46,9 @@ def topic_key(topic: str) -> AssetKey:
 
 
 def upstream_keys(settings: Settings, table: Table) -> list[AssetKey]:
-    """Return the asset keys of the tables, or for Bronze the topics, that a table is computed from.
+    """Return the asset keys of the tables from which a table is computed; for Bronze, those of the topics.
 
-    Tables that this lakehouse does not make are left out.
-
-    Raises KeyError if the table has no entry in `UPSTREAM`.
+    Tables that this lakehouse does not make are left out. Raises KeyError if the table has no entry in `UPSTREAM`.
     """
     active = {one.path for one in active_tables(settings)}
     tables = [table_key(path) for path in UPSTREAM[table.path] if path in active]
@@ -76,9 +74,9 @@ def column_lineage(table: Table) -> TableColumnLineage | None:
 
 
 def origin(table: Table, column: str) -> str:
-    """Write the columns that a column is computed from as a sentence, `From silver.trades: price, size.`.
+    """Return the columns from which a column is computed, as a sentence: `From silver.trades: price, size.`
 
-    Empty if the lineage names none.
+    The text is empty if the lineage names no columns.
     """
     by_table: dict[str, list[str]] = {}
     for path, name in COLUMN_LINEAGE.get(table.path, {}).get(column, ()):

@@ -1,6 +1,6 @@
 """Metadata of materializations. At most eight entries, because Dagster keeps every materialization of a stream.
 
-Column lineage is only in the definitions: here it would take several KB per event.
+Column lineage is only in the asset definitions: in each event it would take several KB.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def materializations(settings: Settings, progress: TableProgress, since: float) -> list[AssetMaterialization]:
-    """Make the Dagster events for a table that a stream or a bounded catch-up wrote: one, or for Gold one per day.
+    """Make the Dagster events for a table that a stream or a bounded catch-up wrote: one, or one per day of Gold.
 
     `since`: epoch seconds of the last report; `assets.days.written_days` selects the days from it.
     """
@@ -41,8 +41,8 @@ def materializations(settings: Settings, progress: TableProgress, since: float) 
 def progress_metadata(settings: Settings, progress: TableProgress) -> dict[str, Any]:
     """Make the metadata of a materialization from a stream's or a catch-up's progress with a table.
 
-    Rows, version, batches, lag and the like; figures that are not known are left out. For quarantine and the ledger of
-    ids also what is open.
+    Unknown figures are left out. silver/quarantine also gets its number of open messages, in all and by rule;
+    silver/continuity its number of open gaps and of missing trades.
     """
     metadata: dict[str, Any] = {
         "dagster/row_count": progress.rows,
@@ -89,7 +89,7 @@ def _open_metadata(settings: Settings, table_path: str) -> dict[str, Any]:
 
 
 def ledger_materialization(settings: Settings, table: Table) -> AssetMaterialization:
-    """Make the Dagster event that reports a table of ops with its number of rows and its version now."""
+    """Make the Dagster event that reports a table of ops with its present number of rows and version."""
     delta_table = open_table(settings, table)
     return AssetMaterialization(
         table_key(table.path),

@@ -1,7 +1,7 @@
-"""The stores that follow Gold, as external assets downstream of it, with a check of each.
+"""The stores that follow Gold (PostgreSQL, Redis), as external assets downstream of it, each with one check.
 
-The jobs `sink_postgres` and `sink_redis` keep them and report them. If the setting with a store's URL is not set, its
-asset is there and says so, and its check passes.
+The jobs `sink_postgres` and `sink_redis` keep the stores up to date and report them. If the setting with a store's URL
+is not set, the store still has its asset, whose description says so, and its check passes.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `settings` with its own classes.
@@ -46,17 +46,20 @@ def sink_key(store: Store) -> AssetKey:
 
 
 def sink_specs(settings: Settings) -> list[AssetSpec]:
-    """Describe the stores as external assets: a job of their own writes each of them and reports it."""
+    """Describe the stores as external assets; each store has its own job, which writes and reports it."""
     return [_spec(settings, store) for store in STORES]
 
 
 def sink_checks() -> list[AssetChecksDefinition]:
-    """Define the check of each store: it holds Gold's newest version, or has not lacked it for long."""
+    """Define one check per store: it holds Gold's newest version, or has lacked it for BEHIND_SECONDS at most."""
     return [_check(store) for store in STORES]
 
 
 def sink_evaluation(store: Store, result: CheckResult, about: Materialized | None) -> AssetCheckEvaluation:
-    """Make the Dagster event of a verdict about a store. `about` is the materialization that it judges, if any."""
+    """Make the Dagster event of a verdict about a store.
+
+    `about`: the materialization that the verdict judges, None if the asset has none.
+    """
     return AssetCheckEvaluation(
         asset_key=sink_key(store),
         check_name=CHECK,

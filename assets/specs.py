@@ -43,7 +43,7 @@ TOPIC_GRAINS = (
 
 
 def topic_specs(settings: Settings) -> list[AssetSpec]:
-    """Describe the three Kafka topics as external assets: ingest writes them and reports its production."""
+    """Describe the three Kafka topics as external assets, which the job `ingest` writes."""
     return [
         AssetSpec(
             topic_key(getattr(settings, setting)),

@@ -1,4 +1,4 @@
-"""Verdicts in Dagster: which materialization a verdict is about, and which verdict the UI shows.
+"""Verdicts in Dagster: the materialization that a verdict is about, and the verdict that the UI shows.
 
 The UI shows a check's newest verdict if it is about the table's latest materialization, else "Not evaluated" (Dagster's
 `AssetCheckExecutionRecord.targets_latest_materialization`). So each verdict names its materialization.
@@ -20,7 +20,7 @@ __all__ = ["Materialized", "latest_materializations", "shown_verdict"]
 
 
 def latest_materializations(instance: DagsterInstance, keys: Collection[AssetKey]) -> dict[AssetKey, Materialized]:
-    """Find the latest materialization of each asset, of any partition, by any run. An asset without one is absent."""
+    """Return the latest materialization, of any partition and by any run, of each asset that has one."""
     found: dict[AssetKey, Materialized] = {}
     for record in instance.get_asset_records(list(keys)) if keys else ():
         last = record.asset_entry.last_materialization_record
@@ -32,9 +32,10 @@ def latest_materializations(instance: DagsterInstance, keys: Collection[AssetKey
 
 
 def shown_verdict(instance: DagsterInstance, key: AssetCheckKey, latest: Materialized | None) -> bool | None:
-    """Return the verdict of a check that the UI shows: True if passed, False if failed, None if it shows none.
+    """Return the verdict of a check that the UI shows: True if passed, False if failed, None if it shows no verdict.
 
-    `latest` is the latest materialization of the check's table: a verdict about an earlier one is not shown.
+    `latest` is the latest materialization of the check's table, None if there is none: a verdict about an earlier one
+    is not shown.
     """
     record = instance.get_latest_asset_check_evaluation_record(key)
     evaluation = record.evaluation if record else None

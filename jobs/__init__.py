@@ -1,4 +1,7 @@
-"""The jobs: thin hosts. `ingest`, `stream`, `sink_postgres` and `sink_redis` run on, the others end by themselves."""
+"""The jobs, which host what the library does.
+
+`ingest`, `stream`, `sink_postgres` and `sink_redis` run until they are stopped; the others end by themselves.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The job `catch_up`: bring every table to the newest data of this moment, run every check, end.
 
 It consists of ops and is not an asset job: Gold's assets are partitioned by day, and Dagster's UI launches no job over
-them without days, while a catch-up covers everything new. Its events are those of the assets all the same.
-Guarantee: layer by layer, each followed by its checks; a blocking check that fails ends the run before the layer above
+them without days, while a catch-up covers everything new. It still reports the assets' materializations and verdicts.
+Guarantee: the checks of a layer run right after it; a blocking check that fails ends the run before the layer above
 reads the table.
 """
 

@@ -2,7 +2,7 @@
 
 It also ends if its code server is gone. If it fails, the sensor `keep_ingest_running` launches it again. Guarantee and
 limits are those of `lakehouse.ingest`. When it ends, it closes the sockets, then waits for Kafka's acknowledgements,
-within one deadline.
+both within STOP_SECONDS.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
@@ -34,7 +34,7 @@ class IngestConfig(Config):
 
 @op
 def host_ingest(context: OpExecutionContext, config: IngestConfig, settings: ResourceParam[Settings]) -> None:
-    """Host the ingest service: start, watch, report, and end it in order when the run ends."""
+    """Host the ingest service: start it, watch it, report on it, and stop it when the run ends."""
     venues = tuple(config.venues) or settings.venues
     with hosting(context, settings, name_of("ingest", venues, settings.venues)) as heartbeat:
         service = IngestService(settings, venues=venues)

@@ -1,6 +1,7 @@
-"""Which long-running runs there should be, and the run tags that identify them. Values only.
+"""The long-running runs that there should be, and the run tags that identify them. Values only.
 
-The tag `lakehouse/stream` names a run's managed work; the instance's tag concurrency limit allows one run per value.
+The tag `lakehouse/stream` names a run's managed work; the instance's tag concurrency limit allows one run per value at
+a time.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ class ManagedRun:
 
 
 def managed_runs(settings: Settings, job: str) -> tuple[ManagedRun, ...]:
-    """Return the runs of a job that the settings ask for: one, or one per venue or layer; none of an unwanted sink."""
+    """Return the runs of a job that the settings ask for: one, or one per venue or layer; none for an unwanted sink."""
     return tuple(_managed(name) for name in supervision.work_names(settings) if name.partition("/")[0] == job)
 
 
 def name_of(job: str, parts: Sequence[str], all_parts: Sequence[str]) -> str:
-    """Name the managed work of a run that does some parts of a job: `stream` if all, else like `stream/silver+gold`."""
+    """Return the name of the work of a run that does some parts of a job: `stream` if all, or `stream/silver+gold`."""
     return job if set(parts) == set(all_parts) else f"{job}/{'+'.join(parts)}"
 
 

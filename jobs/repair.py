@@ -1,7 +1,7 @@
-"""The job `repair`: repair the open gaps that ingest has left, ask again for trades the venues lacked, then end.
+"""The job `repair`: repair the open gaps that ingest has left, ask venues again for trades that they lacked, then end.
 
-Guarantee: that of `lakehouse.repair.run`. A gap that it cannot repair does not fail the run: its figures say so, and
-the sensor `mend_holes` launches the next run, later if nothing has changed.
+Guarantee: that of `lakehouse.repair.run`. A gap that cannot be repaired does not fail the run: the run's figures show
+it, and the sensor `mend_holes` launches the next run, after a longer wait if nothing has changed.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.

@@ -1,12 +1,12 @@
 """Report a running stream to Dagster: materializations of the tables that changed, with the verdicts of the checks.
 
-A stream evaluates its checks every `settings.check_seconds` and records each evaluation in ops/checks. Dagster never
-deletes an event, so a report, which is one materialization of each table with all its verdicts, comes only every
-`settings.report_seconds`; it comes at once if the UI does not show the newest verdict, because it changed or somebody
-else materialized the table.
+A stream evaluates its checks every `settings.check_seconds` (or `report_seconds`, if that is shorter) and records each
+evaluation in ops/checks. Dagster never deletes an event, so a report (one materialization of each table with all its
+verdicts) comes only every `settings.report_seconds`. It comes at once if the UI does not show the newest verdict,
+because the verdict changed or somebody else materialized the table.
 
-Materializations are events of the run, because `eager()` sees no others. Verdicts are runless events: of a run's own
-verdicts Dagster keeps only the last, at the place of the run's first, so later runs would hide those of a stream.
+Materializations are events of the run, because `eager()` sees no others. Verdicts are runless events: Dagster keeps
+only the last of a run's own verdicts, at the place of the run's first, so later runs would hide those of a stream.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ COMMIT_SECONDS = 60.0
 
 
 class Reporter:
-    """Evaluates the checks of a stream's run, and reports its tables and verdicts to Dagster, now and then.
+    """Evaluates the checks of a stream's run, and reports the run's tables and verdicts to Dagster at intervals.
 
-    The run's body asks `due` about once a second and then calls `look`. `layers` are those of the run.
+    The run's body asks `due` about once a second, and calls `look` if it is True. `layers`: the layers that the run
+    writes.
     """
 
     def __init__(self, context: OpExecutionContext, settings: Settings, layers: Sequence[str]) -> None:
@@ -63,17 +64,18 @@ class Reporter:
         self._report_due = time.monotonic()
 
     def due(self) -> bool:
-        """True if it is time to call `look` again."""
+        """Return True if it is time to call `look` again."""
         return time.monotonic() >= self._due
 
     def look(self, read_progress: Callable[[], Mapping[str, TableProgress]], last: bool = False) -> None:
-        """Run the checks, unless nothing has come since the start, and report what is due.
+        """Run the checks, and report to Dagster what it does not show yet.
 
-        If a table has changed, and a report is due, this is the last look, or the UI does not show the newest verdicts:
-        the tables with their verdicts, then those of ops. If none has changed: the verdicts that the UI does not show.
+        If a table has changed, all tables and ledgers with their verdicts are reported if a report is due, if this is
+        the last look (`last`), or if the UI does not show a newest verdict. Else only the verdicts that the UI does not
+        show are reported. Right after a start, while a table that always grows is empty, nothing is done, for one
+        interval at most.
 
-        `read_progress` returns the state of each table by its path. If something cannot be read now, that is logged and
-        reported the next time: a report must not end a stream.
+        `read_progress` returns table path → progress. An error is logged, not raised: a report must not end a stream.
         """
         self._due = time.monotonic() + self._every
         try:

@@ -1,8 +1,8 @@
-"""The heartbeat of a long-running run: a run's body keeps it, and supervisors and a shutdown read it.
+"""The heartbeat of a long-running run: the run's body keeps it up, and the supervisors read it.
 
 Guarantee: a run that was ended from outside (canceled, failed by a supervisor), or whose parent died, stops within two
-beats, so it cannot go on writing as a ghost. Limit: while Dagster's storage does not answer, only the parent is
-watched; the lock of `lakehouse.streams` and the idempotent writes cover that time.
+beats, so it cannot go on writing unseen. Limit: while Dagster's storage does not answer, only the parent is watched;
+the lock of `lakehouse.streams` and the idempotent writes cover that time.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class RunHeartbeat:
     """Sign of life of a run: a context manager around everything that the run does.
 
     A thread writes the time into the run's tags every `heartbeat_seconds`, and notices if the run was ended from
-    outside or its parent process died; `reason` says so then. `name` is that of the managed work.
+    outside or its parent process died. `reason` then says which of these happened; it is empty before. `name` is the
+    name of the managed work.
     """
 
     def __init__(self, instance: DagsterInstance, run_id: str, name: str, heartbeat_seconds: float) -> None:
@@ -70,7 +71,7 @@ class RunHeartbeat:
     def hold(self, seconds: float) -> None:
         """Wait `seconds`; raise DagsterExecutionInterruptedError as soon as the run is no longer wanted.
 
-        No other error will do: a plain return would turn CANCELED into SUCCESS, and a Failure would turn it into
+        It must be this error: a plain return would turn CANCELED into SUCCESS, and a Failure would turn it into
         FAILURE, which is relaunched although a person canceled the run.
         """
         if self._lost.wait(seconds):
@@ -81,7 +82,7 @@ class RunHeartbeat:
         self._add_tags({TERMINAL_TAG: message[:500]})
 
     def tell_trouble(self, trouble: str) -> None:
-        """Write into the run's tags what the run waits for, for `lakehouse status`; empty if nothing any more."""
+        """Write into the run's tags, for `lakehouse status`, what the run waits for; an empty text if for nothing."""
         self._add_tags({TROUBLE_TAG: trouble[:500]})
 
     def __enter__(self) -> RunHeartbeat:
@@ -145,7 +146,7 @@ def _heartbeat() -> dict[str, str]:
 
 @contextmanager
 def hosting(context: OpExecutionContext, settings: Settings, name: str) -> Iterator[RunHeartbeat]:
-    """Run the body with the heartbeat of the managed work `name`; turn our errors into one-line failures.
+    """Run the body with the heartbeat of the managed work `name`; turn LakehouseErrors into one-line failures.
 
     A terminal error is recorded in the run's tags before the run ends, for the supervisor to read.
     """
@@ -159,7 +160,7 @@ def hosting(context: OpExecutionContext, settings: Settings, name: str) -> Itera
 
 
 def log_event(context: OpExecutionContext, event: AssetMaterialization) -> None:
-    """Record an event, visible at once, without keeping it in memory.
+    """Record an event so that it is visible at once and not kept in memory.
 
     Dagster records an event when it is logged and also holds it until the op ends, days later: some 80 MB a day.
     """
@@ -174,7 +175,7 @@ def heartbeat_of(tags: Mapping[str, str]) -> float | None:
 
 
 def worker_is_gone(tags: Mapping[str, str]) -> bool:
-    """True if a run's worker, by the run's tags, was a process of this host and is gone; False if nobody can tell."""
+    """Return True if a run's tags name a worker process of this host that is gone; False also if it is not known."""
     heartbeat = heartbeat_of(tags)
     if heartbeat is None or tags.get(HOST_TAG) != socket.gethostname() or not tags.get(PID_TAG, "").isdigit():
         return False

@@ -1,7 +1,7 @@
 """`python -m jobs.shutdown`: end every live run of the instance in DAGSTER_HOME, and let all be relaunched later.
 
 For the end of a whole lakehouse. 1 mark the runs as planned stops, so that the supervisors do not think that a person
-canceled them; 2 ask each to cancel; 3 wait; 4 report those that have not ended as canceled, so that they end
+canceled them; 2 ask each run to cancel; 3 wait; 4 report the runs that have not ended as canceled, so that they end
 themselves. Call it while the code server is up and, preferably, after the daemon was stopped: a running supervisor
 relaunches `sensors.supervision_policy.Policy.planned_grace_seconds` after the mark.
 """
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def live_runs(instance: DagsterInstance) -> list[DagsterRun]:
-    """Return every run of the instance that has not ended, queued ones included."""
+    """Return every run of the instance that has not ended, including queued runs."""
     return list(instance.get_runs(RunsFilter(statuses=list(LIVE))))
 
 

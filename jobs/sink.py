@@ -1,10 +1,9 @@
 """The jobs `sink_postgres` and `sink_redis`: keep PostgreSQL or Redis up to date with Gold.
 
-A run lasts until it is canceled or the store refuses.
-
-Guarantee: that of `lakehouse.sinks`. In an outage of the store the run waits, says so in its log and in a tag that
-`lakehouse status` shows, and goes on where the store stands. If the store refuses, the run fails, and the sensor
-`keep_sink_postgres_running` or `keep_sink_redis_running` launches it again, after a long wait.
+A run goes on until it is canceled or the store refuses. Guarantee: that of `lakehouse.sinks`. In an outage of the store
+the run waits, says so in its log and in a tag that `lakehouse status` shows, and then resumes at the version that the
+store holds. If the store refuses, the run fails, and the sensor `keep_sink_postgres_running` or
+`keep_sink_redis_running` launches it again, after a long wait.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.

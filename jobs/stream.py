@@ -1,9 +1,9 @@
 """The job `stream`: one Spark application with the queries of some layers, until it is canceled or a query dies.
 
-It also ends if its code server is gone, and with its queries if their trigger is bounded. If a query dies, the run
-fails, and the sensor `keep_stream_running` launches it again.
-Guarantee: exactly once, as `lakehouse.streams` gives it, whatever ends the run. If another process writes the same
-tables (a bounded catch-up, `lakehouse stream` in a terminal), the run waits for it.
+It also ends if its code server is gone, and when its queries end because their trigger is bounded. If a query dies, the
+run fails, and the sensor `keep_stream_running` launches it again.
+Guarantee: exactly once, as in `lakehouse.streams`, whatever ends the run. If another process writes the same tables (a
+bounded catch-up, `lakehouse stream` in a terminal), the run waits for it.
 """
 
 # Without `from __future__ import annotations`: Dagster compares the annotation of `context` with its own classes.
@@ -36,7 +36,7 @@ class StreamConfig(Config):
 
 @op
 def host_streams(context: OpExecutionContext, config: StreamConfig, settings: ResourceParam[Settings]) -> None:
-    """Host the streaming queries: start, watch, report, and stop them in order when the run ends."""
+    """Host the streaming queries: start them, watch them, report on them, and stop them when the run ends."""
     from lakehouse.streams.runner import StreamRunner  # imports Spark, which takes seconds
 
     layers = tuple(config.layers)

@@ -1,4 +1,4 @@
-"""The sensors, on by default: supervisors of the managed runs, one that launches repairs, one that alerts."""
+"""The sensors, all on by default: supervisors of the managed runs, a sensor for repairs, a sensor for alerts."""
 
 from __future__ import annotations
 

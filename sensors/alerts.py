@@ -1,19 +1,19 @@
 """The sensor `alert_moves`: new rows of gold/moves become alerts.
 
-Each is one line in the sensor's log and in the tick's message and, if the setting `alert_webhook_url` is set, one POST
-of JSON with these fields:
+Each alert is one line in the sensor's log and in the tick's message and, if the setting `alert_webhook_url` is set, one
+POST of JSON with these fields:
 
     venue       name of the venue in settings and tables, such as binance
     symbol      canonical, such as BTC/USDT
     minute      start of the minute, ISO 8601, UTC: 2026-11-21T13:05:00+00:00
     direction   up or down
     from_price  open of the minute, to_price its close, change = to_price ÷ from_price − 1: decimals as strings, exact
-    trades      trades of the minute when it was alerted
-    text        all of it as one line for people
+    trades      number of trades of the minute at the time of the alert
+    text        the move as one line for people
 
 Guarantee: at least once, in the order of the minutes known at a tick. A POST that is not answered by 2xx is repeated at
 the next tick until the minute is an hour old; then the tick's message counts it as given up. A move is alerted once, as
-first seen: a change by late trades or a rebuild is no new alert. The first tick on a lake alerts none of its moves.
+first seen: a change by late trades or a rebuild is not a new alert. The first tick on a lake alerts none of its moves.
 Limit: a code server that dies between a POST and the end of its tick makes that POST again.
 """
 
@@ -45,7 +45,10 @@ _COLUMNS = "venue, symbol, bar_start AS minute, direction, from_price, to_price,
 
 
 def read_moves(settings: Settings, cursor: Cursor | None, now: dt.datetime) -> list[Move]:
-    """Read the rows of gold/moves since REMEMBER_FOR before `now` and, with a cursor, older ones written since it."""
+    """Read the rows of gold/moves whose minute began at most REMEMBER_FOR before `now`.
+
+    With a cursor, also read all rows written after `cursor.seen`. Raises as `table_io.sql`.
+    """
     start = now - REMEMBER_FOR
     where = f"(bar_date >= DATE '{start.date()}' AND bar_start >= {_literal(start)})"
     if cursor is not None:

@@ -1,6 +1,6 @@
 """Decide which rows of gold/moves are alerts. Pure: rows, earlier alerts and the time in, alerts out.
 
-A move is identified by its key (venue, symbol, minute), so a row that a late trade or a rebuild writes again is no
+A move is identified by its key (venue, symbol, minute), so a row that a late trade or a rebuild writes again is not a
 second alert.
 """
 
@@ -25,7 +25,7 @@ Key = tuple[str, str, dt.datetime]
 
 @dataclass(frozen=True)
 class Move:
-    """A row of gold/moves. Times are UTC with their zone."""
+    """A row of gold/moves. Times are timezone-aware, in UTC."""
 
     venue: str
     symbol: str
@@ -68,7 +68,8 @@ class Move:
 class Cursor:
     """Memory of earlier alerts, which Dagster keeps from tick to tick: the keys of the moves that were logged.
 
-    `seen` is the newest `updated_at` among the rows that were decided about.
+    `seen` is the newest `updated_at` (UTC) of the rows that earlier ticks decided about; after a first tick, no earlier
+    than that tick.
     """
 
     seen: dt.datetime
@@ -77,7 +78,7 @@ class Cursor:
     unsent: frozenset[Key] = field(default_factory=frozenset)
 
     def with_logged(self, move: Move, to_send: bool) -> Cursor:
-        """Return the cursor after a move's line was logged; with `to_send` the move waits for the webhook."""
+        """Return the cursor after a move's line was logged; if `to_send`, the move also waits for the webhook."""
         return replace(
             self, logged=self.logged | {move.key}, unsent=self.unsent | {move.key} if to_send else self.unsent
         )
@@ -103,7 +104,7 @@ class Cursor:
 class Decision:
     """Moves to log and moves to send to the webhook, each ordered by minute.
 
-    `cursor` is the memory to go on with, before any of them is logged or sent.
+    `cursor` is the new memory, in which these moves are not yet marked as logged or sent.
     """
 
     to_log: tuple[Move, ...]
@@ -116,8 +117,9 @@ class Decision:
 def decide_alerts(rows: Iterable[Move], cursor: Cursor | None, now: dt.datetime) -> Decision:
     """Decide which rows of gold/moves to log and to send at the time `now`, UTC.
 
-    To log: moves of the last ALERT_FOR that were not logged before. To send: these, and earlier ones that the webhook
-    did not accept. Without a cursor, at the first look at a lake, none: all existing moves count as known.
+    Moves to log began at most ALERT_FOR ago and were not logged before. Moves to send are these, and logged moves of
+    the same age that the webhook has not accepted. Without a cursor, at the first look at a lake, there are none: all
+    existing moves count as known.
     """
     by_key = {move.key: move for move in rows}
     moves = sorted(by_key.values(), key=lambda move: (move.minute, move.venue, move.symbol))

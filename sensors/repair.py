@@ -1,9 +1,10 @@
 """The sensor `mend_holes`: launches a repair while silver/continuity holds open gaps that ingest has left.
 
-It also launches one if a venue is due to be asked again for ids that it did not have, minutes and an hour later.
+It also launches a repair when ids that a venue lacked are to be asked for again, minutes and an hour after the venue's
+first answer.
 
-It launches no second run beside a live one, none after a person canceled one, and waits after a run that changed
-nothing.
+It launches no run beside a live one and none after a person canceled one. After a run that failed or changed nothing it
+waits, longer each time.
 """
 
 from __future__ import annotations

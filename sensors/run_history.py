@@ -25,9 +25,9 @@ _PHASES = {
 
 
 class HeartbeatAges:
-    """How long the heartbeat of each live run has been unchanged, by the monotonic clock, which nobody sets.
+    """The time for which the heartbeat of each live run has been unchanged, by the monotonic clock, which nobody sets.
 
-    A sensor keeps it from tick to tick; a new process of the code server begins with an empty one.
+    A sensor keeps one object from tick to tick; a new process of the code server begins with an empty one.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +51,7 @@ class HeartbeatAges:
 
 
 def run_history(instance: DagsterInstance, name: str, ages: HeartbeatAges) -> list[ObservedRun]:
-    """Read the newest RUNS runs of the managed work `name` from Dagster, the newest first."""
+    """Read the newest RUNS runs of the managed work `name` from Dagster, the newest first; update `ages` by them."""
     records = instance.get_run_records(RunsFilter(tags={NAME_TAG: name}), limit=RUNS)
     return [_observed(record, ages) for record in records]
 

@@ -32,7 +32,8 @@ LIVE_PHASES = frozenset({Phase.WAITING, Phase.STARTED, Phase.CANCELING})
 class ObservedRun:
     """One run of the managed work, as Dagster and its tags show it. Times are seconds since the epoch, None if unknown.
 
-    `worker_gone`: its process no longer exists. `terminal_error`: an error that will come again; empty without one.
+    `worker_gone`: the run's process no longer exists. `terminal_error`: the message of an error that will come again;
+    empty if there was none.
     """
 
     run_id: str
@@ -87,14 +88,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Launch:
-    """Decision to launch a run. `run_key` names the run before it: Dagster launches no second run for the same key."""
+    """Decision to launch a run. `run_key` names the run before it: Dagster launches only one run for a key."""
 
     run_key: str
 
 
 @dataclass(frozen=True)
 class Skip:
-    """Decision to do nothing now, with the reason for people."""
+    """Decision to do nothing now; `reason` says why, for people."""
 
     reason: str
 
@@ -116,7 +117,7 @@ CLOCKS_DIFFER_SECONDS = 5.0
 def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Decision:
     """Decide what to do about the managed work `name` at `now` (epoch seconds): launch a run, wait, or end dead runs.
 
-    `runs` are its runs, the newest first. The module says when a run is launched again.
+    `runs` are the runs of this work, the newest first. The module's docstring says when a run is launched again.
     """
     decision = live_or_dead(name, runs, now, policy)
     if decision is not None:
@@ -125,21 +126,22 @@ def decide(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
 
 
 def backoff(failures: int, policy: Policy) -> float:
-    """Return the seconds to wait after `failures` failures in a row (at least 1): it doubles up to the policy's cap."""
+    """Return the seconds to wait after `failures` (at least 1) in a row; they double up to the policy's cap."""
     # 2**63 seconds is beyond any cap; the bound keeps the power from overflowing a float.
     return min(policy.backoff_cap_seconds, policy.backoff_base_seconds * 2.0 ** min(failures - 1, 63))
 
 
 def due_after(since: float, seconds: float, now: float) -> float:
-    """Return the time at which a wait of `seconds` that began at `since` ends; all are epoch seconds but `seconds`.
+    """Return the time at which a wait of `seconds` that began at `since` ends.
 
-    It is `now` if `since` lies more than CLOCKS_DIFFER_SECONDS in the future, because the clock was set back.
+    `since`, `now` and the result are epoch seconds. The result is `now` if `since` lies more than CLOCKS_DIFFER_SECONDS
+    in the future, because the clock was set back.
     """
     return since + seconds if since <= now + CLOCKS_DIFFER_SECONDS else now
 
 
 def live_or_dead(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -> Skip | FailDead | None:
-    """Return FailDead if runs seem live and are dead, else Skip if a run is live; None if none is live."""
+    """Return FailDead if runs seem live but are dead, else Skip if a run is live, else None."""
     dead = [(run, reason) for run in runs if (reason := _death(run, now, policy))]
     if dead:
         return FailDead(tuple(run.run_id for run, _ in dead), dead[0][1])
@@ -189,9 +191,10 @@ def _after(name: str, runs: Sequence[ObservedRun], now: float, policy: Policy) -
 
 
 def failures_in_a_row(runs: Sequence[ObservedRun], policy: Policy) -> int:
-    """Count the failed runs from the newest one back to the last that was healthy, which counts too if it failed.
+    """Count the failed runs from the newest one back to the last run that was healthy or did not fail.
 
-    A run that lived longer than the policy's `healthy_seconds` was healthy. Planned stops do not count.
+    A run that lived longer than the policy's `healthy_seconds` was healthy; it counts too if it failed. Planned stops
+    do not count.
     """
     failures = 0
     for run in runs:

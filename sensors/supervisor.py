@@ -31,7 +31,7 @@ UNSET_SECONDS = 3_600
 def supervisors(settings: Settings) -> list[SensorDefinition]:
     """Make the sensors `keep_JOB_running` of `ingest`, `stream` and the sinks, which launch the jobs and relaunch them.
 
-    A sensor of a sink whose URL is not set launches nothing and says so.
+    The sensor of a sink whose URL is not set launches nothing and says so.
     """
     unset = {store.job: store.variable for store in STORES if not store.is_wanted(settings)}
     jobs = ("ingest", "stream", *(store.job for store in STORES))
@@ -79,7 +79,7 @@ def _supervisor(name: str, job: str, settings: Settings, unset: str) -> SensorDe
 
 
 def end_dead_run(instance: DagsterInstance, run_id: str, reason: str) -> None:
-    """Record in Dagster that a run whose worker is dead has failed, or was canceled if that was under way.
+    """Record in Dagster that a run whose worker is dead has failed, or was canceled if its cancellation was under way.
 
     A run that has ended meanwhile is left alone.
     """

@@ -1,4 +1,4 @@
-"""Deliver JSON to a webhook: one POST each, in order, within a hard time limit.
+"""Deliver JSON to a webhook: one POST for each body, in order, within a hard time limit.
 
 Guarantee: a delivery counts once the receiver has answered 2xx; the first failure ends the series, which preserves the
 order. Limit: a receiver that answers after the time limit gets the same delivery again the next time.
@@ -19,7 +19,10 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """How many of a series were delivered, from the first on; `problem` says why it ended early, or is empty."""
+    """Result of a series: `delivered` counts the bodies that were delivered, from the first on.
+
+    `problem` says why the series ended early; it is empty if all were delivered.
+    """
 
     delivered: int
     problem: str = ""
@@ -44,9 +47,9 @@ def deliver(url: str, bodies: Sequence[dict[str, Any]], seconds: float) -> Deliv
 
 
 def place(url: str) -> str:
-    """Scheme and host of a URL, for messages; the rest of a webhook's URL is often a secret.
+    """Return scheme and host of a URL, for messages: the rest of a webhook's URL is often a secret.
 
-    `the webhook` if it has none.
+    The result is `the webhook` if the URL is malformed or names no host.
     """
     try:
         parts = httpx.URL(url)

@@ -1,7 +1,7 @@
 """Proof of the bars: every trade of Silver is in exactly one bar, and `complete` agrees with the trade ids.
 
-Open and close must be the prices of the trades with the bar's lowest and highest id. Bars from before that rule may
-have other prices, and are reported.
+Open and close must be the prices of the trades with the bar's lowest and highest id. Bars that were written before this
+rule may have other prices; they are reported as faults.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class BarsProof:
 def prove_bars(settings: Settings, snapshot: Snapshot, ids: TradeIds, table: Table, minutes: int) -> BarsProof:
     """Compare one table of bars of `minutes` with silver/trades at the snapshot.
 
-    Compared are the number of trades of each bar, `complete`, open and close. `ids` are the ids of Silver's rows there.
+    Compared are the number of trades of each bar, `complete`, open and close. `ids` are the ids of Silver's rows at the
+    snapshot.
     """
     version = snapshot.gold.version_of(table.path)
     bars = open_table(settings, table, version)

@@ -20,7 +20,7 @@ FIGURES = ("in", "out", "duplicate", "quarantined", "feed_events")
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of messages of a batch, or of a Kafka partition in a batch, by what became of them.
+    """Numbers of messages of a batch, or of a Kafka partition in a batch, by what became of the messages.
 
     For gold `rows_in` counts trades read and `out` one-minute bars written, so these two need not be equal.
     """
@@ -42,13 +42,16 @@ class Counts:
         return self.rows_in - self.out - self.duplicate - self.quarantined - self.feed_events
 
     def plus(self, other: Counts) -> Counts:
-        """Add two counts, figure by figure."""
+        """Return the sum of two counts, figure by figure."""
         return Counts(*(mine + its for mine, its in zip(self.figures, other.figures, strict=True)))
 
 
 @dataclass(frozen=True)
 class BatchEntry:
-    """One row of ops/batches. `start` and `end` are positions in the source, as `lakehouse.tables` describes them."""
+    """One row of ops/batches. `start` and `end` are positions in the source, as `lakehouse.tables` describes them.
+
+    `partitions` is None if the row has no counts by partition, as for gold.
+    """
 
     query: str
     generation: str
@@ -67,7 +70,7 @@ class BatchEntry:
 
     @property
     def is_rebuild(self) -> bool:
-        """True for a rebuild of the whole layer, False for a batch of a stream."""
+        """True for the row of a rebuild, which replaces the query's earlier rows; False for a batch of a stream."""
         return self.generation.startswith(REBUILD) and self.batch_id == 0
 
     @property
@@ -86,7 +89,7 @@ class BatchEntry:
 
 
 def read_batch_history(settings: Settings) -> dict[str, list[BatchEntry]]:
-    """Read ops/batches: query → its entries, ordered by commit time. A rebuild replaces that query's entries before it.
+    """Read ops/batches: query → its entries, ordered by commit time, from the query's newest rebuild on.
 
     The keys bronze, silver and gold are always there. Raises TerminalError if a row cannot be read, or if there is no
     ops/batches.

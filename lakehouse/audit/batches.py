@@ -5,7 +5,7 @@ Together the batches hold the same messages as the tables. Three exceptions:
 - A stream that lost its checkpoint reads its source again: the sums of Silver and Gold are then larger than the tables,
   and only lower bounds are compared.
 - A batch that was killed after its tables and before its row, and whose checkpoint was lost before it could run again,
-  never gets a row. Its messages are in the tables; they are reported and are no fault.
+  never gets a row. Its messages are in the tables; they are reported and are not a fault.
 - A rebuild is the first entry of its history: it read its source from the beginning, and the stream's generation goes
   on where the rebuild ended.
 """
@@ -26,9 +26,9 @@ from lakehouse.quality.model import count_of
 class BatchesProof:
     """The batches of one query up to the snapshot, compared with the tables.
 
-    `counts` are their sums. `generations` counts the checkpoints that the query has had; in Silver and Gold each
-    reads its source from the beginning. `without_row` counts rows of the tables that are in no batch. `faults` has a
-    sentence for each fault.
+    `counts` are the sums of the batches. `generations` counts the checkpoints that the query has had; in Silver and
+    Gold each reads its source from the beginning. `without_row` counts rows of the tables that are in no batch.
+    `faults` has a sentence for each fault.
     """
 
     query: str
@@ -44,7 +44,7 @@ def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> 
 
     A fault is: a batch that does not balance, or does not begin where the one before it ended; a batch that counts
     another number of messages than its offsets; an offset in two batches; an offset of a batch that bronze/messages
-    lacks. Offsets of the table that are in no batch are no fault; `without_row` counts them.
+    lacks. Offsets of the table that are in no batch are not a fault; `without_row` counts them.
     """
     proof = _balanced("bronze", entries)
     covered: dict[PartitionKey, IdRanges] = {}
@@ -75,9 +75,10 @@ def prove_bronze(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> 
 
 
 def prove_silver(entries: Sequence[BatchEntry], accounts: Iterable[Account]) -> BatchesProof:
-    """Prove that Silver's batches balance, and count for each Kafka partition the messages that the tables hold.
+    """Prove that Silver's batches balance, and that they count for each Kafka partition what the tables hold.
 
-    Trades, proved duplicates, quarantined messages and feed events are compared one by one.
+    Trades, proved duplicates, quarantined messages and feed events are compared one by one. After a lost checkpoint the
+    batches must only have read no fewer messages and added no more trades than the tables hold.
     """
     proof = _balanced("silver", entries)
     recorded: dict[PartitionKey, Counts] = {}
@@ -114,7 +115,7 @@ def prove_gold(entries: Sequence[BatchEntry], trades: int) -> BatchesProof:
 
 
 def offset_ranges(entry: BatchEntry) -> dict[PartitionKey, tuple[int, int]]:
-    """Map each (topic, partition) to the first offset of a bronze batch and the offset after its last."""
+    """Return (topic, partition) → the first offset of a bronze batch and the offset after its last."""
     found: dict[PartitionKey, tuple[int, int]] = {}
     for topic, partitions in entry.end.items():
         for number, following in partitions.items():

@@ -1,4 +1,4 @@
-"""Proof of conservation at the audit's snapshot, by Kafka partition, with Kafka's own offsets beside it.
+"""Proof of conservation at the audit's snapshot, by Kafka partition, compared with Kafka's own offsets.
 
 Kafka = Bronze = Silver + duplicates + quarantined + feed events, counted from the tables at one set of versions. The
 checks in `lakehouse.quality.conservation` run all the time beside the streams, without Kafka: `nothing_dropped` adds up
@@ -35,12 +35,12 @@ class KafkaOffsets:
 class PartitionProof:
     """Figures of one Kafka partition at the snapshot.
 
-    `kafka_first` is the first offset that Kafka still has, `kafka_next` the one that the next message will get, and
-    `not_yet` counts the messages in Kafka after the last one in Bronze; all are None if no broker answered.
-    `first` and `last` are offsets in Bronze, None if it has none; `bronze_rows` counts its rows, `messages` its
-    different offsets, and `missing` the offsets that it lacks between first and last. `trades`, `quarantined` and
-    `feed_events` count messages in Silver's tables, `duplicates` those that are proved to repeat a trade there.
-    `unaccounted` messages are lost; those `ahead` are in Silver by a batch that was cut and will run again.
+    `kafka_first` is the first offset that Kafka still has, `kafka_next` the offset that the next message will get, and
+    `not_yet` counts the messages in Kafka after the last one in Bronze; all are None if no broker answered. `first` and
+    `last` are offsets in Bronze, None if it has none; `bronze_rows` counts its rows, `messages` its different offsets,
+    and `missing` the offsets that it lacks between first and last. `trades`, `quarantined` and `feed_events` count
+    messages in Silver's tables, `duplicates` those that are proved to repeat a trade in Silver. `unaccounted` messages
+    are lost; `ahead` counts messages that are in Silver by a batch that was cut and will run again.
     """
 
     topic: str
@@ -82,7 +82,7 @@ def read_offsets(settings: Settings) -> dict[tuple[str, int], KafkaOffsets]:
 
 
 def prove(account: Account, kafka: KafkaOffsets | None) -> PartitionProof:
-    """Compute the figures of one Kafka partition from the tables' account and Kafka's offsets, None if unknown."""
+    """Return the figures of one Kafka partition from the account of its messages and Kafka's offsets (if known)."""
     lineage = account.lineage
     following = 0 if lineage.last is None else lineage.last + 1
     return PartitionProof(
@@ -131,7 +131,7 @@ def faults(settings: Settings, account: Account, proof: PartitionProof) -> Itera
 
 
 def unread(kafka: Mapping[tuple[str, int], KafkaOffsets], accounts: list[Account]) -> list[PartitionProof]:
-    """Return the partitions that Kafka has and no table knows: none of their messages has been read yet."""
+    """Return the proofs of the partitions that Kafka has and no table knows: no message of them has been read yet."""
     known = {(one.lineage.topic, one.lineage.partition) for one in accounts}
     return [
         PartitionProof(*place, offsets.first, offsets.next, offsets.next - offsets.first, None, None, *(0,) * 9)

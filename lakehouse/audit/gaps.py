@@ -33,9 +33,9 @@ _NAMED = 5
 class SymbolProof:
     """The trade ids of one (venue, symbol), counted by their state in the ledger; `repaired` ids came over REST.
 
-    `ranges` and `open_holes` count ranges of present ids and open gaps. `oldest_open`: since when the oldest gap is
-    open, UTC, None without one. `tries` maps a number of the venue's answers to the number of ids that it lacked in all
-    of them.
+    `ranges` and `open_holes` count ranges of present ids and open gaps. `oldest_open`: since when the oldest gap has
+    been open, UTC; None if no gap is open. `tries` maps a number of answers of the venue to the number of ids that the
+    venue lacked in all of them.
     """
 
     venue: str
@@ -54,9 +54,10 @@ class SymbolProof:
 
 @dataclass
 class GapsProof:
-    """The ledger of ids at the snapshot, by symbol. `trades_version`: the version of silver/trades that it describes.
+    """The ledger of ids at the snapshot, by symbol.
 
-    It is None if the ledger is empty. `faults` has a sentence for each fault.
+    `trades_version`: the version of silver/trades that the ledger describes; None if the ledger is empty. `faults` has
+    a sentence for each fault.
     """
 
     trades_version: int | None
@@ -64,12 +65,12 @@ class GapsProof:
     faults: list[str] = field(default_factory=list)
 
     def total(self, figure: str) -> int:
-        """Sum of a figure of SymbolProof, such as `open`, over all symbols."""
+        """Return the sum of a figure of SymbolProof, such as `open`, over all symbols."""
         return sum(getattr(symbol, figure) for symbol in self.symbols)
 
 
 def prove_gaps(settings: Settings, snapshot: Snapshot, ledger: Sequence[LedgerRange], trades: TradeIds) -> GapsProof:
-    """Compare the rows of silver/continuity at the snapshot with `trades`, the ids of silver/trades' rows there."""
+    """Compare `ledger`, silver/continuity's rows at the snapshot, with `trades`, the ids of silver/trades there."""
     version = ledger[0].trades_version if ledger else None
     proof = GapsProof(version, _symbols(ledger))
     proof.faults += [f"silver/continuity: {line}" for line in tiling_errors(ledger)]

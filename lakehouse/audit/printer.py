@@ -20,7 +20,7 @@ SHOWN_FAULTS = 20
 
 
 def render(report: Report) -> RenderableType:
-    """Lay out an audit's report for a terminal: figures, notes, faults, verdict; 80 columns for ordinary figures."""
+    """Lay out an audit's report for a terminal: figures, notes, faults, verdict. Ordinary figures fit 80 columns."""
     parts: list[RenderableType] = [_headline(report), _kafka(report), _conservation(report), _bars(report)]
     parts.append(_gaps(report))
     if report.quarantine:
@@ -166,7 +166,7 @@ def _verdict(report: Report) -> Text:
 
 
 def grid(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
-    """Make an empty table with headings, the `left` ones aligned left and the `right` ones right.
+    """Make an empty table: the headings `left` are aligned left, the headings `right` right.
 
     It has no frames and no wrapped cells, so that it fits into 80 columns.
     """
@@ -191,7 +191,7 @@ def _number(value: int) -> str:
 
 
 def age(seconds: float) -> str:
-    """Write a length of time in seconds as `3 s`, `4 min`, `2 h` or `5 d`; `0 s` if it is negative."""
+    """Return a length of time in seconds as text: `3 s`, `4 min`, `2 h` or `5 d`; `0 s` if it is negative."""
     seconds = max(0.0, seconds)
     for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
         if seconds < limit:

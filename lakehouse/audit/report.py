@@ -32,7 +32,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class RuleCount:
-    """Messages that failed one rule, and how many of them are still open."""
+    """Number of messages that failed one rule, and how many of them are still open."""
 
     rule: str
     messages: int
@@ -71,7 +71,7 @@ class Report:
         return not self.faults
 
     def total(self, figure: str) -> int:
-        """Sum of a figure of PartitionProof, such as `trades`, over all Kafka partitions."""
+        """Return the sum of a figure of PartitionProof, such as `trades`, over all Kafka partitions."""
         return sum(getattr(partition, figure) for partition in self.partitions)
 
 

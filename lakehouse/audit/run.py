@@ -30,8 +30,8 @@ class Options:
     """Options of an audit, besides its usual proof.
 
     With `simulator_url`, Silver is also compared with the simulator's record of its trades. With `strict`, open gaps
-    and recorded trades that are not in Silver yet count as faults; with `from_beginning`, trades recorded before
-    Silver's first one do. `progress` is called with a line for people now and then while the record is compared.
+    and recorded trades that are not in Silver yet count as faults; with `from_beginning`, recorded trades with ids
+    below Silver's first one do. `progress` is called with a line for people, repeatedly while the record is compared.
     """
 
     simulator_url: str | None = None

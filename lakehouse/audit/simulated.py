@@ -1,8 +1,8 @@
 """Compare silver/trades with the record of the simulated exchange, id by id and value by value, over its admin API.
 
-The record is read in pages, in id order, and Silver along with it, so that memory does not grow with either. While the
+Record and Silver are read together in pages, in id order, so that memory does not grow with their size. While the
 exchange trades on, recorded trades above Silver's highest id are not in Silver yet; all others must be there and equal.
-Trades recorded before the first one that Silver ever got are counted separately.
+Recorded trades with ids below Silver's first one are counted separately.
 """
 
 from __future__ import annotations
@@ -70,12 +70,15 @@ class SimulatedProof:
     notes: list[str] = field(default_factory=list)
 
     def total(self, figure: str) -> int:
-        """Sum of a figure of MarketProof, such as `missing`, over all markets."""
+        """Return the sum of a figure of MarketProof, such as `missing`, over all markets."""
         return sum(getattr(market, figure) for market in self.markets)
 
 
 class Recorded:
-    """Client of one simulator's admin API. Raises TerminalError if the address does not answer as a simulator."""
+    """Client of one simulator's admin API.
+
+    Every request raises TerminalError if the address does not answer as a simulator.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -83,14 +86,14 @@ class Recorded:
         self._client = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, trust_env=False, verify=False)
 
     def status(self) -> dict[str, Any]:
-        """Read `/admin/status`: the markets, with first id and number of recorded trades, and the replays."""
+        """Read `/admin/status`: the markets, each with its first id and number of recorded trades, and the replays."""
         found = self._get("/admin/status", {})
         if found.get("simulated") is not True or "markets" not in found:
             raise TerminalError(f"{self.url} is no simulated exchange", "a running `lakehouse simulate`")
         return found
 
     def pages(self, venue: str, symbol: str, first_id: int) -> Iterator[list[tuple[int, Content]]]:
-        """Yield the recorded trades from an id on, ascending, PAGES pages at a time, to the end of the record."""
+        """Yield the recorded trades (id, content) from an id on, ascending, PAGES pages at a time, up to the newest."""
         following: int | None = first_id
         path = f"/admin/record/{venue}/{symbol.replace('/', '-')}"
         while following is not None:
@@ -134,7 +137,8 @@ def compare(
 ) -> SimulatedProof:
     """Compare silver/trades at the snapshot with the record of the simulator at `url`, market by market.
 
-    `ledger` and `trades` are silver/continuity and the ids of silver/trades there; `progress` gets a line per page.
+    `ledger` and `trades` are silver/continuity and the ids of silver/trades at the snapshot. `progress` gets a line
+    after each part of a market.
     """
     recorded = Recorded(url)
     try:

@@ -40,7 +40,8 @@ GOLD_BATCHES_BACK = 200
 class Snapshot:
     """Versions of the tables that belong together, and the entries of ops/batches up to them.
 
-    `gold` and `silver` are the batches that left the tables at these versions; `taken_at` is the time of the search.
+    `gold` and `silver` are the batches that left the tables at these versions; `taken_at` is the time of the search,
+    UTC.
     """
 
     taken_at: datetime
@@ -110,7 +111,7 @@ def take(settings: Settings) -> Snapshot:
 
 
 def at_front(entries: Sequence[BatchEntry]) -> Iterator[BatchEntry]:
-    """Yield a query's batches that ended at the end of a source version, and at the furthest position reached so far.
+    """Yield a query's batches that ended at the end of a source version, at the furthest position reached so far.
 
     So the batches of a stream that lost its checkpoint and reads its source again are left out until it has caught up.
     """

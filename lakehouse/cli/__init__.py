@@ -52,7 +52,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. An error of ours is one line on stderr; any other is a bug and shows its stack trace."""
+    """Run the command line. A LakehouseError is one line on stderr; any other is a bug and shows its stack trace."""
     # A background process of a non-interactive shell inherits SIGINT ignored, and Ctrl-C would never reach us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

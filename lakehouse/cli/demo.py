@@ -1,4 +1,4 @@
-"""`lakehouse demo`, `up`, `reset` and `env`: run a whole lakehouse by one command, and manage its folder."""
+"""`lakehouse demo`, `up`, `reset` and `env`: run a whole lakehouse with one command, and manage its folder."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def doctor(
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at Python, Java, jars, folder, disk, memory, ports and Kafka, and yield a finding for each.
 
-    They come in the order in which a person would repair them.
+    The findings come in the order in which a person would repair them.
     """
     yield _python()
     yield _java()

@@ -9,7 +9,7 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse export` to the application."""
     app.command("export")(export)
 
 

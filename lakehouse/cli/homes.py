@@ -1,7 +1,7 @@
 """The lakehouse that a command is about, if nobody names one.
 
-Every command takes the same: `--home`; else LAKEHOUSE_HOME or LAKEHOUSE_LAKE_URI; else the one that runs here; else the
-one with the newest commit.
+Every command takes, in this order: `--home`; LAKEHOUSE_HOME or LAKEHOUSE_LAKE_URI; the lakehouse that runs here; the
+lakehouse with the newest commit.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ ROOT = Path(".lakehouse")
 
 
 def settings_of(home: Path | None) -> Settings:
-    """Settings of the lake in `home`, else of the default lakehouse (see the module).
+    """Return the settings of the lake in `home`; if it is None, of the default lakehouse (see the module).
 
-    Raises TerminalError if there is no lake; one at a URI is not looked for. Raises SettingError like `load_settings`.
+    Raises TerminalError if there is no lake; a lake at a URI is not looked for. Raises SettingError like
+    `load_settings`.
     """
     if home is None and not is_named_by_environment():
         home = default_home(ROOT)
@@ -31,15 +32,16 @@ def settings_of(home: Path | None) -> Settings:
 
 
 def settings_as_started(home: Path | None) -> Settings:
-    """Settings with which the lakehouse in `home`, else the default one, was started; else those of `settings_of`.
+    """Return the settings with which the lakehouse in `home` was started; if it is None, the default lakehouse.
 
-    Variables of this process's environment take precedence. Raises like `settings_of`.
+    If it was never started, returns those of `settings_of`. Variables of this process's environment take precedence.
+    Raises like `settings_of`.
     """
     return started_settings(settings_of(home))
 
 
 def started_settings(settings: Settings) -> Settings:
-    """Return the settings with which the lakehouse in `settings.home` was started; `settings` itself if none was.
+    """Return the settings with which the lakehouse in `settings.home` was started; `settings` if it never was.
 
     Variables of this process's environment take precedence.
     """
@@ -58,15 +60,15 @@ def started_settings(settings: Settings) -> Settings:
 
 
 def is_named_by_environment() -> bool:
-    """True if the environment has LAKEHOUSE_HOME or LAKEHOUSE_LAKE_URI, which name the lakehouse that is meant."""
+    """Return True if the environment names the lakehouse that is meant: LAKEHOUSE_HOME or LAKEHOUSE_LAKE_URI."""
     return bool({"LAKEHOUSE_HOME", "LAKEHOUSE_LAKE_URI"} & {name.upper() for name in os.environ})
 
 
 def default_home(root: Path) -> Path:
-    """Return the home under `root` whose lakehouse runs, else the one with the newest commit.
+    """Return the home under `root` whose lakehouse runs, else the home with the newest commit.
 
-    If several run, that with the newest commit; a running one counts even before it has a lake. Raises TerminalError if
-    there is none.
+    If several run, return the home with the newest commit among them; a running lakehouse counts even before it has a
+    lake. Raises TerminalError if there is no home.
     """
     running = [home for home in root.glob("*") if home.is_dir() and is_running(home)]
     if not running:
@@ -76,7 +78,7 @@ def default_home(root: Path) -> Path:
 
 
 def newest(root: Path) -> Path:
-    """The home under `root` whose lake had the newest commit. Raises TerminalError if there is none."""
+    """Return the home under `root` whose lake had the newest commit. Raises TerminalError if there is no lake."""
     ages = _ages(root)
     if not ages:
         raise TerminalError(
@@ -86,14 +88,14 @@ def newest(root: Path) -> Path:
 
 
 def is_running(home: Path) -> bool:
-    """True if processes of a `lakehouse demo` or `up` in this home are alive on this machine."""
+    """Return True if processes of a `lakehouse demo` or `up` in this home are alive on this machine."""
     from lakehouse.local_stack.processes import marked_processes
 
     return bool(marked_processes(home))
 
 
 def may_be_supervised(settings: Settings) -> bool:
-    """True if the Dagster at the settings' port may be this lakehouse's, so that it can be asked for its runs.
+    """Return True if the Dagster at the settings' port may belong to this lakehouse, so that it can be asked for runs.
 
     False only if a `demo` or `up` has run in this home and no longer does: another lakehouse may have its port now.
     """
@@ -103,7 +105,10 @@ def may_be_supervised(settings: Settings) -> bool:
 
 
 def home_or_default(home: Path | None) -> Path | None:
-    """Return `home`, else the default lakehouse's home; None if the environment names one or there is none yet."""
+    """Return `home`, or the default lakehouse's home if it is None.
+
+    The result is None if the environment names a lakehouse or there is none yet.
+    """
     if home is None and not is_named_by_environment():
         with contextlib.suppress(TerminalError):
             return default_home(ROOT)

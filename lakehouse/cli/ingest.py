@@ -1,6 +1,7 @@
 """`lakehouse ingest`: write the exchanges' feeds into Kafka, without Dagster, until Ctrl-C or SIGTERM.
 
-SIGUSR1 replaces all sockets by new ones, without a break; so does `lakehouse rotate` from another terminal.
+SIGUSR1 replaces all sockets by new ones without interrupting the feeds; so does `lakehouse rotate` from another
+terminal.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse query` to the application."""
     app.command("query")(query)
 
 

@@ -1,4 +1,4 @@
-"""`lakehouse rebuild …`: compute a layer again from the one before it, in place of the rows that are there."""
+"""`lakehouse rebuild …`: compute a layer again from the layer before it, and replace the rows that are there."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def silver(
 ) -> None:
     """Rebuild Silver from Bronze, by today's parser and rules, as far as its stream has read; then Gold of these days.
 
-    Stop the streams of Silver and Gold first. Each table is replaced in one commit, so readers see the old or the new
-    whole of it. If nothing differs, nothing is written. A rebuild that is cut is finished by the next one.
+    Stop the streams of Silver and Gold first. Each table is replaced in one commit, so readers see either the old or
+    the new table. If nothing differs, nothing is written. A rebuild that was interrupted is finished by the next one.
     """
     from lakehouse.cli.homes import settings_as_started
     from lakehouse.rebuild.silver import rebuild_silver
@@ -62,7 +62,7 @@ def gold(
 
 
 def silver_lines(report: SilverReport) -> list[str]:
-    """Write the report of a rebuild in lines: rows by table and quarantined messages by rule, before → after."""
+    """Return the report of a rebuild in lines: rows by table and quarantined messages by rule, before → after."""
     lines = [
         f"{table.table_path}: {table.before:,} → {table.after:,} rows" + ("" if table.changed else ", the same")
         for table in report.tables

@@ -73,7 +73,7 @@ def repair(
 
 
 def lines(report: RepairReport) -> list[str]:
-    """Write the report in lines for people: how many gaps and ids were repaired, and how many the ledger holds open."""
+    """Return the report in lines for people: how many gaps and ids were repaired, how many the ledger holds open."""
     if not report.gaps:
         return ["no open gap to repair"]
     again = f", {report.again:,} of them unavailable before" if report.again else ""

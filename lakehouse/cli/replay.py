@@ -59,7 +59,7 @@ def replay(
 
 
 def dismissal_line(done: Dismissal) -> str:
-    """Write one line for people: how many messages of a rule were dismissed, or that none is open."""
+    """Return one line for people: how many messages of a rule were dismissed, or that none is open."""
     of = done.rule if done.venue is None else f"{done.rule} of {done.venue}"
     if not done.messages:
         return f"{of}: nothing is open in quarantine"
@@ -67,7 +67,7 @@ def dismissal_line(done: Dismissal) -> str:
 
 
 def lines(report: ReplayReport) -> list[str]:
-    """Write the report of a replay in lines: one for each rule, why its first message stays if one does, the total."""
+    """Return the report of a replay in lines: one for each rule, why its first message stays if one does, the total."""
     if not report.rules:
         return ["nothing is open in quarantine"]
     sent = "would be sent" if report.dry else "sent"

@@ -1,8 +1,8 @@
-"""`lakehouse rotate`: new sockets for the running ingest, without a break.
+"""`lakehouse rotate`: new sockets for the running ingest, without interrupting the feeds.
 
-It reaches every ingest of the data folder, whoever hosts it (`lakehouse ingest`, a Dagster run, the demo): a request
-file below `home`, at which they look every second (`lakehouse.ingest.rotation_requests`). In place of it, SIGUSR1 does
-the same for one `lakehouse ingest`.
+It reaches every ingest of the data folder, whoever hosts it (`lakehouse ingest`, a Dagster run, the demo), by a request
+file below `home` that each of them looks for every second (`lakehouse.ingest.rotation_requests`). SIGUSR1 does the same
+for one `lakehouse ingest`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `lakehouse serve` to the application."""
     app.command("serve")(serve)
 
 

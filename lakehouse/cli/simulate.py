@@ -62,7 +62,7 @@ def simulate(
     ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write the base URL here once it listens.")] = None,
 ) -> None:
-    """Run the simulated exchange; `_HELP` is the command's text."""
+    """Run the simulated exchange; `_HELP` is the text of the command's help."""
     from lakehouse.settings import load_settings
     from lakehouse.simulator.limits import Limits
     from lakehouse.simulator.options import SimulatorOptions, read_delisted

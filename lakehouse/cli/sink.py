@@ -22,7 +22,7 @@ Once = Annotated[bool, typer.Option("--once", help="Bring it to the newest versi
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands `lakehouse sink postgres` and `lakehouse sink redis` to the application."""
     group = typer.Typer(no_args_is_help=True, help="Keep PostgreSQL or Redis up to date with the lakehouse.")
     group.command("postgres")(postgres)
     group.command("redis")(redis)
@@ -32,7 +32,8 @@ def register(app: typer.Typer) -> None:
 def postgres(home: Home = None, once: Once = False) -> None:
     """Keep the table `bars` of PostgreSQL or TimescaleDB equal to Gold's bars, until Ctrl-C.
 
-    The database is LAKEHOUSE_POSTGRES_URL. After an outage of the database it goes on where the database stands.
+    The database is LAKEHOUSE_POSTGRES_URL. After an outage of the database the sink resumes at the version that it
+    holds.
     """
     from lakehouse.sinks.stores import POSTGRES
 
@@ -42,7 +43,7 @@ def postgres(home: Home = None, once: Once = False) -> None:
 def redis(home: Home = None, once: Once = False) -> None:
     """Keep the latest prices and Gold's newest bars in Redis, until Ctrl-C.
 
-    Redis is LAKEHOUSE_REDIS_URL. After an outage of Redis it goes on where Redis stands.
+    Redis is LAKEHOUSE_REDIS_URL. After an outage of Redis the sink resumes at the version that Redis holds.
     """
     from lakehouse.sinks.stores import REDIS
 

@@ -18,7 +18,7 @@ _BOOTSTRAP = "Kafka bootstrap servers, host:port[,host:port]. Default: those of 
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands `lakehouse topics` and `lakehouse tail` to the application."""
     app.command("topics")(topics)
     app.command("tail")(tail)
 
@@ -52,7 +52,7 @@ def tail(
     home: Annotated[Path | None, typer.Option(help=_HOME)] = None,
     bootstrap: Annotated[str | None, typer.Option(help=_BOOTSTRAP)] = None,
 ) -> None:
-    """Print the newest messages of a topic, the oldest first, as a JSON object a line: place, time, key and value."""
+    """Print the newest messages of a topic, the oldest first, as one JSON object per line: place, time, key, value."""
     from lakehouse.broker.newest import newest_messages
     from lakehouse.client.text import json_lines
 

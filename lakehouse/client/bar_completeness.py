@@ -1,4 +1,4 @@
-"""The certificate of each bar of a range, from one look at its trades instead of one for each bar."""
+"""The certificate of each bar of a range, from one read of the trades instead of one for each bar."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BAR_CERTIFICATE = CERTIFICATE.insert(2, pa.field("bar_start", pa.timestamp("us",
 def bar_certificates(
     settings: Settings, ranges: pa.Table, wanted: TimeRange, minutes: int, open_at: OpenAt | None = None
 ) -> pa.Table:
-    """Return one row (BAR_CERTIFICATE) per market and bar of `minutes` that starts in a range.
+    """Return one row (BAR_CERTIFICATE) per market and bar of `minutes` that starts in the range `wanted`.
 
     `ranges` are rows of silver/continuity at one version. Each row is the certificate of the bar's time (see
-    `completeness.certificates`). There is one for each bar with trades, and for each in which a gap may lie. Raises
-    SettingError for a range without a start.
+    `completeness.certificates`). Bars without trades are left out unless a gap may lie in them. `open_at` None opens
+    tables by `table_io.open_table`. Raises SettingError for a range without a start.
     """
     if wanted.start is None:
         raise SettingError("certificates of bars without a start", "the time from which on")

@@ -1,4 +1,4 @@
-"""Bars that no table holds: of a size that Gold lacks, and of minutes without trades. Pure, Arrow to Arrow."""
+"""Bars that no table holds: bars of a size that Gold lacks, and of minutes without trades. Pure, Arrow to Arrow."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def with_nulls(schema: pa.Schema, names: tuple[str, ...]) -> pa.Schema:
 def rolled_up(bars: pa.Table, shorter: int, minutes: int, wanted: TimeRange) -> pa.Table:
     """Return the bars of `minutes` that start in the range `wanted`, from bars of `shorter` minutes in any order.
 
-    `bars` must hold all shorter bars of each wanted window, and those of a window more on either side: a bar is
-    `complete` if the ids of complete shorter bars prove it, which may lie in the next window. It is final if a final
-    shorter bar of its market ends with it or later. `updated_at` is the latest of the shorter bars'; `revision` is
-    null, because the bar is not stored.
+    `bars` must hold all shorter bars of each wanted window, and those of one more window on either side: a bar is
+    `complete` if the ids of complete shorter bars prove it, and these may lie in the next window. It is final if a
+    final shorter bar of its market ends with it or later. `updated_at` is the latest one of its shorter bars;
+    `revision` is null, because the bar is not stored.
     """
     schema = with_nulls(_STORED, _NOT_WRITTEN)
     longer = roll_up(bars.select(SHORTER_COLUMNS), minutes)
@@ -102,7 +102,7 @@ def within(bars: pa.Table, wanted: TimeRange) -> pa.Table:
 
 
 def micros(moment: dt.datetime) -> int:
-    """Return µs since the epoch."""
+    """Return a time as µs since the epoch."""
     return (moment - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(microseconds=1)
 
 
@@ -140,11 +140,12 @@ def _flags(bars: pa.Table, longer: pa.Table, shorter: int, minutes: int) -> tupl
 
 
 def filled(bars: pa.Table, minutes: int, wanted: TimeRange, until: dt.datetime | None) -> pa.Table:
-    """Add a bar for each window without trades, and return those that start in the range `wanted`.
+    """Add a bar for each window without trades, and return the bars that start in the range `wanted`.
 
-    A market's windows are filled from its first bar in `bars` to its last, or to `until` if that is later: open, high,
-    low and close are the close before, volumes and trades are 0, and what only trades have is null. Such a bar is
-    complete if the ids of the bars around it follow each other, so that the venue had no trade in between.
+    A market's windows are filled from its first bar in `bars` to its last, or up to the time `until` if that is later.
+    In an added bar open, high, low and close are the close of the bar before, volumes and trades are 0, and columns
+    that only trades have are null. It is complete if the ids of the bars around it follow each other: the venue had no
+    trade between.
     """
     schema = with_nulls(bars.schema, _NO_TRADES)
     parts = [bars.slice(*run) for run in _runs(bars)]

@@ -1,7 +1,7 @@
 """The certificate of a market's range: which trade ids it has, which were repaired, which are missing.
 
-A venue numbers the trades of a market without gaps (docs/venues.md), so the ids between a lowest and a highest prove by
-themselves whether a trade is missing. silver/continuity keeps them as ranges.
+A venue numbers the trades of a market without gaps (docs/venues.md), so the ids between a lowest and a highest id prove
+by themselves whether a trade is missing. silver/continuity keeps them as ranges.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Ids = tuple[int, int, int]
 
 
 class Known(NamedTuple):
-    """From which trade to which the ledger knows a market."""
+    """Times (UTC) of the first and the last trade by which the ledger knows a market; None if it knows none."""
 
     start: dt.datetime | None
     end: dt.datetime | None
 
     @classmethod
     def of(cls, ranges: list[dict[str, Any]]) -> Known:
-        """Return what all ranges of a market say."""
+        """Return the times from all rows of a market in the ledger."""
         present = [one for one in ranges if one["state"] == "present"]
         return cls(
             min((one["ts_first"] for one in present if one["ts_first"]), default=None),
@@ -58,10 +58,11 @@ class Known(NamedTuple):
 def certificates(settings: Settings, ranges: pa.Table, wanted: TimeRange, open_at: OpenAt | None = None) -> pa.Table:
     """Return one row (CERTIFICATE) per market of `ranges`, rows of silver/continuity at one version.
 
-    The ids of a range of time go from the lowest to the highest id of its trades, and take in each gap that may hold
-    trades of that time. `expected` = `present` + `open` + `unavailable`. `repaired` counts the present ids that came
-    over REST. `complete` is true if no id is missing and the ledger knows trades from before the range to behind it:
-    from `known_from` to `known_to`.
+    The ids of the time range `wanted` go from the lowest to the highest id of its trades, and include each gap that may
+    hold trades of that time. `expected` = `present` + `open` + `unavailable`. `repaired` counts the present ids that
+    came over REST. `known_from` and `known_to` are the times of the first and last trade that the ledger knows.
+    `complete` is true if no id is missing, and the range lies between these times. `open_at` None opens tables by
+    `table_io.open_table`.
     """
     found: dict[MarketKey, Ids] = {}
     if wanted != TimeRange(None, None) and ranges.num_rows:
@@ -75,7 +76,7 @@ def certificates(settings: Settings, ranges: pa.Table, wanted: TimeRange, open_a
 
 
 def of_markets(ranges: pa.Table) -> Iterator[tuple[MarketKey, list[dict[str, Any]]]]:
-    """Yield each market of the ledger's rows with its rows, in order."""
+    """Yield each market of the ledger's rows with its rows, ordered by market."""
     markets: dict[MarketKey, list[dict[str, Any]]] = {}
     for row in ranges.to_pylist():
         markets.setdefault((row["venue"], row["symbol"]), []).append(row)
@@ -85,9 +86,11 @@ def of_markets(ranges: pa.Table) -> Iterator[tuple[MarketKey, list[dict[str, Any
 def trade_ids(
     settings: Settings, ranges: pa.Table, wanted: TimeRange, open_at: OpenAt | None, minutes: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return the lowest and highest id of each market's trades in a range, or in each bar of `minutes` of it.
+    """Return a row per market, or per market and bar of `minutes`, with trades in the range `wanted`.
 
-    The trades are those of the version of silver/trades that the ledger is of.
+    Columns: venue, symbol, bar_start if `minutes` is given, `first` and `last` (lowest and highest trade id) and
+    `repaired` (trades that came over REST). silver/trades is read at the version that `ranges`, at least one row,
+    describe.
     """
     version = ranges.column("trades_version")[0].as_py()
     filters: list[Filter] = wanted.filters("ts_event", "event_date")

@@ -1,7 +1,7 @@
-"""Export rows to files, a UTC day at a time, so that a run that was cut goes on where it stopped.
+"""Export rows to files, a UTC day at a time, so that a run that was interrupted goes on where it stopped.
 
-A day's file gets its name when it is whole. `export.json` beside the files tells what they hold: a day is skipped if
-it was exported with the same choice from the same files of the table.
+A day's file gets its name when it is whole. `export.json` beside the files says what they hold: a day is skipped if it
+was exported with the same choice from the same files of the table.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class DayDone:
-    """A day of an export. `skipped`: it was there already. `number` of `total` days."""
+    """A day of an export, `number` of `total` days. `skipped`: its file was there already."""
 
     day: dt.date
     rows: int
@@ -76,10 +76,10 @@ class DayDone:
 def export(lake: Lake, choice: Choice, out: Path, form: str | None = None) -> Iterator[DayDone]:
     """Export day by day, and yield each day when its file is there.
 
-    `out` with an ending (bars.csv) is one file, made of its days at the end; without one it is a folder with a file for
-    each day of the range that the table has. Without a form, the ending decides; it is parquet if that names none.
-    Raises SettingError for an unknown form, or if the folder holds another export; TerminalError if a file cannot be
-    written.
+    If `out` has an ending (bars.csv), it is one file, made of its days at the end; else it is a folder with a file for
+    each day of the range that the table has. If `form` is None, the ending decides; it is parquet if the ending names
+    no form. Raises SettingError for an unknown form, or if the folder holds another export; TerminalError if a file
+    cannot be written.
     """
     ending = out.suffix.lstrip(".").lower()
     form = form or (ending if ending in FORMS else "parquet")

@@ -1,4 +1,4 @@
-"""Optional libraries: those that rows are handed to, and drivers of other stores."""
+"""Optional libraries: libraries to which rows are handed over, and drivers of other stores."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from lakehouse.errors import MissingDependencyError
 
 
 def load(name: str, extra: str | None = None) -> Any:
-    """Import an optional library, which the extra of that or its own name installs.
+    """Import and return an optional library.
 
-    Raises MissingDependencyError, one line, if it is not installed.
+    `extra` is the extra of this package that installs it, by default the one with the library's name. Raises
+    MissingDependencyError if the library is not installed.
     """
     try:
         return importlib.import_module(name)

@@ -17,7 +17,7 @@ Filter = tuple[str, str, Value]
 
 
 def literal(value: Value) -> str:
-    """Write a value as SQL that DataFusion reads."""
+    """Return a value as SQL that DataFusion reads."""
     if isinstance(value, dt.datetime):
         return f"TIMESTAMP '{value.isoformat()}'"
     if isinstance(value, dt.date):
@@ -28,7 +28,7 @@ def literal(value: Value) -> str:
 
 
 def behind(columns: Sequence[str], values: Sequence[Value]) -> str:
-    """Write that a row comes after the one with these values, in the order of the columns."""
+    """Return the SQL condition that a row comes after the row with these values, in the order of the columns."""
     (column, *others), (value, *other_values) = columns, values
     later = f'"{column}" > {literal(value)}'
     if not others:
@@ -37,13 +37,13 @@ def behind(columns: Sequence[str], values: Sequence[Value]) -> str:
 
 
 def where(filters: Iterable[Filter], *conditions: str) -> str:
-    """Write filters and conditions in SQL, joined by AND, as the end of a query; empty text for none."""
+    """Return the WHERE clause of filters and conditions, joined by AND; an empty text if there are none."""
     parts = [*(f'"{column}" {sign} {literal(value)}' for column, sign, value in filters), *conditions]
     return f" WHERE {' AND '.join(parts)}" if parts else ""
 
 
 def market_filters(venue: str | None, symbol: str | None) -> list[Filter]:
-    """Return the filters of a market. Raises SettingError for an unknown venue, or text that is no symbol."""
+    """Return the filters of a market; None is any. Raises SettingError for an unknown venue or a malformed symbol."""
     filters: list[Filter] = []
     if venue is not None:
         if venue not in VENUES:
@@ -58,7 +58,7 @@ def market_filters(venue: str | None, symbol: str | None) -> list[Filter]:
 
 
 def canonical(name: str) -> str:
-    """Return a symbol in its canonical form. Raises SettingError for text that is no symbol."""
+    """Return a symbol in its canonical form. Raises SettingError for text that is not a symbol."""
     try:
         return canonical_symbol(name)
     except ValueError as error:

@@ -39,11 +39,11 @@ Fill = Literal["none", "forward"]
 class Lake:
     """The tables of one lakehouse, on a local disk or an object store, for reading.
 
-    Every method but `open` and `markets` returns a lazy `Scan` of one version of its table: the newest, or that of
-    `version`, or the newest at the moment `at`. `start` is inclusive and `end` exclusive; both are moments (see
-    `time_range.Time`). Without a venue or symbol all are meant. `as_float` turns decimals into the nearest float64, or
-    the one beside it. Raises SettingError for arguments that cannot be used, TerminalError if there is no such table,
-    or if its version at the moment `at` is not known.
+    The methods that are named after data, except `markets`, return a lazy `Scan` of one version of a table: `version`,
+    or the newest at the moment `at`, or the newest. `start` is inclusive and `end` exclusive; both are moments (see
+    `time_range.Time`), None is no limit. Without a venue or symbol all are meant. `as_float` turns decimals into the
+    nearest float64 or a neighbour of it. Raises SettingError for arguments that cannot be used, TerminalError if there
+    is no such table, or if its version at the moment `at` is not known.
     """
 
     def __init__(self, settings: Settings, open_at: OpenAt | None = None) -> None:
@@ -55,8 +55,8 @@ class Lake:
     def open(cls, place: str | os.PathLike[str] | None = None) -> Lake:
         """Open the lakehouse in a folder (`.lakehouse/demo`), or the lake at a URI (`s3://bucket/lake`).
 
-        Without a place, that of the settings `LAKEHOUSE_HOME` and `LAKEHOUSE_LAKE_URI`. Raises TerminalError if there
-        is no lake.
+        Without a place, opens the lake of the settings `LAKEHOUSE_HOME` and `LAKEHOUSE_LAKE_URI`. Raises TerminalError
+        if there is no lake.
         """
         if place is None:
             settings = load_settings()
@@ -114,10 +114,10 @@ class Lake:
         at: Time | None = None,
         as_float: bool = False,
     ) -> Scan:
-        """Scan bars of a size that divides a day (1m, 5m, 10m, 4h, 1d): those that start in the range.
+        """Scan the bars that start in the range, of a size that divides a day (1m, 5m, 10m, 4h, 1d).
 
-        A size that Gold does not keep is rolled up from its bars of one or five minutes; `version` is then that
-        table's. `fill="forward"` adds a bar for each window without trades (see `client.bars.filled`), also at the
+        A size that Gold does not keep is rolled up from Gold's bars of one or five minutes; `version` is then that of
+        their table. `fill="forward"` adds a bar for each window without trades (see `client.bars.filled`), also at the
         beginning of the range, if the market traded in the day before it.
         """
         if fill not in ("none", "forward"):
@@ -217,7 +217,10 @@ class Lake:
         version: int | None = None,
         at: Time | None = None,
     ) -> Scan:
-        """Scan certificates (`client.completeness`): a row per market; with a size, and a start, per bar too."""
+        """Scan certificates (`client.completeness`): one row per market, or with `size` one row per market and bar.
+
+        A `size` needs a `start`.
+        """
         minutes, wanted = size and client_bars.minutes_of(size), TimeRange.of(start, end)
         scan = self._scan(SILVER_CONTINUITY, market_filters(venue, symbol), None, wanted, version, at, False)
 

@@ -31,9 +31,10 @@ _NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found
 
 
 def query(settings: Settings, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Start a query and return the schema and the batches of its result, which are read while they are taken.
+    """Start a query and return (schema, batches) of its result; the batches are read while they are taken.
 
-    Raises SettingError, one line, if the query cannot be read, would change something, or names what there is not.
+    Raises SettingError, one line, if the query cannot be read, would change something, or names a table or column that
+    does not exist. Taking the batches raises it if the query fails then.
     """
     builder = _with_tables(settings, sql)
     try:
@@ -79,7 +80,7 @@ def _refuse_changes(builder: QueryBuilder, sql: str) -> None:
 
 
 def names(settings: Settings) -> list[str]:
-    """Return the long names, such as gold.bars_1m, of the tables that this lakehouse makes, even if not there yet."""
+    """Return the full names, such as gold.bars_1m, of the tables that this lakehouse makes, even if not there yet."""
     return [_name(table) for table in table_io.active_tables(settings)]
 
 

@@ -1,4 +1,4 @@
-"""A lazy scan: which rows of one version of a table, read only when they are asked for.
+"""A lazy scan: rows of one version of a table, which are read only when they are asked for.
 
 deltalake runs it (DataFusion). It opens only the files whose partition and statistics can match the filters, and reads
 only the columns that are asked for.
@@ -31,10 +31,11 @@ OpenAt = Callable[[Table, int], DeltaTable]
 class Scan:
     """Rows of a table at one version, which are not read until `arrow`, `batches`, `count` or the like is called.
 
-    These raise TerminalError if the version's log or files are no longer kept. `filters` are joined by AND. `made`
-    computes the result from the rows read, for what no table holds: bars of a size that Gold lacks, filled minutes,
-    certificates. The rows are ordered by `order`. `after` holds the key of a row after which the result begins,
-    `limit` is the most rows of it.
+    These raise TerminalError if the version's log or files are no longer kept. `filters` are joined by AND. `columns`
+    are those of the result, all if empty; `order` are the columns that order it. `made` computes the result from the
+    rows read, if no table holds it: bars of a size that Gold lacks, filled minutes, certificates. The result begins
+    after the row whose key is `after`, and has at most `limit` rows. `open_at` opens the table; None does it by
+    `table_io.open_table`.
     """
 
     settings: Settings
@@ -50,16 +51,17 @@ class Scan:
     open_at: OpenAt | None = None
 
     def page(self, after: tuple[Value, ...], limit: int) -> Scan:
-        """Keep at most `limit` rows after the one whose key (the columns of `order`) is `after`; () for the first.
+        """Return the scan of at most `limit` rows after the row with the key `after`, the columns of `order`.
 
-        Raises SettingError for a scan whose rows are computed: they are read as a whole.
+        `after` is () for the first page. Raises SettingError for a scan whose rows are computed: they are read as a
+        whole.
         """
         if self.made is not None:
             raise SettingError("a page of computed rows", "the whole of them")
         return dataclasses.replace(self, after=after, limit=limit)
 
     def select(self, *columns: str) -> Scan:
-        """Keep some columns only. Raises SettingError for an unknown column."""
+        """Return the scan of these columns only. Raises SettingError for an unknown column."""
         for name in columns:
             if name not in self.schema.names:
                 raise SettingError(f"no column {name!r} in {self.table.path}", f"one of {', '.join(self.schema.names)}")
@@ -76,7 +78,7 @@ class Scan:
 
     @property
     def sql(self) -> str:
-        """The query that is run; the table is named `rows`."""
+        """The query to run, in which the table is named `rows`."""
         names = table_io.arrow_schema(self.table).names if self.made is not None or not self.columns else self.columns
         order = f" ORDER BY {_quoted(self.order)}" if self.order else ""
         later = [behind(self.order, self.after)] if self.after else []
@@ -84,7 +86,7 @@ class Scan:
         return f"SELECT {_quoted(names)} FROM rows{where(self.filters, *later)}{order}{limit}"
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the result batch by batch, so that a large one is never in memory as a whole, unless it is `made`."""
+        """Yield the result batch by batch, so that it is never in memory as a whole, unless `made` computes it."""
         if self.made is not None:  # a few bars: of a whole range, and not of a batch
             yield from self.arrow().to_batches()
             return
@@ -120,7 +122,7 @@ class Scan:
         return self.arrow().to_pandas(types_mapper=pandas.ArrowDtype)
 
     def duckdb(self, connection: Any = None) -> Any:
-        """Read the result as a duckdb.DuckDBPyRelation, of `connection` or of DuckDB's default one.
+        """Read the result as a duckdb.DuckDBPyRelation of `connection`, or of DuckDB's default connection.
 
         Raises MissingDependencyError if duckdb is not installed.
         """
@@ -138,7 +140,7 @@ class Scan:
         return int(found.column("n")[0].as_py())
 
     def opened(self) -> DeltaTable:
-        """Open the table at the scan's version; what this thread has open already is used if it stands there."""
+        """Open the table at the scan's version; reuse the table that this thread has open if it is at that version."""
         try:
             if self.open_at is not None:
                 return self.open_at(self.table, self.version)

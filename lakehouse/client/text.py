@@ -33,7 +33,7 @@ def cell(value: Any) -> Any:
 
 
 def json_lines(rows: pa.Table | pa.RecordBatch) -> str:
-    """Return a JSON object a row, each in a line that ends with a newline."""
+    """Return rows as text: one JSON object per row, each on a line that ends with a newline."""
     return "".join(f"{json.dumps(cell(row), ensure_ascii=False)}\n" for row in rows.to_pylist())
 
 

@@ -16,7 +16,7 @@ _FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 class TimeRange(NamedTuple):
-    """Moments from `start` on and before `end`, both in UTC; None has no limit on that side."""
+    """Times from `start` (inclusive) to `end` (exclusive), both in UTC; None is no limit on that side."""
 
     start: dt.datetime | None
     end: dt.datetime | None
@@ -33,11 +33,11 @@ class TimeRange(NamedTuple):
         return found
 
     def widened(self, by: dt.timedelta) -> TimeRange:
-        """Return the range with so much more on either side that has a limit."""
+        """Return the range with each limit that it has moved outwards by `by`."""
         return TimeRange(self.start and self.start - by, self.end and self.end + by)
 
     def filters(self, time: str, date: str) -> list[Filter]:
-        """Return the filters of the rows in the range, given their columns of time and of its UTC date.
+        """Return the filters of the rows in the range; `time` and `date` are their columns of time and of its UTC date.
 
         A table is partitioned by the date, so that a filter on it opens only the files of those days.
         """
@@ -51,7 +51,7 @@ class TimeRange(NamedTuple):
 
 
 def moment(time: Time) -> dt.datetime:
-    """Return the moment in UTC. Raises SettingError if the text is not ISO 8601."""
+    """Return the moment in UTC. Raises SettingError if the text is not ISO 8601, or the year is out of range."""
     if isinstance(time, str):
         time = _read(time)
     if not isinstance(time, dt.datetime):

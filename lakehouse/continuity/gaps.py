@@ -1,6 +1,6 @@
 """Read silver/continuity: the newest id of each (venue, symbol), and the gaps to repair. No JVM.
 
-The ledger is written by the Silver stream; this only reads it.
+The Silver stream writes the ledger; this module only reads it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True)
 class Mark:
-    """The trade with the highest id of a (venue, symbol) in Silver; `ts_event` in µs, None if unknown."""
+    """The trade with the highest id of a (venue, symbol) in Silver; `ts_event` is µs since the epoch or None."""
 
     trade_id: int
     ts_event: int | None = None
@@ -39,8 +39,9 @@ class Mark:
 class LedgerGap:
     """A gap in the ledger: trade ids, inclusive, that exist at the venue but are not in Silver.
 
-    `ts_before` and `ts_after` are the event times (µs) of the trades before and after it, None if unknown; Kraken's
-    history is requested by time. `tries` counts the venue's answers without these ids: 0 for an open gap.
+    `ts_before` and `ts_after` are the event times (µs since the epoch) of the trades before and after it, None if
+    unknown; Kraken's history is requested by time. `tries` counts the venue's answers without these ids: 0 for an open
+    gap.
     """
 
     venue: str
@@ -56,7 +57,7 @@ class LedgerGap:
 
 
 def marks(settings: Settings) -> dict[MarketKey, Mark]:
-    """Read (venue, symbol) → the trade with its highest id in Silver. Empty if there is no lake yet."""
+    """Read (venue, symbol) → the trade with the highest id in Silver. Empty if there is no lake yet."""
     rows = _rows(settings, "state = 'present'")
     found: dict[MarketKey, Mark] = {}
     for row in rows:
@@ -67,9 +68,10 @@ def marks(settings: Settings) -> dict[MarketKey, Mark]:
 
 
 def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[LedgerGap]:
-    """Read the open gaps that are in the ledger for at least so many seconds, oldest first. Empty if there is no lake.
+    """Read the open gaps that have been in the ledger for `older_than_seconds` or longer, the oldest first.
 
-    A gap whose time lies as far in the future is returned, too: the clock was set back, and its true age is not known.
+    A gap whose `since` lies as far in the future is returned, too: the clock was set back, and its true age is not
+    known. Empty if there is no lake.
     """
     now, age = dt.datetime.now(dt.UTC), dt.timedelta(seconds=older_than_seconds)
     rows = [row for row in _rows(settings, "state = 'open'") if abs(now - row["since"]) >= age]
@@ -78,20 +80,20 @@ def open_gaps(settings: Settings, older_than_seconds: float = 0.0) -> list[Ledge
 
 
 def unavailable_gaps(settings: Settings, tried_before: dt.datetime | None = None) -> list[LedgerGap]:
-    """Read the unavailable ranges: ids that the venue lacked in its answers, the one with the oldest last try first.
+    """Read the unavailable ranges: ids that the venue lacked in its answers, ordered by last try, the oldest first.
 
-    With `tried_before` only those whose last try was before that time. Empty if there is no lake.
+    With `tried_before` only ranges whose last try was before that time. Empty if there is no lake.
     """
     rows = [row for row in _unavailable(settings) if tried_before is None or row["last_try"] < tried_before]
     return [_gap(row) for row in rows]
 
 
 def due_again(settings: Settings, now: dt.datetime | None = None) -> list[LedgerGap]:
-    """Read the unavailable ranges that should be asked for again now, the one with the oldest last try first.
+    """Read the unavailable ranges that should be asked for again at `now`, ordered by last try, the oldest first.
 
     A range is due if one of AGAIN_SECONDS has passed since the first answer, and it has not been tried since. It is
     also due if its first answer lies SET_BACK_SECONDS or more in the future: the clock was set back, and its true age
-    is not known. Empty if there is no lake.
+    is not known. Empty if there is no lake. `now` defaults to the present.
     """
     now = now or dt.datetime.now(dt.UTC)
     times = [dt.timedelta(seconds=seconds) for seconds in AGAIN_SECONDS]
@@ -108,7 +110,8 @@ def gaps_to_repair(
 ) -> list[LedgerGap]:
     """Read the gaps that a repair should fetch: the open ones, then at most MOST_AGAIN unavailable ranges.
 
-    Open gaps of at least `older_than_seconds`; unavailable ranges that are due (`due_again`), or `all_unavailable`.
+    Open gaps must have been open for `older_than_seconds`. Unavailable ranges must be due (`due_again`) unless
+    `all_unavailable` is true.
     """
     again = unavailable_gaps(settings) if all_unavailable else due_again(settings)
     return [*open_gaps(settings, older_than_seconds), *again[:MOST_AGAIN]]

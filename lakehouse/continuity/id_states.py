@@ -40,7 +40,8 @@ class Segment:
 class Arrival:
     """A contiguous range of trade ids, inclusive, that came into silver/trades.
 
-    With the event times of its first and last trade, None if unknown; `repaired` of its ids came over REST.
+    `ts_first` and `ts_last` are the event times of its first and last trade, None if unknown. `repaired` counts its ids
+    that came over REST.
     """
 
     first_id: int
@@ -64,11 +65,11 @@ class News:
 
 
 def cut(segments: Sequence[Segment], news: News, now: dt.datetime) -> list[Segment]:
-    """Return the segments after the news of a batch, ascending, given those before it.
+    """Return the segments, ascending, that follow from the `segments` before a batch and the batch's news.
 
     They cover every id from the lowest to the highest known one, each once. Empty if no id is known. `since` of a
-    segment is that of the oldest segment of its state that it overlaps, `now` if it overlaps none; an unavailable one
-    keeps that of its tries.
+    segment is the earliest `since` of the old segments of its state that it overlaps, `now` if it overlaps none; an
+    unavailable segment has the `since` of its tries.
     """
     present = ranges_of(segments, "present")
     gone = TriedIds(tried(segments))
@@ -157,6 +158,6 @@ def _dated(
 
 
 def undated(segments: Iterable[Segment]) -> list[Segment]:
-    """Return the segments with `since` and `repaired` reset, so that two ledgers can be compared by ids and states."""
+    """Return the segments with `since` and `repaired` reset, so that two ledgers can be compared without these."""
     never = dt.datetime.min.replace(tzinfo=dt.UTC)
     return [replace(segment, since=never, repaired=0) for segment in segments]

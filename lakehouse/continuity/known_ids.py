@@ -1,7 +1,7 @@
 """Read which trade ids silver/trades has at a version, as contiguous ranges for each (venue, symbol). No JVM.
 
-Read from the ledger silver/continuity if it describes the version, else from the trades themselves: only the files
-that were added since the ledger's version, or all of them if there is no ledger. The answer is the same; the ledger
+They are read from the ledger silver/continuity if it describes the version, else from the trades themselves: only the
+files that were added since the ledger's version, or all files if there is no ledger. The result is the same; the ledger
 only makes it cheap.
 """
 
@@ -31,7 +31,8 @@ _COLUMNS = ["venue", "symbol", "trade_id", "ts_event", "source"]
 class KnownRange:
     """A contiguous range of trade ids of one (venue, symbol) in silver/trades, inclusive.
 
-    With the event times of the first and the last trade; `repaired` counts the trades that came over REST.
+    `ts_first` and `ts_last` are the event times of the first and the last trade, None if unknown. `repaired` counts the
+    trades that came over REST.
     """
 
     venue: str
@@ -67,7 +68,7 @@ class KnownIds(dict[MarketKey, IdRanges]):
         return presence
 
     def of(self, key: MarketKey) -> IdRanges:
-        """Return the ids of a (venue, symbol), to read or to change; an empty set is added if it has none."""
+        """Return the ids of a (venue, symbol), to read or to change; an unknown one gets an empty set."""
         return self.setdefault(key, IdRanges())
 
     def add(self, key: MarketKey, first_id: int, last_id: int) -> int:
@@ -75,7 +76,7 @@ class KnownIds(dict[MarketKey, IdRanges]):
         return self.of(key).add(first_id, last_id)
 
     def covers(self, key: MarketKey, first_id: int, last_id: int) -> bool:
-        """Return True if every id from `first_id` to `last_id` of a (venue, symbol) is among these."""
+        """Return True if every id from `first_id` to `last_id` (inclusive) of a (venue, symbol) is known."""
         ids = self.get(key)
         return ids is not None and ids.covers(first_id, last_id)
 

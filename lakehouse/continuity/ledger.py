@@ -1,9 +1,9 @@
 """Write the ledger silver/continuity: which trade ids are present, missing (open) or unavailable. By the Silver stream.
 
-Guarantee: after every batch the table describes silver/trades at exactly one version, that in its column
-`trades_version`. It is written after the trades, so it never has ids that are not there; a crash in between leaves an
-older ledger, which the next start brings up to date from the files that came since.
-Limit: a gap is known by the trades around it or by an event of ingest. The ledger says nothing of trades before the
+Guarantee: after every batch the table describes silver/trades at exactly one version, which its column `trades_version`
+names. It is written after the trades, so it never has ids that are not there; a crash in between leaves an older
+ledger, which the next start brings up to date from the files that came since.
+Limit: a gap is known by the trades around it or by an event of ingest. The ledger says nothing about trades before the
 first id or after the last id in Silver or in such an event.
 Cost for each batch: the table is rewritten as a whole. In memory and in the table it is one row for each range, so a
 symbol without gaps is one row, however long its history.
@@ -99,7 +99,7 @@ class Ledger:
 
 
 def write_anew(settings: Settings, trades_version: int, words: Mapping[MarketKey, News]) -> None:
-    """Write the ledger anew from all trades of silver/trades at a version, ignoring the ledger that there is.
+    """Write the ledger anew from all trades of silver/trades at a version, ignoring the existing ledger.
 
     `words` are the news from all feed events about missing ids (`venue_words`), so tries are counted as before. `since`
     becomes now, except for unavailable ids.

@@ -31,7 +31,7 @@ class Tried:
 
     @classmethod
     def once(cls, first_id: int, last_id: int, at: dt.datetime) -> Tried:
-        """Build the range of ids that a venue lacked in one answer, given at the time `at` (UTC)."""
+        """Return the range of ids that a venue lacked in one answer, given at the time `at` (UTC)."""
         return cls(first_id, last_id, at, at)
 
 
@@ -49,7 +49,9 @@ class TriedIds:
     def add(self, word: Tried) -> None:
         """Add an answer in which the venue lacked a range of ids: each of these ids then has one more try.
 
-        Not if the answer was added before, or comes within ONE_TRY_SECONDS of the ids' last try.
+        An answer that is no later than the ids' last try changes nothing. An answer within ONE_TRY_SECONDS after the
+        last try moves its time and is not counted. An answer SET_BACK_SECONDS or more before the first one shows that
+        the clock was set back: it is counted, and the times begin anew with it.
         """
         low, high = self._between(word.first_id - 1, word.last_id + 1)
         self._parts[low:high] = _joined(_taken(self._parts[low:high], word))

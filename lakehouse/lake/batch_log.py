@@ -1,7 +1,7 @@
 """The newest entries of ops/batches and ops/checks, found without reading the whole ledger.
 
-Both tables grow by one small file a commit, thousands a day. The statistics in the Delta log tell which files can hold
-the newest entry, so only those are read. Statistics only ever narrow the search: without them the answer is the same.
+Both tables grow by one small file per commit, thousands a day. The statistics in the Delta log tell which files can
+hold the newest entry, so only those are read. Statistics only narrow the search: without them the result is the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FULL_LOOK = """detail LIKE '%"recent": false%'"""
 
 @dataclass(frozen=True)
 class Batch:
-    """A committed micro-batch by its row in ops/batches.
+    """A committed micro-batch, as ops/batches records it.
 
     `source_end` says how far its stream had read: next offsets by topic and partition for Kafka, the version for a
     Delta table. `versions` maps the paths of the tables to their Delta versions after the batch.
@@ -54,11 +54,14 @@ class Batch:
 
     @property
     def source_version(self) -> int:
-        """The Delta version of the source that has been processed, inclusive. TerminalError if there is none."""
+        """The newest Delta version of the source that was read; only a part of that version was read unless `whole`.
+
+        Raises TerminalError if the row names none.
+        """
         return self._integer(self.source_end, "version", "source_end")
 
     def version_of(self, table_path: str) -> int:
-        """Return the Delta version, after this batch, of the table at a path. TerminalError if the batch names none."""
+        """Return the Delta version of a table after this batch. Raises TerminalError if the batch names none."""
         return self._integer(self.versions, table_path, "versions")
 
     def _integer(self, values: dict[str, Any], key: str, column: str) -> int:
@@ -88,7 +91,7 @@ def standalone_run_id() -> str:
 
 
 def newest_batches(settings: Settings) -> dict[str, Batch]:
-    """Return query (bronze, silver, gold) → its newest batch by commit time; a query without one is absent.
+    """Return query (bronze, silver, gold) → its newest batch by commit time; a query without a batch is left out.
 
     Raises TerminalError if the lake has no ops/batches.
     """
@@ -98,7 +101,7 @@ def newest_batches(settings: Settings) -> dict[str, Batch]:
 def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
     """Return query name → its newest batches by commit time, at most `count`, the newest first.
 
-    A query that has committed none is absent. Raises TerminalError if the lake has no ops/batches.
+    A query without a batch is left out. Raises TerminalError if the lake has no ops/batches.
     """
     table = open_table(settings, OPS_BATCHES)
     floors = _batch_floors(table, count)
@@ -126,7 +129,8 @@ def recent_batches(settings: Settings, count: int) -> dict[str, list[Batch]]:
 def newest_with_rows(settings: Settings, query: str, first: datetime, last: datetime) -> Batch | None:
     """Return the newest batch of a query that was committed from `first` to `last` and added rows to its main table.
 
-    None if there is none. The batch of a rebuild, whose rows were there before, is left out.
+    Both times are UTC and inclusive. Returns None if there is no such batch. Batches of rebuilds are ignored, because
+    their rows were there before.
     """
     rows = sql(
         settings,
@@ -143,9 +147,9 @@ def newest_with_rows(settings: Settings, query: str, first: datetime, last: date
 
 
 def source_start_since(settings: Settings, query: str, since: datetime) -> dict[str, Any] | None:
-    """Return where the oldest of a query's batches that were committed at `since` or later began to read its source.
+    """Return where the oldest of a query's batches committed at `since` (UTC) or later began to read its source.
 
-    For Kafka: topic → partition → first offset. For Delta: version and index. None if there is no such batch.
+    For Kafka: topic → partition → first offset. For Delta: version and index. Returns None if there is no such batch.
     """
     rows = sql(
         settings,
@@ -160,7 +164,10 @@ def source_start_since(settings: Settings, query: str, since: datetime) -> dict[
 
 
 def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
-    """Return the newest batch of a query that ended at the end of a source version, not inside it; None if none did."""
+    """Return the newest batch of a query that ended at the end of a source version, not inside it; None without one.
+
+    Raises TerminalError if the lake has no ops/batches.
+    """
     newest = newest_batches(settings).get(query)
     if newest is None or newest.whole:
         return newest
@@ -176,10 +183,11 @@ def newest_whole_batch(settings: Settings, query: str) -> Batch | None:
 
 
 def since_rebuild(query: str, where: str = "TRUE") -> str:
-    """Write the SQL condition that keeps a query's rows of ops/batches from its newest rebuild on; all without one.
+    """Return the SQL condition that keeps a query's rows of ops/batches from its newest rebuild on; without one, all.
 
-    A rebuild's row takes the place of the rows before it. The query registers ops/batches as `batches`. `where` is a
-    further condition on the rows, such as a first date: a rebuild that does not meet it is older than all that do.
+    A rebuild's row replaces the rows before it. The SQL query must register ops/batches as `batches`. `where` is a
+    further condition on the rows, such as a first date: a rebuild that does not meet it must be older than all rows
+    that do.
     """
     of_query = f"query = '{query}' AND {where}"
     newest = f"SELECT max(committed_at) FROM batches WHERE {of_query} AND generation LIKE '{REBUILD}%' AND batch_id = 0"
@@ -189,8 +197,8 @@ def since_rebuild(query: str, where: str = "TRUE") -> str:
 def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[Verdict]:
     """Return the newest verdict of each check that has one, ordered by table and name.
 
-    `expected` are the (table path, check name) pairs that should have one: if the newest commits lack any of
-    them, the whole table is read.
+    `expected` are the (table path, check name) pairs that should have a verdict: if the newest commits lack any of
+    them, the whole table is read. Raises TerminalError if the lake has no ops/checks.
     """
     table = open_table(settings, OPS_CHECKS)
     floor = _check_floor(table)
@@ -201,11 +209,11 @@ def newest_verdicts(settings: Settings, expected: set[tuple[str, str]]) -> list[
 
 
 def failed_checks(settings: Settings) -> dict[tuple[str, str], bool]:
-    """Return the failed checks: (table path, check name) → True if only a look at the whole table can show it mended.
+    """Return the failed checks: (table path, check name) → True if only a look at the whole table can clear it.
 
     A check looks at its whole table, or only at rows of today and yesterday (UTC). The value is True if its newest look
     at the whole table failed, whatever narrower looks found since, or if its newest verdict is a failure of an earlier
-    day, since those two days have moved on. Only the newest RECENT_COMMITS commits of ops/checks count.
+    day, because those two days have moved on. Only the newest RECENT_COMMITS commits of ops/checks count.
     """
     table = open_table(settings, OPS_CHECKS)
     floor, today = _check_floor(table), datetime.now(UTC).date()
@@ -276,7 +284,8 @@ def _literal(at: datetime) -> str:
 def json_object(text: str, column: str, row: str = "ops/batches") -> dict[str, Any]:
     """Parse the text of a JSON column into a dict.
 
-    Raises TerminalError if it is no JSON object; the message names `row` (default: the table ops/batches) and `column`.
+    Raises TerminalError if it is not a JSON object; the message names `row` (default: the table ops/batches) and
+    `column`.
     """
     try:
         value = json.loads(text)

@@ -1,14 +1,15 @@
-"""Venues that are away and symbols that a venue does not deliver, as silver/feed_events says. No JVM.
+"""Venues that are not connected and symbols that a venue does not deliver, by silver/feed_events. No JVM.
 
-Ingest tells when a symbol is not subscribed (`unsubscribed`), refused for good (`subscription_refused`), and subscribed
-again; the newest of these words of a (venue, symbol) is its state. It tells likewise when a socket is `connected` and
-`disconnected`.
+Ingest reports when a symbol is not subscribed (`unsubscribed`), is refused for good (`subscription_refused`), and is
+`subscribed` again; the newest of these events of a (venue, symbol) is its state. Ingest also reports when a socket is
+`connected` and `disconnected`.
 
-The newest is the one with the highest Kafka offset, as this machine's clock may be set back: events are keyed by their
-venue, so all of a venue's events are in one partition.
+The newest event is the one with the highest Kafka offset, because this machine's clock may be set back. Events are
+keyed by their venue, so all of a venue's events are in one partition.
 
-Limit: an event that `replay` takes out of quarantine has a new offset, and counts as new until the next one comes. The
-sockets of a venue whose symbols need more than one are not told apart: a refused one counts until one is connected.
+Limit: an event that `replay` takes out of quarantine gets a new offset, and counts as the newest until the next event
+comes. If a venue's symbols need more than one socket, its sockets are not told apart: a refused socket counts until any
+of them is connected.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class NotConnected:
 
 @dataclass(frozen=True)
 class NotSubscribed:
-    """A symbol of the settings that its venue does not deliver, `since` a time in UTC.
+    """A symbol of the settings that its venue does not deliver. `since`: the time of the event that says so, UTC.
 
     `is_final`: the venue refused it for good, because it has no such symbol.
     """
@@ -52,7 +53,7 @@ class NotSubscribed:
 
 
 def not_connected(settings: Settings) -> tuple[NotConnected, ...]:
-    """Return the venues of the settings that are away, by name: their sockets are lost, or they refuse them.
+    """Return the venues of the settings without an open socket, by name: a socket was lost, or the venue refuses it.
 
     Empty if ingest was stopped while it was connected. Raises TerminalError if the lake has no silver/feed_events.
     """
@@ -93,9 +94,9 @@ def not_connected(settings: Settings) -> tuple[NotConnected, ...]:
 
 
 def not_subscribed(settings: Settings) -> tuple[NotSubscribed, ...]:
-    """Return each (venue, symbol) of the settings that its newest subscription event calls not subscribed, in order.
+    """Return each (venue, symbol) of the settings whose newest subscription event is not `subscribed`, in order.
 
-    A symbol that no event names is not among them. Raises TerminalError if the lake has no silver/feed_events.
+    A symbol that no event names is left out. Raises TerminalError if the lake has no silver/feed_events.
     """
     rows: list[dict[str, Any]] = table_io.sql(
         settings,

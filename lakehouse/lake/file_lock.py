@@ -1,4 +1,4 @@
-"""An exclusive lock on a file that names its holder. The kernel gives it back when the holder's process ends."""
+"""An exclusive lock on a file that names its holder. The kernel releases it when the holder's process ends."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lakehouse.errors import LeaseHeldError
 
 
 def lock_file(path: Path, holder: str, refusal: Callable[[str], LeaseHeldError]) -> IO[str]:
-    """Lock the file at `path`, made if it is missing, and write `holder` into it. The lock lasts until it is closed.
+    """Lock the file at `path`, write `holder` into it and return it. The lock lasts until the file is closed.
 
-    Raises `refusal` of what the present holder wrote (empty if it wrote nothing) if another process has the lock, and
-    OSError if the file cannot be opened.
+    A missing file is made. If another process has the lock, raises the error that `refusal` makes from what that
+    process wrote (empty if it wrote nothing). Raises OSError if the file cannot be opened.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)

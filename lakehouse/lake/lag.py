@@ -1,4 +1,4 @@
-"""How far a table is behind its source: Bronze in messages behind Kafka, the others in rows behind the table before."""
+"""How far a table is behind its source: Bronze in messages behind Kafka, others in rows behind the table they read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Offsets = dict[str, dict[str, int]]
 
 
 def end_offsets(bootstrap: str, topics: Sequence[str], timeout: float) -> Offsets:
-    """Ask Kafka for the next offset of each partition, the one after its newest message: topic → partition → offset.
+    """Ask Kafka for the next offset of each partition, after its newest message; return topic → partition → offset.
 
     Raises BrokerUnavailableError if no broker answers within `timeout` seconds; at once if nobody listens.
     """
@@ -27,9 +27,10 @@ def end_offsets(bootstrap: str, topics: Sequence[str], timeout: float) -> Offset
 
 
 def offsets_since(bootstrap: str, topics: Sequence[str], since: float, timeout: float) -> Offsets:
-    """Ask for topic → partition → offset of the first message sent at `since` (epoch seconds) or later; -1 if none was.
+    """Ask Kafka for the first message sent at `since` (epoch seconds) or later; return topic → partition → offset.
 
-    Raises BrokerUnavailableError if no broker answers within `timeout` seconds; at once if nobody listens.
+    The offset is −1 if there is no such message. Raises BrokerUnavailableError if no broker answers within `timeout`
+    seconds; at once if nobody listens.
     """
     from lakehouse.broker import topics as kafka
 
@@ -57,7 +58,7 @@ def _require_listener(bootstrap: str, timeout: float) -> None:
 def kafka_lag(ends: Offsets, batch: Batch | None) -> int:
     """Count the messages in Kafka, up to the next offsets `ends`, that Bronze has not committed.
 
-    `batch` is Bronze's newest; without one, all messages from offset 0 count.
+    `batch` is Bronze's newest batch; if it is None, all messages from offset 0 count.
     """
     done = batch.source_end if batch else {}
     return sum(
@@ -70,7 +71,8 @@ def kafka_lag(ends: Offsets, batch: Batch | None) -> int:
 def rows_behind(settings: Settings, source: Table, batch: Batch | None) -> int:
     """Count the rows of the source table that came after the version that a stream's newest `batch` had processed.
 
-    Without a batch, all rows count. A rebuild of the source may leave fewer rows than before: 0 then.
+    Without a batch, all rows count. A version that was read only in part counts as not processed. The result is 0 if a
+    rebuild has left the source with fewer rows than before.
     """
     rows = row_count(open_table(settings, source))
     if batch is None:

@@ -1,9 +1,9 @@
-"""One writer per table: exclusive locks that die with their process.
+"""One writer per table: exclusive locks that end with their process.
 
-`Lease` is for as long as a stream lives, `Turn` for one batch or one slice of a rebuild.
+A `Lease` is held as long as a stream lives, a `Turn` for one batch or one slice of a rebuild.
 
-The lock lies beside a local lake, so that everybody who writes there meets it; for a lake on an object store it lies in
-`home`, and Dagster's run tags keep runs on different machines apart.
+The lock file lies beside a local lake, so that every process that writes there finds it; for a lake on an object store
+it lies in `home`, and Dagster's run tags keep runs on different machines apart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lakehouse.settings import Settings
 class Lease:
     """The exclusive right to write the tables of some layers, held as file locks until `release` or the process's end.
 
-    `holder` names us to a person whose process is refused.
+    `holder` is the name under which a refused process shows this one to a person.
     """
 
     def __init__(self, settings: Settings, layers: tuple[str, ...], holder: str) -> None:
@@ -65,10 +65,11 @@ class Lease:
 class Turn:
     """A lock on a layer's tables for one short piece of work.
 
-    A stream's batch, one slice of a rebuild of Gold, and a deletion of files take it in turn, in whichever processes.
+    A stream's batch, one slice of a rebuild of Gold, and a deletion of files take it in turn, in one or in several
+    processes.
 
-    Between two turns every table of Gold is whole: it equals Silver at the version that Gold has processed. And no
-    batch of the layer has written files that it has yet to commit.
+    While nobody holds it, every table of Gold is whole: it equals Silver at the version that Gold has processed. And no
+    batch of the layer has files that are written and not yet committed.
     """
 
     def __init__(self, settings: Settings, layer: str) -> None:
@@ -76,7 +77,7 @@ class Turn:
         self._file: IO[str] | None = None
 
     def take(self, wait: bool = True) -> bool:
-        """Take the lock and return True. If another has it: wait for it, or return False if `wait` is false."""
+        """Take the lock and return True. If somebody else has it: wait for it, or return False if `wait` is false."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a", encoding="utf-8")
         try:

@@ -1,7 +1,7 @@
 """Open messages of silver/quarantine: those that no replay has settled. No JVM.
 
 A quarantined message is open until `lakehouse replay` has put its position into ops/replays: sent, noise or dismissed.
-Its row in quarantine stays, so that the count of the streams' books never changes.
+Its row in silver/quarantine stays, so that the counts in ops/batches stay true.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SAME_MESSAGE = " AND ".join(f"r.{name} = q.{name}" for name in SILVER_QUARANTIN
 
 
 def open_quarantine(settings: Settings) -> dict[str, int]:
-    """Count the open messages by the rule that they failed, the rule with the most first. Empty without a lake."""
+    """Return rule → number of open messages that failed it, the largest number first; empty if there is no lake."""
     query = "SELECT q.rule AS rule, count(*) AS n FROM {open} GROUP BY q.rule ORDER BY n DESC, rule"
     rows = [row for batch in _batches(settings, query) for row in batch.to_pylist()]
     return {row["rule"]: int(row["n"]) for row in rows}
@@ -46,10 +46,11 @@ def require_rule(settings: Settings, rule: str) -> None:
 def open_messages(
     settings: Settings, rule: str | None = None, without: tuple[str, ...] = (), venue: str | None = None
 ) -> Iterator[pa.Table]:
-    """Yield the open rows of silver/quarantine, BATCH_ROWS or more at a time, of one rule or of all but `without`.
+    """Yield the open rows of silver/quarantine, in tables of BATCH_ROWS rows or more; the last may have fewer.
 
-    With `venue` only those in which that venue could be read. All come from the tables' versions at the first one, so
-    a message that is settled in the meantime does not shift them.
+    `rule`: only messages that failed this rule; if None, those of all rules but `without`. `venue`: only messages in
+    which this venue could be read. All rows come from the tables' versions at the first row, so a message that is
+    settled in the meantime does not shift them.
     """
     where = "TRUE"
     if rule is not None:

@@ -1,7 +1,8 @@
-"""When live trades happened, when they were received, and when Kafka got them: from Silver and from quarantine. No JVM.
+"""Times of live trades, of their receipt, and of their arrival in Kafka, from Silver and from quarantine. No JVM.
 
-A clock that is slower than the tolerance sends every trade into quarantine, so both tables tell of a clock.
-Only what came straight from a socket counts: a repaired, a snapshot's or a replayed trade happened long before.
+If this machine's clock is behind by more than the tolerance, every trade goes into quarantine, so both tables are
+needed to judge the clock. Only trades straight from a socket count: a repaired, snapshot or replayed trade happened
+long before.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ _read_times = msgspec.json.Decoder(_Times, strict=False).decode  # a number may 
 def is_from_socket(source: str, ingest: int, kafka: int) -> bool:
     """Return True if a trade came straight from a socket: its source is live, and receipt and Kafka's time are near.
 
-    `ingest` and `kafka` are microseconds since the epoch; AT_ONCE bounds their distance.
+    `ingest` (receipt) and `kafka` are microseconds since the epoch; near means at most AT_ONCE apart.
     """
     return source == "live" and abs(kafka - ingest) <= AT_ONCE
 
 
 def received(settings: Settings, where: str) -> pa.Table:
-    """Read the trades in silver/trades that came straight from a socket and meet a SQL condition on its columns.
+    """Read the trades in silver/trades that came straight from a socket and meet `where`, a SQL condition.
 
     Columns: venue; `event`, `ingest` and `kafka`, the times of trade, receipt and Kafka in microseconds since the
     epoch; Kafka's `partition` and `offset`.
@@ -64,10 +65,11 @@ def received(settings: Settings, where: str) -> pa.Table:
 
 
 def refused(settings: Settings, where: str = "TRUE") -> pa.Table:
-    """Read the trades straight from a socket that are in quarantine by FUTURE_RULE, replayed or not.
+    """Read the trades straight from a socket that FUTURE_RULE put into quarantine, replayed or not.
 
     FUTURE_RULE refuses a time in the future. Trades whose text has another form than ingest writes are left out.
-    `where` is a SQL condition on silver/quarantine; the columns are those of `received`. Empty without the table.
+    `where` is a SQL condition on silver/quarantine; the columns are those of `received`. Empty if the table does not
+    exist.
     """
     if not DeltaTable.is_deltatable(table_io.table_uri(settings, SILVER_QUARANTINE)):
         return _SCHEMA.empty_table()

@@ -1,8 +1,8 @@
 """Delta tables that a thread keeps open, so that each use reads only the new part of the log.
 
 Guarantee: a table is at its newest version, also if it was deleted and made anew at the same place.
-Limit: on an object store nobody sees that a table was made anew or is gone; a live process must not outlive its tables
-there.
+Limit: on an object store it is not noticed that a table was made anew or is gone; a live process must not outlive its
+tables there.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ _opened = _Opened()
 
 
 def newest(uri: str) -> DeltaTable:
-    """Open the table at a URI at its newest version. Raises deltalake's TableNotFoundError if there is none.
+    """Open the table at a URI at its newest version. Raises deltalake's TableNotFoundError if there is no table.
 
-    To read a log anew takes ten times as long as to read on, and a batch looks at a dozen tables.
+    Reading a log from its beginning takes ten times as long as reading its new part, and a batch looks at a dozen
+    tables.
 
-    A thread's own commits move its table too, so that it may stand at its newest version for hours: it is opened anew
-    all the same (MOST_MOVES).
+    A table is opened anew after MOST_MOVES commits, even if this thread's own commits have kept it at its newest
+    version.
     """
     log = Path(uri.removeprefix("file://")) / "_delta_log"
     first = _first_commit(log)
@@ -78,7 +79,7 @@ def newest(uri: str) -> DeltaTable:
 def forget(uri: str) -> None:
     """Close this thread's open table at a URI, so that `newest` opens it anew.
 
-    Called after an error of a commit: nobody knows what the open table has taken in.
+    For use after an error of a commit: it is not known whether the open table contains the commit.
     """
     _opened.tables.pop(uri, None)
 

@@ -1,7 +1,7 @@
 """The lake without a JVM: creates, opens, queries and appends to the Delta tables through deltalake.
 
 Guarantee: `append_rows` with a transaction is exactly once per (application id, version), by Delta's own transaction
-identifiers. Limit: object-store credentials are taken from the environment by deltalake and are not ours to check.
+identifiers. Limit: deltalake takes object-store credentials from the environment; they are not checked here.
 """
 
 from __future__ import annotations
@@ -89,18 +89,18 @@ WRITER = WriterProperties(
 
 
 def bar_tables(settings: Settings) -> tuple[tuple[Table, int], ...]:
-    """Return the tables of bars that this lakehouse makes with their lengths in minutes, the shortest first."""
+    """Return (table, length in minutes) of each table of bars that this lakehouse makes, the shortest first."""
     return tuple((BARS[minutes], minutes) for size, minutes in BAR_MINUTES.items() if size in settings.bar_sizes)
 
 
 def active_tables(settings: Settings) -> tuple[Table, ...]:
-    """Return the tables that this lakehouse has: all of the registry but bars of sizes that it does not make."""
+    """Return the tables that this lakehouse has: all of the registry except bars of sizes that it does not make."""
     made = [table for table, _ in bar_tables(settings)]
     return tuple(table for table in TABLES if table in made or table not in BARS.values())
 
 
 def arrow_type(sql_type: str) -> pa.DataType:
-    """Return the Arrow type of a Spark SQL type of the registry."""
+    """Return the Arrow type of a Spark SQL type of the registry. Raises KeyError for a type that it does not use."""
     decimal = re.fullmatch(r"decimal\((\d+),(\d+)\)", sql_type)
     if decimal:
         return pa.decimal128(int(decimal[1]), int(decimal[2]))
@@ -198,16 +198,13 @@ def open_table(settings: Settings, table: Table, version: int | None = None) -> 
 
 
 def row_count(delta_table: DeltaTable) -> int:
-    """Count the rows of a table by the statistics in its log; no data file is read. A file without any counts 0."""
+    """Count the rows of a table by the statistics in its log; no data file is read. A file without them counts as 0."""
     actions = pa.table(delta_table.get_add_actions(flatten=True))
     return sum(value or 0 for value in actions.column("num_records").to_pylist()) if actions.num_rows else 0
 
 
 class DayFiles(NamedTuple):
-    """One day of a table by its log: number of files, number of rows, and when the newest file was written.
-
-    `written` is in seconds since the epoch.
-    """
+    """The files of one day of a table, by its log. `written`: when the newest was written, in epoch seconds."""
 
     files: int
     rows: int
@@ -217,7 +214,7 @@ class DayFiles(NamedTuple):
 def days(settings: Settings, table: Table, version: int | None = None) -> dict[dt.date, DayFiles]:
     """Return UTC day → its files, for a table that is partitioned by day, in order, at its newest or a given version.
 
-    Read from the table's log alone, so the data files of an old version need not be there any more.
+    Only the table's log is read, so the data files of an old version need not exist any more.
     """
     actions = pa.table(open_table(settings, table, version).get_add_actions(flatten=True))
     if not actions.num_rows:
@@ -231,7 +228,10 @@ def days(settings: Settings, table: Table, version: int | None = None) -> dict[d
 
 
 def sql(settings: Settings, query: str, **tables: DeltaTable | Table) -> pa.Table:
-    """Run a SQL query (DataFusion) and return its result; each keyword is the name of a table in the query."""
+    """Run a SQL query (DataFusion) and return its result; each keyword is the name of a table in the query.
+
+    Raises TerminalError if a table does not exist, DeltaError or a plain Exception if the query fails.
+    """
     return pa.table(_execute(settings, query, tables).read_all())
 
 

@@ -1,11 +1,11 @@
 """The log of a Delta table as files: which checkpoints and commits there are, and whether a commit of ours stands.
 
-Guarantee: `Commit.find` answers by the log itself, whichever error the commit raised: a commit is known again by an id
-in its entry. If the log cannot be read or lacks an entry, it raises an error. It is asked
-before files are deleted and before a commit is tried again.
+Guarantee: `Commit.find` answers from the log itself, whichever error the commit raised: an id in its log entry
+identifies a commit. It raises an error if the log cannot be read or lacks an entry. Callers ask it before they delete
+files and before they try a commit again.
 Source of the names and entries: Delta protocol, "Delta Log Entries" and "Checkpoints".
-Gap: on an object store a request that timed out may still arrive after the look. So there files are left alone unless
-the commit was refused.
+Gap: on an object store a request that timed out may still arrive after `find` has looked. So files there are left alone
+unless the commit was refused.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ def is_remote(uri: str) -> bool:
 
 
 class LogFile(NamedTuple):
-    """A file of a version, at `path` below the table; `written` in seconds since the epoch, infinite if the
-    store does not say."""
+    """A file of a version, at `path` below the table.
+
+    `written` is in seconds since the epoch, infinite if the store does not say.
+    """
 
     path: str
     version: int
@@ -63,7 +65,7 @@ class LogFile(NamedTuple):
 
 
 def log_files(uri: str) -> list[LogFile]:
-    """List the files of a table's log that belong to one version, ordered by version. Raises OSError."""
+    """List the files of a table's log that belong to one version, by version. Raises OSError if it cannot be read."""
     found: list[LogFile] = []
     for info in files_of(uri).get_file_info(pa_fs.FileSelector("_delta_log")):
         match = _OF_VERSION.fullmatch(info.base_name)
@@ -83,16 +85,16 @@ def log_files(uri: str) -> list[LogFile]:
 def checkpoints(files: list[LogFile]) -> list[int]:
     """Return the versions that have a checkpoint among a log's files.
 
-    The file `_last_checkpoint` is not asked: it may be missing, or name an older one.
+    The file `_last_checkpoint` is not read: it may be missing, or name an older one.
     """
     return [file.version for file in files if file.kind == CHECKPOINT]
 
 
 class Found(NamedTuple):
-    """Answer of a table's log about a commit of ours and others' commits since its base version.
+    """Answer of a table's log about a commit of ours and about others' commits since its base version.
 
-    `stands`: the commit is in the log. `maintained`: others have committed, and only maintenance, which leaves rows and
-    transaction ids as they were. `moved`: paths of the files that others have taken out of the table.
+    `stands`: the commit is in the log. `maintained`, if it is not: others have committed, and only maintenance, which
+    leaves rows and transaction ids as they were. `moved`: paths of the files that others have taken out of the table.
     """
 
     stands: bool
@@ -101,7 +103,7 @@ class Found(NamedTuple):
 
 
 class Commit:
-    """One commit through deltalake to the table at a URI, which the table's log shows again by a random id.
+    """One commit through deltalake to the table at a URI, identified in the table's log by a random id.
 
     `version` is the table's version on which it is based. `retries`: how often deltalake itself tries again after a
     conflict. `properties` go to the call that commits.
@@ -117,7 +119,10 @@ class Commit:
         )
 
     def find(self) -> Found:
-        """Look for this commit among those after its base version. Raises OSError or ValueError if one is not there."""
+        """Look for this commit among those after its base version.
+
+        Raises OSError if the log cannot be read, ValueError if it lacks a commit.
+        """
         files = files_of(self._uri)
         since = {file.version: file for file in log_files(self._uri) if file.kind == COMMIT}
         newest = max(since, default=-1)
@@ -135,7 +140,7 @@ class Commit:
 
     @contextlib.contextmanager
     def certain(self) -> Iterator[None]:
-        """Wrap the call that commits: an error that it raises is dropped if the log shows that the commit stands."""
+        """Wrap the call that commits: drop an error that it raises if the log shows that the commit stands."""
         try:
             yield
         except Exception as error:

@@ -1,7 +1,7 @@
 """Supervise the embedded broker, in a thread that lives as long as the stack.
 
-The broker's own class manages the JVM; this watches it and starts it again. The broker is not an ordinary child process
-because a Python process around the JVM would cost another 50 MB.
+The broker's own class manages the JVM; this module watches it and starts it again. The broker is not an ordinary child
+process because a Python process around the JVM would cost another 50 MB.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ WATCH_SECONDS = 0.5
 
 
 class BrokerSupervisor:
-    """Start the embedded broker and its topics, in a thread of its own, and start it again if it dies.
+    """Starts the embedded broker and its topics, in a thread of its own, and starts it again if it dies.
 
-    `ready` is set from when the topics are there until the broker dies. `failure` is None until the supervisor gives
-    up: the broker cannot start (no Java, a busy port), or has died some times and was never up (`RestartPolicy`).
-    `notify` gets a line for people at each restart.
+    `ready` is set while the broker runs and has its topics. `failure` is None until the supervisor gives up: the broker
+    cannot start (no Java, a busy port), or has died several times and was never up (`RestartPolicy`). `notify` gets a
+    line for people at each restart.
     """
 
     def __init__(self, settings: Settings, notify: Callable[[str], None]) -> None:
@@ -53,7 +53,7 @@ class BrokerSupervisor:
         self._stop.set()
 
     def join(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the supervisor and its broker; True if both have ended."""
+        """Wait at most `timeout` seconds for the supervisor and its broker to end; return True if they have."""
         if self._thread.is_alive():
             self._thread.join(max(timeout, 0.0))
         return not self._thread.is_alive()

@@ -52,7 +52,7 @@ def definitions_file() -> Path:
 
 
 def write_dagster_home(settings: Settings, code_server_port: int) -> Path:
-    """Write dagster.yaml and workspace.yaml into `settings.dagster_home`, and return the path of the latter.
+    """Write dagster.yaml and workspace.yaml into `settings.dagster_home`, and return the path of workspace.yaml.
 
     The workspace names the code server's port. Dagster's own files stay.
     """
@@ -128,7 +128,7 @@ def webserver_command(settings: Settings, workspace: Path) -> ChildSpec:
 
 
 def api_command(settings: Settings) -> ChildSpec:
-    """Describe the child process of the HTTP API. A key of our own environment is its key too."""
+    """Describe the child process of the HTTP API. It inherits the API key from this process's environment."""
     address = ("--host", settings.serve_host, "--port", str(settings.serve_port))
     return _spec(settings, "api", "lakehouse", "serve", *address)
 

@@ -29,7 +29,7 @@ class View:
     """Content of the display, written by `stack.run` and its threads.
 
     `started` is a monotonic time in seconds, `states` maps each part to its state in a word, `snapshot` is None before
-    the first look at the lake, and `first_bar_seconds` is the time from the start to the first bars, None before.
+    the first look at the lake, and `first_bar_seconds` is the time from the start to the first bars, None until then.
     """
 
     settings: Settings
@@ -54,7 +54,7 @@ class View:
 
 
 class Display:
-    """The live screen on a terminal, else plain lines in its place; both show one View."""
+    """The live screen on a terminal, else plain lines instead; both show one View."""
 
     def __init__(self, console: Console, view: View) -> None:
         self._console = console
@@ -98,7 +98,7 @@ def elapsed(view: View) -> str:
 
 
 def headline(view: View) -> Text:
-    """Write the first line of the screen: simulated or live, the venues if live, the UI's and the API's addresses."""
+    """Return the first line of the screen: simulated or live, the venues if live, the UI's and the API's addresses."""
     text = Text()
     if view.simulated:
         text.append(" SIMULATED MARKET ", style="black on yellow")

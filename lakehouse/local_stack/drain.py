@@ -86,7 +86,7 @@ class DrainReport:
 def drain_and_check(
     stack: LocalStack, view: View, tick: Callable[[], bool], say: Callable[[str], None]
 ) -> DrainReport | None:
-    """Do the module's four steps and report; None if somebody asks to stop meanwhile.
+    """Do the module's four steps and report; return None if somebody asks to stop meanwhile.
 
     `tick` is called a few times a second to look after the stack, and returns False if somebody asks to stop. `say`
     prints a line for people.

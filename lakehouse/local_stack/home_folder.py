@@ -62,7 +62,7 @@ def home_lock(home: Path) -> Iterator[None]:
 
 
 def kind_of(home: Path) -> str | None:
-    """Read the kind of a folder's data, demo or live; None if no lakehouse has run in it yet."""
+    """Read the kind of a folder's data, demo or live; None if no lakehouse has run in the folder yet."""
     try:
         return (home / KIND_FILE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def load_environment(home: Path) -> dict[str, str]:
 
 
 def empty(home: Path) -> None:
-    """Remove what a lakehouse wrote into `home`, and `home` itself if it is empty then. Call with the lock held."""
+    """Remove what a lakehouse wrote into `home`, and `home` itself if that leaves it empty. Call with the lock held."""
     for name in OWN_ENTRIES:
         path = home / name
         if path.is_dir() and not path.is_symlink():
@@ -116,5 +116,5 @@ def empty(home: Path) -> None:
 
 
 def size(home: Path) -> int:
-    """Sum the bytes of the files under `home`, without symbolic links."""
+    """Return the total size in bytes of the files under `home`, without symbolic links."""
     return sum(path.stat().st_size for path in home.rglob("*") if path.is_file() and not path.is_symlink())

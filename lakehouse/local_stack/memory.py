@@ -29,9 +29,9 @@ class Memory:
 
 
 def measure(processes: Iterable[psutil.Process]) -> Memory:
-    """Sum up the memory (RSS and PSS) that processes take now.
+    """Return the memory (RSS and PSS) that processes take now, summed up.
 
-    Those that end meanwhile are left out, and a JVM's child that is just being spawned.
+    Processes that end meanwhile are left out, and children of a JVM that are just being spawned.
     """
     rss = pss = count = 0
     for process in processes:
@@ -65,7 +65,7 @@ def _pss(pid: int) -> int:
 
 
 class MemoryMeter:
-    """Sample this process and all others of its lakehouse every few seconds, in a thread.
+    """Samples this process and all others of its lakehouse every SAMPLE_SECONDS, in a thread.
 
     `current` is the newest sample; `peak` has the highest RSS, PSS and number of processes, each by itself.
     """

@@ -45,13 +45,13 @@ class ChildSpec:
 
 
 class Child:
-    """One running child in its own process session, so that Ctrl-C in the terminal reaches only our process.
+    """One running child in its own process session, so that Ctrl-C in the terminal reaches only this process.
 
-    It dies with our process, even if that is killed (on Linux; elsewhere the next start ends it).
+    It dies with this process, even if that is killed (on Linux; elsewhere the next start ends it).
     """
 
     def __init__(self, spec: ChildSpec) -> None:
-        """Start the process. Call from a thread that lives as long as it: on Linux the child dies with that thread."""
+        """Start the process. Call from a thread that lives as long as the child: on Linux it dies with that thread."""
         self.spec = spec
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         shim = (sys.executable, "-S", "-E", die_with_parent.__file__)
@@ -74,7 +74,7 @@ class Child:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """Exit code of the process; None while it runs, the negative number of the signal that ended it."""
+        """Return the exit code; None while the process runs, the negative number of the signal that ended it."""
         return self._process.poll()
 
     def signal(self, number: signal.Signals) -> None:
@@ -84,7 +84,7 @@ class Child:
                 self._process.send_signal(number)
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the child's end; True if it has ended."""
+        """Wait at most `timeout` seconds for the child's end; return True if it has ended."""
         try:
             self._process.wait(max(timeout, 0.0))
         except subprocess.TimeoutExpired:
@@ -94,7 +94,7 @@ class Child:
 
 @dataclass
 class RestartPolicy:
-    """Decide when a child that died is started again. No I/O; is told the times, and does not sleep."""
+    """Decides when a child that died is started again. No I/O, no clock: the caller passes the times and waits."""
 
     deaths_in_a_row: int = 0
     ever_healthy: bool = False
@@ -120,9 +120,9 @@ HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
 
 def child_environment(variables: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Return the environment of a child: HEAPS, then our own, then `variables`, then the marker of this home.
+    """Return the environment of a child: HEAPS, then this process's, then `variables`, then the marker of this home.
 
-    Our own PYTHONDONTWRITEBYTECODE is left out: it makes every start of Dagster 2.5 times slower.
+    This process's PYTHONDONTWRITEBYTECODE is left out: it makes every start of Dagster 2.5 times slower.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**HEAPS, **environment, **variables, MARKER: str(home.absolute())}
@@ -143,9 +143,9 @@ def last_line(log: Path) -> str:
 
 
 def marked_processes(home: Path) -> list[psutil.Process]:
-    """Find the live processes that bear the marker of this home, except ours and its parents.
+    """Find the live processes that carry the marker of this home, except this process and its parents.
 
-    Zombies do not count, nor do processes whose environment we may not read.
+    Zombies do not count, nor do processes whose environment cannot be read.
     """
     wanted = str(home.absolute())
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
@@ -162,7 +162,7 @@ def marked_processes(home: Path) -> list[psutil.Process]:
 def end_processes(processes: Sequence[psutil.Process], deadline: float) -> list[psutil.Process]:
     """End processes: SIGTERM to all, SIGKILL to those left half a second before `deadline` (monotonic seconds).
 
-    Returns the killed ones.
+    Returns the killed processes.
     """
     for process in processes:
         with contextlib.suppress(psutil.Error):

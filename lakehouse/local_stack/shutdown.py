@@ -40,7 +40,7 @@ _IMPORT_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class ShutdownReport:
-    """Seconds that a shutdown took, names of processes that had to be killed, processes left (must be 0)."""
+    """Seconds that a shutdown took, names of the processes that had to be killed, and number left (must be 0)."""
 
     seconds: float
     killed: tuple[str, ...]
@@ -48,7 +48,7 @@ class ShutdownReport:
 
 
 def pause_market(url: str, timeout: float = 2.0) -> bool:
-    """Ask the simulated exchange at `url` to stop trading; False if it does not agree within `timeout` seconds."""
+    """Ask the simulated exchange at `url` to stop trading; return False if it does not within `timeout` seconds."""
     request = urllib.request.Request(f"{url}/admin/pause", data=b"", method="POST")
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
@@ -60,7 +60,7 @@ def pause_market(url: str, timeout: float = 2.0) -> bool:
 def shut_down(stack: LocalStack, forced: Callable[[], bool], seconds: float = SHUTDOWN_SECONDS) -> ShutdownReport:
     """End all processes of the stack in the module's five steps, within `seconds`, and report.
 
-    `forced` is asked again and again; once it returns True, as after a second Ctrl-C, everything is ended at once.
+    `forced` is asked repeatedly; once it returns True, as after a second Ctrl-C, everything is ended at once.
     """
     started = time.monotonic()
     deadline = started + seconds

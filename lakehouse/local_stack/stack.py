@@ -94,7 +94,7 @@ class StopRequests:
 
 
 class Watcher:
-    """Put a new snapshot of the lake into the view every few seconds, and the time of the first bars.
+    """Puts a new snapshot of the lake into the view every few seconds, and the time of the first bars.
 
     It runs in a thread, so that a slow look at the tables never delays a restart of a process.
     """
@@ -174,7 +174,7 @@ def run(plan: Plan, console: Console) -> int:
 
 
 def with_free_api_port(plan: Plan, say: Callable[[str], None]) -> Plan:
-    """Return the plan with a free port for the HTTP API: the set one, else any other, of which `say` gets a line."""
+    """Return the plan with a free port for the HTTP API: the port of the settings, or another, which `say` tells."""
     wanted = plan.settings.serve_port
     if is_free(wanted):
         return plan
@@ -184,7 +184,7 @@ def with_free_api_port(plan: Plan, say: Callable[[str], None]) -> Plan:
 
 
 def preflight(plan: Plan, say: Callable[[str], None]) -> None:
-    """Check and prepare what must be there before the first process starts: port, Java, jars, Kafka, folder.
+    """Check and prepare everything that the first process needs: port, Java, jars, Kafka, folder.
 
     Missing jars are fetched, with those of the embedded broker if Kafka is not elsewhere; Kafka elsewhere gets the
     topics that it lacks. The folder is marked as demo or live, and the children's environment is saved in it. Processes

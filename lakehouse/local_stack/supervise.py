@@ -67,7 +67,7 @@ class LocalStack:
         self._add(child_commands.code_server_command(self.settings, self.code_server_port))
 
     def tick(self) -> None:
-        """Look at every part once: start those that are due, and again those that have died.
+        """Look at every part once: start the parts whose time has come, and restart those that have died.
 
         Raises TerminalError if a part has died several times and was never up, or if the broker cannot start at all
         (busy port, no Java).
@@ -91,21 +91,21 @@ class LocalStack:
         return self.has_bars or now - self._complete_since >= API_WAIT_SECONDS
 
     def child(self, name: str) -> Child | None:
-        """Return the running child of a name, such as `daemon`; None if it does not run at the moment."""
+        """Return the running child with a name, such as `daemon`; None if it does not run at the moment."""
         part = self._parts.get(name)
         return part.child if part is not None and part.child is not None else None
 
     def pids(self) -> dict[int, str]:
-        """Map process ids to the names of the parts that run now."""
+        """Return process id → name of each part that runs now."""
         pids = {part.child.pid: name for name, part in self._parts.items() if part.child is not None}
         if self.broker is not None and self.broker.pid is not None:
             pids[self.broker.pid] = "broker"
         return pids
 
     def states(self) -> dict[str, str]:
-        """Map each part, broker included, to its state: waiting, starting, up or restarting; in the order of the start.
+        """Return part → its state (waiting, starting, up or restarting), broker included, in the order of the start.
 
-        A part that was started again has the number of restarts after its state.
+        The state of a part that was started again ends with the number of restarts.
         """
         states: dict[str, str] = {}
         if self.broker is not None:

@@ -44,9 +44,10 @@ class Block(NamedTuple):
 def read_blocks(
     settings: Settings, table: DeltaTable, keys: Sequence[str], integer: str, where: str = "TRUE"
 ) -> Iterator[Block]:
-    """Yield a bigint column ≥ 0 as blocks of 64 integers, by key and number; `where` is a SQL condition on its rows.
+    """Yield a bigint column ≥ 0 as blocks of 64 integers, ordered by key and number.
 
-    `keys` and `integer` are column names as SQL writes them, quoted if they are SQL's own words.
+    `keys` and `integer` are column names as SQL writes them, quoted if they are SQL's own words. `where` is a SQL
+    condition on the rows.
     """
     names = [f"k{place}" for place in range(len(keys))]
     selected = "".join(f"{key} AS {name}, " for key, name in zip(keys, names, strict=True))
@@ -83,7 +84,7 @@ def runs(number: int, bits: int) -> Iterator[tuple[int, int]]:
 
 
 def ranges_of(blocks: Iterable[Block]) -> dict[Key, IdRanges]:
-    """Collect blocks into the set of integers of each key."""
+    """Return the set of integers of each key in the blocks."""
     found: dict[Key, IdRanges] = {}
     for block in blocks:
         ranges = found.setdefault(block.key, IdRanges())

@@ -165,7 +165,7 @@ def run_checks(
 
     With `recent`, a check is asked to look only at rows that came or changed in the last minutes (`Look`). A check that
     has failed is asked for two days or the whole table until it passes, so that a fault does not drop out of sight with
-    time. `run_id` defaults to `standalone:<pid>`. Raises TerminalError if the lake has no ops/checks to record in.
+    time. `run_id` None means `standalone:<pid>`. Raises TerminalError if the lake has no ops/checks.
     """
     open_table(settings, OPS_CHECKS)  # before the work, not after it
     results: list[tuple[Check, CheckResult]] = []

@@ -1,7 +1,7 @@
 """Check this machine's clock: compare event and receipt times of live trades, in Silver and in quarantine.
 
-A clock that is slower than the tolerance sends every trade into quarantine, so both tables are read. The check is about
-now: it always looks at the last minutes that were received.
+If this machine's clock is behind by more than the tolerance, every trade goes into quarantine, so both tables are read.
+The check is about the present: it always looks at the last minutes in which trades were received.
 Limit: it cannot judge a market so quiet that fewer than ten trades come in those minutes.
 """
 

@@ -1,8 +1,8 @@
-"""Checks of conservation: each step of the way puts out exactly the rows that it took in.
+"""Checks of conservation: no row is lost or added on the way from Kafka's messages to the bars.
 
-They run all the time beside the streams and read versions and sums from ops/batches, so they hold mid-stream too: never
-"now" is compared with "now". `lakehouse.audit.conservation` proves the same once, at one snapshot, with Kafka's own
-offsets and without believing a count of ops/batches.
+They run all the time beside the streams. They compare versions and sums that ops/batches names, and never the newest
+states of two tables, so they hold while the streams write. `lakehouse.audit.conservation` proves the same once, at one
+snapshot, with Kafka's own offsets and without believing a count of ops/batches.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def nothing_dropped(settings: Settings, look: Look) -> CheckResult:
     """Check that every Silver batch balances: messages read = trades added + duplicates + quarantined + feed events.
 
     Each batch must balance by itself, so that a surplus in one never hides a loss in another. A recent look takes the
-    batches committed yesterday and today. A rebuild is one batch, in place of those before it.
+    batches committed yesterday and today. A rebuild is one batch and replaces the batches before it.
     """
     open_table(settings, SILVER_TRADES)
     row = sql(

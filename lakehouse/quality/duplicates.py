@@ -1,7 +1,7 @@
 """Prove that a message in none of Silver's tables is a duplicate: Silver has its trade, with the same content.
 
 The messages are read back from Bronze and parsed here, independently of the stream's own parser. A message is lost
-(unaccounted for) if it is no trade, if Silver lacks its trade, or if Silver has the trade with other content.
+(unaccounted for) if it is not a trade, if Silver lacks its trade, or if Silver has the trade with other content.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class TradeContent(msgspec.Struct, frozen=True):
 
 @dataclass
 class DuplicateProof:
-    """One Kafka partition: how many messages are proved duplicates, and the offsets of those that are not.
+    """One Kafka partition: the number of proved duplicates, and the offsets of the messages that are not duplicates.
 
-    `reasons` has a sentence for each of the first NAMED that are not.
+    `reasons` has a sentence for each of the first of these, NAMED at most.
     """
 
     proved: int = 0
@@ -73,7 +73,7 @@ class DuplicateProof:
     reasons: list[str] = field(default_factory=list)
 
     def refuse(self, offset: int, reason: str) -> None:
-        """Record that the message at an offset is no duplicate, and why."""
+        """Record that the message at an offset is not a duplicate, and why."""
         self.unaccounted.add(offset, offset)
         if len(self.reasons) < NAMED:
             self.reasons.append(f"offset {offset}: {reason}")
@@ -84,7 +84,7 @@ _decoder = msgspec.json.Decoder(TradeContent, strict=False)
 
 
 def carries_trades(settings: Settings, topic: str) -> bool:
-    """True if a topic's messages are trades; messages of other topics cannot be duplicates."""
+    """Return True if a topic's messages are trades; messages of other topics cannot be duplicates."""
     return topic not in (settings.topic_rejected, settings.topic_feed_events)
 
 

@@ -1,9 +1,9 @@
 """Checks of freshness: a layer must read its source's rows within two minutes while the source grows.
 
 Dagster's freshness windows look at reports, which are minutes apart; these checks look at the data. A layer is late if
-a row that it has not read came more than `LATE_SECONDS` ago, and its source still grows. So neither a quiet market nor
-a lakehouse that was stopped as a whole is late; a stream that hangs, or is stopped while ingest goes on, is.
-Limit: if Kafka does not answer, nobody can tell how many messages wait for Bronze; the check passes and says so.
+a row that it has not read came more than LATE_SECONDS ago, and its source still grows. A quiet market is not late, nor
+is a lakehouse that was stopped as a whole. A stream that hangs, or that is stopped while ingest goes on, is late.
+Limit: if Kafka does not answer, the number of messages that wait for Bronze is not known; the check passes and says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checks of silver/continuity: the ledger agrees with silver/trades on every id, and no gap stays open for long.
 
-They give a verdict on the newest version, again and again; `lakehouse.audit.gaps` counts every state for each symbol
-once, at the audit's snapshot.
+They judge the newest version whenever checks are run; `lakehouse.audit.gaps` counts every state for each symbol once,
+at the audit's snapshot.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def ledger_matches(settings: Settings, look: Look) -> CheckResult:
     """Check that the ledger calls exactly those ids present that silver/trades has, at the version that it names.
 
     The ranges of a (venue, symbol) must also tile its ids, without a gap or an overlap. A recent look compares only the
-    trades of the last minutes, and the number of present ids with Silver's rows by its log: the history is not scanned.
+    trades of the last minutes, and the number of present ids with Silver's number of rows by its log: the history is
+    not scanned.
     """
     ledger = read_ledger(settings)
     batch = newest_batches(settings).get("silver")

@@ -1,6 +1,6 @@
 """Checks of every table of bars: each bar by itself, and its `complete` against the ids in silver/trades.
 
-They are made for each table of `tables.BARS`, also for sizes that a lakehouse does not make.
+There are checks for each table of `tables.BARS`, even of sizes that a lakehouse does not make.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _RULES = {
 def bars_consistent(table: Table) -> Evaluate:
     """Make the check that each bar of a table is consistent in itself.
 
-    low ≤ open, close, vwap ≤ high, the vwap within rounding. The volume is above 0 and that of buyers plus that of
-    sellers, neither below 0. There is at least one trade, and no more than ids from the first trade id to the last. The
-    pressure is from −1 to 1.
+    low ≤ open, close, vwap ≤ high, the vwap within rounding. The volume is above 0 and the sum of the buy and the sell
+    volume, neither below 0. There is at least one trade, and there are no more trades than ids from the first trade id
+    to the last. The pressure is from −1 to 1.
     """
 
     @always_a_verdict
@@ -74,8 +74,8 @@ def bars_consistent(table: Table) -> Evaluate:
 def complete_proved(table: Table) -> Evaluate:
     """Make the check that a table's flags `complete` agree with the ids in the Silver version that Gold last processed.
 
-    A bar is complete if every id from the one before its first to the one after its last is there. A full look compares
-    all bars with the trades themselves. A recent look compares the recent bars with the ids in the ledger
+    A bar is complete if Silver has every id from the one before its first to the one after its last. A full look
+    compares all bars with the trades themselves. A recent look compares the recent bars with the ids in the ledger
     silver/continuity at that version, so that it need not read the whole history; a look at the last minutes takes only
     bars that were changed or are not flagged: ids are only ever added, so a proved bar stays proved.
     """

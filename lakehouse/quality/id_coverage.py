@@ -1,6 +1,6 @@
 """Read the trade ids that the rows of silver/trades cover, and compare them with the ledger silver/continuity.
 
-This code shares nothing with the streams' own, which keeps the ledger, so that it can prove it.
+This code shares nothing with the code of the streams that writes the ledger, so that it can prove the ledger.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _KEYS = ("venue", "symbol")
 class LedgerRange:
     """One row of silver/continuity: the state of the trade ids `first_id` to `last_id`, inclusive.
 
-    Its length is the number of ids. `repaired` counts those that came over REST; `tries` is None if none were counted.
+    Its length is the number of ids. `repaired` counts the ids that came over REST; `tries` is None if none were
+    counted.
     """
 
     venue: str
@@ -56,7 +57,7 @@ class LedgerRange:
 class TradeIds:
     """Ids in silver/trades at a version, by (venue, symbol).
 
-    `surplus` counts the rows beyond one for each id; `doubled` are the ids at or near which they are.
+    `surplus` counts the rows beyond one for each id; `doubled` are the ids at or near which these rows are.
     """
 
     rows: int = 0
@@ -70,7 +71,7 @@ class TradeIds:
 
 
 def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> TradeIds:
-    """Read the trade ids of silver/trades at a version, from the rows that meet a SQL condition."""
+    """Read the trade ids of silver/trades at a version, from the rows that meet the SQL condition `where`."""
     found = TradeIds()
     table = open_table(settings, SILVER_TRADES, version)
     for block in read_blocks(settings, table, _KEYS, "trade_id", where):
@@ -89,7 +90,7 @@ def ids_of_trades(settings: Settings, version: int, where: str = "TRUE") -> Trad
 
 
 def read_ledger(settings: Settings, version: int | None = None) -> list[LedgerRange]:
-    """Read the rows of silver/continuity at a version, or the newest, ordered by venue, symbol and id."""
+    """Read the rows of silver/continuity at a version (None: the newest), ordered by venue, symbol and id."""
     table = open_table(settings, SILVER_CONTINUITY, version)
     there = {field.name for field in table.schema().fields}  # versions from before tries were counted lack the column
     columns = ", ".join(name for name in LedgerRange.__dataclass_fields__ if name in there)
@@ -114,10 +115,10 @@ def count_present(ledger: Iterable[LedgerRange]) -> int:
 
 
 def tiling_errors(ledger: Sequence[LedgerRange]) -> Iterator[str]:
-    """Yield a line for each fault of the ledger in itself, compared with no other table.
+    """Yield a line for each fault within the ledger, without a look at another table.
 
-    The ranges of a (venue, symbol) must follow each other without a gap or an overlap, and no two present ranges may
-    touch. `ledger` is ordered by venue, symbol and id.
+    The ranges of a (venue, symbol) must follow each other without a gap or an overlap, no two present ranges may touch,
+    and all rows must describe one version of silver/trades. `ledger` is ordered by venue, symbol and id.
     """
     for row in ledger:
         if row.first_id > row.last_id:

@@ -63,7 +63,7 @@ def account(settings: Settings, versions: Versions, since: datetime | None = Non
 
 
 def named(ranges: IdRanges | list[tuple[int, int]]) -> str:
-    """Write the first three ranges for a sentence: `5, 7–9, …`."""
+    """Return the first three ranges as text for a sentence: `5, 7–9, …`."""
     every = list(ranges)
     texts = [str(first) if first == last else f"{first}–{last}" for first, last in every[:_NAMED]]
     return ", ".join([*texts, "…"] if len(every) > _NAMED else texts)

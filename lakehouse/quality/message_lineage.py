@@ -71,7 +71,7 @@ class PartitionLineage:
 
     @property
     def missing(self) -> list[IdRange]:
-        """Offsets between the first and the last that Bronze lacks."""
+        """Ranges of offsets between the first and the last that Bronze lacks, inclusive."""
         first, last = self.first, self.last
         return [] if first is None or last is None else self.offsets.missing(first, last)
 
@@ -87,9 +87,9 @@ class PartitionLineage:
 
 
 def trace(settings: Settings, versions: Versions, since: datetime | None = None) -> list[PartitionLineage]:
-    """Find out for every Kafka partition, ordered by topic and number, which tables claim its messages.
+    """Return the lineage of every Kafka partition, ordered by topic and number: which tables claim its messages.
 
-    With `since` only messages from that Kafka time on count; every table carries that time unchanged.
+    With `since`, only messages whose Kafka time is `since` or later count; every table carries that time unchanged.
     """
     numbers = (versions.bronze, versions.trades, versions.quarantine, versions.feed_events)
     tables = [

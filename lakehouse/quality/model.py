@@ -63,7 +63,8 @@ class Check:
 def always_a_verdict(evaluate: Evaluate) -> Evaluate:
     """Make a check fail, with the reason, if it cannot look (no table, an unreadable file, an overflow).
 
-    A table that cannot be read is not proved, so it does not pass. Our own bugs (TypeError and the like) still raise.
+    A table that cannot be read is not proved, so it does not pass. Bugs of this code (TypeError and the like) still
+    raise.
     """
 
     @functools.wraps(evaluate)
@@ -92,12 +93,12 @@ def first_recent_date(now: datetime | None = None) -> date:
 
 
 def where_recent(column: str, look: Look) -> str:
-    """Write the SQL condition that keeps yesterday's and today's rows by a date column (UTC); all rows for Look.ALL."""
+    """Return the SQL condition that keeps yesterday's and today's rows by a date column (UTC), or all for Look.ALL."""
     return "TRUE" if look is Look.ALL else f"{column} >= DATE '{first_recent_date().isoformat()}'"
 
 
 def recent_span(settings: Settings) -> timedelta:
-    """Return how far back a look at the last minutes goes: RECENT, or two of the setting check_seconds if that is more.
+    """Return how far back a look at the last minutes goes: RECENT, or twice the setting check_seconds if longer.
 
     So no row is missed between two looks.
     """
@@ -105,12 +106,12 @@ def recent_span(settings: Settings) -> timedelta:
 
 
 def where_arrived_lately(settings: Settings, table: DeltaTable) -> str:
-    """Write the SQL condition that keeps the rows of a table that came in the last minutes, by its column ts_kafka."""
+    """Return the SQL condition that keeps the rows of a table that came in the last minutes, by its column ts_kafka."""
     return f"ts_kafka >= TIMESTAMP '{recent_since(settings, table, datetime.now(UTC)).isoformat()}'"
 
 
 def recent_since(settings: Settings, table: DeltaTable, at_most: datetime) -> datetime:
-    """Kafka time from which on a look at the last minutes takes a table's rows: the newest row's less `recent_span`.
+    """Return the Kafka time from which a look at the last minutes takes a table's rows: the newest less `recent_span`.
 
     The newest time comes from the statistics in the log; `at_most` bounds it, in case a producer's clock is ahead.
     """
@@ -118,7 +119,7 @@ def recent_since(settings: Settings, table: DeltaTable, at_most: datetime) -> da
 
 
 def where_bars(settings: Settings, look: Look, *tables: DeltaTable) -> str:
-    """Write the SQL condition that keeps the bars to look at, in tables with one or more rows per bar.
+    """Return the SQL condition that keeps the bars to look at, in tables with one or more rows per bar.
 
     For Look.LATELY these start no earlier than the first bar that changed in the last minutes in any of the tables.
     """
@@ -133,7 +134,7 @@ def where_bars(settings: Settings, look: Look, *tables: DeltaTable) -> str:
 
 
 def newest(table: DeltaTable, column: str) -> datetime | None:
-    """Greatest time in a column, by the statistics in the table's log; None if there is none."""
+    """Return the greatest time in a column, by the statistics in the table's log; None if there is none."""
     files = pa.table(table.get_add_actions(flatten=True))
     name = f"max.{column}"
     found: datetime | None = pc.max(files[name]).as_py() if name in files.column_names else None
@@ -141,5 +142,5 @@ def newest(table: DeltaTable, column: str) -> datetime | None:
 
 
 def count_of(number: int, noun: str) -> str:
-    """Write a number with its noun: `1 row`, `1,200 rows`."""
+    """Return a number with its noun: `1 row`, `1,200 rows`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

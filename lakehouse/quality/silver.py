@@ -24,8 +24,8 @@ from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 def key_unique(settings: Settings, look: Look) -> CheckResult:
     """Check that silver/trades has no (venue, symbol, trade_id) twice.
 
-    A look at the last minutes compares their rows, and the number of all rows with the number of ids in the ledger; if
-    those differ, it compares all rows of the recent event dates.
+    A look at the last minutes compares the rows of these minutes, and the number of all rows with the number of ids in
+    the ledger; if these numbers differ, it compares all rows of the recent event dates.
     """
     table = open_table(settings, SILVER_TRADES)
     version = table.version()

@@ -1,8 +1,8 @@
 """Archive of a stream's JVM classes: loaded and verified once and mapped into memory at each start (Java's AppCDS).
 
-Some 190 MB, beside the installed packages; `lakehouse.streams.class_training` makes it.
-Guarantee: an archive belongs to one Java, one pyspark and one set of jars; others have another name. Java refuses
-one that does not fit and starts without it. A missing archive costs only seconds at a start.
+It has some 190 MB and lies beside the installed packages; `lakehouse.streams.class_training` makes it.
+Guarantee: an archive belongs to one Java, one pyspark and one set of jars, by its name. Java refuses an archive that
+does not fit and starts without it. A missing archive costs only seconds at a start.
 Source: JDK 17, `java -XX:SharedArchiveFile`.
 """
 
@@ -16,7 +16,7 @@ from lakehouse.runtime.jvm import class_path
 
 
 def archive(java: Path) -> Path:
-    """Path of the archive for this Java, whether or not it exists."""
+    """Return the path of the archive for this Java, whether or not it exists."""
     jars = [f"{jar}:{jar.stat().st_size}:{jar.stat().st_mtime_ns}" for jar in class_path()]
     parts = [str(java), str(java.stat().st_mtime_ns), *jars]
     return Path(sys.prefix) / f"spark-classes-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}.jsa"

@@ -1,4 +1,4 @@
-"""The version of this package's code in a process, by its content."""
+"""The version of this package's code in a process: a digest of its files."""
 
 from __future__ import annotations
 

@@ -74,14 +74,14 @@ class LockedJar(NamedTuple):
         return f"{self.artifact}-{self.version}.jar"
 
     def path(self, folder: Path) -> Path:
-        """Path of the jar in a folder that has `spark/` and `broker/`."""
+        """Return the path of the jar in a folder that has `spark/` and `broker/`."""
         return folder / self.jar_set / self.name
 
 
 def spark_jars() -> list[Path]:
     """Return the jars to put into `spark.jars`: those that pyspark's own jars folder lacks.
 
-    Raises MissingDependencyError, one line, if they are not here and cannot be fetched.
+    Raises MissingDependencyError if a jar is missing and cannot be fetched.
     """
     return jars("spark")
 
@@ -112,22 +112,22 @@ def jars(*jar_sets: JarSet) -> list[Path]:
 
 
 def is_ready(jar_set: JarSet) -> bool:
-    """True if all jars of the set are here, so that nothing would be downloaded."""
+    """Return True if all jars of the set are here, so that nothing would be downloaded."""
     return not absent([jar for jar in read_lock() if jar.jar_set == jar_set], jars_folder())
 
 
 def cache_folder() -> Path:
-    """Folder of this user's cache of jars and Maven's files: `crypto-lakehouse` in XDG_CACHE_HOME or `~/.cache`."""
+    """Return the folder of this user's jars and Maven files: `crypto-lakehouse` in XDG_CACHE_HOME or `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crypto-lakehouse"
 
 
 def is_given() -> bool:
-    """True if LAKEHOUSE_JARS names a folder, so that nothing is ever downloaded."""
+    """Return True if LAKEHOUSE_JARS names a folder, so that nothing is ever downloaded."""
     return bool(os.environ.get("LAKEHOUSE_JARS"))
 
 
 def jars_folder() -> Path:
-    """Folder with `spark/` and `broker/`: LAKEHOUSE_JARS if it is set, else a folder of the cache."""
+    """Return the folder with `spark/` and `broker/`: LAKEHOUSE_JARS if it is set, else a folder of the cache."""
     return Path(os.environ["LAKEHOUSE_JARS"]) if is_given() else cache_folder() / "jars"
 
 
@@ -145,7 +145,7 @@ def read_lock() -> list[LockedJar]:
 
 
 def absent(locked: list[LockedJar], folder: Path) -> list[LockedJar]:
-    """Return the locked jars that `folder` lacks or holds in another size. Their hashes were verified on the way in."""
+    """Return the locked jars that `folder` lacks or has in another size. Hashes were verified at the download."""
     missing = []
     for jar in locked:
         with contextlib.suppress(OSError):
@@ -159,7 +159,7 @@ def fetch(locked: list[LockedJar], folder: Path) -> None:
     """Fetch the locked jars that `folder` lacks into its `spark/` and `broker/`; verify each before it gets its name.
 
     A file lock makes this safe beside other processes, a rename as the last step makes it safe against being killed.
-    The first failure ends it; jars that came before it stay.
+    The first failure raises MissingDependencyError; jars that were fetched before it stay.
     """
     from lakehouse.runtime import maven
 
@@ -264,7 +264,7 @@ def _pyspark_jars() -> set[str]:
 
 
 def write_lock() -> int:
-    """Download the jars for Spark and the broker, rewrite jars.lock, count them. Raises MissingDependencyError."""
+    """Download the jars of both sets, rewrite jars.lock, and return their number. Raises MissingDependencyError."""
     with _one_process():
         entries = [jar for jar_set in get_args(JarSet) for jar in resolve(jar_set)]
     lines = [f"# Written by `{RELOCK}`. One jar a line: set, sha256, bytes, Maven coordinate."]

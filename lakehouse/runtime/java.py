@@ -45,7 +45,7 @@ DOWNLOAD = "zulu:17"
 
 
 class Java(NamedTuple):
-    """A Java that answered: its executable with symbolic links resolved (so home is two folders up), its version."""
+    """A Java that answered. `executable` has its symbolic links resolved, so that the home is two folders up."""
 
     executable: Path
     version: str
@@ -64,7 +64,7 @@ class Java(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def probe(executable: Path) -> Java | None:
-    """Ask an executable for its version and home; None if it is no Java that runs."""
+    """Run an executable to learn its version and home; return None if it is not a working Java."""
     command = [str(executable), "-XshowSettings:properties", "-version"]
     try:
         output = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False).stderr
@@ -81,7 +81,7 @@ def probe(executable: Path) -> Java | None:
 
 @functools.lru_cache(maxsize=64)
 def has_module(executable: Path, module: str) -> bool:
-    """True if `--list-modules` of a java executable names `module`; False if it does not run."""
+    """Return True if `--list-modules` of a java executable names `module`; False if it does not run."""
     try:
         listing = subprocess.run(
             [str(executable), "--list-modules"], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
@@ -94,8 +94,8 @@ def has_module(executable: Path, module: str) -> bool:
 def find_java(for_spark: bool = False, download: bool = True) -> Path:
     """Return the java executable to use; its JAVA_HOME is `.parent.parent`.
 
-    With LAKEHOUSE_JAVA_HOME set, only that one counts. With `for_spark` it must have the module that Spark needs.
-    `download` allows cjdk to fetch one if there is none. Raises MissingDependencyError, one line with the unfit ones
+    If LAKEHOUSE_JAVA_HOME is set, only that Java is tried. With `for_spark` it must have the module that Spark needs.
+    `download` allows cjdk to fetch a Java if none was found. Raises MissingDependencyError, which names the unfit ones
     that were found, if there is no such Java.
     """
     explicit = os.environ.get("LAKEHOUSE_JAVA_HOME")

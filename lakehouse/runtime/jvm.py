@@ -70,7 +70,7 @@ class Jvm:
     """A JVM process for a Spark session. Its caller goes on while it starts; then it waits for pyspark to connect."""
 
     def __init__(self, java: Path, memory: str, options: Sequence[str]) -> None:
-        """Start the process. `memory` is the largest heap as Java writes it (`1g`), `options` are Java's others."""
+        """Start the process. `memory` is the largest heap as Java writes it (`1g`); `options` are more Java options."""
         self._folder = tempfile.mkdtemp(prefix="lakehouse-jvm-")
         self._answer = Path(self._folder) / "answer"
         self.process = subprocess.Popen(
@@ -108,7 +108,7 @@ class Jvm:
         return {_PORT: str(port), _SECRET: secret}
 
     def end(self, timeout: float) -> None:
-        """Close the JVM's standard input, at whose end it exits, and wait at most `timeout` seconds.
+        """Close the JVM's standard input, which makes it exit, and wait at most `timeout` seconds.
 
         Raises subprocess.TimeoutExpired if it lives on; it is not killed.
         """
@@ -137,9 +137,9 @@ class Jvm:
 
 
 def class_path() -> list[Path]:
-    """Return the jars of the JVM: Spark's own without LEFT_OUT, then the connectors'.
+    """Return the jars of the JVM: Spark's own without LEFT_OUT, then those of the connectors.
 
-    Raises MissingDependencyError if the connectors' are not here and cannot be fetched.
+    Raises MissingDependencyError if a connector's jar is missing and cannot be fetched.
     """
     own = sorted((_spark_home() / "jars").glob("*.jar"))
     return [jar for jar in own if not jar.name.startswith(LEFT_OUT)] + spark_jars()

@@ -5,8 +5,8 @@ stream has some dozens of threads, most of them Rust's, and one or two at work (
 Limit: heaps that exist before the call of `limit_heaps` stay, with everything in them.
 
 Reading Kafka makes some ten thousand Python objects at a time, all of which are freed by their reference counts. By
-default every 700 of them start a garbage collection, and now and then one of everything that the process has imported:
-4 % of a catch-up's CPU.
+default every 700 new objects start a garbage collection, and sometimes a collection of everything that the process has
+imported: 4 % of a catch-up's CPU.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def give_back() -> None:
 
 
 def collect_seldom() -> None:
-    """Collect garbage seldom from now on, and never look again at the objects that exist now: they live to the end."""
+    """Collect garbage seldom from now on, and never examine the objects that exist now: they live to the end."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

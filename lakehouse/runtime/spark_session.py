@@ -135,7 +135,10 @@ def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
 
 
 def end_session(timeout: float) -> None:
-    """Stop the session and end its JVM within `timeout` seconds, for callers that must outlive the JVM."""
+    """Stop the session and end its JVM within `timeout` seconds, for callers that must outlive the JVM.
+
+    Raises subprocess.TimeoutExpired if the JVM lives on.
+    """
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()

@@ -1,4 +1,4 @@
-"""The context manager of whatever has a `start` and a `stop`."""
+"""The context manager of classes that have a `start` and a `stop`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Self
 
 
 class StartStop(ABC):
-    """Base of what is started at the beginning of a `with` block and stopped at its end, whatever ended the block."""
+    """Base of classes that are started at the beginning of a `with` block and stopped at its end, also by an error."""
 
     @abstractmethod
     def start(self) -> object:
-        """Start. Leaves nothing running if it raises: `stop` is not called then."""
+        """Start, and leave nothing running if this raises: `stop` is not called then."""
 
     @abstractmethod
     def stop(self) -> object:

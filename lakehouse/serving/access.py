@@ -1,4 +1,4 @@
-"""Access to the API: this machine without a key, everybody else with one, or everybody if somebody has said so."""
+"""Access to the API: other machines need a key unless --open is given; if a key is set, everybody needs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY_SUBPROTOCOL = "lakehouse.key."
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address to listen on."""
+    """Return True if only this machine can reach the address `host` to listen on."""
     if host == "localhost":
         return True
     try:
@@ -32,7 +32,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require_allowed(settings: Settings, is_open: bool = False) -> None:
-    """Raise SettingError if the API would listen for other machines without a key, and nobody has said --open."""
+    """Raise SettingError if the API would listen for other machines without a key, unless `is_open` (--open)."""
     if is_open or settings.api_key is not None or is_loopback(settings.serve_host):
         return
     raise SettingError(
@@ -43,7 +43,7 @@ def require_allowed(settings: Settings, is_open: bool = False) -> None:
 
 
 def key_of_file(file: Path) -> str:
-    """Read a key from a file, whose text it is. Raises SettingError if there is none."""
+    """Read a key from a file whose whole text it is. Raises SettingError if the file has no usable key."""
     try:
         found = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -54,7 +54,7 @@ def key_of_file(file: Path) -> str:
 
 
 class KeyCheck:
-    """Tells whether a request has the key, in a time that does not depend on how much of it is right."""
+    """Checks whether a request has the key, in a time that does not depend on how many characters are right."""
 
     def __init__(self, key: str | None) -> None:
         self._key = None if key is None else key.encode()

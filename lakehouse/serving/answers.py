@@ -1,4 +1,4 @@
-"""Answers about tables: find the version, refuse what is too large, read a page, write it in the accepted form."""
+"""Answers about tables: find the version, refuse too large a range, read a page, write it in the accepted form."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NO_STORE = {"Cache-Control": "no-store", "Vary": "Accept"}
 
 
 class Api:
-    """All parts of one server."""
+    """The shared parts of one server: settings, tables, memory, prices, pool."""
 
     def __init__(self, settings: Settings, pool: Pool | None = None) -> None:
         self.settings = settings
@@ -54,7 +54,7 @@ class Api:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to send: `body` of None means that the client's copy is still right."""
+    """An answer to send. `body` is None if the client's copy is still right."""
 
     body: bytes | None
     media_type: str
@@ -84,13 +84,13 @@ class Asked:
 
 
 def etag(opened: Opened, *values: object) -> str:
-    """Return the ETag of what a query answers at a table's version. It is weak: gzip changes the bytes."""
+    """Return the ETag of what a query answers at a table's version. It is weak, because gzip changes the bytes."""
     text = repr((opened.table_id, opened.table.path, opened.version, *values))
     return f'W/"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
 
 
 def rows(api: Api, wanted: Wanted, asked: Asked, call: Call) -> Answer:
-    """Answer with a page of rows. Raises Problem."""
+    """Answer with a page of rows. Raises Problem, and WouldBlockError if that would block and `call.wait` is False."""
     return _told(lambda: _rows(api, wanted, asked, call))
 
 

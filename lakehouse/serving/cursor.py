@@ -1,4 +1,4 @@
-"""Cursors: where a page ended, in which state of the table, of which query. Pure.
+"""Cursors: at which row a page ended, in which version of the table, of which query. Pure.
 
 A cursor is opaque to a client. It carries a digest, so that a damaged one is refused instead of read as another place.
 It is not a secret and grants no access.
@@ -27,9 +27,10 @@ _LONG = 1 << 63
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """`key` is that of the last row of the page before; `start` and `end` are the range, µs since the epoch.
+    """The place at which the next page begins.
 
-    `query` is the digest of the query's parameters, `table_id` Delta's id of the table at `version`.
+    `key` is that of the last row of the page before; `start` and `end` are the range, µs since the epoch, None without
+    limit. `query` is the digest of the query's parameters, `table_id` Delta's id of the table at `version`.
     """
 
     table_id: str
@@ -40,13 +41,13 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     end: int | None = None
 
     def text(self) -> str:
-        """Write it for a URL."""
+        """Return the cursor as text for a URL."""
         packed = msgspec.msgpack.encode(self)
         return base64.urlsafe_b64encode(_digest(packed) + packed).rstrip(b"=").decode()
 
 
 def read_cursor(text: str) -> Cursor:
-    """Read a cursor. Raises Problem if it is none that we wrote."""
+    """Read a cursor. Raises Problem if the text is not what `Cursor.text` returns."""
     try:
         if len(text) > MOST_CHARACTERS:
             raise ValueError(text)
@@ -75,7 +76,7 @@ def to_key(values: tuple[Any, ...]) -> tuple[str | int, ...]:
 
 
 def from_key(schema: pa.Schema, names: tuple[str, ...], key: tuple[str | int, ...]) -> tuple[Value, ...]:
-    """Return a cursor's key as values of the columns of an answer. Raises Problem if they do not fit."""
+    """Return a cursor's key as values of the columns `names` of an answer. Raises Problem if they do not fit."""
     kinds = [str(schema.field(name).type) for name in names]
     if len(key) != len(kinds) or not all(_fits(kind, one) for kind, one in zip(kinds, key, strict=True)):
         raise Problem("bad-cursor", "a cursor of another answer; expected one of this path")
@@ -90,7 +91,7 @@ def _fits(kind: str, value: str | int) -> bool:
 
 
 def micros(time: dt.datetime) -> int:
-    """Return µs since the epoch."""
+    """Return a time as µs since the epoch."""
     return (time - _EPOCH) // _MICROSECOND
 
 

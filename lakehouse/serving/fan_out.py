@@ -1,4 +1,4 @@
-"""Hand each trade from Kafka to the live streams that want it; a new one gets those of the last minutes too.
+"""Hand each trade from Kafka to the live streams that want it; a new stream gets the trades of the last minutes too.
 
 Guarantee: a subscription gets every message of Kafka from the offsets `first` on, once for each copy in Kafka, in the
 order of each partition. A subscription that falls behind is marked and gets no more, so that memory is bounded.
@@ -23,7 +23,10 @@ MOST_PENDING = 20_000
 
 @dataclass(eq=False)
 class Subscription:
-    """The trades of one market for one client. `before`: those of the last minutes; `pending`: what came since."""
+    """The trades of one market for one client. `before`: those of the last minutes; `pending`: those that came since.
+
+    `is_behind`: the client was too slow, so later trades are missing.
+    """
 
     venue: str
     symbol: str
@@ -34,18 +37,18 @@ class Subscription:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wants(self, trade: LatestTrade) -> bool:
-        """Return whether a trade is of its market."""
+        """Return True if a trade is of this market."""
         return trade.symbol == self.symbol and trade.venue == self.venue
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Wait for news, so many seconds at most."""
+        """Wait for news, at most `seconds` (None: without limit)."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
         self._news.clear()
 
     def wake(self) -> None:
-        """Let `wait` return; from any thread."""
+        """Let `wait` return. Can be called from any thread."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._news.set)
 
@@ -62,7 +65,10 @@ class FanOut:
         self._lock = threading.Lock()
 
     def begin(self, partition: int, offset: int) -> None:
-        """Note from which offset on a partition is read. A gap behind what is kept makes that useless."""
+        """Note that a partition is read from `offset` on.
+
+        If that leaves a gap after the kept messages, subscriptions have everything only from `offset` on.
+        """
         with self._lock:
             if self._next.get(partition) != offset:
                 self._first[partition] = self._next[partition] = offset
@@ -72,16 +78,16 @@ class FanOut:
         self._partitions = partitions
 
     def since(self, first: Mapping[int, int]) -> dict[int, int] | None:
-        """Return the offsets from which a subscription has everything; None while a partition has not begun.
+        """Return the offsets from which a subscription has everything; None until every partition has begun.
 
-        `first`: those at its beginning. It has all of a partition that began later.
+        `first`: the offsets that `subscribe` returned. A subscription has all of a partition that began later.
         """
         with self._lock:
             found = self._first | dict(first)
             return found if found and len(found) >= self._partitions else None
 
     def put(self, messages: list[tuple[int, int, LatestTrade | None]]) -> None:
-        """Take messages (partition, offset, trade; None if it has none) in order, and wake who wants them."""
+        """Take messages (partition, offset, trade or None) in order, and wake the subscriptions that want them."""
         woken: set[Subscription] = set()
         with self._lock:
             for partition, offset, trade in messages:
@@ -101,7 +107,7 @@ class FanOut:
             one.wake()
 
     def subscribe(self, venue: str, symbol: str) -> tuple[Subscription, dict[int, int]]:
-        """Return a new subscription and, by partition, the first offset that it has everything from."""
+        """Return a new subscription and, by partition, the first offset from which it has everything."""
         new = Subscription(venue, symbol, asyncio.get_running_loop())
         with self._lock:
             new.before = [trade for _, _, trade in self._kept if new.wants(trade)]
@@ -119,5 +125,5 @@ class FanOut:
 
 
 def joins(first: Mapping[int, int], read: Mapping[int, int]) -> bool:
-    """Return whether what is read up to, not including, `read` and what comes from `first` on leave no message out."""
+    """Return True if messages read up to `read` (exclusive) and messages from `first` on leave no message out."""
     return all(read.get(partition, 0) >= offset for partition, offset in first.items())

@@ -1,4 +1,4 @@
-"""The forms in which rows leave: JSON, CSV, Arrow's IPC stream; which one a client accepts. Pure."""
+"""The forms in which rows are sent: JSON, CSV, Arrow's IPC stream; and which form a client accepts. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEDIA_TYPES: dict[Form, str] = {"json": JSON, "csv": CSV, "arrow": ARROW}
 
 
 def accepted(accept: str | None) -> Form:
-    """Return the form that an Accept header prefers; JSON if it has none. Raises Problem if it accepts none of ours."""
+    """Return the form that an Accept header prefers; JSON without a header. Raises Problem if it accepts no form."""
     if not accept or not accept.strip():
         return "json"
     ranges = [_media_range(one) for one in accept.lower().split(",")]
@@ -56,7 +56,7 @@ Rows = pa.Table | list[msgspec.Raw]
 
 
 def write(form: Form, rows: Rows, about: dict[str, Any]) -> bytes:
-    """Write rows in a form; `about` is put before them in JSON.
+    """Return rows in a form, as bytes; `about` is put before them in JSON.
 
     Decimals are JSON strings with every digit; times are ISO 8601 in UTC.
     """

@@ -1,10 +1,10 @@
 """Days of Gold in memory, as Arrow: each is read once and then searched without a query.
 
-A day is known by its files, so that a new version of the table reads only the days that it has changed. Bars of an hour
-from memory cost 0.1 ms, a query of DataFusion 10 ms. The texts of all values are made when a day is read, because for 60
-bars alone they cost 1 ms of CPU; rows that were once written as JSON are kept so, which saves 0.4 ms.
+A day is identified by its files, so that a new version of the table reads only the days that it has changed. Bars of an
+hour from memory cost 0.1 ms, a query of DataFusion 10 ms. The texts of all values are made when a day is read, because
+for 60 bars alone they cost 1 ms of CPU. Rows that were once written as JSON are kept as JSON, which saves 0.4 ms.
 
-Limit: `MOST_BYTES`, the days that were used last; days with more than MOST_DAY_ROWS rows are not kept.
+Limit: the days that were used last, up to MOST_BYTES; days with more than MOST_DAY_ROWS rows are not kept.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Bounds:
-    """Rows to select: those of a pair (None for any) whose last key is from `low` on and below `high`.
+    """Rows to select: those of a pair (None for any) whose last key is from `low` (inclusive) to `high` (exclusive).
 
-    Times are in µs since the epoch. `after` is the key of a row behind which the selection begins.
+    Times are in µs since the epoch. The selection begins after the row with the key `after`, if it is given.
     """
 
     first: str | None = None
@@ -54,7 +54,7 @@ class Bounds:
     after: tuple[str, str, int] | None = None
 
     def takes(self, pair: Pair) -> bool:
-        """Return whether rows of a pair may be selected."""
+        """Return True if rows of a pair may be selected."""
         wanted = self.first in (None, pair[0]) and self.second in (None, pair[1])
         return wanted and (self.after is None or pair >= self.after[:2])
 
@@ -76,11 +76,11 @@ class Frame:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds once all of its rows are written as JSON, about."""
+        """Estimated bytes that it holds once all its rows are written as JSON."""
         return int(self.rows.nbytes + self._texts.nbytes) + JSON_ROW_BYTES * int(self.rows.num_rows)
 
     def slice(self, pair: Pair, bounds: Bounds) -> tuple[int, int]:
-        """Return from where on and up to where the rows of a pair within bounds stand."""
+        """Return (begin, end) of the rows of a pair within bounds; `end` is exclusive."""
         begin, end = self.pairs.get(pair, (0, 0))
         order = self._order[begin:end]
         low = bounds.low
@@ -91,7 +91,7 @@ class Frame:
         return begin + first, begin + max(first, last)
 
     def json(self, begin: int, end: int) -> list[msgspec.Raw]:
-        """Return rows as JSON objects, their values as in `client.text.texts`."""
+        """Return the rows from `begin` to `end` (exclusive) as JSON objects, with values as in `client.text.texts`."""
         first, last = begin // JSON_ROWS, -(-end // JSON_ROWS)
         rows = [row for number in range(first, last) for row in self._json_of(number)]
         return rows[begin - first * JSON_ROWS : end - first * JSON_ROWS]
@@ -107,7 +107,7 @@ class Frame:
 def select(frames: list[Frame], schema: pa.Schema, bounds: Bounds, limit: int | None) -> pa.Table:
     """Return the rows within bounds of frames that follow each other in time, ordered by their table's key.
 
-    At most `limit` rows.
+    At most `limit` rows; None is no limit.
     """
     parts = [frame.rows.slice(begin, end - begin) for frame, begin, end in _slices(frames, bounds, limit)]
     return pa.concat_tables(parts) if parts else schema.empty_table()
@@ -144,7 +144,7 @@ def _all_slices(frames: list[Frame], bounds: Bounds) -> Iterator[tuple[Frame, in
 
 
 class Frames:
-    """The days in memory. Threads that want the same day wait for the one that reads it."""
+    """The days in memory. Threads that want the same day wait for the thread that reads it."""
 
     def __init__(self, settings: Settings, most_bytes: int = MOST_BYTES) -> None:
         self._settings = settings
@@ -160,7 +160,7 @@ class Frames:
         return self._bytes
 
     def day(self, opened: Opened, day: dt.date | None, wait: bool = True) -> Frame:
-        """Return the rows of a day of a table at a version; of the whole table if the day is None.
+        """Return the rows of a day of a table at a version; those of the whole table if the day is None.
 
         Raises WouldBlockError if they must be read and `wait` is False.
         """
@@ -184,7 +184,7 @@ class Frames:
                 self._reading.pop(place, None)
 
     def renew(self, before: Opened, after: Opened) -> None:
-        """Read the days that are kept of one version and changed with another, so that no request waits for them.
+        """Read the days in memory for version `before` that differ in version `after`, so that no request waits for it.
 
         A day that cannot be read is left to the requests, which get the error.
         """

@@ -21,13 +21,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: Headers of every answer: no type is guessed, nothing is kept by a shared cache.
+#: Headers of every answer: a browser must not guess another type.
 _ALWAYS = ((b"x-content-type-options", b"nosniff"),)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one server. A client is an IPv4 address, or the /64 network of an IPv6 one."""
+    """Limits of one server. A client is an IPv4 address, or the /64 network of an IPv6 address."""
 
     body_bytes: int = 65_536  #: no path takes a body
     query_characters: int = 8_192
@@ -46,7 +46,10 @@ class Rates:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, client: str, now: float) -> float:
-        """Take a request of a client, at `now` in monotonic seconds; return 0, or the seconds to wait for the next."""
+        """Count a request of a client at `now` (monotonic seconds) if it is allowed.
+
+        Returns 0 if it is, else the seconds to wait for the next one.
+        """
         left, then = self._buckets.pop(client, (float(self._limits.burst), now))
         left = min(float(self._limits.burst), left + (now - then) * self._limits.rate)
         taken = left >= 1.0
@@ -57,7 +60,7 @@ class Rates:
 
 
 def client_of(scope: Scope) -> str:
-    """Return the client of a request: its address, for IPv6 the network of 64 bits."""
+    """Return the client of a request: its IPv4 address, or the /64 network of its IPv6 address."""
     host = str((scope.get("client") or ("unknown", 0))[0])
     try:
         address = ipaddress.ip_address(host)
@@ -73,7 +76,7 @@ class Guard:
     """The checks around an application."""
 
     def __init__(self, app: App, key: KeyCheck, limits: Limits, is_local: bool) -> None:
-        """`is_local`: only this machine can reach the server, so that only its own names are taken as a host."""
+        """`is_local`: only this machine can reach the server, so that only its own names are accepted as a host."""
         self._app = app
         self._key = key
         self._limits = limits
@@ -84,7 +87,7 @@ class Guard:
 
     @property
     def sockets(self) -> int:
-        """How many WebSockets are open."""
+        """Number of open WebSockets."""
         return self._sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,7 +173,7 @@ class Guard:
 
 
 async def refuse(problem: Problem, send: Send, kind: str = "http.response") -> None:
-    """Send a problem as the whole answer; `kind` is ASGI's word for the messages of one."""
+    """Send a problem as the whole answer; `kind` is the beginning of ASGI's names for its messages."""
     body = problem.body()
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),

@@ -1,7 +1,7 @@
 """The WebSocket protocol of uvicorn, with an answer to a request that is too large for it.
 
-websockets refuses a line of more than 8,192 bytes and more than 128 headers, and uvicorn (0.54) then says nothing and
-keeps the connection open.
+The library websockets refuses a line of more than 8,192 bytes and more than 128 headers; uvicorn (0.54) then sends
+nothing and keeps the connection open.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_HEADERS = 120
 
 
 class CheckedHandshake(WebSocketsSansIOProtocol):
-    """Refuse a request whose lines are too long or too many; uvicorn hands it over in one piece."""
+    """Refuses a request whose lines are too long or too many; uvicorn hands the request over in one piece."""
 
     _is_begun = False
     _plain: asyncio.Transport

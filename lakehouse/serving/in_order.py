@@ -1,8 +1,8 @@
-"""Trades of one market in the order of their ids, each once; what stands behind a missing id waits. No I/O.
+"""Trades of one market in the order of their ids, each once; trades after a missing id wait. No I/O.
 
-A market's ids follow each other without a gap, so a missing one is a trade that is still to come, or one that the
-venue left out. The caller decides how long to wait: `hole` tells what is waited for, `pass_over` gives it up. An id
-that comes after that is late.
+A market's ids follow each other without a gap, so a missing one is a trade that is still to come, or one that the venue
+left out. The caller decides how long to wait: `hole` returns the ids that are waited for, `pass_over` gives them up. A
+trade whose id was passed over is late.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Hole(NamedTuple):
-    """Ids, inclusive, for which those behind them wait; `since` is when the lowest of these came."""
+    """Missing ids, inclusive, for which higher ids wait; `since`: when the lowest of the waiting trades came."""
 
     first: int
     last: int
@@ -25,10 +25,10 @@ class Hole(NamedTuple):
 
 
 class InOrder(Generic[T]):
-    """The trades of a market that have come, and those of them that may go on."""
+    """The trades of a market that have come, and those that may be passed on now."""
 
     def __init__(self, first: int | None = None, missing: Iterable[IdRange] = ()) -> None:
-        """Begin at an id, or, if that is None, at the first that comes. `missing`: ids below it that are wanted too."""
+        """Begin at the id `first`; if it is None, at the first that comes. `missing`: ids below it that are wanted."""
         self._next = first
         self._got = IdRanges()
         self._held: dict[int, tuple[T, float]] = {}
@@ -40,7 +40,7 @@ class InOrder(Generic[T]):
             self._got.remove(*one)
 
     def put(self, trade_id: int, trade: T, at: float) -> None:
-        """Take a trade that came at a time; one that came before, or from before the beginning, is dropped."""
+        """Take a trade that came at the time `at`; drop it if it came before or its id lies before the beginning."""
         if self._next is None:
             self._next = trade_id
             if trade_id > 0:
@@ -54,7 +54,7 @@ class InOrder(Generic[T]):
             heapq.heappush(self._ids, trade_id)
 
     def ready(self) -> list[T]:
-        """Take out the trades up to the next missing id."""
+        """Take out the trades up to the next missing id, in order."""
         found: list[T] = []
         while self._ids and self._ids[0] == self._next:
             found.append(self._held.pop(heapq.heappop(self._ids))[0])
@@ -74,13 +74,13 @@ class InOrder(Generic[T]):
         return Hole(self._next, lowest - 1, self._held[lowest][1])
 
     def pass_over(self) -> None:
-        """Wait no more for the ids of `hole`."""
+        """Stop waiting for the ids of `hole`."""
         if self._ids:
             self._next = self._ids[0]
 
     @property
     def held(self) -> int:
-        """How many trades wait."""
+        """Number of trades that wait."""
         return len(self._held)
 
     @property

@@ -1,4 +1,4 @@
-"""Models of the answers, for OpenAPI alone: made from the registry of tables, so that they say what the tables say."""
+"""Models of the answers, only for OpenAPI: made from the registry of tables, so that they agree with the tables."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Price(BaseModel):
 
 
 class Prices(BaseModel):
-    """Latest trades. `connected`: Kafka answers; if not, the prices are those of before, and `reason` says why."""
+    """Latest trades; if `connected` is false, Kafka does not answer: they are the last known, `reason` says why."""
 
     connected: bool
     since: dt.datetime = Field(description="Since when it is connected or not.")
@@ -81,7 +81,7 @@ class Prices(BaseModel):
 
 
 class Proof(BaseModel):
-    """By whom a certificate is proved."""
+    """Evidence of a certificate."""
 
     by: str = Field(examples=["the venue's own trade ids, which follow each other without a gap per market"])
     ledger: str = Field(description="Table of the ledger of ids.", examples=["silver/continuity"])

@@ -1,8 +1,8 @@
 """Tables that the API keeps open, each fixed at one version, for all threads.
 
 Guarantee: a table that `newest` returns was its newest version at most STALE_SECONDS ago, and never changes, so that
-all pages of an answer are of one state. A look that is due runs beside the requests, in a thread of its own: they get
-the version of before until it is over.
+all pages of an answer are of one state. The search for a new version runs beside the requests, in a thread of its own;
+until it ends, they get the version before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class WouldBlockError(Exception):
 
 
 class Files(NamedTuple):
-    """The files of a day: a digest of their names, which tells their content, and their rows."""
+    """The files of a day: a digest of their names, which identifies their content, and their number of rows."""
 
     digest: str
     rows: int
@@ -51,7 +51,8 @@ class Files(NamedTuple):
 class Opened:
     """A table at one version. `days` has the key None if the table is not partitioned by day.
 
-    `newest` is the latest time (column `table.key[-1]` or `ts_event`) by the statistics in the log; None if unknown.
+    `newest` is the latest time in `ts_event`, or in the last key column if there is no `ts_event`, by the statistics in
+    the log; None if unknown.
     """
 
     table: Table
@@ -77,7 +78,7 @@ class OpenTables:
     def __init__(
         self, settings: Settings, prepare: Callable[[Opened, Opened], None] = lambda _before, _after: None
     ) -> None:
-        """`prepare` is called with the version before and a new one, before requests get that."""
+        """`prepare` is called with the version before and a new version, before requests get the new one."""
         self._settings = settings
         self._prepare = prepare
         self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
@@ -101,7 +102,7 @@ class OpenTables:
         return look.result()
 
     def close(self) -> None:
-        """Look no more."""
+        """End the thread that looks for new versions."""
         self._looks.shutdown(wait=False, cancel_futures=True)
 
     def at(self, table: Table, version: int, wait: bool = True) -> Opened:
@@ -130,7 +131,7 @@ class OpenTables:
                 ) from None
 
     def delta(self, table: Table, version: int) -> DeltaTable:
-        """Return deltalake's table at a version; what a client's `Lake` calls to open one."""
+        """Return deltalake's table at a version; a client's `Lake` opens its tables by this."""
         return self.at(table, version).delta
 
     def _place(self, table: Table) -> _Place:

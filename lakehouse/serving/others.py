@@ -1,4 +1,4 @@
-"""Answers that are no page of a table's rows: markets, prices, health."""
+"""Answers that are not a page of a table's rows: markets, prices, health."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PRICES: Any = pa.schema(
 
 
 def markets(api: Api, asked: Asked, call: Call) -> Answer:
-    """Answer with the markets of the ledger of ids, and the times between which it knows trades."""
+    """Answer with the markets of the ledger of ids, and the times of the first and last trade that it knows of each."""
     form = asked.form()
     opened = api.tables.newest(SILVER_CONTINUITY, call.wait)
     tag = etag(opened, form)
@@ -57,7 +57,7 @@ def markets(api: Api, asked: Asked, call: Call) -> Answer:
 
 
 def prices(api: Api, asked: Asked, venue: str | None, symbol: str | None) -> Answer:
-    """Answer with the latest trades that Kafka has; whether it answers stands in the body and in a header."""
+    """Answer with the latest trades in Kafka; the body and the header X-Connected say whether Kafka answers."""
     form = asked.form()
     found = [
         {name: getattr(trade, name) for name in _PRICES.names}

@@ -1,4 +1,4 @@
-"""The page at `/`: files of the folder `page`, which a browser may have without a key and which ask nobody else."""
+"""The page at `/`: files of the folder `page`, which need no key and load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 def is_page(path: str) -> bool:
-    """Return whether a URL's path is one of the page's files: they tell nothing of the lake, so they need no key."""
+    """Return True if a URL's path is one of the page's files: they say nothing about the lake, so they need no key."""
     return path == "/" or path.startswith("/page/")
 
 

@@ -1,4 +1,4 @@
-"""Query parameters, with their words in OpenAPI. The client knows the meaning of a value."""
+"""Query parameters, with their descriptions in OpenAPI. `lakehouse.client` gives the values their meaning."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CursorParameter = Annotated[
 
 
 async def refuse_unknown(request: Request) -> None:
-    """Raise Problem for a parameter that a path does not have, or that is there twice: it would be just ignored."""
+    """Raise Problem for a parameter that a path does not have, or that comes twice: it would be ignored otherwise."""
     known = {one.alias for one in request.scope["route"].dependant.query_params}
     for name in request.query_params:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Trades of one market out of the lake, for streams: by id, in pages, so that a long past is never in memory."""
+"""Trades of one market from the lake, for streams: by id, in pages, so that a long past is never in memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ COLUMNS = ("venue", "symbol", "trade_id", "price", "size", "side", "ts_event", "
 
 
 class Past(NamedTuple):
-    """The trades of one market in one version of silver/trades. Every method raises TerminalError if it is gone."""
+    """The trades of one market in one version of silver/trades. Methods raise TerminalError if its files are gone.
+
+    They raise Problem if the version is no longer kept.
+    """
 
     settings: Settings
     tables: OpenTables
@@ -42,9 +45,9 @@ class Past(NamedTuple):
     version: int
 
     def first_id(self, start: dt.datetime) -> int | None:
-        """Return the id that follows the last one before a time; None if no trade at or after the time is known.
+        """Return the id after the last trade before a time; None if no trade at or after the time is known.
 
-        A missing id at the beginning may be of a trade after that time, so it is part of the range.
+        A missing id at the beginning may be that of a trade after the time, so it is part of the range.
         """
         found = self._rows(start, "TRUE", 1, [("ts_event", ">=", start)])
         if not found.num_rows:
@@ -54,11 +57,11 @@ class Past(NamedTuple):
         return int(before.column("trade_id")[-1].as_py()) + 1 if before.num_rows else first
 
     def page(self, since: dt.datetime, behind: int) -> pa.Table:
-        """Return PAGE_ROWS rows at most with ids above `behind`, in order of them; none from long before `since`."""
+        """Return at most PAGE_ROWS rows with ids above `behind`, by id; days before `since` − EARLIER are not read."""
         return self._rows(since, f"trade_id > {behind}", PAGE_ROWS)
 
     def of_ids(self, since: dt.datetime, ranges: Sequence[IdRange]) -> Iterator[pa.Table]:
-        """Yield pages of the rows of ids; none from long before `since`."""
+        """Yield pages of the rows with ids in `ranges`, by id; days before `since` − EARLIER are not read."""
         for at in range(0, len(ranges), MOST_RANGES):
             parts = (f"trade_id BETWEEN {first} AND {last}" for first, last in ranges[at : at + MOST_RANGES])
             condition, behind = " OR ".join(parts), -1
@@ -89,12 +92,12 @@ class Past(NamedTuple):
 
 
 def age(row: dict[str, Any]) -> float:
-    """Return for how many seconds a row has been received; at least 0."""
+    """Return the seconds since a row was received; at least 0."""
     return max(0.0, (micros(dt.datetime.now(dt.UTC)) - micros(row["ts_ingest"])) / 1_000_000)
 
 
 def unavailable(settings: Settings, tables: OpenTables, market: MarketKey) -> list[IdRange]:
-    """Read the ids of a market that its venue does not have, by the ledger."""
+    """Read the ranges of ids of a market that its venue does not have, from the ledger."""
     opened = tables.newest(SILVER_CONTINUITY).delta
     filters: list[Filter] = [("venue", "=", market[0]), ("symbol", "=", market[1]), ("state", "=", "unavailable")]
     rows = table_io.sql(settings, f"SELECT first_id, last_id FROM ledger{where(filters)}", ledger=opened).to_pylist()

@@ -25,7 +25,7 @@ QUERY_SECONDS = 10.0
 
 
 class Pool:
-    """The threads of one server. A query that runs out of its time keeps its thread until its next batch."""
+    """The threads of one server. A query that runs out of time keeps its thread until its next batch."""
 
     def __init__(self, threads: int = THREADS, most: int = MOST_WAITING, seconds: float = QUERY_SECONDS) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="read")
@@ -35,7 +35,7 @@ class Pool:
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[[Call], T]) -> T:
-        """Do a request's work and return its result. Raises Problem if it takes too long, or too much waits."""
+        """Do a request's work and return its result. Raises Problem if it takes too long or too many requests wait."""
         call = Call(False, self._seconds, time.monotonic() + self._seconds)
         try:
             return work(call)
@@ -59,7 +59,7 @@ class Pool:
         return future.result()
 
     def close(self) -> None:
-        """Let no more work begin. Does not wait for what runs."""
+        """Let no more work begin. Does not wait for running work."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _done(self, _: Future[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): type, title, status and a detail with found, expected, remedy."""
+"""Errors as `application/problem+json` (RFC 9457): type, title, status, and a detail with found, expected, remedy."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
 
     @classmethod
     def of(cls, kind: str, error: LakehouseError) -> Problem:
-        """Return the problem that an error of ours is; its message says found, expected and remedy."""
+        """Return the problem for a LakehouseError, whose message becomes the detail."""
         return cls(kind, str(error))
 
     def body(self) -> bytes:
@@ -61,5 +61,5 @@ def body(kind: str, title: str, status: int, detail: str) -> bytes:
 
 
 def plain(status: int, detail: str) -> bytes:
-    """Return the JSON body of a problem without a kind of ours: a status of HTTP and a sentence."""
+    """Return the JSON body of a problem that is not in KINDS: a status of HTTP and a sentence."""
     return body("about:blank", HTTPStatus(status).phrase, status, detail)

@@ -1,7 +1,7 @@
 """Pages of rows: from the days in memory if they fit there, else by a query of the client.
 
-The client decides what a request means (`Scan`: table, version, filters, what is computed from the rows); here is only
-decided where the rows come from.
+The client decides what a request means (`Scan`: table, version, filters, what is computed from the rows); this module
+only decides where the rows come from.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _Exact = tuple[pa.Table, _Key | None]
 class Call:
     """One run of a request's work.
 
-    `wait` is False in the event loop. `seconds` is what the work may take, `deadline` its end in monotonic seconds.
+    `wait` is False in the event loop. `seconds` is the time that the work may take, `deadline` its end in monotonic
+    seconds.
     """
 
     wait: bool
@@ -57,7 +58,7 @@ class Call:
             raise self.too_slow()
 
     def too_slow(self) -> Problem:
-        """Make the error of a query whose time is over."""
+        """Return the problem of a query whose time is over."""
         return Problem(
             "query-time",
             f"no answer within {self.seconds:g} s; expected a smaller query; name a venue, a symbol or a range",
@@ -66,7 +67,7 @@ class Call:
 
 
 class Page(NamedTuple):
-    """Rows as `forms.write` takes them, and the key behind which the next page begins; None if there is none."""
+    """Rows as `forms.write` takes them, and the key after which the next page begins; None if there is no next page."""
 
     rows: Rows
     next_key: _Key | None
@@ -83,7 +84,7 @@ class Reader:
     def page(
         self, scan: Scan, key: tuple[str, ...], after: tuple[str | int, ...], limit: int, call: Call, form: Form
     ) -> Page:
-        """Return at most `limit` rows of a scan behind the one with the key `after`, ready to be written in a form.
+        """Return at most `limit` rows of a scan after the row with the key `after`, ready to be written in a form.
 
         Raises WouldBlockError if that would block and `call.wait` is False; Problem if it takes too long.
         """

@@ -48,7 +48,7 @@ router = APIRouter(prefix="/v1", dependencies=[Depends(refuse_unknown)])
 
 @router.get("/markets", responses=_ROWS, response_model=models.Markets, tags=["lake"])
 async def markets(request: Request) -> Response:
-    """List the markets that the lake has trades of."""
+    """List the markets of which the lake has trades."""
     api, asked = _api(request), asked_of(request)
     return _response(await api.pool.run(lambda call: others.markets(api, asked, call)))
 

@@ -1,4 +1,4 @@
-"""The point at which a stream goes over from the lake to Kafka: how far a version of silver/trades has read Kafka."""
+"""The point at which a stream goes from the lake to Kafka: how far a version of silver/trades has read Kafka."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FRESH_SECONDS = 0.5
 
 
 class Seam(NamedTuple):
-    """A version of silver/trades, and by partition of the topic of trades the offset up to which it has read."""
+    """A version of silver/trades, and the offset before which it has read each partition of the topic of trades."""
 
     version: int
     read: dict[int, int]
 
 
 def newest_seam(settings: Settings) -> Seam | None:
-    """Return the seam of Silver's newest batch, by ops/batches; None if there is no such batch of Bronze any more.
+    """Return the seam of Silver's newest batch, by ops/batches; None if no recent batch of Bronze fits it.
 
     Raises TerminalError if the lake has no ops/batches.
     """
@@ -41,7 +41,7 @@ def newest_seam(settings: Settings) -> Seam | None:
 
 
 class Seams:
-    """The newest seam of one lake, for all threads. An older one is as right, only further behind."""
+    """The newest seam of one lake, for all threads. An older seam is also right, only further behind."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -50,7 +50,7 @@ class Seams:
         self._read_at = float("-inf")
 
     def newest(self) -> Seam | None:
-        """Return the newest seam, as `newest_seam` does, or that of half a second ago."""
+        """Return the newest seam as `newest_seam` does, or one that was read at most FRESH_SECONDS ago."""
         with self._lock:
             if time.monotonic() - self._read_at > FRESH_SECONDS:
                 self._newest = newest_seam(self._settings)

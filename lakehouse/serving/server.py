@@ -1,4 +1,4 @@
-"""The API as a process: listen, serve, end on SIGTERM or Ctrl-C within two seconds."""
+"""The API as a process: listen, serve, end on SIGTERM or Ctrl-C within STOP_SECONDS."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1")
 
 @router.websocket("/stream")
 async def stream(socket: WebSocket) -> None:
-    """Send the trades or bars of a market: those from `from` on out of the lake, then live."""
+    """Send the trades or bars of a market: first those since `from` out of the lake, then live."""
     api: Api = socket.app.state.api
     try:
         wish = wish_of(socket.query_params.multi_items())

@@ -1,4 +1,4 @@
-"""`/v1/stream`: one client of the WebSocket, from its wish to its end, and how it is told and cut."""
+"""`/v1/stream`: one client of the WebSocket, from its wish to its end, and how its connection is closed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DONE, REFUSED, BROKEN, LATER = 1000, 1008, 1011, 1013
 
 
 async def serve_stream(socket: WebSocket, api: Api, wish: Wish) -> None:
-    """Serve one client until it leaves, its end is reached, or it is too slow."""
+    """Serve one client until it leaves, the end of its range is reached, or it is too slow."""
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await accept(socket)
     sending = asyncio.create_task(_send_all(socket, api, wish))
@@ -65,7 +65,10 @@ def _end(error: BaseException | None) -> tuple[int, str] | None:
 
 
 async def accept(socket: WebSocket) -> None:
-    """Open a client's socket. A browser that has offered subprotocols ends one whose server takes none of them."""
+    """Open a client's socket, with SUBPROTOCOL if the client has offered it.
+
+    A browser that has offered subprotocols closes a connection whose server accepts none of them.
+    """
     await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
 
 

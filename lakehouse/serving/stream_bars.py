@@ -22,9 +22,10 @@ _CHANGE = ("close", "trades", "volume", "complete", "is_final", "updated_at")
 async def parts(
     api: Api, venue: str, symbol: str, size: str, start: dt.datetime | None
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield messages: `bars` with rows, and once `live`, where the past ends. Without a start, the newest bar on.
+    """Yield messages: `bars` with rows, and `live` once, after the bars so far.
 
-    A bar comes again whenever it changes: while its time runs, and after a repair.
+    Without a start, the bars so far are those that began within the last two bar lengths. A bar comes again whenever it
+    changes: while its time runs, and after a repair.
     """
     length = dt.timedelta(minutes=minutes_of(size))
     begin = start or dt.datetime.now(dt.UTC) - 2 * length

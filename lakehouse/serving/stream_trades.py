@@ -1,12 +1,13 @@
 """The trades of a market over a WebSocket: from the lake first and then live, in the order of their ids, each once.
 
 Guarantee: from its first trade on, a client gets every trade of the market that Kafka or the lake ever gets, each once,
-in the order of ids. A missing id is waited for, for some seconds; then the client is told of the gap, and a trade of it
-that comes later is sent as a late one. With its highest id and the gaps it goes on anywhere, after any cut.
-How: pages of the lake first. Then the client is subscribed to Kafka's messages, and the lake is read once more at a
-version of which ops/batches tells how far it has read Kafka. Whatever comes is put in order by id.
+in the order of ids. A missing id is waited for, for some seconds; then the client is told of the gap, and a trade of
+the gap that comes later is sent as a late one. With its highest id and the gaps a client can resume after any
+interruption.
+How: pages of the lake first. Then the client is subscribed to Kafka's messages, and the lake is read once more, at a
+version of which ops/batches says how far it has read Kafka. All trades are put in order by id.
 Limit: of two trades with one id that differ, Silver keeps the one that is first in Kafka; a live stream that begins
-between the two sends the second. No client has both.
+between the two sends the second. No client gets both.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class TooSlowError(Exception):
 
 
 async def parts(api: Api, wish: Wish) -> AsyncGenerator[Message, None]:
-    """Yield the messages of a stream: `trades`, `gap`, `late`, and once `live`, where the past ends."""
+    """Yield the messages of a stream: `trades`, `gap`, `late`, and `live` once, after the trades so far.
+
+    Raises TooSlowError if the client falls behind, LakehouseError if the lake is too far behind Kafka.
+    """
     stream = _Stream(api, wish)
     if wish.start is not None:
         async for message in stream.pages(wish.start):

@@ -1,4 +1,4 @@
-"""The rows that a request asks for, before a table is opened: kind, market, range, size; and the bounds of a range."""
+"""The rows that a request asks for, before a table is opened: kind, market, range, size; and the limits of a range."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _FIRST, _LAST = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The parameters of a request; None for what it did not name."""
+    """The parameters of a request; None for a parameter that the request does not have."""
 
     kind: Kind
     venue: str | None = None
@@ -67,22 +67,25 @@ class Wanted:
     fill: str = "none"
 
     def digest(self) -> str:
-        """Return a digest that differs for another query."""
+        """Return a digest of the query; another query has another digest."""
         values = (self.kind, self.venue, self.symbol, self.start, self.end, self.size, self.fill)
         return hashlib.blake2b(msgspec.json.encode(values), digest_size=9).hexdigest()
 
     def table(self, lake: Lake) -> Table:
-        """Return the table that is read. Raises SettingError for a size that does not divide a day."""
+        """Return the table to read. Raises SettingError for a size that does not divide a day."""
         return BARS[lake.bar_minutes(self.size or "1m")] if self.kind == "bars" else _TABLES[self.kind]
 
     def key(self, table: Table) -> tuple[str, ...]:
-        """Return the columns by which the rows are ordered and told apart."""
+        """Return the columns that order the rows and are unique."""
         if self.kind != "completeness":
             return table.key
         return ("venue", "symbol") if self.size is None else ("venue", "symbol", "bar_start")
 
     def range(self) -> TimeRange:
-        """Return the range that was named. Raises SettingError for a time that cannot be read."""
+        """Return the range as it was named.
+
+        Raises SettingError for a time that cannot be read, Problem for a year that is not from 1970 to 2199.
+        """
         found = TimeRange.of(self.start, self.end)
         refuse_years(found)
         return found
@@ -90,9 +93,8 @@ class Wanted:
     def whole_range(self, opened: Opened) -> TimeRange:
         """Return the range with a missing end and start filled in; for completeness, the range as it was named.
 
-        A missing end is just after the newest row. A missing start lies before the end: by
-        DEFAULT_TRADES for trades, else by DEFAULT_ROWS rows, `most` at most. For an empty table either may stay None.
-        Raises like `range`.
+        A missing end is just after the newest row. A missing start lies before the end: by DEFAULT_TRADES for trades,
+        else by DEFAULT_ROWS rows, `most` at most. For an empty table either may stay None. Raises like `range`.
         """
         start, end = self.range()
         if self.kind == "completeness":
@@ -107,7 +109,7 @@ class Wanted:
         return TimeRange(start, end)
 
     def most(self, table: Table) -> dt.timedelta:
-        """Return the longest range that is served."""
+        """Return the length of the longest range that is served."""
         if self.kind == "trades":
             return MOST_TRADES_OF_ALL if self.venue is None or self.symbol is None else MOST_TRADES
         if self.kind == "completeness":
@@ -116,7 +118,7 @@ class Wanted:
         return dt.timedelta(minutes=MOST_MINUTES * stored)
 
     def refuse_too_large(self, wanted: TimeRange, table: Table) -> None:
-        """Raise Problem, which names the command that exports the range, if it is too large."""
+        """Raise Problem if the range is too large; its detail names the command that exports the range."""
         if wanted.start is None or wanted.end is None or wanted.end - wanted.start <= self.most(table):
             return
         most = self.most(table)
@@ -140,7 +142,7 @@ class Wanted:
         return shlex.join([*words, "--out", f"{self.kind}.parquet"])
 
     def scan(self, lake: Lake, wanted: TimeRange, version: int) -> Scan:
-        """Return the client's scan. Raises SettingError for a venue or symbol that there cannot be."""
+        """Return the client's scan of a range. Raises SettingError for an unknown venue or a malformed symbol."""
         times: dict[str, Any] = {"start": wanted.start, "end": wanted.end, "version": version}
         if self.kind == "bars":
             size, fill = self.size or "1m", cast("Fill", self.fill)
@@ -153,7 +155,7 @@ class Wanted:
         return method(self.venue, self.symbol, **times)
 
     def length(self) -> dt.timedelta:
-        """Return the length of the wanted bars; a minute for other rows."""
+        """Return the length of the wanted bars; a minute if the request names no size."""
         return dt.timedelta(minutes=1 if self.size is None else minutes_of(self.size))
 
 
@@ -165,7 +167,7 @@ def refuse_years(wanted: TimeRange) -> None:
 
 
 def certified_range(wanted: TimeRange, trades: Opened) -> TimeRange:
-    """Return the range whose trades a certificate counts: a side that was not named ends with the table's days."""
+    """Return the range whose trades a certificate counts: a missing start or end is that of the table's days."""
     days = [day for day in trades.days if day is not None]
     if not days or wanted == TimeRange(None, None):
         return wanted

@@ -29,11 +29,11 @@ _LARGEST_ID = 10**18
 
 @dataclass(frozen=True)
 class Wish:
-    """The wish of a client: a market, from when (None: live only) up to when (None: without end).
+    """The wish of a client: a market, from `start` (None: only live) to `end` (None: without end).
 
     `speed`: how many seconds of the past are sent in a second; 0 is as fast as the client reads. `size`: the length of
-    bars; None for trades. `after`: the highest id that the client has, None if it begins. `missing`: ids below it that
-    it does not have. `hold`: how many seconds a missing id is waited for.
+    bars; None for trades. `after`: the highest id that the client has, None if it has none. `missing`: ids below
+    `after` that it does not have. `hold`: for how many seconds a missing id is waited for.
     """
 
     venue: str

@@ -1,1 +1,1 @@
-"""Stores of other programs that follow Gold: PostgreSQL or TimescaleDB, and Redis. They never touch a stream."""
+"""Stores of other programs that follow Gold: PostgreSQL or TimescaleDB, and Redis. No stream depends on them."""

@@ -1,8 +1,7 @@
 """The rows of a Gold table that may have changed between two of its versions. No JVM.
 
-Gold writes rows anew into new files, so the files that the newer version has and the older one lacks hold every row
-that is new or changed, beside some that are as before. A reader compares all columns: a bar that becomes final keeps
-its `revision`.
+Gold writes rows anew into new files, so the files that only the newer version has hold every row that is new or
+changed, and some that are unchanged. A reader must compare all columns: a bar that becomes final keeps its `revision`.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from lakehouse.tables import BAR_MINUTES, Table
 class Changes:
     """The difference between what a store holds of a table and the table's newest version.
 
-    `version`: the version that it has afterwards. `paths`: the data files to read. `rows`: UTC day → how many rows the
-    table has, for each day with another file than before, 0 if the day is gone. `whole`: the older version is not known
-    or not readable any more, so `paths` and `rows` are those of the whole table. Else `since` is the older version,
-    `gone` are the files that only it has, and `to_read` is the number of rows in `paths` and `gone`.
+    `version`: the newest version. `paths`: the data files to read. `rows`: UTC day → the table's number of rows, for
+    each day whose files have changed, 0 if the day is gone. `whole`: the older version is unknown or no longer
+    readable, so `paths` and `rows` are those of the whole table. Else `since` is the older version, `gone` are the
+    files that only it has, and `to_read` is the number of rows in `paths` and `gone`.
     """
 
     table: Table
@@ -42,7 +41,7 @@ class Changes:
 
 
 def bar_tables(settings: Settings) -> Iterator[tuple[Table, str]]:
-    """Yield the tables of bars that there are by now, with their size (1m, 5m, …), the shortest bars first."""
+    """Yield the tables of bars that exist, each with its size (1m, 5m, …), the shortest bars first."""
     sizes = {minutes: name for name, minutes in BAR_MINUTES.items()}
     for table, minutes in table_io.bar_tables(settings):
         try:
@@ -53,12 +52,12 @@ def bar_tables(settings: Settings) -> Iterator[tuple[Table, str]]:
 
 
 def table_id(settings: Settings, table: Table) -> str:
-    """Return Delta's id of a table: another one means that the table was made anew."""
+    """Return Delta's id of a table: it changes if the table is made anew."""
     return str(table_io.open_table(settings, table).metadata().id)
 
 
 def changes_since(settings: Settings, table: Table, since: int | None) -> Changes | None:
-    """Return what changed after version `since`, None if nothing did. A version of None is that of an empty store."""
+    """Return what changed after version `since`, None if nothing did. `since` is None for an empty store."""
     newest = table_io.open_table(settings, table)
     version = newest.version()
     if since == version:
@@ -76,14 +75,14 @@ def changes_since(settings: Settings, table: Table, since: int | None) -> Change
 
 
 def read(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
-    """Yield the rows of the changed files, with the columns of the registry, a file or a part of one at a time."""
+    """Yield the rows of the changed files, with the columns of the registry, a file or a part of a file at a time."""
     return _read(settings, changes.table, changes.version, changes.paths)
 
 
 def read_gone(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
     """Yield the rows of the files that only the older version has, as `read` does.
 
-    A row that is in none of the changed files as well is no longer in the table. Raises OSError if the files have been
+    Such a row is no longer in the table if none of the changed files has it. Raises OSError if the files have been
     deleted meanwhile.
     """
     assert changes.since is not None

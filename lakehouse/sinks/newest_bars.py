@@ -1,6 +1,7 @@
 """The newest bars of each series (venue and symbol) of a Gold table, and how they change between two versions. No JVM.
 
-Guarantee: the bars of before, with what `difference` returns, are the newest bars of afterwards, exactly.
+Guarantee: the newest bars of the older version, changed by what `difference` returns, are exactly the newest bars of
+the newer version.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ Series = dict[MarketKey, list[Bar]]
 
 @dataclass(frozen=True)
 class Difference:
-    """`changed`: new and changed bars by series, the newest of them only. `anew`: series that have lost a bar, each
-    with all of its newest bars, none if it is gone. `whole`: `anew` has every series that there is.
+    """How the newest bars of a table have changed.
+
+    `changed`: new and changed bars by series, only the newest of them. `anew`: the series that have lost a bar, each
+    with all its newest bars (none if the series is gone). `whole`: `anew` has every series of the table.
     """
 
     changed: Series
@@ -37,7 +40,7 @@ class Difference:
 
 
 def difference(settings: Settings, changes: Changes, most: int) -> Difference:
-    """Return how the newest bars (`most` of each series) have changed."""
+    """Return how the newest bars, `most` of each series, have changed."""
     if changes.whole or changes.to_read > MOST_ROWS:
         return Difference({}, newest(settings, changes.table, changes.version, most), True)
     try:
@@ -60,8 +63,10 @@ def difference(settings: Settings, changes: Changes, most: int) -> Difference:
 
 
 def newest(settings: Settings, table: Table, version: int, most: int, of: Iterable[MarketKey] | None = None) -> Series:
-    """Return the newest bars of each series, or of those of `of`, oldest first. A day is read at a time, the newest
-    first, until each series has its bars."""
+    """Return the newest bars of each series at a version, `most` of each, the oldest first.
+
+    `of` selects series; None means all. One day is read at a time, the newest first, until each series has its bars.
+    """
     opened = table_io.open_table(settings, table, version)
     where = "TRUE" if of is None else " OR ".join(_is(one) for one in of)
     counts = table_io.sql(

@@ -1,8 +1,9 @@
 """Bars in PostgreSQL or TimescaleDB, equal to Gold's at a version that the database itself records.
 
-Guarantee: rows and the version they are of are written in one transaction, so a sink or a database that dies goes on
-where the database stands: nothing is lost and nothing doubled. Rows that Gold no longer has are deleted.
-Limit: what another hand changes in the table stays until Gold changes that row, or its day's number of rows differs.
+Guarantee: rows and their version are written in one transaction. So after the death of a sink or a database, work
+resumes at the version that the database holds, with nothing lost and nothing doubled. Rows that Gold no longer has are
+deleted.
+Limit: what another program changes in the table stays until Gold changes that row, or its day's number of rows differs.
 
 Table `bars`: the columns of Gold's bars, and `size` (1m, 5m, …) before them; key (size, venue, symbol, bar_start).
 Table `lakehouse_sinks`: per size, Delta's id of the table and the version that `bars` holds.
@@ -60,9 +61,9 @@ WHERE ({", ".join(f"bars.{name}" for name in _VALUES)}) IS DISTINCT FROM
 
 
 class PostgresSink:
-    """A connection that keeps `bars` like Gold's bars. A context manager. Not thread-safe.
+    """A connection that keeps the table `bars` up to date with Gold's bars. A context manager. Not thread-safe.
 
-    Raises SettingError if the URL is none of PostgreSQL.
+    Raises SettingError if the URL cannot be read as PostgreSQL's, MissingDependencyError without psycopg2.
     """
 
     every = LOOK_SECONDS
@@ -88,7 +89,7 @@ class PostgresSink:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         if self._connection is not None:
             with contextlib.suppress(self._driver.Error):
                 self._connection.close()
@@ -117,7 +118,7 @@ class PostgresSink:
     def rows(self) -> int:
         """Return the number of bars in the database: what Gold had at the versions that the database holds.
 
-        They are not counted there, which would take minutes on years of bars. Raises as `look`.
+        The database does not count them, which would take minutes on years of bars. Raises as `look`.
         """
         return sum(
             table_io.row_count(table_io.open_table(self._settings, BARS[BAR_MINUTES[size]], there.version))
@@ -125,11 +126,11 @@ class PostgresSink:
         )
 
     def trouble(self) -> str:
-        """Return nothing: this sink needs only Gold and its database."""
+        """Return an empty text: this sink needs only Gold and its database."""
         return ""
 
     def lacks(self, seconds: float) -> str:  # noqa: ARG002 - the other sink's
-        """Return nothing at once, for the same reason."""
+        """Return an empty text at once: this sink reads nothing beside Gold."""
         return ""
 
     def _bring(self, connection: Any, table: Table, size: str) -> int | None:

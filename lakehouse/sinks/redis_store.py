@@ -1,11 +1,11 @@
 """Latest prices and the newest bars in Redis, for other programs.
 
-Guarantee: for each size, the bars and the version of Gold that they are of are written in one MULTI, so a sink or a
-Redis that dies goes on where Redis stands; a Redis that was emptied has no version and is filled anew. A price is
-replaced only by one of a higher trade id.
-Limits: one Redis, or one with replicas; no Redis Cluster, whose MULTI cannot span these keys. One lakehouse in a
-database. Bars that Redis evicts are missing until they change: it needs the policy `noeviction`, its default. A price
-that this process has not read (see `prices.follower`) is not known after Redis was emptied.
+Guarantee: for each size, the bars and their version of Gold are written in one MULTI, so after the death of a sink or
+of Redis, work resumes at the version that Redis holds; a Redis that was emptied has no version and is filled anew. A
+price is replaced only by one of a higher trade id.
+Limits: one Redis, or one with replicas, but not Redis Cluster, whose MULTI cannot span these keys. One lakehouse per
+database. Bars that Redis evicts are missing until they change: it needs the policy `noeviction`, its default. After
+Redis was emptied, a price that this process has not read (see `prices.follower`) is not known.
 
 Keys, which docs/reading-the-data.md describes: `lakehouse:price:VENUE:SYMBOL`, a hash;
 `lakehouse:bars:SIZE:VENUE:SYMBOL`, a sorted set of bars as JSON by their start in seconds since the epoch;
@@ -59,9 +59,9 @@ return 1
 
 
 class RedisSink:
-    """Keeps a Redis like Gold and Kafka. A context manager. Not thread-safe.
+    """A connection that keeps Redis up to date with Gold's bars and Kafka's prices. A context manager. Not thread-safe.
 
-    Raises SettingError if the URL is none of Redis.
+    Raises SettingError if the URL cannot be read as one of Redis, MissingDependencyError without the package redis.
     """
 
     every = PRICE_SECONDS
@@ -128,7 +128,7 @@ class RedisSink:
             return sum(pipe.execute())
 
     def trouble(self) -> str:
-        """Say that prices stand still because Kafka does not answer, and since when; empty if they do not."""
+        """Return that prices stand still because Kafka does not answer, and since when (UTC); empty if they do not."""
         feed = self._prices.feed
         if feed.connected or time.time() - feed.since < PATIENCE_SECONDS:
             return ""
@@ -136,7 +136,7 @@ class RedisSink:
         return f"no new prices since {since:%H:%M:%S} UTC: {feed.reason}"
 
     def lacks(self, seconds: float) -> str:
-        """Wait until Kafka has been read up to its end; say why not if it has not within `seconds`."""
+        """Wait at most `seconds` until Kafka has been read up to its end; return why it has not, empty if it has."""
         self._read_prices()
         deadline = time.monotonic() + seconds
         while not self._prices.has_caught_up and time.monotonic() < deadline:

@@ -14,7 +14,7 @@ LONGEST_WAIT_SECONDS = 30.0
 
 
 class Held(NamedTuple):
-    """Version of a table that a store says it holds, and Delta's id of that table."""
+    """Version of a table that a store holds, by its own record, and Delta's id of that table."""
 
     table_id: str
     version: int
@@ -27,22 +27,23 @@ class Sink(Protocol):
     every: float
 
     def look(self) -> dict[str, int]:
-        """Bring the store to Gold's newest version; size of bars → rows read or changed, for the sizes that changed.
+        """Bring the store to Gold's newest version.
 
-        Raises TerminalError if the store refuses.
+        Returns size of bars → rows read or changed, for the sizes that changed. Raises TerminalError if the store
+        refuses.
         """
 
     def held(self) -> Mapping[str, Held]:
-        """Return what the store holds, by size of bars; a size that it has nothing of is absent."""
+        """Return what the store holds, by size of bars; a size of which it holds nothing is left out."""
 
     def rows(self) -> int:
         """Return the number of bars in the store."""
 
     def trouble(self) -> str:
-        """Say what the sink lacks although its store answers, such as Kafka; empty if nothing."""
+        """Return what the sink lacks although its store answers, such as Kafka; empty if nothing."""
 
     def lacks(self, seconds: float) -> str:
-        """Wait until what the sink reads beside Gold has been read; say why not if it has not within `seconds`."""
+        """Wait at most `seconds` until what the sink reads beside Gold has been read; return why not, or empty text."""
 
     def __enter__(self) -> Sink: ...
 
@@ -50,7 +51,7 @@ class Sink(Protocol):
 
 
 class Follower:
-    """Looks at Gold for one sink. `say` gets a line if an outage of the store begins, has another cause, or ends."""
+    """Looks at Gold for one sink. `say` gets a line when an outage of the store begins, changes its cause, or ends."""
 
     def __init__(self, sink: Sink, say: Callable[[str], None]) -> None:
         self._sink = sink
@@ -62,7 +63,10 @@ class Follower:
         self.wait = sink.every
 
     def look(self) -> dict[str, int]:
-        """Look once, as the sink does; nothing in an outage. Raises TerminalError if the store refuses."""
+        """Call the sink's `look` and return its result, empty in an outage; set `outage` and `wait` by it.
+
+        Raises TerminalError if the store refuses.
+        """
         try:
             done = self._sink.look()
         except RetriableError as error:
@@ -79,7 +83,7 @@ class Follower:
 
 
 def follow(sink: Sink, stop: threading.Event, say: Callable[[str], None]) -> None:
-    """Look at Gold again and again until `stop` is set; `say` gets a line for each change and each outage.
+    """Look at Gold repeatedly until `stop` is set; `say` gets a line for each change and each outage.
 
     Raises TerminalError if the store refuses.
     """

@@ -1,4 +1,4 @@
-"""How far a store is behind Gold: the versions that it holds beside Gold's newest ones."""
+"""How far a store is behind Gold: the versions that it holds, compared with Gold's newest ones."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ MOST_COMMITS = 200
 
 @dataclass(frozen=True)
 class Behind:
-    """One size of bars in a store: the version held (None: nothing of this table), Gold's newest, and for how many
-    seconds the store has lacked a version; 0 if it lacks none.
+    """How far one size of bars in a store is behind Gold.
+
+    `held`: the version in the store, None if it holds nothing of this table. `newest`: Gold's newest version.
+    `seconds`: for how long the store has lacked a version, 0 if it lacks none.
     """
 
     size: str
@@ -34,7 +36,7 @@ class Behind:
 
     @property
     def versions(self) -> int:
-        """How many versions the store lacks."""
+        """Number of versions that the store lacks."""
         return self.newest - self.held if self.held is not None else self.newest + 1
 
 
@@ -44,7 +46,7 @@ def compare(settings: Settings, held: Mapping[str, Held]) -> tuple[Behind, ...]:
 
 
 def judge(settings: Settings, store: Store) -> CheckResult:
-    """Return whether a store holds Gold's newest version, or has lacked it for at most BEHIND_SECONDS.
+    """Return the verdict on a store: it must hold Gold's newest version, or have lacked it for BEHIND_SECONDS at most.
 
     A store that is not wanted passes; one that does not answer fails.
     """
@@ -59,7 +61,7 @@ def judge(settings: Settings, store: Store) -> CheckResult:
 
 
 def verdict(store: Store, sizes: tuple[Behind, ...]) -> CheckResult:
-    """Return the verdict over the sizes of one store that answers."""
+    """Return the verdict on a store that answers, from all its sizes of bars; see `judge`."""
     late = max(sizes, key=lambda one: one.seconds, default=None)
     if late is None:
         return CheckResult(True, "Gold has no bars yet.")

@@ -14,7 +14,7 @@ from lakehouse.sinks.run import Sink
 
 @dataclass(frozen=True)
 class Store:
-    """A kind of store. `field` is the setting with its URL, `form` how such a URL looks; `job` is its managed run."""
+    """A kind of store. `field` is the setting with its URL, `form` an example of such a URL; `make` makes its sink."""
 
     name: str
     title: str
@@ -24,20 +24,20 @@ class Store:
 
     @property
     def job(self) -> str:
-        """Name of the managed run that keeps this store, and of its job."""
+        """Name of the managed run that keeps this store up to date, and of its job."""
         return f"sink_{self.name}"
 
     @property
     def variable(self) -> str:
-        """Environment variable with its URL."""
+        """Environment variable with the store's URL."""
         return f"LAKEHOUSE_{self.field.upper()}"
 
     def is_wanted(self, settings: Settings) -> bool:
-        """True if the settings have its URL."""
+        """Return True if the settings have the store's URL."""
         return bool(self._url(settings))
 
     def open(self, settings: Settings) -> Sink:
-        """Return its sink, which connects when it is used. Raises SettingError without a URL, or with a wrong one."""
+        """Return the store's sink, which connects at its first use. Raises SettingError for a missing or wrong URL."""
         url = self._url(settings)
         if not url:
             raise SettingError(f"no {self.variable}", f"the {self.title} of the sink", f"set {self.form}")

@@ -1,6 +1,6 @@
 """The state of a lake at one moment, read through deltalake: no JVM, no Spark.
 
-`lakehouse status` prints it once; the demo's live display collects it again and again through one StatusReader.
+`lakehouse status` prints it once; the demo's live display collects it repeatedly through one StatusReader.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ SERIES_MINUTES = 60
 
 @dataclass(frozen=True)
 class TableStatus:
-    """A table at its newest version. All but `path` are None if it does not exist yet.
+    """A table at its newest version. All attributes but `path` are None if the table does not exist yet.
 
-    `lag` counts the messages in Kafka that the table does not cover yet; from Bronze on if Kafka's end is not known.
-    Only bronze/messages, silver/trades and the bars have it.
+    `committed_at` is in UTC. `lag` counts the messages in Kafka that the table does not cover yet, or those in Bronze
+    if Kafka's end is not known. Only bronze/messages, silver/trades and the bars have a lag.
     """
 
     path: str
@@ -80,14 +80,14 @@ class LatestBar:
 class Snapshot:
     """State of a lake at one moment, as the display shows it.
 
-    `trades_per_second` is None until there are two collections to compare. `broker`: Kafka's address, or why not.
-    `api`: the HTTP API's URL, None if nothing listens there.
+    `trades_per_second` is None until there are two collections to compare. `broker`: Kafka's address, or why it does
+    not answer. `api`: the HTTP API's URL, None if nothing listens there.
 
-    `quarantine` maps a rule to its open messages; `gaps` and `missing` are open gaps and the trade ids in them;
-    `unavailable` maps a number of answers to the trade ids that a venue lacked in all of them.
-    `bars` holds the newest bar of each series (venue and symbol), the newest first; `series` counts all that the ledger
-    of ids knows. `works` is empty if no Dagster answers.
-    `unset_sinks`: the variables with the URLs of the stores that nothing keeps.
+    `quarantine` maps a rule to its number of open messages. `gaps` counts the open gaps and `missing` the trade ids in
+    them. `unavailable` maps a number of answers to the number of trade ids that a venue lacked in so many answers.
+    `bars` holds the newest bar of each series (venue and symbol), the newest first, MOST_SERIES at most. `series`
+    counts the series in the ledger of ids. `works` is empty if no Dagster answers.
+    `unset_sinks`: the environment variables for the URLs of the stores that no sink keeps.
     """
 
     home: str
@@ -118,7 +118,7 @@ class Snapshot:
 
 
 class StatusReader:
-    """Collects snapshots of one lake. Keep it between collections: trades/s is growth since an earlier one."""
+    """Collects snapshots of one lake. Keep it between collections: trades/s is the growth since an earlier one."""
 
     def __init__(self, settings: Settings, is_supervised: bool = True) -> None:
         """Prepare to read the lake of the settings. If `is_supervised` is False, Dagster is not asked for its runs."""
@@ -130,7 +130,7 @@ class StatusReader:
         self._silver_rows: deque[tuple[float, int]] = deque()
 
     def collect(self) -> Snapshot:
-        """Read the state now. A missing table or a broker that does not answer is shown, and raises nothing."""
+        """Read the state now. No error is raised for a missing table or a silent broker: the snapshot shows them."""
         tables = {table.path: _open_or_none(self._settings, table.path) for table in active_tables(self._settings)}
         batches = newest_batches(self._settings) if tables["ops/batches"] else {}
         lags, broker = self._lags(tables, batches)
@@ -225,7 +225,7 @@ def collect(settings: Settings, is_supervised: bool = True) -> Snapshot:
 
 
 def is_simulated(settings: Settings) -> bool:
-    """True if this lake's trades come from the simulated exchange."""
+    """Return True if this lake's trades come from the simulated exchange."""
     return settings.is_simulated
 
 

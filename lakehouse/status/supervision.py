@@ -55,14 +55,14 @@ class Work:
 
 
 def work_names(settings: Settings) -> tuple[str, ...]:
-    """Names of the managed runs that the settings ask for, such as `ingest`; `jobs.managed_runs` has their jobs."""
+    """Return the names of the managed runs that the settings ask for, such as `ingest` (`jobs.managed_runs`)."""
     ingests = tuple(f"ingest/{venue}" for venue in settings.venues) if settings.split_ingest else ("ingest",)
     streams = tuple(f"stream/{layer}" for layer in LAYERS) if settings.split_streams else ("stream",)
     return (*ingests, *streams, *(store.job for store in STORES if store.is_wanted(settings)))
 
 
 def was_planned(planned_stop_at: float | None, created_at: float) -> bool:
-    """True if a run was stopped together with its lakehouse; both times are seconds since the epoch.
+    """Return True if a run was stopped together with its lakehouse; both times are seconds since the epoch.
 
     `planned_stop_at` is the value of the run's PLANNED_STOP_TAG, None without one. A time before the run's creation was
     copied from the run that it re-executes, and does not count.
@@ -71,16 +71,16 @@ def was_planned(planned_stop_at: float | None, created_at: float) -> bool:
 
 
 def seconds_of(tags: Mapping[str, str], tag: str) -> float | None:
-    """A tag's value as seconds since the epoch; None if the tag is missing, empty or not a number."""
+    """Return a tag's value as seconds since the epoch; None if the tag is missing, empty or not a number."""
     with contextlib.suppress(ValueError):
         return float(tags.get(tag, ""))
     return None
 
 
 def read_works(settings: Settings) -> tuple[Work, ...]:
-    """Every managed run's state now; empty if no Dagster answers at the settings' address.
+    """Return the present state of every managed run; empty if no Dagster answers at the settings' address.
 
-    A sink that these settings do not ask for is among them only if it runs or has failed: Dagster may know its URL.
+    A sink that these settings do not ask for is included only if it runs or has failed: Dagster may know its URL.
     """
     wanted = work_names(settings)
     sinks = tuple(store.job for store in STORES)

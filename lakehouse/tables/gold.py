@@ -1,6 +1,6 @@
-"""Gold: the market data. Every table is a pure function of silver/trades and the settings, but for three columns.
+"""Gold: the market data. Every table is a pure function of silver/trades and the settings, except for three columns.
 
-These are `revision`, `updated_at`, and `is_final`, which may also become true by the clock.
+The three are `revision`, `updated_at`, and `is_final`, which may also become true by the clock.
 All quotients are rounded once, half-up, to 18 decimals; sums are exact.
 """
 
