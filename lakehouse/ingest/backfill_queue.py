@@ -154,10 +154,6 @@ class BackfillQueue:
         """Return how many repaired trades were handed to Kafka and are not acknowledged yet."""
         return sum(sent.left for backfill in self._backfills for sent in backfill.sent)
 
-    def ids(self) -> int:
-        """Return how many trade ids the backfills in the queue have to repair."""
-        return sum(backfill.wanted.count() for backfill in self._backfills)
-
     def __iter__(self) -> Iterator[Backfill]:
         return iter(tuple(self._backfills))
 

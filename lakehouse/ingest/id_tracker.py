@@ -107,25 +107,6 @@ class IdTracker:
             return Observation(Kind.LATE, self._open(trade_id + 1, low - 1))
         return _LATE if self.close(trade_id, trade_id) else _DUPLICATE
 
-    def learn(self, first: int, last: int) -> None:
-        """Take note that the ids `first`..`last` are in hand, such as after a repair: like observing each of them.
-
-        Ids between them and the known ones become missing, but no gap is returned.
-        """
-        mark, low = self.mark, self.low
-        if mark is None or low is None:
-            self.low, self.mark = first, last
-            return
-        self.close(first, last)
-        if last > mark:
-            self.mark = last
-            if first > mark + 1:
-                self._open(mark + 1, first - 1)
-        if first < low:
-            self.low = first
-            if last < low - 1:
-                self._open(last + 1, low - 1)
-
     def close(self, first: int, last: int) -> int:
         """Remove the ids `first`..`last` from the missing ones: they are in hand, or the venue lacks them.
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from lakehouse.simulator.fair_price import FairPrice
 from lakehouse.simulator.faults.injector import FaultInjector
 from lakehouse.simulator.faults.kinds import FaultError, read_fault
-from lakehouse.simulator.faults.model import Faults, Frame, NoFaults, Peer
+from lakehouse.simulator.faults.model import Faults, Frame, Peer
 from lakehouse.simulator.instruments import Instrument, list_symbol
 from lakehouse.simulator.limits import Gates
 from lakehouse.simulator.market import Market
@@ -75,12 +75,11 @@ class Exchange:
         words = {venue: one.words for venue, one in self.profiles.items()}
         self.options = options
         #: The injector that `/admin/faults` begins and ends faults in; None if the options have `faults` of their own.
-        self.box = (
-            None
-            if options.faults
-            else FaultInjector(options.fault_seed or options.seed, words, options.schedule(playbacks))
-        )
-        self.faults: Faults = options.faults or self.box or NoFaults()
+        seed = options.seed if options.fault_seed is None else options.fault_seed
+        self.box = None if options.faults else FaultInjector(seed, words, options.schedule(playbacks))
+        faults = options.faults or self.box
+        assert faults is not None
+        self.faults: Faults = faults
         self.gates = Gates(options.limits, {venue: one.limits for venue, one in self.profiles.items()}, words)
         self.playbacks = playbacks
         self.paused = False

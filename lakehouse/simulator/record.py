@@ -127,13 +127,21 @@ class Tape:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._look(str(path))
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _look(self, name: str) -> None:
+        """Check the header, cut a torn row off, and find the first and the last row."""
         size = os.fstat(self._file).st_size
         if size < ROW.size:
             # A new file, or one whose very header was torn: nothing can have been sent yet.
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, HEADER, 0)
             size = ROW.size
-        _check_header(os.pread(self._file, ROW.size, 0), str(path))
+        _check_header(os.pread(self._file, ROW.size, 0), name)
         self.count = size // ROW.size - 1
         # A file system may leave zeros at the end after a power cut; no trade has the id 0.
         while self.count and not self.rows(self.count - 1, 1)[0].trade_id:
