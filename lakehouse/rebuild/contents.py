@@ -76,7 +76,7 @@ class Contents:
     def words(self) -> dict[MarketKey, News]:
         """Collect, by (venue, symbol), all that ingest has ever reported about missing trade ids in feed events."""
         news: dict[MarketKey, News] = {}
-        add_words(news, self.rows[SILVER_FEED_EVENTS.path])
+        add_words(news, self.rows[SILVER_FEED_EVENTS.path].toArrow())
         return news
 
 

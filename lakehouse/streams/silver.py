@@ -7,23 +7,22 @@ trade, a duplicate, a feed event, a row in quarantine; if an id comes again with
 the other goes to quarantine.
 Two writers at once cannot double anything either: all appends share one Delta transaction id, so the second of two that
 know the same state of the table fails, and starts again with the ledger of the first.
-Spark decides what a batch holds; its trades are handled as Arrow in this process (docs/adr/0008). Messages that are no
-plain trades, and repeats that may conflict, are few, and Spark judges them.
+Spark decides what a batch holds; its rows are handled as Arrow in this process (docs/adr/0008). Repeats that may
+conflict are few, and Spark compares them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
-from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.continuity.id_states import Arrival, News
@@ -46,8 +45,9 @@ from lakehouse.tables import (
     SILVER_TRADES,
     Table,
 )
-from lakehouse.transforms import parse, wire
+from lakehouse.transforms import wire
 from lakehouse.transforms.batch_ids import BatchIds, BatchRange
+from lakehouse.transforms.message_judge import Judged, judge, quarantine_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -66,21 +66,6 @@ class OtherWriterError(RetriableError):
     """Raised if another writer has written rows to silver/trades meanwhile."""
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Contents of a batch: its good trades, and all messages that are no plain trades, parsed (None: there are none).
-
-    `others` counts the parsed messages by kind and Kafka partition.
-    """
-
-    trades: pa.Table
-    parsed: DataFrame | None
-    others: dict[tuple[str, PartitionKey], int]
-
-    def of_kind(self, kind: str) -> dict[PartitionKey, int]:
-        return {place: rows for (of, place), rows in self.others.items() if of == kind}
-
-
 @dataclass
 class _Outcome:
     """Counts of a batch's trades that were inserted and that conflict, by Kafka partition, and the ids that are new."""
@@ -93,9 +78,9 @@ class _Outcome:
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """Return Spark's Delta source of bronze/messages.
 
-    From here on the messages that this process writes are parsed at once (`batch_files.expect`).
+    From here on the messages that this process writes are judged at once (`batch_files.expect`).
     """
-    batch_files.expect(context.settings, BRONZE_MESSAGES, _COLUMNS, partial(_recognised, settings=context.settings))
+    batch_files.expect(context.settings, BRONZE_MESSAGES, _COLUMNS, partial(_judged, settings=context.settings))
     context.checkpoint.begin_at_creation(table_io.open_table(context.settings, BRONZE_MESSAGES).version())
     return (
         spark.readStream.format("delta")
@@ -113,17 +98,15 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
     """
     settings = context.settings
     files = batch_plan.delta_files(context.checkpoint, batch_id, settings, BRONZE_MESSAGES)
-    with _taken(messages, files, settings) as batch:
-        pending = batch_id == context.pending_batch
-        outcome = _take_trades(batch.trades, messages, pending, settings, ledger)
-        news = _news(outcome.arrived)
-        if batch.parsed is not None and batch.of_kind("quarantine"):
-            merge_by_offset(parse.quarantine(batch.parsed, settings), SILVER_QUARANTINE, settings)
-        if batch.parsed is not None and batch.of_kind("feed_event"):
-            events = parse.feed_events(batch.parsed)
-            merge_by_offset(events, SILVER_FEED_EVENTS, settings)
-            add_words(news, events)
-        ledger.take(news, table_io.open_table(settings, SILVER_TRADES).version())
+    batch = _taken(files, settings)
+    outcome = _take_trades(batch.trades, messages, batch_id == context.pending_batch, settings, ledger)
+    news = _news(outcome.arrived)
+    if batch.quarantine.num_rows:
+        merge_by_offset(batch.quarantine, SILVER_QUARANTINE, settings)
+    if batch.feed_events.num_rows:
+        merge_by_offset(batch.feed_events, SILVER_FEED_EVENTS, settings)
+        add_words(news, batch.feed_events)
+    ledger.take(news, table_io.open_table(settings, SILVER_TRADES).version())
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     return BatchResult.of_partitions(
         _ends(batch, outcome),
@@ -133,37 +116,24 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
     )
 
 
-@contextmanager
-def _taken(messages: DataFrame, files: Sequence[str], settings: Settings) -> Iterator[_Batch]:
-    """Read and parse a batch; Spark's copy of the parsed messages is dropped at the block's end."""
-    trades: list[pa.Table] = [table_io.arrow_schema(SILVER_TRADES).empty_table()]
-    rest: list[pa.Table] = []
-    work = partial(_recognised, settings=settings)
-    for found, left in batch_files.made_of(settings, BRONZE_MESSAGES, files, _COLUMNS, work):
-        trades.append(found.cast(trades[0].schema))
-        if left.num_rows:
-            rest.append(left)
-    if not rest:
-        yield _Batch(pa.concat_tables(trades), None, {})
-        return
-    parsed = parse.parse_messages(frame_of(messages.sparkSession, pa.concat_tables(rest)), settings).persist()
-    try:
-        counts = parsed.groupBy("kind", "topic", "partition").agg(F.count("*").alias("rows")).collect()
-        others = {(row["kind"], (row["topic"], row["partition"])): row["rows"] for row in counts}
-        if any(kind == "trade" for kind, _ in others):  # good, but not in the form that `wire` reads
-            trades.append(parse.trades(parsed).toArrow().select(SILVER_TRADES.column_names).cast(trades[0].schema))
-        yield _Batch(pa.concat_tables(trades), parsed, others)
-    finally:
-        parsed.unpersist()
+def _taken(files: Sequence[str], settings: Settings) -> Judged:
+    """Read and judge the messages of a batch."""
+    work = partial(_judged, settings=settings)
+    made = list(batch_files.made_of(settings, BRONZE_MESSAGES, files, _COLUMNS, work))
+    none = Judged.of_nothing()
+    return Judged(*(pa.concat_tables([empty, *parts]) for empty, *parts in zip(none, *made, strict=True)))
 
 
-def _recognised(chunk: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table]:
-    """Split a chunk of a file into its plain trades and the messages that are none."""
+def _judged(chunk: pa.Table, settings: Settings) -> Judged:
+    """Judge a chunk of a file: its plain trades are recognised, the other messages are judged one by one."""
     if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
-        return table_io.arrow_schema(SILVER_TRADES).empty_table(), chunk
+        return judge(chunk, settings)
     found = wire.recognise(chunk.select(wire.COLUMNS), settings)
-    # An empty slice would keep all of the chunk in memory.
-    return found.trades, chunk.filter(pa.array(found.left)) if found.left.any() else chunk.schema.empty_table()
+    trades = found.trades.cast(table_io.arrow_schema(SILVER_TRADES))
+    if not found.left.any():
+        return Judged.of_nothing()._replace(trades=trades)
+    others = judge(chunk.filter(pa.array(found.left)), settings)
+    return others._replace(trades=pa.concat_tables([trades, others.trades]))
 
 
 def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
@@ -253,9 +223,8 @@ def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Set
     try:
         counts = dedup.by_partition(found)
         if counts:  # their raw messages are read again: conflicts are seldom
-            merge_by_offset(
-                parse.quarantined(parse.parse_messages(messages, settings), found), SILVER_QUARANTINE, settings
-            )
+            read = messages.toArrow().cast(table_io.arrow_schema(BRONZE_MESSAGES))
+            merge_by_offset(quarantine_rows(read, found.toArrow()), SILVER_QUARANTINE, settings)
         return counts
     finally:
         found.unpersist()
@@ -269,28 +238,22 @@ def _news(arrived: Sequence[BatchRange]) -> dict[MarketKey, News]:
     return news
 
 
-def _ends(batch: _Batch, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]:
+def _ends(batch: Judged, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]:
     """Count every message of the batch by Kafka partition and by where it ended."""
-    by_place = batch.trades.group_by(["kafka_topic", "kafka_partition"]).aggregate([("trade_id", "count")])
-    trades = Counter(
-        {(row["kafka_topic"], row["kafka_partition"]): row["trade_id_count"] for row in by_place.to_pylist()}
-    )
-    quarantined, events = batch.of_kind("quarantine"), batch.of_kind("feed_event")
+    trades, events, quarantined = (Counter(_by_place(rows)) for rows in batch)
     return rows_by_place(trades, outcome.inserted, outcome.conflicts, quarantined, events)
 
 
-def merge_by_offset(rows: DataFrame, table: Table, settings: Settings) -> None:
-    """Insert the rows whose key a table lacks, by Spark's MERGE: for the tables that seldom get a row.
+def _by_place(rows: pa.Table) -> dict[PartitionKey, int]:
+    counts = rows.group_by(["kafka_topic", "kafka_partition"]).aggregate([([], "count_all")])
+    return {(row["kafka_topic"], row["kafka_partition"]): row["count_all"] for row in counts.to_pylist()}
 
-    The key is a message's position in Kafka.
-    """
-    from delta.tables import DeltaTable
 
-    same_key = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
-    (
-        DeltaTable.forPath(rows.sparkSession, table_io.table_uri(settings, table))
-        .alias("t")
-        .merge(rows.coalesce(1).alias("s"), same_key)
-        .whenNotMatchedInsertAll()
-        .execute()
-    )
+def merge_by_offset(rows: pa.Table, table: Table, settings: Settings) -> None:
+    """Insert the rows whose key a table lacks. The key is a message's position in Kafka."""
+    first, last = (int(one.as_py()) for one in pc.min_max(rows.column("kafka_offset")).values())
+    query = f"SELECT {', '.join(table.key)} FROM t WHERE kafka_offset BETWEEN {first} AND {last}"
+    there = table_io.sql(settings, query, t=table).cast(pa.schema([rows.schema.field(name) for name in table.key]))
+    new = rows.join(there, list(table.key), join_type="left anti")
+    if new.num_rows:
+        table_io.append_rows(settings, table, new.to_pylist())
