@@ -93,7 +93,8 @@ class BulkAppend:
             self._unnamed = False
             try:
                 self._try(actions, commit, instead)
-                _NEWEST[self._uri] = (self.delta.version(), newest)
+                if self._in_order:
+                    _NEWEST[self._uri] = (self.delta.version(), newest)
                 return
             except Exception as error:
                 found = commit.found_after(error)
