@@ -1,7 +1,7 @@
 """Bronze messages → typed rows with a verdict. Pure DataFrame → DataFrame, the same for stream, batch and replay.
 
 Every message gets a `kind`: trade, feed_event or quarantine. No row is dropped here. For rows in quarantine, `rule`
-names the first rule of `message_rules` that was not met, and `detail` states what was found and expected.
+names the first rule of `spark_rules` that was not met, and `detail` states what was found and expected.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.settings import Settings
 from lakehouse.tables import DECIMAL, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES
-from lakehouse.transforms import message_rules as rules
-from lakehouse.transforms.message_rules import EVENT_FIELDS, REJECTED_FIELDS, TRADE_FIELDS
+from lakehouse.transforms import spark_rules as rules
+from lakehouse.transforms.spark_rules import EVENT_FIELDS, REJECTED_FIELDS, TRADE_FIELDS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -19,7 +19,7 @@ from lakehouse.streams.materialize import materialize
 from lakehouse.tables import (
     SILVER_TRADES,
 )
-from lakehouse.transforms import message_rules, wire
+from lakehouse.transforms import message_rules, spark_rules, wire
 from tests.support.messages import NEW_YEAR, send, trade, trades
 from tests.support.silver_judge import Row, rows
 
@@ -33,7 +33,8 @@ DAY_US = 86_400_000_000
 @contextlib.contextmanager
 def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
     """A parser that refuses one market."""
-    good, trade_rules = message_rules.is_good_trade, message_rules.trade_rules
+    good, trade_rules = spark_rules.is_good_trade, spark_rules.trade_rules
+    more = message_rules.Rule(rule, lambda m: m.texts["native_symbol"] != refused, lambda _: "found another market")
 
     def is_good(settings: Settings) -> Column:
         return good(settings) & (F.col("m.native_symbol") != refused)
@@ -47,8 +48,9 @@ def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "recognise", leave_all)
-        patch.setattr(message_rules, "is_good_trade", is_good)
-        patch.setattr(message_rules, "trade_rules", rules)
+        patch.setattr(message_rules, "TRADE_RULES", (*message_rules.TRADE_RULES, more))
+        patch.setattr(spark_rules, "is_good_trade", is_good)
+        patch.setattr(spark_rules, "trade_rules", rules)
         yield
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse.settings import Settings, load_settings
 from lakehouse.simulator.record import TrueTrade
-from lakehouse.transforms import message_rules, parse
+from lakehouse.transforms import parse, spark_rules
 from lakehouse.transforms.bars import BAR_KEY, bars_from_trades
 from tests.support.bar_fold import fold_bars
 from tests.support.messages import NEW_YEAR, trade, trades
@@ -109,7 +109,7 @@ def test_the_one_expression_and_the_rules_agree(spark: SparkSession, settings: S
     picks = [{name: rng.choice(messages).get(name) for name in trade()} for _ in range(600)]
     mixed = [{name: value for name, value in pick.items() if value is not None} for pick in picks]
     parsed = parse.parse_messages(bronze(spark, mixed), settings)
-    verdict = message_rules.first_failure(message_rules.trade_rules(settings))
+    verdict = spark_rules.first_failure(spark_rules.trade_rules(settings))
     rows = parsed.withColumn("verdict", verdict).select("offset", "kind", "verdict").collect()
     for row in rows:
         assert (row["kind"] == "trade") == (row["verdict"] is None), (mixed[row["offset"]], row["verdict"])
