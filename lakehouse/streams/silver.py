@@ -7,8 +7,7 @@ trade, a duplicate, a feed event, a row in quarantine; if an id comes again with
 the other goes to quarantine.
 Two writers at once cannot double anything either: all appends share one Delta transaction id, so the second of two that
 know the same state of the table fails, and starts again with the ledger of the first.
-Spark decides what a batch holds; its rows are handled as Arrow in this process (docs/adr/0008). Repeats that may
-conflict are few, and Spark compares them.
+Spark decides what a batch holds; its rows are handled as Arrow in this process (docs/adr/0008).
 """
 
 from __future__ import annotations
@@ -20,32 +19,27 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import Transaction
-from deltalake.exceptions import CommitFailedError
 
 from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.continuity.id_states import Arrival, News
 from lakehouse.continuity.ledger import Ledger
 from lakehouse.continuity.venue_words import add_words
-from lakehouse.errors import RetriableError
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
-from lakehouse.runtime.spark_session import frame_of
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, batch_plan, dedup
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, rows_by_place
-from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import delta_position
+from lakehouse.streams.silver_commits import append_trades, merge_by_offset
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
     SILVER_FEED_EVENTS,
     SILVER_QUARANTINE,
     SILVER_TRADES,
-    Table,
 )
 from lakehouse.transforms import wire
+from lakehouse.transforms.arrow_numpy import kept
 from lakehouse.transforms.batch_ids import BatchIds, BatchRange
 from lakehouse.transforms.message_judge import Judged, judge, quarantine_rows
 
@@ -55,15 +49,8 @@ if TYPE_CHECKING:
 #: Size of Bronze's files up to which a batch takes more of them: enough work for a catch-up, not too much memory.
 MAX_BYTES_PER_TRIGGER = "64m"
 
-#: Delta's application id of every commit of rows to silver/trades, by whatever writer.
-APPENDS = "lakehouse/silver/trades"
-
 #: The columns of bronze/messages that a batch needs.
 _COLUMNS = (*wire.COLUMNS, "key", "ingest_date")
-
-
-class OtherWriterError(RetriableError):
-    """Raised if another writer has written rows to silver/trades meanwhile."""
 
 
 @dataclass
@@ -90,7 +77,7 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     )
 
 
-def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
+def write_batch(batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
     """Write one batch and return its result.
 
     Order: the new trades, the repeats that conflict, other messages in quarantine, feed events, the ledger. Raises
@@ -99,7 +86,7 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
     settings = context.settings
     files = batch_plan.delta_files(context.checkpoint, batch_id, settings, BRONZE_MESSAGES)
     batch = _taken(files, settings)
-    outcome = _take_trades(batch.trades, messages, batch_id == context.pending_batch, settings, ledger)
+    outcome = _take_trades(batch.trades, files, batch_id == context.pending_batch, settings, ledger)
     news = _news(outcome.arrived)
     if batch.quarantine.num_rows:
         merge_by_offset(batch.quarantine, SILVER_QUARANTINE, settings)
@@ -119,7 +106,7 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
 def _taken(files: Sequence[str], settings: Settings) -> Judged:
     """Read and judge the messages of a batch."""
     work = partial(_judged, settings=settings)
-    made = list(batch_files.made_of(settings, BRONZE_MESSAGES, files, _COLUMNS, work))
+    made = [tables for _, tables in batch_files.made_of(settings, BRONZE_MESSAGES, files, _COLUMNS, work)]
     none = Judged.of_nothing()
     return Judged(*(pa.concat_tables([empty, *parts]) for empty, *parts in zip(none, *made, strict=True)))
 
@@ -136,17 +123,18 @@ def _judged(chunk: pa.Table, settings: Settings) -> Judged:
     return others._replace(trades=pa.concat_tables([trades, others.trades]))
 
 
-def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
+def _take_trades(trades: pa.Table, files: Sequence[str], pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
     """Append the trades that are new, put those that conflict into quarantine, and count both.
 
-    `pending` is true if an earlier process planned the batch and may have run a part of it.
+    `files` are the batch's, of bronze/messages. `pending` is true if an earlier process planned the batch and may have
+    run a part of it.
     """
     if not trades.num_rows:
         return _Outcome()
     arrivals = BatchIds(trades)
     seen = arrivals.within(lambda key, first, last: ledger.present(key).within(first, last))
     new = arrivals.first & ~seen
-    fresh = trades if new.all() else trades.filter(pa.array(new))
+    fresh = kept(trades, new)
     outcome = _Outcome()
     if fresh.num_rows:
         append_trades(fresh, settings, ledger.trades_version)
@@ -154,80 +142,21 @@ def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings:
     for island in outcome.arrived:
         outcome.inserted[island.place] = outcome.inserted.get(island.place, 0) + island.ids
     if fresh is not trades:
-        doubtful = ~new & ~seen & ~dedup.same_as_kept(trades, arrivals.kept())
-        if seen.any():
-            doubtful[seen] = dedup.unlike_silver(trades.filter(pa.array(seen)), settings)
+        doubtful = ~new & (seen | ~dedup.same_as_kept(trades, arrivals.kept()))
         if doubtful.any():
-            outcome.conflicts = _quarantine_conflicts(trades.filter(pa.array(doubtful)), messages, settings)
+            verdicts = dedup.conflicts(kept(trades, doubtful), dedup.in_silver(settings))
+            outcome.conflicts = _quarantine_conflicts(verdicts, files, settings)
     if pending:  # an earlier process may have inserted them: count the batch's trades that are in the table
-        outcome.inserted = dedup.inserted_by_partition(frame_of(messages.sparkSession, trades), settings)
+        outcome.inserted = dedup.inserted_by_partition(trades, settings)
     return outcome
 
 
-def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
-    """Append rows to silver/trades, in one commit, that its version `known`, the ledger's, does not have.
-
-    Raises OtherWriterError if another writer has appended rows since, or does so at the same moment.
-    """
-    table = table_io.open_table(settings, SILVER_TRADES)
-    number = table.transaction_version(APPENDS) or 0
-    if table.version() != known and number != _appends_at(settings, known):
-        raise _other_writer("somebody else's rows since its ledger was written", rows.num_rows)
-    with BulkAppend(settings, SILVER_TRADES) as append:
-        append.add(rows)
-        try:
-            append.commit(Transaction(APPENDS, number + 1))
-        except CommitFailedError:
-            raise _other_writer("somebody else's commit in the place of this batch's", rows.num_rows) from None
-
-
-def _appends_at(settings: Settings, version: int) -> int:
-    return 0 if version < 0 else table_io.open_table(settings, SILVER_TRADES, version).transaction_version(APPENDS) or 0
-
-
-def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
-    """Replace all rows of silver/trades by `rows`, of which there are `expected`, in one commit by Spark.
-
-    Raises OtherWriterError if the table's log then shows another number of rows, or another writer's commit.
-    """
-    there = table_io.open_table(settings, SILVER_TRADES)
-    before, number = there.version(), (there.transaction_version(APPENDS) or 0) + 1
-    (
-        rows.write.format("delta")
-        .mode("overwrite")
-        .option("txnAppId", APPENDS)
-        .option("txnVersion", number)
-        .partitionBy(*SILVER_TRADES.partition_by)
-        .save(table_io.table_uri(settings, SILVER_TRADES))
-    )
-    after = table_io.open_table(settings, SILVER_TRADES)
-    # Delta skips a commit with a transaction version that the table has seen, and raises no error.
-    metrics = after.history(1)[0].get("operationMetrics", {}) if after.version() > before else {}
-    added = int(metrics.get("numOutputRows", 0))
-    if added != expected or after.version() != before + 1:
-        raise _other_writer(f"{added:,} rows of this batch, in {after.version() - before} commits", expected)
-
-
-def _other_writer(found: str, expected: int) -> OtherWriterError:
-    return OtherWriterError(
-        f"{SILVER_TRADES.path} took {found}",
-        f"{expected:,} rows in one commit; another stream writes the same table",
-        "stop one of them; this one can be started again",
-    )
-
-
-def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Settings) -> dict[PartitionKey, int]:
+def _quarantine_conflicts(verdicts: pa.Table, files: Sequence[str], settings: Settings) -> dict[PartitionKey, int]:
     """Put the repeats with other content into quarantine, and count them by Kafka partition."""
-    repeated = frame_of(messages.sparkSession, doubtful)
-    found = dedup.conflicts(repeated, dedup.near(repeated, settings)).persist()
-    try:
-        counts = dedup.by_partition(found)
-        if counts:  # their raw messages are read again: conflicts are seldom
-            read = messages.toArrow().cast(table_io.arrow_schema(BRONZE_MESSAGES))
-            merge_by_offset(quarantine_rows(read, found.toArrow()), SILVER_QUARANTINE, settings)
-        return counts
-    finally:
-        found.unpersist()
+    if verdicts.num_rows:  # their raw messages are read again: conflicts are seldom
+        messages = batch_files.messages_at(settings, files, verdicts, _COLUMNS)
+        merge_by_offset(quarantine_rows(messages, verdicts), SILVER_QUARANTINE, settings)
+    return dedup.by_partition(verdicts)
 
 
 def _news(arrived: Sequence[BatchRange]) -> dict[MarketKey, News]:
@@ -247,13 +176,3 @@ def _ends(batch: Judged, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]
 def _by_place(rows: pa.Table) -> dict[PartitionKey, int]:
     counts = rows.group_by(["kafka_topic", "kafka_partition"]).aggregate([([], "count_all")])
     return {(row["kafka_topic"], row["kafka_partition"]): row["count_all"] for row in counts.to_pylist()}
-
-
-def merge_by_offset(rows: pa.Table, table: Table, settings: Settings) -> None:
-    """Insert the rows whose key a table lacks. The key is a message's position in Kafka."""
-    first, last = (int(one.as_py()) for one in pc.min_max(rows.column("kafka_offset")).values())
-    query = f"SELECT {', '.join(table.key)} FROM t WHERE kafka_offset BETWEEN {first} AND {last}"
-    there = table_io.sql(settings, query, t=table).cast(pa.schema([rows.schema.field(name) for name in table.key]))
-    new = rows.join(there, list(table.key), join_type="left anti")
-    if new.num_rows:
-        table_io.append_rows(settings, table, new.to_pylist())
