@@ -25,7 +25,6 @@ from lakehouse.lake.quarantine import open_messages, open_quarantine, require_ru
 from lakehouse.replay.clocks import Clocks
 from lakehouse.replay.judge import BAD, KnownSymbols, Verdict, judge
 from lakehouse.replay.settle import record
-from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import Settings
 
 #: Rules whose messages are replayed only if `--rule` names the rule.
@@ -114,7 +113,7 @@ def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Ou
     clocks = Clocks(settings)
     for rows in open_messages(settings, rule, () if rule else LEFT_ALONE):
         settled: list[tuple[int, Verdict]] = []
-        verdicts = judge(rows, settings, lambda: build_session(settings, bulk=True), clocks, known)
+        verdicts = judge(rows, settings, clocks, known)
         for number, verdict in enumerate(verdicts):
             if limit is not None and report.settled >= limit:
                 break

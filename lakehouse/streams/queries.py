@@ -118,7 +118,7 @@ def _parts(
         ledger = Ledger(context.settings)
         read = silver.read(spark, context)
         close = partial(batch_files.dismiss, context.settings, BRONZE_MESSAGES)
-        return read, lambda rows, number: silver.write_batch(rows, number, context, ledger), _nothing, close
+        return read, lambda _, number: silver.write_batch(number, context, ledger), _nothing, close
     known = gold.Knowledge(context.settings)
     read = gold.read(spark, context)
     close = partial(batch_files.dismiss, context.settings, SILVER_TRADES)

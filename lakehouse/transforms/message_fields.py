@@ -2,7 +2,7 @@
 
 Strict: UTF-8, and one JSON object by RFC 8259 with white space around it at most. Without single quotes, NaN or
 Infinity, a byte order mark, or lone surrogates (RFC 7493, as Arrow and Delta can hold none), and without nesting deeper
-than MAX_NESTING. Of a field that comes twice the last one counts.
+than MAX_NESTING. The last one of two fields of the same name counts.
 """
 
 from __future__ import annotations

@@ -44,6 +44,12 @@ class Judged(NamedTuple):
     feed_events: pa.Table
     quarantine: pa.Table
 
+    @classmethod
+    def of_nothing(cls) -> Judged:
+        """Return tables without rows."""
+        tables = SILVER_TRADES, SILVER_FEED_EVENTS, SILVER_QUARANTINE
+        return cls(*(arrow_schema(table).empty_table() for table in tables))
+
 
 class _Verdict(NamedTuple):
     """The kind of a message with its fields; for quarantine also the rule and the detail."""
@@ -92,8 +98,8 @@ def quarantine_rows(messages: pa.Table, verdicts: pa.Table) -> pa.Table:
 def _verdicts(messages: pa.Table, settings: Settings) -> list[_Verdict]:
     tolerance = settings.future_tolerance_seconds * 1_000_000
     verdicts = []
-    columns = messages.column("topic"), messages.column("ts_kafka").cast(pa.int64()), messages.column("value_raw")
-    for topic, kafka, value in _rows(*columns):
+    kafka_times = messages.column("ts_kafka").cast(_MICROS).cast(pa.int64())
+    for topic, kafka, value in _rows(messages.column("topic"), kafka_times, messages.column("value_raw")):
         message = Message(value is not None, field_texts(value), kafka, kafka + tolerance)
         verdicts.append(_verdict(topic, message, settings))
     return verdicts
