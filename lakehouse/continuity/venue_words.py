@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,16 +16,17 @@ CLAIM, GONE = "gap_opened", "gap_unavailable"
 def add_words(news: dict[MarketKey, News], events: pa.Table) -> None:
     """Add to `news` the missing ids in rows of silver/feed_events: `gap_opened` as claimed, `gap_unavailable` as gone.
 
-    A row without a symbol, or without ids in their order, says nothing.
+    They become objects in memory; they are few, because a gap is one row, however wide.
     """
-    kinds: Any = pa.array([CLAIM, GONE])
-    gaps = events.filter(pc.is_in(events.column("event"), value_set=kinds))
-    # Tries are counted in this order.
-    for row in gaps.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")]).to_pylist():
-        first, last = row["first_id"], row["last_id"]
-        if row["symbol"] is None or first is None or last is None or first > last:
+    is_gap = pc.is_in(events.column("event"), pa.array([CLAIM, GONE]))
+    names = ["venue", "symbol", "event", "first_id", "last_id", "ts_event", "kafka_partition", "kafka_offset"]
+    rows = events.select(names).filter(is_gap)
+    rows = rows.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])  # the order of tries
+    for row in rows.to_pylist():
+        symbol, first, last = row["symbol"], row["first_id"], row["last_id"]
+        if symbol is None or first is None or last is None or first > last:
             continue
-        item = news.setdefault((row["venue"], row["symbol"]), News())
+        item = news.setdefault((row["venue"], symbol), News())
         if row["event"] == CLAIM:
             item.claimed.append((first, last))
         else:

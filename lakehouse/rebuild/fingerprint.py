@@ -1,8 +1,8 @@
 """Fingerprint of a set of rows, whatever their order and the files that they lie in. Arrow and NumPy, no I/O.
 
 Each row gets two 64-bit hashes of all its columns, in the table's order; the fingerprint is the number of rows and the
-two sums of the hashes modulo 2^64. Two sets that differ have the same one with a chance of about 2^-128, unless somebody
-makes them so. A null differs from an empty text, a zero, and from every other value.
+two sums of the hashes modulo 2^64. Sets of rows that differ have the same one with a chance of about 2^-128, unless
+somebody has looked for such rows. A null is unlike an empty text, a zero and every other value.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -21,10 +22,13 @@ import pyarrow.compute as pc
 
 from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.exchanges.registry import COARSEST_TIME_MICROS
+from lakehouse.id_ranges import IdRanges
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
-from lakehouse.transforms.arrow_numpy import integers
+from lakehouse.transforms.arrow_numpy import Integers, integers
+from lakehouse.transforms.batch_ids import BatchIds, BatchRange
 from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
 
 #: The columns that name a trade's message in Kafka.
@@ -46,6 +50,9 @@ _CONTENT = ("price", "size", "side", "ts_event")
 #: Number of kept trades that repeats are compared with at a time.
 _JOIN_ROWS = 65_536
 
+#: Name of the rule of the repeats that `conflicts` finds.
+CONFLICT_RULE = "conflict"
+
 #: Schema of the verdicts that `conflicts` returns: the columns of silver/quarantine that it knows.
 VERDICTS = pa.schema([table_io.arrow_schema(SILVER_QUARANTINE).field(name) for name in (*POSITION, "rule", "detail")])
 
@@ -61,6 +68,31 @@ def in_silver(settings: Settings) -> Kept:
         return _chunks(table_io.sql_batches(settings, query, t=SILVER_TRADES))
 
     return read
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The trades of a batch: those that are new, their ids, and the other copies whose content may differ."""
+
+    new: pa.Table
+    arrived: Sequence[BatchRange]
+    doubtful: pa.Table
+
+
+def sort_out(trades: pa.Table, files: Integers, present: Callable[[MarketKey], IdRanges]) -> Copies:
+    """Divide trades, repeats included: new are the first copies of the ids that are not `present`.
+
+    `files` has for each trade the number of its file (`BatchIds`). Left out are repeats of new trades that say the same
+    as these; copies of an id that is present are all doubtful.
+    """
+    ids = BatchIds(trades, files)
+    seen = ids.within(lambda key, first, last: present(key).within(first, last))
+    new = ids.first & ~seen
+    if new.all():
+        return Copies(trades, ids.id_ranges(), trades.schema.empty_table())
+    fresh = trades.filter(pa.array(new))
+    doubtful = ~new & (seen | ~same_as_kept(trades, ids.kept()))
+    return Copies(fresh, BatchIds(fresh).id_ranges() if fresh.num_rows else (), trades.filter(pa.array(doubtful)))
 
 
 def same_as_kept(trades: pa.Table, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -103,13 +135,13 @@ def conflicts(repeated: pa.Table, kept: Kept) -> pa.Table:
         for other in pairs.filter(pa.array(~same & is_near)).to_pylist():
             others[other["row"]] = {name: other[f"its_{name}"] for name in _CONTENT}
     numbers = np.flatnonzero(unlike)
-    found = repeated.take(pa.array(numbers)).select((*POSITION, *_CONTENT))
+    found = repeated.take(numbers).select((*POSITION, *_CONTENT))
     detail = [
         f"found {_in_words(trade)}; the trade of this id is "
         f"{_in_words(others[number]) if number in others else 'another time'}"
         for number, trade in zip(numbers.tolist(), found.to_pylist(), strict=True)
     ]
-    verdicts = found.select(POSITION).append_column("rule", pa.array(["conflict"] * len(detail), pa.string()))
+    verdicts = found.select(POSITION).append_column("rule", pa.array([CONFLICT_RULE] * len(detail), pa.string()))
     return verdicts.append_column("detail", pa.array(detail, pa.string())).cast(VERDICTS)
 
 
@@ -119,6 +151,14 @@ def inserted_by_partition(trades: pa.Table, settings: Settings) -> dict[Partitio
     counts: Counter[PartitionKey] = Counter()
     for there in in_silver(settings)(_windows(trades), POSITION):
         counts.update(by_partition(rows.join(there, list(POSITION), join_type="left semi")))
+    return dict(counts)
+
+
+def ids_by_partition(arrived: Iterable[BatchRange]) -> dict[PartitionKey, int]:
+    """Count the ids of ranges by Kafka topic and partition."""
+    counts: Counter[PartitionKey] = Counter()
+    for island in arrived:
+        counts[island.place] += island.ids
     return dict(counts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,7 @@ def test_in_order_the_times_of_files_ascend_whatever_the_clock_says(
                 append.add(rows_of(BRONZE_MESSAGES, rows))
             offset += 2
             with monkeypatch.context() as patch:
-                patch.setattr(time, "time_ns", lambda: at)
+                patch.setattr(time, "time_ns", partial(int, at))
                 append.commit()
     found = times(settings)
     assert len(found) == 24

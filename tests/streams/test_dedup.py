@@ -1,4 +1,4 @@
-"""Repeats of trades that silver/trades has, compared as Arrow: against the rule in plain Python, verdicts to the letter."""
+"""Repeats of trades that silver/trades has, compared as Arrow: against the rule in plain Python; verdicts in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commits to Silver's tables: a row is in a table once, whoever else commits, and a rebuild's rows replace all others."""
+"""Commits to Silver's tables: a row comes in once, whoever else commits; a rebuild's rows replace all others."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def staged(settings: Settings, rows: list[Row]) -> list[AddAction]:
 
 def ids(settings: Settings) -> list[int]:
     found = table_io.sql(settings, "SELECT trade_id FROM t ORDER BY 1", t=SILVER_TRADES)
-    return list(found.column("trade_id").to_pylist())
+    return [row["trade_id"] for row in found.to_pylist()]
 
 
 def test_new_files_replace_all_rows_in_one_commit(settings: Settings) -> None:
@@ -184,5 +184,5 @@ def test_messages_are_found_by_their_places(settings: Settings) -> None:
     asked = pa.Table.from_pylist([dict(zip(names, one, strict=True)) for one in wanted], schema=schema)
     found = batch_files.messages_at(settings, paths, asked, BRONZE_MESSAGES.column_names)
     assert found.schema == table_io.arrow_schema(BRONZE_MESSAGES)
-    assert sorted(found.column("value_raw").to_pylist()) == [b"4", b"49", b"5"]
+    assert sorted(row["value_raw"] for row in found.to_pylist()) == [b"4", b"49", b"5"]
     assert batch_files.messages_at(settings, paths, asked.slice(0, 0), ["topic", "partition", "offset"]).num_rows == 0

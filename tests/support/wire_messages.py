@@ -33,7 +33,8 @@ def judged(value: bytes | None) -> dict[str, Any] | None:
     message = read_strictly(value or b"")
     if message is None or any(message.get(name) is None for name in FIELDS):
         return None
-    text = {name: one if isinstance(one := message[name], str) else json.dumps(one) for name in FIELDS}
+    other = json.loads(value or b"")  # the same with numbers, for the text of what is nested
+    text = {name: one if isinstance(one := message[name], str) else json.dumps(other[name]) for name in FIELDS}
     wholes = [text[name] for name in ("trade_id", "ts_event", "ts_ingest")]
     if not all(1 <= len(digits) <= 18 and set(digits) <= set("0123456789") for digits in wholes):
         return None
@@ -54,10 +55,15 @@ def read_strictly(value: bytes) -> dict[str, Any] | None:
     """The JSON object in a message, numbers as text; None if it is none by RFC 8259, too deep, or no Unicode."""
     try:
         message = json.loads(value.decode(), parse_int=str, parse_float=str, parse_constant=_refuse)
-        json.dumps(message, ensure_ascii=False).encode()  # without lone surrogates
+        flat = json.loads(value.decode(), object_pairs_hook=_flat, parse_int=str)  # both of two fields of one name
+        json.dumps(flat, ensure_ascii=False).encode()  # without lone surrogates
     except (ValueError, RecursionError):
         return None
-    return message if isinstance(message, dict) and not _is_deep(message) else None
+    return message if isinstance(message, dict) and not _is_deep(flat) else None
+
+
+def _flat(pairs: list[tuple[str, Any]]) -> list[Any]:
+    return [one for pair in pairs for one in pair]
 
 
 def _refuse(constant: str) -> None:
@@ -67,8 +73,7 @@ def _refuse(constant: str) -> None:
 def _is_deep(value: Any) -> bool:
     level = [value]
     for _ in range(256):
-        level = [one for outer in level for one in (outer.values() if isinstance(outer, dict) else outer)]
-        level = [one for one in level if isinstance(one, (dict, list))]
+        level = [one for outer in level for one in outer if isinstance(one, list)]
     return bool(level)
 
 
