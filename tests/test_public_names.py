@@ -89,7 +89,7 @@ def _found(settings: Settings) -> dict[str, Iterable[str]]:
         "metrics": _metrics(),
         "ops/batches queries": LAYERS,
         "ops/replays outcomes": get_args(Outcome),
-        "quarantine rules": (*_rules(parse), *_rules(message_rules), *_rules(dedup), FUTURE_RULE),
+        "quarantine rules": (*_rules(parse), *_rules(message_rules), dedup.CONFLICT, FUTURE_RULE),
         "rejection reasons": get_args(Reason),
         "settings": (f"LAKEHOUSE_{name.upper()}" for name in Settings.model_fields),
         "silver/continuity states": get_args(State),
