@@ -38,7 +38,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator.faults.kinds import KINDS
 from lakehouse.status import supervision
 from lakehouse.streams.batch import BatchContext, BatchResult
-from lakehouse.streams.dedup import CONFLICT_RULE
+from lakehouse.streams.dedup import CONFLICT
 from lakehouse.streams.gold import app_id as gold_app_id
 from lakehouse.tables import LAYERS, OPS_BATCHES, SILVER_TRADES, TABLES, FeedEventKind
 from lakehouse.transforms.message_rules import EVENT_RULES, TRADE_RULES
@@ -87,7 +87,7 @@ def _found(settings: Settings) -> dict[str, Iterable[str]]:
         "metrics": _metrics(),
         "ops/batches queries": LAYERS,
         "ops/replays outcomes": get_args(Outcome),
-        "quarantine rules": (*(rule.name for rule in (*TRADE_RULES, *EVENT_RULES)), CONFLICT_RULE),
+        "quarantine rules": (*(rule.name for rule in (*TRADE_RULES, *EVENT_RULES)), CONFLICT),
         "rejection reasons": get_args(Reason),
         "settings": (f"LAKEHOUSE_{name.upper()}" for name in Settings.model_fields),
         "silver/continuity states": get_args(State),

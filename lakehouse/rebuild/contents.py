@@ -89,21 +89,21 @@ class Contents:
 
 
 @contextlib.contextmanager
-def contents(settings: Settings, bronze_version: int) -> Iterator[Contents]:
-    """Compute Silver from all messages of Bronze at a version, and yield it; its files are deleted at the block's end.
+def contents(settings: Settings, bronze_version: int, most: int = UNIT_MESSAGES) -> Iterator[Contents]:
+    """Compute Silver from all messages of Bronze at a version, and yield it; its files go at the block's end.
 
-    Not those that were taken out of it to be committed.
+    Not those that were taken out of it to be committed. `most` is the number of messages of a unit.
     """
     new = Contents(settings)
     try:
-        for unit in units(batch_plan.files_at(settings, BRONZE_MESSAGES, bronze_version)):
+        for unit in units(batch_plan.files_at(settings, BRONZE_MESSAGES, bronze_version), most):
             new.add(unit)
         yield new
     finally:
         new.discard()
 
 
-def units(files: Sequence[DataFile], most: int = UNIT_MESSAGES) -> Iterator[list[str]]:
+def units(files: Sequence[DataFile], most: int) -> Iterator[list[str]]:
     """Divide files, in their order, into units of up to `most` rows, or of one file."""
     unit: list[str] = []
     rows = 0

@@ -26,10 +26,10 @@ from lakehouse.replay.clocks import Clocks
 from lakehouse.replay.judge import BAD, KnownSymbols, Verdict, judge
 from lakehouse.replay.settle import record
 from lakehouse.settings import Settings
-from lakehouse.streams.dedup import CONFLICT_RULE
+from lakehouse.streams.dedup import CONFLICT
 
 #: Rules whose messages are replayed only if `--rule` names the rule.
-LEFT_ALONE = (CONFLICT_RULE,)
+LEFT_ALONE = (CONFLICT,)
 #: Most seconds for the broker to answer at the start, and to acknowledge the messages of one batch.
 BROKER_SECONDS, FLUSH_SECONDS = 10.0, 60.0
 

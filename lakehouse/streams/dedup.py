@@ -50,8 +50,8 @@ _CONTENT = ("price", "size", "side", "ts_event")
 #: Number of kept trades that repeats are compared with at a time.
 _JOIN_ROWS = 65_536
 
-#: Name of the rule of the repeats that `conflicts` finds.
-CONFLICT_RULE = "conflict"
+#: The rule that a repeat with other content does not meet.
+CONFLICT = "conflict"
 
 #: Schema of the verdicts that `conflicts` returns: the columns of silver/quarantine that it knows.
 VERDICTS = pa.schema([table_io.arrow_schema(SILVER_QUARANTINE).field(name) for name in (*POSITION, "rule", "detail")])
@@ -141,7 +141,7 @@ def conflicts(repeated: pa.Table, kept: Kept) -> pa.Table:
         f"{_in_words(others[number]) if number in others else 'another time'}"
         for number, trade in zip(numbers.tolist(), found.to_pylist(), strict=True)
     ]
-    verdicts = found.select(POSITION).append_column("rule", pa.array([CONFLICT_RULE] * len(detail), pa.string()))
+    verdicts = found.select(POSITION).append_column("rule", pa.array([CONFLICT] * len(detail), pa.string()))
     return verdicts.append_column("detail", pa.array(detail, pa.string())).cast(VERDICTS)
 
 

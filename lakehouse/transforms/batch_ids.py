@@ -51,7 +51,7 @@ class BatchIds:
 
     `trades` has columns of silver/trades, in any order; it is sorted once, for all questions. `files` has for each row
     the number of the file of bronze/messages that it comes from, in the order of the table's log; without it, all come
-    from one. Of the rows with the same id the first by file, topic, partition and offset is kept.
+    from one. The first of the rows with the same id, by file, topic, partition and offset, is the one that is kept.
     """
 
     def __init__(self, trades: pa.Table, files: Integers | None = None) -> None:
