@@ -97,7 +97,7 @@ BAD_TRADES: list[tuple[Any, str, str]] = [
         f"found ts_event {NEW_YEAR}; expected it and ts_ingest at most 60 s after Kafka's time, "
         f"found 1,234,567.2 s: {CLOCK}",
     ),
-    # Of several, the first in the order of the rules.
+    # The first of several in the order of the rules.
     (trade(trade_id="5\x1f1", native_symbol=""), "bad_native_symbol", "found native_symbol ; expected a name"),
     (trade(side="x", price="0", ts_event=1), "price_not_positive", "found price 0; expected more than 0"),
 ]  # fmt: skip

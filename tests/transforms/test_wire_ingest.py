@@ -96,7 +96,7 @@ def test_a_chunk_of_several_arrays() -> None:
 
 
 def test_recogniser_and_judge_say_the_same() -> None:
-    """What is recognised, with the judge's verdicts on the rest, equals the judge's verdicts on all."""
+    """The recognised trades with the judge's verdicts on the rest equal the judge's verdicts on all."""
     rng = Random(7)
     values = [*GOOD.values(), *LEFT.values(), *(message(rng) for _ in range(3_000))]
     messages = bronze(values, pa.schema([arrow_schema(BRONZE_MESSAGES).field(name) for name in COLUMNS]))
