@@ -19,10 +19,7 @@ from lakehouse.streams import batch_files
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
 from lakehouse.transforms import wire
 from lakehouse.transforms.arrow_numpy import Integers
-from lakehouse.transforms.message_judge import Judged, judge, quarantine_rows
-
-#: The columns of bronze/messages that are needed.
-_COLUMNS = (*wire.COLUMNS, "key", "ingest_date")
+from lakehouse.transforms.message_judge import COLUMNS, Judged, judge, quarantine_rows
 
 
 class SilverRows(NamedTuple):
@@ -37,12 +34,12 @@ class SilverRows(NamedTuple):
 
 def expect(settings: Settings) -> None:
     """Begin to judge the messages that this process writes to bronze/messages, at once (`batch_files.expect`)."""
-    batch_files.expect(settings, BRONZE_MESSAGES, _COLUMNS, partial(_judged, settings=settings))
+    batch_files.expect(settings, BRONZE_MESSAGES, COLUMNS, partial(_judged, settings=settings))
 
 
 def rows_of(settings: Settings, paths: Sequence[str]) -> SilverRows:
     """Read and judge the messages of data files of bronze/messages."""
-    made = list(batch_files.made_of(settings, BRONZE_MESSAGES, paths, _COLUMNS, partial(_judged, settings=settings)))
+    made = list(batch_files.made_of(settings, BRONZE_MESSAGES, paths, COLUMNS, partial(_judged, settings=settings)))
     parts = zip(Judged.of_nothing(), *(judged for _, judged in made), strict=True)
     numbers = [np.full(judged[0].num_rows, number, np.int64) for number, judged in made]
     return SilverRows(Judged(*map(pa.concat_tables, parts)), np.concatenate([np.empty(0, np.int64), *numbers]))
@@ -50,7 +47,7 @@ def rows_of(settings: Settings, paths: Sequence[str]) -> SilverRows:
 
 def refused(settings: Settings, paths: Sequence[str], verdicts: pa.Table) -> pa.Table:
     """Return the rows of silver/quarantine of the messages in data files that `verdicts` names (`dedup.conflicts`)."""
-    return quarantine_rows(batch_files.messages_at(settings, paths, verdicts, _COLUMNS), verdicts)
+    return quarantine_rows(batch_files.messages_at(settings, paths, verdicts, COLUMNS), verdicts)
 
 
 def _judged(chunk: pa.Table, settings: Settings) -> Judged:
