@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import os
@@ -32,18 +31,17 @@ from lakehouse.continuity.id_states import State
 from lakehouse.exchanges.model import FeedEvent, Rejected, Side, Source, Trade
 from lakehouse.exchanges.parse_errors import Reason
 from lakehouse.ingest.metrics import Counters, MetricsServer
-from lakehouse.lake.receipt_times import FUTURE_RULE
 from lakehouse.lake.table_io import PROPERTIES, ensure_tables, open_table, table_uri
 from lakehouse.replay.judge import Outcome
 from lakehouse.serving import wish
 from lakehouse.settings import Settings
 from lakehouse.simulator.faults.kinds import KINDS
 from lakehouse.status import supervision
-from lakehouse.streams import dedup
 from lakehouse.streams.batch import BatchContext, BatchResult
+from lakehouse.streams.dedup import CONFLICT
 from lakehouse.streams.gold import app_id as gold_app_id
 from lakehouse.tables import LAYERS, OPS_BATCHES, SILVER_TRADES, TABLES, FeedEventKind
-from lakehouse.transforms import message_rules, parse
+from lakehouse.transforms.message_rules import EVENT_RULES, TRADE_RULES
 from tests.conftest import SettingsFactory
 from tests.support.api_server import serving
 
@@ -89,7 +87,7 @@ def _found(settings: Settings) -> dict[str, Iterable[str]]:
         "metrics": _metrics(),
         "ops/batches queries": LAYERS,
         "ops/replays outcomes": get_args(Outcome),
-        "quarantine rules": (*_rules(parse), *_rules(message_rules), *_rules(dedup), FUTURE_RULE),
+        "quarantine rules": (*(rule.name for rule in (*TRADE_RULES, *EVENT_RULES)), CONFLICT),
         "rejection reasons": get_args(Reason),
         "settings": (f"LAKEHOUSE_{name.upper()}" for name in Settings.model_fields),
         "silver/continuity states": get_args(State),
@@ -163,28 +161,6 @@ def _metrics() -> Iterator[str]:
     finally:
         server.stop()
     return (line.removeprefix("# TYPE ") for line in text.splitlines() if line.startswith("# TYPE "))
-
-
-def _rules(module: ModuleType) -> Iterator[str]:
-    """Rules of silver/quarantine: literals in Spark expressions, which only a JVM can make.
-
-    Each is the first of a tuple, or the value of a column of the name `rule`.
-    """
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
-        is_rule = isinstance(node, ast.Tuple) and len(node.elts) == 3 and not isinstance(node.elts[2], ast.Constant)
-        literal = node.elts[0] if isinstance(node, ast.Tuple) and is_rule else _aliased(node)
-        if isinstance(literal, ast.Constant) and isinstance(literal.value, str):
-            yield literal.value
-
-
-def _aliased(node: ast.AST) -> ast.expr | None:
-    """Return the literal in `lit(…).alias("rule")`, None for other code."""
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "alias"):
-        return None
-    names = [one.value for one in node.args if isinstance(one, ast.Constant)]
-    made = node.func.value
-    is_literal = isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and made.func.attr == "lit"
-    return made.args[0] if isinstance(made, ast.Call) and is_literal and names == ["rule"] else None
 
 
 def _paths(settings: Settings) -> Iterator[str]:

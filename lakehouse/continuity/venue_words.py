@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from operator import attrgetter
-from typing import TYPE_CHECKING
-
-from pyspark.sql import functions as F  # noqa: N812
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.continuity.id_states import News
 from lakehouse.continuity.tries import Tried
 from lakehouse.market.symbols import MarketKey
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
 #: The feed events about missing ids: ids that exist at the venue and did not come, and ids that its REST API lacks.
 CLAIM, GONE = "gap_opened", "gap_unavailable"
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
-
-def add_words(news: dict[MarketKey, News], events: DataFrame) -> None:
+def add_words(news: dict[MarketKey, News], events: pa.Table) -> None:
     """Add to `news` the missing ids in rows of silver/feed_events: `gap_opened` as claimed, `gap_unavailable` as gone.
 
-    The rows are collected into memory; they are few, because a gap is one row, however wide.
+    They become objects in memory; they are few, because a gap is one row, however wide.
     """
-    gaps = events.where(
-        F.col("event").isin(CLAIM, GONE) & F.col("symbol").isNotNull() & (F.col("first_id") <= F.col("last_id"))
-    )
-    words = ["venue", "symbol", "event", "first_id", "last_id"]
-    # Microseconds: Spark hands a timestamp over in the time zone of this machine.
-    rows = gaps.select(*words, F.unix_micros("ts_event").alias("at"), "kafka_partition", "kafka_offset").collect()
-    for row in sorted(rows, key=attrgetter("kafka_partition", "kafka_offset")):  # tries are counted in this order
-        item = news.setdefault((row["venue"], row["symbol"]), News())
+    is_gap = pc.is_in(events.column("event"), pa.array([CLAIM, GONE]))
+    names = ["venue", "symbol", "event", "first_id", "last_id", "ts_event", "kafka_partition", "kafka_offset"]
+    rows = events.select(names).filter(is_gap)
+    rows = rows.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])  # the order of tries
+    for row in rows.to_pylist():
+        symbol, first, last = row["symbol"], row["first_id"], row["last_id"]
+        if symbol is None or first is None or last is None or first > last:
+            continue
+        item = news.setdefault((row["venue"], symbol), News())
         if row["event"] == CLAIM:
-            item.claimed.append((row["first_id"], row["last_id"]))
+            item.claimed.append((first, last))
         else:
-            at = _EPOCH + dt.timedelta(microseconds=row["at"])
-            item.gone.append(Tried.once(row["first_id"], row["last_id"], at))
+            item.gone.append(Tried.once(first, last, row["ts_event"]))

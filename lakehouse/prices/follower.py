@@ -176,8 +176,8 @@ class Prices:
         taken: list[tuple[int, int, LatestTrade | None]] = []
         for message in messages:
             if message.error() is None:
-                latest = int(message.timestamp()[1]) * 1_000 + self._settings.future_tolerance_seconds * 1_000_000
-                trade = read_trade(message.value(), latest)
+                kafka = int(message.timestamp()[1]) * 1_000
+                trade = read_trade(message.value(), kafka, kafka + self._settings.future_tolerance_seconds * 1_000_000)
                 partition, offset = int(message.partition() or 0), int(message.offset() or 0)
                 taken.append((partition, offset, trade))
                 self._next[partition] = offset + 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from lakehouse.transforms.trade_forms import is_good
+from lakehouse.transforms.message_fields import field_texts
+from lakehouse.transforms.message_rules import TRADE_RULES, Message, first_unmet
 
 
 class LatestTrade(msgspec.Struct, frozen=True):
@@ -22,24 +23,23 @@ class LatestTrade(msgspec.Struct, frozen=True):
     source: str
 
 
-_decode = msgspec.json.Decoder(LatestTrade).decode
-
-
-def read_trade(value: bytes | None, latest: int) -> LatestTrade | None:
+def read_trade(value: bytes | None, kafka: int, latest: int) -> LatestTrade | None:
     """Return the trade in a message; None if the message is not a trade that Silver accepts.
 
-    `latest` is Kafka's time of the message plus the tolerance for clocks, in µs since the epoch. Limit: a message that
-    Silver can read although its form is not ingest's, such as an id written as a text, is left out.
+    `kafka` is Kafka's time of the message, `latest` that plus the tolerance for clocks, in µs since the epoch.
     """
-    try:
-        trade = None if value is None else _decode(value.decode())  # all of it is UTF-8, also what is skipped
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    texts = field_texts(value)
+    if first_unmet(TRADE_RULES, Message(value is not None, texts, kafka, latest)) is not None:
         return None
-    if trade is None:
-        return None
-    texts = {name: getattr(trade, name) for name in _TEXTS}
-    times = trade.ts_event, trade.ts_ingest
-    return trade if is_good(texts, trade.trade_id, min(times), max(times), latest) else None
-
-
-_TEXTS = ("venue", "symbol", "native_symbol", "price", "size", "side", "source")
+    return LatestTrade(
+        texts["venue"],
+        texts["symbol"],
+        texts["native_symbol"],
+        int(texts["trade_id"]),
+        texts["price"],
+        texts["size"],
+        texts["side"],
+        int(texts["ts_event"]),
+        int(texts["ts_ingest"]),
+        texts["source"],
+    )

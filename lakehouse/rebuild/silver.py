@@ -6,6 +6,8 @@ rebuild is killed, the streams of Silver and Gold refuse to start until the next
 Order: 1 write the mark of an unfinished rebuild, 2 silver/quarantine, silver/feed_events, silver/trades,
 3 silver/continuity, 4 Gold of every day in the old or the new Silver, and the position where its stream goes on,
 5 ops/batches, 6 remove the mark.
+The new rows are computed before the first of these steps, without Spark, into files that no commit names (`contents`).
+They are deleted if nothing differs; those of a killed rebuild go an hour later, as any (`streams/file_retention.py`).
 A rebuild that was cut is not continued but done again: tables that are already written are then found identical.
 Limit: between the commits of two tables a reader of both sees one new and one old; `lakehouse audit` and the checks of
 conservation do not, because they go by the versions in ops/batches.
@@ -19,7 +21,6 @@ import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lakehouse.continuity.ledger import write_anew
 from lakehouse.errors import RetriableError, TerminalError
@@ -27,13 +28,13 @@ from lakehouse.lake import table_io
 from lakehouse.lake.batch_log import newest_batches, standalone_run_id
 from lakehouse.lake.lease import Lease
 from lakehouse.rebuild import batch_records, gold
-from lakehouse.rebuild.contents import TABLES, Contents, contents, fingerprint
-from lakehouse.runtime.spark_session import build_session
+from lakehouse.rebuild.contents import TABLES, Contents, contents, fingerprint_of
 from lakehouse.settings import Settings
-from lakehouse.streams import silver, unfinished
+from lakehouse.streams import unfinished
 from lakehouse.streams.batch import BatchResult
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.streams.gold import app_id as gold_app_id
+from lakehouse.streams.silver_commits import replace_all
 from lakehouse.streams.unfinished import Unfinished
 from lakehouse.tables import (
     BRONZE_MESSAGES,
@@ -44,9 +45,6 @@ from lakehouse.tables import (
     SILVER_TRADES,
     Table,
 )
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 #: Function that gets a line for people.
 Say = Callable[[str], None]
@@ -86,15 +84,14 @@ def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | 
         table_io.ensure_tables(settings)
         cut = _cut(settings, say)
         position = _position(settings)
-        spark = build_session(settings, bulk=True)
         messages = table_io.row_count(table_io.open_table(settings, BRONZE_MESSAGES, position))
         say(f"reading {messages:,} messages of bronze/messages up to version {position}, as far as Silver has")
-        with contents(spark, settings, position) as new:
-            report = SilverReport(position, _compare(spark, settings, new), _rules(settings), new.rules)
+        with contents(settings, position) as new:
+            report = SilverReport(position, _compare(settings, new), _rules(settings), dict(new.rules))
             if not cut and not any(table.changed for table in report.tables):
                 report.identical = True
                 return report
-            _Rebuild(settings, spark, new, report, say, run_id or standalone_run_id(), cut).run()
+            _Rebuild(settings, new, report, say, run_id or standalone_run_id(), cut).run()
         return report
 
 
@@ -135,11 +132,10 @@ def _furthest(settings: Settings) -> int:
     return max((int(json.loads(row["source_end"]).get("version", -1)) for row in ends.to_pylist()), default=-1)
 
 
-def _compare(spark: SparkSession, settings: Settings, new: Contents) -> list[TableChange]:
+def _compare(settings: Settings, new: Contents) -> list[TableChange]:
     changes: list[TableChange] = []
     for table in TABLES:
-        there = fingerprint(spark.read.format("delta").load(table_io.table_uri(settings, table)), table)
-        to_be = new.fingerprint(table)
+        there, to_be = fingerprint_of(settings, table), new.staged[table.path].fingerprint
         changes.append(TableChange(table.path, there.rows, to_be.rows, there != to_be))
     return changes
 
@@ -154,7 +150,6 @@ class _Rebuild:
     """The writing part of a rebuild; the leases are held and something must be written."""
 
     settings: Settings
-    spark: SparkSession
     new: Contents
     report: SilverReport
     say: Say
@@ -171,16 +166,16 @@ class _Rebuild:
         for change, table in zip(self.report.tables, TABLES, strict=True):
             if change.changed:
                 self.say(f"writing {table.path}: {change.before:,} → {change.after:,} rows")
-                self._write(table, change.after)
+                self._write(table)
         version = table_io.open_table(settings, SILVER_TRADES).version()
         if self._touched(SILVER_TRADES, SILVER_FEED_EVENTS):
             self.say("writing silver/continuity")
-            write_anew(settings, version, self.new.words())
+            write_anew(settings, version, self.new.words)
         results: dict[str, BatchResult] = {}
         if self._touched(SILVER_TRADES):
             self._gold(mark, version)
             results["gold"] = batch_records.gold_result(settings, version)
-        results["silver"] = batch_records.silver_result(settings, self.report.bronze_version, self.new.places)
+        results["silver"] = batch_records.silver_result(settings, self.report.bronze_version, self.new.places())
         batch_records.record_batches(settings, mark.rebuild_id, self.run_id, started, results)
         unfinished.end(settings)
 
@@ -188,13 +183,8 @@ class _Rebuild:
         paths = {table.path for table in tables}
         return self.cut is not None or any(one.changed for one in self.report.tables if one.table_path in paths)
 
-    def _write(self, table: Table, count: int) -> None:
-        rows = self.new.laid_out(table, count)
-        if table is SILVER_TRADES:
-            silver.write_trades(rows, count, self.settings)
-            return
-        uri = table_io.table_uri(self.settings, table)
-        rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by).save(uri)
+    def _write(self, table: Table) -> None:
+        replace_all(self.new.staged[table.path].take(), table, self.settings)
 
     def _gold(self, mark: Unfinished, version: int) -> None:
         """Write Gold of the new Silver, and let its stream go on after `version`."""

@@ -1,17 +1,16 @@
 """Judge quarantined messages by the present rules: send them again, drop them as noise, or leave them.
 
-The rules are the streams' own: `transforms.parse` for trades and feed events, the venues' parsers for texts that ingest
-could not read. A message is judged as Silver will judge it when it comes again: with the present time as Kafka's time.
-A trade whose time was in the future and no longer is passes only if `clocks` finds that this machine's clock was slow:
-a wrong time from the venue does not become right by waiting.
+The rules are the streams' own: `transforms.message_judge` for trades and feed events, the venues' parsers for texts
+that ingest could not read. A message is judged as Silver will judge it when it comes again: with the present time as
+Kafka's time. A trade whose time was in the future and no longer is passes only if `clocks` finds that this machine's
+clock was slow: a wrong time from the venue does not become right by waiting.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -26,9 +25,7 @@ from lakehouse.lake import table_io
 from lakehouse.replay.clocks import Clocks
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from lakehouse.transforms.message_judge import Kind, kinds
 
 #: sent: it passes now, so it is produced again. noise: the parser finds neither trade nor fault. bad: still refused.
 Outcome = Literal["sent", "noise", "bad"]
@@ -37,7 +34,7 @@ Outcome = Literal["sent", "noise", "bad"]
 REJECTED = "rejected:"
 
 
-#: Columns of silver/quarantine → those of bronze/messages, as `parse_messages` wants them.
+#: Columns of silver/quarantine → those of bronze/messages, as `message_judge.kinds` wants them.
 _AS_MESSAGES = {
     "kafka_topic": "topic",
     "kafka_partition": "partition",
@@ -103,14 +100,12 @@ class KnownSymbols:
 def judge(
     rows: pa.Table,
     settings: Settings,
-    spark: Callable[[], SparkSession],
     clocks: Clocks | None = None,
     known: KnownSymbols | None = None,
 ) -> list[Verdict]:
     """Judge rows of silver/quarantine; return one verdict for each, in order. Produces nothing itself.
 
-    `spark` returns a session; it is called only if there are trades or feed events. Pass the same `clocks` and `known`
-    to all calls of one replay.
+    Pass the same `clocks` and `known` to all calls of one replay.
     """
     known = known or KnownSymbols(settings)
     verdicts = [BAD] * rows.num_rows
@@ -122,7 +117,7 @@ def judge(
             messages.append(number)
     if messages:
         chosen = rows.take(pa.array(messages, pa.int64()))
-        judged = _judge_messages(chosen, settings, spark(), clocks or Clocks(settings))
+        judged = _judge_messages(chosen, settings, clocks or Clocks(settings))
         for number, verdict in zip(messages, judged, strict=True):
             verdicts[number] = verdict
     return verdicts
@@ -159,27 +154,22 @@ def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols 
     return Verdict("sent", tuple(produce), len(trades))
 
 
-def _judge_messages(rows: pa.Table, settings: Settings, spark: SparkSession, clocks: Clocks) -> list[Verdict]:
+def _judge_messages(rows: pa.Table, settings: Settings, clocks: Clocks) -> list[Verdict]:
     """Judge messages of the trades and feed events topics; good ones are produced unchanged."""
-    from lakehouse.runtime.spark_session import frame_of
-    from lakehouse.transforms.parse import parse_messages
-
     messages = rows.select(list(_AS_MESSAGES)).rename_columns(list(_AS_MESSAGES.values()))
     now = pa.repeat(pa.scalar(dt.datetime.now(dt.UTC), messages.schema.field("ts_kafka").type), rows.num_rows)
     messages = messages.set_column(messages.column_names.index("ts_kafka"), "ts_kafka", now)
-    numbered = messages.append_column("number", pa.array(range(rows.num_rows), pa.int64()))
-    parsed = parse_messages(frame_of(spark, numbered), settings)
-    kinds: dict[int, str] = {row["number"]: row["kind"] for row in parsed.select("number", "kind").collect()}
-    good = [number for number, kind in kinds.items() if kind != "quarantine"]
+    found = kinds(messages, settings)
+    good = [number for number, kind in enumerate(found) if kind != "quarantine"]
     explained = clocks.explain(rows.take(pa.array(good, pa.int64())))
     alone = {number for number, is_explained in zip(good, explained, strict=True) if not is_explained}
     return [
-        ALONE if number in alone else _again(row, kinds[number], settings)
+        ALONE if number in alone else _again(row, found[number], settings)
         for number, row in enumerate(rows.to_pylist())
     ]
 
 
-def _again(row: dict[str, Any], kind: str, settings: Settings) -> Verdict:
+def _again(row: dict[str, Any], kind: Kind, settings: Settings) -> Verdict:
     if kind == "trade":
         return Verdict("sent", (Produced(settings.topic_trades, row["key"], row["value_raw"]),), 1)
     if kind == "feed_event":

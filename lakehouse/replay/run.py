@@ -25,11 +25,11 @@ from lakehouse.lake.quarantine import open_messages, open_quarantine, require_ru
 from lakehouse.replay.clocks import Clocks
 from lakehouse.replay.judge import BAD, KnownSymbols, Verdict, judge
 from lakehouse.replay.settle import record
-from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import Settings
+from lakehouse.streams.dedup import CONFLICT
 
 #: Rules whose messages are replayed only if `--rule` names the rule.
-LEFT_ALONE = ("conflict",)
+LEFT_ALONE = (CONFLICT,)
 #: Most seconds for the broker to answer at the start, and to acknowledge the messages of one batch.
 BROKER_SECONDS, FLUSH_SECONDS = 10.0, 60.0
 
@@ -115,7 +115,7 @@ def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Ou
     clocks = Clocks(settings)
     for rows in open_messages(settings, rule, () if rule else LEFT_ALONE):
         settled: list[tuple[int, Verdict]] = []
-        verdicts = judge(rows, settings, lambda: build_session(settings, bulk=True), clocks, known)
+        verdicts = judge(rows, settings, clocks, known)
         for number, verdict in enumerate(verdicts):
             if limit is not None and report.settled >= limit:
                 break

@@ -23,8 +23,7 @@ from lakehouse.runtime.process_memory import collect_seldom, limit_heaps
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 #: Spark's settings for exact figures and bounded memory, wherever Spark runs; a cluster's other settings stay its own.
 SESSION_CONF = {
@@ -112,7 +111,7 @@ def expect_session(settings: Settings) -> None:
 def build_session(settings: Settings, bulk: bool = False, java_options: tuple[str, ...] = ()) -> SparkSession:
     """Return the SparkSession of this process, made by the first call.
 
-    Set `bulk` if Spark itself works on many rows, as for a rebuild of Silver; a stream's rows do not go through Spark.
+    Set `bulk` if Spark itself works on many rows, as for people's queries; a stream's rows do not go through Spark.
     Java's options are those of the first call, or of `expect_session` if that came before it. A later call on another
     thread, where Spark knows no active session, sets Spark's settings anew on the same session. Raises
     MissingDependencyError if Java or the jars are missing and cannot be fetched, RetriableError if the JVM ends at its
@@ -123,15 +122,6 @@ def build_session(settings: Settings, bulk: bool = False, java_options: tuple[st
     with _ONE_START:
         active = SparkSession.getActiveSession()
         return active if active is not None else _start(settings, bulk, java_options)
-
-
-def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
-    """Make a DataFrame of all rows of an Arrow table.
-
-    Spark 4.2 stops at a run of empty record batches and silently drops the rows after it; a chunked table has such a
-    run if one of its columns has two empty chunks. So the table is handed over in one piece.
-    """
-    return spark.createDataFrame(rows.combine_chunks())
 
 
 def end_session(timeout: float) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,29 +20,39 @@ from lakehouse.lake.table_log import files_of
 from lakehouse.settings import Settings
 from lakehouse.streams.handover import CHUNK_ROWS, HANDOVER, Made, Work
 from lakehouse.streams.side_by_side import in_order
-from lakehouse.tables import Table
+from lakehouse.tables import BRONZE_MESSAGES, Table
 
 
 def made_of(
     settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str], work: Work
-) -> Iterator[Made]:
+) -> Iterator[tuple[int, Made]]:
     """Yield the results of `work` on all rows of data files, one for each chunk of a file, in the order of the rows.
 
-    `work` must be the function that `expect` was given for the table: on the rows of files that this process has just
-    written it is already done, or being done, and those results are taken.
+    Each comes with the number of its file in `paths`, from 0. `work` must be the function that `expect` was given for
+    the table: on the rows of files that this process has just written it is already done, or being done, and those
+    results are taken.
     """
     uri = table_io.table_uri(settings, table)
-    waiting: list[str] = []
-    for path in paths:
+
+    def done(chunk: tuple[int, pa.Table]) -> tuple[int, Made]:
+        return chunk[0], work(chunk[1])
+
+    def chunks(files: list[tuple[int, str]]) -> Iterator[tuple[int, pa.Table]]:
+        for number, path in files:
+            for chunk in read_chunks(settings, table, [path], columns):
+                yield number, chunk
+
+    waiting: list[tuple[int, str]] = []
+    for number, path in enumerate(paths):
         made = HANDOVER.take(uri, path)
         if made is None:
-            waiting.append(path)
+            waiting.append((number, path))
             continue
-        yield from in_order(work, read_chunks(settings, table, waiting, columns))
+        yield from in_order(done, chunks(waiting))
         waiting = []
         for future in made:
-            yield future.result()
-    yield from in_order(work, read_chunks(settings, table, waiting, columns))
+            yield number, future.result()
+    yield from in_order(done, chunks(waiting))
 
 
 def expect(settings: Settings, table: Table, columns: Sequence[str], work: Work) -> None:
@@ -72,6 +83,21 @@ def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns:
                         value = pa.scalar(values.get(name), wanted.field(name).type)
                         arrays[name] = pa.repeat(value, batch.num_rows)
                 yield pa.table({name: arrays[name] for name in columns}).cast(wanted)
+
+
+def messages_at(settings: Settings, paths: Sequence[str], places: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return the messages at some places in Kafka, of some columns, from data files of bronze/messages.
+
+    `places` has the columns kafka_topic, kafka_partition and kafka_offset; `columns` has topic, partition and offset.
+    """
+    wanted = places.select(["kafka_topic", "kafka_partition", "kafka_offset"])
+    found = [_types(BRONZE_MESSAGES, columns).empty_table()]
+    for chunk in read_chunks(settings, BRONZE_MESSAGES, paths, columns):
+        keys = chunk.select(BRONZE_MESSAGES.key).append_column("row", pa.array(np.arange(chunk.num_rows)))
+        its = keys.join(wanted, list(BRONZE_MESSAGES.key), wanted.column_names, join_type="left semi")
+        if its.num_rows:
+            found.append(chunk.take(its.column("row")))
+    return pa.concat_tables(found)
 
 
 def _types(table: Table, columns: Sequence[str]) -> pa.Schema:

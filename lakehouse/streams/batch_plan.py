@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -62,6 +62,13 @@ class _Position:
     of_snapshot: bool
 
 
+class DataFile(NamedTuple):
+    """A data file of a table, at `path` below its root, with its number of rows; 0 if the log does not say."""
+
+    path: str
+    rows: int
+
+
 def delta_files(checkpoint: Checkpoint, batch_id: int, settings: Settings, table: Table) -> list[str]:
     """Return the paths, relative to the table's root, of the data files of a planned batch, in the log's order.
 
@@ -74,7 +81,8 @@ def delta_files(checkpoint: Checkpoint, batch_id: int, settings: Settings, table
     start = _position(checkpoint.offset(batch_id - 1)) or _first(end)
     found: list[str] = []
     if start.of_snapshot:
-        found += _snapshot(settings, table, start.version)[start.index : end.index if end.of_snapshot else None]
+        files = files_at(settings, table, start.version)[start.index : end.index if end.of_snapshot else None]
+        found += [file.path for file in files]
         start = _Position(start.version + 1, 0, False)
     if end.of_snapshot:
         return found
@@ -109,9 +117,9 @@ def _added(uri: str, version: int) -> list[str]:
     return [unquote(add["path"]) for add in adds if add["dataChange"]]
 
 
-def _snapshot(settings: Settings, table: Table, version: int) -> list[str]:
-    """Return the files of the table at a version in the order of Delta's `DeltaSourceSnapshot`: by time and path."""
+def files_at(settings: Settings, table: Table, version: int) -> list[DataFile]:
+    """Return the files of a table at a version in the order of Delta's `DeltaSourceSnapshot`: by time and path."""
     actions = pa.table(table_io.open_table(settings, table, version).get_add_actions())
-    times, paths = actions.column("modification_time").cast(pa.int64()), actions.column("path")
-    files = sorted(zip(times.to_pylist(), paths.to_pylist(), strict=True))
-    return [unquote(str(path)) for _, path in files]
+    times = actions.column("modification_time").cast(pa.int64()).to_pylist()
+    paths, rows = actions.column("path").to_pylist(), actions.column("num_records").to_pylist()
+    return [DataFile(unquote(str(path)), rows or 0) for _, path, rows in sorted(zip(times, paths, rows, strict=True))]

@@ -4,6 +4,8 @@ Guarantee: exactly once. Spark's checkpoint says which offsets a batch holds; De
 the table has already taken. The messages themselves are read here, without the JVM (docs/adr/0009), and each offset
 must be there. `failOnDataLoss` stays true: messages that expired unread stop the stream and are not skipped. If the
 checkpoint is lost, the stream goes on after the offsets in the table itself.
+The table's files carry ascending times in its log: the order in which Silver meets copies of a trade, and in which a
+rebuild of Silver reads them.
 Gap: messages that Kafka's retention removed before they were read cannot come back; the stream says so and stops.
 """
 
@@ -119,7 +121,7 @@ def _append(messages: Iterator[pa.Table], settings: Settings, transaction: Trans
 
     Raises what the reader raises, and RetriableError if another writer was faster; nothing is committed then.
     """
-    with BulkAppend(settings, BRONZE_MESSAGES) as append:
+    with BulkAppend(settings, BRONZE_MESSAGES, in_order=True) as append:
         for rows in messages:
             append.add(rows)
         append.commit_alone(transaction)
@@ -129,6 +131,6 @@ def _land(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transa
     """Have executors write the ranges to files, and make one commit of them. Raises what a work and `_append` raise."""
     uri = table_io.table_uri(settings, BRONZE_MESSAGES)
     landed = tasks.run(landing.units_of(settings, ranges), landing.land, partial(landing.undo, uri))
-    with BulkAppend(settings, BRONZE_MESSAGES) as append:
+    with BulkAppend(settings, BRONZE_MESSAGES, in_order=True) as append:
         append.adopt([file for one in landed for file in one.files])
         append.commit_alone(transaction)

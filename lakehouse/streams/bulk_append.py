@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
@@ -35,14 +37,19 @@ from lakehouse.tables import Table
 MOST_COMMITS = 10
 
 
+#: URI of a table that is written in order → its version and its newest file's time, as this process left them.
+_NEWEST: dict[str, tuple[int, int]] = {}
+
+
 class BulkAppend:
     """New rows and removed files that go into a table by one commit.
 
-    A context manager: at its end the new files are deleted if no log can name them.
+    A context manager: at its end the new files are deleted if no log can name them. With `in_order` the files' times in
+    the log ascend from file to file and from commit to commit, whatever the clock says; for a table with one writer.
     """
 
-    def __init__(self, settings: Settings, table: Table) -> None:
-        self._settings, self._table = settings, table
+    def __init__(self, settings: Settings, table: Table, in_order: bool = False) -> None:
+        self._settings, self._table, self._in_order = settings, table, in_order
         self.delta = table_io.open_table(settings, table)
         self._uri = table_io.table_uri(settings, table)
         self._new = DataFiles(self._uri, table)
@@ -68,21 +75,26 @@ class BulkAppend:
         """Take a whole file, of `size` bytes, out of the table in the same commit. Add its rows that are to stay."""
         self._removed.append(RemoveAction(path, True, time.time_ns() // 1_000_000, size, dict(partition)))
 
-    def commit(self, transaction: Transaction | None = None) -> None:
-        """Commit all added rows and removed files at once.
+    def commit(self, transaction: Transaction | None = None, instead: bool = False) -> None:
+        """Commit all added rows and removed files at once; with `instead` the rows replace all that the table has.
 
         Raises CommitFailedError if another writer has changed the table's rows since it was opened, and other errors of
         deltalake if the commit is not in the log afterwards.
         """
         for path in self._new.paths:
             HANDOVER.written(self._uri, path)
-        actions: list[AddAction | RemoveAction] = [*self._new.finish(), *self._adopted]
-        actions += self._removed
+        files = [*self._new.finish(), *self._adopted]
+        newest = 0
+        if self._in_order:
+            files, newest = self._timed(files)
+        actions: list[AddAction | RemoveAction] = [*files, *self._removed]
         for left in reversed(range(MOST_COMMITS)):
             commit = Commit(self._uri, self.delta.version(), transaction)
             self._unnamed = False
             try:
-                self._try(actions, commit)
+                self._try(actions, commit, instead)
+                if self._in_order:
+                    _NEWEST[self._uri] = (self.delta.version(), newest)
                 return
             except Exception as error:
                 found = commit.found_after(error)
@@ -95,10 +107,23 @@ class BulkAppend:
                     raise
                 self.delta = table_io.open_table(self._settings, self._table)
 
-    def _try(self, actions: list[AddAction | RemoveAction], commit: Commit) -> None:
+    def _timed(self, files: list[AddAction]) -> tuple[list[AddAction], int]:
+        """Return the files with times (ms since the epoch) that ascend from the table's newest one, and the last time.
+
+        The table's is looked up if another process, or maintenance, has committed since this one did.
+        """
+        version, newest = _NEWEST.get(self._uri, (-1, 0))
+        if version != self.delta.version():
+            times = pa.table(self.delta.get_add_actions()).column("modification_time").cast(pa.int64())
+            newest = pc.max(times).as_py() or 0
+        first = max(time.time_ns() // 1_000_000, newest + 1)
+        timed = [replace(file, modification_time=first + number) for number, file in enumerate(files)]
+        return timed, first + len(files) - 1
+
+    def _try(self, actions: list[AddAction | RemoveAction], commit: Commit, instead: bool) -> None:
         self.delta.create_write_transaction(
             actions,
-            "append",
+            "overwrite" if instead else "append",
             self.delta.schema(),
             list(self._table.partition_by),
             commit_properties=commit.properties,

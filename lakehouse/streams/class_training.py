@@ -25,7 +25,7 @@ from lakehouse.runtime.spark_session import build_session, end_session
 from lakehouse.settings import load_settings
 from lakehouse.streams.materialize import materialize
 
-#: Number of messages of each topic. They are no trades, so that Silver judges them by Spark's rules.
+#: Number of messages of each topic.
 MESSAGES = 10
 #: Seconds that the JVM has to write its classes.
 DUMP_SECONDS = 300.0

@@ -56,7 +56,8 @@ class Touched:
         """Read the batch, which consists of the data files `files` of silver/trades."""
         self._settings, self._files = settings, files
         #: One part for each bar that the batch touches.
-        self.parts = _joined(batch_files.made_of(settings, SILVER_TRADES, files, TRADE_COLUMNS, folded))
+        made = batch_files.made_of(settings, SILVER_TRADES, files, TRADE_COLUMNS, folded)
+        self.parts = _joined(parts for _, parts in made)
         self.places = places_of(GOLD_BARS_1M, self.parts)
 
     @property

@@ -92,10 +92,10 @@ def _start(
     )
     source, write, idle, close = _parts(spark, context, layer, reader)
 
-    def process(rows: DataFrame, batch_id: int) -> None:
+    def process(_: DataFrame, batch_id: int) -> None:
         try:
             with Turn(settings, layer):
-                context.run(batch_id, lambda: write(rows, batch_id))
+                context.run(batch_id, lambda: write(batch_id))
         except Exception as error:
             # Spark runs a recursive regular expression over the message; pages of Java trace overflow its stack.
             raise BatchFailed(one_line(error)) from None
@@ -109,20 +109,20 @@ def _start(
 
 def _parts(
     spark: SparkSession, context: BatchContext, layer: str, reader: Reader
-) -> tuple[DataFrame, Callable[[DataFrame, int], BatchResult], Callable[[], None], Callable[[], None]]:
+) -> tuple[DataFrame, Callable[[int], BatchResult], Callable[[], None], Callable[[], None]]:
     """Return a layer's source, its function that writes a batch, and `idle` and `close` of `Started`."""
     if layer == "bronze":
         read, tasks = bronze.read(spark, context), Tasks(spark, context.settings)
-        return read, lambda _, number: bronze.write_batch(number, context, reader, tasks), _nothing, reader.close
+        return read, lambda number: bronze.write_batch(number, context, reader, tasks), _nothing, reader.close
     if layer == "silver":
         ledger = Ledger(context.settings)
         read = silver.read(spark, context)
         close = partial(batch_files.dismiss, context.settings, BRONZE_MESSAGES)
-        return read, lambda rows, number: silver.write_batch(rows, number, context, ledger), _nothing, close
+        return read, lambda number: silver.write_batch(number, context, ledger), _nothing, close
     known = gold.Knowledge(context.settings)
     read = gold.read(spark, context)
     close = partial(batch_files.dismiss, context.settings, SILVER_TRADES)
-    return read, lambda _, number: gold.write_batch(number, context, known), known.idle, close
+    return read, lambda number: gold.write_batch(number, context, known), known.idle, close
 
 
 def _nothing() -> None:

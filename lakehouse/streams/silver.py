@@ -7,78 +7,43 @@ trade, a duplicate, a feed event, a row in quarantine; if an id comes again with
 the other goes to quarantine.
 Two writers at once cannot double anything either: all appends share one Delta transaction id, so the second of two that
 know the same state of the table fails, and starts again with the ledger of the first.
-Spark decides what a batch holds; its trades are handled as Arrow in this process (docs/adr/0008). Messages that are no
-plain trades, and repeats that may conflict, are few, and Spark judges them.
+Spark decides what a batch holds; its rows are handled as Arrow in this process (docs/adr/0008). Copies of an id are
+ordered by their file of Bronze, in the order of its log, then by topic, partition and offset: the first one is kept.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
-from deltalake import Transaction
-from deltalake.exceptions import CommitFailedError
-from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.continuity.id_states import Arrival, News
 from lakehouse.continuity.ledger import Ledger
 from lakehouse.continuity.venue_words import add_words
-from lakehouse.errors import RetriableError
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
-from lakehouse.runtime.spark_session import frame_of
 from lakehouse.settings import Settings
-from lakehouse.streams import batch_files, batch_plan, dedup
+from lakehouse.streams import batch_plan, dedup
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, rows_by_place
-from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import delta_position
+from lakehouse.streams.silver_commits import append_trades, merge_by_offset
+from lakehouse.streams.silver_rows import SilverRows, expect, refused, rows_of
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
     SILVER_FEED_EVENTS,
     SILVER_QUARANTINE,
     SILVER_TRADES,
-    Table,
 )
-from lakehouse.transforms import parse, wire
-from lakehouse.transforms.batch_ids import BatchIds, BatchRange
+from lakehouse.transforms.batch_ids import BatchRange
+from lakehouse.transforms.message_judge import Judged
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 #: Size of Bronze's files up to which a batch takes more of them: enough work for a catch-up, not too much memory.
 MAX_BYTES_PER_TRIGGER = "64m"
-
-#: Delta's application id of every commit of rows to silver/trades, by whatever writer.
-APPENDS = "lakehouse/silver/trades"
-
-#: The columns of bronze/messages that a batch needs.
-_COLUMNS = (*wire.COLUMNS, "key", "ingest_date")
-
-
-class OtherWriterError(RetriableError):
-    """Raised if another writer has written rows to silver/trades meanwhile."""
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Contents of a batch: its good trades, and all messages that are no plain trades, parsed (None: there are none).
-
-    `others` counts the parsed messages by kind and Kafka partition.
-    """
-
-    trades: pa.Table
-    parsed: DataFrame | None
-    others: dict[tuple[str, PartitionKey], int]
-
-    def of_kind(self, kind: str) -> dict[PartitionKey, int]:
-        return {place: rows for (of, place), rows in self.others.items() if of == kind}
 
 
 @dataclass
@@ -93,9 +58,9 @@ class _Outcome:
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     """Return Spark's Delta source of bronze/messages.
 
-    From here on the messages that this process writes are parsed at once (`batch_files.expect`).
+    From here on the messages that this process writes are judged at once.
     """
-    batch_files.expect(context.settings, BRONZE_MESSAGES, _COLUMNS, partial(_recognised, settings=context.settings))
+    expect(context.settings)
     context.checkpoint.begin_at_creation(table_io.open_table(context.settings, BRONZE_MESSAGES).version())
     return (
         spark.readStream.format("delta")
@@ -105,7 +70,7 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     )
 
 
-def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
+def write_batch(batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
     """Write one batch and return its result.
 
     Order: the new trades, the repeats that conflict, other messages in quarantine, feed events, the ledger. Raises
@@ -113,17 +78,16 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
     """
     settings = context.settings
     files = batch_plan.delta_files(context.checkpoint, batch_id, settings, BRONZE_MESSAGES)
-    with _taken(messages, files, settings) as batch:
-        pending = batch_id == context.pending_batch
-        outcome = _take_trades(batch.trades, messages, pending, settings, ledger)
-        news = _news(outcome.arrived)
-        if batch.parsed is not None and batch.of_kind("quarantine"):
-            merge_by_offset(parse.quarantine(batch.parsed, settings), SILVER_QUARANTINE, settings)
-        if batch.parsed is not None and batch.of_kind("feed_event"):
-            events = parse.feed_events(batch.parsed)
-            merge_by_offset(events, SILVER_FEED_EVENTS, settings)
-            add_words(news, events)
-        ledger.take(news, table_io.open_table(settings, SILVER_TRADES).version())
+    rows = rows_of(settings, files)
+    batch = rows.judged
+    outcome = _take_trades(rows, files, batch_id == context.pending_batch, settings, ledger)
+    news = _news(outcome.arrived)
+    if batch.quarantine.num_rows:
+        merge_by_offset(batch.quarantine, SILVER_QUARANTINE, settings)
+    if batch.feed_events.num_rows:
+        merge_by_offset(batch.feed_events, SILVER_FEED_EVENTS, settings)
+        add_words(news, batch.feed_events)
+    ledger.take(news, table_io.open_table(settings, SILVER_TRADES).version())
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     return BatchResult.of_partitions(
         _ends(batch, outcome),
@@ -133,132 +97,28 @@ def write_batch(messages: DataFrame, batch_id: int, context: BatchContext, ledge
     )
 
 
-@contextmanager
-def _taken(messages: DataFrame, files: Sequence[str], settings: Settings) -> Iterator[_Batch]:
-    """Read and parse a batch; Spark's copy of the parsed messages is dropped at the block's end."""
-    trades: list[pa.Table] = [table_io.arrow_schema(SILVER_TRADES).empty_table()]
-    rest: list[pa.Table] = []
-    work = partial(_recognised, settings=settings)
-    for found, left in batch_files.made_of(settings, BRONZE_MESSAGES, files, _COLUMNS, work):
-        trades.append(found.cast(trades[0].schema))
-        if left.num_rows:
-            rest.append(left)
-    if not rest:
-        yield _Batch(pa.concat_tables(trades), None, {})
-        return
-    parsed = parse.parse_messages(frame_of(messages.sparkSession, pa.concat_tables(rest)), settings).persist()
-    try:
-        counts = parsed.groupBy("kind", "topic", "partition").agg(F.count("*").alias("rows")).collect()
-        others = {(row["kind"], (row["topic"], row["partition"])): row["rows"] for row in counts}
-        if any(kind == "trade" for kind, _ in others):  # good, but not in the form that `wire` reads
-            trades.append(parse.trades(parsed).toArrow().select(SILVER_TRADES.column_names).cast(trades[0].schema))
-        yield _Batch(pa.concat_tables(trades), parsed, others)
-    finally:
-        parsed.unpersist()
-
-
-def _recognised(chunk: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table]:
-    """Split a chunk of a file into its plain trades and the messages that are none."""
-    if chunk.column("topic")[0].as_py() != settings.topic_trades:  # a file is of one topic
-        return table_io.arrow_schema(SILVER_TRADES).empty_table(), chunk
-    found = wire.recognise(chunk.select(wire.COLUMNS), settings)
-    # An empty slice would keep all of the chunk in memory.
-    return found.trades, chunk.filter(pa.array(found.left)) if found.left.any() else chunk.schema.empty_table()
-
-
-def _take_trades(trades: pa.Table, messages: DataFrame, pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
+def _take_trades(rows: SilverRows, files: Sequence[str], pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
     """Append the trades that are new, put those that conflict into quarantine, and count both.
 
-    `pending` is true if an earlier process planned the batch and may have run a part of it.
+    `files` are the batch's, of bronze/messages. `pending` is true if an earlier process planned the batch and may have
+    run a part of it.
     """
+    trades = rows.judged.trades
     if not trades.num_rows:
         return _Outcome()
-    arrivals = BatchIds(trades)
-    seen = arrivals.within(lambda key, first, last: ledger.present(key).within(first, last))
-    new = arrivals.first & ~seen
-    fresh = trades if new.all() else trades.filter(pa.array(new))
-    outcome = _Outcome()
-    if fresh.num_rows:
-        append_trades(fresh, settings, ledger.trades_version)
-        outcome.arrived = (arrivals if fresh is trades else BatchIds(fresh)).id_ranges()
-    for island in outcome.arrived:
-        outcome.inserted[island.place] = outcome.inserted.get(island.place, 0) + island.ids
-    if fresh is not trades:
-        doubtful = ~new & ~seen & ~dedup.same_as_kept(trades, arrivals.kept())
-        if seen.any():
-            doubtful[seen] = dedup.unlike_silver(trades.filter(pa.array(seen)), settings)
-        if doubtful.any():
-            outcome.conflicts = _quarantine_conflicts(trades.filter(pa.array(doubtful)), messages, settings)
+    found = dedup.sort_out(trades, rows.files, ledger.present)
+    outcome = _Outcome(arrived=found.arrived)
+    if found.new.num_rows:
+        append_trades(found.new, settings, ledger.trades_version)
+    outcome.inserted = dedup.ids_by_partition(found.arrived)
+    if found.doubtful.num_rows:
+        verdicts = dedup.conflicts(found.doubtful, dedup.in_silver(settings))
+        outcome.conflicts = dedup.by_partition(verdicts)
+        if verdicts.num_rows:
+            merge_by_offset(refused(settings, files, verdicts), SILVER_QUARANTINE, settings)
     if pending:  # an earlier process may have inserted them: count the batch's trades that are in the table
-        outcome.inserted = dedup.inserted_by_partition(frame_of(messages.sparkSession, trades), settings)
+        outcome.inserted = dedup.inserted_by_partition(trades, settings)
     return outcome
-
-
-def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
-    """Append rows to silver/trades, in one commit, that its version `known`, the ledger's, does not have.
-
-    Raises OtherWriterError if another writer has appended rows since, or does so at the same moment.
-    """
-    table = table_io.open_table(settings, SILVER_TRADES)
-    number = table.transaction_version(APPENDS) or 0
-    if table.version() != known and number != _appends_at(settings, known):
-        raise _other_writer("somebody else's rows since its ledger was written", rows.num_rows)
-    with BulkAppend(settings, SILVER_TRADES) as append:
-        append.add(rows)
-        try:
-            append.commit(Transaction(APPENDS, number + 1))
-        except CommitFailedError:
-            raise _other_writer("somebody else's commit in the place of this batch's", rows.num_rows) from None
-
-
-def _appends_at(settings: Settings, version: int) -> int:
-    return 0 if version < 0 else table_io.open_table(settings, SILVER_TRADES, version).transaction_version(APPENDS) or 0
-
-
-def write_trades(rows: DataFrame, expected: int, settings: Settings) -> None:
-    """Replace all rows of silver/trades by `rows`, of which there are `expected`, in one commit by Spark.
-
-    Raises OtherWriterError if the table's log then shows another number of rows, or another writer's commit.
-    """
-    there = table_io.open_table(settings, SILVER_TRADES)
-    before, number = there.version(), (there.transaction_version(APPENDS) or 0) + 1
-    (
-        rows.write.format("delta")
-        .mode("overwrite")
-        .option("txnAppId", APPENDS)
-        .option("txnVersion", number)
-        .partitionBy(*SILVER_TRADES.partition_by)
-        .save(table_io.table_uri(settings, SILVER_TRADES))
-    )
-    after = table_io.open_table(settings, SILVER_TRADES)
-    # Delta skips a commit with a transaction version that the table has seen, and raises no error.
-    metrics = after.history(1)[0].get("operationMetrics", {}) if after.version() > before else {}
-    added = int(metrics.get("numOutputRows", 0))
-    if added != expected or after.version() != before + 1:
-        raise _other_writer(f"{added:,} rows of this batch, in {after.version() - before} commits", expected)
-
-
-def _other_writer(found: str, expected: int) -> OtherWriterError:
-    return OtherWriterError(
-        f"{SILVER_TRADES.path} took {found}",
-        f"{expected:,} rows in one commit; another stream writes the same table",
-        "stop one of them; this one can be started again",
-    )
-
-
-def _quarantine_conflicts(doubtful: pa.Table, messages: DataFrame, settings: Settings) -> dict[PartitionKey, int]:
-    """Put the repeats with other content into quarantine, and count them by Kafka partition."""
-    repeated = frame_of(messages.sparkSession, doubtful)
-    found = dedup.conflicts(repeated, dedup.near(repeated, settings)).persist()
-    try:
-        counts = dedup.by_partition(found)
-        if counts:  # their raw messages are read again: conflicts are seldom
-            merge_by_offset(
-                parse.quarantined(parse.parse_messages(messages, settings), found), SILVER_QUARANTINE, settings
-            )
-        return counts
-    finally:
-        found.unpersist()
 
 
 def _news(arrived: Sequence[BatchRange]) -> dict[MarketKey, News]:
@@ -269,28 +129,7 @@ def _news(arrived: Sequence[BatchRange]) -> dict[MarketKey, News]:
     return news
 
 
-def _ends(batch: _Batch, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]:
+def _ends(batch: Judged, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]:
     """Count every message of the batch by Kafka partition and by where it ended."""
-    by_place = batch.trades.group_by(["kafka_topic", "kafka_partition"]).aggregate([("trade_id", "count")])
-    trades = Counter(
-        {(row["kafka_topic"], row["kafka_partition"]): row["trade_id_count"] for row in by_place.to_pylist()}
-    )
-    quarantined, events = batch.of_kind("quarantine"), batch.of_kind("feed_event")
+    trades, events, quarantined = map(dedup.by_partition, batch)
     return rows_by_place(trades, outcome.inserted, outcome.conflicts, quarantined, events)
-
-
-def merge_by_offset(rows: DataFrame, table: Table, settings: Settings) -> None:
-    """Insert the rows whose key a table lacks, by Spark's MERGE: for the tables that seldom get a row.
-
-    The key is a message's position in Kafka.
-    """
-    from delta.tables import DeltaTable
-
-    same_key = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
-    (
-        DeltaTable.forPath(rows.sparkSession, table_io.table_uri(settings, table))
-        .alias("t")
-        .merge(rows.coalesce(1).alias("s"), same_key)
-        .whenNotMatchedInsertAll()
-        .execute()
-    )

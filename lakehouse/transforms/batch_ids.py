@@ -49,10 +49,12 @@ class BatchRange(NamedTuple):
 class BatchIds:
     """The trade ids of a batch: which rows repeat an id, which ids lie in given ranges, which ranges they form.
 
-    `trades` has columns of silver/trades, in any order; it is sorted once, for all questions.
+    `trades` has columns of silver/trades, in any order; it is sorted once, for all questions. `files` has for each row
+    the number of the file of bronze/messages that it comes from, in the order of the table's log; without it, all come
+    from one. The first of the rows with the same id, by file, topic, partition and offset, is the one that is kept.
     """
 
-    def __init__(self, trades: pa.Table) -> None:
+    def __init__(self, trades: pa.Table, files: Integers | None = None) -> None:
         self.trades = trades
         venues, venue = coded(trades.column("venue"))
         symbols, symbol = coded(trades.column("symbol"))
@@ -63,8 +65,9 @@ class BatchIds:
         self._id = integers(trades.column("trade_id"))
         self._partition = integers(trades.column("kafka_partition"))
         offset = integers(trades.column("kafka_offset"))
-        #: Rows by key, id and Kafka's order: the first of a key's repeats is kept.
-        self._order = np.lexsort((offset, self._partition, topic, self._id, self._key))
+        file = np.zeros(trades.num_rows, np.int64) if files is None else files
+        #: Rows by key, id and the order in which they came: the first of a key's repeats is kept.
+        self._order = np.lexsort((offset, self._partition, topic, file, self._id, self._key))
         key, ids = self._key[self._order], self._id[self._order]
         new_key, new_id = differs(key), differs(ids)
         self._is_first = new_key | new_id
@@ -73,11 +76,11 @@ class BatchIds:
 
     @property
     def first(self) -> Mask:
-        """Mask of the rows that come first, in Kafka's order, of their (venue, symbol, trade id)."""
+        """Mask of the rows that come first of their (venue, symbol, trade id)."""
         return self._back(self._is_first)
 
     def kept(self) -> Integers:
-        """Return for each row the index of the row that comes first, in Kafka's order, of its (venue, symbol, id)."""
+        """Return for each row the index of the row that comes first of its (venue, symbol, id)."""
         result = np.empty(len(self._order), np.int64)
         result[self._order] = self._place_of_first[np.cumsum(self._is_first) - 1]
         return result

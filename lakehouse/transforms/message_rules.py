@@ -1,27 +1,21 @@
-"""Rules of a good message, as Spark columns over the parsed struct `m`. The first rule not met is the verdict.
+"""Rules of a good message, in the order in which they are judged. The first rule not met is the verdict.
 
-`is_good_trade` combines all of `trade_rules` in one cheap expression, as nearly every message is good.
+Stated once, for the streams, `lakehouse replay`, `lakehouse rebuild silver` and the prices. `wire` takes messages of
+ingest's own form that certainly meet all of them, by the same forms and bounds (`trade_forms`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pyspark.sql import functions as F  # noqa: N812
+import re
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import NamedTuple
 
 from lakehouse.lake.receipt_times import FUTURE_RULE
-from lakehouse.settings import Settings
-from lakehouse.tables import DECIMAL
 from lakehouse.transforms import trade_forms as forms
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column
-
-    #: Name of a rule, the condition that it is met, and a text for the other case: what was found and expected.
-    Rule = tuple[str, Column, Column]
-
-#: Fields of a message of the trades' topic. All are read as text first, so that a wrong type gets a verdict and not a
-#: null from Spark.
+#: Fields that a message of the trades' topic must have, and one of the feed events' topic.
 TRADE_FIELDS = (
     "venue",
     "symbol",
@@ -34,179 +28,157 @@ TRADE_FIELDS = (
     "ts_ingest",
     "source",
 )
-#: Fields of a message of the feed events' topic, and of one of the rejected messages' topic.
-EVENT_FIELDS = ("venue", "event", "ts_event", "connection_id", "symbol", "first_id", "last_id", "detail")
-REJECTED_FIELDS = ("venue", "reason", "detail", "raw", "ts_ingest")
+EVENT_FIELDS = ("venue", "event", "ts_event", "connection_id")
 
-# \z and not $, which would let a line feed follow.
-_INTEGER = r"^[0-9]{1,18}\z"
-_DECIMAL = rf"^[0-9]{{1,{forms.WHOLE_DIGITS}}}(\.[0-9]{{1,{forms.DECIMALS}}})?\z"
+#: Most characters of a value that are quoted in a detail.
+_QUOTED = 100
 
-#: The forms of GOOD_FORM, each followed by U+001F, in the order of TRADE_FIELDS: one regular expression per row instead
-#: of ten. `trade_rules` states the same rule by rule, for the few other rows.
-GOOD_TRADE = "^" + "".join(f"{forms.GOOD_FORM[name]}\\x1f" for name in TRADE_FIELDS) + "\\z"
+_is_integer = re.compile("[0-9]{1,18}").fullmatch
+_is_decimal = re.compile(rf"[0-9]{{1,{forms.WHOLE_DIGITS}}}(\.[0-9]{{1,{forms.DECIMALS}}})?").fullmatch
+_FITS = {name: re.compile(form).fullmatch for name, form in forms.GOOD_FORM.items()}
 
 
-def trade_rules(settings: Settings) -> list[Rule]:
-    """Rules of a message of the trades' topic, in the order in which they are judged."""
-    price = F.when(F.col("m.price").rlike(_DECIMAL), F.col("m.price").cast(DECIMAL))
-    size = F.when(F.col("m.size").rlike(_DECIMAL), F.col("m.size").cast(DECIMAL))
-    decimal = "a plain decimal with at most 20 digits before and 18 after the point"
-    return [
-        *_shape_rules(TRADE_FIELDS),
-        _venue_rule(),
-        ("bad_symbol", _has_form("symbol"), _found("symbol", "BASE/QUOTE in the venue's own case")),
-        (
-            "bad_native_symbol",
-            _has_form("native_symbol"),
-            _found("native_symbol", "a name"),
+class Message(NamedTuple):
+    """A message to judge. `texts` are the fields that it has (`message_fields`); times are µs since the epoch.
+
+    `kafka` is Kafka's time of the message, `latest` the latest time that it may contain.
+    """
+
+    has_value: bool
+    texts: Mapping[str, str]
+    kafka: int
+    latest: int
+
+
+class Rule(NamedTuple):
+    """A rule: its name, whether a message meets it, and a text for the other case: what was found and expected.
+
+    Both functions may rely on the rules before this one being met.
+    """
+
+    name: str
+    is_met: Callable[[Message], bool]
+    detail: Callable[[Message], str]
+
+
+def first_unmet(rules: Iterable[Rule], message: Message) -> Rule | None:
+    """Return the first rule that a message does not meet; None if it meets all."""
+    for rule in rules:
+        if not rule.is_met(message):
+            return rule
+    return None
+
+
+def rejected_verdict(message: Message) -> tuple[str, str]:
+    """Return rule and detail for a message of the rejected topic, from ingest's own reason."""
+    texts = message.texts
+    detail = texts.get("detail", "rejected by ingest without a detail")
+    return f"rejected:{texts.get('reason', 'unknown')}", detail
+
+
+def _shape_rules(required: tuple[str, ...]) -> tuple[Rule, ...]:
+    names = frozenset(required)
+
+    def missing(message: Message) -> str:
+        return ", ".join(name for name in required if name not in message.texts)
+
+    return (
+        Rule("no_value", lambda m: m.has_value, lambda _: "the message has no value; expected a JSON object"),
+        Rule(
+            "not_json",
+            lambda m: not names.isdisjoint(m.texts),
+            lambda _: "the value is not a JSON object with the expected fields",
         ),
-        ("bad_trade_id", F.col("m.trade_id").rlike(_INTEGER), _found("trade_id", "a whole number below 10^18")),
-        ("bad_price", price.isNotNull(), _found("price", decimal)),
-        ("bad_size", size.isNotNull(), _found("size", decimal)),
-        ("price_not_positive", price > 0, _found("price", "more than 0")),
-        ("size_not_positive", size > 0, _found("size", "more than 0")),
-        ("price_out_of_range", price < forms.MAX_PRICE, _found("price", "less than 10^12")),
-        ("size_out_of_range", size < forms.MAX_SIZE, _found("size", "less than 10^15")),
-        (
-            "notional_out_of_range",
-            price.cast("double") * size.cast("double") < float(forms.MAX_NOTIONAL),
-            _found("size", "price × size less than 10^15"),
-        ),
-        ("bad_side", F.col("m.side").isin("buy", "sell"), _found("side", "buy or sell")),
-        (
-            "bad_source",
-            F.col("m.source").isin("live", "snapshot", "repair"),
-            _found("source", "live, snapshot, repair"),
-        ),
-        (
-            "bad_event_time",
-            _micros("ts_event") >= forms.EARLIEST_MICROS,
-            _found("ts_event", "microseconds since the epoch"),
-        ),
-        (
-            "bad_ingest_time",
-            _micros("ts_ingest") >= forms.EARLIEST_MICROS,
-            _found("ts_ingest", "microseconds since the epoch"),
-        ),
-        (
-            FUTURE_RULE,
-            (_micros("ts_event") <= _latest(settings)) & (_micros("ts_ingest") <= _latest(settings)),
-            _in_the_future(settings, F.greatest(_micros("ts_event"), _micros("ts_ingest")), "it and ts_ingest "),
-        ),
-    ]
-
-
-def event_rules(settings: Settings) -> list[Rule]:
-    """Rules of a message of the feed events' topic, in the order in which they are judged."""
-    return [
-        *_shape_rules(("venue", "event", "ts_event", "connection_id")),
-        _venue_rule(),
-        (
-            "bad_event_time",
-            _micros("ts_event") >= forms.EARLIEST_MICROS,
-            _found("ts_event", "microseconds since the epoch"),
-        ),
-        (
-            FUTURE_RULE,
-            _micros("ts_event") <= _latest(settings),
-            _in_the_future(settings, _micros("ts_event"), ""),
-        ),
-        *(
-            (
-                "bad_gap",
-                F.col(f"m.{name}").isNull() | F.col(f"m.{name}").rlike(_INTEGER),
-                _found(name, "a whole number"),
-            )
-            for name in ("first_id", "last_id")
-        ),
-    ]
-
-
-def is_good_trade(settings: Settings) -> Column:
-    """Condition that a trade meets all of `trade_rules`; short, because Spark compiles only small expressions."""
-    line = F.concat(*(F.concat(F.coalesce(F.col(f"m.{name}"), F.lit("")), F.lit("\x1f")) for name in TRADE_FIELDS))
-    first = F.least(_whole("ts_event"), _whole("ts_ingest"))
-    last = F.greatest(_whole("ts_event"), _whole("ts_ingest"))
-    notional = F.expr("try_cast(m.price as double)") * F.expr("try_cast(m.size as double)")
-    in_range = (first >= forms.EARLIEST_MICROS) & (last <= _latest(settings)) & (notional < float(forms.MAX_NOTIONAL))
-    return F.coalesce(line.rlike(GOOD_TRADE) & in_range, F.lit(False))
-
-
-def all_met(rules: list[Rule]) -> Column:
-    """Condition that every rule is met. A rule that evaluates to null is not met."""
-    met = F.lit(True)
-    for _, condition, _ in rules:
-        met = met & condition
-    return F.coalesce(met, F.lit(False))
-
-
-def first_failure(rules: list[Rule]) -> Column:
-    """Return the struct (rule, detail) of the first rule that is not met; null if all are met."""
-    failure: Column | None = None
-    for name, met, detail in rules:
-        verdict = F.struct(F.lit(name).alias("rule"), detail.alias("detail"))
-        broken = ~F.coalesce(met, F.lit(False))
-        failure = F.when(broken, verdict) if failure is None else failure.when(broken, verdict)
-    assert failure is not None
-    return failure
-
-
-def rejected_verdict() -> Column:
-    """Verdict of a frame that ingest could not read: the struct (rule, detail) from ingest's own reason."""
-    reason = F.coalesce(F.col("m.reason"), F.lit("unknown"))
-    return F.struct(
-        F.concat(F.lit("rejected:"), reason).alias("rule"),
-        F.coalesce(F.col("m.detail"), F.lit("rejected by ingest without a detail")).alias("detail"),
-    )
-
-
-def _shape_rules(required: tuple[str, ...]) -> list[Rule]:
-    missing = [F.when(F.col(f"m.{name}").isNull(), F.lit(name)) for name in required]
-    readable = F.col("m").isNotNull() & F.coalesce(*(F.col(f"m.{name}") for name in required)).isNotNull()
-    return [
-        ("no_value", F.col("value_raw").isNotNull(), F.lit("the message has no value; expected a JSON object")),
-        ("not_json", readable, F.lit("the value is not a JSON object with the expected fields")),
-        (
+        Rule(
             "missing_field",
-            F.concat_ws(",", *missing) == "",
-            F.concat(F.lit("found no "), F.concat_ws(", ", *missing), F.lit(f"; expected {', '.join(required)}")),
+            lambda m: names <= m.texts.keys(),
+            lambda m: f"found no {missing(m)}; expected {', '.join(required)}",
         ),
-    ]
-
-
-def _venue_rule() -> Rule:
-    return ("bad_venue", _has_form("venue"), _found("venue", "a lower-case name"))
-
-
-def _has_form(name: str) -> Column:
-    return F.col(f"m.{name}").rlike(f"^{forms.GOOD_FORM[name]}\\z")
-
-
-def _found(name: str, expected: str) -> Column:
-    return F.concat(F.lit(f"found {name} "), F.substring(F.col(f"m.{name}"), 1, 100), F.lit(f"; expected {expected}"))
-
-
-def _whole(name: str) -> Column:
-    return F.expr(f"try_cast(m.{name} as bigint)")
-
-
-def _micros(name: str) -> Column:
-    return F.when(F.col(f"m.{name}").rlike(_INTEGER), F.col(f"m.{name}").cast("bigint"))
-
-
-def _in_the_future(settings: Settings, last: Column, what: str) -> Column:
-    """Detail of FUTURE_RULE: how far in the future, and the two possible causes."""
-    seconds = F.format_number((last - F.unix_micros(F.col("ts_kafka"))) / 1_000_000, 1)
-    expected = f"{what}at most {settings.future_tolerance_seconds} s after Kafka's time"
-    return F.concat(
-        _found("ts_event", expected),
-        F.lit(", found "),
-        seconds,
-        F.lit(" s: a wrong time of the venue's, or the clock of the machine that ingests is slow (check clock_agrees)"),
     )
 
 
-def _latest(settings: Settings) -> Column:
-    """Latest time a message may contain: Kafka's own plus the tolerance, in microseconds since the epoch."""
-    return F.unix_micros(F.col("ts_kafka")) + F.lit(settings.future_tolerance_seconds * 1_000_000)
+def _found(name: str, expected: str) -> Callable[[Message], str]:
+    return lambda m: f"found {name} {m.texts[name][:_QUOTED]}; expected {expected}"
+
+
+def _has_form(name: str) -> Callable[[Message], bool]:
+    return lambda m: _FITS[name](m.texts[name]) is not None
+
+
+def _is_after_2008(name: str) -> Callable[[Message], bool]:
+    return lambda m: _is_integer(m.texts[name]) is not None and int(m.texts[name]) >= forms.EARLIEST_MICROS
+
+
+def _is_id_or_none(name: str) -> Callable[[Message], bool]:
+    return lambda m: name not in m.texts or _is_integer(m.texts[name]) is not None
+
+
+def _is_positive(name: str) -> Callable[[Message], bool]:
+    return lambda m: Decimal(m.texts[name]) > 0
+
+
+def _is_below(name: str, bound: int) -> Callable[[Message], bool]:
+    return lambda m: Decimal(m.texts[name]) < bound
+
+
+def _last(message: Message, times: tuple[str, ...]) -> int:
+    return max(int(message.texts[name]) for name in times)
+
+
+def _too_late(what: str, times: tuple[str, ...], m: Message) -> str:
+    """Return the detail of FUTURE_RULE: how far in the future, and the two possible causes."""
+    tolerance = (m.latest - m.kafka) // 1_000_000
+    return (
+        _found("ts_event", f"{what}at most {tolerance} s after Kafka's time")(m)
+        + f", found {(_last(m, times) - m.kafka) / 1_000_000:,.1f} s: a wrong time of the venue's, "
+        "or the clock of the machine that ingests is slow (check clock_agrees)"
+    )
+
+
+def _future_rule(what: str, *times: str) -> Rule:
+    return Rule(FUTURE_RULE, lambda m: _last(m, times) <= m.latest, partial(_too_late, what, times))
+
+
+_VENUE = Rule("bad_venue", _has_form("venue"), _found("venue", "a lower-case name"))
+_EVENT_TIME = Rule("bad_event_time", _is_after_2008("ts_event"), _found("ts_event", "microseconds since the epoch"))
+_DECIMAL = "a plain decimal with at most 20 digits before and 18 after the point"
+
+#: Rules of a message of the trades' topic.
+TRADE_RULES: tuple[Rule, ...] = (
+    *_shape_rules(TRADE_FIELDS),
+    _VENUE,
+    Rule("bad_symbol", _has_form("symbol"), _found("symbol", "BASE/QUOTE in the venue's own case")),
+    Rule("bad_native_symbol", _has_form("native_symbol"), _found("native_symbol", "a name")),
+    Rule(
+        "bad_trade_id",
+        lambda m: _is_integer(m.texts["trade_id"]) is not None,
+        _found("trade_id", "a whole number below 10^18"),
+    ),
+    Rule("bad_price", lambda m: _is_decimal(m.texts["price"]) is not None, _found("price", _DECIMAL)),
+    Rule("bad_size", lambda m: _is_decimal(m.texts["size"]) is not None, _found("size", _DECIMAL)),
+    Rule("price_not_positive", _is_positive("price"), _found("price", "more than 0")),
+    Rule("size_not_positive", _is_positive("size"), _found("size", "more than 0")),
+    Rule("price_out_of_range", _is_below("price", forms.MAX_PRICE), _found("price", "less than 10^12")),
+    Rule("size_out_of_range", _is_below("size", forms.MAX_SIZE), _found("size", "less than 10^15")),
+    Rule(
+        "notional_out_of_range",
+        lambda m: float(m.texts["price"]) * float(m.texts["size"]) < forms.MAX_NOTIONAL,
+        _found("size", "price × size less than 10^15"),
+    ),
+    Rule("bad_side", lambda m: m.texts["side"] in forms.CHOICES["side"], _found("side", "buy or sell")),
+    Rule(
+        "bad_source", lambda m: m.texts["source"] in forms.CHOICES["source"], _found("source", "live, snapshot, repair")
+    ),
+    _EVENT_TIME,
+    Rule("bad_ingest_time", _is_after_2008("ts_ingest"), _found("ts_ingest", "microseconds since the epoch")),
+    _future_rule("it and ts_ingest ", "ts_event", "ts_ingest"),
+)
+
+#: Rules of a message of the feed events' topic.
+EVENT_RULES: tuple[Rule, ...] = (
+    *_shape_rules(EVENT_FIELDS),
+    _VENUE,
+    _EVENT_TIME,
+    _future_rule("", "ts_event"),
+    *(Rule("bad_gap", _is_id_or_none(name), _found(name, "a whole number")) for name in ("first_id", "last_id")),
+)

@@ -1,7 +1,4 @@
-"""Few time ranges for many windows: a filter with which Delta skips the files of all other times.
-
-The filter exists for Spark and, as SQL, for DataFusion.
-"""
+"""Few time ranges for many windows, and the filter with which DataFusion skips the files of all other times."""
 
 from __future__ import annotations
 
@@ -9,15 +6,10 @@ import datetime as dt
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.transforms.arrow_numpy import Integers
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -61,24 +53,11 @@ def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -
     return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in different), length, slack)
 
 
-def in_ranges(ranges: Sequence[TimeRange]) -> Column:
-    """Write Spark's condition that a row of silver/trades lies in one of the ranges, on event_date and ts_event.
-
-    By the date Spark skips whole partitions. False without ranges.
-    """
-    condition = F.lit(False)
-    for one in ranges:
-        condition = condition | (
-            (F.col("event_date") >= F.lit(one.start.date()))
-            & (F.col("event_date") <= F.lit(one.end.date()))
-            & (F.col("ts_event") >= F.lit(one.start))
-            & (F.col("ts_event") < F.lit(one.end))
-        )
-    return condition
-
-
 def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: str = "ts_event") -> str:
-    """Write the condition of `in_ranges` in DataFusion's SQL, for a table with these columns; `false` if no range."""
+    """Write DataFusion's condition that a row of a table with these columns lies in one of the ranges.
+
+    By the date it skips whole partitions. `false` if there is no range.
+    """
     return (
         " OR ".join(
             f"({day} BETWEEN DATE '{one.start.date()}' AND DATE '{one.end.date()}' "

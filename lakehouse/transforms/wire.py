@@ -1,8 +1,8 @@
 """Messages → trades, for messages in the form that our own ingest writes. Arrow → Arrow, no Spark.
 
 It recognises and does not judge. A message that it takes is a good trade by every rule of `message_rules`, with the
-same values; every other message goes to `parse`, which judges it rule by rule. So the two only differ in cost: a
-message costs a tenth here. A test compares them, on fuzzed messages too. `wire_template` reads most messages, and
+same values; every other message goes to `message_judge`, which judges it rule by rule. So the two only differ in cost:
+a message costs a tenth here. A test compares them, on fuzzed messages too. `wire_template` reads most messages, and
 pyarrow's JSON reader those that are written in another way.
 """
 
@@ -11,14 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pa_json
 
-from lakehouse.exchanges.model import Side, Source
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms import trade_forms as forms
@@ -40,13 +39,12 @@ _SURE_NOTIONAL = float(forms.MAX_NOTIONAL) * (1 - 1e-12)
 #: for example, refuses numbers of more than 1,000 digits and nesting beyond 1,000.
 _SCHEMA = pa.schema(FIELDS)
 
-#: Most pieces of a chunk that the JSON reader may refuse before the rest is left to Spark: at most half a second.
+#: Most pieces of a chunk that the JSON reader may refuse before the rest is left to the judge: at most half a second.
 MOST_REFUSED = 1_000
 
 #: One thread: two cost a third more CPU, and a catch-up uses all of it.
 _READ = pa_json.ReadOptions(use_threads=False)
 _PARSE = pa_json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error")
-_CHOICES: dict[str, frozenset[str]] = {"side": frozenset(get_args(Side)), "source": frozenset(get_args(Source))}
 _NEEDED = [name for name in FIELDS if name != "raw"]
 _ROWS = pa.schema([_SCHEMA.field(name) for name in _NEEDED])
 _NUMBERS = ("trade_id", "ts_event", "ts_ingest")
@@ -55,7 +53,7 @@ _POINT = ord(".")
 
 
 class Recognised(NamedTuple):
-    """The good trades, in silver/trades' schema, and a mask of the messages that were left for `parse`."""
+    """The good trades, in silver/trades' schema, and a mask of the messages that were left for the judge."""
 
     trades: pa.Table
     left: Mask
@@ -121,7 +119,7 @@ def _pieces(values: Any) -> Iterator[tuple[int, pa.Table]]:
     """Yield, in order, the start and rows of pieces whose messages all have the form.
 
     A message without it spoils its piece and is found by halving. After MOST_REFUSED pieces halving stops and the rest
-    is left: refusing a piece costs as much as Spark's verdict on some fifty messages.
+    is left: refusing a piece costs more than the judge's verdict on some messages.
     """
     waiting, refused = [(0, values)], 0
     while waiting:
@@ -171,7 +169,7 @@ def _good(rows: pa.Table, ts_kafka: Any, settings: Settings) -> Mask:
     good = np.ones(len(rows), np.bool_)
     for name in ("venue", "symbol", "native_symbol"):
         good &= _all_of(rows[name], re.compile(forms.GOOD_FORM[name]).fullmatch)
-    for name, choices in _CHOICES.items():
+    for name, choices in forms.CHOICES.items():
         good &= _all_of(rows[name], choices.__contains__)
     for name in ("price", "size"):
         good &= _are_decimals(rows[name])

@@ -70,9 +70,9 @@ def halved_tables() -> None:
 
     write = _Rebuild._write
 
-    def emptied_and_written(self: Any, table: Any, count: int) -> None:
+    def emptied_and_written(self: Any, table: Any) -> None:
         table_io.open_table(self.settings, table).delete()
-        write(self, table, count)
+        write(self, table)
 
     _replace(_Rebuild, "_write", emptied_and_written)
 

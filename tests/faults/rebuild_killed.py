@@ -28,7 +28,6 @@ from pathlib import Path
 from lakehouse.audit.run import audit
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.topics import ensure_topics
-from lakehouse.local_stack.processes import marked_processes
 from lakehouse.settings import Settings, load_settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.unfinished import unfinished
@@ -45,13 +44,11 @@ from tests.faults.rebuild_lake import (
     assert_right,
     with_rules,
 )
-from tests.faults.system import alive, child_variables, java_below, wait_for
+from tests.faults.system import child_variables, wait_for
 from tests.support.demo_tools import assert_one_line, lakehouse
 
 #: Seconds, on a machine that has other work too: for a start of Kafka, for a rebuild, for a command that only refuses.
 BROKER_SECONDS, REBUILD_SECONDS, REFUSAL_SECONDS = 180.0, 600.0, 120.0
-#: Seconds for an orphaned JVM to see that its process is gone.
-ORPHAN_SECONDS = 30.0
 
 #: Tables that are new when the process dies at a step, with those of the step before; of Gold a table and day at least.
 SILVER = ("silver/quarantine", "silver/feed_events", "silver/trades", "silver/continuity")
@@ -96,11 +93,9 @@ class RebuildUnderFire:
         self._killed(point, kill)
 
     def at_random(self, rng: random.Random) -> None:
-        """Killed at some moment of the writing, alone or with its JVM."""
-        share, with_jvm = rng.random(), rng.random() < 0.5
-        after = share * self._writing_seconds
-        name = f"{after:.1f} s into the writing{', JVM and all' if with_jvm else ''}"
-        self._killed(name, lambda settings: _run_rebuild(settings, after, with_jvm))
+        """Killed at some moment of the writing."""
+        after = rng.random() * self._writing_seconds
+        self._killed(f"{after:.1f} s into the writing", lambda settings: _run_rebuild(settings, after))
 
     def _turn(self) -> Settings:
         self._rules.reverse()
@@ -110,7 +105,6 @@ class RebuildUnderFire:
         settings = self._turn()
         old, began = State.of(settings), time.monotonic()
         kill(settings)
-        wait_for("the end of its JVM", lambda: not marked_processes(settings.home), ORPHAN_SECONDS)
         died = time.monotonic() - began
         new_already = State.of(settings).unlike(old)
         if name in NEW_AT:
@@ -146,7 +140,7 @@ def _command(settings: Settings) -> list[str]:
     return [sys.executable, "-m", *runner, *REBUILD, "--home", str(settings.home)]
 
 
-def _run_rebuild(settings: Settings, kill_after: float | None, with_jvm: bool = False) -> float | None:
+def _run_rebuild(settings: Settings, kill_after: float | None) -> float | None:
     """The command, killed so many seconds after its first word of writing; None: to its end, seconds from there."""
     log = settings.home / "rebuild.log"
     with log.open("wb") as file:
@@ -166,9 +160,6 @@ def _run_rebuild(settings: Settings, kill_after: float | None, with_jvm: bool = 
             assert child.wait(REBUILD_SECONDS) == 0, log.read_text(encoding="utf-8")[-500:]
             return time.monotonic() - began
         time.sleep(kill_after)
-        jvm = java_below(alive(child.pid)) if with_jvm else None
-        if jvm is not None:
-            jvm.kill()
         return None
     finally:
         child.kill()

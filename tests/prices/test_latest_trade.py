@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from lakehouse.prices.latest_trade import read_trade
-from tests.support.wire_messages import LATEST_US, judged, message
+from tests.support.wire_messages import KAFKA_US, LATEST_US, judged, message
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -18,7 +18,7 @@ def test_only_what_silver_takes_and_as_it_takes_it(seed: int) -> None:
     taken = good = 0
     for _ in range(500):
         value = message(rng)
-        found, wanted = read_trade(value, LATEST_US), judged(value)
+        found, wanted = read_trade(value, KAFKA_US, LATEST_US), judged(value)
         good += wanted is not None
         if found is None:
             continue

@@ -288,8 +288,8 @@ def test_a_kill_counts_no_try_twice_and_a_rebuild_counts_the_same(
 
     before = read_ledger(settings)
     trades_version = table_io.open_table(settings, SILVER_TRADES).version()
-    with contents(spark, settings, table_io.open_table(settings, BRONZE_MESSAGES).version()) as new:
-        write_anew(settings, trades_version, new.words())
+    with contents(settings, table_io.open_table(settings, BRONZE_MESSAGES).version()) as new:
+        write_anew(settings, trades_version, new.words)
     assert ledger(settings) == expected
     since = {one.first_id: one.since for one in before if one.state == "unavailable"}
     assert {one.first_id: one.since for one in read_ledger(settings) if one.state == "unavailable"} == since

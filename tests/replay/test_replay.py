@@ -1,10 +1,10 @@
-"""Open messages in quarantine, and what today's rules say of them; all that needs neither Kafka nor Spark."""
+"""Open messages in quarantine, and what today's rules say of them; all that needs no Kafka."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -56,10 +56,6 @@ def settle(settings: Settings, offset: int, outcome: str = "sent") -> None:
         OPS_REPLAYS,
         [place | {"rule": "bad_price", "outcome": outcome, "trades": 1, "replayed_at": utc(NOON_US)}],
     )
-
-
-def no_spark() -> NoReturn:
-    raise AssertionError("no Spark is needed here")
 
 
 @pytest.fixture
@@ -166,16 +162,16 @@ def test_a_native_name_is_read_as_the_symbol_that_is_subscribed_today() -> None:
     assert verdict.produce[0].key == b"AAA/BBB"
 
 
-def test_rejected_frames_need_no_spark(lake: Settings) -> None:
+def test_rejected_frames_are_parsed_again(lake: Settings) -> None:
     (rows,) = open_messages(lake, without=("bad_price", "conflict"))
-    by_rule = dict(zip(rows["rule"].to_pylist(), judge(rows, lake, no_spark), strict=True))
+    by_rule = dict(zip(rows["rule"].to_pylist(), judge(rows, lake), strict=True))
     assert by_rule == {"rejected:unknown_frame": NOISE, "rejected:not_json": BAD}
 
 
 def test_a_message_without_value_stays_bad(lake: Settings) -> None:
     append_rows(lake, SILVER_QUARANTINE, [quarantined(7, "no_value", value_raw=None)])
     (rows,) = open_messages(lake, "no_value")
-    assert judge(rows, lake, no_spark) == [BAD]
+    assert judge(rows, lake) == [BAD]
 
 
 def test_a_dry_run_counts_and_changes_nothing(lake: Settings) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams import data_files
+from lakehouse.streams import bulk_append, data_files
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES, Table
 from tests.support.rows import NOON_US, empty_lake, message_row, trade_row
@@ -137,3 +139,35 @@ def test_rows_keep_their_order_however_they_come(tmp_path_factory: Any, cuts: li
     ]
     assert sorted(found) == [list(range(0, 40, 2)), list(range(1, 40, 2))]
     assert table_io.row_count(table_io.open_table(settings, BRONZE_MESSAGES)) == 40
+
+
+def times(settings: Settings) -> list[int]:
+    """The times of the table's files, in the order of the log's commits and of the entries of each."""
+    uri, found = Path(table_io.table_uri(settings, BRONZE_MESSAGES)), []
+    for commit in sorted((uri / "_delta_log").glob("*.json")):
+        actions = [json.loads(line) for line in commit.read_text().splitlines()]
+        found += [action["add"]["modificationTime"] for action in actions if "add" in action]
+    return found
+
+
+def test_in_order_the_times_of_files_ascend_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, clock = empty_lake(tmp_path), iter([5_000, 900, 900, 900, 7_000, 1])
+    offset = 0
+    for _ in range(6):
+        at = next(clock) * 1_000_000
+        if at == 1_000_000:
+            bulk_append._NEWEST.clear()  # as another process
+        with BulkAppend(settings, BRONZE_MESSAGES, in_order=True) as append:
+            for topic in ("b", "a"):
+                rows = [message_row(offset, topic=topic), message_row(offset + 1, topic=topic, at=NOON_US + DAY)]
+                append.add(rows_of(BRONZE_MESSAGES, rows))
+            offset += 2
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "time_ns", partial(int, at))
+                append.commit()
+    found = times(settings)
+    assert len(found) == 24
+    assert found == sorted(set(found))
+    assert (found[0], found[16]) == (5_000, 7_000)  # the clock's, where that is later

@@ -12,7 +12,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lakehouse.lake import table_io, table_log
 from lakehouse.settings import Settings
-from lakehouse.streams import bulk_append, silver
+from lakehouse.streams import bulk_append, silver_commits
 from lakehouse.streams.log_retention import write_checkpoint
 from lakehouse.streams.unfinished import Unfinished, begin, unfinished
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_CONTINUITY, SILVER_TRADES, Table
@@ -79,7 +79,7 @@ def test_silver_takes_its_own_commit_for_one(settings: Settings, monkeypatch: py
         raise CommitFailedError("exceeded maximum commit attempts")
 
     broken(monkeypatch, answer_lost)
-    silver.append_trades(rows_of(SILVER_TRADES, trade_row(1)), settings, 0)
+    silver_commits.append_trades(rows_of(SILVER_TRADES, trade_row(1)), settings, 0)
     assert table_io.row_count(table_io.open_table(settings, SILVER_TRADES)) == 1
     assert on_disk(settings, SILVER_TRADES) == in_log(settings, SILVER_TRADES)
 
@@ -117,7 +117,7 @@ def test_no_commit_of_ours_writes_a_checkpoint(
     else:
         begin(settings, Unfinished("x", 0))
         assert unfinished(settings) == Unfinished("x", 0)
-        silver.append_trades(rows_of(table, trade_row(1)), settings, 2)
+        silver_commits.append_trades(rows_of(table, trade_row(1)), settings, 2)
         table_io.ensure_tables(settings)  # sets today's properties again
     assert table_log.checkpoints(table_log.log_files(table_io.table_uri(settings, table))) == []
 

@@ -16,7 +16,7 @@ from lakehouse.errors import LeaseHeldError, RetriableError
 from lakehouse.lake import table_io
 from lakehouse.lake.lease import Lease
 from lakehouse.settings import Settings
-from lakehouse.streams import data_files, silver
+from lakehouse.streams import data_files, silver_commits
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.compaction import UPKEEP_ERRORS
 from lakehouse.streams.log_retention import write_checkpoint
@@ -42,7 +42,7 @@ def _bronze(settings: Settings, number: int) -> None:
 
 def _silver(settings: Settings, number: int) -> None:
     known = table_io.open_table(settings, SILVER_TRADES).version()
-    silver.append_trades(rows_of(SILVER_TRADES, trade_row(number)), settings, known)
+    silver_commits.append_trades(rows_of(SILVER_TRADES, trade_row(number)), settings, known)
 
 
 def _gold(settings: Settings, number: int) -> None:

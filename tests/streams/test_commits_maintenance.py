@@ -16,7 +16,7 @@ from deltalake.schema import PrimitiveType
 from lakehouse.errors import RetriableError
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams import silver
+from lakehouse.streams import silver_commits
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_TRADES
 from tests.support.commits import append, broken, in_log, offsets, on_disk, rows_of
@@ -60,17 +60,17 @@ MAINTENANCE: dict[str, Callable[[DeltaTable], object]] = {
 
 @pytest.mark.parametrize("kind", list(MAINTENANCE))
 def test_a_commit_that_maintenance_was_quicker_than_is_made_again(settings: Settings, kind: str) -> None:
-    silver.append_trades(rows_of(SILVER_TRADES, trade_row(1)), settings, 0)
-    silver.append_trades(rows_of(SILVER_TRADES, trade_row(2)), settings, 1)
+    silver_commits.append_trades(rows_of(SILVER_TRADES, trade_row(1)), settings, 0)
+    silver_commits.append_trades(rows_of(SILVER_TRADES, trade_row(2)), settings, 1)
     with BulkAppend(settings, SILVER_TRADES) as rows:
         rows.add(rows_of(SILVER_TRADES, trade_row(3)))
         maintained = DeltaTable(table_io.table_uri(settings, SILVER_TRADES))
         MAINTENANCE[kind](maintained)
         assert maintained.version() > 2
-        rows.commit(Transaction(silver.APPENDS, 3))
+        rows.commit(Transaction(silver_commits.APPENDS, 3))
     there = table_io.sql(settings, "SELECT trade_id FROM t ORDER BY trade_id", t=SILVER_TRADES)
     assert there.column("trade_id").to_pylist() == [1, 2, 3]
-    assert table_io.open_table(settings, SILVER_TRADES).transaction_version(silver.APPENDS) == 3
+    assert table_io.open_table(settings, SILVER_TRADES).transaction_version(silver_commits.APPENDS) == 3
 
 
 def test_bronze_goes_on_beside_maintenance(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,10 +121,10 @@ def test_somebody_who_has_used_the_transaction_is_no_maintenance(settings: Setti
         theirs = DeltaTable(table_io.table_uri(settings, SILVER_TRADES))
         for one in also:
             MAINTENANCE[one](theirs)
-        properties = CommitProperties(app_transactions=[Transaction(silver.APPENDS, 1)])
+        properties = CommitProperties(app_transactions=[Transaction(silver_commits.APPENDS, 1)])
         write_deltalake(theirs, rows_of(SILVER_TRADES, trade_row(1)), mode="append", commit_properties=properties)
         with pytest.raises(CommitFailedError):
-            rows.commit(Transaction(silver.APPENDS, 1))
+            rows.commit(Transaction(silver_commits.APPENDS, 1))
     assert table_io.row_count(table_io.open_table(settings, SILVER_TRADES)) == 1
     assert on_disk(settings, SILVER_TRADES) == in_log(settings, SILVER_TRADES)
 

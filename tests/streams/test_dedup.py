@@ -1,4 +1,4 @@
-"""Repeats of trades that silver/trades has, compared as Arrow: against the rule in plain Python."""
+"""Repeats of trades that silver/trades has, compared as Arrow: against the rule in plain Python; verdicts in words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def unlike(settings: Settings, *rows: dict[str, Any]) -> list[bool]:
-    return [bool(value) for value in dedup.unlike_silver(table(list(rows)), settings)]
+    """Which of the repeats conflict. Each gets a position of its own, by which its verdict is known."""
+    at = [row | {"kafka_partition": 3, "kafka_offset": number} for number, row in enumerate(rows)]
+    verdicts = dedup.conflicts(table(at), dedup.in_silver(settings)).to_pylist()
+    assert all((one["kafka_topic"], one["kafka_partition"]) == ("crypto.trades", 3) for one in verdicts)
+    found = [one["kafka_offset"] for one in verdicts]
+    assert len(set(found)) == len(found)
+    return [number in found for number in range(len(rows))]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +42,7 @@ def unlike(settings: Settings, *rows: dict[str, Any]) -> list[bool]:
         ({"size": Decimal("0.2500")}, False),  # by value
         ({"size": Decimal("0.26")}, True),
         ({"side": "sell"}, True),
-        ({"source": "repair", "kafka_offset": 99, "native_symbol": "other"}, False),  # not what makes a trade
+        ({"source": "repair", "native_symbol": "other"}, False),  # not what makes a trade
         ({"venue": "kraken"}, True),  # another key: not there
         ({"symbol": "ETH/USDT"}, True),
     ],
@@ -75,3 +81,49 @@ def test_many_repeats_over_many_files(tmp_path: Path, monkeypatch: pytest.Monkey
     assert False in expected
     assert unlike(settings, *repeats) == expected
     assert unlike(settings) == []
+
+
+NOON = "2026-11-01 12:00:00"
+FOUND = f"found buy 0.25 at 100.5 {NOON}; the trade of this id is "
+
+
+@pytest.mark.parametrize(
+    ("stored", "repeat", "detail"),
+    [
+        ({"price": Decimal(100)}, {}, f"{FOUND}buy 0.25 at 100 {NOON}"),
+        ({"size": Decimal("1E-18")}, {}, f"{FOUND}buy 0.000000000000000001 at 100.5 {NOON}"),
+        ({"size": Decimal(20)}, {"side": "sell"}, f"found sell{FOUND[9:]}buy 20 at 100.5 {NOON}"),
+        # A time without needless zeros; one in the same window, or within a millisecond of it.
+        ({"at": NOON_US + 1_500}, {}, f"{FOUND}buy 0.25 at 100.5 {NOON}.0015"),
+        ({"at": NOON_US + WINDOW_US - 1}, {}, f"{FOUND}buy 0.25 at 100.5 2026-11-01 12:04:59.999999"),
+        ({"at": NOON_US + WINDOW_US + 999}, {}, f"{FOUND}buy 0.25 at 100.5 2026-11-01 12:05:00.000999"),
+        ({"at": NOON_US + WINDOW_US + 1_000}, {}, f"{FOUND}another time"),
+        ({"at": NOON_US - 1_000}, {}, f"{FOUND}buy 0.25 at 100.5 2026-11-01 11:59:59.999"),
+        ({"at": NOON_US - 1_001}, {}, f"{FOUND}another time"),
+        ({"trade_id": 2}, {}, f"{FOUND}another time"),
+    ],
+)
+def test_a_verdict_says_both_contents(
+    tmp_path: Path, stored: dict[str, Any], repeat: dict[str, Any], detail: str
+) -> None:
+    settings = empty_lake(tmp_path)
+    table_io.append_rows(settings, SILVER_TRADES, [trade_row(**({"trade_id": 1} | stored))])
+    # Another repeat, whose windows reach over the whole day, changes nothing about this one.
+    far = [trade_row(10 + n, at=NOON_US - DAY_US // 2 + n * 2 * WINDOW_US) for n in range(144)]
+    for repeats in ([trade_row(1, **repeat)], [*far, trade_row(1, **repeat)]):
+        verdicts = dedup.conflicts(table(repeats), dedup.in_silver(settings))
+        assert verdicts.schema == dedup.VERDICTS
+        (mine,) = [one for one in verdicts.to_pylist() if one["kafka_offset"] == 1]
+        assert (mine["rule"], mine["detail"]) == ("conflict", detail)
+
+
+def test_the_trades_of_a_batch_that_are_in_the_table_are_counted(tmp_path: Path) -> None:
+    settings = empty_lake(tmp_path)
+    there = [trade_row(n, at=NOON_US + n * WINDOW_US * 3, kafka_partition=n % 2) for n in range(6)]
+    table_io.append_rows(settings, SILVER_TRADES, there)
+    # By their messages' places: the same ids of other places do not count.
+    others = [row | {"kafka_offset": row["kafka_offset"] + 100} for row in there]
+    more = [trade_row(50, kafka_partition=7)]
+    counts = dedup.inserted_by_partition(table([*there[:5], *others, *more]), settings)
+    assert counts == {("crypto.trades", 0): 3, ("crypto.trades", 1): 2}
+    assert dedup.inserted_by_partition(table(more), settings) == {}

@@ -187,11 +187,16 @@ def test_a_batch_reads_the_same_from_memory_and_from_files(tmp_path: Path, monke
     actions = pa.table(table_io.open_table(settings, BRONZE_MESSAGES).get_add_actions())
     paths = sorted(str(path) for path in actions.column("path"))
     assert len(paths) == 4
-    kept = [made for (made,) in batch_files.made_of(settings, BRONZE_MESSAGES, paths, columns, work)]
+    kept = [made for _, (made,) in batch_files.made_of(settings, BRONZE_MESSAGES, paths, columns, work)]
     assert not handover._files
     assert len(asked) == len(kept)  # all of it by those that wrote
-    read = [made for (made,) in batch_files.made_of(settings, BRONZE_MESSAGES, paths, columns, work)]
+    numbered = list(batch_files.made_of(settings, BRONZE_MESSAGES, paths, columns, work))
+    read = [made for _, (made,) in numbered]
     assert len(asked) == 2 * len(kept)
     assert {chunk.schema for chunk in kept} == {chunk.schema for chunk in read}
     assert all(len(set(chunk.column("topic").to_pylist())) == 1 for chunk in kept)  # a chunk is of one file
+    for number, (chunk,) in numbered:
+        assert all(f"topic={topic}/" in paths[number] for topic in chunk.column("topic").unique().to_pylist())
+    assert [number for number, _ in numbered] == sorted(number for number, _ in numbered)
+    assert {number for number, _ in numbered} == set(range(len(paths)))
     assert pa.concat_tables(kept).equals(pa.concat_tables(read))

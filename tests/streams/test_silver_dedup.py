@@ -15,7 +15,7 @@ from lakehouse.continuity.gaps import open_gaps
 from lakehouse.continuity.known_ids import KnownIds
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams import silver
+from lakehouse.streams import silver, silver_commits
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.runner import StreamFailedError
@@ -244,9 +244,9 @@ def test_a_second_writer_of_the_same_table_gives_way(
         return plain(*arguments, **options)
 
     def append_one() -> None:
-        number = (real(settings, SILVER_TRADES).transaction_version(silver.APPENDS) or 0) + 1
+        number = (real(settings, SILVER_TRADES).transaction_version(silver_commits.APPENDS) or 0) + 1
         row = rival.set_column(rival.schema.get_field_index("trade_id"), "trade_id", [[3]])
-        table_io.append_rows(settings, SILVER_TRADES, row.to_pylist(), (silver.APPENDS, number))
+        table_io.append_rows(settings, SILVER_TRADES, row.to_pylist(), (silver_commits.APPENDS, number))
 
     shot = pytest.MonkeyPatch()
     shot.setattr(place, name, append_as_rival)

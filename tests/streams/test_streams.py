@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 import time
@@ -259,10 +260,14 @@ def test_a_follower_that_breaks_is_one_clear_error_and_heals(spark: SparkSession
     settings = kafka_settings.model_copy(update={"max_offsets_per_trigger": 100})
     good = trades(600, seed=16)
     prepare(settings, ("bronze",))
-    table_io.open_table(settings, SILVER_QUARANTINE).alter.add_constraint({"nothing": "rule = 'nothing'"})
+    today = dt.datetime.now(dt.UTC).date()
+    folder = Path(table_io.table_uri(settings, SILVER_QUARANTINE))
+    blocks = [folder / f"ingest_date={today + dt.timedelta(days=days)}" for days in (0, 1)]  # of midnight's two sides
+    for block in blocks:
+        block.write_bytes(b"a file in the place of a folder")
     send(settings, settings.topic_trades, [b"junk", *good])
 
-    with pytest.raises(StreamFailedError, match=r"the silver stream ended: .*CHECK constraint nothing") as failure:
+    with pytest.raises(StreamFailedError, match=r"the silver stream ended: .*ingest_date=") as failure:
         materialize(settings)
 
     assert "\n" not in str(failure.value)
@@ -271,7 +276,8 @@ def test_a_follower_that_breaks_is_one_clear_error_and_heals(spark: SparkSession
         lease = Lease(settings, (layer,), "test")
         lease.acquire()
         lease.release()
-    table_io.open_table(settings, SILVER_QUARANTINE).alter.drop_constraint("nothing")
+    for block in blocks:
+        block.unlink()
 
     materialize(settings)
 

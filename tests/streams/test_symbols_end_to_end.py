@@ -86,10 +86,15 @@ def test_what_an_older_rule_put_into_quarantine_comes_back(
     ]
     send(settings, settings.topic_rejected, rejected)
     with monkeypatch.context() as patch:
-        form = trade_forms.GOOD_FORM | {"symbol": "[A-Z0-9]{1,20}/[A-Z0-9]{1,20}"}
-        patch.setattr(trade_forms, "GOOD_FORM", form)
-        good = "".join(f"{form[name]}\\x1f" for name in message_rules.TRADE_FIELDS)
-        patch.setattr(message_rules, "GOOD_TRADE", f"^{good}\\z")
+        older = "[A-Z0-9]{1,20}/[A-Z0-9]{1,20}"
+        patch.setattr(trade_forms, "GOOD_FORM", trade_forms.GOOD_FORM | {"symbol": older})
+        rules = [
+            one._replace(is_met=lambda m: bool(re.fullmatch(older, m.texts["symbol"])))
+            if one.name == "bad_symbol"
+            else one
+            for one in message_rules.TRADE_RULES
+        ]
+        patch.setattr(message_rules, "TRADE_RULES", rules)
         materialize(settings)
     assert open_quarantine(settings) == {"rejected:bad_side": 4, "bad_symbol": 3}
     before = sum(end_offsets(settings.bootstrap(), [settings.topic_trades])[settings.topic_trades].values())

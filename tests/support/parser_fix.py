@@ -6,12 +6,11 @@ import contextlib
 import random
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyspark.sql import functions as F  # noqa: N812
 
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
@@ -23,23 +22,13 @@ from lakehouse.transforms import message_rules, wire
 from tests.support.messages import NEW_YEAR, send, trade, trades
 from tests.support.silver_judge import Row, rows
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column
-
-
 DAY_US = 86_400_000_000
 
 
 @contextlib.contextmanager
 def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
     """A parser that refuses one market."""
-    good, trade_rules = message_rules.is_good_trade, message_rules.trade_rules
-
-    def is_good(settings: Settings) -> Column:
-        return good(settings) & (F.col("m.native_symbol") != refused)
-
-    def rules(settings: Settings) -> list[tuple[str, Column, Column]]:
-        return [*trade_rules(settings), (rule, F.col("m.native_symbol") != refused, F.lit("found another market"))]
+    more = message_rules.Rule(rule, lambda m: m.texts["native_symbol"] != refused, lambda _: "found another market")
 
     def leave_all(messages: pa.Table, _: Settings) -> wire.Recognised:
         """A recogniser takes nothing that the new rules might refuse."""
@@ -47,8 +36,7 @@ def parser(refused: str, rule: str = "bad_market") -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "recognise", leave_all)
-        patch.setattr(message_rules, "is_good_trade", is_good)
-        patch.setattr(message_rules, "trade_rules", rules)
+        patch.setattr(message_rules, "TRADE_RULES", (*message_rules.TRADE_RULES, more))
         yield
 
 

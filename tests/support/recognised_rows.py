@@ -38,7 +38,7 @@ def bronze(values: list[bytes | None], schema: pa.Schema = SCHEMA) -> pa.Table:
 
 
 def recognised(values: list[bytes | None]) -> dict[int, Row]:
-    """Offset → trade; from chunks of 40 messages, since a chunk with many bad ones is left to Spark."""
+    """Offset → trade; from chunks of 40 messages, since a chunk with many bad ones is left to the judge."""
     messages = bronze(values)
     whole = pa.concat_tables([messages.slice(start, 40) for start in range(0, len(values) or 1, 40)])
     found = wire.recognise(whole, SETTINGS)
@@ -76,7 +76,7 @@ GOOD = {
     "raw is null": literal(raw="null"),
     "no raw": literal().replace(b',"raw":', b"}")[: literal().index(b',"raw":') + 1],
 }  # fmt: skip
-#: Of which some are good in Spark's eyes, and it is Spark that says so.
+#: Of which some are good, and it is the judge that says so.
 LEFT = {
     "no value": None,
     "nothing": b"",

@@ -30,13 +30,11 @@ EXACT = Context(prec=100)
 
 def judged(value: bytes | None) -> dict[str, Any] | None:
     """The trade in a message; None if a rule is not met. Fields are compared as text, numbers as written."""
-    try:
-        message = json.loads((value or b"").decode(), parse_int=str, parse_float=str, parse_constant=str)
-    except (ValueError, RecursionError):
+    message = read_strictly(value or b"")
+    if message is None or any(message.get(name) is None for name in FIELDS):
         return None
-    if not isinstance(message, dict) or not all(isinstance(message.get(name), str) for name in FIELDS):
-        return None
-    text: dict[str, str] = {name: message[name] for name in FIELDS}
+    other = json.loads(value or b"")  # the same with numbers, for the text of what is nested
+    text = {name: one if isinstance(one := message[name], str) else json.dumps(other[name]) for name in FIELDS}
     wholes = [text[name] for name in ("trade_id", "ts_event", "ts_ingest")]
     if not all(1 <= len(digits) <= 18 and set(digits) <= set("0123456789") for digits in wholes):
         return None
@@ -51,6 +49,32 @@ def judged(value: bytes | None) -> dict[str, Any] | None:
     whole: dict[str, Any] = {"trade_id": int(text["trade_id"]), "price": price, "size": size}
     day = utc(times[0])
     return text | whole | {"ts_event": day, "ts_ingest": utc(times[1]), "event_date": day.astimezone(dt.UTC).date()}
+
+
+def read_strictly(value: bytes) -> dict[str, Any] | None:
+    """The JSON object in a message, numbers as text; None if it is none by RFC 8259, too deep, or no Unicode."""
+    try:
+        message = json.loads(value.decode(), parse_int=str, parse_float=str, parse_constant=_refuse)
+        flat = json.loads(value.decode(), object_pairs_hook=_flat, parse_int=str)  # both of two fields of one name
+        json.dumps(flat, ensure_ascii=False).encode()  # without lone surrogates
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) and not _is_deep(flat) else None
+
+
+def _flat(pairs: list[tuple[str, Any]]) -> list[Any]:
+    return [one for pair in pairs for one in pair]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(256):
+        level = [one for outer in level for one in outer if isinstance(one, list)]
+    return bool(level)
 
 
 def _is_named(text: dict[str, str]) -> bool:

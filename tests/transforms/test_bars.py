@@ -19,9 +19,19 @@ from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import arrow_schema
 from lakehouse.simulator.record import TrueTrade
 from lakehouse.tables import SILVER_TRADES
-from lakehouse.transforms.bars import BAR_KEY, BAR_VALUES, PARTS, TRADE_COLUMNS, finished, fold, joined
+from lakehouse.transforms.bars import (
+    BAR_KEY,
+    BAR_VALUES,
+    PARTS,
+    TRADE_COLUMNS,
+    bars_from_trades,
+    finished,
+    fold,
+    joined,
+)
 from tests.support.bar_fold import fold_bars
-from tests.support.messages import NEW_YEAR
+from tests.support.judged_rows import judged
+from tests.support.messages import NEW_YEAR, trade, trades
 from tests.support.rows import utc
 
 SCHEMA = pa.schema([arrow_schema(SILVER_TRADES).field(name) for name in TRADE_COLUMNS])
@@ -203,3 +213,23 @@ def test_sums_of_trades_that_do_not_fit() -> None:
     assert finished(joined([part] * 100)).column("trades").to_pylist() == [100_000]
     with pytest.raises(TerminalError, match=r"volume of a bar would be 1\.010e\+20"):
         finished(joined([part] * 101))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_bars_of_judged_messages_equal_the_fold(seed: int) -> None:
+    made = trades(1_500, seed)
+    made += [
+        trade(venue="kraken", trade_id=number, price=f"0.{number:018d}", size="999999999.999999999999999999")
+        for number in (1, 2)
+    ]
+    truth = [
+        TrueTrade(
+            t["venue"], t["symbol"], t["trade_id"], Decimal(t["price"]), Decimal(t["size"]), t["side"], t["ts_event"]
+        )
+        for t in made
+    ]
+    bars = bars_from_trades(judged(made).trades)
+    expected = [bar | {"bar_start": utc(bar["bar_start"])} for bar in fold_bars(truth, 1)]
+    assert len(expected) > 4
+    assert bars.select(list(BAR_KEY)).to_pylist() == [{name: bar[name] for name in BAR_KEY} for bar in expected]
+    assert bars.to_pylist() == [{name: bar[name] for name in bars.column_names} for bar in expected]

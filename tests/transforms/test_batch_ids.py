@@ -9,6 +9,7 @@ from itertools import groupby
 from random import Random
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -74,6 +75,20 @@ def test_first_and_kept(rows: list[Row], cut: int) -> None:
         same = [n for n, other in enumerate(rows) if (key(other), other["trade_id"]) == (key(row), row["trade_id"])]
         kept.append(min(same, key=lambda place: position(rows[place])))
     found = arrivals(rows, cut)
+    assert found.kept().tolist() == kept
+    assert found.first.tolist() == [place == row for row, place in enumerate(kept)]
+
+
+@given(batches(), st.lists(st.integers(0, 2), min_size=30, max_size=30))
+@hypothesis_settings(deadline=None)
+def test_the_first_file_counts_before_the_place_in_kafka(rows: list[Row], numbers: list[int]) -> None:
+    files = numbers[: len(rows)]
+    kept = []
+    for row in rows:
+        same = [n for n, other in enumerate(rows) if (key(other), other["trade_id"]) == (key(row), row["trade_id"])]
+        kept.append(min(same, key=lambda place: (files[place], position(rows[place]))))
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    found = BatchIds(table, np.array(files, np.int64))
     assert found.kept().tolist() == kept
     assert found.first.tolist() == [place == row for row, place in enumerate(kept)]
 

@@ -1,25 +1,16 @@
-"""Silver's two readers go by the rule of `market.symbols`, to the character; Java's Unicode is not Python's."""
+"""Silver's recogniser and its judge go by the rule of `market.symbols`, to the character."""
 
 from __future__ import annotations
 
 import json
 import re
 from random import Random
-from typing import TYPE_CHECKING
-
-import pytest
 
 from lakehouse.market.symbols import MAX_ASSET, SYMBOL_FORM, canonical_symbol
-from lakehouse.settings import load_settings
-from lakehouse.transforms import parse
+from tests.support.judged_rows import judged
 from tests.support.messages import trade
 from tests.support.recognised_rows import recognised
-from tests.transforms.test_transforms import bronze
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-pytestmark = pytest.mark.spark
 #: Each character where the rule changes its mind, and its neighbours; letters that Unicode 14 to 16 brought; others.
 EDGES = [
     0x2D, 0x2E, 0x2F, 0x30, 0x39, 0x3A, 0x40, 0x41, 0x5A, 0x5B, 0x5E, 0x5F, 0x60, 0x61, 0x7A, 0x7B, 0x7F, 0x80, 0xA0,
@@ -58,25 +49,23 @@ def names(count: int) -> list[str]:
     return found
 
 
-def test_both_readers_take_what_is_a_symbol_and_nothing_else(spark: SparkSession) -> None:
+def test_both_readers_take_what_is_a_symbol_and_nothing_else() -> None:
     tried = names(2_000)
     is_symbol = re.compile(SYMBOL_FORM).fullmatch
     expected = [bool(is_symbol(name)) for name in tried]
     assert 400 < sum(expected) < 1_600
     values = [trade(symbol=name, trade_id=number) for number, name in enumerate(tried, 1)]
-    parsed = parse.parse_messages(bronze(spark, values), load_settings())
-    kinds = {row["offset"]: row["kind"] for row in parsed.select("offset", "kind").collect()}
-    judged = {row["kafka_offset"]: row["rule"] for row in parse.quarantine(parsed, load_settings()).collect()}
+    rows = judged(values)
     taken = recognised([json.dumps(value, ensure_ascii=False).encode() for value in values])
+    assert {row["rule"] for row in rows.quarantine.to_pylist()} == {"bad_symbol"}
+    assert {row["kafka_offset"]: row["symbol"] for row in rows.trades.to_pylist()} == {
+        place: name for place, name in enumerate(tried) if expected[place]
+    }
     for place, name in enumerate(tried):
-        assert (kinds[place] == "trade") == expected[place], ascii(name)
-        assert judged.get(place, "bad_symbol") == "bad_symbol", ascii(name)
         assert place not in taken or (expected[place] and taken[place]["symbol"] == name), ascii(name)
-    rows = parse.trades(parsed).select("symbol").collect()
-    assert {row["symbol"] for row in rows} == {name for name, good in zip(tried, expected, strict=True) if good}
 
 
-def test_what_settings_accept_silver_accepts(spark: SparkSession) -> None:
+def test_what_settings_accept_silver_accepts() -> None:
     accepted = set()
     for name in names(4_000):
         try:
@@ -85,6 +74,4 @@ def test_what_settings_accept_silver_accepts(spark: SparkSession) -> None:
             continue
     assert len(accepted) > 800
     assert max(len(asset) for symbol in accepted for asset in symbol.split("/")) == MAX_ASSET
-    values = [trade(symbol=symbol) for symbol in sorted(accepted)]
-    parsed = parse.parse_messages(bronze(spark, values), load_settings())
-    assert parse.quarantine(parsed, load_settings()).collect() == []
+    assert judged([trade(symbol=symbol) for symbol in sorted(accepted)]).trades.num_rows == len(accepted)

@@ -1,11 +1,11 @@
-"""All that ingest writes is recognised, in chunks of any kind, and as Spark judges it."""
+"""All that ingest writes is recognised, in chunks of any kind, and as the judge judges it."""
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 
 from lakehouse.exchanges.model import Trade, encode
 from lakehouse.lake.table_io import arrow_schema
-from lakehouse.tables import BRONZE_MESSAGES, SILVER_TRADES
-from lakehouse.transforms import parse, wire
+from lakehouse.tables import BRONZE_MESSAGES
+from lakehouse.transforms import wire
+from lakehouse.transforms.message_judge import COLUMNS, judge
 from tests.market.test_symbols import symbols
+from tests.support.recognised_rows import GOOD, LEFT, SETTINGS, Row, bronze, literal, recognised
 from tests.support.rows import utc
 from tests.support.wire_messages import EARLIEST_US, LATEST_US, message
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-from tests.support.recognised_rows import GOOD, LEFT, SETTINGS, Row, bronze, literal, recognised
 
 # ------------------------------------------------------------------------------------------- all that ingest writes
 
@@ -94,29 +92,26 @@ def test_a_chunk_of_several_arrays() -> None:
     assert found.left.tolist() == [False, True] * 3
 
 
-# ------------------------------------------------------------------------------------------- against Spark
+# ------------------------------------------------------------------------------------------- with the judge
 
 
-@pytest.mark.spark
-def test_recogniser_and_spark_judge_the_same(spark: SparkSession) -> None:
-    """Recognising gives the same as Spark, and judging in two parts the same as judging the whole."""
+def test_recogniser_and_judge_say_the_same() -> None:
+    """The recognised trades with the judge's verdicts on the rest equal the judge's verdicts on all."""
     rng = Random(7)
     values = [*GOOD.values(), *LEFT.values(), *(message(rng) for _ in range(3_000))]
-    messages = bronze(values, arrow_schema(BRONZE_MESSAGES))
+    messages = bronze(values, pa.schema([arrow_schema(BRONZE_MESSAGES).field(name) for name in COLUMNS]))
 
-    def spark_judges(table: pa.Table) -> tuple[dict[int, Row], dict[int, str]]:
-        parsed = parse.parse_messages(spark.createDataFrame(table), SETTINGS)
-        refused = parse.quarantine(parsed, SETTINGS).select("kafka_offset", "rule").toArrow().to_pylist()
-        trades = parse.trades(parsed).toArrow().select(SILVER_TRADES.column_names).to_pylist()
-        return {row["kafka_offset"]: row for row in trades}, {row["kafka_offset"]: row["rule"] for row in refused}
+    def by_offset(table: pa.Table) -> tuple[dict[int, Row], dict[int, Row]]:
+        rows = judge(table, SETTINGS)
+        trades, refused = ({row["kafka_offset"]: row for row in one.to_pylist()} for one in (rows[0], rows[2]))
+        return trades, refused
 
     taken = recognised(values)
-    left = pa.array([offset not in taken for offset in range(len(values))])
-    trades, refused = spark_judges(messages)
+    trades, refused = by_offset(messages)
+    others, refused_others = by_offset(messages.filter(pa.array([place not in taken for place in range(len(values))])))
     assert {offset: trades.get(offset, refused.get(offset)) for offset in taken} == taken
-    others, refused_others = spark_judges(messages.filter(left))
     assert taken | others == trades
     assert taken.keys().isdisjoint(others)
     assert refused_others == refused
     assert len(trades) + len(refused) == len(values)
-    assert min(len(taken), len(others), len(set(refused.values()))) > 10
+    assert min(len(taken), len(others), len({row["rule"] for row in refused.values()})) > 10

@@ -1,0 +1,111 @@
+"""New rows of a table in data files that no commit names yet: nobody sees them, but they can be read here again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake.transaction import AddAction
+
+from lakehouse.lake import table_io
+from lakehouse.rebuild.fingerprint import Fingerprint, fingerprint
+from lakehouse.settings import Settings
+from lakehouse.streams.batch_files import read_chunks
+from lakehouse.streams.data_files import DataFiles, remove_files
+from lakehouse.tables import Table
+from lakehouse.transforms.arrow_numpy import Mask, integers, kept
+from lakehouse.transforms.time_ranges import TimeRange
+
+#: Rows from which on the files are closed and new ones begun. Until then they wait in memory, or in open files.
+FILE_ROWS = 250_000
+
+
+class _Times(NamedTuple):
+    """First and last time of the rows of a file at `path`, in microseconds since the epoch."""
+
+    path: str
+    first: int
+    last: int
+
+
+class Staged:
+    """New rows for all of a table, in files beside those that its log names.
+
+    Memory is bounded: at most FILE_ROWS and one more addition wait. `fingerprint` is that of all rows.
+    """
+
+    def __init__(self, settings: Settings, table: Table) -> None:
+        self._settings, self._table = settings, table
+        self._uri = table_io.table_uri(settings, table)
+        self._files: DataFiles | None = None
+        self._open_rows = 0
+        self._times: list[_Times] = []
+        self._actions: list[AddAction] = []
+        self.fingerprint = Fingerprint()
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of the table's columns and types."""
+        if not rows.num_rows:
+            return
+        self.fingerprint += fingerprint(rows, self._table)
+        if self._files is None:
+            self._files = DataFiles(self._uri, self._table)
+        for path, part in self._files.add(rows):
+            if "ts_event" in part.column_names:
+                times = integers(part.column("ts_event"))
+                self._times.append(_Times(path, int(times.min()), int(times.max())))
+        self._open_rows += rows.num_rows
+        if self._open_rows >= FILE_ROWS:
+            self.close()
+
+    def close(self) -> None:
+        """Close the files; the rows so far can be read then."""
+        if self._files is not None:
+            self._actions += self._files.finish()
+            self._files.close()
+            self._files, self._open_rows = None, 0
+
+    def near(self, ranges: Sequence[TimeRange], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield columns of the rows whose ts_event lies in some ranges, a chunk at a time. Closes the files before."""
+        self.close()
+        bounds = np.array([(_micros(one.start), _micros(one.end)) for one in ranges], np.int64).reshape(-1, 2)
+        names = dict.fromkeys((*columns, "ts_event"))
+        paths = dict.fromkeys(file.path for file in self._times if _overlaps(bounds, file))
+        for chunk in read_chunks(self._settings, self._table, list(paths), list(names)):
+            rows = kept(chunk, _within(bounds, integers(chunk.column("ts_event"))))
+            if rows.num_rows:
+                yield rows.select(columns)
+
+    def take(self) -> list[AddAction]:
+        """Close the files and hand them over: `discard` leaves them alone from here on."""
+        self.close()
+        actions, self._actions = self._actions, []
+        return actions
+
+    def discard(self) -> None:
+        """Delete the files that nobody has taken, as far as that can be done."""
+        if self._files is not None:
+            self._files.discard()
+            self._files.close()
+            self._files = None
+        remove_files(self._uri, [action.path for action in self._actions])
+
+
+def _micros(at: object) -> int:
+    return int(pc.cast(pa.scalar(at, pa.timestamp("us", tz="UTC")), pa.int64()).as_py())
+
+
+def _overlaps(bounds: np.ndarray, file: _Times) -> bool:
+    return bool(((bounds[:, 0] <= file.last) & (bounds[:, 1] > file.first)).any())
+
+
+def _within(bounds: np.ndarray, times: np.ndarray) -> Mask:
+    """Return a mask of the times that lie in one of some ascending, disjoint ranges, whose ends are exclusive."""
+    if not len(bounds):
+        return np.zeros(len(times), np.bool_)
+    place = np.searchsorted(bounds[:, 0], times, "right") - 1
+    found: Mask = (place >= 0) & (times < bounds[np.maximum(place, 0), 1])
+    return found
