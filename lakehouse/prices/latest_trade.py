@@ -7,7 +7,7 @@ import msgspec
 from lakehouse.transforms.trade_forms import is_good
 
 
-class LatestTrade(msgspec.Struct, frozen=True):
+class LatestTrade(msgspec.Struct, frozen=True, gc=False):  # 100,000 are kept (`serving.fan_out`); none is in a cycle
     """A trade as ingest sent it; times are µs since the epoch, price and size the venue's decimal strings."""
 
     venue: str
