@@ -10,7 +10,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -93,6 +93,9 @@ _ONE_START = threading.Lock()
 #: The JVM that this process started, if any; it waits here until the session takes it.
 _JVMS: list[Jvm] = []
 
+#: Set once this process has made a session: pyspark then keeps its JVM, also after the session's end.
+_HAD_SESSION = threading.Event()
+
 
 def expect_session(settings: Settings) -> None:
     """Start the JVM for a stream's session that will be built soon, without waiting for it; `build_session` takes it.
@@ -100,11 +103,9 @@ def expect_session(settings: Settings) -> None:
     Starts no JVM if Spark's master is a cluster, or if there is one already. Raises MissingDependencyError if Java or
     the jars are missing and cannot be fetched.
     """
-    from pyspark import SparkContext
-
     limit_heaps()
     with _ONE_START:
-        if is_in_process(settings) and SparkContext._gateway is None and not _JVMS:
+        if is_in_process(settings) and not _has_jvm() and not _JVMS:
             _JVMS.append(_new_jvm(settings, QUICK_JAVA))
 
 
@@ -150,6 +151,7 @@ def _start(settings: Settings, bulk: bool, java_options: tuple[str, ...]) -> Spa
         builder = builder.config(name, value)
     with _jvm(settings, (BULK_JAVA if bulk else QUICK_JAVA) + java_options):
         session = builder.getOrCreate()
+    _HAD_SESSION.set()
     session.sparkContext.setLogLevel("ERROR")
     return session
 
@@ -167,15 +169,13 @@ def _location_conf(settings: Settings) -> dict[str, str]:
 @contextmanager
 def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
     """Offer pyspark our own JVM if the master is inside this process; it starts that of a cluster's driver itself."""
-    from pyspark import SparkContext
-
     if settings.spark_master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers use this environment
     if not is_in_process(settings):
         os.environ["JAVA_HOME"] = str(find_java(for_spark=True).parent.parent)
         if settings.spark_master.startswith("local"):  # the master and workers of `local-cluster[…]`
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    if not is_in_process(settings) or SparkContext._gateway is not None:
+    if not is_in_process(settings) or _has_jvm():
         yield
         return
     if not _JVMS:
@@ -191,6 +191,16 @@ def _jvm(settings: Settings, options: tuple[str, ...]) -> Iterator[None]:
     finally:
         for name in offer:  # a child process must not take this JVM for its own
             del os.environ[name]
+
+
+def _has_jvm() -> bool:
+    """Return whether pyspark has a JVM: that of a session of ours, or of one that somebody else has made and kept."""
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    with suppress(PySparkRuntimeError):
+        return _HAD_SESSION.is_set() or SparkSession.active() is not None
+    return False
 
 
 def _new_jvm(settings: Settings, options: tuple[str, ...]) -> Jvm:

@@ -36,11 +36,7 @@ class Checkpoint:
 
     @cached_property
     def _place(self) -> tuple[pa_fs.FileSystem, str]:
-        if "://" not in self.uri:
-            return pa_fs.LocalFileSystem(), self.uri.removeprefix("file:")
-        # s3a is Hadoop's name for the same store.
-        files, path = pa_fs.FileSystem.from_uri(self.uri.replace("s3a://", "s3://", 1))
-        return files, path
+        return _place_of(self.uri)
 
     @property
     def _files(self) -> pa_fs.FileSystem:
@@ -153,13 +149,21 @@ class Checkpoint:
             raise TerminalError(
                 f"checkpoint {self.uri} cannot be moved to {uri}, which exists", "a free name", "move it away by hand"
             )
-        source, target = self._path(""), Checkpoint(uri)._path("")
+        source, target = self._path(""), _place_of(uri)[1]
         if isinstance(self._files, pa_fs.LocalFileSystem):
             self._files.move(source, target)
             return
         # An object store cannot move a folder.
         pa_fs.copy_files(source, target, source_filesystem=self._files, destination_filesystem=self._files)
         self._files.delete_dir(source)
+
+
+def _place_of(uri: str) -> tuple[pa_fs.FileSystem, str]:
+    if "://" not in uri:
+        return pa_fs.LocalFileSystem(), uri.removeprefix("file:")
+    # s3a is Hadoop's name for the same store.
+    files, path = pa_fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
+    return files, path
 
 
 def delta_position(offset: dict[str, Any] | None) -> dict[str, Any]:

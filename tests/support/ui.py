@@ -97,7 +97,7 @@ def check_history(shown: Page, path: str, check: str) -> list[str]:
 
 def main() -> None:
     base, target = sys.argv[1], Path(sys.argv[2])
-    with page(base, width=2400, height=1250) as shown:
+    with page(base, width=2400, height=1900) as shown:
         open_lineage(shown)
         shown.get_by_text("Hide navigation").click()
         shown.wait_for_timeout(6_000)  # the graph settles its layout and asks for the newest verdicts
