@@ -19,10 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from deltalake import DeltaTable, Transaction
 
 from benchmarks import report
-from benchmarks.client import trade_rows
+from benchmarks.client import DAY_START, trade_rows
 from benchmarks.figures import spread
 from benchmarks.home import RESULTS
 from benchmarks.machine import machine_line
@@ -67,7 +68,8 @@ def _lake(folder: Path, commits: int) -> Settings:
 
 def _commit(settings: Settings, number: int) -> None:
     with BulkAppend(settings, SILVER_TRADES) as append:
-        append.add(trade_rows([("binance", "BTC/USDT")], [0], [1_793_491_200_000_000 + number], number))
+        market, at = np.zeros(1, np.int64), np.array([DAY_START + number])
+        append.add(trade_rows([("binance", "BTC/USDT")], market, at, number))
         append.commit(Transaction("benchmark", number))
 
 
@@ -76,7 +78,7 @@ def _round(settings: Settings, commits: int) -> tuple[float, float]:
     first = table_io.open_table(settings, SILVER_TRADES).version()
     uri = table_io.table_uri(settings, SILVER_TRADES)
     written = [_seconds(partial(_commit, settings, first + number)) for number in range(commits)]
-    return median(written), median(_seconds(lambda: DeltaTable(uri)) for _ in range(commits))
+    return median(written), median(_seconds(partial(DeltaTable, uri)) for _ in range(commits))
 
 
 def _seconds(work: Callable[[], Any]) -> float:
