@@ -52,6 +52,7 @@ def materialize(
     result: dict[str, TableProgress] = {}
     is_ours = _is_free(settings, layers[0])
     if is_ours:
+        require_finished(settings, layers[:1])  # before a JVM is started that would write into the refusal's one line
         expect_session(settings)
     prepare(settings, layers)
     reader = Reader(settings)

@@ -70,9 +70,9 @@ class StreamRunner:
         """
         self._lease.acquire()
         try:
+            require_finished(self.settings, self.layers)
             expect_session(self.settings)
             prepare(self.settings, self.layers)
-            require_finished(self.settings, self.layers)
             spark = build_session(self.settings)
             for layer in self.layers:
                 self._queries[layer] = start_query(spark, self.settings, layer, self.run_id, self._count, self._trigger)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from deltalake import DeltaTable
+
 from lakehouse.errors import TerminalError
 from lakehouse.lake import table_io
 from lakehouse.lake.table_log import NO_HOOK
@@ -32,7 +34,9 @@ class Unfinished:
 
 
 def unfinished(settings: Settings) -> Unfinished | None:
-    """Return the rebuild that is under way or was cut, None if there is none."""
+    """Return the rebuild that is under way or was cut, None if there is none, or no silver/trades yet."""
+    if not DeltaTable.is_deltatable(table_io.table_uri(settings, SILVER_TRADES)):
+        return None
     configuration = table_io.open_table(settings, SILVER_TRADES).metadata().configuration
     text = configuration.get(PROPERTY)
     return Unfinished(**json.loads(text)) if text else None

@@ -77,7 +77,7 @@ def kinds(messages: pa.Table, settings: Settings) -> list[Kind]:
 
 
 def quarantine_rows(messages: pa.Table, verdicts: pa.Table) -> pa.Table:
-    """Return the quarantine rows, in the order of the messages, of those that `verdicts` names, with these verdicts.
+    """Return the quarantine rows of the messages that `verdicts` names, with these verdicts, in any order.
 
     `verdicts`: kafka_topic, kafka_partition, kafka_offset, rule, detail. Messages that it does not name are left out.
     """
@@ -86,7 +86,7 @@ def quarantine_rows(messages: pa.Table, verdicts: pa.Table) -> pa.Table:
     for name in ("rule", "detail"):
         types = types.append(pa.field(name, pa.string()))
     places = messages.select(_POSITION).append_column("row", pa.array(np.arange(messages.num_rows)))
-    found = places.join(named.select(types.names).cast(types), list(_POSITION), join_type="inner").sort_by("row")
+    found = places.join(named.select(types.names).cast(types), list(_POSITION), join_type="inner")
     chosen = messages.take(found.column("row"))
     judged = [
         _Verdict("quarantine", Message(value is not None, field_texts(value), 0, 0), rule, detail)
