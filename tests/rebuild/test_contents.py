@@ -15,11 +15,10 @@ from deltalake import DeltaTable
 
 from lakehouse.lake import table_io
 from lakehouse.rebuild import contents as module
-from lakehouse.rebuild.contents import contents, fingerprint_of, units
+from lakehouse.rebuild.contents import contents, fingerprint_of
 from lakehouse.rebuild.fingerprint import fingerprint
 from lakehouse.settings import Settings
 from lakehouse.streams import dedup
-from lakehouse.streams.batch_plan import DataFile
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.silver_commits import replace_all
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
@@ -177,14 +176,6 @@ def test_files_that_nobody_takes_are_deleted(bronze: Bronze) -> None:
     assert data_files(settings) == before
     versions = [DeltaTable(table_io.table_uri(settings, table)).version() for table in module.TABLES]
     assert versions == [0, 0, 0]
-
-
-def test_units_are_whole_files_in_order() -> None:
-    files = [DataFile(name, rows) for name, rows in (("a", 3), ("b", 4), ("c", 9), ("d", 1), ("e", 0), ("f", 7))]
-    assert list(units(files, 8)) == [["a", "b"], ["c"], ["d", "e", "f"]]
-    assert list(units(files, 1)) == [["a"], ["b"], ["c"], ["d", "e"], ["f"]]
-    assert list(units(files, 100)) == [["a", "b", "c", "d", "e", "f"]]
-    assert list(units([], 8)) == []
 
 
 def test_the_rows_of_a_table_have_the_fingerprint_of_the_rows_put_in(bronze: Bronze) -> None:
