@@ -45,7 +45,7 @@ def packed(markets: Iterable[tuple[MarketKey, IdRanges]]) -> bytes:
 
 
 class PackedIds:
-    """What `packed` has made bytes of, to read."""
+    """The reader of the bytes that `packed` returns."""
 
     def __init__(self, data: bytes) -> None:
         table = pa.ipc.open_stream(data).read_all().combine_chunks()

@@ -24,7 +24,7 @@ from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import Table
 
-#: Most messages of a unit: some 100 MB of memory for messages of 450 bytes. Of files whole ones, at least one.
+#: Most messages of a unit, except that a file is never divided: some 100 MB of memory for messages of 450 bytes.
 UNIT_MESSAGES = 250_000
 
 

@@ -1,8 +1,8 @@
-"""The work that makes Silver of messages: a unit of data files of bronze/messages → new trades, and what is few.
+"""The work that makes Silver of messages: a unit of data files of bronze/messages → files of new trades.
 
 `sort_messages` says what becomes of messages: for a batch in this process, for a unit of a batch on executors, for a
 unit of a rebuild. `refine` is the work on executors: the new trades go to data files of silver/trades that no commit
-names yet; repeats of known trades are compared where they are read. What goes back is what a unit holds few of.
+names yet; repeats of known trades are compared where they are read. The result is small.
 A unit knows the ids that silver/trades has, and not what other units of its batch find: `unit_claims` settles that.
 """
 
@@ -49,7 +49,7 @@ class RefineUnit:
 
 @dataclass(frozen=True)
 class Refined:
-    """What became of the messages of a unit. Counts are by Kafka topic and partition.
+    """The result of a unit: where each of its messages ended. Counts are by Kafka topic and partition.
 
     `trades` counts good trades, repeats included; `earlier` those that an earlier run of a pending batch put into
     silver/trades; `conflicts` the repeats with other content, whose rows of silver/quarantine are `refused`.
