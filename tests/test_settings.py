@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,16 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path, overrides: dict[
         check=True,
     )
     assert Settings.model_validate_json(done.stdout) == settings
+
+
+def test_executors_get_the_same_places_and_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(home="here", api_key="k" * 40, redis_url="redis://u:secret@h:1/0", topic_trades="t")
+    sent = pickle.dumps(settings.for_executors())
+    assert b"secret" not in sent
+    assert b"kkkk" not in sent
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    there = pickle.loads(sent)
+    assert (there.lake, there.topic_trades) == (str(tmp_path / "here" / "lake"), "t")
+    assert (there.home, there.checkpoints) == (tmp_path / "here", str(tmp_path / "here" / "checkpoints"))

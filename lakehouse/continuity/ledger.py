@@ -12,7 +12,7 @@ symbol without gaps is one row, however long its history.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -47,6 +47,11 @@ class Ledger:
         if found is None:
             found = self._present[key] = ranges_of(self._segments.get(key, ()), "present")
         return found
+
+    def all_present(self) -> Iterator[tuple[MarketKey, IdRanges]]:
+        """Yield each (venue, symbol) with its trade ids that are in silver/trades."""
+        for key in self._segments:
+            yield key, self.present(key)
 
     def take(self, news: Mapping[MarketKey, News], trades_version: int) -> int:
         """Apply a batch's news and write the table; return the table's version.

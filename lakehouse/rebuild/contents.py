@@ -28,15 +28,12 @@ from lakehouse.settings import Settings
 from lakehouse.streams import batch_plan, dedup
 from lakehouse.streams.batch import PartitionRows, rows_by_place
 from lakehouse.streams.batch_files import read_chunks
-from lakehouse.streams.batch_plan import DataFile
-from lakehouse.streams.silver_rows import refused, rows_of
+from lakehouse.streams.batch_plan import UNIT_MESSAGES
+from lakehouse.streams.refine import sort_messages
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
 
 #: Tables that a rebuild writes from Bronze. The trades come last, because Gold reads them.
 TABLES = (SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_TRADES)
-
-#: Messages of a unit, except that a file is never divided: some 50 MB of trades.
-UNIT_MESSAGES = 250_000
 
 
 class Contents:
@@ -55,22 +52,27 @@ class Contents:
 
     def add(self, paths: Sequence[str]) -> None:
         """Take the messages of the next data files of Bronze, which are one unit."""
-        judged, files = rows_of(self._settings, paths)
-        found = dedup.sort_out(judged.trades, files, self._known.of)
-        self._put(SILVER_TRADES, found.new)
-        for island in found.arrived:
+        kept = self.staged[SILVER_TRADES.path].near
+        new, refined = sort_messages(self._settings, paths, self._known.of, kept)
+        for table, rows in (
+            (SILVER_TRADES, new),
+            (SILVER_QUARANTINE, refined.refused),
+            (SILVER_QUARANTINE, refined.quarantine),
+            (SILVER_FEED_EVENTS, refined.feed_events),
+        ):
+            self._put(table, rows)
+        for island in refined.arrived:
             self._known.add(island.key, island.first_id, island.last_id)
-        if found.doubtful.num_rows:
-            verdicts = dedup.conflicts(found.doubtful, self.staged[SILVER_TRADES.path].near)
-            self._counts["conflicts"].update(dedup.by_partition(verdicts))
-            if verdicts.num_rows:
-                self._put(SILVER_QUARANTINE, refused(self._settings, paths, verdicts))
-        self._put(SILVER_QUARANTINE, judged.quarantine)
-        self._put(SILVER_FEED_EVENTS, judged.feed_events)
-        add_words(self.words, judged.feed_events)
-        self._counts["added"].update(dedup.ids_by_partition(found.arrived))
-        for name, rows in judged._asdict().items():
-            self._counts["quarantined" if name == "quarantine" else name].update(dedup.by_partition(rows))
+        add_words(self.words, refined.feed_events)
+        counts = {
+            "trades": refined.trades,
+            "added": dedup.ids_by_partition(refined.arrived),
+            "conflicts": refined.conflicts,
+            "quarantined": dedup.by_partition(refined.quarantine),
+            "feed_events": dedup.by_partition(refined.feed_events),
+        }
+        for name, count in counts.items():
+            self._counts[name].update(count)
 
     def _put(self, table: Table, rows: pa.Table) -> None:
         self.staged[table.path].add(rows)
@@ -96,25 +98,11 @@ def contents(settings: Settings, bronze_version: int, most: int = UNIT_MESSAGES)
     """
     new = Contents(settings)
     try:
-        for unit in units(batch_plan.files_at(settings, BRONZE_MESSAGES, bronze_version), most):
+        for unit in batch_plan.units(batch_plan.files_at(settings, BRONZE_MESSAGES, bronze_version), most):
             new.add(unit)
         yield new
     finally:
         new.discard()
-
-
-def units(files: Sequence[DataFile], most: int) -> Iterator[list[str]]:
-    """Divide files, in their order, into units of up to `most` rows, or of one file."""
-    unit: list[str] = []
-    rows = 0
-    for file in files:
-        if unit and rows + file.rows > most:
-            yield unit
-            unit, rows = [], 0
-        unit.append(file.path)
-        rows += file.rows
-    if unit:
-        yield unit
 
 
 def fingerprint_of(settings: Settings, table: Table) -> Fingerprint:

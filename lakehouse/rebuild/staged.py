@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake.transaction import AddAction
 
 from lakehouse.lake import table_io
@@ -16,8 +14,8 @@ from lakehouse.settings import Settings
 from lakehouse.streams.batch_files import read_chunks
 from lakehouse.streams.data_files import DataFiles, remove_files
 from lakehouse.tables import Table
-from lakehouse.transforms.arrow_numpy import Mask, integers, kept
-from lakehouse.transforms.time_ranges import TimeRange
+from lakehouse.transforms.arrow_numpy import Integers, integers, kept
+from lakehouse.transforms.time_ranges import TimeRange, micros_of, within
 
 #: Rows from which on the files are closed and new ones begun. Until then they wait in memory, or in open files.
 FILE_ROWS = 250_000
@@ -71,11 +69,11 @@ class Staged:
     def near(self, ranges: Sequence[TimeRange], columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield columns of the rows whose ts_event lies in some ranges, a chunk at a time. Closes the files before."""
         self.close()
-        bounds = np.array([(_micros(one.start), _micros(one.end)) for one in ranges], np.int64).reshape(-1, 2)
+        bounds = micros_of(ranges)
         names = dict.fromkeys((*columns, "ts_event"))
         paths = dict.fromkeys(file.path for file in self._times if _overlaps(bounds, file))
         for chunk in read_chunks(self._settings, self._table, list(paths), list(names)):
-            rows = kept(chunk, _within(bounds, integers(chunk.column("ts_event"))))
+            rows = kept(chunk, within(ranges, integers(chunk.column("ts_event"))))
             if rows.num_rows:
                 yield rows.select(columns)
 
@@ -94,18 +92,5 @@ class Staged:
         remove_files(self._uri, [action.path for action in self._actions])
 
 
-def _micros(at: object) -> int:
-    return int(pc.cast(pa.scalar(at, pa.timestamp("us", tz="UTC")), pa.int64()).as_py())
-
-
-def _overlaps(bounds: np.ndarray, file: _Times) -> bool:
+def _overlaps(bounds: Integers, file: _Times) -> bool:
     return bool(((bounds[:, 0] <= file.last) & (bounds[:, 1] > file.first)).any())
-
-
-def _within(bounds: np.ndarray, times: np.ndarray) -> Mask:
-    """Return a mask of the times that lie in one of some ascending, disjoint ranges, whose ends are exclusive."""
-    if not len(bounds):
-        return np.zeros(len(times), np.bool_)
-    place = np.searchsorted(bounds[:, 0], times, "right") - 1
-    found: Mask = (place >= 0) & (times < bounds[np.maximum(place, 0), 1])
-    return found

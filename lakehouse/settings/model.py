@@ -239,6 +239,12 @@ class Settings(BaseSettings):
         """True if this lake's trades come from the simulated exchange."""
         return self.simulator_url is not None or (self.home / "simulator").exists()
 
+    def for_executors(self) -> Settings:
+        """Return these settings for a process with another working folder: absolute paths, and no secrets."""
+        secrets = {name: None for name in type(self).model_fields if isinstance(getattr(self, name), SecretStr)}
+        paths = {"home": self.home.absolute(), "lake_uri": self.lake, "checkpoint_uri": self.checkpoints}
+        return self.model_copy(update={**secrets, **paths})
+
     def environment(self) -> dict[str, str]:
         """Return these settings as LAKEHOUSE_… variables, for the processes that we start; None is left out.
 

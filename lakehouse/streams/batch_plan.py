@@ -9,6 +9,7 @@ that Spark itself sees in a batch, so a new version of Spark or Delta has to pas
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -22,6 +23,9 @@ from lakehouse.lake.table_log import files_of
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import Table
+
+#: Most messages of a unit, except that a file is never divided: some 100 MB of memory for messages of 450 bytes.
+UNIT_MESSAGES = 250_000
 
 
 def kafka_ranges(checkpoint: Checkpoint, batch_id: int) -> list[OffsetRange]:
@@ -69,8 +73,22 @@ class DataFile(NamedTuple):
     rows: int
 
 
-def delta_files(checkpoint: Checkpoint, batch_id: int, settings: Settings, table: Table) -> list[str]:
-    """Return the paths, relative to the table's root, of the data files of a planned batch, in the log's order.
+def units(files: Sequence[DataFile], most: int) -> Iterator[list[str]]:
+    """Divide files, in their order, into units of up to `most` rows, or of one file."""
+    unit: list[str] = []
+    rows = 0
+    for file in files:
+        if unit and rows + file.rows > most:
+            yield unit
+            unit, rows = [], 0
+        unit.append(file.path)
+        rows += file.rows
+    if unit:
+        yield unit
+
+
+def delta_files(checkpoint: Checkpoint, batch_id: int, settings: Settings, table: Table) -> list[DataFile]:
+    """Return the data files of a planned batch, in the log's order.
 
     Files of commits that changed no row (compaction) are left out, as Delta's source leaves them out. Raises OSError if
     the log no longer has a version of the batch.
@@ -79,10 +97,9 @@ def delta_files(checkpoint: Checkpoint, batch_id: int, settings: Settings, table
     if end is None:
         return []
     start = _position(checkpoint.offset(batch_id - 1)) or _first(end)
-    found: list[str] = []
+    found: list[DataFile] = []
     if start.of_snapshot:
-        files = files_at(settings, table, start.version)[start.index : end.index if end.of_snapshot else None]
-        found += [file.path for file in files]
+        found += files_at(settings, table, start.version)[start.index : end.index if end.of_snapshot else None]
         start = _Position(start.version + 1, 0, False)
     if end.of_snapshot:
         return found
@@ -109,12 +126,17 @@ def _first(end: _Position) -> _Position:
     return _Position(end.version if end.of_snapshot else end.version - 1, 0, True)
 
 
-def _added(uri: str, version: int) -> list[str]:
+def _added(uri: str, version: int) -> list[DataFile]:
     """Return the files that a commit added with a change of rows, in its order."""
     with files_of(uri).open_input_file(f"_delta_log/{version:020}.json") as file:
         actions = [json.loads(line) for line in file.read().splitlines() if line.strip()]
     adds = (action["add"] for action in actions if "add" in action)
-    return [unquote(add["path"]) for add in adds if add["dataChange"]]
+    return [DataFile(unquote(add["path"]), rows_in(add.get("stats"))) for add in adds if add["dataChange"]]
+
+
+def rows_in(stats: str | None) -> int:
+    """Return the number of rows of a file by its statistics in the log; 0 if they do not say."""
+    return int(json.loads(stats or "{}").get("numRecords", 0))
 
 
 def files_at(settings: Settings, table: Table, version: int) -> list[DataFile]:

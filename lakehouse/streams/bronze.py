@@ -28,6 +28,7 @@ from lakehouse.streams import batch_plan, landing
 from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, committed_batch
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import kafka_rows_by_partition
+from lakehouse.streams.data_files import undo
 from lakehouse.streams.message_reader import Reader
 from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import BRONZE_MESSAGES
@@ -130,7 +131,7 @@ def _append(messages: Iterator[pa.Table], settings: Settings, transaction: Trans
 def _land(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transaction, tasks: Tasks) -> None:
     """Have executors write the ranges to files, and make one commit of them. Raises what a work and `_append` raise."""
     uri = table_io.table_uri(settings, BRONZE_MESSAGES)
-    landed = tasks.run(landing.units_of(settings, ranges), landing.land, partial(landing.undo, uri))
+    landed = tasks.run(landing.units_of(settings, ranges), landing.land, partial(undo, uri))
     with BulkAppend(settings, BRONZE_MESSAGES, in_order=True) as append:
         append.adopt([file for one in landed for file in one.files])
         append.commit_alone(transaction)

@@ -12,9 +12,9 @@ import datetime as dt
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -81,6 +81,19 @@ class DataFiles:
     def close(self) -> None:
         """End the thread that encodes."""
         self._encoder.shutdown()
+
+
+@contextlib.contextmanager
+def new_files(uri: str, table: Table) -> Iterator[DataFiles]:
+    """Yield the new files of a work; if it fails they are deleted. The work has to `finish` them."""
+    files = DataFiles(uri, table)
+    try:
+        yield files
+    except BaseException:
+        files.discard()
+        raise
+    finally:
+        files.close()
 
 
 class _Part:
@@ -207,3 +220,15 @@ def remove_files(uri: str, paths: Sequence[str]) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             files.delete_file(path)
+
+
+class Written(Protocol):
+    """The result of a work that has written `files`, by their log entries."""
+
+    @property
+    def files(self) -> tuple[AddAction, ...]: ...
+
+
+def undo(uri: str, result: Written) -> None:
+    """Delete the files of a unit of the table at `uri` whose batch failed, as far as that can be done."""
+    remove_files(uri, [file.path for file in result.files])

@@ -1,16 +1,16 @@
 """Repeats among the trades of a batch, and the conflicts among them: repeats of an id with other content.
 
-`transforms/batch_ids.py` and the ledger tell which trades are new. Repeats are compared with the trades that are kept:
-the rows of silver/trades, or those that a rebuild has written so far. Only the files around the repeats' own times are
-read, because a repeat whose time differs is not the same trade. The verdicts do not depend on what else is in a batch,
-so that a rebuild, whose batches are others, comes to the same.
+`transforms/batch_ids.py` and the ledger tell which trades are new. Repeats are compared with the trades that are kept
+(`kept_trades`). Only those around the repeats' own times are read, because a repeat whose time differs is not the same
+trade. The verdicts do not depend on what else is in a batch, so that a rebuild, whose batches are others, comes to the
+same.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -26,10 +26,11 @@ from lakehouse.id_ranges import IdRanges
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
+from lakehouse.streams.kept_trades import Kept, in_silver
 from lakehouse.tables import SILVER_QUARANTINE, SILVER_TRADES
 from lakehouse.transforms.arrow_numpy import Integers, integers
 from lakehouse.transforms.batch_ids import BatchIds, BatchRange
-from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
+from lakehouse.transforms.time_ranges import TimeRange, ranges_around
 
 #: The columns that name a trade's message in Kafka.
 POSITION = ("kafka_topic", "kafka_partition", "kafka_offset")
@@ -47,27 +48,11 @@ _SLACK = dt.timedelta(microseconds=SAME_TIME_MICROS)
 #: The columns that must agree in a repeat and its trade. The time is the last: it is compared in another way.
 _CONTENT = ("price", "size", "side", "ts_event")
 
-#: Number of kept trades that repeats are compared with at a time.
-_JOIN_ROWS = 65_536
-
 #: The rule that a repeat with other content does not meet.
 CONFLICT = "conflict"
 
 #: Schema of the verdicts that `conflicts` returns: the columns of silver/quarantine that it knows.
 VERDICTS = pa.schema([table_io.arrow_schema(SILVER_QUARANTINE).field(name) for name in (*POSITION, "rule", "detail")])
-
-#: Reads columns of the kept trades whose times lie in some ranges, in the types of silver/trades, a chunk at a time.
-Kept = Callable[[Sequence[TimeRange], Sequence[str]], Iterator[pa.Table]]
-
-
-def in_silver(settings: Settings) -> Kept:
-    """Return the reader of the trades in silver/trades, at its newest version."""
-
-    def read(ranges: Sequence[TimeRange], columns: Sequence[str]) -> Iterator[pa.Table]:
-        query = f"SELECT {', '.join(columns)} FROM t WHERE {sql_in_ranges(ranges)}"
-        return _chunks(table_io.sql_batches(settings, query, t=SILVER_TRADES))
-
-    return read
 
 
 @dataclass(frozen=True)
@@ -172,26 +157,6 @@ def _windows(trades: pa.Table) -> list[TimeRange]:
     """Return the windows of the trades' times, widened by SAME_TIME_MICROS, as a few ranges."""
     starts = integers(trades.column("ts_event")) // _WINDOW_MICROS * _WINDOW_MICROS
     return ranges_around(starts, _WINDOW, _SLACK)
-
-
-def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Join record batches to tables of at least _JOIN_ROWS rows, but for the last, in the types of silver/trades."""
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        waiting.append(batch)
-        rows += batch.num_rows
-        if rows >= _JOIN_ROWS:
-            yield _typed(waiting)
-            waiting, rows = [], 0
-    if rows:
-        yield _typed(waiting)
-
-
-def _typed(batches: list[pa.RecordBatch]) -> pa.Table:
-    table = pa.Table.from_batches(batches)
-    schema = table_io.arrow_schema(SILVER_TRADES)
-    return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
 
 
 def _in_words(trade: dict[str, Any]) -> str:

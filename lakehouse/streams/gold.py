@@ -150,7 +150,8 @@ def write_batch(batch_id: int, context: BatchContext, knowledge: Knowledge) -> B
     end = delta_position(context.checkpoint.offset(batch_id))
     with knowledge.guard:
         completeness, finality = knowledge.after(start["version"]), knowledge.finality
-        touched = Touched(settings, delta_files(context.checkpoint, batch_id, settings, SILVER_TRADES))
+        files = delta_files(context.checkpoint, batch_id, settings, SILVER_TRADES)
+        touched = Touched(settings, [file.path for file in files])
         for key, newest in touched.newest.items():
             finality.saw(key, newest)
         if not end["complete"]:  # the bars are read at all of that version, of which this batch has only a part

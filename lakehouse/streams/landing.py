@@ -15,12 +15,10 @@ from deltalake.transaction import AddAction
 from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams.data_files import DataFiles, remove_files
+from lakehouse.streams.batch_plan import UNIT_MESSAGES
+from lakehouse.streams.data_files import new_files
 from lakehouse.streams.message_reader import rows_of
 from lakehouse.tables import BRONZE_MESSAGES
-
-#: Most messages of a unit: some 100 MB of memory for messages of 450 bytes.
-UNIT_MESSAGES = 250_000
 
 
 @dataclass(frozen=True)
@@ -67,19 +65,8 @@ def land(unit: LandUnit) -> Landed:
 
     Raises what `OffsetRangeReader.read` raises, and OSError; no file is left then.
     """
-    files = DataFiles(unit.uri, BRONZE_MESSAGES)
-    try:
+    with new_files(unit.uri, BRONZE_MESSAGES) as files:
         with contextlib.closing(OffsetRangeReader(unit.bootstrap)) as reader:
             for run in reader.read(unit.ranges):
                 files.add(rows_of(run))
         return Landed(tuple(files.finish()), os.getpid())
-    except BaseException:
-        files.discard()
-        raise
-    finally:
-        files.close()
-
-
-def undo(uri: str, landed: Landed) -> None:
-    """Delete the files of a unit whose batch failed, as far as that can be done."""
-    remove_files(uri, [file.path for file in landed.files])

@@ -111,14 +111,15 @@ def _parts(
     spark: SparkSession, context: BatchContext, layer: str, reader: Reader
 ) -> tuple[DataFrame, Callable[[int], BatchResult], Callable[[], None], Callable[[], None]]:
     """Return a layer's source, its function that writes a batch, and `idle` and `close` of `Started`."""
+    tasks = Tasks(spark, context.settings)
     if layer == "bronze":
-        read, tasks = bronze.read(spark, context), Tasks(spark, context.settings)
+        read = bronze.read(spark, context)
         return read, lambda number: bronze.write_batch(number, context, reader, tasks), _nothing, reader.close
     if layer == "silver":
         ledger = Ledger(context.settings)
         read = silver.read(spark, context)
         close = partial(batch_files.dismiss, context.settings, BRONZE_MESSAGES)
-        return read, lambda number: silver.write_batch(number, context, ledger), _nothing, close
+        return read, lambda number: silver.write_batch(number, context, ledger, tasks), _nothing, close
     known = gold.Knowledge(context.settings)
     read = gold.read(spark, context)
     close = partial(batch_files.dismiss, context.settings, SILVER_TRADES)

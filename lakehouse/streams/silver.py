@@ -7,52 +7,54 @@ trade, a duplicate, a feed event, a row in quarantine; if an id comes again with
 the other goes to quarantine.
 Two writers at once cannot double anything either: all appends share one Delta transaction id, so the second of two that
 know the same state of the table fails, and starts again with the ledger of the first.
-Spark decides what a batch holds; its rows are handled as Arrow in this process (docs/adr/0008). Copies of an id are
-ordered by their file of Bronze, in the order of its log, then by topic, partition and offset: the first one is kept.
+Spark decides what a batch holds; its rows are handled as Arrow (docs/adr/0008), by executors if there are any
+(docs/adr/0024), else in this process. Copies of an id are ordered by their file of Bronze, in the order of its log,
+then by topic, partition and offset: the first one is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.continuity.id_states import Arrival, News
 from lakehouse.continuity.ledger import Ledger
+from lakehouse.continuity.packed_ids import packed
 from lakehouse.continuity.venue_words import add_words
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_plan, dedup
-from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, rows_by_place
+from lakehouse.streams.batch import BatchContext, BatchResult, rows_by_place
+from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile
 from lakehouse.streams.checkpoints import delta_position
+from lakehouse.streams.data_files import undo
+from lakehouse.streams.kept_trades import in_silver
+from lakehouse.streams.refine import Refined, refine, sort_messages, units_of
 from lakehouse.streams.silver_commits import append_trades, merge_by_offset
-from lakehouse.streams.silver_rows import SilverRows, expect, refused, rows_of
+from lakehouse.streams.silver_rows import expect
+from lakehouse.streams.tasks import Tasks
+from lakehouse.streams.unit_claims import settle
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
     SILVER_FEED_EVENTS,
     SILVER_QUARANTINE,
     SILVER_TRADES,
+    Table,
 )
 from lakehouse.transforms.batch_ids import BatchRange
-from lakehouse.transforms.message_judge import Judged
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 #: Size of Bronze's files up to which a batch takes more of them: enough work for a catch-up, not too much memory.
 MAX_BYTES_PER_TRIGGER = "64m"
-
-
-@dataclass
-class _Outcome:
-    """Counts of a batch's trades that were inserted and that conflict, by Kafka partition, and the ids that are new."""
-
-    inserted: dict[PartitionKey, int] = field(default_factory=dict)
-    conflicts: dict[PartitionKey, int] = field(default_factory=dict)
-    arrived: Sequence[BatchRange] = ()
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
@@ -70,66 +72,90 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     )
 
 
-def write_batch(batch_id: int, context: BatchContext, ledger: Ledger) -> BatchResult:
+def write_batch(batch_id: int, context: BatchContext, ledger: Ledger, tasks: Tasks) -> BatchResult:
     """Write one batch and return its result.
 
     Order: the new trades, the repeats that conflict, other messages in quarantine, feed events, the ledger. Raises
-    OtherWriterError if another writer has written to silver/trades.
+    OtherWriterError if another writer has written to silver/trades, and what a work on executors raises.
     """
     settings = context.settings
     files = batch_plan.delta_files(context.checkpoint, batch_id, settings, BRONZE_MESSAGES)
-    rows = rows_of(settings, files)
-    batch = rows.judged
-    outcome = _take_trades(rows, files, batch_id == context.pending_batch, settings, ledger)
-    news = _news(outcome.arrived)
-    if batch.quarantine.num_rows:
-        merge_by_offset(batch.quarantine, SILVER_QUARANTINE, settings)
-    if batch.feed_events.num_rows:
-        merge_by_offset(batch.feed_events, SILVER_FEED_EVENTS, settings)
-        add_words(news, batch.feed_events)
+    is_pending = batch_id == context.pending_batch
+    if tasks.are_outside:
+        parts = _refine_outside(files, is_pending, settings, ledger, tasks)
+    else:
+        parts = [_refine_here(files, is_pending, settings, ledger)]
+    refused, quarantine, events = (
+        _joined(table, [getattr(part, name) for part in parts])
+        for table, name in (
+            (SILVER_QUARANTINE, "refused"),
+            (SILVER_QUARANTINE, "quarantine"),
+            (SILVER_FEED_EVENTS, "feed_events"),
+        )
+    )
+    news = _news(island for part in parts for island in part.arrived)
+    for rows in (refused, quarantine):
+        if rows.num_rows:
+            merge_by_offset(rows, SILVER_QUARANTINE, settings)
+    if events.num_rows:
+        merge_by_offset(events, SILVER_FEED_EVENTS, settings)
+        add_words(news, events)
     ledger.take(news, table_io.open_table(settings, SILVER_TRADES).version())
     tables = (SILVER_TRADES, SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_CONTINUITY)
     return BatchResult.of_partitions(
-        _ends(batch, outcome),
+        rows_by_place(
+            trades=_sum(part.trades for part in parts),
+            added=_sum(count for part in parts for count in (part.earlier, dedup.ids_by_partition(part.arrived))),
+            conflicts=_sum(part.conflicts for part in parts),
+            quarantined=dedup.by_partition(quarantine),
+            feed_events=dedup.by_partition(events),
+        ),
         source_start=delta_position(context.checkpoint.offset(batch_id - 1)),
         source_end=delta_position(context.checkpoint.offset(batch_id)),
         versions={table.path: table_io.open_table(settings, table).version() for table in tables},
     )
 
 
-def _take_trades(rows: SilverRows, files: Sequence[str], pending: bool, settings: Settings, ledger: Ledger) -> _Outcome:
-    """Append the trades that are new, put those that conflict into quarantine, and count both.
+def _refine_here(files: Sequence[DataFile], is_pending: bool, settings: Settings, ledger: Ledger) -> Refined:
+    """Sort the messages of a batch in this process, and append the new trades. Raises OtherWriterError."""
+    paths = [file.path for file in files]
+    new, refined = sort_messages(settings, paths, ledger.present, in_silver(settings), is_pending)
+    if new.num_rows:
+        append_trades(new, settings, ledger.trades_version)
+    return refined
 
-    `files` are the batch's, of bronze/messages. `pending` is true if an earlier process planned the batch and may have
-    run a part of it.
+
+def _refine_outside(
+    files: Sequence[DataFile], is_pending: bool, settings: Settings, ledger: Ledger, tasks: Tasks
+) -> list[Refined]:
+    """Have executors sort the messages of a batch, and append the new trades in one commit of the files they wrote.
+
+    Raises what a work raises, and OtherWriterError.
     """
-    trades = rows.judged.trades
-    if not trades.num_rows:
-        return _Outcome()
-    found = dedup.sort_out(trades, rows.files, ledger.present)
-    outcome = _Outcome(arrived=found.arrived)
-    if found.new.num_rows:
-        append_trades(found.new, settings, ledger.trades_version)
-    outcome.inserted = dedup.ids_by_partition(found.arrived)
-    if found.doubtful.num_rows:
-        verdicts = dedup.conflicts(found.doubtful, dedup.in_silver(settings))
-        outcome.conflicts = dedup.by_partition(verdicts)
-        if verdicts.num_rows:
-            merge_by_offset(refused(settings, files, verdicts), SILVER_QUARANTINE, settings)
-    if pending:  # an earlier process may have inserted them: count the batch's trades that are in the table
-        outcome.inserted = dedup.inserted_by_partition(trades, settings)
-    return outcome
+    uri = table_io.table_uri(settings, SILVER_TRADES)
+    run = partial(tasks.run, work=refine, undo=partial(undo, uri))
+    units = units_of(settings, files, packed(ledger.all_present()), is_pending, UNIT_MESSAGES)
+    parts = settle(units, run(units), run, uri)
+    written = [file for part in parts for file in part.files]
+    if written:
+        append_trades(written, settings, ledger.trades_version)
+    return parts
 
 
-def _news(arrived: Sequence[BatchRange]) -> dict[MarketKey, News]:
+def _joined(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables([table_io.arrow_schema(table).empty_table(), *parts])
+
+
+def _sum(counts: Iterable[Mapping[PartitionKey, int]]) -> Counter[PartitionKey]:
+    total: Counter[PartitionKey] = Counter()
+    for one in counts:
+        total.update(one)
+    return total
+
+
+def _news(arrived: Iterable[BatchRange]) -> dict[MarketKey, News]:
     news: dict[MarketKey, News] = {}
     for island in arrived:
         arrival = Arrival(island.first_id, island.last_id, island.ts_first, island.ts_last, island.repaired)
         news.setdefault(island.key, News()).arrived.append(arrival)
     return news
-
-
-def _ends(batch: Judged, outcome: _Outcome) -> dict[PartitionKey, PartitionRows]:
-    """Count every message of the batch by Kafka partition and by where it ended."""
-    trades, events, quarantined = map(dedup.by_partition, batch)
-    return rows_by_place(trades, outcome.inserted, outcome.conflicts, quarantined, events)

@@ -8,7 +8,6 @@ only to the version of the table in which it has looked for the rows.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +19,7 @@ from deltalake.transaction import AddAction
 from lakehouse.errors import RetriableError
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
+from lakehouse.streams.batch_plan import rows_in
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.tables import SILVER_TRADES, Table
 from lakehouse.transforms.arrow_numpy import Mask, kept
@@ -35,21 +35,25 @@ class OtherWriterError(RetriableError):
     """Raised if another writer has written to the same table of Silver meanwhile."""
 
 
-def append_trades(rows: pa.Table, settings: Settings, known: int) -> None:
-    """Append rows to silver/trades, in one commit, that its version `known`, the ledger's, does not have.
+def append_trades(new: pa.Table | Sequence[AddAction], settings: Settings, known: int) -> None:
+    """Append trades to silver/trades, in one commit, that its version `known`, the ledger's, does not have.
 
-    Raises OtherWriterError if another writer has appended rows since, or does so at the same moment.
+    They are rows, or files that are deleted if they are not committed. Raises OtherWriterError if another writer has
+    appended rows since, or does so at the same moment.
     """
-    table = table_io.open_table(settings, SILVER_TRADES)
-    number = table.transaction_version(APPENDS) or 0
-    if table.version() != known and number != _appends_at(settings, known):
-        raise _other_writer("somebody else's rows since its ledger was written", rows.num_rows)
+    count = new.num_rows if isinstance(new, pa.Table) else _rows_in(new)
     with BulkAppend(settings, SILVER_TRADES) as append:
-        append.add(rows)
+        if not isinstance(new, pa.Table):
+            append.adopt(new)
+        number = append.delta.transaction_version(APPENDS) or 0
+        if append.delta.version() != known and number != _appends_at(settings, known):
+            raise _other_writer("somebody else's rows since its ledger was written", count)
+        if isinstance(new, pa.Table):
+            append.add(new)
         try:
             append.commit(Transaction(APPENDS, number + 1))
         except CommitFailedError:
-            raise _other_writer("somebody else's commit in the place of this batch's", rows.num_rows) from None
+            raise _other_writer("somebody else's commit in the place of this batch's", count) from None
 
 
 def _appends_at(settings: Settings, version: int) -> int:
@@ -69,8 +73,13 @@ def replace_all(files: Sequence[AddAction], table: Table, settings: Settings) ->
         try:
             append.commit(transaction, instead=True)
         except CommitFailedError:
-            rows = sum(json.loads(file.stats or "{}").get("numRecords", 0) for file in files)
-            raise _other_writer("somebody else's commit in the place of this rebuild's", rows, table) from None
+            raise _other_writer(
+                "somebody else's commit in the place of this rebuild's", _rows_in(files), table
+            ) from None
+
+
+def _rows_in(files: Sequence[AddAction]) -> int:
+    return sum(rows_in(file.stats) for file in files)
 
 
 def _other_writer(found: str, expected: int, table: Table = SILVER_TRADES) -> OtherWriterError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lakehouse.transforms.arrow_numpy import Integers
+from lakehouse.transforms.arrow_numpy import Integers, Mask
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -53,6 +53,21 @@ def ranges_around(starts: Integers, length: dt.timedelta, slack: dt.timedelta) -
     return time_ranges((_EPOCH + dt.timedelta(microseconds=start) for start in different), length, slack)
 
 
+def within(ranges: Sequence[TimeRange], times: Integers) -> Mask:
+    """Return a mask of the times, in microseconds since the epoch, that lie in one of some ascending ranges."""
+    if not ranges:
+        return np.zeros(len(times), np.bool_)
+    bounds = micros_of(ranges)
+    place = np.searchsorted(bounds[:, 0], times, "right") - 1
+    found: Mask = (place >= 0) & (times < bounds[np.maximum(place, 0), 1])
+    return found
+
+
+def micros_of(ranges: Sequence[TimeRange]) -> Integers:
+    """Return start and end of each range in microseconds since the epoch, as an array of two columns."""
+    return np.array([(_micros(one.start), _micros(one.end)) for one in ranges], np.int64).reshape(-1, 2)
+
+
 def sql_in_ranges(ranges: Sequence[TimeRange], day: str = "event_date", time: str = "ts_event") -> str:
     """Write DataFusion's condition that a row of a table with these columns lies in one of the ranges.
 
@@ -73,5 +88,8 @@ def literal(at: dt.datetime) -> str:
 
     So DataFusion can compare it with the statistics of files, and skip some.
     """
-    micros = (at - _EPOCH) // dt.timedelta(microseconds=1)
-    return f"""arrow_cast({micros}, 'Timestamp(Microsecond, Some("UTC"))')"""
+    return f"""arrow_cast({_micros(at)}, 'Timestamp(Microsecond, Some("UTC"))')"""
+
+
+def _micros(at: dt.datetime) -> int:
+    return (at - _EPOCH) // dt.timedelta(microseconds=1)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import random
 from collections import Counter
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,95 +12,22 @@ from deltalake import DeltaTable
 
 from lakehouse.lake import table_io
 from lakehouse.rebuild import contents as module
-from lakehouse.rebuild.contents import contents, fingerprint_of, units
+from lakehouse.rebuild.contents import contents, fingerprint_of
 from lakehouse.rebuild.fingerprint import fingerprint
 from lakehouse.settings import Settings
 from lakehouse.streams import dedup
-from lakehouse.streams.batch_plan import DataFile
-from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.silver_commits import replace_all
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
 from tests.support.messages import NEW_YEAR, trade
+from tests.support.random_bronze import Bronze, expected, filled
 from tests.support.rows import empty_lake, message_row
 
-Row = dict[str, Any]
-MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
-
-
-class Bronze:
-    """Messages in Bronze, commit by commit, each partition's offsets rising; `read` has them in the log's order."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.read: list[Row] = []
-        self._next: Counter[tuple[str, int]] = Counter()
-
-    def commit(self, *messages: tuple[str, int, Any], day: int = 0) -> None:
-        """One commit of (topic, partition, value)."""
-        rows = []
-        for topic, partition, value in messages:
-            raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
-            offset = self._next[topic, partition]
-            self._next[topic, partition] += 1
-            at = NEW_YEAR + day * DAY_US
-            rows.append(message_row(offset, at=at, topic=topic, partition=partition, value_raw=raw))
-        rows.sort(key=lambda row: (row["topic"], row["partition"], row["offset"]))
-        with BulkAppend(self.settings, BRONZE_MESSAGES, in_order=True) as append:
-            append.add(pa.Table.from_pylist(rows, schema=table_io.arrow_schema(BRONZE_MESSAGES)))
-            append.commit_alone()
-        self.read += rows
-
-    def version(self) -> int:
-        return table_io.open_table(self.settings, BRONZE_MESSAGES).version()
+DAY_US = 86_400_000_000
 
 
 @pytest.fixture
 def bronze(tmp_path: Path) -> Bronze:
     return Bronze(empty_lake(tmp_path))
-
-
-def filled(bronze: Bronze, seed: int, commits: int = 12) -> None:
-    """Trades in any order and partition, repeats, other contents, other times, junk, and feed events."""
-    rng = random.Random(seed)
-    topic, events = bronze.settings.topic_trades, bronze.settings.topic_feed_events
-    for day in range(commits):
-        messages: list[tuple[str, int, Any]] = []
-        for _ in range(rng.randrange(1, 60)):
-            number = rng.randrange(1, 120)
-            fields: Row = {"trade_id": number, "ts_event": NEW_YEAR + number * 2 * MINUTE_US - DAY_US}
-            fields |= rng.choice([{}, {}, {}, {}, {"price": "1.5"}, {"side": "sell"}, {"size": "0.0010"}])
-            fields["ts_event"] += rng.choice([0, 0, 0, 999, 1_000, 7 * MINUTE_US])
-            fields |= rng.choice([{}, {"venue": "kraken"}])
-            messages.append((topic, rng.randrange(4), trade(**fields)))
-        messages += [(topic, rng.randrange(4), value) for value in (b"junk", None)]
-        gap = {"venue": "binance", "event": "gap_opened", "ts_event": NEW_YEAR, "connection_id": "c"}
-        messages.append((events, 0, gap | {"symbol": "BTC/USDT", "first_id": 200, "last_id": 200 + day, "detail": ""}))
-        messages.append((events, 1, b"junk"))
-        rng.shuffle(messages)
-        bronze.commit(*messages, day=day // 3)
-
-
-def expected(bronze: Bronze) -> tuple[dict[Any, Any], dict[Any, str]]:
-    """Key → what is kept with its place in Kafka; place → rule. By messages in the log's order."""
-    kept: dict[Any, tuple[Any, ...]] = {}
-    refused: dict[Any, str] = {}
-    for row in bronze.read:
-        place = row["topic"], row["partition"], row["offset"]
-        if row["topic"] != bronze.settings.topic_trades:
-            if row["value_raw"] == b"junk":
-                refused[place] = "not_json"
-            continue
-        if row["value_raw"] in (None, b"junk"):
-            refused[place] = "not_json" if row["value_raw"] else "no_value"
-            continue
-        value = json.loads(row["value_raw"])
-        content = Decimal(value["price"]), Decimal(value["size"]), value["side"]
-        key = value["venue"], value["symbol"], value["trade_id"]
-        if key not in kept:
-            kept[key] = *content, value["ts_event"], *place
-        elif kept[key][:3] != content or abs(kept[key][3] - value["ts_event"]) >= 1_000:
-            refused[place] = "conflict"
-    return kept, refused
 
 
 def rows_of(settings: Settings, table: Table, columns: str) -> list[tuple[Any, ...]]:
@@ -177,14 +101,6 @@ def test_files_that_nobody_takes_are_deleted(bronze: Bronze) -> None:
     assert data_files(settings) == before
     versions = [DeltaTable(table_io.table_uri(settings, table)).version() for table in module.TABLES]
     assert versions == [0, 0, 0]
-
-
-def test_units_are_whole_files_in_order() -> None:
-    files = [DataFile(name, rows) for name, rows in (("a", 3), ("b", 4), ("c", 9), ("d", 1), ("e", 0), ("f", 7))]
-    assert list(units(files, 8)) == [["a", "b"], ["c"], ["d", "e", "f"]]
-    assert list(units(files, 1)) == [["a"], ["b"], ["c"], ["d", "e"], ["f"]]
-    assert list(units(files, 100)) == [["a", "b", "c", "d", "e", "f"]]
-    assert list(units([], 8)) == []
 
 
 def test_the_rows_of_a_table_have_the_fingerprint_of_the_rows_put_in(bronze: Bronze) -> None:

@@ -44,9 +44,11 @@ def follow(spark: SparkSession, settings: Settings, files: int = 1_000) -> Seen:
     seen: Seen = []
 
     def process(rows: DataFrame, batch_id: int) -> None:
-        paths = batch_plan.delta_files(checkpoint, batch_id, settings, SILVER_TRADES)
+        planned = batch_plan.delta_files(checkpoint, batch_id, settings, SILVER_TRADES)
+        paths = [file.path for file in planned]
         chunks = batch_files.read_chunks(settings, SILVER_TRADES, paths, ("trade_id",))
         ours = [row["trade_id"] for chunk in chunks for row in chunk.to_pylist()]
+        assert len(ours) == sum(file.rows for file in planned)
         seen.append((sorted(row["trade_id"] for row in rows.select("trade_id").collect()), sorted(ours)))
 
     source = (
@@ -205,3 +207,13 @@ def test_a_topic_that_was_deleted_is_an_error(
     checkpoint.write("offsets/1", "v1\n{}\n" + json.dumps(position))
     with pytest.raises(MessagesLostError, match=found.removeprefix("found ")):
         batch_plan.kafka_ranges(checkpoint, 1)
+
+
+def test_units_are_whole_files_in_order() -> None:
+    files = [
+        batch_plan.DataFile(name, rows) for name, rows in (("a", 3), ("b", 4), ("c", 9), ("d", 1), ("e", 0), ("f", 7))
+    ]
+    assert list(batch_plan.units(files, 8)) == [["a", "b"], ["c"], ["d", "e", "f"]]
+    assert list(batch_plan.units(files, 1)) == [["a"], ["b"], ["c"], ["d", "e"], ["f"]]
+    assert list(batch_plan.units(files, 100)) == [["a", "b", "c", "d", "e", "f"]]
+    assert list(batch_plan.units([], 8)) == []

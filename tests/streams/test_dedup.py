@@ -12,7 +12,7 @@ import pytest
 
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams import dedup
+from lakehouse.streams import dedup, kept_trades
 from lakehouse.tables import SILVER_TRADES
 from tests.support.rows import NOON_US, empty_lake, trade_row
 
@@ -27,7 +27,7 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
 def unlike(settings: Settings, *rows: dict[str, Any]) -> list[bool]:
     """Which of the repeats conflict. Each gets a position of its own, by which its verdict is known."""
     at = [row | {"kafka_partition": 3, "kafka_offset": number} for number, row in enumerate(rows)]
-    verdicts = dedup.conflicts(table(at), dedup.in_silver(settings)).to_pylist()
+    verdicts = dedup.conflicts(table(at), kept_trades.in_silver(settings)).to_pylist()
     assert all((one["kafka_topic"], one["kafka_partition"]) == ("crypto.trades", 3) for one in verdicts)
     found = [one["kafka_offset"] for one in verdicts]
     assert len(set(found)) == len(found)
@@ -64,7 +64,7 @@ def test_times_may_differ_by_less_than_a_millisecond(tmp_path: Path, stored: int
 
 
 def test_many_repeats_over_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dedup, "_JOIN_ROWS", 50)
+    monkeypatch.setattr(kept_trades, "_JOIN_ROWS", 50)
     settings, chance = empty_lake(tmp_path), random.Random(7)
     kept: dict[int, Decimal] = {}
     for start in range(0, 400, 100):
@@ -111,7 +111,7 @@ def test_a_verdict_says_both_contents(
     # Another repeat, whose windows reach over the whole day, changes nothing about this one.
     far = [trade_row(10 + n, at=NOON_US - DAY_US // 2 + n * 2 * WINDOW_US) for n in range(144)]
     for repeats in ([trade_row(1, **repeat)], [*far, trade_row(1, **repeat)]):
-        verdicts = dedup.conflicts(table(repeats), dedup.in_silver(settings))
+        verdicts = dedup.conflicts(table(repeats), kept_trades.in_silver(settings))
         assert verdicts.schema == dedup.VERDICTS
         (mine,) = [one for one in verdicts.to_pylist() if one["kafka_offset"] == 1]
         assert (mine["rule"], mine["detail"]) == ("conflict", detail)

@@ -1,45 +1,58 @@
-"""Land messages on the executors of a Spark master, and print which processes did it. Run as a process of its own.
+"""Run the streams of Bronze, Silver and Gold on a Spark master, and print which processes did which work.
 
-`python -m tests.support.executor_probe` takes the settings from the environment. It prints one line of JSON: the
-driver's process, and for each unit the process that worked and the command line of that process's grandparent. Nothing
-is committed.
+`python -m tests.support.executor_probe MESSAGES` takes the settings from the environment, and divides batches into
+units of so many messages, so that a few messages are several units. It prints one line of JSON: the driver's process,
+and for each unit the work, the process that did it, and the command line of that process's grandparent.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from lakehouse.broker.offset_ranges import OffsetRange
-from lakehouse.lake import table_io
-from lakehouse.lake.lag import end_offsets
-from lakehouse.runtime.spark_session import build_session, end_session
-from lakehouse.settings import load_settings
-from lakehouse.streams import landing
-from lakehouse.streams.landing import Landed, LandUnit
+from lakehouse.runtime.spark_session import end_session
+from lakehouse.settings import Settings, load_settings
+from lakehouse.streams import landing, silver
+from lakehouse.streams.landing import LandUnit
+from lakehouse.streams.materialize import materialize
 from lakehouse.streams.tasks import Tasks
-from lakehouse.tables import BRONZE_MESSAGES
 
 
 def main() -> None:
-    """Land all messages of the trades' topic in units of 100."""
+    """Read everything there is, in units of the size that is asked for."""
+    most = int(sys.argv[1])
     settings = load_settings()
-    ends = end_offsets(settings.bootstrap(), settings.topics, 10.0)[settings.topic_trades]
-    ranges = [OffsetRange(settings.topic_trades, int(number), 0, end) for number, end in ends.items()]
-    table_io.ensure_tables(settings)
-    units = landing.units_of(settings, ranges, most=100)
-    seen = Tasks(build_session(settings), settings).run(units, land_and_tell)
-    for landed, _ in seen:
-        landing.undo(table_io.table_uri(settings, BRONZE_MESSAGES), landed)
-    print(json.dumps({"driver": os.getpid(), "workers": [[landed.process, parent] for landed, parent in seen]}))
+    seen: list[list[Any]] = []
+    run, units_of = Tasks.run, landing.units_of
+
+    def watched(tasks: Tasks, units: Sequence[Any], work: Callable[[Any], Any], undo: Callable[[Any], None]) -> Any:
+        results = run(tasks, units, work, undo)
+        seen.extend([work.__name__, one.process, _grandparent(one.process)] for one in results)
+        return results
+
+    def divided(settings: Settings, ranges: Sequence[OffsetRange]) -> list[LandUnit]:
+        return units_of(settings, ranges, most)
+
+    with (
+        patch.object(Tasks, "run", watched),
+        patch.object(landing, "units_of", divided),
+        patch.object(silver, "UNIT_MESSAGES", most),
+    ):
+        materialize(settings)
+    print(json.dumps({"driver": os.getpid(), "works": seen}))
     end_session(30)
 
 
-def land_and_tell(unit: LandUnit) -> tuple[Landed, str]:
-    """Land a unit, and say what started the daemon that this worker is forked from: an executor's JVM."""
-    parent = _parent(os.getppid())
-    return landing.land(unit), Path(f"/proc/{parent}/cmdline").read_text().replace("\0", " ")
+def _grandparent(process: int) -> list[Any]:
+    """Return what started the daemon that a worker is forked from, an executor's JVM: its id and command line."""
+    parent = _parent(_parent(process))
+    return [parent, Path(f"/proc/{parent}/cmdline").read_text().replace("\0", " ")]
 
 
 def _parent(process: int) -> int:
