@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lakehouse.errors import TerminalError
-from lakehouse.lake import table_io
+from lakehouse.lake import table_io, unreadable
 from lakehouse.settings import Settings
 from lakehouse.tables import BAR_MINUTES, Table
 
@@ -75,15 +75,18 @@ def changes_since(settings: Settings, table: Table, since: int | None) -> Change
 
 
 def read(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
-    """Yield the rows of the changed files, with the columns of the registry, a file or a part of a file at a time."""
+    """Yield the rows of the changed files, with the columns of the registry, a file or a part of a file at a time.
+
+    Raises UnreadableVersionError if a file is gone or damaged.
+    """
     return _read(settings, changes.table, changes.version, changes.paths)
 
 
 def read_gone(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
     """Yield the rows of the files that only the older version has, as `read` does.
 
-    Such a row is no longer in the table if none of the changed files has it. Raises OSError if the files have been
-    deleted meanwhile.
+    Such a row is no longer in the table if none of the changed files has it. Raises UnreadableVersionError if the
+    files have been deleted meanwhile.
     """
     assert changes.since is not None
     return _read(settings, changes.table, changes.since, changes.gone)
@@ -91,12 +94,17 @@ def read_gone(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
 
 def _read(settings: Settings, table: Table, version: int, paths: frozenset[str]) -> Iterator[pa.Table]:
     schema = table_io.arrow_schema(table)
-    dataset = table_io.open_table(settings, table, version).to_pyarrow_dataset()
-    wanted = {_relative(path) for path in paths}
-    for fragment in dataset.get_fragments():
-        if _relative(fragment.path) in wanted:
-            for batch in fragment.to_batches(schema=dataset.schema):
-                yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+    opened = table_io.open_table(settings, table, version)
+    for batch in _batches(opened, {_relative(path) for path in paths}):
+        yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+
+
+def _batches(opened: DeltaTable, wanted: set[str]) -> Iterator[pa.RecordBatch]:
+    with unreadable.typed([opened], of_query=False):
+        dataset = opened.to_pyarrow_dataset()
+        for fragment in dataset.get_fragments():
+            if _relative(fragment.path) in wanted:
+                yield from fragment.to_batches(schema=dataset.schema)
 
 
 #: Path relative to the table → its UTC day and rows.
