@@ -14,6 +14,7 @@ from lakehouse.client.time_range import TimeRange
 from lakehouse.errors import SettingError
 from lakehouse.lake.unreadable import READ_ERRORS, UnreadableVersionError
 from lakehouse.prices.follower import Prices
+from lakehouse.serving.bar_changes import BarChanges
 from lakehouse.serving.cursor import Cursor, micros, moment, read_cursor
 from lakehouse.serving.fan_out import FanOut
 from lakehouse.serving.forms import MEDIA_TYPES, Form, accepted, write
@@ -42,6 +43,7 @@ class Api:
         self.frames = Frames(settings)
         self.tables = OpenTables(settings, self.frames.renew)
         self.lake = Lake(settings, self.tables.delta)
+        self.bar_changes = BarChanges()
         self.reader = Reader(settings, self.tables, self.frames)
         self.fan_out = FanOut()
         self.prices = Prices(settings, self.fan_out)
