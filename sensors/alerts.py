@@ -29,10 +29,10 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from deltalake.exceptions import DeltaError
 
 from lakehouse.errors import LakehouseError
 from lakehouse.lake.table_io import open_table, sql
+from lakehouse.lake.unreadable import READ_ERRORS
 from lakehouse.settings import Settings
 from lakehouse.tables import GOLD_MOVES
 from sensors.moves import ALERT_FOR, REMEMBER_FOR, Cursor, Move, decide_alerts
@@ -80,10 +80,7 @@ def _tick(context: SensorEvaluationContext, settings: Settings, now: dt.datetime
             # No lake yet: every move is going to be new.
             return SensorResult(skip_reason=SkipReason("no table gold/moves yet"), cursor=Cursor(now).dumps())
         rows = read_moves(settings, cursor, now)
-    except Exception as error:
-        # deltalake's DataFusion raises a plain Exception if a query fails while it runs. Bugs still raise.
-        if not isinstance(error, LakehouseError | DeltaError | OSError) and type(error) is not Exception:
-            raise
+    except READ_ERRORS as error:
         reason = f"gold/moves could not be read: {' '.join(str(error).split())}"
         return SensorResult(skip_reason=SkipReason(reason), cursor=context.cursor)
     decision, said = decide_alerts(rows, cursor, now), list[str]()

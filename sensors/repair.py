@@ -21,11 +21,10 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from deltalake.exceptions import DeltaError
 
 from jobs.managed_runs import NAME_TAG, REPAIR
 from lakehouse.continuity.gaps import LedgerGap, gaps_to_repair
-from lakehouse.errors import LakehouseError
+from lakehouse.lake.unreadable import READ_ERRORS
 from lakehouse.repair.run import digest
 from lakehouse.settings import Settings
 from sensors.run_history import HeartbeatAges, run_history
@@ -96,10 +95,7 @@ def _look(settings: Settings, runs: Sequence[ObservedRun], now: float, policy: P
     after = settings.repair_after_seconds
     try:
         gaps = gaps_to_repair(settings, after)
-    except Exception as error:
-        # deltalake's DataFusion raises a plain Exception if a query fails while it runs. Bugs still raise.
-        if not isinstance(error, LakehouseError | DeltaError | OSError) and type(error) is not Exception:
-            raise
+    except READ_ERRORS as error:
         return Skip(f"the ledger could not be read: {' '.join(str(error).split())}")
     if not gaps:
         return Skip(f"no gap has been open for {after:g} s, none is due again")

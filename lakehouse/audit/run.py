@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from deltalake.exceptions import DeltaError
-
 from lakehouse.audit import bars, batches, conservation, gaps, simulated
 from lakehouse.audit import snapshot as snapshots
 from lakehouse.audit.report import Report, RuleCount, Versions
 from lakehouse.audit.snapshot import Snapshot
-from lakehouse.errors import BrokerUnavailableError, TerminalError
+from lakehouse.errors import BrokerUnavailableError, LakehouseError, TerminalError, one_line
 from lakehouse.lake.table_io import bar_tables, open_table, row_count, sql
+from lakehouse.lake.unreadable import READ_ERRORS
 from lakehouse.quality.id_coverage import TradeIds, ids_of_trades, read_ledger
 from lakehouse.quality.message_account import account
 from lakehouse.quality.model import count_of
@@ -166,14 +165,7 @@ def _readable(settings: Settings) -> Iterator[None]:
     """Turn a failed read (a file that is gone, a version that was vacuumed) into one line."""
     try:
         yield
-    except DeltaError as error:
-        raise _unreadable(settings, error) from None
-    except Exception as error:
-        # deltalake's DataFusion raises plain Exception for what goes wrong while a query runs.
-        if type(error) is not Exception:
-            raise
-        raise _unreadable(settings, error) from None
-
-
-def _unreadable(settings: Settings, error: Exception) -> TerminalError:
-    return TerminalError(f"{settings.lake} cannot be read: {' '.join(str(error).split())}", "all of its tables")
+    except LakehouseError:
+        raise
+    except READ_ERRORS as error:
+        raise TerminalError(f"{settings.lake} cannot be read: {one_line(error)}", "all of its tables") from None

@@ -42,12 +42,11 @@ def repair(
     from lakehouse.cli.homes import settings_as_started
     from lakehouse.continuity.gaps import MOST_AGAIN, gaps_to_repair, open_gaps, unavailable_gaps
     from lakehouse.repair.run import ids_still_open, repair_gaps
-    from lakehouse.status.snapshot import is_simulated
 
     settings = settings_as_started(home)
     if home is None:
         typer.echo(f"lakehouse: {settings.home}", err=True)
-    if is_simulated(settings) and settings.simulator_url is None:
+    if settings.is_simulated and settings.simulator_url is None:
         raise SettingError(
             f"the trades in {settings.home} are simulated, and no simulator is known",
             "LAKEHOUSE_SIMULATOR_URL, so that no live venue is asked for them",

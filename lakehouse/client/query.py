@@ -14,7 +14,7 @@ from deltalake import QueryBuilder
 from deltalake.exceptions import DeltaError
 
 from lakehouse.errors import SettingError
-from lakehouse.lake import table_io
+from lakehouse.lake import table_io, unreadable
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
@@ -34,37 +34,40 @@ def query(settings: Settings, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBa
     """Start a query and return (schema, batches) of its result; the batches are read while they are taken.
 
     Raises SettingError, one line, if the query cannot be read, would change something, or names a table or column that
-    does not exist. Taking the batches raises it if the query fails then.
+    does not exist. Taking the batches raises it if the query fails then, UnreadableVersionError if a data file is gone.
     """
-    builder = _with_tables(settings, sql)
+    builder, opened = _with_tables(settings, sql)
     try:
         _refuse_changes(builder, sql)
         reader = pa.RecordBatchReader.from_stream(builder.execute(sql))
     except DeltaError as error:
         raise _one_line(error, settings) from None
-    return reader.schema, _batches(reader, settings)
+    return reader.schema, _batches(reader, settings, opened)
 
 
-def _batches(reader: pa.RecordBatchReader, settings: Settings) -> Iterator[pa.RecordBatch]:
+def _batches(reader: pa.RecordBatchReader, settings: Settings, opened: dict[str, int]) -> Iterator[pa.RecordBatch]:
     try:
         yield from reader
     except (DeltaError, pa.ArrowException, OSError) as error:
-        raise _one_line(error, settings) from None
+        raise unreadable.of_file(error, opened) or _one_line(error, settings) from None
 
 
-def _with_tables(settings: Settings, sql: str) -> QueryBuilder:
+def _with_tables(settings: Settings, sql: str) -> tuple[QueryBuilder, dict[str, int]]:
+    """Return a builder with the tables that a query names, and their versions by path."""
     words = {word.lower() for word in re.findall(r"\w+", sql)}
     builder = QueryBuilder()
     layers: set[str] = set()
+    versions: dict[str, int] = {}
     for table in table_io.active_tables(settings):
         if table.name not in words:
             continue
         opened = table_io.open_table(settings, table)
+        versions[table.path] = opened.version()
         if table.layer not in layers:
             builder.execute(f"CREATE SCHEMA {table.layer}").read_all()
             layers.add(table.layer)
         builder = builder.register(f"{table.layer}.{table.name}", opened).register(table.name, opened)
-    return builder
+    return builder, versions
 
 
 def _refuse_changes(builder: QueryBuilder, sql: str) -> None:

@@ -18,8 +18,9 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse.client import extras
 from lakehouse.client.filters import Filter, Value, behind, where
-from lakehouse.errors import SettingError, TerminalError
+from lakehouse.errors import SettingError, one_line
 from lakehouse.lake import table_io
+from lakehouse.lake.unreadable import UnreadableVersionError
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
@@ -31,11 +32,11 @@ OpenAt = Callable[[Table, int], DeltaTable]
 class Scan:
     """Rows of a table at one version, which are not read until `arrow`, `batches`, `count` or the like is called.
 
-    These raise TerminalError if the version's log or files are no longer kept. `filters` are joined by AND. `columns`
-    are those of the result, all if empty; `order` are the columns that order it. `made` computes the result from the
-    rows read, if no table holds it: bars of a size that Gold lacks, filled minutes, certificates. The result begins
-    after the row whose key is `after`, and has at most `limit` rows. `open_at` opens the table; None does it by
-    `table_io.open_table`.
+    These raise UnreadableVersionError, a TerminalError, if the version's log or files are no longer kept. `filters` are
+    joined by AND. `columns` are those of the result, all if empty; `order` are the columns that order it. `made`
+    computes the result from the rows read, if no table holds it: bars of a size that Gold lacks, filled minutes,
+    certificates. The result begins after the row whose key is `after`, and has at most `limit` rows. `open_at` opens
+    the table; None does it by `table_io.open_table`.
     """
 
     settings: Settings
@@ -91,21 +92,15 @@ class Scan:
             yield from self.arrow().to_batches()
             return
         schema = self.schema
-        try:
-            for batch in table_io.sql_batches(self.settings, self.sql, rows=self.opened()):
-                yield from _floats(pa.table(batch), self.as_float).cast(schema).to_batches()
-        except DeltaError as error:
-            raise self._unreadable(error) from error
+        for batch in table_io.sql_batches(self.settings, self.sql, rows=self.opened()):
+            yield from _floats(pa.table(batch), self.as_float).cast(schema).to_batches()
 
     def arrow(self) -> pa.Table:
         """Read the result as an Arrow table. Decimals are exact unless `as_float` was asked for."""
         if self.made is None:
             return pa.Table.from_batches(list(self.batches()), self.schema)
         schema = self.schema
-        try:
-            found = table_io.sql(self.settings, self.sql, rows=self.opened())
-        except DeltaError as error:
-            raise self._unreadable(error) from error
+        found = table_io.sql(self.settings, self.sql, rows=self.opened())
         rows = self.made(found.cast(table_io.arrow_schema(self.table)))
         return _floats(rows.select(schema.names), self.as_float).cast(schema)
 
@@ -133,10 +128,7 @@ class Scan:
         if self.made is not None:
             return self.arrow().num_rows
         inner = (self if self.after else dataclasses.replace(self, order=())).sql
-        try:
-            found = table_io.sql(self.settings, f"SELECT count(*) AS n FROM ({inner})", rows=self.opened())
-        except DeltaError as error:
-            raise self._unreadable(error) from error
+        found = table_io.sql(self.settings, f"SELECT count(*) AS n FROM ({inner})", rows=self.opened())
         return int(found.column("n")[0].as_py())
 
     def opened(self) -> DeltaTable:
@@ -148,15 +140,10 @@ class Scan:
             if newest.version() == self.version:
                 return newest
             return table_io.open_table(self.settings, self.table, self.version)
-        except DeltaError as error:
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: DeltaError) -> TerminalError:
-        return TerminalError(
-            f"version {self.version} of {self.table.path} cannot be read ({str(error).splitlines()[0][:200]})",
-            "one whose log and files are still kept",
-            "scan again, without a version or time, to read the newest",
-        )
+        except (DeltaError, OSError) as error:
+            raise UnreadableVersionError(
+                f"version {self.version} of {self.table.path} cannot be read ({one_line(error)[:200]})"
+            ) from error
 
 
 def _quoted(names: Iterable[str]) -> str:

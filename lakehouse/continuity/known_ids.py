@@ -16,7 +16,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from lakehouse.id_ranges import IdRanges
-from lakehouse.lake import table_io
+from lakehouse.lake import table_io, unreadable
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
@@ -123,7 +123,9 @@ def _read_files(table: DeltaTable, paths: set[str]) -> pa.Table:
     ]
     # Cast: a file of another writer may hold views of strings, which Arrow does not sort.
     schema = pa.schema([table_io.arrow_schema(SILVER_TRADES).field(name) for name in _COLUMNS])
-    parts = [fragment.to_table(columns=_COLUMNS).cast(schema) for fragment in fragments]
+    with unreadable.typed([table], of_query=False):
+        found = [fragment.to_table(columns=_COLUMNS) for fragment in fragments]
+    parts = [rows.cast(schema) for rows in found]
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 

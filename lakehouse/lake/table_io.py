@@ -27,7 +27,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lakehouse.errors import RetriableError, TerminalError
-from lakehouse.lake import table_cache
+from lakehouse.lake import table_cache, unreadable
 from lakehouse.lake.table_log import NO_HOOK, Commit
 from lakehouse.settings import Settings
 from lakehouse.tables import BAR_MINUTES, BARS, SPANS, TABLES, Table
@@ -230,20 +230,29 @@ def days(settings: Settings, table: Table, version: int | None = None) -> dict[d
 def sql(settings: Settings, query: str, **tables: DeltaTable | Table) -> pa.Table:
     """Run a SQL query (DataFusion) and return its result; each keyword is the name of a table in the query.
 
-    Raises TerminalError if a table does not exist, DeltaError or a plain Exception if the query fails.
+    Raises UnreadableVersionError if a data file is gone or damaged, RetriableError if an object store does not answer,
+    TerminalError if a table does not exist or the query fails while it runs, DeltaError if the query cannot begin.
     """
-    return pa.table(_execute(settings, query, tables).read_all())
+    opened = _opened(settings, tables)
+    with unreadable.typed(opened.values()):
+        return pa.table(_execute(query, opened).read_all())
 
 
 def sql_batches(settings: Settings, query: str, **tables: DeltaTable | Table) -> Iterator[pa.RecordBatch]:
     """Run a query as `sql` does, and yield its result batch by batch, so that it is never in memory as a whole."""
-    yield from pa.RecordBatchReader.from_stream(_execute(settings, query, tables))
+    opened = _opened(settings, tables)
+    with unreadable.typed(opened.values()):
+        yield from pa.RecordBatchReader.from_stream(_execute(query, opened))
 
 
-def _execute(settings: Settings, query: str, tables: dict[str, DeltaTable | Table]) -> Any:
+def _opened(settings: Settings, tables: dict[str, DeltaTable | Table]) -> dict[str, DeltaTable]:
+    return {name: open_table(settings, one) if isinstance(one, Table) else one for name, one in tables.items()}
+
+
+def _execute(query: str, tables: dict[str, DeltaTable]) -> Any:
     builder = QueryBuilder()
     for name, table in tables.items():
-        builder = builder.register(name, open_table(settings, table) if isinstance(table, Table) else table)
+        builder = builder.register(name, table)
     return builder.execute(query)
 
 
@@ -271,23 +280,15 @@ def append_rows(
 def overwrite(settings: Settings, table: Table, rows: pa.Table) -> None:
     """Replace all rows of a table by `rows`, in one commit. Raises like `append_rows`."""
     delta_table = open_table(settings, table)
-    _write(
-        delta_table,
-        rows,
-        "overwrite",
-        Commit(table_uri(settings, table), delta_table.version(), retries=APPEND_RETRIES),
-    )
+    commit = Commit(table_uri(settings, table), delta_table.version(), retries=APPEND_RETRIES)
+    _write(delta_table, rows, "overwrite", commit)
 
 
 def _write(delta_table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], commit: Commit) -> None:
     try:
         with commit.certain():
             write_deltalake(
-                delta_table,
-                rows,
-                mode=mode,
-                commit_properties=commit.properties,
-                post_commithook_properties=NO_HOOK,
+                delta_table, rows, mode=mode, commit_properties=commit.properties, post_commithook_properties=NO_HOOK
             )
     except (OSError, DeltaError) as error:
         if "No space left" not in str(error):

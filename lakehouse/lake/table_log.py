@@ -93,8 +93,9 @@ def checkpoints(files: list[LogFile]) -> list[int]:
 class Found(NamedTuple):
     """Answer of a table's log about a commit of ours and about others' commits since its base version.
 
-    `stands`: the commit is in the log. `maintained`, if it is not: others have committed, and only maintenance, which
-    leaves rows and transaction ids as they were. `moved`: paths of the files that others have taken out of the table.
+    `stands`: the commit is in the log; then only others' commits before it count. `maintained`: others have committed,
+    and only maintenance, which leaves rows and transaction ids as they were. `moved`: paths of the files that others
+    have taken out of the table.
     """
 
     stands: bool
@@ -126,7 +127,7 @@ class Commit:
         files = files_of(self._uri)
         since = {file.version: file for file in log_files(self._uri) if file.kind == COMMIT}
         newest = max(since, default=-1)
-        maintained, moved = newest > self._version, set[str]()
+        maintained, moved = False, set[str]()
         for version in range(self._version + 1, newest + 1):
             if version not in since:
                 raise ValueError(f"no commit {version} in the log of {self._uri}")
@@ -134,7 +135,8 @@ class Commit:
                 actions = [json.loads(line) for line in file.read().splitlines() if line.strip()]
             if any(action.get("commitInfo", {}).get(ID) == self._id for action in actions):
                 return Found(True, maintained, frozenset(moved))
-            maintained = maintained and all(self._is_maintenance(action) for action in actions)
+            is_first = version == self._version + 1
+            maintained = (is_first or maintained) and all(self._is_maintenance(action) for action in actions)
             moved |= {action["remove"]["path"] for action in actions if "remove" in action}
         return Found(False, maintained, frozenset(moved))
 

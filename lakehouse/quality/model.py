@@ -11,10 +11,9 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
-from lakehouse.errors import LakehouseError
 from lakehouse.lake.table_io import sql
+from lakehouse.lake.unreadable import READ_ERRORS
 from lakehouse.settings import Settings
 
 #: One value in a verdict's figures, ready for JSON.
@@ -71,20 +70,11 @@ def always_a_verdict(evaluate: Evaluate) -> Evaluate:
     def guarded(settings: Settings, look: Look) -> CheckResult:
         try:
             return evaluate(settings, look)
-        except (LakehouseError, DeltaError) as error:
-            return _not_evaluated(error)
-        except Exception as error:
-            # deltalake's DataFusion raises plain Exception for what goes wrong while a query runs.
-            if type(error) is not Exception:
-                raise
-            return _not_evaluated(error)
+        except READ_ERRORS as error:
+            reason = " ".join(str(error).split())
+            return CheckResult(False, f"Could not be evaluated: {reason}", {"error": type(error).__name__})
 
     return guarded
-
-
-def _not_evaluated(error: Exception) -> CheckResult:
-    reason = " ".join(str(error).split())
-    return CheckResult(False, f"Could not be evaluated: {reason}", {"error": type(error).__name__})
 
 
 def first_recent_date(now: datetime | None = None) -> date:

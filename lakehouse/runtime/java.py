@@ -95,8 +95,8 @@ def find_java(for_spark: bool = False, download: bool = True) -> Path:
     """Return the java executable to use; its JAVA_HOME is `.parent.parent`.
 
     If LAKEHOUSE_JAVA_HOME is set, only that Java is tried. With `for_spark` it must have the module that Spark needs.
-    `download` allows cjdk to fetch a Java if none was found. Raises MissingDependencyError, which names the unfit ones
-    that were found, if there is no such Java.
+    `download` allows cjdk to fetch a Java if none that fits was found. Raises MissingDependencyError, which names the
+    unfit ones, if there is no such Java.
     """
     explicit = os.environ.get("LAKEHOUSE_JAVA_HOME")
     if explicit:
@@ -118,7 +118,10 @@ def find_java(for_spark: bool = False, download: bool = True) -> Path:
         faults[java.executable] = fault
     downloaded = _download() if download else None
     if downloaded is not None:
-        return downloaded.executable
+        fault = _fault(downloaded, for_spark)
+        if fault is None:
+            return downloaded.executable
+        faults[downloaded.executable] = fault
     raise MissingDependencyError(f"found {', '.join(faults.values()) or 'no Java'}", EXPECTED, REMEDY)
 
 

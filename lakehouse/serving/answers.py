@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-import pyarrow as pa
-from deltalake.exceptions import DeltaError
-
 from lakehouse.client import Lake
 from lakehouse.client.time_range import TimeRange
-from lakehouse.errors import LakehouseError, SettingError
+from lakehouse.errors import SettingError
+from lakehouse.lake.unreadable import READ_ERRORS, UnreadableVersionError
 from lakehouse.prices.follower import Prices
+from lakehouse.serving.bar_changes import BarChanges
 from lakehouse.serving.cursor import Cursor, micros, moment, read_cursor
 from lakehouse.serving.fan_out import FanOut
 from lakehouse.serving.forms import MEDIA_TYPES, Form, accepted, write
@@ -44,6 +43,7 @@ class Api:
         self.frames = Frames(settings)
         self.tables = OpenTables(settings, self.frames.renew)
         self.lake = Lake(settings, self.tables.delta)
+        self.bar_changes = BarChanges()
         self.reader = Reader(settings, self.tables, self.frames)
         self.fan_out = FanOut()
         self.prices = Prices(settings, self.fan_out)
@@ -128,10 +128,10 @@ def _told(answer: Callable[[], T]) -> T:
         return answer()
     except SettingError as error:
         raise Problem.of("bad-parameter", error) from None
-    except (LakehouseError, DeltaError, pa.ArrowException, OSError) as error:
+    except READ_ERRORS as error:
         text = str(error).splitlines()[0][:300]
         raise Problem(
-            "version-gone" if "cannot be read" in text else "lake-not-ready",
+            "version-gone" if isinstance(error, UnreadableVersionError) else "lake-not-ready",
             f"{text}; expected files that are still kept; ask again, without a cursor",
             {"Retry-After": "2"},
         ) from None

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 
 from lakehouse.client.scan import Scan
 from lakehouse.client.text import texts
-from lakehouse.errors import LakehouseError
+from lakehouse.lake.unreadable import READ_ERRORS
 from lakehouse.serving.opened import Opened, WouldBlockError
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
@@ -191,7 +190,7 @@ class Frames:
         for day, files in before.days.items():
             kept = (before.table.path, day, f"{before.table_id}{files.digest}") in self._kept
             if kept and after.days.get(day, files) != files and after.days[day].rows <= MOST_DAY_ROWS:
-                with contextlib.suppress(LakehouseError, DeltaError, pa.ArrowException, OSError):
+                with contextlib.suppress(*READ_ERRORS):
                     self.day(after, day)
 
     def _find(self, place: tuple[str, dt.date | None, str]) -> Frame | None:

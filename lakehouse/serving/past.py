@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 
 from lakehouse.client.filters import Filter, where
-from lakehouse.errors import TerminalError
 from lakehouse.id_ranges import IdRange
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
@@ -34,9 +32,9 @@ COLUMNS = ("venue", "symbol", "trade_id", "price", "size", "side", "ts_event", "
 
 
 class Past(NamedTuple):
-    """The trades of one market in one version of silver/trades. Methods raise TerminalError if its files are gone.
+    """The trades of one market in one version of silver/trades.
 
-    They raise Problem if the version is no longer kept.
+    Methods raise UnreadableVersionError if a file of it is gone, Problem if the version cannot be opened any more.
     """
 
     settings: Settings
@@ -80,15 +78,8 @@ class Past(NamedTuple):
             f"SELECT {', '.join(COLUMNS)}, ts_ingest FROM trades{where([*filters, *more], condition)} "
             f"ORDER BY trade_id LIMIT {limit}"
         )
-        try:
-            opened = self.tables.at(SILVER_TRADES, self.version).delta
-            return table_io.sql(self.settings, query, trades=opened)
-        except DeltaError as error:
-            raise TerminalError(
-                f"version {self.version} of {SILVER_TRADES.path} cannot be read ({str(error).splitlines()[0][:120]})",
-                "files that are still kept",
-                "ask again",
-            ) from error
+        opened = self.tables.at(SILVER_TRADES, self.version).delta
+        return table_io.sql(self.settings, query, trades=opened)
 
 
 def age(row: dict[str, Any]) -> float:

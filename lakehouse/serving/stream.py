@@ -8,11 +8,9 @@ import logging
 from typing import Any
 
 import msgspec
-import pyarrow as pa
-from deltalake.exceptions import DeltaError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from lakehouse.errors import LakehouseError
+from lakehouse.lake.unreadable import READ_ERRORS
 from lakehouse.serving import stream_bars, stream_trades
 from lakehouse.serving.access import SUBPROTOCOL
 from lakehouse.serving.answers import Api
@@ -56,7 +54,7 @@ def _end(error: BaseException | None) -> tuple[int, str] | None:
         return DONE, "the end of the range"
     if isinstance(error, TooSlowError):
         return LATER, "too slow: read faster, or ask for a shorter range"
-    if isinstance(error, LakehouseError | Problem | DeltaError | pa.ArrowException):
+    if isinstance(error, (Problem, *READ_ERRORS)):
         return LATER, str(error).splitlines()[0]
     if isinstance(error, asyncio.CancelledError | WebSocketDisconnect | RuntimeError):
         return None

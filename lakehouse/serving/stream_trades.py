@@ -21,11 +21,11 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 
 from lakehouse.client.text import cell
 from lakehouse.errors import LakehouseError
 from lakehouse.id_ranges import IdRanges
+from lakehouse.lake.unreadable import READ_ERRORS
 from lakehouse.prices.latest_trade import LatestTrade
 from lakehouse.serving.answers import Api
 from lakehouse.serving.cursor import micros
@@ -214,7 +214,7 @@ class _Stream:
         if hole is None or now < self._next_look or now - hole.since < min(LOOK_SECONDS, self._wish.hold):
             return
         self._next_look = now + LOOK_SECONDS
-        with contextlib.suppress(LakehouseError, Problem, DeltaError, pa.ArrowException, OSError):
+        with contextlib.suppress(Problem, *READ_ERRORS):
             await self._fill(hole, now)  # a lake that cannot be read now is no reason to cut a live stream
 
     async def _fill(self, hole: Hole, now: float) -> None:

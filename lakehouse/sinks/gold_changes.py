@@ -7,15 +7,16 @@ changed, and some that are unchanged. A reader must compare all columns: a bar t
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lakehouse.errors import TerminalError
-from lakehouse.lake import table_io
+from lakehouse.lake import table_io, unreadable
 from lakehouse.settings import Settings
 from lakehouse.tables import BAR_MINUTES, Table
 
@@ -75,28 +76,49 @@ def changes_since(settings: Settings, table: Table, since: int | None) -> Change
 
 
 def read(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
-    """Yield the rows of the changed files, with the columns of the registry, a file or a part of a file at a time."""
+    """Yield the rows of the changed files, with the columns of the registry, a file or a part of a file at a time.
+
+    Raises UnreadableVersionError if a file is gone or damaged.
+    """
     return _read(settings, changes.table, changes.version, changes.paths)
 
 
 def read_gone(settings: Settings, changes: Changes) -> Iterator[pa.Table]:
     """Yield the rows of the files that only the older version has, as `read` does.
 
-    Such a row is no longer in the table if none of the changed files has it. Raises OSError if the files have been
-    deleted meanwhile.
+    Such a row is no longer in the table if none of the changed files has it. Raises UnreadableVersionError if the
+    files have been deleted meanwhile.
     """
     assert changes.since is not None
     return _read(settings, changes.table, changes.since, changes.gone)
 
 
 def _read(settings: Settings, table: Table, version: int, paths: frozenset[str]) -> Iterator[pa.Table]:
+    return rows_of(table, table_io.open_table(settings, table, version), paths)
+
+
+def rows_of(
+    table: Table, opened: DeltaTable, paths: Collection[str], only: pc.Expression | None = None
+) -> Iterator[pa.Table]:
+    """Yield the rows of some files of a table at a version, a file or a part of a file at a time; `only` filters them.
+
+    `paths` may be relative to the table, or URIs. Raises UnreadableVersionError if a file is gone or damaged.
+    """
     schema = table_io.arrow_schema(table)
-    dataset = table_io.open_table(settings, table, version).to_pyarrow_dataset()
-    wanted = {_relative(path) for path in paths}
-    for fragment in dataset.get_fragments():
-        if _relative(fragment.path) in wanted:
-            for batch in fragment.to_batches(schema=dataset.schema):
-                yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+    for batch in _batches(opened, {_relative(path) for path in paths}, only):
+        yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+
+
+def _batches(opened: DeltaTable, wanted: set[str], only: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    if not wanted:
+        return
+    column = opened.metadata().partition_columns[0]
+    values = sorted({path.partition("/")[0].partition("=")[2] for path in wanted})
+    with unreadable.typed([opened], of_query=False):
+        dataset = opened.to_pyarrow_dataset(file_pruning_predicate=[(column, "in", values)])
+        for fragment in dataset.get_fragments(filter=only):
+            if _relative(fragment.path) in wanted:
+                yield from fragment.to_batches(schema=dataset.schema, filter=only)
 
 
 #: Path relative to the table → its UTC day and rows.

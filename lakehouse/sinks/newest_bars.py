@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse.lake import table_io
+from lakehouse.lake.unreadable import UnreadableVersionError
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.sinks.gold_changes import Changes, read, read_gone
@@ -45,7 +46,7 @@ def difference(settings: Settings, changes: Changes, most: int) -> Difference:
         return Difference({}, newest(settings, changes.table, changes.version, most), True)
     try:
         before = _joined(changes.table, read_gone(settings, changes))
-    except OSError:  # deleted meanwhile: the version is older than what is kept
+    except UnreadableVersionError:  # deleted meanwhile: the version is older than what is kept
         return Difference({}, newest(settings, changes.table, changes.version, most), True)
     after = _joined(changes.table, read(settings, changes))
     changed = after.join(before, after.column_names, join_type="left anti")

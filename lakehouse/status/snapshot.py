@@ -145,7 +145,7 @@ class StatusReader:
         expected = {(check.table_path, check.name) for check in checks_of_lake(self._settings)}
         return Snapshot(
             home=str(self._settings.home),
-            simulated=is_simulated(self._settings),
+            simulated=self._settings.is_simulated,
             taken_at=datetime.now(UTC),
             tables=statuses,
             bars=_latest_bars(self._settings, tables[GOLD_BARS_1M.path]),
@@ -222,11 +222,6 @@ class StatusReader:
 def collect(settings: Settings, is_supervised: bool = True) -> Snapshot:
     """Take one snapshot, without trades/s. If `is_supervised` is False, Dagster is not asked for its runs."""
     return StatusReader(settings, is_supervised).collect()
-
-
-def is_simulated(settings: Settings) -> bool:
-    """Return True if this lake's trades come from the simulated exchange."""
-    return settings.is_simulated
 
 
 def _api(settings: Settings) -> str | None:

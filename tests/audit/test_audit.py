@@ -11,12 +11,18 @@ from typer.testing import CliRunner
 from lakehouse.audit.report import to_json
 from lakehouse.audit.run import Options, audit
 from lakehouse.cli import build_app
+from lakehouse.errors import TerminalError
 from lakehouse.tables import (
+    BRONZE_MESSAGES,
+    GOLD_BARS_1M,
+    SILVER_CONTINUITY,
     SILVER_QUARANTINE,
     SILVER_TRADES,
+    Table,
 )
 from tests.support.audit_lake import AuditLake
 from tests.support.audit_messages import messages, mixed, more, printed, trade
+from tests.support.damage import lose
 
 
 @pytest.fixture
@@ -117,3 +123,14 @@ def test_a_price_written_otherwise_and_a_number_as_text_are_still_duplicates(lak
     report = audit(lake.settings)
     assert not [fault for fault in report.faults if "unaccounted" in fault]
     assert report.total("duplicates") == 3
+
+
+@pytest.mark.parametrize("table", [BRONZE_MESSAGES, SILVER_TRADES, SILVER_QUARANTINE, SILVER_CONTINUITY, GOLD_BARS_1M])
+def test_a_lost_file_is_one_clear_line(lake: AuditLake, table: Table) -> None:
+    lake.batch(mixed())
+    lake.batch(more())
+    lost = lose(lake.settings, table)
+    words = rf"{table.path} cannot be read \(({'|'.join(lost)}) is gone\)"
+    with pytest.raises(TerminalError, match=words) as caught:
+        audit(lake.settings)
+    assert "\n" not in str(caught.value)

@@ -16,7 +16,8 @@ import pytest
 from lakehouse.client import Lake
 from lakehouse.client.export import Choice, export
 from lakehouse.errors import SettingError, TerminalError
-from lakehouse.tables import SILVER_TRADES
+from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, SILVER_TRADES, Table
+from tests.support.damage import lose
 from tests.support.market_lake import MarketLake, put
 from tests.support.rows import NOON_US, empty_lake, trade_row
 
@@ -152,3 +153,17 @@ def test_decimals_of_csv_have_no_exponent(tmp_path: Path) -> None:
     line = (tmp_path / "x.csv").read_text().splitlines()[1]
     assert '"100"' in line
     assert '"0.00000001"' in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "table"),
+    [("trades", "1m", SILVER_TRADES), ("bars", "1m", GOLD_BARS_1M), ("bars", "10m", GOLD_BARS_5M)],
+)
+def test_a_lost_file_is_one_clear_line(tmp_path: Path, kind: str, size: str, table: Table) -> None:
+    settings = MarketLake.written(tmp_path / "home", hours=3).settings
+    [lost] = lose(settings, table)
+    words = rf"^version 1 of {table.path} cannot be read \({lost} is gone\)"
+    with pytest.raises(TerminalError, match=words) as caught:
+        list(export(Lake.open(settings.home), Choice(kind, size=size), tmp_path / "out"))
+    assert "\n" not in str(caught.value)
+    assert {file.name for file in (tmp_path / "out").iterdir()} <= {"export.json"}

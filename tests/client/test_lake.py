@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from deltalake import DeltaTable
 
 from lakehouse.client import Lake
+from lakehouse.client.scan import Scan
 from lakehouse.errors import MissingDependencyError, SettingError, TerminalError
 from lakehouse.lake.table_io import arrow_schema, open_table
-from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES, Table
+from lakehouse.tables import GOLD_BARS_1M, GOLD_BARS_5M, SILVER_TRADES, Table
+from tests.support.damage import lose
 from tests.support.market_lake import MarketLake, put
 from tests.support.rows import NOON_US, empty_lake, trade_row, utc
 
@@ -61,7 +64,7 @@ def test_a_scan_reads_only_the_files_that_may_match(lake: Lake) -> None:
     uri.rename(hidden)
     try:
         assert first_day.arrow().num_rows > 0
-        with pytest.raises(Exception, match=r"(?i)no such file|not found|cannot be read"):
+        with pytest.raises(TerminalError, match="cannot be read"):
             whole.arrow()
     finally:
         hidden.rename(uri)
@@ -88,6 +91,31 @@ def test_a_version_and_a_time_before_a_change(tmp_path: Path) -> None:
         lake.trades(version=99).arrow()
     with pytest.raises(SettingError, match="both a version and a time"):
         lake.trades(version=1, at=before)
+
+
+@pytest.mark.parametrize(
+    ("table", "scan", "ask"),
+    [
+        (SILVER_TRADES, lambda lake: lake.trades(), lambda scan: scan.arrow()),
+        (SILVER_TRADES, lambda lake: lake.trades(), lambda scan: list(scan.batches())),
+        (SILVER_TRADES, lambda lake: lake.trades(), lambda scan: scan.select("price").arrow()),
+        (SILVER_TRADES, lambda lake: lake.trades("kraken"), lambda scan: scan.count()),
+        (GOLD_BARS_5M, lambda lake: lake.bars(size="10m"), lambda scan: scan.arrow()),
+        (GOLD_BARS_5M, lambda lake: lake.bars(size="10m"), lambda scan: scan.count()),
+        (GOLD_BARS_1M, lambda lake: lake.bars(fill="forward"), lambda scan: scan.arrow()),
+        (SILVER_TRADES, lambda lake: lake.completeness(start=utc(NOON_US + 1)), lambda scan: scan.arrow()),
+    ],
+)
+def test_a_lost_file_is_one_clear_line(
+    tmp_path: Path, table: Table, scan: Callable[[Lake], Scan], ask: Callable[[Scan], Any]
+) -> None:
+    settings = MarketLake.written(tmp_path / "home", hours=3).settings
+    found = scan(Lake.open(settings.home))
+    lost = lose(settings, table)
+    words = rf"^version 1 of {table.path} cannot be read \(({'|'.join(lost)}) is gone\); expected .*; read the newest"
+    with pytest.raises(TerminalError, match=words) as caught:
+        ask(found)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["polars", "pandas", "duckdb"])

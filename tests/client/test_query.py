@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from lakehouse.client.query import query
-from lakehouse.errors import SettingError
+from lakehouse.errors import SettingError, TerminalError
 from lakehouse.lake.table_io import table_uri
-from lakehouse.tables import GOLD_BARS_1M
+from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
+from tests.support.damage import lose
 from tests.support.market_lake import MarketLake
 
 
@@ -92,4 +95,18 @@ def test_a_wrong_query_is_one_clear_line(market: MarketLake, sql: str, words: st
     with pytest.raises(SettingError) as caught:
         run(market, sql)
     assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT * FROM trades", "SELECT b.close, t.price FROM gold.bars_1m b, silver.trades t ORDER BY 1"]
+)
+def test_a_lost_file_is_one_clear_line(tmp_path: Path, sql: str) -> None:
+    market = MarketLake.written(tmp_path / "home", hours=3)
+    [lost] = lose(market.settings, SILVER_TRADES)
+    with pytest.raises(
+        TerminalError, match=rf"^version 1 of silver/trades cannot be read \({lost} is gone\)"
+    ) as caught:
+        run(market, sql)
+    assert not isinstance(caught.value, SettingError)
     assert "\n" not in str(caught.value)

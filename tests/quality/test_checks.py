@@ -6,20 +6,28 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from lakehouse.errors import TerminalError
 from lakehouse.lake.table_io import append_rows, open_table, sql
-from lakehouse.quality.checks import CHECKS, CheckResult, run_checks
-from lakehouse.quality.model import Look, first_recent_date
+from lakehouse.quality.checks import CHECKS, CheckResult, checks_of_lake, run_checks
+from lakehouse.quality.model import Look, always_a_verdict, first_recent_date
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     GOLD_BARS_1M,
     GOLD_BARS_5M,
     OPS_CHECKS,
+    SILVER_CONTINUITY,
+    SILVER_QUARANTINE,
     SILVER_TRADES,
+    Table,
 )
+from tests.support.audit_lake import AuditLake
+from tests.support.audit_messages import mixed
+from tests.support.damage import lose
 from tests.support.rows import NOON_US, bar_row, empty_lake, message_row, trade_row
 
 DAY_US = 86_400_000_000
@@ -77,6 +85,36 @@ def test_verdicts_are_recorded_in_one_commit(lake: Settings) -> None:
     row = next(row for row in rows if row["check_name"] == "key_unique")
     assert (row["passed"], row["run_id"], row["check_date"]) == (False, "run 7", row["evaluated_at"].date())
     assert json.loads(row["detail"])["figures"] == {"rows": 2, "double_keys": 1, "surplus_rows": 1}
+
+
+@pytest.mark.parametrize("table", [SILVER_TRADES, SILVER_QUARANTINE, BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_CONTINUITY])
+def test_a_lost_file_fails_its_checks_and_every_verdict_is_recorded(tmp_path: Path, table: Table) -> None:
+    lake = AuditLake.empty(tmp_path)
+    lake.batch(mixed())
+    lost = lose(lake.settings, table)
+    verdicts = run_checks(lake.settings, recent=False)
+    assert len(verdicts) == len(checks_of_lake(lake.settings)) > 20
+    recorded = sql(lake.settings, "SELECT * FROM c", c=OPS_CHECKS).to_pylist()
+    assert len(recorded) == len(verdicts)
+    assert all(not row["passed"] for row in recorded if "cannot be read" in row["detail"])
+    assert any(file in row["detail"] for row in recorded for file in lost)
+
+
+def test_a_check_that_raises_arrows_or_the_systems_error_fails() -> None:
+    """A read of a log may raise the first, a computation in Arrow the second."""
+
+    @always_a_verdict
+    def full(settings: Settings, look: Look) -> CheckResult:
+        raise OSError(5, "Input/output error")
+
+    @always_a_verdict
+    def overflow(settings: Settings, look: Look) -> CheckResult:
+        return CheckResult(bool(pc.add_checked(pa.scalar(2**63 - 1), pa.scalar(1))), "")
+
+    for check in (full, overflow):
+        result = check(load_settings(), Look.ALL)
+        assert not result.passed
+        assert result.detail.startswith("Could not be evaluated: ")
 
 
 def test_no_checks_no_commit(lake: Settings) -> None:

@@ -97,3 +97,27 @@ def test_a_java_that_does_not_run_is_no_java(bare: Path) -> None:
     executable.write_text("not a program")
     with pytest.raises(MissingDependencyError, match="found no Java"):
         find_java()
+
+
+@pytest.mark.parametrize(
+    ("version", "modules", "words"),
+    [
+        (
+            "11.0.2",
+            "java.base@11 jdk.incubator.vector@11",
+            r"found Java 1\.8\.0_402 at .*, Java 11\.0\.2 at .*downloaded",
+        ),
+        ("17.0.1", "java.base@17", r"Java 17\.0\.1 at .*downloaded without Spark's module"),
+    ],
+)
+def test_a_downloaded_java_must_fit_too(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, version: str, modules: str, words: str
+) -> None:
+    make_java(bare / "jvm" / "old", "1.8.0_402")
+    unfit = make_java(bare / "downloaded", version, modules) / "bin" / "java"
+    monkeypatch.setattr(java, "_download", lambda: probe(unfit))
+    with pytest.raises(MissingDependencyError, match=words):
+        find_java(for_spark=True)
+    fit = make_java(bare / "fits", "17.0.1") / "bin" / "java"
+    monkeypatch.setattr(java, "_download", lambda: probe(fit))
+    assert find_java(for_spark=True) == fit
