@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from lakehouse.runtime.jvm import class_path
+from lakehouse.errors import MissingDependencyError
+from lakehouse.runtime.jars import spark_jars
 
 
 def archive(java: Path) -> Path:
@@ -27,3 +29,19 @@ def java_options(java: Path) -> tuple[str, ...]:
     file = archive(java)
     # Without the last two Java prints a line if the archive does not fit, before it starts without it.
     return (f"-XX:SharedArchiveFile={file}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off") if file.exists() else ()
+
+
+def class_path() -> list[Path]:
+    """Return the jars of the streams' JVM, those of the connectors and Spark's own, sorted by name.
+
+    Raises MissingDependencyError if pyspark is not installed, or a connector's jar is missing and cannot be fetched.
+    """
+    return [*spark_jars(), *sorted((spark_home() / "jars").glob("*.jar"))]
+
+
+def spark_home() -> Path:
+    """Return the folder of the installed pyspark. Raises MissingDependencyError if there is none."""
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError("pyspark is not installed", "it", "pip install it")
+    return Path(spec.origin).parent

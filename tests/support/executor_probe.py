@@ -14,7 +14,7 @@ from pathlib import Path
 from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.lake import table_io
 from lakehouse.lake.lag import end_offsets
-from lakehouse.runtime.spark_session import build_session, end_session
+from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import load_settings
 from lakehouse.streams import landing
 from lakehouse.streams.landing import Landed, LandUnit
@@ -29,11 +29,12 @@ def main() -> None:
     ranges = [OffsetRange(settings.topic_trades, int(number), 0, end) for number, end in ends.items()]
     table_io.ensure_tables(settings)
     units = landing.units_of(settings, ranges, most=100)
-    seen = Tasks(build_session(settings), settings).run(units, land_and_tell)
+    spark = build_session(settings)
+    seen = Tasks(spark, settings).run(units, land_and_tell)
     for landed, _ in seen:
         landing.undo(table_io.table_uri(settings, BRONZE_MESSAGES), landed)
     print(json.dumps({"driver": os.getpid(), "workers": [[landed.process, parent] for landed, parent in seen]}))
-    end_session(30)
+    spark.stop()
 
 
 def land_and_tell(unit: LandUnit) -> tuple[Landed, str]:
