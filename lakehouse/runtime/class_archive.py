@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-from lakehouse.errors import MissingDependencyError
-from lakehouse.runtime.jars import spark_jars
+from lakehouse.runtime.jars import spark_home, spark_jars
 
 
 def archive(java: Path) -> Path:
@@ -32,16 +30,8 @@ def java_options(java: Path) -> tuple[str, ...]:
 
 
 def class_path() -> list[Path]:
-    """Return the jars of the streams' JVM, those of the connectors and Spark's own, sorted by name.
+    """Return the jars of the streams' JVM, those of the connectors and Spark's own, the former first.
 
     Raises MissingDependencyError if pyspark is not installed, or a connector's jar is missing and cannot be fetched.
     """
     return [*spark_jars(), *sorted((spark_home() / "jars").glob("*.jar"))]
-
-
-def spark_home() -> Path:
-    """Return the folder of the installed pyspark. Raises MissingDependencyError if there is none."""
-    spec = find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        raise MissingDependencyError("pyspark is not installed", "it", "pip install it")
-    return Path(spec.origin).parent

@@ -24,7 +24,7 @@ import psutil
 
 from lakehouse.errors import RetriableError
 from lakehouse.runtime import class_archive
-from lakehouse.runtime.jars import spark_jars
+from lakehouse.runtime.jars import spark_home, spark_jars
 from lakehouse.runtime.java import find_java
 from lakehouse.runtime.process_memory import collect_seldom, limit_heaps
 from lakehouse.settings import Settings
@@ -249,7 +249,7 @@ def _set_environment(settings: Settings, java: Path) -> None:
     if settings.spark_master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's Python workers use this environment
     if is_in_process(settings):
-        os.environ["SPARK_HOME"] = str(class_archive.spark_home())
+        os.environ["SPARK_HOME"] = str(spark_home())
     elif settings.spark_master.startswith("local"):  # the master and workers of `local-cluster[…]`
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 

@@ -27,7 +27,7 @@ from lakehouse.runtime.spark_session import JVM_MARK, build_session, expect_sess
 from lakehouse.settings import load_settings
 
 def jvms():
-    return [one for one in psutil.Process().children(recursive=True) if JVM_MARK in one.cmdline()]
+    return [one for one in psutil.Process().children() if JVM_MARK in one.cmdline()]
 
 def first_jvm():
     while not jvms():
@@ -173,7 +173,7 @@ def test_a_jvm_that_gets_no_session_does_not_outlive_its_process(
     code = f"""
 expect_session(settings)
 {when}
-print(*[one.pid for one in psutil.Process().children(recursive=True)], flush=True)
+print(*[one.pid for one in psutil.Process().children()], flush=True)
 {ending}
 """
     result = run(code, environment)
