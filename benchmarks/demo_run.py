@@ -25,7 +25,7 @@ from lakehouse.local_stack import home_folder
 from lakehouse.local_stack.memory import measure
 from lakehouse.local_stack.processes import end_processes, marked_processes
 from lakehouse.local_stack.shutdown import SHUTDOWN_SECONDS
-from lakehouse.runtime.jvm import SERVER
+from lakehouse.runtime.spark_session import JVM_MARK
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
 
@@ -43,7 +43,7 @@ WORDS = (
     ("simulate", "simulator"),
     ("serve", "api"),
     ("kafka.Kafka", "broker"),
-    (SERVER, "streams"),
+    (JVM_MARK, "streams"),
 )
 
 
@@ -175,7 +175,7 @@ def _part_of(process: psutil.Process) -> str:
         if word in words:
             return part
     below = {word for child in process.children() for word in child.cmdline()}
-    if SERVER in below:
+    if JVM_MARK in below:
         return "streams"
     return "ingest" if _has_kafka_threads(process) else "dagster"
 

@@ -104,7 +104,8 @@ def simulator(tmp_path: Path) -> Iterator[SimulatorServer]:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The one Spark session of this test process."""
-    from lakehouse.runtime.spark_session import build_session, end_session
+    from lakehouse.runtime.spark_session import build_session
 
-    yield build_session(load_settings(home=tmp_path_factory.mktemp("spark")))
-    end_session(60)
+    session = build_session(load_settings(home=tmp_path_factory.mktemp("spark")))
+    yield session
+    session.stop()

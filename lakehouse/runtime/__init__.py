@@ -1,1 +1,1 @@
-"""Java, the jars, the JVM and its class archive, the Spark session, and the memory of a process."""
+"""Java, the jars, the Spark session and the class archive of its JVM, and the memory of a process."""

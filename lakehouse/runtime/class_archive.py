@@ -12,7 +12,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from lakehouse.runtime.jvm import class_path
+from lakehouse.runtime.jars import spark_home, spark_jars
 
 
 def archive(java: Path) -> Path:
@@ -27,3 +27,11 @@ def java_options(java: Path) -> tuple[str, ...]:
     file = archive(java)
     # Without the last two Java prints a line if the archive does not fit, before it starts without it.
     return (f"-XX:SharedArchiveFile={file}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off") if file.exists() else ()
+
+
+def class_path() -> list[Path]:
+    """Return the jars of the streams' JVM, those of the connectors and Spark's own, the former first.
+
+    Raises MissingDependencyError if pyspark is not installed, or a connector's jar is missing and cannot be fetched.
+    """
+    return [*spark_jars(), *sorted((spark_home() / "jars").glob("*.jar"))]

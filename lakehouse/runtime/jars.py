@@ -78,6 +78,14 @@ class LockedJar(NamedTuple):
         return folder / self.jar_set / self.name
 
 
+def spark_home() -> Path:
+    """Return the folder of the installed pyspark. Raises MissingDependencyError if there is none."""
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError("pyspark is not installed", "it, for its jars", "pip install it")
+    return Path(spec.origin).parent
+
+
 def spark_jars() -> list[Path]:
     """Return the jars to put into `spark.jars`: those that pyspark's own jars folder lacks.
 
@@ -238,7 +246,8 @@ def resolve(jar_set: JarSet) -> list[LockedJar]:
     """Download the jars that the set's COORDINATES need beside pyspark's own, and return them; takes about a minute."""
     from lakehouse.runtime import maven
 
-    provided = _pyspark_jars() if jar_set == "spark" else set()
+    own = (spark_home() / "jars").glob("*.jar") if jar_set == "spark" else ()
+    provided = {_artifact_name(path.name) for path in own}
     locked: dict[str, LockedJar] = {}
     for group in COORDINATES[jar_set]:
         with maven.one_line_errors(" + ".join(group)), maven.context(cache_folder() / "maven") as context:
@@ -253,14 +262,6 @@ def resolve(jar_set: JarSet) -> list[LockedJar]:
                         f"{jar_set}: {path.name} beside {locked[jar.artifact].name}", "one jar"
                     )
     return sorted(locked.values(), key=lambda jar: jar.name)
-
-
-def _pyspark_jars() -> set[str]:
-    """Artifact names of the jars that pyspark itself brings."""
-    spec = find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        raise MissingDependencyError("pyspark is not installed", "it, to leave out its own jars", "pip install it")
-    return {_artifact_name(path.name) for path in (Path(spec.origin).parent / "jars").glob("*.jar")}
 
 
 def write_lock() -> int:

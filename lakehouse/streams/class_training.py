@@ -21,14 +21,14 @@ from lakehouse.broker.topics import ensure_topics
 from lakehouse.errors import LakehouseError
 from lakehouse.runtime.class_archive import archive
 from lakehouse.runtime.java import find_java
-from lakehouse.runtime.spark_session import build_session, end_session
+from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import load_settings
 from lakehouse.streams.materialize import materialize
 
 #: Number of messages of each topic.
 MESSAGES = 10
-#: Seconds that the JVM has to write its classes.
-DUMP_SECONDS = 300.0
+#: Seconds for the run and for the JVM to write its classes.
+RECORD_SECONDS = 600.0
 
 
 def make(file: Path) -> None:
@@ -36,7 +36,8 @@ def make(file: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="lakehouse-classes-") as folder:
         made = file.with_suffix(".new")
         command = [sys.executable, "-m", __spec__.name, "--record", folder, str(made)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        # The JVM ends after the process that started it. It has the other end of these pipes too, so we wait for both.
+        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RECORD_SECONDS)
         if run.returncode or not made.exists():
             made.unlink(missing_ok=True)
             last = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -45,7 +46,7 @@ def make(file: Path) -> None:
 
 
 def record(folder: Path, file: Path) -> None:
-    """Run the three layers once in a folder of their own and let the JVM write its classes to `file`."""
+    """Run the three layers once in a folder of their own; the JVM writes its classes to `file` as this process ends."""
     with EmbeddedBroker(load_settings(home=folder)) as broker:
         settings = load_settings(home=folder, bootstrap_servers=broker.bootstrap)
         ensure_topics(settings)
@@ -56,7 +57,6 @@ def record(folder: Path, file: Path) -> None:
         producer.flush()
         build_session(settings, java_options=(f"-XX:ArchiveClassesAtExit={file}", "-Xlog:disable"))
         materialize(settings)
-        end_session(DUMP_SECONDS)
 
 
 def main(arguments: list[str]) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from lakehouse.runtime import class_archive
 from lakehouse.runtime.java import find_java
+from lakehouse.runtime.spark_session import JVM_MARK
 from lakehouse.streams import class_training
 
 if TYPE_CHECKING:
@@ -64,13 +66,7 @@ def test_a_session_starts_from_it(spark: SparkSession) -> None:
     file = class_archive.archive(find_java(for_spark=True))
     if not file.exists():
         pytest.skip("no archive here; `make` makes one")
-    classes = spark._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments()  # type: ignore[union-attr]
-    assert f"-XX:SharedArchiveFile={file}" in list(classes)
+    (jvm,) = [one for one in psutil.Process().children() if JVM_MARK in one.cmdline()]
+    assert f"-XX:SharedArchiveFile={file}" in jvm.cmdline()
     # Java maps the archive into memory only where it fits.
-    assert str(file) in Path(f"/proc/{_pid(spark)}/maps").read_text() if Path("/proc").exists() else True
-
-
-def _pid(spark: SparkSession) -> int:
-    jvm = spark._jvm
-    assert jvm is not None
-    return int(jvm.java.lang.ProcessHandle.current().pid())
+    assert str(file) in Path(f"/proc/{jvm.pid}/maps").read_text() if Path("/proc").exists() else True

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from pyspark.sql import SparkSession
+
 from lakehouse.broker.offset_ranges import OffsetRange
-from lakehouse.runtime.spark_session import end_session
 from lakehouse.settings import Settings, load_settings
 from lakehouse.streams import landing, silver
 from lakehouse.streams.landing import LandUnit
@@ -46,7 +47,7 @@ def main() -> None:
     ):
         materialize(settings)
     print(json.dumps({"driver": os.getpid(), "works": seen}))
-    end_session(30)
+    SparkSession.active().stop()
 
 
 def _grandparent(process: int) -> list[Any]:
