@@ -31,8 +31,8 @@ from lakehouse.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: Messages that are read at the end of each partition in any case: 80 s of 1,000 trades/s in six partitions, READTIME
-#: to read. They show the gaps that a process had just opened when it was killed during a repair.
+#: Messages that are read at the end of each partition in any case: 80 s of 1,000 trades/s in six partitions, half a
+#: second to read. They show the gaps that a process had just opened when it was killed during a repair.
 FIRST_MESSAGES = 13_000
 #: Most messages read back per partition, twice as many each time, in search of a symbol without a mark; takes seconds.
 MOST_MESSAGES = 200_000
