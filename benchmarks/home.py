@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from confluent_kafka import Producer
 
 from benchmarks.data import Message
 from lakehouse.broker.embedded import EmbeddedBroker
+from lakehouse.broker.partitions import partition_of
 from lakehouse.broker.topics import ensure_topics
 from lakehouse.settings import Settings, load_settings
 
@@ -45,8 +47,16 @@ def bench_home() -> Iterator[Settings]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class _Market(msgspec.Struct):
+    venue: str
+    symbol: str
+
+
+_read_market = msgspec.json.Decoder(_Market).decode
+
+
 def fill(settings: Settings, messages: Iterable[Message]) -> tuple[int, float]:
-    """Produce into the topic of trades as ingest does: idempotent, zstd, keyed by symbol.
+    """Produce into the topic of trades as ingest does: idempotent, zstd, keyed by symbol, each market in its partition.
 
     Returns messages and seconds. Raises TimeoutError where the broker did not take all.
     """
@@ -65,7 +75,9 @@ def fill(settings: Settings, messages: Iterable[Message]) -> tuple[int, float]:
     for key, value in messages:
         while True:
             try:
-                producer.produce(topic, value, key)
+                market = _read_market(value)
+                partition = partition_of(market.venue, market.symbol, settings.topic_partitions)
+                producer.produce(topic, value, key, partition)
                 break
             except BufferError:  # the local queue is full
                 producer.poll(0.1)

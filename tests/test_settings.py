@@ -36,7 +36,7 @@ def test_the_environment_sets_and_arguments_override(monkeypatch: pytest.MonkeyP
     settings = load_settings(home=tmp_path, topic_partitions=None)
     assert settings.venues == ("kraken", "coinbase")
     assert settings.symbols == ("BTC/USDT", "ETH/USDT")
-    assert (settings.home, settings.topic_partitions) == (tmp_path, 4)
+    assert (settings.home, settings.topic_partitions) == (tmp_path, 6)
 
 
 def test_uris_of_an_object_store_are_left_as_they_are() -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from lakehouse.broker.home import RETENTION_MS
-from lakehouse.errors import BrokerUnavailableError
+from lakehouse.errors import BrokerUnavailableError, SettingError
 from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -106,9 +106,9 @@ def ensure_topics(
 ) -> dict[str, int]:
     """Create those of the settings' three topics that are missing; return topic → number of its partitions.
 
-    A topic that exists keeps its partitions (adding some would move keys, and with them the order of a symbol's
-    trades); a number other than the setting's is logged. A topic has three replicas on three or more brokers, of which
-    two must have a message before it is acknowledged, else the cluster's default number; `replication` overrides both.
+    A topic that exists keeps its partitions; fewer than the setting's are logged (`add_partitions`). A topic has three
+    replicas on three or more brokers, of which two must have a message before it is acknowledged, else the cluster's
+    default number; `replication` overrides both.
     Several processes may call this at once.
 
     Raises BrokerUnavailableError if no broker answers within `timeout` seconds, or if a topic cannot be created or has
@@ -129,21 +129,39 @@ def ensure_topics(
     if new:
         for topic, future in admin.client.create_topics(new, request_timeout=REQUEST_SECONDS).items():
             _created(topic, future)
-    # Creation is acknowledged by the controller; clients need the leaders.
-    while True:
-        counts = _partitions_with_leader(admin, wanted)
-        if len(counts) == len(wanted):
-            break
-        if time.monotonic() > deadline:
-            missing = ", ".join(sorted(set(wanted) - set(counts)))
-            raise BrokerUnavailableError(
-                f"topics without a leader after {timeout:g} s at {bootstrap}: {missing}", remedy="try again"
-            )
-        time.sleep(0.05)
+    counts = _wait_for_leaders(admin, bootstrap, dict.fromkeys(wanted, 1), deadline)
     for topic, count in counts.items():
-        if count != wanted[topic]:
-            log.warning("topic %s has %d partitions, set are %d; it stays as it is", topic, count, wanted[topic])
+        if count < wanted[topic]:
+            log.warning(
+                "topic %s has %d partitions, set are %d; it stays as it is (`topics --partitions %d` adds some)",
+                *(topic, count, wanted[topic], wanted[topic]),
+            )
     return counts
+
+
+def add_partitions(settings: Settings, count: int, timeout: float = 30.0) -> None:
+    """Give the topic of trades `count` partitions; return if it has so many. An ingest uses them from its next start.
+
+    Raises SettingError if there is no topic or it has more (Kafka removes none), BrokerUnavailableError if no broker
+    answers within `timeout` seconds, or if Kafka refuses.
+    """
+    bootstrap, topic = settings.bootstrap(), settings.topic_trades
+    deadline = time.monotonic() + timeout
+    admin = Admin(bootstrap)
+    found = _ready(admin, bootstrap, timeout).topics.get(topic)
+    if found is None:
+        raise SettingError(f"no topic {topic} at {bootstrap}", "one that a lakehouse has made")
+    if count < len(found.partitions):
+        raise SettingError(f"{count} partitions for {topic}", f"{len(found.partitions)} or more: Kafka removes none")
+    if count > len(found.partitions):
+        request = [NewPartitions(topic, count)]
+        try:
+            admin.client.create_partitions(request, request_timeout=REQUEST_SECONDS)[topic].result()
+        except KafkaException as error:
+            raise BrokerUnavailableError(
+                f"Kafka did not add partitions to {topic} ({error.args[0].str()})", remedy="try again"
+            ) from None
+    _wait_for_leaders(admin, bootstrap, {topic: count}, deadline)
 
 
 def end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> dict[str, dict[int, int]]:
@@ -225,6 +243,21 @@ def _created(topic: str, future: Future[None]) -> None:
             raise BrokerUnavailableError(
                 f"Kafka did not create topic {topic} ({cause.str()})", remedy="try again"
             ) from None
+
+
+def _wait_for_leaders(admin: Admin, bootstrap: str, wanted: Mapping[str, int], deadline: float) -> dict[str, int]:
+    """Return topic → number of its partitions once each topic has the wanted number at least, all with a leader.
+
+    A request is acknowledged by the controller; clients need the leaders. Raises BrokerUnavailableError.
+    """
+    while True:
+        counts = _partitions_with_leader(admin, wanted)
+        missing = ", ".join(sorted(topic for topic, count in wanted.items() if counts.get(topic, 0) < count))
+        if not missing:
+            return counts
+        if time.monotonic() > deadline:
+            raise BrokerUnavailableError(f"topics without a leader at {bootstrap}: {missing}", remedy="try again")
+        time.sleep(0.05)
 
 
 def _partitions_with_leader(admin: Admin, wanted: Iterable[str]) -> dict[str, int]:

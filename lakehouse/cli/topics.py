@@ -26,14 +26,19 @@ def register(app: typer.Typer) -> None:
 def topics(
     home: Annotated[Path | None, typer.Option(help=_HOME)] = None,
     bootstrap: Annotated[str | None, typer.Option(help=_BOOTSTRAP)] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="First give the topic of trades so many. Kafka removes none.")
+    ] = None,
 ) -> None:
     """Show each partition of the lakehouse's topics: its first and next offset, and how many messages it has."""
     from rich.console import Console
     from rich.table import Table
 
-    from lakehouse.broker.topics import end_offsets, first_offsets
+    from lakehouse.broker.topics import add_partitions, end_offsets, first_offsets
 
     settings = _settings(home, bootstrap)
+    if partitions is not None:
+        add_partitions(settings, partitions)
     firsts = first_offsets(settings.bootstrap(), settings.topics)
     ends = end_offsets(settings.bootstrap(), settings.topics)
     view = Table(show_edge=False, header_style="bold")

@@ -1,11 +1,12 @@
-"""Send messages to Kafka at least once, in order per key.
+"""Send messages to Kafka at least once, trades in order per market, others in order per key.
 
 Guarantee: each message sent is acknowledged by Kafka, or `flush` counts it as unflushed, or `check` raises. A full
 local queue blocks the caller (and so, in the end, the exchange's socket); nothing is dropped, and nothing counts as
-acknowledged before Kafka's delivery report. Idempotence keeps the order per key, and retries double nothing; a fatal
-error of the producer loses nothing and keeps the order, but may double messages (`renewable_producer`).
-Limit: a crash loses the messages in the local queue. It loses only the newest of each key, so the next start reads from
-Kafka where to go on (`resume`).
+acknowledged before Kafka's delivery report. Idempotence keeps the order per partition, and retries double nothing; a
+fatal error of the producer loses nothing and keeps the order, but may double messages (`renewable_producer`). A sink
+sends a market's trades to one partition for as long as it lives, also if the topic gets more of them meanwhile.
+Limit: a crash loses the messages in the local queue. It loses only the newest of each market, so the next start reads
+from Kafka where to go on (`resume`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
+from lakehouse.broker.partitions import partition_of
 from lakehouse.errors import TerminalError
 from lakehouse.exchanges.model import FeedEvent, Rejected, Trade, encode
 from lakehouse.ingest.metrics import SymbolCounters
-from lakehouse.ingest.renewable_producer import RenewedProducer
+from lakehouse.ingest.renewable_producer import BY_KEY, RenewedProducer
+from lakehouse.market.symbols import MarketKey
 
 #: Milliseconds for which the producer collects messages for a batch (Kafka's linger). Trades come in bursts: 50 ms fill
 #: a batch in a burst and do not show in a latency that a venue's network dominates.
@@ -51,13 +54,24 @@ class MessageTooLargeError(TerminalError):
 class KafkaSink:
     """Sends an ingest service's trades, rejected frames and feed events to their Kafka topics; the only producer.
 
-    Thread-safe: sockets' threads send, any thread may poll. `trades`, `rejected` and `feed_events` are topics. Each
+    Thread-safe: sockets' threads send, any thread may poll. `trades`, `rejected` and `feed_events` are topics,
+    `partitions` is the number of partitions of the first, by which each market has its own one (`partition_of`). Each
     method that sends blocks while the local queue is full. It raises QueueBlockedError if the queue is full when the
     service stops or no producer can send any more, MessageTooLargeError (`trade` and `repair` do not), or TerminalError
     for another refusal by Kafka's client.
     """
 
-    def __init__(self, bootstrap: str, trades: str, rejected: str, feed_events: str, client_id: str = "ingest") -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        trades: str,
+        rejected: str,
+        feed_events: str,
+        *,
+        partitions: int,
+        client_id: str = "ingest",
+    ) -> None:
+        self._partitions = partitions
         self._trades, self._rejected, self._feed_events = trades, rejected, feed_events
         self._lock = threading.Lock()
         self._abandoned = 0
@@ -91,7 +105,7 @@ class KafkaSink:
         """
         counters.produced += 1
         try:
-            self._send(self._trades, encode(trade), trade.symbol, partial(_trade_acknowledged, trade, counters))
+            self._send_trade(trade, partial(_trade_acknowledged, trade, counters))
         except MessageTooLargeError as error:
             counters.produced -= 1
             self.rejected(Rejected(trade.venue, "too_large", str(error), trade.raw, trade.ts_ingest))
@@ -105,7 +119,7 @@ class KafkaSink:
         counters.repair_sent += 1
         report = partial(_repair_acknowledged, trade.trade_id, counters, acknowledged)
         try:
-            self._send(self._trades, encode(trade), trade.symbol, report)
+            self._send_trade(trade, report)
         except MessageTooLargeError as error:
             counters.repair_sent -= 1
             self.rejected(Rejected(trade.venue, "too_large", str(error), trade.raw, trade.ts_ingest))
@@ -122,15 +136,27 @@ class KafkaSink:
         """Send a feed event, keyed by its venue. Blocks while the local queue is full."""
         self._send(self._feed_events, encode(event), event.venue)
 
-    def verbatim(self, topic: str, value: bytes, key: bytes | None) -> None:
-        """Send an encoded message unchanged to a topic; for the replay of quarantined messages."""
-        self._send(topic, value, key)
+    def verbatim(self, topic: str, value: bytes, key: bytes | None, market: MarketKey | None) -> None:
+        """Send an encoded message unchanged to a topic; for the replay of quarantined messages.
+
+        `market` is that of a trade, None for other messages.
+        """
+        self._send(topic, value, key, partition=BY_KEY if market is None else partition_of(*market, self._partitions))
+
+    def _send_trade(self, trade: Trade, acknowledged: Callable[[], None]) -> None:
+        partition = partition_of(trade.venue, trade.symbol, self._partitions)
+        self._send(self._trades, encode(trade), trade.symbol, acknowledged, partition)
 
     def _send(
-        self, topic: str, value: bytes, key: str | bytes | None, acknowledged: Callable[[], None] = lambda: None
+        self,
+        topic: str,
+        value: bytes,
+        key: str | bytes | None,
+        acknowledged: Callable[[], None] = lambda: None,
+        partition: int = BY_KEY,
     ) -> None:
         try:
-            while not self._producer.take(topic, value, key, acknowledged):
+            while not self._producer.take(topic, value, key, partition, acknowledged):
                 if self._stopping.is_set() or self._producer.failure is not None:
                     with self._lock:
                         self._abandoned += 1

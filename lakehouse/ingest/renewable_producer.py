@@ -4,7 +4,8 @@ If the order of its messages can no longer be kept, librdkafka ends an idempoten
 and gives back those that it has not delivered. Then a new one takes its place, after a pause, and sends those first.
 
 Guarantee: each message that was taken is acknowledged, or counts as `unacknowledged`, or `failure` is set; the order
-per key is kept. Limit: messages that Kafka had stored but not acknowledged when a producer broke come a second time.
+per partition is kept. Limit: messages that Kafka had stored but not acknowledged when a producer broke come a second
+time.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ OUT_OF_SEQUENCE = frozenset(
 )
 #: Errors of the messages after that one, which librdkafka gives back undelivered.
 PURGED = frozenset((KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT))
+#: librdkafka's number for "the partition that the key gives".
+BY_KEY = -1
 
 
 class Unsent(NamedTuple):
@@ -63,6 +66,7 @@ class Unsent(NamedTuple):
     topic: str
     value: bytes
     key: bytes | None
+    partition: int
     acknowledged: Callable[[], None]
 
 
@@ -106,8 +110,10 @@ class RenewedProducer:
             wait = max(0.0, self._renew_at - time.monotonic())
             return f"the producer broke: {self._broken}; a new one in {wait:.0f} s"
 
-    def take(self, topic: str, value: bytes, key: str | bytes | None, acknowledged: Callable[[], None]) -> bool:
-        """Take a message to send; `acknowledged` is called once Kafka has it.
+    def take(
+        self, topic: str, value: bytes, key: str | bytes | None, partition: int, acknowledged: Callable[[], None]
+    ) -> bool:
+        """Take a message to send to a partition or BY_KEY; `acknowledged` is called once Kafka has it.
 
         Returns False if the message was not taken, because the queue is full or the producer is broken: call `poll`,
         then try again. Raises KafkaException for an error of this message, such as its size.
@@ -118,7 +124,7 @@ class RenewedProducer:
                     return False
                 self._handed_over += 1  # before: the report may come before produce() returns
                 try:
-                    self._produce(self._handed_over, topic, value, key, acknowledged)
+                    self._produce(self._handed_over, topic, value, key, partition, acknowledged)
                 except (BufferError, KafkaException):
                     self._handed_over -= 1
                     raise
@@ -163,9 +169,16 @@ class RenewedProducer:
         return unflushed
 
     def _produce(
-        self, number: int, topic: str, value: bytes, key: str | bytes | None, acknowledged: Callable[[], None]
+        self,
+        number: int,
+        topic: str,
+        value: bytes,
+        key: str | bytes | None,
+        partition: int,
+        acknowledged: Callable[[], None],
     ) -> None:
-        self._producer.produce(topic, value, key, on_delivery=partial(self._delivered, number, acknowledged))
+        report = partial(self._delivered, number, acknowledged)
+        self._producer.produce(topic, value, key, partition, on_delivery=report)
 
     # Reports. They run on whichever thread polls.
 
@@ -179,7 +192,9 @@ class RenewedProducer:
                 acknowledged()
             elif not self._given_up and (self._broken or _is_fatal(error) or error.code() in PURGED):
                 topic, value = message.topic() or "", message.value() or b""
-                self._unsent.append(Unsent(number, topic, value, message.key(), acknowledged))
+                partition = message.partition()
+                place = BY_KEY if partition is None else partition
+                self._unsent.append(Unsent(number, topic, value, message.key(), place, acknowledged))
                 self._break(error)
             else:
                 self._reported += 1

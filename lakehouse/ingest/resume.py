@@ -3,11 +3,11 @@
 The state comes from two places that outlive any machine: the ledger of Silver (if there is a lake), and the tail of the
 Kafka topic, which is ahead of the ledger. Nothing is kept in a local file.
 
-Guarantee: each id below a mark is in Kafka, or among the gaps: trades of a symbol stand in one partition, in the order
-of their ids, and a crash loses only the newest of them. A mark that is too low only costs requests for trades that are
-there already.
+Guarantee: each id below a mark is in Kafka, or among the gaps: an ingest sends the trades of a symbol to one partition,
+in the order of their ids, and a crash loses only the newest of them. An ingest of before may have sent to another
+partition, if the topic had fewer. A mark that is too low only costs requests for trades that are there already.
 Limit: a symbol that the ledger does not know and that is not among the last `MOST_MESSAGES` of its partition begins
-anew.
+anew. A gap between two partitions of a symbol is found only if both were read from before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,21 +26,22 @@ from lakehouse.broker.topics import end_offsets, first_offsets
 from lakehouse.continuity import gaps
 from lakehouse.continuity.gaps import LedgerGap, Mark
 from lakehouse.id_ranges import IdRanges
-from lakehouse.ingest.id_tracker import IdTracker
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: Messages that are read at the end of each partition in any case: 80 s of 1,000 trades/s in four partitions, a tenth
-#: of a second to read. They show the gaps that a process had just opened when it was killed during a repair.
-FIRST_MESSAGES = 20_000
+#: Messages that are read at the end of each partition in any case: 80 s of 1,000 trades/s in six partitions, half a
+#: second to read. They show the gaps that a process had just opened when it was killed during a repair.
+FIRST_MESSAGES = 13_000
 #: Most messages read back per partition, twice as many each time, in search of a symbol without a mark; takes seconds.
 MOST_MESSAGES = 200_000
 #: Feed events read back for the gaps that were left open. A reconnect makes some ten events, a gap two.
 MOST_EVENTS = 20_000
 #: Seconds in which the broker must answer with the offsets of the topics.
 READ_SECONDS = 30.0
+#: A time before that of every message.
+ALWAYS = -1
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError)
 
@@ -126,62 +129,65 @@ def _ledger(settings: Settings) -> dict[MarketKey, Mark]:
         return {}
 
 
-@dataclass
-class _Seen:
-    """One symbol in the newest window: which ids stand there, and the event times at the edges of what is missing."""
+class _Taken(NamedTuple):
+    """A trade in the end of a partition; `sent` is Kafka's time in ms."""
 
-    ids: IdTracker = field(default_factory=IdTracker)
-    times: dict[int, int] = field(default_factory=dict)
-    last: tuple[int, int] = (0, 0)
-
-    def take(self, trade: _Trade) -> None:
-        low = self.ids.low
-        if low is None and trade.source != "live":
-            return  # a snapshot or a repair before the first live trade says nothing of what stands between
-        if low is not None and trade.trade_id < low:
-            return
-        if self.ids.observe(trade.trade_id).gap is not None:
-            self.times[self.last[0]] = self.last[1]
-            self.times[trade.trade_id] = trade.ts_event
-        if trade.trade_id == self.ids.mark:
-            self.last = trade.trade_id, trade.ts_event
+    trade_id: int
+    ts_event: int
+    sent: int
+    is_live: bool
 
 
 class _Tail:
-    """Marks and gaps of the wanted symbols in the end of the topic of trades."""
+    """Marks and gaps of the wanted symbols in the end of the topic of trades, in whichever partitions they stand."""
 
     def __init__(self, wanted: Collection[MarketKey]) -> None:
         self.marks: dict[MarketKey, Mark] = {}
         self._wanted = frozenset(wanted)
-        self._seen: dict[MarketKey, _Seen] = {}
+        self._newest: dict[MarketKey, dict[int, list[_Taken]]] = {}  # by partition, in the order there
+        self._since: dict[int, int] = {}  # partition → Kafka's time from which on all of its messages were taken
 
     def read(self, topics: _Topics, topic: str, without_mark: Collection[MarketKey]) -> None:
         """Read back, further while one of the symbols `without_mark` is not found."""
-        topics.hand_over(topics.newest(topic, FIRST_MESSAGES), self._newest)
+        newest = topics.newest(topic, FIRST_MESSAGES)
+        self._since = dict.fromkeys(topics.whole(newest), ALWAYS)
+        topics.hand_over(newest, self._take)
         size = FIRST_MESSAGES
         while not self.marks.keys() >= frozenset(without_mark) and size < MOST_MESSAGES:
             done, size = size, min(2 * size, MOST_MESSAGES)
             earlier = topics.newest(topic, size, beyond=done)
             if all(one.first >= one.end for one in earlier):
                 break
-            topics.hand_over(earlier, self._older)
+            topics.hand_over(earlier, self._mark)
 
     def gaps(self, key: MarketKey) -> list[tuple[int, int]]:
-        """Ids missing between the first live trade of the window and its end."""
-        seen = self._seen.get(key)
-        return [(gap.first_id, gap.last_id) for gap in seen.ids.missing()] if seen else []
+        """Ids missing between the first live trade of the time that was read, and the last trade.
+
+        The time begins where the reading of all partitions with trades of this symbol does: if the symbol has moved,
+        the trades before stand in one partition, and what follows them in another one may not have been read.
+        """
+        parts = self._newest.get(key, {})
+        since = max((self._since[partition] for partition in parts), default=ALWAYS)
+        # A snapshot or a repair before the first live trade says nothing of what stands between.
+        live = (next((one for one in part if one.is_live and one.sent >= since), None) for part in parts.values())
+        low = min((one.trade_id for one in live if one is not None), default=None)
+        if low is None:
+            return []
+        ids = sorted({one.trade_id for part in parts.values() for one in part if one.trade_id >= low})
+        return [(before + 1, after - 1) for before, after in pairwise(ids) if after - before > 1]
 
     def times(self, key: MarketKey) -> dict[int, int]:
-        """Event times (µs) of some trades beside the gaps."""
-        seen = self._seen.get(key)
-        return seen.times if seen else {}
+        """Event times (µs) of the newest trades by id."""
+        return {one.trade_id: one.ts_event for part in self._newest.get(key, {}).values() for one in part}
 
-    def _newest(self, value: bytes) -> None:
-        trade = self._older(value)
+    def _take(self, partition: int, sent: int, value: bytes) -> None:
+        self._since.setdefault(partition, sent)
+        trade = self._mark(partition, sent, value)
         if trade is not None:
-            self._seen.setdefault((trade.venue, trade.symbol), _Seen()).take(trade)
+            part = self._newest.setdefault((trade.venue, trade.symbol), {}).setdefault(partition, [])
+            part.append(_Taken(trade.trade_id, trade.ts_event, sent, trade.source == "live"))
 
-    def _older(self, value: bytes) -> _Trade | None:
+    def _mark(self, _partition: int, _sent: int, value: bytes) -> _Trade | None:
         try:
             trade = _read_trade(value)
         except _UNREADABLE:
@@ -203,7 +209,7 @@ class _Gaps:
         self.unavailable: dict[MarketKey, IdRanges] = {}
         self._wanted = frozenset(wanted)
 
-    def take(self, value: bytes) -> None:
+    def take(self, _partition: int, _sent: int, value: bytes) -> None:
         """Take the next event."""
         try:
             event = _read_event(value)
@@ -240,8 +246,12 @@ class _Topics:
             found.append(OffsetRange(topic, partition, max(first, end - most), max(first, end - beyond)))
         return found
 
-    def hand_over(self, ranges: list[OffsetRange], take: Callable[[bytes], object]) -> None:
-        """Hand over the messages of ranges, in order within a partition.
+    def whole(self, ranges: list[OffsetRange]) -> list[int]:
+        """The partitions of those ranges that begin at the oldest message which Kafka had at the start."""
+        return [one.partition for one in ranges if one.first == self._first[one.topic][one.partition]]
+
+    def hand_over(self, ranges: list[OffsetRange], take: Callable[[int, int, bytes], object]) -> None:
+        """Hand over the messages of ranges as (partition, Kafka's time in ms, value), in order within a partition.
 
         Begins again if the retention removes messages meanwhile, so `take` must bear a message twice.
         """
@@ -251,7 +261,7 @@ class _Topics:
                     for message in run.messages:
                         value = message.value()
                         if value is not None:
-                            take(value)
+                            take(run.partition, message.timestamp()[1], value)
                 return
             except MessagesLostError:
                 first = first_offsets(self._bootstrap, {one.topic for one in ranges}, READ_SECONDS)

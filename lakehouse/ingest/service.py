@@ -78,10 +78,10 @@ class IngestService:
         bootstrap = settings.bootstrap()
         # 1. A broker that answers and has the topics: otherwise no socket is opened at all.
         wait_until_ready(bootstrap, BROKER_SECONDS)
-        ensure_topics(settings)
+        partitions = ensure_topics(settings)[settings.topic_trades]
         resumed = resume.read(settings, [(venue.name, symbol) for venue in self._venues for symbol in self._symbols])
         # 2. Everything that may refuse to start.
-        sink = KafkaSink(bootstrap, *settings.topics)
+        sink = KafkaSink(bootstrap, *settings.topics, partitions=partitions)
         for venue in self._venues:
             self._add(venue, sink)
         self._metrics.start()

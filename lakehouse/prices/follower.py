@@ -71,6 +71,7 @@ class Prices:
         self._next: dict[int, int] = {}  # partition → the offset behind the newest message that was read
         self._ends: dict[int, int] = {}  # partition → its end when its reading began
         self._partitions = 0
+        self._known: frozenset[int] | None = None  # partitions when the topic was first seen
         self.feed = Feed(False, time.time(), "not asked yet")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prices", daemon=True)
@@ -146,6 +147,8 @@ class Prices:
             self._say(False, f"no topic {topic} yet")
             return set()
         self._partitions = len(found.partitions)
+        if self._known is None:
+            self._known = frozenset(found.partitions)
         if self._listener is not None:
             self._listener.expect(len(found.partitions))
         begun = [self._begin(consumer, topic, partition) for partition in sorted({*found.partitions} - assigned)]
@@ -158,7 +161,8 @@ class Prices:
     def _begin(self, consumer: Consumer, topic: str, partition: int) -> TopicPartition | None:
         """Return where to begin in a partition: where this thread stood, else BEGIN_BEFORE messages before its end.
 
-        None if the broker does not answer for it: it is asked again at the next look.
+        One that was added since is read from its first message, so that a live stream misses nothing of a market that
+        has moved there. None if the broker does not answer for it: it is asked again at the next look.
         """
         place = TopicPartition(topic, partition)
         try:
@@ -166,7 +170,12 @@ class Prices:
         except KafkaException:
             return None
         stood = self._next.get(partition)
-        offset = stood if stood is not None and first <= stood <= end else max(first, end - BEGIN_BEFORE)
+        if stood is not None and first <= stood <= end:
+            offset = stood
+        elif stood is None and partition not in (self._known or ()):
+            offset = first
+        else:
+            offset = max(first, end - BEGIN_BEFORE)
         self._next[partition], self._ends[partition] = offset, end
         if self._listener is not None:
             self._listener.begin(partition, offset)

@@ -84,8 +84,9 @@ def fetch_gaps(
     if not gaps:
         return FetchReport(0, 0, 0, 0, 0)
     wait_until_ready(settings.bootstrap(), BROKER_SECONDS)
-    ensure_topics(settings)
-    sink, counters = KafkaSink(settings.bootstrap(), *settings.topics, client_id="repair"), Counters()
+    partitions = ensure_topics(settings)[settings.topic_trades]
+    sink = KafkaSink(settings.bootstrap(), *settings.topics, partitions=partitions, client_id="repair")
+    counters = Counters()
     wanted: dict[tuple[str, str], _Wanted] = defaultdict(_Wanted)
     repairers = []
     for name, of in by_venue.items():

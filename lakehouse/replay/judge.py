@@ -22,6 +22,7 @@ from lakehouse.exchanges.registry import VENUES
 from lakehouse.exchanges.registry import venue as find_venue
 from lakehouse.exchanges.reparse import parse_again
 from lakehouse.lake import table_io
+from lakehouse.market.symbols import MarketKey
 from lakehouse.replay.clocks import Clocks
 from lakehouse.settings import Settings
 from lakehouse.tables import SILVER_TRADES
@@ -47,13 +48,22 @@ _AS_MESSAGES = {
 _read_rejected = msgspec.json.Decoder(Rejected).decode
 
 
+class _Market(msgspec.Struct):
+    venue: str
+    symbol: str
+
+
+_read_market = msgspec.json.Decoder(_Market).decode
+
+
 @dataclass(frozen=True)
 class Produced:
-    """A Kafka message to produce in a replay: its topic, key and encoded value."""
+    """A Kafka message to produce in a replay: its topic, key and encoded value, and the market if it is a trade."""
 
     topic: str
     key: bytes | None
     value: bytes
+    market: MarketKey | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,10 @@ def judge_rejected(value: bytes | None, settings: Settings, known: KnownSymbols 
         return Verdict("bad", detail=f"found a trade of {other.symbol}; expected {had}, the symbol that it had")
     if not trades:
         return Verdict("bad", detail=parts[0].detail) if parts else NOISE
-    produce = [Produced(settings.topic_trades, trade.symbol.encode(), encode(trade)) for trade in trades]
+    produce = [
+        Produced(settings.topic_trades, trade.symbol.encode(), encode(trade), (trade.venue, trade.symbol))
+        for trade in trades
+    ]
     produce += [Produced(settings.topic_rejected, part.venue.encode(), encode(part)) for part in parts]
     return Verdict("sent", tuple(produce), len(trades))
 
@@ -171,7 +184,9 @@ def _judge_messages(rows: pa.Table, settings: Settings, clocks: Clocks) -> list[
 
 def _again(row: dict[str, Any], kind: Kind, settings: Settings) -> Verdict:
     if kind == "trade":
-        return Verdict("sent", (Produced(settings.topic_trades, row["key"], row["value_raw"]),), 1)
+        market = _read_market(row["value_raw"])
+        again = Produced(settings.topic_trades, row["key"], row["value_raw"], (market.venue, market.symbol))
+        return Verdict("sent", (again,), 1)
     if kind == "feed_event":
         return Verdict("sent", (Produced(settings.topic_feed_events, row["key"], row["value_raw"]),))
     return BAD

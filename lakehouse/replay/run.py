@@ -103,8 +103,8 @@ def replay(
         table_io.ensure_tables(settings)
         bootstrap = settings.bootstrap()
         wait_until_ready(bootstrap, BROKER_SECONDS)
-        ensure_topics(settings)
-        return _replay(settings, rule, limit, _Outbox(settings, bootstrap))
+        partitions = ensure_topics(settings)[settings.topic_trades]
+        return _replay(settings, rule, limit, _Outbox(settings, bootstrap, partitions))
 
 
 def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Outbox | None) -> ReplayReport:
@@ -134,15 +134,15 @@ def _replay(settings: Settings, rule: str | None, limit: int | None, outbox: _Ou
 class _Outbox:
     """Produce messages, and wait until Kafka has acknowledged every one."""
 
-    def __init__(self, settings: Settings, bootstrap: str) -> None:
+    def __init__(self, settings: Settings, bootstrap: str, partitions: int) -> None:
         self._bootstrap = bootstrap
-        self._sink = KafkaSink(bootstrap, *settings.topics, client_id="replay")
+        self._sink = KafkaSink(bootstrap, *settings.topics, partitions=partitions, client_id="replay")
 
     def takes(self, verdict: Verdict) -> bool:
         """Hand over the messages of a verdict. False if one is too large for Kafka: it cannot be replayed."""
         try:
             for message in verdict.produce:
-                self._sink.verbatim(message.topic, message.value, message.key)
+                self._sink.verbatim(message.topic, message.value, message.key, message.market)
         except MessageTooLargeError:
             return False
         return True

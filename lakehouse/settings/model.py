@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     topic_trades: str = "crypto.trades"
     topic_rejected: str = "crypto.trades.rejected"
     topic_feed_events: str = "crypto.feed_events"
-    topic_partitions: int = Field(4, ge=1, le=1024, description="Partitions of crypto.trades; fixed at creation.")
+    topic_partitions: int = Field(
+        6, ge=1, le=1024, description="Partitions that crypto.trades is created with; see `topics --partitions`."
+    )
     broker_port: int | None = Field(None, description="Port of the embedded broker. Unset: a free one, kept in `home`.")
     broker_memory: str = Field("512m", pattern=r"^[1-9][0-9]*[mMgG]$", description="Heap of the embedded broker's JVM.")
 

@@ -15,8 +15,15 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from lakehouse.broker.embedded import EmbeddedBroker
 from lakehouse.broker.ports import FREE_PORTS, free_port, holder, is_free, require_free
-from lakehouse.broker.topics import TOPIC_CONFIG, cluster_id, end_offsets, ensure_topics, wait_until_ready
-from lakehouse.errors import BrokerUnavailableError, MissingDependencyError
+from lakehouse.broker.topics import (
+    TOPIC_CONFIG,
+    add_partitions,
+    cluster_id,
+    end_offsets,
+    ensure_topics,
+    wait_until_ready,
+)
+from lakehouse.errors import BrokerUnavailableError, MissingDependencyError, SettingError
 from lakehouse.settings import Settings
 from tests.conftest import SettingsFactory
 
@@ -50,7 +57,7 @@ def test_messages_and_end_offsets(broker: EmbeddedBroker, kafka_settings: Settin
     produce(broker.bootstrap, topic, 1000, partition=2)
     assert consume(broker.bootstrap, topic, 1000, partition=2) == [str(n).encode() for n in range(1000)]
     assert end_offsets(broker.bootstrap, [topic, kafka_settings.topic_rejected, "no-such-topic"]) == {
-        topic: {0: 0, 1: 0, 2: 1000, 3: 0},
+        topic: {0: 0, 1: 0, 2: 1000, 3: 0, 4: 0, 5: 0},
         kafka_settings.topic_rejected: {0: 0},
         "no-such-topic": {},
     }
@@ -60,10 +67,32 @@ def test_topics_are_made_once_and_kept(
     kafka_settings: Settings, settings_factory: SettingsFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = dict(zip(("topic_trades", "topic_rejected", "topic_feed_events"), kafka_settings.topics, strict=True))
-    wider = settings_factory(bootstrap_servers=kafka_settings.bootstrap(), topic_partitions=9, **names)
+    wider, narrower = (
+        settings_factory(bootstrap_servers=kafka_settings.bootstrap(), topic_partitions=count, **names)
+        for count in (9, 4)
+    )
+    kept = dict.fromkeys(names.values(), 1) | {kafka_settings.topic_trades: 6}
     with caplog.at_level(logging.WARNING):
-        assert ensure_topics(wider) == dict.fromkeys(names.values(), 1) | {kafka_settings.topic_trades: 4}
-    assert "has 4 partitions, set are 9; it stays as it is" in caplog.text
+        assert ensure_topics(narrower) == kept
+        assert "stays as it is" not in caplog.text  # more than set are no matter
+        assert ensure_topics(wider) == kept
+    assert "has 6 partitions, set are 9; it stays as it is (`topics --partitions 9` adds some)" in caplog.text
+
+
+def test_partitions_are_added_on_request_only(kafka_settings: Settings) -> None:
+    bootstrap, topic = kafka_settings.bootstrap(), kafka_settings.topic_trades
+    produce(bootstrap, topic, 10, partition=5)
+    add_partitions(kafka_settings, 6)
+    with pytest.raises(SettingError, match=r"5 partitions for .*; expected 6 or more: Kafka removes none"):
+        add_partitions(kafka_settings, 5)
+    add_partitions(kafka_settings, 8)
+    produce(bootstrap, topic, 3, partition=7)
+    expected = {0: 0, 1: 0, 2: 0, 3: 0, 4: 0, 5: 10, 6: 0, 7: 3}
+    assert end_offsets(bootstrap, [topic]) == {topic: expected}
+    assert ensure_topics(kafka_settings)[topic] == 8
+    nowhere = kafka_settings.model_copy(update={"topic_trades": "no-such-topic"})
+    with pytest.raises(SettingError, match="no topic no-such-topic"):
+        add_partitions(nowhere, 8)
 
 
 def test_topics_keep_trades_for_a_week(broker: EmbeddedBroker, kafka_settings: Settings) -> None:
@@ -84,7 +113,7 @@ def test_two_processes_may_make_the_topics_at_once(
     settings = settings_factory(bootstrap_servers=broker.bootstrap, **topics)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: ensure_topics(settings), range(4)))
-    assert results == [{topics["topic_trades"]: 4, topics["topic_rejected"]: 1, topics["topic_feed_events"]: 1}] * 4
+    assert results == [{topics["topic_trades"]: 6, topics["topic_rejected"]: 1, topics["topic_feed_events"]: 1}] * 4
 
 
 def test_a_misspelt_topic_does_not_appear(broker: EmbeddedBroker) -> None:

@@ -53,7 +53,7 @@ class Sender:
         self.acks = {symbol: Acks("kraken", symbol) for symbol in SYMBOLS}
         self.sent = 0
         self.unflushed: int | None = None
-        self._sink = KafkaSink(settings.bootstrap(), *settings.topics)
+        self._sink = KafkaSink(settings.bootstrap(), *settings.topics, partitions=settings.topic_partitions)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -71,7 +71,7 @@ def test_killed_in_every_way(settings_factory: SettingsFactory) -> None:
     try:
         assert embedded.bootstrap == first
         assert consume(first, settings.topic_trades, 500) == [str(number).encode() for number in range(500)]
-        assert ensure_topics(settings)[settings.topic_trades] == 4
+        assert ensure_topics(settings)[settings.topic_trades] == 6
 
         # 3. kill -9 of the JVM: the endpoint goes, messages stay.
         produce(first, settings.topic_trades, 250)

@@ -45,7 +45,7 @@ def kraken_ack(server: ServerConnection) -> None:
 
 @contextmanager
 def running(settings: Settings, venue: str, script: Script, symbols: Sequence[str]) -> Iterator[Feed]:
-    sink, counters = KafkaSink(settings.bootstrap(), *settings.topics), Counters()
+    sink, counters = KafkaSink(settings.bootstrap(), *settings.topics, partitions=settings.topic_partitions), Counters()
     with venue_server(script) as url:
         orders: list[BackfillOrder] = []
         feed = Feed(find_venue(venue), symbols, url, sink, counters, orders.append, random.Random(1))

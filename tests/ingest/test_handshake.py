@@ -193,7 +193,7 @@ def test_a_feed_at_a_restricted_location_knocks_once_tells_and_stops_at_once(kaf
         knocks.append(time.monotonic())
         return answer(451, RESTRICTED)
 
-    sink = KafkaSink(kafka_settings.bootstrap(), *kafka_settings.topics)
+    sink = KafkaSink(kafka_settings.bootstrap(), *kafka_settings.topics, partitions=kafka_settings.topic_partitions)
     with venue_server(lambda _: None, refuse=refuse) as url:
         feed = Feed(find_venue("binance"), ["BTC/USDT"], url, sink, Counters(), lambda _: None, random.Random(1))
         feed.start()
@@ -234,7 +234,7 @@ def test_a_limited_feed_comes_back_when_the_venue_said_and_not_before(kafka_sett
         for _ in server:  # until the client closes
             pass
 
-    sink = KafkaSink(kafka_settings.bootstrap(), *kafka_settings.topics)
+    sink = KafkaSink(kafka_settings.bootstrap(), *kafka_settings.topics, partitions=kafka_settings.topic_partitions)
     with venue_server(script, refuse=refuse) as url:
         feed = Feed(find_venue("binance"), ["BTC/USDT"], url, sink, Counters(), lambda _: None, random.Random(1))
         feed.start()

@@ -8,12 +8,14 @@ import time
 
 import pytest
 
+from lakehouse.broker.partitions import partition_of
+from lakehouse.broker.topics import add_partitions
 from lakehouse.exchanges.model import FeedEvent, Rejected, Trade
 from lakehouse.ingest import producer as module
 from lakehouse.ingest.metrics import Counters
 from lakehouse.ingest.producer import KafkaSink, QueueBlockedError
 from lakehouse.settings import Settings
-from tests.support.ingest_tools import messages
+from tests.support.ingest_tools import messages, partitions_of
 
 
 def trade(trade_id: int, symbol: str = "BTC/USDT", raw: str = '{"t":1}') -> Trade:
@@ -22,14 +24,14 @@ def trade(trade_id: int, symbol: str = "BTC/USDT", raw: str = '{"t":1}') -> Trad
 
 
 def sink_of(settings: Settings) -> KafkaSink:
-    return KafkaSink(settings.bootstrap(), *settings.topics)
+    return KafkaSink(settings.bootstrap(), *settings.topics, partitions=settings.topic_partitions)
 
 
 @pytest.fixture
 def unreachable() -> KafkaSink:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        return KafkaSink(f"127.0.0.1:{unused.getsockname()[1]}", "trades", "rejected", "events")
+        return KafkaSink(f"127.0.0.1:{unused.getsockname()[1]}", "trades", "rejected", "events", partitions=1)
 
 
 @pytest.mark.kafka
@@ -60,9 +62,31 @@ def test_everything_arrives_keyed_and_in_order_through_a_small_queue(
         flow = counters.symbol("kraken", symbol)
         assert (flow.produced, flow.acked, flow.acked_mark) == (1000, 1000, 999)
         assert sum(flow.latency_counts) == 1000
+    markets = {("kraken", symbol): {partition_of("kraken", symbol, 6)} for symbol in symbols}
+    assert partitions_of(kafka_settings.bootstrap(), kafka_settings.topic_trades) == markets
     assert [key for key, _ in messages(kafka_settings.bootstrap(), kafka_settings.topic_rejected)] == ["kraken"]
     ((key, event),) = messages(kafka_settings.bootstrap(), kafka_settings.topic_feed_events)
     assert (key, event["event"]) == ("kraken", "connected")
+
+
+@pytest.mark.kafka
+def test_a_market_stays_in_its_partition_while_the_topic_gets_more(kafka_settings: Settings) -> None:
+    """Else a crash could lose an older trade, still queued for one partition, behind a newer one in another."""
+    sink, flow = sink_of(kafka_settings), Counters().symbol("kraken", "BTC/USDT")
+    for trade_id in range(3):
+        sink.trade(trade(trade_id), flow)
+        assert sink.flush(time.monotonic() + 20) == 0
+        add_partitions(kafka_settings, 7 + trade_id)
+    sink.repair(trade(0), flow, lambda: None)
+    sink.verbatim(kafka_settings.topic_trades, b'{"venue":"kraken","symbol":"BTC/USDT"}', b"k", ("kraken", "BTC/USDT"))
+    assert sink.flush(time.monotonic() + 20) == 0
+    places = partitions_of(kafka_settings.bootstrap(), kafka_settings.topic_trades)
+    assert places == {("kraken", "BTC/USDT"): {4}}
+    later = KafkaSink(kafka_settings.bootstrap(), *kafka_settings.topics, partitions=9)
+    later.trade(trade(3), flow)
+    assert later.flush(time.monotonic() + 20) == 0
+    places = partitions_of(kafka_settings.bootstrap(), kafka_settings.topic_trades)
+    assert places == {("kraken", "BTC/USDT"): {4, partition_of("kraken", "BTC/USDT", 9)}}
 
 
 @pytest.mark.kafka

@@ -210,7 +210,7 @@ def test_a_socket_is_not_changed_for_one_that_lacks_a_symbol(
 def test_a_mark_of_which_only_the_gap_is_known_outlives_the_process(kafka_settings: Settings) -> None:
     """Killed between `gap_opened` and the first trade: the next start goes on with the gap."""
     ensure_topics(kafka_settings)
-    sink = KafkaSink(kafka_settings.bootstrap(), *kafka_settings.topics)
+    sink = KafkaSink(kafka_settings.bootstrap(), *kafka_settings.topics, partitions=kafka_settings.topic_partitions)
     sink.event(FeedEvent("kraken", "gap_opened", 1, "x", "ETH/USDT", 11, 20))
     assert sink.flush(time.monotonic() + 10) == 0
     found = resume.read(kafka_settings, [("kraken", "ETH/USDT"), ("kraken", "BTC/USDT")])

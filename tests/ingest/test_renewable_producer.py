@@ -14,6 +14,7 @@ import confluent_kafka
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from lakehouse.broker.partitions import partition_of
 from lakehouse.errors import TerminalError
 from lakehouse.exchanges.model import FeedEvent, Rejected, Trade
 from lakehouse.ingest import renewable_producer as module
@@ -25,7 +26,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from tests.support.ingest_runs import recorded, running, truth_of
-from tests.support.ingest_tools import messages, until
+from tests.support.ingest_tools import messages, partitions_of, until
 
 
 def break_for_real(producer: RenewedProducer, code: int = KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER) -> None:
@@ -45,7 +46,7 @@ def trade(trade_id: int, symbol: str = "BTC/USDT") -> Trade:
 
 
 def sink_of(settings: Settings) -> KafkaSink:
-    return KafkaSink(settings.bootstrap(), *settings.topics)
+    return KafkaSink(settings.bootstrap(), *settings.topics, partitions=settings.topic_partitions)
 
 
 def polled(producer: KafkaSink | RenewedProducer, condition: Callable[[], bool]) -> None:
@@ -96,6 +97,8 @@ def test_fatal_errors_lose_nothing_and_keep_the_order(
         assert firsts([value["trade_id"] for key, value in found if key == symbol]) == list(range(1500))
         flow = counters.symbol("kraken", symbol)
         assert (flow.produced, flow.acked, flow.acked_mark) == (1500, 1500, 1499)
+    markets = {("kraken", symbol): {partition_of("kraken", symbol, 6)} for symbol in symbols}
+    assert partitions_of(kafka_settings.bootstrap(), kafka_settings.topic_trades) == markets
     assert {key for key, _ in messages(kafka_settings.bootstrap(), kafka_settings.topic_rejected)} == {"kraken"}
     assert messages(kafka_settings.bootstrap(), kafka_settings.topic_feed_events)
 

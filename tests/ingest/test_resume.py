@@ -108,7 +108,7 @@ def test_what_was_being_repaired_is_found_open(kafka_settings: Settings) -> None
     send(kafka_settings, kafka_settings.topic_trades, messages)
     assert left(kafka_settings, BTC, ETH) == {BTC: (129, [(110, 117)]), ETH: (57, [(56, 56)])}
     gap = read(kafka_settings, [BTC])[BTC].gaps[0]
-    assert (gap.ts_before, gap.ts_after) == (1_700_000_000_000_109, None)  # the trade after it came by repair
+    assert (gap.ts_before, gap.ts_after) == (1_700_000_000_000_109, 1_700_000_000_000_118)
     events = [
         event("gap_opened", BTC, 40, 60),  # far before what is read of the trades
         event("gap_opened", BTC, 110, 119),
@@ -205,3 +205,47 @@ def test_messages_that_the_retention_removes_meanwhile_are_left_out(
     monkeypatch.setattr(OffsetRangeReader, "read", read_late)
     assert left(kafka_settings, BTC) == {BTC: (119, [(110, 111)])}
     assert firsts == [0, 5]
+
+
+def place(settings: Settings, partition: int, key: tuple[str, str], ids: range, at: int = 0) -> None:
+    """Live trades in one partition, sent at the milliseconds of their ids, or all at one."""
+    producer = Producer({"bootstrap.servers": settings.bootstrap(), "enable.idempotence": True, "log_level": 0})
+    for trade_id in ids:
+        symbol, value = trade(key, trade_id)
+        producer.produce(
+            settings.topic_trades, value, symbol, partition, timestamp=1_700_000_000_000 + (at or trade_id)
+        )
+    assert producer.flush(30) == 0
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("old", "new"), [(0, 3), (3, 0)])
+def test_a_symbol_that_has_moved_is_read_in_both_partitions(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch, old: int, new: int
+) -> None:
+    """Nothing counts as missing because it lies before what was read; what is missing at the seam is found."""
+    monkeypatch.setattr(module, "FIRST_MESSAGES", 50)
+    place(kafka_settings, old, BTC, range(100, 141))
+    assert left(kafka_settings, BTC) == {BTC: (140, [])}
+    place(kafka_settings, new, BTC, range(145, 150))
+    assert left(kafka_settings, BTC) == {BTC: (149, [(141, 144)])}
+    gap = read(kafka_settings, [BTC])[BTC].gaps[0]
+    assert (gap.ts_before, gap.ts_after) == (1_700_000_000_000_140, 1_700_000_000_000_145)
+    place(kafka_settings, new, BTC, range(150, 400))  # 145 to 349 are before what is read there
+    assert left(kafka_settings, BTC) == {BTC: (399, [])}
+    place(kafka_settings, new, BTC, range(402, 410))
+    assert left(kafka_settings, BTC) == {BTC: (409, [(400, 401)])}
+
+
+@pytest.mark.kafka
+def test_a_symbol_moves_into_a_partition_that_others_have_filled(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_MESSAGES", 50)
+    place(kafka_settings, 0, BTC, range(100, 141))
+    place(kafka_settings, 1, ETH, range(1, 101), at=120)  # 51 of them are read from, sent before BTC's 121
+    place(kafka_settings, 1, BTC, range(145, 150))
+    assert left(kafka_settings, BTC, ETH) == {BTC: (149, [(141, 144)]), ETH: (100, [])}
+    place(kafka_settings, 1, ETH, range(101, 146), at=142)
+    place(kafka_settings, 1, BTC, range(150, 155))  # it is read from 142 on: 141 to 149 may stand before that
+    assert left(kafka_settings, BTC, ETH) == {BTC: (154, []), ETH: (145, [])}

@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from lakehouse.broker.embedded import EmbeddedBroker
+from lakehouse.broker.topics import add_partitions
 from lakehouse.exchanges.model import Trade, encode
 from lakehouse.prices import follower as prices_module
 from lakehouse.prices.follower import Prices
@@ -123,3 +124,38 @@ def test_a_broker_that_is_away_is_said_and_found_again(
             until(lambda: [one.price for one in prices.latest()] == ["2.5"], 60)
     finally:
         prices.stop()
+
+
+def test_partitions_that_come_later_are_read_from_their_first_message(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a live stream would lack what a market that has moved there traded before the follower looked."""
+    monkeypatch.setattr(prices_module, "BEGIN_BEFORE", 5)
+    monkeypatch.setattr(prices_module, "LOOK_SECONDS", 0.5)
+    taken: list[tuple[int, int]] = []
+
+    class Listener:
+        def expect(self, partitions: int) -> None: ...
+
+        def begin(self, partition: int, offset: int) -> None: ...
+
+        def put(self, messages: list[tuple[int, int, Any]]) -> None:
+            taken.extend((partition, one.trade_id) for partition, _, one in messages)
+
+    def place(partition: int, ids: range) -> None:
+        producer = Producer({"bootstrap.servers": kafka_settings.bootstrap(), "log_level": 0})
+        for number in ids:
+            producer.produce(kafka_settings.topic_trades, trade(number), b"BTC/USDT", partition)
+        assert producer.flush(30) == 0
+
+    place(0, range(100))
+    prices = Prices(kafka_settings, Listener())
+    prices.start()
+    try:
+        until(lambda: prices.has_caught_up)
+        add_partitions(kafka_settings, 8)
+        place(7, range(100, 150))
+        until(lambda: [one.trade_id for one in prices.latest()] == [149])
+    finally:
+        prices.stop()
+    assert taken == [*((0, number) for number in range(95, 100)), *((7, number) for number in range(100, 150))]

@@ -197,7 +197,7 @@ def test_two_replays_do_not_run_at_once(lake: Settings) -> None:
 
 def test_a_message_that_kafka_would_not_take_stays_bad() -> None:
     """And does not end the replay of all the others."""
-    outbox = _Outbox(load_settings(), "127.0.0.1:1")
+    outbox = _Outbox(load_settings(), "127.0.0.1:1", 1)
     huge = Verdict("sent", (Produced("crypto.trades", None, b"x" * 2_000_000),), 1)
     assert not outbox.takes(huge)
     assert outbox.takes(NOISE)

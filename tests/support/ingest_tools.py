@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
+from lakehouse.broker.newest import newest_messages
 from lakehouse.broker.topics import end_offsets
 
 Script = Callable[[ServerConnection], None]
@@ -74,3 +75,12 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.01)
+
+
+def partitions_of(bootstrap: str, topic: str) -> dict[tuple[str, str], set[int]]:
+    """(venue, symbol) → the partitions of a topic that hold trades of it."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for row in newest_messages(bootstrap, topic, 1_000_000).select(["partition", "value"]).to_pylist():
+        value = json.loads(row["value"])
+        found.setdefault((value["venue"], value["symbol"]), set()).add(row["partition"])
+    return found
