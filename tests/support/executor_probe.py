@@ -2,7 +2,8 @@
 
 `python -m tests.support.executor_probe MESSAGES` takes the settings from the environment, and divides batches into
 units of so many messages, so that a few messages are several units. It prints one line of JSON: the driver's process,
-and for each unit the work, the process that did it, and the command line of that process's grandparent.
+and for each unit the work, the number of files of other units that it was told of, the process that did it, and that
+process's grandparent.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def main() -> None:
 
     def watched(tasks: Tasks, units: Sequence[Any], work: Callable[[Any], Any], undo: Callable[[Any], None]) -> Any:
         results = run(tasks, units, work, undo)
-        seen.extend([work.__name__, one.process, _grandparent(one.process)] for one in results)
+        for unit, one in zip(units, results, strict=True):
+            told = len(getattr(unit, "claimed_in", ()))
+            seen.append([work.__name__, told, one.process, _grandparent(one.process)])
         return results
 
     def divided(settings: Settings, ranges: Sequence[OffsetRange]) -> list[LandUnit]:
