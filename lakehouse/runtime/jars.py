@@ -87,7 +87,7 @@ def spark_home() -> Path:
 
 
 def spark_jars() -> list[Path]:
-    """Return the jars to put into `spark.jars`: those that pyspark's own jars folder lacks.
+    """Return the jars that Spark needs beside those of pyspark's own folder.
 
     Raises MissingDependencyError if a jar is missing and cannot be fetched.
     """
@@ -246,8 +246,7 @@ def resolve(jar_set: JarSet) -> list[LockedJar]:
     """Download the jars that the set's COORDINATES need beside pyspark's own, and return them; takes about a minute."""
     from lakehouse.runtime import maven
 
-    own = (spark_home() / "jars").glob("*.jar") if jar_set == "spark" else ()
-    provided = {_artifact_name(path.name) for path in own}
+    provided = {_artifact_name(jar.name) for jar in spark_home().glob("jars/*.jar")} if jar_set == "spark" else set()
     locked: dict[str, LockedJar] = {}
     for group in COORDINATES[jar_set]:
         with maven.one_line_errors(" + ".join(group)), maven.context(cache_folder() / "maven") as context:

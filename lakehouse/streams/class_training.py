@@ -37,12 +37,19 @@ def make(file: Path) -> None:
         made = file.with_suffix(".new")
         command = [sys.executable, "-m", __spec__.name, "--record", folder, str(made)]
         # The JVM ends after the process that started it. It has the other end of these pipes too, so we wait for both.
-        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RECORD_SECONDS)
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RECORD_SECONDS)
+        except subprocess.TimeoutExpired:
+            made.unlink(missing_ok=True)
+            raise _no_archive(f"not made within {RECORD_SECONDS:g} s") from None
         if run.returncode or not made.exists():
             made.unlink(missing_ok=True)
-            last = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise LakehouseError(f"no archive of the JVM's classes: {last}", remedy="streams start without it, slower")
+            raise _no_archive((run.stderr.strip().splitlines() or ["no reason given"])[-1])
         made.rename(file)
+
+
+def _no_archive(reason: str) -> LakehouseError:
+    return LakehouseError(f"no archive of the JVM's classes: {reason}", remedy="streams start without it, slower")
 
 
 def record(folder: Path, file: Path) -> None:

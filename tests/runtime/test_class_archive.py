@@ -60,6 +60,15 @@ def test_one_that_cannot_be_made_is_one_line_and_no_failure(
     assert not list(tmp_path.glob("spark-classes-*"))
 
 
+def test_one_that_takes_too_long_is_one_line_too(
+    java: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(class_training, "archive", lambda _: tmp_path / "spark-classes-1.jsa")
+    monkeypatch.setattr(class_training, "RECORD_SECONDS", 0.1)
+    assert class_training.main([]) == 0
+    assert "no archive of the JVM's classes: not made within 0.1 s" in capfd.readouterr().err
+
+
 @pytest.mark.spark
 def test_a_session_starts_from_it(spark: SparkSession) -> None:
     """`make test` has made it; a JVM that cannot use it says so in its own words and goes on."""
