@@ -164,7 +164,6 @@ def files_in(settings: Settings, table: Table, version: int, ranges: Sequence[Ti
     )
     found: list[DataFile] = []
     for path, count, low, high in sorted(zip(paths, rows, lows, highs, strict=True), key=lambda one: str(one[0])):
-        unknown = low is None or high is None
-        if unknown or any(low < one.end and high + _MILLISECOND >= one.start for one in ranges):
+        if low is None or high is None or any(low < one.end and high + _MILLISECOND >= one.start for one in ranges):
             found.append(DataFile(unquote(str(path)), count or 0))
     return found

@@ -49,8 +49,8 @@ _LENGTHS = {table.path: minutes for minutes, table in BARS.items()}
 class GoldWriter:
     """One writing of Gold. `of_silver` is the version of Silver, with Gold's application id.
 
-    `kept` are the parts of bars that the stream's previous writing has left. `tasks` say where trades are read; None: in
-    this process. `changes` has the numbers of changed rows by table path.
+    `kept` are the parts of bars that the stream's previous writing has left. `tasks` say where trades are read; None:
+    in this process. `changes` has the numbers of changed rows by table path.
     """
 
     settings: Settings

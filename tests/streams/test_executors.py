@@ -147,4 +147,6 @@ def assert_done_by_executors(seen: dict[str, Any]) -> None:
         assert len(works) >= (1 if name == "fold_minutes" else 4), name
         assert not {process for process, _ in works} & {seen["driver"], os.getpid()}
         assert all("CoarseGrainedExecutorBackend" in command for _, (_, command) in works)
-        assert len({parent for _, (parent, _) in works}) == min(2, len(works)), f"one of the two executors did nothing of {name}"
+        assert len({parent for _, (parent, _) in works}) == min(2, len(works)), (
+            f"one of the two executors did nothing of {name}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_units_of_single_files_make_the_same_parts(tmp_path: Path, seed: int, mo
         (*key, number) for key, ranges in there.ids.items() for low, high in ranges for number in range(low, high + 1)
     }
     assert ids == {(row["venue"], row["symbol"], row["trade_id"]) for row in rows}
-    assert all(b[0] > a[1] + 1 for ranges in there.ids.values() for a, b in zip(ranges, ranges[1:], strict=False))
+    assert all(b[0] > a[1] + 1 for ranges in there.ids.values() for a, b in itertools.pairwise(ranges))
 
 
 def test_ids_that_nobody_wants_are_not_made(tmp_path: Path) -> None:
