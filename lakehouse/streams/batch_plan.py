@@ -8,6 +8,7 @@ that Spark itself sees in a batch, so a new version of Spark or Delta has to pas
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,12 @@ from lakehouse.lake.table_log import files_of
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import Table
+from lakehouse.transforms.time_ranges import TimeRange
 
 #: Most messages of a unit, except that a file is never divided: some 100 MB of memory for messages of 450 bytes.
 UNIT_MESSAGES = 250_000
+
+_MILLISECOND = dt.timedelta(milliseconds=1)
 
 
 def kafka_ranges(checkpoint: Checkpoint, batch_id: int) -> list[OffsetRange]:
@@ -145,3 +149,21 @@ def files_at(settings: Settings, table: Table, version: int) -> list[DataFile]:
     times = actions.column("modification_time").cast(pa.int64()).to_pylist()
     paths, rows = actions.column("path").to_pylist(), actions.column("num_records").to_pylist()
     return [DataFile(unquote(str(path)), rows or 0) for _, path, rows in sorted(zip(times, paths, rows, strict=True))]
+
+
+def files_in(settings: Settings, table: Table, version: int, ranges: Sequence[TimeRange]) -> list[DataFile]:
+    """Return the files of a table at a version that may have rows whose ts_event lies in one of some ranges.
+
+    They are told by the statistics in the log, of which some writers cut a time to whole milliseconds. A file without
+    them is among the files.
+    """
+    actions = pa.table(table_io.open_table(settings, table, version).get_add_actions(flatten=True))
+    paths, rows, lows, highs = (
+        actions.column(name).to_pylist() if name in actions.column_names else [None] * actions.num_rows
+        for name in ("path", "num_records", "min.ts_event", "max.ts_event")
+    )
+    found: list[DataFile] = []
+    for path, count, low, high in sorted(zip(paths, rows, lows, highs, strict=True), key=lambda one: str(one[0])):
+        if low is None or high is None or any(low < one.end and high + _MILLISECOND >= one.start for one in ranges):
+            found.append(DataFile(unquote(str(path)), count or 0))
+    return found

@@ -30,11 +30,13 @@ from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.batch_plan import delta_files
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.compaction import UPKEEP_ERRORS, compact
-from lakehouse.streams.gold_bars import KeptParts, Since, Touched, folded
+from lakehouse.streams.gold_bars import KeptParts, Since, folded
 from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges, StaleBatchError
 from lakehouse.streams.gold_write import GoldWriter
+from lakehouse.streams.tasks import Tasks
+from lakehouse.streams.touched_bars import read_batch
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES, Table
 from lakehouse.transforms.bars import TRADE_COLUMNS
 
@@ -139,11 +141,11 @@ def read(spark: SparkSession, context: BatchContext) -> DataFrame:
     )
 
 
-def write_batch(batch_id: int, context: BatchContext, knowledge: Knowledge) -> BatchResult:
+def write_batch(batch_id: int, context: BatchContext, knowledge: Knowledge, tasks: Tasks) -> BatchResult:
     """Write the bars of the minutes that a batch touches, those that it makes complete, and what depends on them.
 
     All are computed from Silver at the version at which, or inside which, the batch ends. Raises StaleBatchError if
-    Gold has been written from a newer version.
+    Gold has been written from a newer version, and what a work on executors raises.
     """
     settings = context.settings
     start = delta_position(context.checkpoint.offset(batch_id - 1))
@@ -151,15 +153,16 @@ def write_batch(batch_id: int, context: BatchContext, knowledge: Knowledge) -> B
     with knowledge.guard:
         completeness, finality = knowledge.after(start["version"]), knowledge.finality
         files = delta_files(context.checkpoint, batch_id, settings, SILVER_TRADES)
-        touched = Touched(settings, [file.path for file in files])
+        has_new_ids = end["complete"] and end["version"] > completeness.version
+        touched = read_batch(settings, files, has_new_ids, tasks)
         for key, newest in touched.newest.items():
             finality.saw(key, newest)
         if not end["complete"]:  # the bars are read at all of that version, of which this batch has only a part
             completeness.read_up_to(settings, end["version"])
-        elif end["version"] > completeness.version:
-            completeness.add(touched.ids(), end["version"])
+        elif has_new_ids:
+            completeness.add(touched.ids, end["version"])
         of_silver = Transaction(knowledge.app_id, end["version"])
-        writer = GoldWriter(settings, completeness, finality, of_silver, knowledge.kept)
+        writer = GoldWriter(settings, completeness, finality, of_silver, knowledge.kept, tasks)
         whole = start["complete"] and end["complete"]
         since = Since(start["version"], touched.parts) if whole else None
         writer.minutes(touched.places, completeness.take_due(), since)

@@ -22,6 +22,7 @@ from lakehouse.streams.gold_bars import MINUTE, KeptParts, Since, minute_parts
 from lakehouse.streams.gold_complete import MINUTE_US, Bar, Completeness
 from lakehouse.streams.gold_final import Finality
 from lakehouse.streams.gold_rows import MAINTAINED, RowChanges, only, places_of, rows_in, sync
+from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import BARS, GOLD_BARS_1M, LOOKBACK_MINUTES, Table
 from lakehouse.transforms.arrow_numpy import Mask, kept
 from lakehouse.transforms.bars import SHORTER_COLUMNS, finished, roll_up
@@ -48,8 +49,8 @@ _LENGTHS = {table.path: minutes for minutes, table in BARS.items()}
 class GoldWriter:
     """One writing of Gold. `of_silver` is the version of Silver, with Gold's application id.
 
-    `kept` are the parts of bars that the stream's previous writing has left. `changes` has the numbers of changed rows
-    by table path.
+    `kept` are the parts of bars that the stream's previous writing has left. `tasks` say where trades are read; None:
+    in this process. `changes` has the numbers of changed rows by table path.
     """
 
     settings: Settings
@@ -57,6 +58,7 @@ class GoldWriter:
     finality: Finality
     of_silver: Transaction
     kept: KeptParts = field(default_factory=KeptParts)
+    tasks: Tasks | None = None
     changes: dict[str, RowChanges] = field(default_factory=dict)
 
     def minutes(self, touched: RowKeys, due: Collection[Bar] = (), since: Since | None = None) -> None:
@@ -112,9 +114,9 @@ class GoldWriter:
         """
         version = int(self.of_silver.version)
         if since is None or places is None:
-            parts = minute_parts(self.settings, version, ranges, places)
+            parts = minute_parts(self.settings, version, ranges, places, self.tasks)
         else:
-            parts = self.kept.after(self.settings, since, version, places)
+            parts = self.kept.after(self.settings, since, version, places, self.tasks)
         bars = _with(finished(parts), same)
         self._sync(GOLD_BARS_1M, there, self._flagged(bars, 1))
         return places_of(GOLD_BARS_1M, bars)

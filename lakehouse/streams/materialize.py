@@ -174,10 +174,12 @@ def _bring_up_to_date(
 def _catch_up(
     settings: Settings, layer: str, run_id: str, counter: LayerCounter, reader: Reader
 ) -> dict[str, TableProgress]:
+    require_finished(settings, (layer,))
+    session = build_session(settings)
+    # Not before: followers build the session too, and two threads that import pyspark at once fail in its circles.
     from pyspark.errors import StreamingQueryException
 
-    require_finished(settings, (layer,))
-    started = start_query(build_session(settings), settings, layer, run_id, counter.count, AVAILABLE_NOW, reader)
+    started = start_query(session, settings, layer, run_id, counter.count, AVAILABLE_NOW, reader)
     query, upkeep = started.query, Upkeep(settings, (layer,))
     try:
         while query.isActive:

@@ -123,7 +123,7 @@ def _parts(
     known = gold.Knowledge(context.settings)
     read = gold.read(spark, context)
     close = partial(batch_files.dismiss, context.settings, SILVER_TRADES)
-    return read, lambda number: gold.write_batch(number, context, known), known.idle, close
+    return read, lambda number: gold.write_batch(number, context, known, tasks), known.idle, close
 
 
 def _nothing() -> None:

@@ -18,8 +18,10 @@ from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, batch_plan
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import SILVER_TRADES
+from lakehouse.transforms.time_ranges import TimeRange
+from tests.support import appended
 from tests.support.messages import send, trade
-from tests.support.rows import NOON_US, empty_lake, trade_row
+from tests.support.rows import NOON_US, empty_lake, trade_row, utc
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -217,3 +219,42 @@ def test_units_are_whole_files_in_order() -> None:
     assert list(batch_plan.units(files, 1)) == [["a"], ["b"], ["c"], ["d", "e"], ["f"]]
     assert list(batch_plan.units(files, 100)) == [["a", "b", "c", "d", "e", "f"]]
     assert list(batch_plan.units([], 8)) == []
+
+
+def test_files_that_may_have_rows_of_some_times(tmp_path: Path) -> None:
+    """The files of Silver at a version; deltalake cuts the times in their statistics to milliseconds."""
+    settings = empty_lake(tmp_path)
+    minute = 60_000_000
+    first, second, late = (
+        appended.append(settings, SILVER_TRADES, [trade_row(n, NOON_US + at) for n, at in enumerate(times)])
+        for times in ((0, 1_999), (3 * minute, 5 * minute), (2 * minute, 2 * minute))
+    )
+    version = table_io.open_table(settings, SILVER_TRADES).version()
+
+    def found(*ranges: tuple[int, int], at: int = version) -> list[str]:
+        times = [TimeRange(utc(NOON_US + start), utc(NOON_US + end)) for start, end in ranges]
+        files = batch_plan.files_in(settings, SILVER_TRADES, at, times)
+        assert {file.rows for file in files} <= {2}
+        return sorted(file.path for file in files)
+
+    assert found((1_500, 1_600)) == first
+    assert found((4 * minute, 4 * minute + 1)) == second  # between its bounds there may be rows
+    assert found((2 * minute, 3 * minute)) == late
+    assert found((minute, 2 * minute), (2 * minute, 3 * minute + 1)) == sorted([*second, *late])
+    assert found((0, 10 * minute), at=version - 1) == sorted([*first, *second])
+    assert found((0, 10 * minute), at=version - 3) == []
+    assert found((6 * minute, 7 * minute)) == found() == []
+
+
+def test_a_file_without_statistics_may_have_rows_of_any_time(tmp_path: Path) -> None:
+    settings = empty_lake(tmp_path)
+    (path,) = appended.append(settings, SILVER_TRADES, [trade_row(1)])
+    log = Path(table_io.table_uri(settings, SILVER_TRADES)) / "_delta_log"
+    newest = max(log.glob("*.json"))
+    actions = [json.loads(line) for line in newest.read_text().splitlines()]
+    for action in actions:
+        action.get("add", {}).pop("stats", None)
+    newest.write_text("\n".join(map(json.dumps, actions)))
+    assert batch_plan.files_in(settings, SILVER_TRADES, int(newest.stem), [TimeRange(utc(0), utc(1))]) == [
+        batch_plan.DataFile(path, 0)
+    ]

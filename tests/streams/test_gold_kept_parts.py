@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,10 +20,12 @@ from lakehouse.streams.gold_bars import KeptParts, Since, minute_parts
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.bars import BAR_KEY, TRADE_COLUMNS, finished, fold
 from lakehouse.transforms.row_keys import RowKey, RowKeys
-from lakehouse.transforms.time_ranges import TimeRange
+from lakehouse.transforms.time_ranges import TimeRange, ranges_around
 from tests.support.rows import NOON_US, empty_lake, trade_row
+from tests.support.silver_stream import Executors, tasks_of
 
 MINUTE_US = 60_000_000
+NONE = dt.timedelta(0)
 ALL = [TimeRange(dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2100, 1, 1, tzinfo=dt.UTC))]
 
 
@@ -31,6 +34,7 @@ class Stream:
 
     def __init__(self, settings: Settings, kept: KeptParts) -> None:
         self.settings, self.kept, self.next_id = settings, kept, 1
+        self.tasks = tasks_of(settings)
 
     def version(self) -> int:
         return table_io.open_table(self.settings, SILVER_TRADES).version()
@@ -51,7 +55,8 @@ class Stream:
         return Since(before, parts), places
 
     def bars(self, since: Since, places: set[RowKey]) -> list[dict[str, Any]]:
-        return finished(self.kept.after(self.settings, since, self.version(), RowKeys.of_tuples(places))).to_pylist()
+        found = self.kept.after(self.settings, since, self.version(), RowKeys.of_tuples(places), self.tasks)
+        return finished(found).to_pylist()
 
     def truth(self, places: set[RowKey]) -> list[dict[str, Any]]:
         """From Silver alone."""
@@ -78,9 +83,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[list[TimeRange]]:
     return found
 
 
+@pytest.mark.parametrize("executors", [None, Executors()])
 @pytest.mark.parametrize("seed", range(6))
-def test_bars_are_those_of_silver(stream: Stream, seed: int) -> None:
+def test_bars_are_those_of_silver(
+    stream: Stream, seed: int, executors: Executors | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Batches forward and back in time, of several minutes; some are taken by another process."""
+    monkeypatch.setattr(gold_bars, "UNIT_MESSAGES", seed * 10)
+    stream.tasks = tasks_of(stream.settings, executors)
     rng, minute = Random(seed), 0
     for _ in range(14):
         minute = max(0, minute + rng.choice((0, 0, 0, 1, 1, 2, -4)))
@@ -90,6 +100,32 @@ def test_bars_are_those_of_silver(stream: Stream, seed: int) -> None:
             continue  # not ours: the next batch begins at a version that is not the one we know
         places |= {("kraken", "BTC/USDT", NOON_US + rng.randrange(4) * MINUTE_US)}  # due, without a trade
         assert stream.bars(since, places) == stream.truth(places)
+
+
+def test_executors_read_the_files_with_the_minutes_and_no_others(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gold_bars, "UNIT_MESSAGES", 1)
+    rng, executors = Random(4), Executors()
+    for minutes in ((0,), (0,), (5, 7), (9,)):
+        stream.append([stream.trade(rng, minute) for minute in minutes for _ in range(10)])
+    tasks = tasks_of(stream.settings, executors)
+
+    def made(minutes: Sequence[int], version: int) -> pa.Table:
+        ranges = ranges_around(np.array([NOON_US + one * MINUTE_US for one in minutes]), gold_bars.MINUTE, NONE)
+        found = minute_parts(stream.settings, version, ranges, tasks=tasks)
+        assert found.equals(minute_parts(stream.settings, version, ranges))
+        return found
+
+    newest = stream.version()
+    assert made([0], newest).num_rows == 2
+    assert len(executors.seen) == 2
+    assert made([1, 5, 8], newest).num_rows == 2  # of a file that has another minute too
+    assert len(executors.seen) == 3
+    assert made([9], newest - 1).num_rows == 0  # the file is not in that version
+    assert made([1, 3], newest).num_rows == 0
+    assert made([0], -1).num_rows == 0
+    assert len(executors.seen) == 3
 
 
 def test_a_minute_is_read_once(stream: Stream, reads: list[list[TimeRange]]) -> None:

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.settings import Settings, load_settings
-from lakehouse.streams import landing, silver
+from lakehouse.streams import gold_bars, landing, silver, touched_bars
 from lakehouse.streams.landing import LandUnit
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.tasks import Tasks
@@ -33,8 +33,8 @@ def main() -> None:
     seen: list[list[Any]] = []
     run, units_of = Tasks.run, landing.units_of
 
-    def watched(tasks: Tasks, units: Sequence[Any], work: Callable[[Any], Any], undo: Callable[[Any], None]) -> Any:
-        results = run(tasks, units, work, undo)
+    def watched(tasks: Tasks, units: Sequence[Any], work: Callable[[Any], Any], *undo: Any, **named: Any) -> Any:
+        results = run(tasks, units, work, *undo, **named)
         for unit, one in zip(units, results, strict=True):
             told = len(getattr(unit, "claimed_in", ()))
             seen.append([work.__name__, told, one.process, _grandparent(one.process)])
@@ -47,6 +47,8 @@ def main() -> None:
         patch.object(Tasks, "run", watched),
         patch.object(landing, "units_of", divided),
         patch.object(silver, "UNIT_MESSAGES", most),
+        patch.object(touched_bars, "UNIT_MESSAGES", most),
+        patch.object(gold_bars, "UNIT_MESSAGES", most),
     ):
         materialize(settings)
     print(json.dumps({"driver": os.getpid(), "works": seen}))

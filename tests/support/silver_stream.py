@@ -58,14 +58,19 @@ class Executors:
         return answers
 
 
+def tasks_of(settings: Settings, executors: Executors | None = None) -> Tasks:
+    """Tasks whose works run in this process, or as on executors."""
+    master = "local[2]" if executors is None else "local-cluster[2,1,1024]"
+    spark: Any = executors
+    return Tasks(spark, settings.model_copy(update={"spark_master": master}))
+
+
 class Stream:
     """A Silver stream, as Spark would drive it: its batches end at versions of Bronze."""
 
     def __init__(self, settings: Settings, executors: Executors | None = None) -> None:
         self.settings = settings
-        master = "local[2]" if executors is None else "local-cluster[2,1,1024]"
-        spark: Any = executors
-        self._tasks = Tasks(spark, settings.model_copy(update={"spark_master": master}))
+        self._tasks = tasks_of(settings, executors)
         self._checkpoint = Checkpoint(f"{settings.checkpoints}/silver")
         self._number = -1
         self._ledger = Ledger(settings)
