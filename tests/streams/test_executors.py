@@ -109,7 +109,7 @@ def parts(settings: Settings) -> Iterator[dict[str, list[Any]]]:
     again = [*good[200:400], *(other(one, "9") for one in good[400:440])]
     # New trades whose repeats and conflicts are some units behind them, beside repeats of what is known.
     yield {
-        settings.topic_trades: [*good[1_500:], *again, *good[1_500:1_700], *(other(one, "6") for one in good[1_700:])]
+        settings.topic_trades: [*good[1_400:], *again, *good[1_500:1_700], *(other(one, "6") for one in good[1_700:])]
     }
 
 
