@@ -49,7 +49,6 @@ NOT_RUN = {
     ".venv/bin/python -m pytest": "these tests",
     ".venv/bin/python -m tests.": "kills and faults, for minutes to hours",
     "LAKEHOUSE_<NAME>=": "a refusal, which tests/test_settings.py has",
-    "LAKEHOUSE_HOME=FOLDER ": "code that goes on over several lines, for a lake of the reader's own",
     "RECORD_PUBLIC_NAMES=": "writes the record of names, which tests/test_public_names.py reads",
     "cp ": "for compose",
     "curl -s http://127.0.0.1:PORT": "needs a running ingest; tests/ingest/test_metrics.py asks one",
