@@ -72,7 +72,7 @@ def repair(
 
 
 def lines(report: RepairReport) -> list[str]:
-    """Return the report in lines for people: how many gaps and ids were repaired, how many the ledger holds open."""
+    """Return the report in lines for people: the gaps, what became of their ids, how many the ledger holds open."""
     if not report.gaps:
         return ["no open gap to repair"]
     again = f", {report.again:,} of them unavailable before" if report.again else ""

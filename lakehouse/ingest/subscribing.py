@@ -106,7 +106,7 @@ class Subscriber:
     def acknowledged(self, reply: Subscribed, now: float) -> list[str]:
         """Take the venue's acknowledgement; return the symbols that are now subscribed and were not before.
 
-        Empty if the reply is about one symbol and does not say which: the symbols are then requested one by one. `now`
+        Empty if the reply is about one symbol, and it may be any of several: they are then requested one by one. `now`
         is in monotonic seconds.
         """
         if reply.symbols:

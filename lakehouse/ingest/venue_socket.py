@@ -102,7 +102,7 @@ class VenueSocket:
 
     @property
     def since(self) -> dict[str, float]:
-        """Symbol → when the venue acknowledged it on this connection, in monotonic seconds."""
+        """Symbol → when the venue acknowledged it, or first sent its trades, on this connection; monotonic seconds."""
         subscriber = self._subscriber
         return {} if subscriber is None else subscriber.since
 

@@ -145,6 +145,8 @@ class Prices:
             return set()
         if found.error is not None or not found.partitions:
             self._say(False, f"no topic {topic} yet")
+            if found.error is None or found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                self._known = self._known or frozenset()  # all that it will have comes after this look
             return set()
         self._partitions = len(found.partitions)
         if self._known is None:

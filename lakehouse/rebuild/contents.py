@@ -85,16 +85,17 @@ class Contents:
         return rows_by_place(**self._counts)
 
     def discard(self) -> None:
-        """Delete the files that nobody has taken."""
+        """Delete the files of `staged`, except those that `Staged.take` has handed over."""
         for staged in self.staged.values():
             staged.discard()
 
 
 @contextlib.contextmanager
 def contents(settings: Settings, bronze_version: int, most: int = UNIT_MESSAGES) -> Iterator[Contents]:
-    """Compute Silver from all messages of Bronze at a version, and yield it; its files go at the block's end.
+    """Compute Silver from all messages of Bronze at a version, and yield it.
 
-    Not those that were taken out of it to be committed. `most` is the number of messages of a unit.
+    At the block's end its files are deleted, except those that were taken out of it to be committed. `most` is the
+    number of messages of a unit.
     """
     new = Contents(settings)
     try:

@@ -39,7 +39,7 @@ class Fingerprint:
 
 
 def fingerprint(rows: pa.Table, table: Table) -> Fingerprint:
-    """Compute the fingerprint of rows with a table's columns and types."""
+    """Compute the fingerprint of `rows`, which have the columns and types of `table`."""
     hashes = [np.full(rows.num_rows, seed) for seed in _SEEDS]
     for name in table.column_names:
         column = whole(rows.column(name))

@@ -55,7 +55,7 @@ class RepairReport:
 
     @property
     def done(self) -> bool:
-        """True if no id is left open: each is repaired or unavailable, in the ledger or once a stream runs."""
+        """True if no id is `left`, and the ledger holds none of them open or no Silver stream updates it."""
         return not self.left and not self.still_open
 
 

@@ -26,7 +26,10 @@ MOST_KEPT = 100
 
 
 class BarChanges:
-    """The newest answers, for all threads. A thread that asks for what another one is reading waits for it."""
+    """Keeps the newest MOST_KEPT answers of `between`, for all threads.
+
+    A thread that asks for what another thread is reading waits for that answer.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[object, list[Row]] = OrderedDict()

@@ -40,7 +40,10 @@ class InOrder(Generic[T]):
             self._got.remove(*one)
 
     def put(self, trade_id: int, trade: T, at: float) -> None:
-        """Take a trade that came at the time `at`; drop it if it came before or its id lies before the beginning."""
+        """Take a trade that came at the time `at`; drop it if it has come before.
+
+        A trade whose id lies before the beginning is dropped too, unless the id is one of `missing`.
+        """
         if self._next is None:
             self._next = trade_id
             if trade_id > 0:

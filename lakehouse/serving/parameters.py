@@ -25,7 +25,7 @@ _SIZES = [
 assert all(minutes_of(size) for size in _SIZES)
 
 #: The form of an asset's name, a little wider than `market.symbols` takes it.
-_ASSET = "[A-Za-z0-9\u0080-\uffff][A-Za-z0-9._\u0080-\uffff]{0,19}"
+_ASSET = "[A-Za-z0-9\u0080-\U0010ffff][A-Za-z0-9._\u0080-\U0010ffff]{0,19}"
 
 _TIME = (
     "ISO 8601; UTC without an offset; years 1970 to 2199. Without a start the range begins some rows before its end, "
@@ -88,7 +88,7 @@ async def refuse_unknown(request: Request) -> None:
 
 
 def asked_of(request: Request, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Asked:
-    """Return what an answer needs of a request's headers and URL."""
+    """Return the parts of a request that its answer depends on, besides its rows: headers, URL and page."""
     headers = request.headers
     accept = ",".join(headers.getlist("accept")) or None
     query = dict(request.query_params)

@@ -44,6 +44,8 @@ MOST_HELD = 20_000
 #: Seconds that the lake gets to come near enough to Kafka.
 JOIN_SECONDS = 60.0
 JOIN_RETRY_SECONDS = 0.5
+#: Seconds that a server which has just started gets to begin with Kafka.
+BEGIN_SECONDS = 5.0
 #: Seconds that a page may take before the lake is asked once more for what has come meanwhile.
 PAGE_SECONDS = 5.0
 #: Seconds after which the ledger is asked whether the venue has a missing id at all, and between two looks.
@@ -79,6 +81,7 @@ async def parts(api: Api, wish: Wish) -> AsyncGenerator[Message, None]:
             for message in stream.take(subscription.before):
                 yield message
         else:
+            await _begun(api, first)
             stream.begin(api.prices.latest(wish.venue, wish.symbol))
         subscription.before = []
         if not stream.is_over:
@@ -93,6 +96,13 @@ async def parts(api: Api, wish: Wish) -> AsyncGenerator[Message, None]:
                 await subscription.wait(stream.patience())
     finally:
         api.fan_out.unsubscribe(subscription)
+
+
+async def _begun(api: Api, first: dict[int, int]) -> None:
+    """Wait until Kafka is followed, so that no trade after `live` is missed; BEGIN_SECONDS if Kafka does not answer."""
+    deadline = time.monotonic() + BEGIN_SECONDS
+    while api.fan_out.since(first) is None and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
 
 
 async def _joined(api: Api, first: dict[int, int]) -> Seam:

@@ -167,7 +167,10 @@ def refuse_years(wanted: TimeRange) -> None:
 
 
 def certified_range(wanted: TimeRange, trades: Opened) -> TimeRange:
-    """Return the range whose trades a certificate counts: a missing start or end is that of the table's days."""
+    """Return the range whose trades a certificate counts: `wanted`, with a missing limit from the table's days.
+
+    Return `wanted` unchanged if both limits are missing, or the table has no day.
+    """
     days = [day for day in trades.days if day is not None]
     if not days or wanted == TimeRange(None, None):
         return wanted

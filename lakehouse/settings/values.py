@@ -24,7 +24,7 @@ LEAST_KEY = 16
 
 
 def trigger_of(value: str) -> str:
-    """Return a trigger in small letters: AVAILABLE_NOW, or an interval. Raises ValueError for anything else."""
+    """Return a trigger in lower case: AVAILABLE_NOW, or an interval. Raises ValueError for anything else."""
     text = " ".join(value.split()).lower()
     interval = _INTERVAL.fullmatch(text)
     if text != AVAILABLE_NOW and (not interval or int(interval[1]) * _UNIT_MS[interval[2]] > _LONGEST_MS):
@@ -36,7 +36,7 @@ def trigger_of(value: str) -> str:
 
 
 def heap_of(value: str) -> str:
-    """Return the heap of Spark's driver in small letters. Raises ValueError if it is too small or not a size."""
+    """Return the heap of Spark's driver, such as 1g, in lower case. Raises ValueError if it is too small or no size."""
     text = value.strip().lower()
     size = _MEMORY.fullmatch(text)
     if not size or int(size[1]) << (10 * " kmgt".index(size[2] or " ")) < LEAST_DRIVER_MEMORY:

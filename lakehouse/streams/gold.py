@@ -60,7 +60,7 @@ def app_id(settings: Settings) -> str:
 
 
 def gold_versions(settings: Settings) -> dict[str, int]:
-    """Return table path → version for every table of Gold."""
+    """Return table path → newest version, for every Gold table that this lakehouse has."""
     return {table.path: table_io.open_table(settings, table).version() for table in _tables(settings)}
 
 

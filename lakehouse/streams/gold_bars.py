@@ -111,9 +111,9 @@ class KeptParts:
     def after(
         self, settings: Settings, since: Since, version: int, places: RowKeys, tasks: Tasks | None = None
     ) -> pa.Table:
-        """Return one part for each bar of some places at `version` of Silver, and keep those of the newest minutes.
+        """Return one part for each bar in `places` at `version` of Silver, and keep the parts of the newest minutes.
 
-        `since` holds all trades that came after `since.version`, up to `version`; its bars are among the places.
+        `since` holds all trades that came after `since.version`, up to `version`; its bars are among `places`.
         """
         if self._version != since.version:
             self._parts = PARTS.empty_table()

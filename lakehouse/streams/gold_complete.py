@@ -100,7 +100,7 @@ class Waiting:
 
 
 class Completeness:
-    """The ids of silver/trades at one version, and the bars that are not complete at it."""
+    """The ids of silver/trades at one version and the bars that lack ids; tells which bars new ids complete."""
 
     def __init__(self, presence: KnownIds, version: int) -> None:
         """Begin without bars. `presence` has the ids of silver/trades at `version` (-1: none), and will be changed."""

@@ -92,7 +92,7 @@ class Handover:
             self._stay_within()
 
     def written(self, table: str, path: str) -> None:
-        """Note that all rows of a file have been put."""
+        """Take note that all rows of a file have been put, and begin the work on the last of them."""
         with self._guard:
             file = self._files.get((table, path))
             if file is not None and file.rows:

@@ -45,7 +45,7 @@ def in_files(settings: Settings, paths: Sequence[str]) -> Kept:
 
 
 def in_rows(trades: pa.Table) -> Kept:
-    """Return the reader of trades that are in memory."""
+    """Return a reader of the rows of `trades`, which are in memory."""
 
     def read(ranges: Sequence[TimeRange], columns: Sequence[str]) -> Iterator[pa.Table]:
         rows = kept(trades, within(ranges, integers(trades.column("ts_event"))))
@@ -56,7 +56,7 @@ def in_rows(trades: pa.Table) -> Kept:
 
 
 def in_all(*readers: Kept) -> Kept:
-    """Return the reader of the trades of several readers."""
+    """Return a reader of the trades of several readers, one reader after the other."""
 
     def read(ranges: Sequence[TimeRange], columns: Sequence[str]) -> Iterator[pa.Table]:
         for one in readers:

@@ -83,9 +83,10 @@ def sort_messages(
     kept: Kept,
     is_pending: bool = False,
 ) -> tuple[pa.Table, Refined]:
-    """Return the new trades among the messages of data files, and what became of all of them, without `files`.
+    """Return the new trades among the messages of data files, and what became of all messages, without `files`.
 
-    New are the first copies of the ids that are not `present`; the trades of these are read by `kept`.
+    The new trades are the first copies of ids that are not in `present`. `kept` reads the trades of the ids in
+    `present`, with which their repeats are compared. `earlier` is counted only if `is_pending`.
     """
     judged, files = rows_of(settings, paths)
     found = dedup.sort_out(judged.trades, files, present)

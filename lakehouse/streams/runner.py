@@ -178,7 +178,7 @@ def prepare(settings: Settings, layers: tuple[str, ...]) -> None:
 
 
 def stream_failure(layer: str, query: StreamingQuery) -> StreamFailedError:
-    """Make the error, in one line, of a query that has ended."""
+    """Make the error for a layer's query that has ended; its text gives the reason in one line."""
     error = query.exception()
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] if error else ["no error given"]
     ours = [line.partition("BatchFailed: ")[2] for line in lines if "BatchFailed: " in line]

@@ -61,7 +61,7 @@ class _Verdict(NamedTuple):
 
 
 def judge(messages: pa.Table, settings: Settings) -> Judged:
-    """Return the trades, feed events and quarantine rows that messages (COLUMNS) of any topic become."""
+    """Sort messages (COLUMNS) of any topic into rows of trades, of feed events and of quarantine."""
     verdicts = _verdicts(messages, settings)
     found = np.array([verdict.kind for verdict in verdicts], np.str_)
 

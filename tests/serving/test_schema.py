@@ -21,6 +21,7 @@ LIMITS = dataclasses.replace(UNLIMITED, query_characters=1 << 20)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_no_failure(market: MarketLake, tmp_path: Path) -> None:
     with running(market.settings, LIMITS) as url:
         command = [
@@ -31,7 +32,7 @@ def test_no_failure(market: MarketLake, tmp_path: Path) -> None:
             LEFT_OUT,
         ]
         done = subprocess.run(
-            [*command, "--max-examples", "100", "--no-color"], cwd=tmp_path, capture_output=True, text=True, timeout=280
+            [*command, "--max-examples", "60", "--no-color"], cwd=tmp_path, capture_output=True, text=True, timeout=560
         )
     assert done.returncode == 0, (done.stdout[-5000:], done.stderr[-2000:])
     assert "9 selected / 9 total" in done.stdout

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -103,7 +104,12 @@ def test_a_client_that_reads_late_is_told(server: tuple[psutil.Process, int, Pat
     _, port, _ = server
     producer = Producer({"bootstrap.servers": kafka_settings.bootstrap(), "queue.buffering.max.messages": 200_000})
     url = f"ws://127.0.0.1:{port}/v1/stream?venue=binance&symbol=BTC/USDT"
-    with connect(url, open_timeout=30, max_size=None, max_queue=1, ping_interval=None) as late:
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # else the kernel may take all 20 MB for the client
+    raw.connect(("127.0.0.1", port))
+    # Compressed, these trades are 0.3 MB.
+    options: dict[str, Any] = {"open_timeout": 30, "max_size": None, "max_queue": 1, "ping_interval": None}
+    with connect(url, sock=raw, compression=None, **options) as late:
         assert json.loads(late.recv(timeout=30)) == {"type": "live"}
         for number in range(1, 100_001):
             producer.produce(kafka_settings.topic_trades, trade(number), key=b"BTC/USDT")

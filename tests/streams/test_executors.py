@@ -97,7 +97,7 @@ def parts(settings: Settings) -> Iterator[dict[str, list[Any]]]:
     good = trades(2_000, seed=11)
     near = [one for trade_ in good[:900] for one in [trade_, trade_, other(trade_, "7")][: 1 + trade_["trade_id"] % 3]]
     # Copies a few messages apart in a partition: at every edge of a unit some lie on both sides.
-    edges = [one for n in range(900, 1_500, 40) for one in (*good[n : n + 40], *vary(good[n : n + 40]))]
+    edges = [one for n in range(900, 1_380, 40) for one in (*good[n : n + 40], *vary(good[n : n + 40]))]
     far = [*good[:50], *(other(one, "8") for one in good[50:90])]
     gap = {"venue": "binance", "event": "gap_opened", "ts_event": NEW_YEAR, "connection_id": "c", "symbol": "BTC/USDT"}
     rejected = [{"venue": "kraken", "reason": "not_json", "raw": "x"}]
@@ -109,7 +109,7 @@ def parts(settings: Settings) -> Iterator[dict[str, list[Any]]]:
     again = [*good[200:400], *(other(one, "9") for one in good[400:440])]
     # New trades whose repeats and conflicts are some units behind them, beside repeats of what is known.
     yield {
-        settings.topic_trades: [*good[1_400:], *again, *good[1_500:1_700], *(other(one, "6") for one in good[1_700:])]
+        settings.topic_trades: [*good[1_380:], *again, *good[1_500:1_700], *(other(one, "6") for one in good[1_700:])]
     }
 
 

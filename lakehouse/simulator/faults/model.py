@@ -49,7 +49,7 @@ class RestCall(msgspec.Struct, frozen=True):
     """A REST request to a simulated venue, as the client sent it.
 
     `path` is without the venue's prefix, `parameters` are the named parts of the path, `query` those after the `?`;
-    header names are in small letters.
+    header names are in lower case.
     """
 
     venue: str
