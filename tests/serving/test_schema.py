@@ -32,7 +32,7 @@ def test_no_failure(market: MarketLake, tmp_path: Path) -> None:
             LEFT_OUT,
         ]
         done = subprocess.run(
-            [*command, "--max-examples", "60", "--no-color"], cwd=tmp_path, capture_output=True, text=True, timeout=560
+            [*command, "--max-examples", "100", "--no-color"], cwd=tmp_path, capture_output=True, text=True, timeout=560
         )
     assert done.returncode == 0, (done.stdout[-5000:], done.stderr[-2000:])
     assert "9 selected / 9 total" in done.stdout
