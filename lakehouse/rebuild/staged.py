@@ -11,11 +11,11 @@ from deltalake.transaction import AddAction
 from lakehouse.lake import table_io
 from lakehouse.rebuild.fingerprint import Fingerprint, fingerprint
 from lakehouse.settings import Settings
-from lakehouse.streams.batch_files import read_chunks
 from lakehouse.streams.data_files import DataFiles, remove_files
+from lakehouse.streams.kept_trades import in_files
 from lakehouse.tables import Table
-from lakehouse.transforms.arrow_numpy import Integers, integers, kept
-from lakehouse.transforms.time_ranges import TimeRange, micros_of, within
+from lakehouse.transforms.arrow_numpy import Integers, integers
+from lakehouse.transforms.time_ranges import TimeRange, micros_of
 
 #: Rows from which on the files are closed and new ones begun. Until then they wait in memory, or in open files.
 FILE_ROWS = 250_000
@@ -67,15 +67,14 @@ class Staged:
             self._files, self._open_rows = None, 0
 
     def near(self, ranges: Sequence[TimeRange], columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield columns of the rows whose ts_event lies in some ranges, a chunk at a time. Closes the files before."""
+        """Yield columns of the trades whose ts_event lies in some ranges, a chunk at a time, if this is silver/trades.
+
+        Closes the files before.
+        """
         self.close()
         bounds = micros_of(ranges)
-        names = dict.fromkeys((*columns, "ts_event"))
         paths = dict.fromkeys(file.path for file in self._times if _overlaps(bounds, file))
-        for chunk in read_chunks(self._settings, self._table, list(paths), list(names)):
-            rows = kept(chunk, within(ranges, integers(chunk.column("ts_event"))))
-            if rows.num_rows:
-                yield rows.select(columns)
+        yield from in_files(self._settings, list(paths))(ranges, columns)
 
     def take(self) -> list[AddAction]:
         """Close the files and hand them over: `discard` leaves them alone from here on."""

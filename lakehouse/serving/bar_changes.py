@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from lakehouse.lake.unreadable import UnreadableVersionError
 from lakehouse.market.symbols import MarketKey
+from lakehouse.serving.key_locks import KeyLocks
 from lakehouse.serving.opened import Opened
 from lakehouse.sinks.gold_changes import rows_of
 
@@ -33,7 +34,7 @@ class BarChanges:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[object, list[Row]] = OrderedDict()
-        self._reading: dict[object, threading.Lock] = {}
+        self._reading = KeyLocks()
         self._lock = threading.Lock()
 
     def between(self, before: Opened, after: Opened, day: dt.date, market: MarketKey) -> list[Row]:
@@ -43,18 +44,12 @@ class BarChanges:
         UnreadableVersionError if those of `after` are not.
         """
         key = (after.table.path, *((one.table_id, one.version) for one in (before, after)), day, market)
-        with self._lock:
-            reading = self._reading.setdefault(key, threading.Lock())
-        try:
-            with reading:
-                found = self._kept.get(key)
-                if found is None:
-                    found = _changed(before, after, day, market)
-                    self._keep(key, found)
-                return found
-        finally:
-            with self._lock:
-                self._reading.pop(key, None)
+        with self._reading.hold(key):
+            found = self._kept.get(key)
+            if found is None:
+                found = _changed(before, after, day, market)
+                self._keep(key, found)
+            return found
 
     def _keep(self, key: object, found: list[Row]) -> None:
         with self._lock:

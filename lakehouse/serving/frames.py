@@ -23,6 +23,7 @@ import pyarrow as pa
 from lakehouse.client.scan import Scan
 from lakehouse.client.text import texts
 from lakehouse.lake.unreadable import READ_ERRORS
+from lakehouse.serving.key_locks import KeyLocks
 from lakehouse.serving.opened import Opened, WouldBlockError
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
@@ -151,7 +152,7 @@ class Frames:
         self._kept: OrderedDict[tuple[str, dt.date | None, str], Frame] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._reading: dict[tuple[str, dt.date | None, str], threading.Lock] = {}
+        self._reading = KeyLocks()
 
     @property
     def nbytes(self) -> int:
@@ -169,18 +170,12 @@ class Frames:
             return found
         if not wait:
             raise WouldBlockError
-        with self._lock:
-            reading = self._reading.setdefault(place, threading.Lock())
-        try:
-            with reading:
-                found = self._find(place)
-                if found is None:
-                    found = Frame(opened.table, _read(self._settings, opened, day))
-                    self._keep(place, found)
-                return found
-        finally:
-            with self._lock:
-                self._reading.pop(place, None)
+        with self._reading.hold(place):
+            found = self._find(place)
+            if found is None:
+                found = Frame(opened.table, _read(self._settings, opened, day))
+                self._keep(place, found)
+            return found
 
     def renew(self, before: Opened, after: Opened) -> None:
         """Read the days in memory for version `before` that differ in version `after`, so that no request waits for it.
