@@ -29,6 +29,7 @@ from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges
 from lakehouse.streams.gold_write import GoldWriter
+from lakehouse.streams.tasks import Tasks
 from lakehouse.streams.unfinished import require_finished
 from lakehouse.streams.upkeep import Upkeep
 from lakehouse.tables import GOLD_BARS_1M, OPS_BATCHES, SILVER_TRADES
@@ -114,7 +115,7 @@ class _Rebuild:
             self._completeness = self._completeness or Completeness.at(settings, self.version)
             self._completeness.read_up_to(settings, self.version)
             of_silver = Transaction(app_id(settings), self.version)
-            writer = GoldWriter(settings, self._completeness, self._finality, of_silver)
+            writer = GoldWriter(settings, self._completeness, self._finality, of_silver, Tasks(settings))
             writer.slice(piece)
             if self._silver_version is None and any(changes.any for changes in writer.changes.values()):
                 _record(settings, run_id, started)

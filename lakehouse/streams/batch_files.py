@@ -18,51 +18,10 @@ import pyarrow.parquet as pq
 from lakehouse.lake import table_io
 from lakehouse.lake.table_log import files_of
 from lakehouse.settings import Settings
-from lakehouse.streams.handover import CHUNK_ROWS, HANDOVER, Made, Work
-from lakehouse.streams.side_by_side import in_order
 from lakehouse.tables import BRONZE_MESSAGES, Table
 
-
-def made_of(
-    settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str], work: Work
-) -> Iterator[tuple[int, Made]]:
-    """Yield the results of `work` on all rows of data files, one for each chunk of a file, in the order of the rows.
-
-    Each comes with the number of its file in `paths`, from 0. `work` must be the function that `expect` was given for
-    the table: on the rows of files that this process has just written it is already done, or being done, and those
-    results are taken.
-    """
-    uri = table_io.table_uri(settings, table)
-
-    def done(chunk: tuple[int, pa.Table]) -> tuple[int, Made]:
-        return chunk[0], work(chunk[1])
-
-    def chunks(files: list[tuple[int, str]]) -> Iterator[tuple[int, pa.Table]]:
-        for number, path in files:
-            for chunk in read_chunks(settings, table, [path], columns):
-                yield number, chunk
-
-    waiting: list[tuple[int, str]] = []
-    for number, path in enumerate(paths):
-        made = HANDOVER.take(uri, path)
-        if made is None:
-            waiting.append((number, path))
-            continue
-        yield from in_order(done, chunks(waiting))
-        waiting = []
-        for future in made:
-            yield number, future.result()
-    yield from in_order(done, chunks(waiting))
-
-
-def expect(settings: Settings, table: Table, columns: Sequence[str], work: Work) -> None:
-    """Begin to do `work` on the rows of a table, of these columns, whenever this process writes some."""
-    HANDOVER.expect(table_io.table_uri(settings, table), _types(table, columns), work)
-
-
-def dismiss(settings: Settings, table: Table) -> None:
-    """End what `expect` began for a table; results that nobody has taken are dropped."""
-    HANDOVER.dismiss(table_io.table_uri(settings, table))
+#: Rows of a chunk: a few MB of trades, some 30 MB of raw messages.
+CHUNK_ROWS = 65_536
 
 
 def read_chunks(settings: Settings, table: Table, paths: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -8,14 +8,15 @@ that Spark itself sees in a batch, so a new version of Spark or Delta has to pas
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.broker.offset_ranges import MessagesLostError, OffsetRange
 from lakehouse.lake import table_io
@@ -24,12 +25,13 @@ from lakehouse.lake.table_log import files_of
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import Table
-from lakehouse.transforms.time_ranges import TimeRange
+from lakehouse.transforms.arrow_numpy import integers
+from lakehouse.transforms.time_ranges import TimeRange, micros_of
 
-#: Most messages of a unit, except that a file is never divided: some 100 MB of memory for messages of 450 bytes.
-UNIT_MESSAGES = 250_000
+#: Most messages of a unit, except that a file is never divided: some 50 MB of memory for messages of 450 bytes.
+UNIT_MESSAGES = 100_000
 
-_MILLISECOND = dt.timedelta(milliseconds=1)
+_MILLISECOND_US = 1_000
 
 
 def kafka_ranges(checkpoint: Checkpoint, batch_id: int) -> list[OffsetRange]:
@@ -75,6 +77,12 @@ class DataFile(NamedTuple):
 
     path: str
     rows: int
+
+
+def equal_parts(rows: int, most: int) -> int:
+    """Return how many rows each part has, rounded up, if `rows` are divided into as few as have at most `most`."""
+    parts = max(1, -(-rows // most))
+    return max(1, -(-rows // parts))
 
 
 def units(files: Sequence[DataFile], most: int) -> Iterator[list[str]]:
@@ -158,12 +166,14 @@ def files_in(settings: Settings, table: Table, version: int, ranges: Sequence[Ti
     them is among the files.
     """
     actions = pa.table(table_io.open_table(settings, table, version).get_add_actions(flatten=True))
-    paths, rows, lows, highs = (
-        actions.column(name).to_pylist() if name in actions.column_names else [None] * actions.num_rows
-        for name in ("path", "num_records", "min.ts_event", "max.ts_event")
-    )
-    found: list[DataFile] = []
-    for path, count, low, high in sorted(zip(paths, rows, lows, highs, strict=True), key=lambda one: str(one[0])):
-        if low is None or high is None or any(low < one.end and high + _MILLISECOND >= one.start for one in ranges):
-            found.append(DataFile(unquote(str(path)), count or 0))
-    return found
+    if {"min.ts_event", "max.ts_event"} <= set(actions.column_names):
+        low, high = (actions.column(f"{end}.ts_event") for end in ("min", "max"))
+        micros = pa.timestamp("us", tz="UTC")
+        inside = np.zeros(actions.num_rows, np.bool_)
+        lows, highs = (integers(pc.fill_null(times.cast(micros).cast(pa.int64()), 0)) for times in (low, high))
+        for start, end in micros_of(ranges).tolist():
+            inside |= (lows < end) & (highs + _MILLISECOND_US >= start)
+        unknown = pc.or_(pc.is_null(low), pc.is_null(high)).to_numpy()
+        actions = actions.filter(pa.array(inside | unknown))
+    found = actions.sort_by("path").select(["path", "num_records"]).to_pylist()
+    return [DataFile(unquote(one["path"]), one["num_records"] or 0) for one in found]

@@ -12,11 +12,10 @@ Gap: messages that Kafka's retention removed before they were read cannot come b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from deltalake import Transaction
 
 from lakehouse.broker.offset_ranges import OffsetRange
@@ -29,7 +28,6 @@ from lakehouse.streams.batch import BatchContext, BatchResult, PartitionRows, co
 from lakehouse.streams.bulk_append import BulkAppend
 from lakehouse.streams.checkpoints import kafka_rows_by_partition
 from lakehouse.streams.data_files import undo
-from lakehouse.streams.message_reader import Reader
 from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import BRONZE_MESSAGES
 
@@ -85,8 +83,8 @@ def starting_after_table(settings: Settings) -> str | None:
     )
 
 
-def write_batch(batch_id: int, context: BatchContext, reader: Reader, tasks: Tasks) -> BatchResult:
-    """Append one batch of messages: landed by executors if there are any, else read here."""
+def write_batch(batch_id: int, context: BatchContext, tasks: Tasks) -> BatchResult:
+    """Append one batch of messages."""
     settings = context.settings
     end: Offsets = context.checkpoint.offset(batch_id) or {}
     ranges = batch_plan.kafka_ranges(context.checkpoint, batch_id)
@@ -94,11 +92,7 @@ def write_batch(batch_id: int, context: BatchContext, reader: Reader, tasks: Tas
     app_id = context.app_id(BRONZE_MESSAGES)
     taken = committed_batch(settings, BRONZE_MESSAGES, app_id)
     if ranges and (taken is None or taken < batch_id):
-        transaction = Transaction(app_id, batch_id)
-        if tasks.are_outside:
-            _land(ranges, settings, transaction, tasks)
-        else:
-            _append(reader.read(ranges), settings, transaction)
+        _append(ranges, settings, Transaction(app_id, batch_id), tasks)
     places = {
         (topic, int(partition)): PartitionRows(rows, rows)
         for topic, partitions in kafka_rows_by_partition(start, end).items()
@@ -117,19 +111,11 @@ def starts_of(ranges: Sequence[OffsetRange], end: Offsets) -> Offsets:
     return starts
 
 
-def _append(messages: Iterator[pa.Table], settings: Settings, transaction: Transaction) -> None:
-    """Append messages in one commit, written while they are read.
+def _append(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transaction, tasks: Tasks) -> None:
+    """Have the ranges written to files, and append these in one commit.
 
-    Raises what the reader raises, and RetriableError if another writer was faster; nothing is committed then.
+    Raises what a work raises, and RetriableError if another writer was faster; nothing is committed then.
     """
-    with BulkAppend(settings, BRONZE_MESSAGES, in_order=True) as append:
-        for rows in messages:
-            append.add(rows)
-        append.commit_alone(transaction)
-
-
-def _land(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transaction, tasks: Tasks) -> None:
-    """Have executors write the ranges to files, and make one commit of them. Raises what a work and `_append` raise."""
     uri = table_io.table_uri(settings, BRONZE_MESSAGES)
     landed = tasks.run(landing.units_of(settings, ranges), landing.land, partial(undo, uri))
     with BulkAppend(settings, BRONZE_MESSAGES, in_order=True) as append:

@@ -29,7 +29,6 @@ from lakehouse.lake import table_cache, table_io
 from lakehouse.lake.table_log import NO_HOOK, Commit, is_remote
 from lakehouse.settings import Settings
 from lakehouse.streams.data_files import DataFiles, remove_files
-from lakehouse.streams.handover import HANDOVER
 from lakehouse.tables import Table
 
 #: Number of attempts at a commit that maintenance is quicker than. Each needs a further commit of maintenance within
@@ -59,8 +58,7 @@ class BulkAppend:
 
     def add(self, rows: pa.Table, apart: bool = False) -> None:
         """Take rows of the table's columns and types, of any partitions; rows `apart` come into files of their own."""
-        for path, part in self._new.add(rows, apart):
-            HANDOVER.put(self._uri, path, part)
+        self._new.add(rows, apart)
 
     def adopt(self, files: Sequence[AddAction]) -> None:
         """Take whole new files that somebody else wrote for this commit. Without a commit they are deleted, too."""
@@ -81,8 +79,6 @@ class BulkAppend:
         Raises CommitFailedError if another writer has changed the table's rows since it was opened, and other errors of
         deltalake if the commit is not in the log afterwards.
         """
-        for path in self._new.paths:
-            HANDOVER.written(self._uri, path)
         files = [*self._new.finish(), *self._adopted]
         newest = 0
         if self._in_order:

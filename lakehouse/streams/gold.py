@@ -25,12 +25,11 @@ from lakehouse.errors import BrokerUnavailableError, one_line
 from lakehouse.lake import table_io
 from lakehouse.lake.lease import Turn
 from lakehouse.settings import Settings
-from lakehouse.streams import batch_files
 from lakehouse.streams.batch import BatchContext, BatchResult
 from lakehouse.streams.batch_plan import delta_files
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.compaction import UPKEEP_ERRORS, compact
-from lakehouse.streams.gold_bars import KeptParts, Since, folded
+from lakehouse.streams.gold_bars import KeptParts, Since
 from lakehouse.streams.gold_complete import Completeness
 from lakehouse.streams.gold_final import Finality, ReadThrough
 from lakehouse.streams.gold_rows import RowChanges, StaleBatchError
@@ -38,7 +37,6 @@ from lakehouse.streams.gold_write import GoldWriter
 from lakehouse.streams.tasks import Tasks
 from lakehouse.streams.touched_bars import read_batch
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES, Table
-from lakehouse.transforms.bars import TRADE_COLUMNS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -127,11 +125,7 @@ class Knowledge:
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
-    """Return Spark's Delta source of silver/trades, which only gets new rows; after a rebuild it begins after that.
-
-    From here on the trades that this process writes are folded to parts of bars at once (`batch_files.expect`).
-    """
-    batch_files.expect(context.settings, SILVER_TRADES, TRADE_COLUMNS, folded)
+    """Return Spark's Delta source of silver/trades, which only gets new rows; after a rebuild it begins after that."""
     context.checkpoint.begin_at_creation(table_io.open_table(context.settings, SILVER_TRADES).version())
     return (
         spark.readStream.format("delta")
@@ -162,7 +156,7 @@ def write_batch(batch_id: int, context: BatchContext, knowledge: Knowledge, task
         elif has_new_ids:
             completeness.add(touched.ids, end["version"])
         of_silver = Transaction(knowledge.app_id, end["version"])
-        writer = GoldWriter(settings, completeness, finality, of_silver, knowledge.kept, tasks)
+        writer = GoldWriter(settings, completeness, finality, of_silver, tasks, knowledge.kept)
         whole = start["complete"] and end["complete"]
         since = Since(start["version"], touched.parts) if whole else None
         writer.minutes(touched.places, completeness.take_due(), since)

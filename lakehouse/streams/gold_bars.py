@@ -1,7 +1,7 @@
 """One-minute bars from Silver, at one of its versions.
 
-Trades are read by executors, unit by unit, if there are any (`tasks`), else in this process; only parts of bars come to
-the driver. `touched_bars` reads the trades of a batch, this module those of some minutes.
+Trades are read unit by unit (`tasks`); only parts of bars come to the driver. `touched_bars` reads the trades of a
+batch, this module those of some minutes.
 
 A part of a bar is the fold over some of its trades; parts can be joined.
 Guarantee: a bar is the fold over all trades of its minute that silver/trades holds at a version. If a batch is known to
@@ -14,26 +14,23 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_plan
 from lakehouse.streams.batch_plan import UNIT_MESSAGES
 from lakehouse.streams.gold_rows import only, places_of
-from lakehouse.streams.handover import Made
 from lakehouse.streams.kept_trades import in_files
-from lakehouse.streams.side_by_side import in_order
 from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from lakehouse.transforms.arrow_numpy import integers
 from lakehouse.transforms.bars import PARTS, TRADE_COLUMNS, fold, joined
 from lakehouse.transforms.decimal18 import MINUTE_US
 from lakehouse.transforms.row_keys import RowKeys
-from lakehouse.transforms.time_ranges import TimeRange, ranges_around, sql_in_ranges
+from lakehouse.transforms.time_ranges import TimeRange, ranges_around
 
 MINUTE = dt.timedelta(minutes=1)
 
@@ -72,28 +69,20 @@ class MinutesFolded:
 def fold_minutes(unit: MinutesUnit) -> MinutesFolded:
     """Fold a unit's trades. Raises OSError if a file cannot be read."""
     trades = in_files(unit.settings, unit.paths)(unit.ranges, TRADE_COLUMNS)
-    return MinutesFolded(one_a_bar(in_order(folded, trades)), os.getpid())
+    return MinutesFolded(one_a_bar(map(fold, trades)), os.getpid())
 
 
 def minute_parts(
-    settings: Settings,
-    version: int,
-    ranges: Sequence[TimeRange],
-    places: RowKeys | None = None,
-    tasks: Tasks | None = None,
+    settings: Settings, version: int, ranges: Sequence[TimeRange], tasks: Tasks, places: RowKeys | None = None
 ) -> pa.Table:
     """Fold the trades in some ranges of time, of Silver at a version, to one part for each one-minute bar.
 
-    If `places` are given, return those of these bars only. Without `tasks` the trades are read in this process.
+    If `places` are given, return those of these bars only.
     """
-    if tasks is not None and tasks.are_outside:
-        mine = settings.for_executors()
-        files = batch_plan.files_in(settings, SILVER_TRADES, version, ranges) if version >= 0 else []
-        units = [MinutesUnit(mine, tuple(paths), tuple(ranges)) for paths in batch_plan.units(files, UNIT_MESSAGES)]
-        made: Iterable[Made] = ((one.parts,) for one in tasks.run(units, fold_minutes))
-    else:
-        made = in_order(folded, _trades_in(settings, version, ranges))
-    parts = one_a_bar(made)
+    files = batch_plan.files_in(settings, SILVER_TRADES, version, ranges) if version >= 0 and ranges else []
+    mine = settings.for_executors()
+    units = [MinutesUnit(mine, tuple(paths), tuple(ranges)) for paths in batch_plan.units(files, UNIT_MESSAGES)]
+    parts = one_a_bar(one.parts for one in tasks.run(units, fold_minutes))
     return parts if places is None else only(GOLD_BARS_1M, parts, places)
 
 
@@ -108,9 +97,7 @@ class KeptParts:
         self._version: int | None = None
         self._parts = PARTS.empty_table()
 
-    def after(
-        self, settings: Settings, since: Since, version: int, places: RowKeys, tasks: Tasks | None = None
-    ) -> pa.Table:
+    def after(self, settings: Settings, since: Since, version: int, places: RowKeys, tasks: Tasks) -> pa.Table:
         """Return one part for each bar in `places` at `version` of Silver, and keep the parts of the newest minutes.
 
         `since` holds all trades that came after `since.version`, up to `version`; its bars are among `places`.
@@ -121,7 +108,7 @@ class KeptParts:
         known, others = (self._parts.filter(pa.array(which)) for which in (asked, ~asked))
         unknown = places.at(~places.among(places_of(GOLD_BARS_1M, known)))
         ranges = ranges_around(unknown.start, MINUTE, dt.timedelta(0))
-        read = minute_parts(settings, since.version, ranges, unknown, tasks)
+        read = minute_parts(settings, since.version, ranges, tasks, unknown)
         # All three are of bars among the places, and each has at most one part of a bar.
         parts = joined([known, read, since.parts]) if known.num_rows or read.num_rows else since.parts
         self._parts = _newest(pa.concat_tables([others, parts]))
@@ -135,25 +122,11 @@ def _newest(parts: pa.Table) -> pa.Table:
     return parts.filter(pa.array(starts > starts.max() - KEPT_MINUTES * MINUTE_US)) if len(starts) else parts
 
 
-def _trades_in(settings: Settings, version: int, ranges: Sequence[TimeRange]) -> Iterator[pa.Table]:
-    if version < 0 or not ranges:
-        return
-    query = f"SELECT {', '.join(TRADE_COLUMNS)} FROM t WHERE {sql_in_ranges(ranges)}"
-    schema = pa.schema([table_io.arrow_schema(SILVER_TRADES).field(name) for name in TRADE_COLUMNS])
-    for batch in table_io.sql_batches(settings, query, t=table_io.open_table(settings, SILVER_TRADES, version)):
-        yield pa.table(batch).cast(schema)
-
-
-def folded(trades: pa.Table) -> Made:
-    """Fold some trades to parts of one-minute bars, in the form of the handover's work."""
-    return (fold(trades),)
-
-
-def one_a_bar(made: Iterable[Made]) -> pa.Table:
+def one_a_bar(some: Iterable[pa.Table]) -> pa.Table:
     """Join parts of bars to one for each bar."""
     parts: list[pa.Table] = [PARTS.empty_table()]
     rows = 0
-    for (part,) in made:
+    for part in some:
         parts.append(part)
         rows += part.num_rows
         if rows > _JOIN_ROWS:

@@ -49,16 +49,16 @@ _LENGTHS = {table.path: minutes for minutes, table in BARS.items()}
 class GoldWriter:
     """One writing of Gold. `of_silver` is the version of Silver, with Gold's application id.
 
-    `kept` are the parts of bars that the stream's previous writing has left. `tasks` say where trades are read; None:
-    in this process. `changes` has the numbers of changed rows by table path.
+    `tasks` say where trades are read. `kept` are the parts of bars that the stream's previous writing has left.
+    `changes` has the numbers of changed rows by table path.
     """
 
     settings: Settings
     completeness: Completeness
     finality: Finality
     of_silver: Transaction
+    tasks: Tasks
     kept: KeptParts = field(default_factory=KeptParts)
-    tasks: Tasks | None = None
     changes: dict[str, RowChanges] = field(default_factory=dict)
 
     def minutes(self, touched: RowKeys, due: Collection[Bar] = (), since: Since | None = None) -> None:
@@ -114,7 +114,7 @@ class GoldWriter:
         """
         version = int(self.of_silver.version)
         if since is None or places is None:
-            parts = minute_parts(self.settings, version, ranges, places, self.tasks)
+            parts = minute_parts(self.settings, version, ranges, self.tasks, places)
         else:
             parts = self.kept.after(self.settings, since, version, places, self.tasks)
         bars = _with(finished(parts), same)

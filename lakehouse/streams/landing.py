@@ -5,19 +5,18 @@ Each message of the ranges is in the files once, and each offset has to be there
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from deltalake.transaction import AddAction
 
-from lakehouse.broker.offset_ranges import OffsetRange, OffsetRangeReader
+from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams.batch_plan import UNIT_MESSAGES
+from lakehouse.streams.batch_plan import UNIT_MESSAGES, equal_parts
 from lakehouse.streams.data_files import new_files
-from lakehouse.streams.message_reader import rows_of
+from lakehouse.streams.kafka_rows import read_rows
 from lakehouse.tables import BRONZE_MESSAGES
 
 
@@ -39,8 +38,9 @@ class Landed:
 
 
 def units_of(settings: Settings, ranges: Sequence[OffsetRange], most: int = UNIT_MESSAGES) -> list[LandUnit]:
-    """Divide ranges into units of at most `most` messages, in their order; long ranges are split."""
+    """Divide ranges into units of about equal size, at most `most` messages, in their order; long ranges are split."""
     uri, bootstrap = table_io.table_uri(settings, BRONZE_MESSAGES), settings.bootstrap()
+    most = equal_parts(sum(one.end - one.first for one in ranges), most)
     return [LandUnit(bootstrap, uri, tuple(group)) for group in _groups(ranges, most)]
 
 
@@ -66,7 +66,6 @@ def land(unit: LandUnit) -> Landed:
     Raises what `OffsetRangeReader.read` raises, and OSError; no file is left then.
     """
     with new_files(unit.uri, BRONZE_MESSAGES) as files:
-        with contextlib.closing(OffsetRangeReader(unit.bootstrap)) as reader:
-            for run in reader.read(unit.ranges):
-                files.add(rows_of(run))
+        for rows in read_rows(unit.bootstrap, unit.ranges):
+            files.add(rows)
         return Landed(tuple(files.finish()), os.getpid())

@@ -8,18 +8,15 @@ import threading
 import time
 from types import TracebackType
 
-from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.errors import LakehouseError, LeaseHeldError
 from lakehouse.lake.batch_log import standalone_run_id
 from lakehouse.lake.lease import Lease
 from lakehouse.runtime.spark_session import build_session, expect_session
 from lakehouse.settings import AVAILABLE_NOW, Settings
-from lakehouse.streams.message_reader import Reader, first_messages
 from lakehouse.streams.progress import (
     LayerCounter,
     TableProgress,
     has_passed,
-    kafka_end,
     last_position,
     layer_progress,
     newest_position,
@@ -33,9 +30,6 @@ from lakehouse.tables import LAYERS
 
 #: Seconds between two looks of a waiting materialization at the live stream's progress.
 WAIT_POLL_SECONDS = 1.0
-
-#: Most batches whose messages are read while the session starts.
-AHEAD_BATCHES = 2
 
 
 def materialize(
@@ -55,20 +49,17 @@ def materialize(
         require_finished(settings, layers[:1])  # before a JVM is started that would write into the refusal's one line
         expect_session(settings)
     prepare(settings, layers)
-    reader = Reader(settings)
     lag = _messages_to_come(settings, layers)
     is_long = lag > settings.max_offsets_per_trigger
     if is_long:
         settings = _in_equal_batches(settings, lag)
-    if is_long and is_ours:
-        reader.read_ahead(_next_messages(settings, AHEAD_BATCHES))
-    with contextlib.closing(reader), _Followers(settings, layers[1:] if is_long else (), run_id) as followers:
+    with _Followers(settings, layers[1:] if is_long else (), run_id) as followers:
         for layer in layers:
             counter, is_done = followers.end(layer, timeout)
             if is_done:
                 result |= layer_progress(settings, layer, counter)
             else:
-                result |= _bring_up_to_date(settings, layer, run_id, counter, time.monotonic() + timeout, reader)
+                result |= _bring_up_to_date(settings, layer, run_id, counter, time.monotonic() + timeout)
     return result
 
 
@@ -145,17 +136,8 @@ def _is_free(settings: Settings, layer: str) -> bool:
         return False
 
 
-def _next_messages(settings: Settings, batches: int) -> list[OffsetRange]:
-    """Return the ranges of messages that Bronze's next batches will hold.
-
-    Raises BrokerUnavailableError if Kafka does not answer.
-    """
-    most = batches * settings.max_offsets_per_trigger
-    return first_messages(last_position(settings, "bronze") or {}, kafka_end(settings), most)
-
-
 def _bring_up_to_date(
-    settings: Settings, layer: str, run_id: str, counter: LayerCounter, deadline: float, reader: Reader
+    settings: Settings, layer: str, run_id: str, counter: LayerCounter, deadline: float
 ) -> dict[str, TableProgress]:
     while True:
         lease = Lease(settings, (layer,), run_id)
@@ -166,20 +148,18 @@ def _bring_up_to_date(
                 return layer_progress(settings, layer, counter)
             continue
         try:
-            return _catch_up(settings, layer, run_id, counter, reader)
+            return _catch_up(settings, layer, run_id, counter)
         finally:
             lease.release()
 
 
-def _catch_up(
-    settings: Settings, layer: str, run_id: str, counter: LayerCounter, reader: Reader
-) -> dict[str, TableProgress]:
+def _catch_up(settings: Settings, layer: str, run_id: str, counter: LayerCounter) -> dict[str, TableProgress]:
     require_finished(settings, (layer,))
     session = build_session(settings)
     # Not before: followers build the session too, and two threads that import pyspark at once fail in its circles.
     from pyspark.errors import StreamingQueryException
 
-    started = start_query(session, settings, layer, run_id, counter.count, AVAILABLE_NOW, reader)
+    started = start_query(session, settings, layer, run_id, counter.count, AVAILABLE_NOW)
     query, upkeep = started.query, Upkeep(settings, (layer,))
     try:
         while query.isActive:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from deltalake.exceptions import DeltaError
@@ -13,12 +12,12 @@ from lakehouse.continuity.ledger import Ledger
 from lakehouse.errors import RetriableError, SettingError, one_line
 from lakehouse.lake.lease import Turn
 from lakehouse.settings import AVAILABLE_NOW, Settings
-from lakehouse.streams import batch_files, bronze, gold, silver
+from lakehouse.streams import bronze, gold, silver
 from lakehouse.streams.batch import BatchContext, BatchResult, Listener
 from lakehouse.streams.checkpoints import Checkpoint
-from lakehouse.streams.message_reader import Reader
+from lakehouse.streams.kafka_rows import close_readers
 from lakehouse.streams.tasks import Tasks
-from lakehouse.tables import BRONZE_MESSAGES, LAYERS, SILVER_TRADES
+from lakehouse.tables import LAYERS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -61,16 +60,15 @@ def start_query(
     run_id: str,
     listener: Listener,
     trigger: str,
-    reader: Reader | None = None,
 ) -> Started:
     """Start a layer's query. `trigger` is `available-now` (read all, then end) or Bronze's interval (`2 seconds`).
 
-    `reader` is Bronze's, if one is at work already. Raises RetriableError if a disk is full or does not answer.
+    Raises RetriableError if a disk is full or does not answer.
     """
     from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 
     try:
-        return _start(spark, settings, layer, run_id, listener, trigger, reader or Reader(settings))
+        return _start(spark, settings, layer, run_id, listener, trigger)
     except (OSError, DeltaError, Py4JJavaError) as error:
         raise RetriableError(
             f"the {layer} stream cannot start: {one_line(error)}", "space and access", "it can be started again"
@@ -84,13 +82,12 @@ def _start(
     run_id: str,
     listener: Listener,
     trigger: str,
-    reader: Reader,
 ) -> Started:
     checkpoint = Checkpoint(f"{settings.checkpoints.rstrip('/')}/{layer}")
     context = BatchContext(
         settings, layer, checkpoint, checkpoint.generation(), checkpoint.pending_batch(), run_id, listener
     )
-    source, write, idle, close = _parts(spark, context, layer, reader)
+    source, write, idle, close = _parts(spark, context, layer)
 
     def process(_: DataFrame, batch_id: int) -> None:
         try:
@@ -108,22 +105,20 @@ def _start(
 
 
 def _parts(
-    spark: SparkSession, context: BatchContext, layer: str, reader: Reader
+    spark: SparkSession, context: BatchContext, layer: str
 ) -> tuple[DataFrame, Callable[[int], BatchResult], Callable[[], None], Callable[[], None]]:
     """Return a layer's source, its function that writes a batch, and `idle` and `close` of `Started`."""
-    tasks = Tasks(spark, context.settings)
+    tasks = Tasks(context.settings)
     if layer == "bronze":
         read = bronze.read(spark, context)
-        return read, lambda number: bronze.write_batch(number, context, reader, tasks), _nothing, reader.close
+        return read, lambda number: bronze.write_batch(number, context, tasks), _nothing, close_readers
     if layer == "silver":
         ledger = Ledger(context.settings)
         read = silver.read(spark, context)
-        close = partial(batch_files.dismiss, context.settings, BRONZE_MESSAGES)
-        return read, lambda number: silver.write_batch(number, context, ledger, tasks), _nothing, close
+        return read, lambda number: silver.write_batch(number, context, ledger, tasks), _nothing, _nothing
     known = gold.Knowledge(context.settings)
     read = gold.read(spark, context)
-    close = partial(batch_files.dismiss, context.settings, SILVER_TRADES)
-    return read, lambda number: gold.write_batch(number, context, known, tasks), known.idle, close
+    return read, lambda number: gold.write_batch(number, context, known, tasks), known.idle, _nothing
 
 
 def _nothing() -> None:

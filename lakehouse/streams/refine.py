@@ -1,8 +1,8 @@
 """The work that makes Silver of messages: a unit of data files of bronze/messages → files of new trades.
 
-`sort_messages` says what becomes of messages: for a batch in this process, for a unit of a batch on executors, for a
-unit of a rebuild. `refine` is the work on executors: the new trades go to data files of silver/trades that no commit
-names yet; repeats of known trades are compared where they are read. The result is small.
+`sort_messages` says what becomes of messages: of a unit of a batch, of a unit of a rebuild. `refine` is the work of a
+batch: the new trades go to data files of silver/trades that no commit names yet; repeats of known trades are compared
+where they are read. The result is small.
 A unit knows the ids that silver/trades has, and not what other units of its batch find: `unit_claims` settles that.
 """
 

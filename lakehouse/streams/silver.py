@@ -7,8 +7,8 @@ trade, a duplicate, a feed event, a row in quarantine; if an id comes again with
 the other goes to quarantine.
 Two writers at once cannot double anything either: all appends share one Delta transaction id, so the second of two that
 know the same state of the table fails, and starts again with the ledger of the first.
-Spark decides what a batch holds; its rows are handled as Arrow (docs/adr/0008), by executors if there are any
-(docs/adr/0024), else in this process. Copies of an id are ordered by their file of Bronze, in the order of its log,
+Spark decides what a batch holds; its rows are handled as Arrow (docs/adr/0008), unit by unit (docs/adr/0024). Copies of
+an id are ordered by their file of Bronze, in the order of its log,
 then by topic, partition and offset: the first one is kept.
 """
 
@@ -34,10 +34,8 @@ from lakehouse.streams.batch import BatchContext, BatchResult, rows_by_place
 from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.data_files import undo
-from lakehouse.streams.kept_trades import in_silver
-from lakehouse.streams.refine import Refined, refine, sort_messages, units_of
+from lakehouse.streams.refine import Refined, refine, units_of
 from lakehouse.streams.silver_commits import append_trades, merge_by_offset
-from lakehouse.streams.silver_rows import expect
 from lakehouse.streams.tasks import Tasks
 from lakehouse.streams.unit_claims import settle
 from lakehouse.tables import (
@@ -58,11 +56,7 @@ MAX_BYTES_PER_TRIGGER = "64m"
 
 
 def read(spark: SparkSession, context: BatchContext) -> DataFrame:
-    """Return Spark's Delta source of bronze/messages.
-
-    From here on the messages that this process writes are judged at once.
-    """
-    expect(context.settings)
+    """Return Spark's Delta source of bronze/messages."""
     context.checkpoint.begin_at_creation(table_io.open_table(context.settings, BRONZE_MESSAGES).version())
     return (
         spark.readStream.format("delta")
@@ -81,10 +75,7 @@ def write_batch(batch_id: int, context: BatchContext, ledger: Ledger, tasks: Tas
     settings = context.settings
     files = batch_plan.delta_files(context.checkpoint, batch_id, settings, BRONZE_MESSAGES)
     is_pending = batch_id == context.pending_batch
-    if tasks.are_outside:
-        parts = _refine_outside(files, is_pending, settings, ledger, tasks)
-    else:
-        parts = [_refine_here(files, is_pending, settings, ledger)]
+    parts = _refined(files, is_pending, settings, ledger, tasks)
     refused, quarantine, events = (
         _joined(table, [getattr(part, name) for part in parts])
         for table, name in (
@@ -116,19 +107,10 @@ def write_batch(batch_id: int, context: BatchContext, ledger: Ledger, tasks: Tas
     )
 
 
-def _refine_here(files: Sequence[DataFile], is_pending: bool, settings: Settings, ledger: Ledger) -> Refined:
-    """Sort the messages of a batch in this process, and append the new trades. Raises OtherWriterError."""
-    paths = [file.path for file in files]
-    new, refined = sort_messages(settings, paths, ledger.present, in_silver(settings), is_pending)
-    if new.num_rows:
-        append_trades(new, settings, ledger.trades_version)
-    return refined
-
-
-def _refine_outside(
+def _refined(
     files: Sequence[DataFile], is_pending: bool, settings: Settings, ledger: Ledger, tasks: Tasks
 ) -> list[Refined]:
-    """Have executors sort the messages of a batch, and append the new trades in one commit of the files they wrote.
+    """Have the messages of a batch sorted, unit by unit, and append the new trades in one commit.
 
     Raises what a work raises, and OtherWriterError.
     """

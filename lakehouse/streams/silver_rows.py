@@ -7,7 +7,6 @@ one. Conflicts are found later (`streams/dedup.py`); for them `refused` reads th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,16 +31,15 @@ class SilverRows(NamedTuple):
     files: Integers
 
 
-def expect(settings: Settings) -> None:
-    """Begin to judge the messages that this process writes to bronze/messages, at once (`batch_files.expect`)."""
-    batch_files.expect(settings, BRONZE_MESSAGES, COLUMNS, partial(_judged, settings=settings))
-
-
 def rows_of(settings: Settings, paths: Sequence[str]) -> SilverRows:
     """Read and judge the messages of data files of bronze/messages."""
-    made = list(batch_files.made_of(settings, BRONZE_MESSAGES, paths, COLUMNS, partial(_judged, settings=settings)))
+    made = [
+        (number, _judged(chunk, settings))
+        for number, path in enumerate(paths)
+        for chunk in batch_files.read_chunks(settings, BRONZE_MESSAGES, [path], COLUMNS)
+    ]
     parts = zip(Judged.of_nothing(), *(judged for _, judged in made), strict=True)
-    numbers = [np.full(judged[0].num_rows, number, np.int64) for number, judged in made]
+    numbers = [np.full(judged.trades.num_rows, number, np.int64) for number, judged in made]
     return SilverRows(Judged(*map(pa.concat_tables, parts)), np.concatenate([np.empty(0, np.int64), *numbers]))
 
 

@@ -3,7 +3,9 @@
 A unit is a frozen value that can be pickled. A work is a pure function of a unit, but for the files that it writes; it
 returns what is small. It may run twice (a task that is retried, a lost executor): files that no commit names are
 removed by `file_retention`, and nothing else comes of it.
-With a master outside this process every unit runs on executors, as a Spark task of its own. Otherwise works run here.
+With a master outside this process every unit runs on executors, as a Spark task of its own. With one inside it, several
+units are Spark tasks too, in Python processes that share no lock with this one or each other; a single unit, as a live
+batch is, runs in this process: a task would only add its start.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lakehouse.errors import LakehouseError, RetriableError, TerminalError, one_line
 from lakehouse.runtime.code_version import code_version
-from lakehouse.runtime.spark_session import is_in_process
+from lakehouse.runtime.process_memory import limit_heaps
+from lakehouse.runtime.spark_session import build_session, is_in_process
 from lakehouse.settings import Settings
-from lakehouse.streams.side_by_side import in_order
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -56,6 +58,7 @@ class _Task(Generic[Unit, Result]):
                     "give every machine the same version",
                 ),
             )
+        limit_heaps()
         try:
             return self.work(unit)
         except Exception as error:  # Spark must not try it again: the driver decides
@@ -64,15 +67,10 @@ class _Task(Generic[Unit, Result]):
 
 @dataclass(frozen=True)
 class Tasks:
-    """Where the works of one Spark application run."""
+    """Runs works where the settings say. `session` gives Spark's session to the first units that need one."""
 
-    spark: SparkSession
     settings: Settings
-
-    @property
-    def are_outside(self) -> bool:
-        """True if works run on executors, in other processes."""
-        return not is_in_process(self.settings)
+    session: Callable[[Settings], SparkSession] = build_session
 
     def run(
         self, units: Sequence[Unit], work: Callable[[Unit], Result], undo: Callable[[Result], None] = lambda _: None
@@ -82,12 +80,13 @@ class Tasks:
         If a work fails, `undo` is called with the results of the others, and the first error is raised: RetriableError
         or TerminalError, as in the work; RetriableError for an error that is not ours.
         """
-        if not self.are_outside:
-            return list(in_order(work, units))
+        if len(units) < 2 and is_in_process(self.settings):
+            return [work(unit) for unit in units]
         if not units:
             return []
         task: Any = _Task(work, code_version())
-        answers: list[Result | _Failure] = self.spark.sparkContext.parallelize(units, len(units)).map(task).collect()
+        context = self.session(self.settings).sparkContext
+        answers: list[Result | _Failure] = context.parallelize(units, len(units)).map(task).collect()
         results = [answer for answer in answers if not isinstance(answer, _Failure)]
         failures = [answer for answer in answers if isinstance(answer, _Failure)]
         if failures:

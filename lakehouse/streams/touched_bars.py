@@ -1,6 +1,6 @@
 """The trades of a batch of silver/trades as parts of one-minute bars: data files → parts and ranges of trade ids.
 
-`fold_files` is the work, for a unit of a batch on executors and for a whole batch in this process. Silver holds each id
+`fold_files` is the work. Silver holds each id
 once, so the ids of two units have none in common, and their ranges add up to those of the batch.
 """
 
@@ -20,13 +20,13 @@ from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, batch_plan
 from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile
-from lakehouse.streams.gold_bars import folded, one_a_bar
+from lakehouse.streams.gold_bars import one_a_bar
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
 from lakehouse.streams.gold_rows import places_of
 from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from lakehouse.transforms.arrow_numpy import differs, integers
-from lakehouse.transforms.bars import TRADE_COLUMNS
+from lakehouse.transforms.bars import TRADE_COLUMNS, fold
 from lakehouse.transforms.row_keys import RowKeys
 
 
@@ -75,10 +75,8 @@ class Touched:
 def read_batch(settings: Settings, files: Sequence[DataFile], has_new_ids: bool, tasks: Tasks) -> Touched:
     """Read a batch, which consists of data files of silver/trades; ranges of its ids only if it `has_new_ids`.
 
-    Executors read it in units, if there are any. Raises OSError, or what a work on executors raises.
+    Raises what a work raises.
     """
-    if not tasks.are_outside:
-        return fold_files(FoldUnit(settings, tuple(file.path for file in files), has_new_ids))
     mine = settings.for_executors()
     units = [FoldUnit(mine, tuple(paths), has_new_ids) for paths in batch_plan.units(files, UNIT_MESSAGES)]
     return together(tasks.run(units, fold_files))
@@ -86,8 +84,8 @@ def read_batch(settings: Settings, files: Sequence[DataFile], has_new_ids: bool,
 
 def fold_files(unit: FoldUnit) -> Touched:
     """Fold a unit's trades. Raises OSError if a file cannot be read."""
-    made = batch_files.made_of(unit.settings, SILVER_TRADES, unit.paths, TRADE_COLUMNS, folded)
-    touched = Touched(one_a_bar(parts for _, parts in made))
+    trades = batch_files.read_chunks(unit.settings, SILVER_TRADES, unit.paths, TRADE_COLUMNS)
+    touched = Touched(one_a_bar(map(fold, trades)))
     return Touched(touched.parts, _ids(unit, touched)) if unit.has_new_ids else touched
 
 
@@ -98,7 +96,7 @@ def together(units: Sequence[Touched]) -> Touched:
         for key, ranges in unit.ids.items():
             for first, last in ranges:
                 ids.add(key, first, last)
-    return Touched(one_a_bar((unit.parts,) for unit in units), {key: list(ranges) for key, ranges in ids.items()})
+    return Touched(one_a_bar(unit.parts for unit in units), {key: list(ranges) for key, ranges in ids.items()})
 
 
 def _ids(unit: FoldUnit, touched: Touched) -> dict[MarketKey, list[IdRange]]:

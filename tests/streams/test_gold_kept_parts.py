@@ -15,9 +15,10 @@ import pytest
 
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams import gold_bars
+from lakehouse.streams import batch_plan, gold_bars
+from lakehouse.streams.batch_plan import DataFile
 from lakehouse.streams.gold_bars import KeptParts, Since, minute_parts
-from lakehouse.tables import SILVER_TRADES
+from lakehouse.tables import SILVER_TRADES, Table
 from lakehouse.transforms.bars import BAR_KEY, TRADE_COLUMNS, finished, fold
 from lakehouse.transforms.row_keys import RowKey, RowKeys
 from lakehouse.transforms.time_ranges import TimeRange, ranges_around
@@ -60,7 +61,9 @@ class Stream:
 
     def truth(self, places: set[RowKey]) -> list[dict[str, Any]]:
         """From Silver alone."""
-        return finished(minute_parts(self.settings, self.version(), ALL, RowKeys.of_tuples(places))).to_pylist()
+        return finished(
+            minute_parts(self.settings, self.version(), ALL, tasks_of(self.settings), RowKeys.of_tuples(places))
+        ).to_pylist()
 
 
 @pytest.fixture
@@ -72,14 +75,13 @@ def stream(tmp_path: Path) -> Stream:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[list[TimeRange]]:
     """The ranges of Silver that are read; only what asks for some."""
     found: list[list[TimeRange]] = []
-    original = gold_bars._trades_in
+    original = batch_plan.files_in
 
-    def counted(settings: Settings, version: int, ranges: Sequence[TimeRange]) -> Any:
-        if ranges:
-            found.append(list(ranges))
-        return original(settings, version, ranges)
+    def counted(settings: Settings, table: Table, version: int, ranges: Sequence[TimeRange]) -> list[DataFile]:
+        found.append(list(ranges))
+        return original(settings, table, version, ranges)
 
-    monkeypatch.setattr(gold_bars, "_trades_in", counted)
+    monkeypatch.setattr(batch_plan, "files_in", counted)
     return found
 
 
@@ -113,8 +115,8 @@ def test_executors_read_the_files_with_the_minutes_and_no_others(
 
     def made(minutes: Sequence[int], version: int) -> pa.Table:
         ranges = ranges_around(np.array([NOON_US + one * MINUTE_US for one in minutes]), gold_bars.MINUTE, NONE)
-        found = minute_parts(stream.settings, version, ranges, tasks=tasks)
-        assert found.equals(minute_parts(stream.settings, version, ranges))
+        found = minute_parts(stream.settings, version, ranges, tasks)
+        assert found.equals(minute_parts(stream.settings, version, ranges, tasks_of(stream.settings)))
         return found
 
     newest = stream.version()

@@ -59,10 +59,10 @@ class Executors:
 
 
 def tasks_of(settings: Settings, executors: Executors | None = None) -> Tasks:
-    """Tasks whose works run in this process, or as on executors."""
+    """Tasks whose works run as with a master in this process, or as on executors."""
     master = "local[2]" if executors is None else "local-cluster[2,1,1024]"
-    spark: Any = executors
-    return Tasks(spark, settings.model_copy(update={"spark_master": master}))
+    spark: Any = executors or Executors()
+    return Tasks(settings.model_copy(update={"spark_master": master}), lambda _: spark)
 
 
 class Stream:
