@@ -14,7 +14,7 @@ from deltalake.transaction import AddAction
 from lakehouse.broker.offset_ranges import OffsetRange
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
-from lakehouse.streams.batch_plan import UNIT_MESSAGES, equal_parts
+from lakehouse.streams.batch_plan import UNIT_MESSAGES
 from lakehouse.streams.data_files import new_files
 from lakehouse.streams.kafka_rows import read_rows
 from lakehouse.tables import BRONZE_MESSAGES
@@ -38,26 +38,35 @@ class Landed:
 
 
 def units_of(settings: Settings, ranges: Sequence[OffsetRange], most: int = UNIT_MESSAGES) -> list[LandUnit]:
-    """Divide ranges into units of about equal size, at most `most` messages, in their order; long ranges are split."""
+    """Divide ranges into units of at most `most` messages, in their order.
+
+    A range is divided only if it alone has more: a market keeps to a partition, so few units find copies of one id.
+    """
     uri, bootstrap = table_io.table_uri(settings, BRONZE_MESSAGES), settings.bootstrap()
-    most = equal_parts(sum(one.end - one.first for one in ranges), most)
     return [LandUnit(bootstrap, uri, tuple(group)) for group in _groups(ranges, most)]
 
 
 def _groups(ranges: Sequence[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
     group: list[OffsetRange] = []
     room = most
-    for topic, partition, first, end in ranges:
-        while first < end:
-            stop = min(end, first + room)
-            group.append(OffsetRange(topic, partition, first, stop))
-            room -= stop - first
-            first = stop
-            if not room:
+    for one in ranges:
+        for part in _equal_parts(one, most):
+            if group and part.end - part.first > room:
                 yield group
                 group, room = [], most
+            group.append(part)
+            room -= part.end - part.first
     if group:
         yield group
+
+
+def _equal_parts(one: OffsetRange, most: int) -> Iterator[OffsetRange]:
+    messages = one.end - one.first
+    parts = -(-messages // most)
+    for number in range(parts):
+        yield one._replace(
+            first=one.first + messages * number // parts, end=one.first + messages * (number + 1) // parts
+        )
 
 
 def land(unit: LandUnit) -> Landed:
