@@ -72,6 +72,7 @@ class OffsetRangeReader:
                 "auto.offset.reset": "error",
                 "check.crcs": True,
                 "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 16_384,  # what lies behind a range is fetched in vain
                 "fetch.queue.backoff.ms": 5,  # a full local queue is emptied in less than the default's second
             },
             logger=librdkafka_log,

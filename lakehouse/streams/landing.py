@@ -19,6 +19,9 @@ from lakehouse.streams.data_files import new_files
 from lakehouse.streams.kafka_rows import read_rows
 from lakehouse.tables import BRONZE_MESSAGES
 
+#: Most blocks into which a topic's partitions are divided, and so units of a batch of which none is too large.
+BLOCKS = 12
+
 
 @dataclass(frozen=True)
 class LandUnit:
@@ -38,23 +41,33 @@ class Landed:
 
 
 def units_of(settings: Settings, ranges: Sequence[OffsetRange], most: int = UNIT_MESSAGES) -> list[LandUnit]:
-    """Divide ranges into units of at most `most` messages, in their order.
+    """Divide ranges into units of at most `most` messages, in their order; a small batch is one unit.
 
-    A range is divided only if it alone has more: a market keeps to a partition, so few units find copies of one id.
+    A unit has one block of a topic's partitions, the same in each batch, so the files of a block hold the same markets:
+    Silver finds an id's copies in one of its own units (`refine.units_of`). Only a larger block is divided.
     """
     uri, bootstrap = table_io.table_uri(settings, BRONZE_MESSAGES), settings.bootstrap()
     return [LandUnit(bootstrap, uri, tuple(group)) for group in _groups(ranges, most)]
 
 
 def _groups(ranges: Sequence[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
+    if 0 < sum(one.end - one.first for one in ranges) <= most:
+        yield [one for one in ranges if one.first < one.end]
+        return
+    partitions: dict[str, int] = {}
+    for one in ranges:
+        partitions[one.topic] = max(partitions.get(one.topic, 0), one.partition + 1)
     group: list[OffsetRange] = []
+    blocks: dict[str, int] = {}  #: topic → block of its ranges in `group`
     room = most
     for one in ranges:
+        block = one.partition // -(-partitions[one.topic] // BLOCKS)
         for part in _equal_parts(one, most):
-            if group and part.end - part.first > room:
+            if group and (part.end - part.first > room or blocks.get(one.topic, block) != block):
                 yield group
-                group, room = [], most
+                group, blocks, room = [], {}, most
             group.append(part)
+            blocks[one.topic] = block
             room -= part.end - part.first
     if group:
         yield group

@@ -70,6 +70,17 @@ class Refined:
 
 def units_of(
     settings: Settings, files: Sequence[DataFile], known: bytes, is_pending: bool, most: int
+) -> list[list[RefineUnit]]:
+    """Divide the files of a batch into lists of units, each in the order of the files.
+
+    Files with the same partitions of Kafka come into units of one list, so that copies of an id, which lie in one
+    partition, are in a unit, or in two units of a list. If the files are not more than a unit, there is one.
+    """
+    return [in_order(settings, some, known, is_pending, most) for some in batch_plan.by_places(files, most)]
+
+
+def in_order(
+    settings: Settings, files: Sequence[DataFile], known: bytes, is_pending: bool, most: int
 ) -> list[RefineUnit]:
     """Divide the files of a batch, in their order, into units of up to `most` messages, or of one file."""
     mine = settings.for_executors()

@@ -34,10 +34,10 @@ from lakehouse.streams.batch import BatchContext, BatchResult, rows_by_place
 from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile
 from lakehouse.streams.checkpoints import delta_position
 from lakehouse.streams.data_files import undo
-from lakehouse.streams.refine import Refined, refine, units_of
+from lakehouse.streams.refine import Refined, in_order, refine, units_of
 from lakehouse.streams.silver_commits import append_trades, merge_by_offset
 from lakehouse.streams.tasks import Tasks
-from lakehouse.streams.unit_claims import settle
+from lakehouse.streams.unit_claims import refined
 from lakehouse.tables import (
     BRONZE_MESSAGES,
     SILVER_CONTINUITY,
@@ -116,8 +116,9 @@ def _refined(
     """
     uri = table_io.table_uri(settings, SILVER_TRADES)
     run = partial(tasks.run, work=refine, undo=partial(undo, uri))
-    units = units_of(settings, files, packed(ledger.all_present()), is_pending, UNIT_MESSAGES)
-    parts = settle(units, run(units), run, uri)
+    known = packed(ledger.all_present())
+    lists = units_of(settings, files, known, is_pending, UNIT_MESSAGES)
+    parts = refined(lists, lambda: in_order(settings, files, known, is_pending, UNIT_MESSAGES), run, uri)
     written = [file for part in parts for file in part.files]
     if written:
         append_trades(written, settings, ledger.trades_version)

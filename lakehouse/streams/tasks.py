@@ -10,13 +10,14 @@ batch is, runs in this process: a task would only add its start.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lakehouse.errors import LakehouseError, RetriableError, TerminalError, one_line
 from lakehouse.runtime.code_version import code_version
-from lakehouse.runtime.process_memory import limit_heaps
+from lakehouse.runtime.process_memory import collect_seldom, limit_heaps
 from lakehouse.runtime.spark_session import build_session, is_in_process
 from lakehouse.settings import Settings
 
@@ -58,11 +59,18 @@ class _Task(Generic[Unit, Result]):
                     "give every machine the same version",
                 ),
             )
-        limit_heaps()
+        _prepare()
         try:
             return self.work(unit)
         except Exception as error:  # Spark must not try it again: the driver decides
             return _Failure.of(error)
+
+
+@functools.cache
+def _prepare() -> None:
+    """Limit what a worker's process keeps in memory, and collect its garbage seldom: once for a process."""
+    limit_heaps()
+    collect_seldom()
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,34 @@ from lakehouse.continuity.packed_ids import packed
 from lakehouse.streams.data_files import undo
 from lakehouse.streams.refine import Refined, RefineUnit
 
+Run = Callable[[Sequence[RefineUnit]], Sequence[Refined]]
+
+
+def refined(
+    lists: Sequence[Sequence[RefineUnit]], in_order: Callable[[], Sequence[RefineUnit]], run: Run, uri: str
+) -> list[Refined]:
+    """Return the results of a batch's units, each new id in one of them; `uri` is that of silver/trades.
+
+    `lists` are units by Kafka's partitions (`refine.units_of`), in Bronze's order inside a list. If two lists have
+    the same id, as after a market has moved to another partition, the units `in_order` are worked on instead, of which
+    each earlier one comes before all later ones in Bronze.
+    """
+    units = [unit for some in lists for unit in some]
+    results = run(units)
+    list_of = [number for number, some in enumerate(lists) for _ in some]
+    overlapping = _overlapping(results, [_claims(result) for result in results])
+    if any(list_of[later] != list_of[one] for later, earlier in overlapping.items() for one in earlier):
+        for result in results:
+            undo(uri, result)
+        units = list(in_order())
+        results = run(units)
+    return settle(units, results, run, uri)
+
 
 def settle(
     units: Sequence[RefineUnit],
     results: Sequence[Refined],
-    again: Callable[[Sequence[RefineUnit]], Sequence[Refined]],
+    again: Run,
     uri: str,
 ) -> list[Refined]:
     """Return the units' results, each new id in one of them; `again` works on units that have to give some up.
