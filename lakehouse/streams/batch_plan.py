@@ -180,11 +180,8 @@ def _added(uri: str, version: int) -> list[DataFile]:
 
 def _data_file(add: dict[str, Any]) -> DataFile:
     stats = json.loads(add.get("stats") or "{}")
-    topic, first, last = (
-        add["partitionValues"].get("topic"),
-        *(stats.get(end, {}).get("partition") for end in ("minValues", "maxValues")),
-    )
-    places = None if None in (topic, first, last) else Places(topic, first, last)
+    bounds = (stats.get(end, {}).get("partition") for end in ("minValues", "maxValues"))
+    places = _places(add["partitionValues"].get("topic"), *bounds)
     return DataFile(unquote(add["path"]), int(stats.get("numRecords", 0)), places)
 
 
@@ -195,10 +192,18 @@ def rows_in(stats: str | None) -> int:
 
 def files_at(settings: Settings, table: Table, version: int) -> list[DataFile]:
     """Return the files of a table at a version in the order of Delta's `DeltaSourceSnapshot`: by time and path."""
-    actions = pa.table(table_io.open_table(settings, table, version).get_add_actions())
-    times = actions.column("modification_time").cast(pa.int64()).to_pylist()
-    paths, rows = actions.column("path").to_pylist(), actions.column("num_records").to_pylist()
-    return [DataFile(unquote(str(path)), rows or 0) for _, path, rows in sorted(zip(times, paths, rows, strict=True))]
+    actions = pa.table(table_io.open_table(settings, table, version).get_add_actions(flatten=True))
+    wanted = ("path", "num_records", "partition.topic", "min.partition", "max.partition")
+    known = [name for name in wanted if name in actions.column_names]
+    rows = actions.sort_by([("modification_time", "ascending"), ("path", "ascending")]).select(known).to_pylist()
+    return [
+        DataFile(unquote(row["path"]), row["num_records"] or 0, _places(*(row.get(name) for name in wanted[2:])))
+        for row in rows
+    ]
+
+
+def _places(topic: str | None, first: int | None, last: int | None) -> Places | None:
+    return None if topic is None or first is None or last is None else Places(topic, first, last)
 
 
 def files_in(settings: Settings, table: Table, version: int, ranges: Sequence[TimeRange]) -> list[DataFile]:

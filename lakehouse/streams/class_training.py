@@ -24,6 +24,7 @@ from lakehouse.runtime.java import find_java
 from lakehouse.runtime.spark_session import build_session
 from lakehouse.settings import load_settings
 from lakehouse.streams.materialize import materialize
+from lakehouse.streams.tasks import Tasks
 
 #: Number of messages of each topic.
 MESSAGES = 10
@@ -64,6 +65,7 @@ def record(folder: Path, file: Path) -> None:
         producer.flush()
         build_session(settings, java_options=(f"-XX:ArchiveClassesAtExit={file}", "-Xlog:disable"))
         materialize(settings)
+        Tasks(settings).run((-1, 1), abs)  # a job in Python's workers, as a large batch has
 
 
 def main(arguments: list[str]) -> int:

@@ -221,6 +221,25 @@ def test_units_are_whole_files_in_order() -> None:
     assert list(batch_plan.units([], 8)) == []
 
 
+def test_files_of_a_partition_are_in_one_list() -> None:
+    def listed(*files: tuple[str, str, int, int, int], most: int = 5) -> list[str]:
+        given = [
+            batch_plan.DataFile(name, rows, batch_plan.Places(topic, first, last))
+            for name, topic, first, last, rows in files
+        ]
+        return ["".join(file.path for file in some) for some in batch_plan.by_places(given, most)]
+
+    files = (("a", "t", 1, 1, 3), ("b", "t", 0, 0, 4), ("c", "t", 0, 0, 4), ("d", "t", 2, 3, 1), ("e", "t", 1, 1, 3))
+    assert listed(*files) == ["bc", "ae", "d"]
+    assert listed(*files, most=7) == ["bc", "ade"]
+    assert listed(*files, most=15) == ["abcde"]
+    assert listed(*files, ("f", "t", 1, 2, 1)) == ["bc", "adef"]
+    assert listed(*files, ("f", "u", 0, 9, 9)) == ["bc", "ae", "d", "f"]
+    unknown = [batch_plan.DataFile("x", 9), batch_plan.DataFile("y", 9, batch_plan.Places("t", 0, 0))]
+    assert batch_plan.by_places(unknown, 5) == [unknown]
+    assert batch_plan.by_places([], 5) == []
+
+
 def test_files_that_may_have_rows_of_some_times(tmp_path: Path) -> None:
     """The files of Silver at a version; deltalake cuts the times in their statistics to milliseconds."""
     settings = empty_lake(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,27 @@ def test_units_hold_every_message_once_and_in_order(ranges: list[OffsetRange], m
     assert all(0 < size <= most for size in sizes)
     parts = [part for group in groups for part in group]
     assert all(one in parts for one in ranges if 0 < one.end - one.first <= most)  # not divided
-    for size, (first, *_) in zip(sizes, groups[1:], strict=False):
-        assert size + first.end - first.first > most
+    if 0 < sum(sizes) <= most:
+        assert len(groups) == 1
+
+
+def test_a_unit_of_a_large_batch_has_one_block_of_a_topics_partitions() -> None:
+    def blocks(sizes: Sequence[int]) -> list[list[tuple[str, int]]]:
+        ranges = [OffsetRange("t", partition, 5, 5 + size) for partition, size in enumerate(sizes)]
+        groups = landing._groups([OffsetRange("e", 0, 0, 1), *ranges, OffsetRange("u", 0, 0, 1)], 100)
+        return [[(one.topic, one.partition) for one in group] for group in groups]
+
+    small = blocks([40, 30, 20, 7])
+    assert small == [[("e", 0), ("t", 0), ("t", 1), ("t", 2), ("t", 3), ("u", 0)]]
+    large = blocks([60, 30, 20, 250])
+    assert large[0] == [("e", 0), ("t", 0)]
+    assert large[1:3] == [[("t", 1)], [("t", 2)]]
+    assert large[3:] == [[("t", 3)], [("t", 3)], [("t", 3), ("u", 0)]]
+    # With many partitions a block has several; it is the same for other sizes of theirs.
+    for sizes in ([9] * 30, [1, *[7] * 28, 40]):
+        assert {tuple(at for topic, at in group if topic == "t") for group in blocks(sizes)} == {
+            tuple(range(first, first + 3)) for first in range(0, 30, 3)
+        }
 
 
 def parquet_files(settings: Settings) -> list[Path]:

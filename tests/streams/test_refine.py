@@ -97,11 +97,27 @@ def test_an_id_of_several_units_is_kept_by_the_first(bronze: Bronze) -> None:
     refused = [(row["kafka_partition"], row["trade_id"]) for row in rows(settings, SILVER_QUARANTINE)]
     assert sorted(refused) == [(0, 6), (1, 3), (2, 2), (3, 1)]
     assert (result.rows_in, result.rows_out, result.rows_duplicate, result.rows_quarantined) == (11, 5, 2, 4)
-    # Four units; the second works again, and only then the third, which reads what the second has kept.
-    assert len(outside.seen) == 6
-    assert [len(unit.claimed_in) for unit, _ in outside.seen] == [0, 0, 0, 0, 1, 2]
+    # Four units by partitions, which have an id in common, so four in order: the second works again, and only then the
+    # third, which reads what the second has kept.
+    assert [len(unit.claimed_in) for unit, _ in outside.seen] == [0, 0, 0, 0, 0, 0, 0, 0, 1, 2]
     assert unnamed(settings) == []
     assert len(outside.seen[-1][1].files) == 1
+
+
+def test_an_id_in_two_files_of_a_partition_is_settled_in_one_unit(
+    bronze: Bronze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two markets in two partitions, three files each; the batch is larger than a unit."""
+    monkeypatch.setattr(silver, "UNIT_MESSAGES", 20)
+    topic = bronze.settings.topic_trades
+    for first in (0, 4, 8):  # half of each file is in the next one, too
+        for partition, venue in ((0, "binance"), (1, "kraken")):
+            ids = range(first, first + 6)
+            bronze.commit(*((topic, partition, with_id(number, venue=venue)) for number in ids))
+    outside = Executors()
+    result = Stream(bronze.settings, outside).batch(bronze.version())
+    assert (result.rows_out, result.rows_duplicate) == (28, 8)
+    assert [len(unit.paths) for unit, _ in outside.seen] == [3, 3]
 
 
 def test_units_without_common_ids_work_once(bronze: Bronze) -> None:
@@ -238,8 +254,8 @@ def test_a_units_file_has_its_rows_and_nothing_else_is_in_the_table(bronze: Bron
     filled(bronze, 4, commits=3)
     settings = bronze.settings
     files = batch_plan.files_at(settings, BRONZE_MESSAGES, bronze.version())
-    units = refine.units_of(settings, files, packed(()), False, 10**6)
-    (result,) = [refine.refine(unit) for unit in units]
+    ((unit,),) = refine.units_of(settings, files, packed(()), False, 10**6)
+    result = refine.refine(unit)
     assert rows(settings, SILVER_TRADES) == []
     paths = [file.path for file in result.files]
     ids = Counter(
