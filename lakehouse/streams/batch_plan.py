@@ -25,7 +25,7 @@ from lakehouse.lake.table_log import files_of
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.tables import Table
-from lakehouse.transforms.arrow_numpy import integers
+from lakehouse.transforms.arrow_numpy import Integers, integers
 from lakehouse.transforms.time_ranges import TimeRange, micros_of
 
 #: Most messages of a unit, except that a file is never divided: some 110 MB of memory for messages of 450 bytes.
@@ -214,13 +214,15 @@ def files_in(settings: Settings, table: Table, version: int, ranges: Sequence[Ti
     """
     actions = pa.table(table_io.open_table(settings, table, version).get_add_actions(flatten=True))
     if {"min.ts_event", "max.ts_event"} <= set(actions.column_names):
-        low, high = (actions.column(f"{end}.ts_event") for end in ("min", "max"))
-        micros = pa.timestamp("us", tz="UTC")
+        lows = _micros(actions.column("min.ts_event"), unknown=-(2**62))
+        highs = _micros(actions.column("max.ts_event"), unknown=2**62)
         inside = np.zeros(actions.num_rows, np.bool_)
-        lows, highs = (integers(pc.fill_null(times.cast(micros).cast(pa.int64()), 0)) for times in (low, high))
         for start, end in micros_of(ranges).tolist():
             inside |= (lows < end) & (highs + _MILLISECOND_US >= start)
-        unknown = pc.or_(pc.is_null(low), pc.is_null(high)).to_numpy()
-        actions = actions.filter(pa.array(inside | unknown))
+        actions = actions.filter(pa.array(inside))
     found = actions.sort_by("path").select(["path", "num_records"]).to_pylist()
     return [DataFile(unquote(one["path"]), one["num_records"] or 0) for one in found]
+
+
+def _micros(times: Any, unknown: int) -> Integers:
+    return integers(pc.fill_null(times.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()), unknown))

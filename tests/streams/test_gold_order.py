@@ -33,6 +33,7 @@ from lakehouse.tables import GOLD_BARS_1M, SILVER_TRADES
 from lakehouse.transforms.bars import TRADE_COLUMNS, finished, fold, roll_up
 from tests.support.gold_verdict import assert_gold_equals_reference, gold_tables
 from tests.support.rows import NOON_US, empty_lake, trade_row, utc
+from tests.support.silver_stream import tasks_of
 from tests.support.truth import assert_bars_equal_fold
 
 MINUTE_US = 60_000_000
@@ -66,7 +67,8 @@ class Stream:
             self.finality.saw((row["venue"], row["symbol"]), (row["ts_event"] - utc(0)) // MICROSECOND)
         self.completeness.read_up_to(self.settings, self.version())
         of_silver = Transaction(app_id(self.settings), self.version())
-        writer = GoldWriter(self.settings, self.completeness, self.finality, of_silver, self.kept)
+        tasks = tasks_of(self.settings)
+        writer = GoldWriter(self.settings, self.completeness, self.finality, of_silver, tasks, self.kept)
         due = self.completeness.take_due()
         writer.minutes(places_of(GOLD_BARS_1M, parts), due, Since(before, parts))
         self.finality.write()
