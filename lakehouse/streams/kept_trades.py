@@ -5,9 +5,13 @@ They lie in silver/trades, in files that no commit names yet, or in memory.
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
+from deltalake.transaction import AddAction
 
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
@@ -21,6 +25,24 @@ _JOIN_ROWS = 65_536
 
 #: Reads columns of the kept trades whose times lie in some ranges, in the types of silver/trades, a chunk at a time.
 Kept = Callable[[Sequence[TimeRange], Sequence[str]], Iterator[pa.Table]]
+
+
+class KeptFile(NamedTuple):
+    """A data file of silver/trades at `path`, whose trades lie in `times`, which may be some milliseconds wider."""
+
+    path: str
+    times: TimeRange
+
+    @classmethod
+    def of(cls, file: AddAction) -> KeptFile:
+        """Return what the log's entry of a file says, which has to have statistics as `data_files` writes them."""
+        stats = json.loads(file.stats or "")
+        first, last = (dt.datetime.fromisoformat(stats[end]["ts_event"]) for end in ("minValues", "maxValues"))
+        return cls(file.path, TimeRange(first, last + dt.timedelta(milliseconds=1)))
+
+    def is_near(self, ranges: Sequence[TimeRange]) -> bool:
+        """Return True if a trade of the file may lie in one of some ranges."""
+        return any(one.start < self.times.end and self.times.start < one.end for one in ranges)
 
 
 def in_silver(settings: Settings) -> Kept:
@@ -40,6 +62,15 @@ def in_files(settings: Settings, paths: Sequence[str]) -> Kept:
         names = list(dict.fromkeys((*columns, "ts_event")))
         for chunk in read_chunks(settings, SILVER_TRADES, paths, names):
             yield from in_rows(chunk)(ranges, columns)
+
+    return read
+
+
+def in_near_files(settings: Settings, files: Sequence[KeptFile]) -> Kept:
+    """Return the reader of the trades in those of some files that may have trades of the ranges asked for."""
+
+    def read(ranges: Sequence[TimeRange], columns: Sequence[str]) -> Iterator[pa.Table]:
+        yield from in_files(settings, [file.path for file in files if file.is_near(ranges)])(ranges, columns)
 
     return read
 

@@ -1,16 +1,15 @@
 """The work that makes Silver of messages: a unit of data files of bronze/messages → files of new trades.
 
-`sort_messages` says what becomes of messages: of a unit of a batch, of a unit of a rebuild. `refine` is the work of a
-batch: the new trades go to data files of silver/trades that no commit names yet; repeats of known trades are compared
-where they are read. The result is small.
-A unit knows the ids that silver/trades has, and not what other units of its batch find: `unit_claims` settles that.
+It is the same for a batch of the stream and for one of a rebuild. The new trades go to data files of silver/trades that
+no commit names yet; repeats of known trades are compared where they are read. The result is small.
+A unit knows the ids of the batches before, and not what other units of its batch find: `unit_claims` settles that.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 from deltalake.transaction import AddAction
@@ -21,10 +20,9 @@ from lakehouse.id_ranges import IdRanges
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
-from lakehouse.streams import batch_plan, dedup
-from lakehouse.streams.batch_plan import DataFile
+from lakehouse.streams import dedup
 from lakehouse.streams.data_files import new_files
-from lakehouse.streams.kept_trades import Kept, in_all, in_files, in_rows, in_silver
+from lakehouse.streams.kept_trades import KeptFile, in_all, in_near_files, in_rows, in_silver
 from lakehouse.streams.silver_rows import refused, rows_of
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.batch_ids import BatchRange
@@ -34,17 +32,18 @@ from lakehouse.transforms.batch_ids import BatchRange
 class RefineUnit:
     """Data files of bronze/messages at `paths`, in the log's order, whose trades become files of silver/trades.
 
-    `known` are the ids in silver/trades, `claimed` those that earlier units of the batch have put into the files
-    `claimed_in`; both by `packed_ids`. `is_pending` is true if an earlier process planned the batch, and may have run
-    it.
+    `known` are the ids that batches before have kept, `claimed` those that earlier units of this batch have kept; both
+    by `packed_ids`. Their trades are in silver/trades, unless `is_rebuild`, and in the files `kept_in`, which no commit
+    names. `is_pending` is true if an earlier process planned the batch, and may have run it.
     """
 
     settings: Settings
     paths: tuple[str, ...]
     known: bytes
-    is_pending: bool
+    is_pending: bool = False
+    is_rebuild: bool = False
     claimed: bytes = packed(())
-    claimed_in: tuple[str, ...] = ()
+    kept_in: tuple[KeptFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,46 +67,8 @@ class Refined:
     process: int = 0
 
 
-def units_of(
-    settings: Settings, files: Sequence[DataFile], known: bytes, is_pending: bool, most: int
-) -> list[RefineUnit]:
-    """Divide the files of a batch, in their order, into units of up to `most` messages, or of one file."""
-    mine = settings.for_executors()
-    return [RefineUnit(mine, tuple(paths), known, is_pending) for paths in batch_plan.units(files, most)]
-
-
-def sort_messages(
-    settings: Settings,
-    paths: Sequence[str],
-    present: Callable[[MarketKey], IdRanges],
-    kept: Kept,
-    is_pending: bool = False,
-) -> tuple[pa.Table, Refined]:
-    """Return the new trades among the messages of data files, and what became of all messages, without `files`.
-
-    The new trades are the first copies of ids that are not in `present`. `kept` reads the trades of the ids in
-    `present`, with which their repeats are compared. `earlier` is counted only if `is_pending`.
-    """
-    judged, files = rows_of(settings, paths)
-    found = dedup.sort_out(judged.trades, files, present)
-    verdicts, others = dedup.VERDICTS.empty_table(), judged.quarantine.schema.empty_table()
-    if found.doubtful.num_rows:
-        verdicts = dedup.conflicts(found.doubtful, in_all(kept, in_rows(found.new)))
-    if verdicts.num_rows:
-        others = refused(settings, paths, verdicts)
-    return found.new, Refined(
-        trades=dedup.by_partition(judged.trades),
-        arrived=found.arrived,
-        earlier=dedup.inserted_by_partition(judged.trades, settings) if is_pending else {},
-        conflicts=dedup.by_partition(verdicts),
-        refused=others,
-        quarantine=judged.quarantine,
-        feed_events=judged.feed_events,
-    )
-
-
 def refine(unit: RefineUnit) -> Refined:
-    """Sort a unit's messages and write its new trades to files.
+    """Sort a unit's messages and write its new trades to files: the first copies of the ids that it does not know.
 
     Raises OSError if a file cannot be read or written, and what deltalake raises; no file is left then.
     """
@@ -118,8 +79,24 @@ def refine(unit: RefineUnit) -> Refined:
         return IdRanges([*known.of(key), *more]) if more else known.of(key)
 
     settings = unit.settings
-    kept = in_all(in_silver(settings), in_files(settings, unit.claimed_in))
-    new, refined = sort_messages(settings, unit.paths, present, kept, unit.is_pending)
-    with new_files(table_io.table_uri(settings, SILVER_TRADES), SILVER_TRADES) as files:
-        files.add(new)
-        return replace(refined, files=tuple(files.finish()), process=os.getpid())
+    judged, files = rows_of(settings, unit.paths)
+    found = dedup.sort_out(judged.trades, files, present)
+    verdicts, others = dedup.VERDICTS.empty_table(), judged.quarantine.schema.empty_table()
+    if found.doubtful.num_rows:
+        kept = in_all(in_near_files(settings, unit.kept_in), in_rows(found.new))
+        verdicts = dedup.conflicts(found.doubtful, kept if unit.is_rebuild else in_all(in_silver(settings), kept))
+    if verdicts.num_rows:
+        others = refused(settings, unit.paths, verdicts)
+    with new_files(table_io.table_uri(settings, SILVER_TRADES), SILVER_TRADES) as new:
+        new.add(found.new)
+        return Refined(
+            trades=dedup.by_partition(judged.trades),
+            arrived=found.arrived,
+            earlier=dedup.inserted_by_partition(judged.trades, settings) if unit.is_pending else {},
+            conflicts=dedup.by_partition(verdicts),
+            refused=others,
+            quarantine=judged.quarantine,
+            feed_events=judged.feed_events,
+            files=tuple(new.finish()),
+            process=os.getpid(),
+        )

@@ -13,6 +13,7 @@ from dataclasses import replace
 from lakehouse.continuity.known_ids import KnownIds
 from lakehouse.continuity.packed_ids import packed
 from lakehouse.streams.data_files import undo
+from lakehouse.streams.kept_trades import KeptFile
 from lakehouse.streams.refine import Refined, RefineUnit
 
 
@@ -84,5 +85,5 @@ def _told(
         for key, ranges in _common(claims[one], claims[number]).items():
             for first, last in ranges:
                 taken.add(key, first, last)
-    files = tuple(file.path for one in sorted(earlier) for file in settled[one].files)
-    return replace(unit, claimed=packed(taken.items()), claimed_in=files)
+    files = tuple(KeptFile.of(file) for one in sorted(earlier) for file in settled[one].files)
+    return replace(unit, claimed=packed(taken.items()), kept_in=(*unit.kept_in, *files))
