@@ -56,7 +56,7 @@ class Contents:
     def add(self, units: Sequence[Sequence[str]]) -> None:
         """Take the messages of the next data files of Bronze, divided into units."""
         mine, known = self._settings.for_executors(), packed(self.ledger.all_present())
-        blank = RefineUnit(mine, (), known, is_rebuild=True, kept_in=tuple(self._kept))
+        blank = RefineUnit(mine, (), known, staged=tuple(self._kept))
         batch = sort_batch(units, blank, self._tasks)
         self.files[SILVER_TRADES.path] += batch.files
         self._kept += map(KeptFile.of, batch.files)

@@ -13,15 +13,20 @@ from typing import NamedTuple
 import pyarrow as pa
 from deltalake.transaction import AddAction
 
+from lakehouse.continuity.packed_ids import PackedIds
 from lakehouse.lake import table_io
 from lakehouse.settings import Settings
 from lakehouse.streams.batch_files import read_chunks
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.arrow_numpy import integers, kept
+from lakehouse.transforms.batch_ids import BatchIds
 from lakehouse.transforms.time_ranges import TimeRange, sql_in_ranges, within
 
 #: Number of kept trades that repeats are compared with at a time.
 _JOIN_ROWS = 65_536
+
+#: Columns by which a trade's id is looked up.
+_ID_COLUMNS = (*SILVER_TRADES.key, "kafka_topic", "kafka_partition", "kafka_offset")
 
 #: Reads columns of the kept trades whose times lie in some ranges, in the types of silver/trades, a chunk at a time.
 Kept = Callable[[Sequence[TimeRange], Sequence[str]], Iterator[pa.Table]]
@@ -82,6 +87,18 @@ def in_rows(trades: pa.Table) -> Kept:
         rows = kept(trades, within(ranges, integers(trades.column("ts_event"))))
         if rows.num_rows:
             yield rows.select(columns)
+
+    return read
+
+
+def with_ids(kept: Kept, ids: PackedIds) -> Kept:
+    """Return a reader of those trades of another reader that have some ids."""
+
+    def read(ranges: Sequence[TimeRange], columns: Sequence[str]) -> Iterator[pa.Table]:
+        for chunk in kept(ranges, list(dict.fromkeys((*columns, *_ID_COLUMNS)))):
+            asked = BatchIds(chunk).within(lambda key, first, last: ids.of(key).within(first, last))
+            if asked.any():
+                yield chunk.filter(pa.array(asked)).select(columns)
 
     return read
 

@@ -15,35 +15,45 @@ import pyarrow as pa
 from deltalake.transaction import AddAction
 
 from lakehouse.broker.offset_ranges import PartitionKey
-from lakehouse.continuity.packed_ids import PackedIds, packed
+from lakehouse.continuity.packed_ids import PackedIds
 from lakehouse.id_ranges import IdRanges
 from lakehouse.lake import table_io
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.streams import dedup
 from lakehouse.streams.data_files import new_files
-from lakehouse.streams.kept_trades import KeptFile, in_all, in_near_files, in_rows, in_silver
+from lakehouse.streams.kept_trades import KeptFile, in_all, in_near_files, in_rows, in_silver, with_ids
 from lakehouse.streams.silver_rows import refused, rows_of
 from lakehouse.tables import SILVER_TRADES
 from lakehouse.transforms.batch_ids import BatchRange
 
 
 @dataclass(frozen=True)
+class Claim:
+    """New ids of an earlier unit of the same batch, by `packed_ids`, and the files that hold their trades.
+
+    The files may hold trades of other ids, too, which that unit has to give up.
+    """
+
+    ids: bytes
+    files: tuple[KeptFile, ...]
+
+
+@dataclass(frozen=True)
 class RefineUnit:
     """Data files of bronze/messages at `paths`, in the log's order, whose trades become files of silver/trades.
 
-    `known` are the ids that batches before have kept, `claimed` those that earlier units of this batch have kept; both
-    by `packed_ids`. Their trades are in silver/trades, unless `is_rebuild`, and in the files `kept_in`, which no commit
-    names. `is_pending` is true if an earlier process planned the batch, and may have run it.
+    `known` are the ids that the batches before have kept, by `packed_ids`. Their trades lie in silver/trades or, in a
+    rebuild, in the files `staged`, which no commit names. `claims` are what earlier units of the batch keep.
+    `is_pending` is true if an earlier process planned the batch, and may have run it.
     """
 
     settings: Settings
     paths: tuple[str, ...]
     known: bytes
     is_pending: bool = False
-    is_rebuild: bool = False
-    claimed: bytes = packed(())
-    kept_in: tuple[KeptFile, ...] = ()
+    staged: tuple[KeptFile, ...] | None = None
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,10 +82,10 @@ def refine(unit: RefineUnit) -> Refined:
 
     Raises OSError if a file cannot be read or written, and what deltalake raises; no file is left then.
     """
-    known, claimed = PackedIds(unit.known), PackedIds(unit.claimed)
+    known, claimed = PackedIds(unit.known), [PackedIds(claim.ids) for claim in unit.claims]
 
     def present(key: MarketKey) -> IdRanges:
-        more = claimed.of(key)
+        more = [one for ids in claimed for one in ids.of(key)]
         return IdRanges([*known.of(key), *more]) if more else known.of(key)
 
     settings = unit.settings
@@ -83,8 +93,10 @@ def refine(unit: RefineUnit) -> Refined:
     found = dedup.sort_out(judged.trades, files, present)
     verdicts, others = dedup.VERDICTS.empty_table(), judged.quarantine.schema.empty_table()
     if found.doubtful.num_rows:
-        kept = in_all(in_near_files(settings, unit.kept_in), in_rows(found.new))
-        verdicts = dedup.conflicts(found.doubtful, kept if unit.is_rebuild else in_all(in_silver(settings), kept))
+        before = in_silver(settings) if unit.staged is None else in_near_files(settings, unit.staged)
+        claims = zip(unit.claims, claimed, strict=True)
+        beside = [with_ids(in_near_files(settings, claim.files), ids) for claim, ids in claims]
+        verdicts = dedup.conflicts(found.doubtful, in_all(before, *beside, in_rows(found.new)))
     if verdicts.num_rows:
         others = refused(settings, unit.paths, verdicts)
     with new_files(table_io.table_uri(settings, SILVER_TRADES), SILVER_TRADES) as new:

@@ -13,7 +13,7 @@ from lakehouse.audit.batch_history import Counts, read_batch_history
 from lakehouse.audit.run import audit
 from lakehouse.broker.offset_ranges import PartitionKey
 from lakehouse.continuity.id_states import News
-from lakehouse.continuity.ledger import write_anew
+from lakehouse.continuity.ledger import Ledger
 from lakehouse.continuity.tries import Tried
 from lakehouse.errors import TerminalError
 from lakehouse.lake import table_io

@@ -85,6 +85,7 @@ def test_an_id_of_several_units_is_kept_by_the_first(bronze: Bronze) -> None:
     stream = Stream(settings, outside)
     stream.batch(bronze.version())
     outside.seen.clear()
+    outside.jobs.clear()
 
     bronze.commit((topic, 3, with_id(2, price="2")), (topic, 3, with_id(1)), (topic, 3, with_id(1, price="9")))
     bronze.commit((topic, 2, with_id(2)), (topic, 2, with_id(3, price="3")), (topic, 1, with_id(4)))
@@ -97,9 +98,9 @@ def test_an_id_of_several_units_is_kept_by_the_first(bronze: Bronze) -> None:
     refused = [(row["kafka_partition"], row["trade_id"]) for row in rows(settings, SILVER_QUARANTINE)]
     assert sorted(refused) == [(0, 6), (1, 3), (2, 2), (3, 1)]
     assert (result.rows_in, result.rows_out, result.rows_duplicate, result.rows_quarantined) == (11, 5, 2, 4)
-    # Four units; the second works again, and only then the third, which reads what the second has kept.
-    assert len(outside.seen) == 6
-    assert [len(unit.claimed_in) for unit, _ in outside.seen] == [0, 0, 0, 0, 1, 2]
+    # Four units; the second and the third work again, side by side: the third by what the second claimed at first.
+    assert [len(unit.claims) for unit, _ in outside.seen] == [0, 0, 0, 0, 1, 2]
+    assert outside.jobs == [4, 2]
     assert unnamed(settings) == []
     assert len(outside.seen[-1][1].files) == 1
 
@@ -169,8 +170,8 @@ def test_a_lost_file_of_another_unit_is_an_error_and_leaves_nothing(bronze: Bron
     outside = Executors()
 
     def lose(units: list[refine.RefineUnit]) -> None:
-        for path in units[0].claimed_in[:1]:
-            Path(table_io.table_uri(settings, SILVER_TRADES), path).unlink()
+        for claim in units[0].claims:
+            Path(table_io.table_uri(settings, SILVER_TRADES), claim.files[0].path).unlink()
 
     outside.before = lose
     stream = Stream(settings, outside)
@@ -238,8 +239,7 @@ def test_a_units_file_has_its_rows_and_nothing_else_is_in_the_table(bronze: Bron
     filled(bronze, 4, commits=3)
     settings = bronze.settings
     files = batch_plan.files_at(settings, BRONZE_MESSAGES, bronze.version())
-    units = refine.units_of(settings, files, packed(()), False, 10**6)
-    (result,) = [refine.refine(unit) for unit in units]
+    result = refine.refine(refine.RefineUnit(settings, tuple(file.path for file in files), packed(())))
     assert rows(settings, SILVER_TRADES) == []
     paths = [file.path for file in result.files]
     ids = Counter(
