@@ -27,7 +27,8 @@ from lakehouse.tables import SILVER_TRADES, Table
 class Executors:
     """Spark, as far as `Tasks` asks for it: works run here, one after the other; what is sent is pickled.
 
-    `seen` has the units and what came of them, `jobs` the number of units of each job. With `twice` each work runs twice, and its first result is lost.
+    `seen` has the units and what came of them, `jobs` the number of units of each job. With `twice` each work runs
+    twice, and its first result is lost.
     """
 
     def __init__(self, twice: bool = False) -> None:
