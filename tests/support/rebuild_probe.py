@@ -1,7 +1,7 @@
 """Rebuild Silver on a Spark master, and print whether it is identical and which processes did the works.
 
-`python -m tests.support.rebuild_probe UNITS` takes the settings from the environment; each file of Bronze is a unit, and
-so many units are a batch. It prints one line of JSON.
+`python -m tests.support.rebuild_probe UNITS` takes the settings from the environment; each file of Bronze is a unit,
+and so many units are a batch. It prints one line of JSON.
 """
 
 from __future__ import annotations
