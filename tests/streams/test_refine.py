@@ -96,7 +96,7 @@ def test_an_id_of_several_units_is_kept_by_the_first(bronze: Bronze) -> None:
     result = stream.batch(bronze.version())
     prices = {row["trade_id"]: float(row["price"]) for row in rows(settings, SILVER_TRADES)}
     assert prices == {1: 43250.1, 2: 2.0, 3: 3.0, 4: 43250.1, 5: 43250.1, 6: 43250.1}
-    # In the third unit 2 at the first price is a repeat, and at that of the second unit's copy, which was given up, none.
+    # In the third unit 2 at the first price is a repeat, and not at that of the second unit, which was given up.
     refused = [(row["kafka_partition"], row["trade_id"]) for row in rows(settings, SILVER_QUARANTINE)]
     assert sorted(refused) == [(0, 6), (1, 2), (1, 3), (2, 2), (3, 1)]
     assert (result.rows_in, result.rows_out, result.rows_duplicate, result.rows_quarantined) == (12, 5, 2, 5)
