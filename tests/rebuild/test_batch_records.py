@@ -138,8 +138,8 @@ def test_the_ledger_anew_is_the_one_that_grew_with_the_trades(tmp_path: Path) ->
     ]
 
     def arrival(first: int, last: int, repaired: int = 0) -> Arrival:
-        ends = (utc(NOON_US + number * 10_000_000) for number in (first, last))
-        return Arrival(first, last, *ends, repaired)
+        start, end = (utc(NOON_US + number * 10_000_000) for number in (first, last))
+        return Arrival(first, last, start, end, repaired)
 
     anew = Ledger(made.settings, anew=True)
     assert list(anew.all_present()) == []
