@@ -1,4 +1,4 @@
-"""What a batch of messages brings to Silver, found by units: one way for the stream and for a rebuild of Silver."""
+"""Sort the messages of a batch, unit by unit: one way for the stream and for a rebuild of Silver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lakehouse.transforms.batch_ids import BatchRange
 
 @dataclass(frozen=True)
 class SortedBatch:
-    """What the messages of a batch are: `files` with the new trades, which no commit names yet, and rows.
+    """The result of a batch: `files` with its new trades, which no commit names yet, and rows of the other tables.
 
     `refused` and `quarantine` are rows of silver/quarantine: repeats with other content, and other messages.
     `places` counts the messages of each Kafka partition; `news` is what the ledger has to learn.
