@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import pyarrow as pa
 
@@ -27,19 +26,20 @@ from lakehouse.tables import SILVER_CONTINUITY, SILVER_TRADES
 
 
 class Ledger:
-    """The ledger silver/continuity in the memory of its only writer, the Silver stream.
+    """The ledger silver/continuity in the memory of its only writer, the Silver stream or a rebuild of Silver.
 
     `trades_version` is the version of silver/trades that it describes.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Read the table, and bring it up to date with the newest version of silver/trades."""
+    def __init__(self, settings: Settings, anew: bool = False) -> None:
+        """Read the table, and bring it up to date with the newest version of silver/trades; if `anew`, know no id."""
         self._settings = settings
         self._segments: dict[MarketKey, list[Segment]] = {}
         self._present: dict[MarketKey, IdRanges] = {}
         self.trades_version = -1
-        self._read()
-        self._catch_up()
+        if not anew:
+            self._read()
+            self._catch_up()
 
     def present(self, key: MarketKey) -> IdRanges:
         """Return the trade ids of a (venue, symbol) that are in silver/trades."""
@@ -58,6 +58,12 @@ class Ledger:
 
         Call it after the batch's trades are in silver/trades, whose version is then `trades_version`.
         """
+        if self.add(news) or trades_version != self.trades_version:
+            self.write(trades_version)
+        return table_io.open_table(self._settings, SILVER_CONTINUITY).version()
+
+    def add(self, news: Mapping[MarketKey, News]) -> bool:
+        """Apply a batch's news in memory alone; return True if they change anything."""
         now = dt.datetime.now(dt.UTC)
         changed = False
         for key, item in news.items():
@@ -67,10 +73,12 @@ class Ledger:
                 changed = True
                 self._segments[key] = after
                 self._present.pop(key, None)
-        if changed or trades_version != self.trades_version:
-            self.trades_version = trades_version
-            _write(self._settings, self._segments, trades_version)
-        return table_io.open_table(self._settings, SILVER_CONTINUITY).version()
+        return changed
+
+    def write(self, trades_version: int) -> None:
+        """Write the table as a whole; the ledger describes `trades_version` of silver/trades."""
+        self.trades_version = trades_version
+        _write(self._settings, self._segments, trades_version)
 
     def _read(self) -> None:
         rows = table_io.sql(
@@ -101,18 +109,6 @@ class Ledger:
         if news:
             self.take(news, version)
         self.trades_version = version
-
-
-def write_anew(settings: Settings, trades_version: int, words: Mapping[MarketKey, News]) -> None:
-    """Write the ledger anew from all trades of silver/trades at a version, ignoring the existing ledger.
-
-    `words` are the news from all feed events about missing ids (`venue_words`), so tries are counted as before. `since`
-    becomes now, except for unavailable ids.
-    """
-    news = {key: replace(item, arrived=list(item.arrived)) for key, item in words.items()}
-    _add_arrivals(news, ranges_between(settings, None, trades_version)[0])
-    now = dt.datetime.now(dt.UTC)
-    _write(settings, {key: cut([], item, now) for key, item in news.items()}, trades_version)
 
 
 def _write(settings: Settings, segments: Mapping[MarketKey, Sequence[Segment]], trades_version: int) -> None:

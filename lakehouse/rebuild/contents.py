@@ -1,10 +1,11 @@
-"""Compute Silver from Bronze up to a version, by today's parser and rules: the stream's own functions, unit by unit.
+"""Compute Silver from Bronze up to a version, by today's parser and rules: the batches of the stream, from none.
 
-Guarantee: the rows are those of a stream that reads Bronze from its beginning. Files are read in the order of its log,
-the known ids are carried along from none, and of the copies of an id the first by file, topic, partition and offset is
-kept, as in a batch of the stream. No commit is made here: the new rows lie in files that no log names (`staged`).
-Cost: Bronze is read once, and once more the files with a conflict. In memory are one unit's rows, and of all before it
-the ranges of ids and the missing ids that ingest reported.
+Guarantee: the rows and the ledger are those of a stream that reads Bronze from its beginning. Files are read in the
+order of its log, by the stream's own units and works (`sorted_batch`), the ledger is carried along from empty, and of
+the copies of an id the first by file, topic, partition and offset is kept. No commit is made here: the new rows lie in
+files of the tables that no log names. Later units compare their repeats with those of silver/trades among them.
+Cost: Bronze is read once, and once more the files with a conflict and the units that give ids up. In memory here are
+one batch's rows for quarantine and feed events, the ledger, and a few words on each new file of trades.
 """
 
 from __future__ import annotations
@@ -15,100 +16,89 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+from deltalake.transaction import AddAction
 
 from lakehouse.broker.offset_ranges import PartitionKey
-from lakehouse.continuity.id_states import News
-from lakehouse.continuity.known_ids import KnownIds
-from lakehouse.continuity.venue_words import add_words
+from lakehouse.continuity.ledger import Ledger
+from lakehouse.continuity.packed_ids import packed
 from lakehouse.lake import table_io
-from lakehouse.market.symbols import MarketKey
-from lakehouse.rebuild.fingerprint import Fingerprint, fingerprint
-from lakehouse.rebuild.staged import Staged
 from lakehouse.settings import Settings
-from lakehouse.streams import batch_plan, dedup
-from lakehouse.streams.batch import PartitionRows, rows_by_place
-from lakehouse.streams.batch_files import read_chunks
-from lakehouse.streams.batch_plan import UNIT_MESSAGES
-from lakehouse.streams.refine import sort_messages
+from lakehouse.streams import batch_plan
+from lakehouse.streams.batch import PartitionRows
+from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile
+from lakehouse.streams.data_files import new_files, remove_files
+from lakehouse.streams.kept_trades import KeptFile
+from lakehouse.streams.refine import RefineUnit
+from lakehouse.streams.sorted_batch import sort_batch
+from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import BRONZE_MESSAGES, SILVER_FEED_EVENTS, SILVER_QUARANTINE, SILVER_TRADES, Table
 
 #: Tables that a rebuild writes from Bronze. The trades come last, because Gold reads them.
 TABLES = (SILVER_QUARANTINE, SILVER_FEED_EVENTS, SILVER_TRADES)
 
+#: Units of a batch: about as many messages as a batch of the stream takes, all of which may go to quarantine.
+BATCH_UNITS = 8
+
 
 class Contents:
-    """Silver as it should be, in files that no log names. Units have to come in the order of Bronze's log."""
+    """Silver as it should be, in files that no log names. Batches have to come in the order of Bronze's log."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._known = KnownIds()
-        self._counts: dict[str, Counter[PartitionKey]] = {
-            name: Counter() for name in ("trades", "added", "conflicts", "quarantined", "feed_events")
-        }
-        self.staged = {table.path: Staged(settings, table) for table in TABLES}
+    def __init__(self, settings: Settings, tasks: Tasks) -> None:
+        self._settings, self._tasks = settings, tasks
+        self._kept: list[KeptFile] = []
+        self.ledger = Ledger(settings, anew=True)
+        #: table path → the new files of the table
+        self.files: dict[str, list[AddAction]] = {table.path: [] for table in TABLES}
         self.rules: Counter[str] = Counter()  #: rule → messages in quarantine
-        #: (venue, symbol) → all that ingest has ever reported about missing trade ids in feed events
-        self.words: dict[MarketKey, News] = {}
+        #: (topic, partition) → what became of the messages of the Kafka partition
+        self.places: dict[PartitionKey, PartitionRows] = {}
 
-    def add(self, paths: Sequence[str]) -> None:
-        """Take the messages of the next data files of Bronze, which are one unit."""
-        kept = self.staged[SILVER_TRADES.path].near
-        new, refined = sort_messages(self._settings, paths, self._known.of, kept)
-        for table, rows in (
-            (SILVER_TRADES, new),
-            (SILVER_QUARANTINE, refined.refused),
-            (SILVER_QUARANTINE, refined.quarantine),
-            (SILVER_FEED_EVENTS, refined.feed_events),
-        ):
-            self._put(table, rows)
-        for island in refined.arrived:
-            self._known.add(island.key, island.first_id, island.last_id)
-        add_words(self.words, refined.feed_events)
-        counts = {
-            "trades": refined.trades,
-            "added": dedup.ids_by_partition(refined.arrived),
-            "conflicts": refined.conflicts,
-            "quarantined": dedup.by_partition(refined.quarantine),
-            "feed_events": dedup.by_partition(refined.feed_events),
-        }
-        for name, count in counts.items():
-            self._counts[name].update(count)
-
-    def _put(self, table: Table, rows: pa.Table) -> None:
-        self.staged[table.path].add(rows)
-        if table is SILVER_QUARANTINE:
+    def add(self, files: Sequence[DataFile], most: int) -> None:
+        """Take the messages of the next data files of Bronze, in units of up to `most` messages."""
+        mine, known = self._settings.for_executors(), packed(self.ledger.all_present())
+        blank = RefineUnit(mine, (), known, staged=tuple(self._kept))
+        batch = sort_batch(files, most, blank, self._tasks)
+        self.files[SILVER_TRADES.path] += batch.files
+        self._kept += map(KeptFile.of, batch.files)
+        for rows in (batch.refused, batch.quarantine):
+            self._stage(SILVER_QUARANTINE, rows)
             counts: Any = rows.column("rule").value_counts()
             self.rules.update({one["values"]: one["counts"] for one in counts.to_pylist()})
+        self._stage(SILVER_FEED_EVENTS, batch.feed_events)
+        self.ledger.add(batch.news)
+        for place, counted in batch.places.items():
+            self.places[place] = self.places.get(place, PartitionRows(0, 0)) + counted
 
-    def places(self) -> dict[PartitionKey, PartitionRows]:
-        """Count what became of the messages of each Kafka partition."""
-        return rows_by_place(**self._counts)
+    def _stage(self, table: Table, rows: pa.Table) -> None:
+        with new_files(table_io.table_uri(self._settings, table), table) as new:
+            new.add(rows)
+            self.files[table.path] += new.finish()
+
+    def take(self, table: Table) -> list[AddAction]:
+        """Hand over the files of a table: `discard` leaves them alone from here on."""
+        taken, self.files[table.path] = self.files[table.path], []
+        return taken
 
     def discard(self) -> None:
-        """Delete the files of `staged`, except those that `Staged.take` has handed over."""
-        for staged in self.staged.values():
-            staged.discard()
+        """Delete the files that nobody has taken, as far as that can be done."""
+        for table in TABLES:
+            remove_files(table_io.table_uri(self._settings, table), [file.path for file in self.files[table.path]])
 
 
 @contextlib.contextmanager
-def contents(settings: Settings, bronze_version: int, most: int = UNIT_MESSAGES) -> Iterator[Contents]:
+def contents(
+    settings: Settings, bronze_version: int, tasks: Tasks, most: int = UNIT_MESSAGES, batch_units: int = BATCH_UNITS
+) -> Iterator[Contents]:
     """Compute Silver from all messages of Bronze at a version, and yield it.
 
     At the block's end its files are deleted, except those that were taken out of it to be committed. `most` is the
-    number of messages of a unit.
+    number of messages of a unit, `batch_units` the number of units of a batch. Raises what a work raises.
     """
-    new = Contents(settings)
+    new = Contents(settings, tasks)
+    units = list(batch_plan.units(batch_plan.files_at(settings, BRONZE_MESSAGES, bronze_version), most))
     try:
-        for unit in batch_plan.units(batch_plan.files_at(settings, BRONZE_MESSAGES, bronze_version), most):
-            new.add(unit)
+        for first in range(0, len(units), batch_units):
+            new.add([file for unit in units[first : first + batch_units] for file in unit], most)
         yield new
     finally:
         new.discard()
-
-
-def fingerprint_of(settings: Settings, table: Table) -> Fingerprint:
-    """Compute the fingerprint of the rows that a table has."""
-    version = table_io.open_table(settings, table).version()
-    paths = [file.path for file in batch_plan.files_at(settings, table, version)]
-    chunks = read_chunks(settings, table, paths, table.column_names)
-    return sum((fingerprint(chunk, table) for chunk in chunks), Fingerprint())

@@ -6,7 +6,7 @@ rebuild is killed, the streams of Silver and Gold refuse to start until the next
 Order: 1 write the mark of an unfinished rebuild, 2 silver/quarantine, silver/feed_events, silver/trades,
 3 silver/continuity, 4 Gold of every day in the old or the new Silver, and the position where its stream goes on,
 5 ops/batches, 6 remove the mark.
-The new rows are computed before the first of these steps, without Spark, into files that no commit names (`contents`).
+The new rows are computed before the first of these steps, into files that no commit names (`contents`).
 They are deleted if nothing differs; those of a killed rebuild go an hour later, as any (`streams/file_retention.py`).
 A rebuild that was cut is not continued but done again: tables that are already written are then found identical.
 Limit: between the commits of two tables a reader of both sees one new and one old; `lakehouse audit` and the checks of
@@ -22,19 +22,21 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lakehouse.continuity.ledger import write_anew
 from lakehouse.errors import RetriableError, TerminalError
 from lakehouse.lake import table_io
 from lakehouse.lake.batch_log import newest_batches, standalone_run_id
 from lakehouse.lake.lease import Lease
 from lakehouse.rebuild import batch_records, gold
-from lakehouse.rebuild.contents import TABLES, Contents, contents, fingerprint_of
+from lakehouse.rebuild.compared import fingerprint_of
+from lakehouse.rebuild.contents import TABLES, Contents, contents
 from lakehouse.settings import Settings
-from lakehouse.streams import unfinished
+from lakehouse.streams import batch_plan, unfinished
 from lakehouse.streams.batch import BatchResult
+from lakehouse.streams.batch_plan import DataFile, rows_in
 from lakehouse.streams.checkpoints import Checkpoint
 from lakehouse.streams.gold import app_id as gold_app_id
 from lakehouse.streams.silver_commits import replace_all
+from lakehouse.streams.tasks import Tasks
 from lakehouse.streams.unfinished import Unfinished
 from lakehouse.tables import (
     BRONZE_MESSAGES,
@@ -86,8 +88,9 @@ def rebuild_silver(settings: Settings, say: Say = lambda _: None, run_id: str | 
         position = _position(settings)
         messages = table_io.row_count(table_io.open_table(settings, BRONZE_MESSAGES, position))
         say(f"reading {messages:,} messages of bronze/messages up to version {position}, as far as Silver has")
-        with contents(settings, position) as new:
-            report = SilverReport(position, _compare(settings, new), _rules(settings), dict(new.rules))
+        tasks = Tasks(settings)
+        with contents(settings, position, tasks) as new:
+            report = SilverReport(position, _compare(settings, new, tasks), _rules(settings), dict(new.rules))
             if not cut and not any(table.changed for table in report.tables):
                 report.identical = True
                 return report
@@ -132,10 +135,12 @@ def _furthest(settings: Settings) -> int:
     return max((int(json.loads(row["source_end"]).get("version", -1)) for row in ends.to_pylist()), default=-1)
 
 
-def _compare(settings: Settings, new: Contents) -> list[TableChange]:
+def _compare(settings: Settings, new: Contents, tasks: Tasks) -> list[TableChange]:
     changes: list[TableChange] = []
     for table in TABLES:
-        there, to_be = fingerprint_of(settings, table), new.staged[table.path].fingerprint
+        old = batch_plan.files_at(settings, table, table_io.open_table(settings, table).version())
+        made = [DataFile(file.path, rows_in(file.stats)) for file in new.files[table.path]]
+        there, to_be = (fingerprint_of(settings, table, files, tasks) for files in (old, made))
         changes.append(TableChange(table.path, there.rows, to_be.rows, there != to_be))
     return changes
 
@@ -170,12 +175,12 @@ class _Rebuild:
         version = table_io.open_table(settings, SILVER_TRADES).version()
         if self._touched(SILVER_TRADES, SILVER_FEED_EVENTS):
             self.say("writing silver/continuity")
-            write_anew(settings, version, self.new.words)
+            self.new.ledger.write(version)
         results: dict[str, BatchResult] = {}
         if self._touched(SILVER_TRADES):
             self._gold(mark, version)
             results["gold"] = batch_records.gold_result(settings, version)
-        results["silver"] = batch_records.silver_result(settings, self.report.bronze_version, self.new.places())
+        results["silver"] = batch_records.silver_result(settings, self.report.bronze_version, self.new.places)
         batch_records.record_batches(settings, mark.rebuild_id, self.run_id, started, results)
         unfinished.end(settings)
 
@@ -184,7 +189,7 @@ class _Rebuild:
         return self.cut is not None or any(one.changed for one in self.report.tables if one.table_path in paths)
 
     def _write(self, table: Table) -> None:
-        replace_all(self.new.staged[table.path].take(), table, self.settings)
+        replace_all(self.new.take(table), table, self.settings)
 
     def _gold(self, mark: Unfinished, version: int) -> None:
         """Write Gold of the new Silver, and let its stream go on after `version`."""

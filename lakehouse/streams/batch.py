@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,9 @@ class PartitionRows:
     duplicate: int = 0
     quarantined: int = 0
     feed_events: int = 0
+
+    def __add__(self, other: PartitionRows) -> PartitionRows:
+        return PartitionRows(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 def rows_by_place(

@@ -9,7 +9,7 @@ that Spark itself sees in a batch, so a new version of Spark or Delta has to pas
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -91,15 +91,20 @@ class DataFile(NamedTuple):
     places: Places | None = None
 
 
-def units(files: Sequence[DataFile], most: int) -> Iterator[list[str]]:
+def paths_of(files: Iterable[DataFile]) -> tuple[str, ...]:
+    """Return the paths of files."""
+    return tuple(file.path for file in files)
+
+
+def units(files: Sequence[DataFile], most: int) -> Iterator[list[DataFile]]:
     """Divide files, in their order, into units of up to `most` rows, or of one file."""
-    unit: list[str] = []
+    unit: list[DataFile] = []
     rows = 0
     for file in files:
         if unit and rows + file.rows > most:
             yield unit
             unit, rows = [], 0
-        unit.append(file.path)
+        unit.append(file)
         rows += file.rows
     if unit:
         yield unit

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_plan
-from lakehouse.streams.batch_plan import UNIT_MESSAGES
+from lakehouse.streams.batch_plan import UNIT_MESSAGES, paths_of
 from lakehouse.streams.gold_rows import only, places_of
 from lakehouse.streams.kept_trades import in_files
 from lakehouse.streams.tasks import Tasks
@@ -81,7 +81,7 @@ def minute_parts(
     """
     files = batch_plan.files_in(settings, SILVER_TRADES, version, ranges) if version >= 0 and ranges else []
     mine = settings.for_executors()
-    units = [MinutesUnit(mine, tuple(paths), tuple(ranges)) for paths in batch_plan.units(files, UNIT_MESSAGES)]
+    units = [MinutesUnit(mine, paths_of(some), tuple(ranges)) for some in batch_plan.units(files, UNIT_MESSAGES)]
     parts = one_a_bar(one.parts for one in tasks.run(units, fold_minutes))
     return parts if places is None else only(GOLD_BARS_1M, parts, places)
 

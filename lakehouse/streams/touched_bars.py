@@ -19,7 +19,7 @@ from lakehouse.id_ranges import IdRange
 from lakehouse.market.symbols import MarketKey
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_files, batch_plan
-from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile
+from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile, paths_of
 from lakehouse.streams.gold_bars import one_a_bar
 from lakehouse.streams.gold_complete import IdGroup, ranges_of
 from lakehouse.streams.gold_rows import places_of
@@ -78,7 +78,7 @@ def read_batch(settings: Settings, files: Sequence[DataFile], has_new_ids: bool,
     Raises what a work raises.
     """
     mine = settings.for_executors()
-    units = [FoldUnit(mine, tuple(paths), has_new_ids) for paths in batch_plan.units(files, UNIT_MESSAGES)]
+    units = [FoldUnit(mine, paths_of(some), has_new_ids) for some in batch_plan.units(files, UNIT_MESSAGES)]
     return together(tasks.run(units, fold_files))
 
 

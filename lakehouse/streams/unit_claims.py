@@ -1,8 +1,9 @@
 """Which of a batch's units keeps a trade that several have found: the earliest, in Bronze's order.
 
 Guarantee: each new id is in the file of one unit. That the units' new ids are as many together as they are one by one
-is seen from their ranges. Where they are not, the later unit works again: it is told which ids the earlier ones have,
-and in which files, so these copies are repeats for it like any other.
+is seen from their ranges. Where they are not, the later units work again, all at once: each is told which of its ids
+earlier ones keep, and in which files, so these copies are repeats for it like any other. A unit keeps the same copy of
+an id when it works again, so the files of its first work will do.
 """
 
 from __future__ import annotations
@@ -13,57 +14,26 @@ from dataclasses import replace
 from lakehouse.continuity.known_ids import KnownIds
 from lakehouse.continuity.packed_ids import packed
 from lakehouse.streams.data_files import undo
-from lakehouse.streams.refine import Refined, RefineUnit
+from lakehouse.streams.kept_trades import KeptFile
+from lakehouse.streams.refine import Claim, Refined, RefineUnit
 
+#: Works on units and returns their results.
 Run = Callable[[Sequence[RefineUnit]], Sequence[Refined]]
 
 
-def refined(
-    lists: Sequence[Sequence[RefineUnit]], in_order: Callable[[], Sequence[RefineUnit]], run: Run, uri: str
-) -> list[Refined]:
-    """Return the results of a batch's units, each new id in one of them; `uri` is that of silver/trades.
-
-    `lists` are units by Kafka's partitions (`refine.units_of`), in Bronze's order inside a list. If two lists have
-    the same id, as after a market has moved to another partition, the units `in_order` are worked on instead, of which
-    each earlier one comes before all later ones in Bronze.
-    """
-    units = [unit for some in lists for unit in some]
-    results = run(units)
-    list_of = [number for number, some in enumerate(lists) for _ in some]
-    overlapping = _overlapping(results, [_claims(result) for result in results])
-    if any(list_of[later] != list_of[one] for later, earlier in overlapping.items() for one in earlier):
-        for result in results:
-            undo(uri, result)
-        units = list(in_order())
-        results = run(units)
-    return settle(units, results, run, uri)
-
-
-def settle(
-    units: Sequence[RefineUnit],
-    results: Sequence[Refined],
-    again: Run,
-    uri: str,
-) -> list[Refined]:
+def settle(units: Sequence[RefineUnit], results: Sequence[Refined], again: Run, uri: str) -> list[Refined]:
     """Return the units' results, each new id in one of them; `again` works on units that have to give some up.
 
     `uri` is that of silver/trades. All files of the results are deleted if `again` raises an error.
     """
     settled = list(results)
-    claims = [_claims(result) for result in results]
-    waiting = _overlapping(results, claims)
     try:
-        while waiting:
-            # A unit reads the kept trades of earlier ones, so those have to be settled.
-            ready = [number for number, earlier in waiting.items() if not waiting.keys() & earlier]
-            asked = [_told(units[number], number, waiting[number], claims, settled) for number in ready]
-            for number, result in zip(ready, again(asked), strict=True):
-                undo(uri, settled[number])
-                settled[number] = result
-                del waiting[number]
-        left = _overlapping(settled, [_claims(result) for result in settled])
-        if left:
-            raise AssertionError(f"found units {sorted(left)} with ids that earlier ones have; expected none")
+        told = _told(units, results)
+        for number, result in zip(told, again(list(told.values())), strict=True):
+            undo(uri, settled[number])
+            settled[number] = result
+        if left := _repeating(settled):
+            raise AssertionError(f"found units {left} with ids that earlier ones have; expected none")
     except BaseException:
         for result in settled:
             undo(uri, result)
@@ -71,22 +41,51 @@ def settle(
     return settled
 
 
-def _claims(result: Refined) -> KnownIds:
-    ids = KnownIds()
-    for island in result.arrived:
-        ids.add(island.key, island.first_id, island.last_id)
-    return ids
-
-
-def _overlapping(results: Sequence[Refined], claims: Sequence[KnownIds]) -> dict[int, set[int]]:
-    """Return the number of each unit that has ids of earlier ones → the numbers of these."""
+def have_common_ids(lists: Sequence[Sequence[Refined]]) -> bool:
+    """Return True if results in two lists have a new id in common."""
     taken = KnownIds()
-    found: dict[int, set[int]] = {}
+    for results in lists:
+        mine = KnownIds()
+        ids = sum(mine.add(island.key, island.first_id, island.last_id) for one in results for island in one.arrived)
+        if ids != sum(taken.add(key, first, last) for key, ranges in mine.items() for first, last in ranges):
+            return True
+    return False
+
+
+def _repeating(results: Sequence[Refined]) -> list[int]:
+    """Return the numbers of the units that have ids of earlier ones."""
+    taken = KnownIds()
+    found: list[int] = []
     for number, result in enumerate(results):
         added = sum(taken.add(island.key, island.first_id, island.last_id) for island in result.arrived)
         if added != sum(island.ids for island in result.arrived):
-            found[number] = {one for one in range(number) if _common(claims[one], claims[number])}
+            found.append(number)
     return found
+
+
+def _told(units: Sequence[RefineUnit], results: Sequence[Refined]) -> dict[int, RefineUnit]:
+    """Return the number of each unit that has ids of earlier ones → the unit with their claims to these ids."""
+    repeating = set(_repeating(results))
+    told: dict[int, RefineUnit] = {}
+    keeps: list[KnownIds] = []
+    for number, result in enumerate(results):
+        ids = KnownIds()
+        for island in result.arrived:
+            ids.add(island.key, island.first_id, island.last_id)
+        if number in repeating:
+            common = [_common(earlier, ids) for earlier in keeps]
+            told[number] = replace(
+                units[number],
+                claims=tuple(
+                    Claim(packed(theirs.items()), tuple(map(KeptFile.of, results[one].files)))
+                    for one, theirs in enumerate(common)
+                    if theirs
+                ),
+            )
+            for key, first, last in [(key, *part) for theirs in common for key, of in theirs.items() for part in of]:
+                ids.of(key).remove(first, last)
+        keeps.append(ids)
+    return told
 
 
 def _common(some: KnownIds, others: KnownIds) -> KnownIds:
@@ -96,16 +95,3 @@ def _common(some: KnownIds, others: KnownIds) -> KnownIds:
             for part in some[key].within(first, last):
                 common.add(key, *part)
     return common
-
-
-def _told(
-    unit: RefineUnit, number: int, earlier: set[int], claims: Sequence[KnownIds], settled: Sequence[Refined]
-) -> RefineUnit:
-    """Return the unit with what the earlier ones that have ids of it have claimed."""
-    taken = KnownIds()
-    for one in earlier:
-        for key, ranges in _common(claims[one], claims[number]).items():
-            for first, last in ranges:
-                taken.add(key, first, last)
-    files = tuple(file.path for one in sorted(earlier) for file in settled[one].files)
-    return replace(unit, claimed=packed(taken.items()), claimed_in=files)

@@ -185,9 +185,9 @@ def table_replaced(path: str) -> Hook:
 
 def ledger_replaced() -> None:
     """Rebuild of Silver: after silver/continuity, before Gold."""
-    from lakehouse.rebuild import silver
+    from lakehouse.continuity.ledger import Ledger
 
-    after(silver, "write_anew")
+    after(Ledger, "write")
 
 
 def first_day_rebuilt() -> None:

@@ -12,8 +12,8 @@ import pytest
 from lakehouse.audit.batch_history import Counts, read_batch_history
 from lakehouse.audit.run import audit
 from lakehouse.broker.offset_ranges import PartitionKey
-from lakehouse.continuity.id_states import News
-from lakehouse.continuity.ledger import write_anew
+from lakehouse.continuity.id_states import Arrival, News
+from lakehouse.continuity.ledger import Ledger
 from lakehouse.continuity.tries import Tried
 from lakehouse.errors import TerminalError
 from lakehouse.lake import table_io
@@ -28,7 +28,7 @@ from lakehouse.streams.unfinished import Unfinished
 from lakehouse.tables import BRONZE_MESSAGES, OPS_BATCHES, SILVER_TRADES
 from tests.support.audit_lake import AuditLake
 from tests.support.audit_messages import EVENTS, event, messages, trade
-from tests.support.rows import utc
+from tests.support.rows import NOON_US, utc
 
 
 @pytest.fixture
@@ -136,15 +136,24 @@ def test_the_ledger_anew_is_the_one_that_grew_with_the_trades(tmp_path: Path) ->
         ("BTC/USDT", 12, 12, "present", 0),
         ("ETH/USDT", 9, 9, "present", 0),
     ]
-    words = {
-        ("binance", "BTC/USDT"): News(gone=[Tried.once(3, 4, utc(0))]),
-        ("kraken", "BTC/USDT"): News(claimed=[(5, 8)]),
-    }
-    write_anew(made.settings, made.version(SILVER_TRADES), words)
-    anew = ledger()
-    assert [one for one in anew if one.venue == "binance"] == grown
-    assert [(one.first_id, one.last_id, one.state) for one in anew if one.venue == "kraken"] == [(5, 8, "open")]
-    assert words["binance", "BTC/USDT"].arrived == []  # what was handed in stays as it was
+
+    def arrival(first: int, last: int, repaired: int = 0) -> Arrival:
+        start, end = (utc(NOON_US + number * 10_000_000) for number in (first, last))
+        return Arrival(first, last, start, end, repaired)
+
+    anew = Ledger(made.settings, anew=True)
+    assert list(anew.all_present()) == []
+    first = [arrival(1, 2), arrival(6, 6, repaired=1)]
+    news = {("binance", "BTC/USDT"): News(first), ("binance", "ETH/USDT"): News([arrival(9, 9)])}
+    assert anew.add(news)
+    assert ledger() == grown  # nothing is written yet
+    second = [arrival(7, 7), arrival(12, 12)]
+    anew.add({("binance", "BTC/USDT"): News(second, gone=[Tried.once(3, 4, utc(0))])})
+    anew.add({("kraken", "BTC/USDT"): News(claimed=[(5, 8)])})
+    anew.write(made.version(SILVER_TRADES))
+    written = ledger()
+    assert [one for one in written if one.venue == "binance"] == grown
+    assert [(one.first_id, one.last_id, one.state) for one in written if one.venue == "kraken"] == [(5, 8, "open")]
 
 
 def test_the_mark_keeps_silver_and_gold_out_and_changes_no_row(audited: AuditLake) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lakehouse.cli.rebuild import silver_lines
+from lakehouse.continuity.ledger import Ledger
 from lakehouse.errors import LeaseHeldError, RetriableError, TerminalError
 from lakehouse.lake import table_io
 from lakehouse.lake.lease import Lease
@@ -186,7 +187,7 @@ def test_a_rebuild_that_is_cut_keeps_the_streams_out_until_it_is_done(
         cut_at(
             rebuild, "replace_all", lambda _, table, *__: table is SILVER_TRADES
         )  # quarantine is new, the trades are old
-        cut_at(rebuild, "write_anew")  # the trades are new, the ledger is old
+        cut_at(Ledger, "write")  # the trades are new, the ledger is old
         cut_at(batch_records, "record_batches")  # all tables are new, and what they are of is not written down
         ids = {row["generation"] for row in rows(settings, OPS_BATCHES) if row["generation"].startswith("rebuild-")}
         assert ids == set()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lakehouse.continuity.gaps import due_again, gaps_to_repair, open_gaps, unavailable_gaps
-from lakehouse.continuity.ledger import write_anew
 from lakehouse.lake import table_io
 from lakehouse.local_stack import home_folder
 from lakehouse.quality.id_coverage import read_ledger
@@ -21,6 +20,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator.options import SimulatorOptions
 from lakehouse.simulator.server import SimulatorServer
 from lakehouse.streams.materialize import materialize
+from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import BRONZE_MESSAGES, GOLD_BARS_1M, SILVER_CONTINUITY, SILVER_TRADES
 from tests.status.test_snapshot import lakehouse
 from tests.support.ingest_runs import events_of, recorded, running
@@ -288,8 +288,8 @@ def test_a_kill_counts_no_try_twice_and_a_rebuild_counts_the_same(
 
     before = read_ledger(settings)
     trades_version = table_io.open_table(settings, SILVER_TRADES).version()
-    with contents(settings, table_io.open_table(settings, BRONZE_MESSAGES).version()) as new:
-        write_anew(settings, trades_version, new.words)
+    with contents(settings, table_io.open_table(settings, BRONZE_MESSAGES).version(), Tasks(settings)) as new:
+        new.ledger.write(trades_version)
     assert ledger(settings) == expected
     since = {one.first_id: one.since for one in before if one.state == "unavailable"}
     assert {one.first_id: one.since for one in read_ledger(settings) if one.state == "unavailable"} == since

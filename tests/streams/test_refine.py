@@ -85,21 +85,25 @@ def test_an_id_of_several_units_is_kept_by_the_first(bronze: Bronze) -> None:
     stream = Stream(settings, outside)
     stream.batch(bronze.version())
     outside.seen.clear()
+    outside.jobs.clear()
 
     bronze.commit((topic, 3, with_id(2, price="2")), (topic, 3, with_id(1)), (topic, 3, with_id(1, price="9")))
     bronze.commit((topic, 2, with_id(2)), (topic, 2, with_id(3, price="3")), (topic, 1, with_id(4)))
-    bronze.commit((topic, 1, with_id(2, price="2")), (topic, 1, with_id(3)), (topic, 0, with_id(5)))
+    bronze.commit(
+        *((topic, 1, with_id(2, price="2")), (topic, 1, with_id(2)), (topic, 1, with_id(3)), (topic, 0, with_id(5)))
+    )
     bronze.commit((topic, 0, with_id(6)), (topic, 0, with_id(6, side="sell")))
     result = stream.batch(bronze.version())
     prices = {row["trade_id"]: float(row["price"]) for row in rows(settings, SILVER_TRADES)}
     assert prices == {1: 43250.1, 2: 2.0, 3: 3.0, 4: 43250.1, 5: 43250.1, 6: 43250.1}
-    # 2 at the first price in the third unit is a repeat, though the second unit's copy, which was given up, differs.
+    # In the third unit 2 at the first price is a repeat, and not at that of the second unit, which was given up.
     refused = [(row["kafka_partition"], row["trade_id"]) for row in rows(settings, SILVER_QUARANTINE)]
-    assert sorted(refused) == [(0, 6), (1, 3), (2, 2), (3, 1)]
-    assert (result.rows_in, result.rows_out, result.rows_duplicate, result.rows_quarantined) == (11, 5, 2, 4)
-    # Four units by partitions, which have an id in common, so four in order: the second works again, and only then the
-    # third, which reads what the second has kept.
-    assert [len(unit.claimed_in) for unit, _ in outside.seen] == [0, 0, 0, 0, 0, 0, 0, 0, 1, 2]
+    assert sorted(refused) == [(0, 6), (1, 2), (1, 3), (2, 2), (3, 1)]
+    assert (result.rows_in, result.rows_out, result.rows_duplicate, result.rows_quarantined) == (12, 5, 2, 5)
+    # Four units by partitions, which have an id in common, so four in order: the second and the third work again, side by
+    # side, the third by what the second claimed at first.
+    assert [len(unit.claims) for unit, _ in outside.seen][-6:] == [0, 0, 0, 0, 1, 2]
+    assert outside.jobs == [4, 4, 2]
     assert unnamed(settings) == []
     assert len(outside.seen[-1][1].files) == 1
 
@@ -185,8 +189,8 @@ def test_a_lost_file_of_another_unit_is_an_error_and_leaves_nothing(bronze: Bron
     outside = Executors()
 
     def lose(units: list[refine.RefineUnit]) -> None:
-        for path in units[0].claimed_in[:1]:
-            Path(table_io.table_uri(settings, SILVER_TRADES), path).unlink()
+        for claim in units[0].claims:
+            Path(table_io.table_uri(settings, SILVER_TRADES), claim.files[0].path).unlink()
 
     outside.before = lose
     stream = Stream(settings, outside)
@@ -254,8 +258,7 @@ def test_a_units_file_has_its_rows_and_nothing_else_is_in_the_table(bronze: Bron
     filled(bronze, 4, commits=3)
     settings = bronze.settings
     files = batch_plan.files_at(settings, BRONZE_MESSAGES, bronze.version())
-    ((unit,),) = refine.units_of(settings, files, packed(()), False, 10**6)
-    result = refine.refine(unit)
+    result = refine.refine(refine.RefineUnit(settings, tuple(file.path for file in files), packed(())))
     assert rows(settings, SILVER_TRADES) == []
     paths = [file.path for file in result.files]
     ids = Counter(

@@ -36,7 +36,7 @@ def main() -> None:
     def watched(tasks: Tasks, units: Sequence[Any], work: Callable[[Any], Any], *undo: Any, **named: Any) -> Any:
         results = run(tasks, units, work, *undo, **named)
         for unit, one in zip(units, results, strict=True):
-            told = len(getattr(unit, "claimed_in", ()))
+            told = len(getattr(unit, "claims", ()))
             seen.append([work.__name__, told, one.process, _grandparent(one.process)])
         return results
 

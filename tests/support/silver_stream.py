@@ -27,11 +27,13 @@ from lakehouse.tables import SILVER_TRADES, Table
 class Executors:
     """Spark, as far as `Tasks` asks for it: works run here, one after the other; what is sent is pickled.
 
-    `seen` has the units and what came of them. With `twice` each work runs twice, and its first result is lost.
+    `seen` has the units and what came of them, `jobs` the number of units of each job. With `twice` each work runs
+    twice, and its first result is lost.
     """
 
     def __init__(self, twice: bool = False) -> None:
         self.seen: list[tuple[Any, Any]] = []
+        self.jobs: list[int] = []
         self.twice = twice
         self.before: Callable[[list[Any]], object] = lambda _: None  #: called before the units of a job
         self.sparkContext = self
@@ -41,6 +43,7 @@ class Executors:
     def parallelize(self, units: list[Any], slices: int) -> Executors:
         assert len(units) == slices
         self.before(units)
+        self.jobs.append(slices)
         self._units = pickle.loads(pickle.dumps(units))
         return self
 
