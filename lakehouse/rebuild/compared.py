@@ -9,7 +9,7 @@ from lakehouse.rebuild.fingerprint import Fingerprint, fingerprint
 from lakehouse.settings import Settings
 from lakehouse.streams import batch_plan
 from lakehouse.streams.batch_files import read_chunks
-from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile
+from lakehouse.streams.batch_plan import UNIT_MESSAGES, DataFile, paths_of
 from lakehouse.streams.tasks import Tasks
 from lakehouse.tables import Table
 
@@ -32,5 +32,5 @@ def print_files(unit: PrintUnit) -> Fingerprint:
 def fingerprint_of(settings: Settings, table: Table, files: Sequence[DataFile], tasks: Tasks) -> Fingerprint:
     """Compute the fingerprint of the rows in some files of a table. Raises what a work raises."""
     mine = settings.for_executors()
-    units = [PrintUnit(mine, table, tuple(paths)) for paths in batch_plan.units(files, UNIT_MESSAGES)]
+    units = [PrintUnit(mine, table, paths_of(some)) for some in batch_plan.units(files, UNIT_MESSAGES)]
     return sum(tasks.run(units, print_files), Fingerprint())

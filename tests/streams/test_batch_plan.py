@@ -215,9 +215,15 @@ def test_units_are_whole_files_in_order() -> None:
     files = [
         batch_plan.DataFile(name, rows) for name, rows in (("a", 3), ("b", 4), ("c", 9), ("d", 1), ("e", 0), ("f", 7))
     ]
-    assert list(batch_plan.units(files, 8)) == [["a", "b"], ["c"], ["d", "e", "f"]]
-    assert list(batch_plan.units(files, 1)) == [["a"], ["b"], ["c"], ["d", "e"], ["f"]]
-    assert list(batch_plan.units(files, 100)) == [["a", "b", "c", "d", "e", "f"]]
+    assert [[file.path for file in unit] for unit in batch_plan.units(files, 8)] == [["a", "b"], ["c"], ["d", "e", "f"]]
+    assert [[file.path for file in unit] for unit in batch_plan.units(files, 1)] == [
+        ["a"],
+        ["b"],
+        ["c"],
+        ["d", "e"],
+        ["f"],
+    ]
+    assert [[file.path for file in unit] for unit in batch_plan.units(files, 100)] == [["a", "b", "c", "d", "e", "f"]]
     assert list(batch_plan.units([], 8)) == []
 
 

@@ -100,8 +100,8 @@ def test_an_id_of_several_units_is_kept_by_the_first(bronze: Bronze) -> None:
     refused = [(row["kafka_partition"], row["trade_id"]) for row in rows(settings, SILVER_QUARANTINE)]
     assert sorted(refused) == [(0, 6), (1, 2), (1, 3), (2, 2), (3, 1)]
     assert (result.rows_in, result.rows_out, result.rows_duplicate, result.rows_quarantined) == (12, 5, 2, 5)
-    # Four units by partitions, which have an id in common, so four in order: the second and the third work again, side by
-    # side, the third by what the second claimed at first.
+    # Four units by partitions, which have an id in common, so four in order: the second and the third work again, side
+    # by side, the third by what the second claimed at first.
     assert [len(unit.claims) for unit, _ in outside.seen][-6:] == [0, 0, 0, 0, 1, 2]
     assert outside.jobs == [4, 4, 2]
     assert unnamed(settings) == []
