@@ -93,19 +93,19 @@ class ExecutorRun:
 
     def _look(self, root: psutil.Process) -> list[psutil.Process]:
         """Take a sample, pin what is not pinned, and return the processes of the run."""
-        places = _places(root)
+        found = places(root)
         now: dict[tuple[str, int], float] = _broker_cpu()
         strays = 0
-        for place in places:
+        for place in found:
             with contextlib.suppress(psutil.Error, OSError):
                 key = place.role, place.group
                 now[key] = now.get(key, 0.0) + place.cpu()
                 if place.executor is not None:
-                    strays += _pin(place.process.pid, self._core_of(place.executor))
+                    strays += pin(place.process.pid, self._core_of(place.executor))
         for key, used in now.items():
             self._cpu[key] = max(used, self._cpu.get(key, 0.0))  # one that has ended keeps its last figure
-        self.samples.append(Sample(time.time(), self._cpu_by_role(), self._pss(places), strays))
-        return [place.process for place in places]
+        self.samples.append(Sample(time.time(), self._cpu_by_role(), self._pss(found), strays))
+        return [place.process for place in found]
 
     def _core_of(self, executor: int) -> int:
         """The core of an executor; one that is new gets the next."""
@@ -117,14 +117,14 @@ class ExecutorRun:
             total[role] = total.get(role, 0.0) + used
         return total
 
-    def _pss(self, places: list[_Place]) -> dict[str, int]:
+    def _pss(self, found: list[Place]) -> dict[str, int]:
         if time.monotonic() < self._pss_due:
             return {}
         self._pss_due = time.monotonic() + PSS_SECONDS
-        return {role: measure(place.process for place in places if place.role == role).pss for role in DRIVER}
+        return {role: measure(place.process for place in found if place.role == role).pss for role in DRIVER}
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """A process of a run. `group`: the id under which its CPU counts, a worker's daemon's; `executor`: its JVM's id."""
 
     process: psutil.Process
@@ -140,26 +140,26 @@ class _Place(NamedTuple):
         return float(used + times.children_user + times.children_system if is_daemon else used)
 
 
-def _places(root: psutil.Process) -> list[_Place]:
+def places(root: psutil.Process) -> list[Place]:
     """Tell all processes of a run apart, by the tree and by the class that a JVM runs."""
     with contextlib.suppress(psutil.Error):
         below = root.children(recursive=True)  # parents before their children
-        return [_Place(root, DRIVER[0], root.pid, None), *_tell_apart(below)]
+        return [Place(root, DRIVER[0], root.pid, None), *_tell_apart(below)]
     return []
 
 
-def _tell_apart(below: list[psutil.Process]) -> Iterator[_Place]:
-    known: dict[int, _Place] = {}
+def _tell_apart(below: list[psutil.Process]) -> Iterator[Place]:
+    known: dict[int, Place] = {}
     for process in below:
         with contextlib.suppress(psutil.Error):
             parent = known.get(process.ppid())
             if parent is not None and parent.executor is not None:
                 is_daemon = parent.role == EXECUTORS[0]
-                place = _Place(process, EXECUTORS[1], process.pid if is_daemon else parent.group, parent.executor)
+                place = Place(process, EXECUTORS[1], process.pid if is_daemon else parent.group, parent.executor)
             elif EXECUTOR_CLASS in process.cmdline():
-                place = _Place(process, EXECUTORS[0], process.pid, process.pid)
+                place = Place(process, EXECUTORS[0], process.pid, process.pid)
             else:
-                place = _Place(process, DRIVER[1], process.pid, None)
+                place = Place(process, DRIVER[1], process.pid, None)
             known[process.pid] = place
             yield place
 
@@ -175,7 +175,7 @@ def _broker_cpu() -> dict[tuple[str, int], float]:
     return used
 
 
-def _pin(pid: int, core: int) -> int:
+def pin(pid: int, core: int) -> int:
     """Give all threads of a process one core; return how many had others. Repeats until none is found that has."""
     moved = 0
     while True:

@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
             print(f"topic: {partitions} partitions, {messages:,} messages in {seconds:.1f} s", flush=True)
             for number, executors in itertools.product(range(1, options.rounds + 1), options.executors):
                 asked = ScaleRun(number, partitions, symbols, executors, messages, trades)
-                runs.append(one(asked, settings, folder))
+                runs.append(one(asked, settings, options.batch, folder))
                 report.write_records(folder, about, [_record(run) for run in runs])
     lines = table(runs, options.executors[0])
     report.show(lines, HEADERS, machine_line())
@@ -89,11 +89,16 @@ def main(arguments: list[str]) -> int:
     return 1 if any(run.error for run in runs) else 0
 
 
-def one(asked: ScaleRun, settings: Settings, folder: Path) -> ScaleRun:
+def one(asked: ScaleRun, settings: Settings, batch: int, folder: Path) -> ScaleRun:
     """Run one catch-up into an empty lake, which is removed afterwards; its log stays in `folder`."""
     out = settings.home / "lake-of-run"
     out.mkdir()
-    lake = load_settings(home=out, bootstrap_servers=settings.bootstrap(), topic_partitions=settings.topic_partitions)
+    lake = load_settings(
+        home=out,
+        bootstrap_servers=settings.bootstrap(),
+        topic_partitions=settings.topic_partitions,
+        max_offsets_per_trigger=batch,
+    )
     name = f"{asked.partitions}x{asked.symbols}-{asked.executors}-{asked.round}"
     catch_up = ExecutorRun(lake, asked.executors, folder / f"{name}.log")
     catch_up.run()
@@ -197,12 +202,14 @@ def _numbers(text: str) -> list[int]:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    default = load_settings().topic_partitions
+    settings = load_settings()
+    default, batch = settings.topic_partitions, settings.max_offsets_per_trigger
     parser = argparse.ArgumentParser(prog="python -m benchmarks scale", description=__doc__)
     parser.add_argument("--messages", type=int, default=20_000_000, help="in each topic, 1 %% of them repeats")
     parser.add_argument("--partitions", type=_numbers, default=[default, 12], help=f"of each topic ({default},12)")
     parser.add_argument("--symbols", type=_numbers, default=[10, 40], help="on each of three venues, by topic (10,40)")
     parser.add_argument("--executors", type=_numbers, default=[1, 2], help="numbers of executors (1,2)")
+    parser.add_argument("--batch", type=int, default=batch, help=f"most messages in a batch of Bronze ({batch})")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
@@ -211,6 +218,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"{len(options.partitions)} numbers of partitions and {len(options.symbols)} of symbols")
     if not options.executors or not 1 <= min(options.executors) <= max(options.executors) <= len(cores()):
         parser.error(f"executors {options.executors}, expected from 1 to {len(cores())}: each has a core of its own")
-    if options.rounds < 1 or options.messages < 1:
-        parser.error("at least one message and one round")
+    if options.rounds < 1 or options.batch < 1 or options.messages <= options.batch:
+        parser.error("at least one round, and more messages than one batch takes: what is measured begins after it")
     return options
