@@ -79,6 +79,7 @@ def test_a_window_needs_two_batches_of_bronze_and_one_of_gold(missing: str) -> N
 def test_cpu_is_of_the_window_alone_even_between_two_samples() -> None:
     samples = [sample(0, 0.0), sample(2, 1.0), sample(4, 5.0), sample(6, 6.0)]
     assert cpu_within(samples, 1, 5) == dict.fromkeys(ROLES, 5.0) | {BROKER: 10.0}
+    assert cpu_within(samples, 1, 2.5) == dict.fromkeys(ROLES, 1.5) | {BROKER: 3.0}
     assert cpu_within(samples, 2, 9) == dict.fromkeys(ROLES, 5.0) | {BROKER: 10.0}
 
 
