@@ -128,7 +128,7 @@ def _cpu_at(samples: Sequence[Sample], role: str, at: float) -> float:
 def pss_along(samples: Sequence[Sample], marks: Sequence[tuple[float, float]]) -> list[dict[str, int]]:
     """Return, for each mark, role of the driver → median bytes of its samples, or of the newest before if it has none.
 
-    What a batch holds while it runs goes up and down by more than what a driver could keep; hence not a single sample.
+    Medians, since the memory of a running batch goes up and down by more than what a driver could keep.
     """
     seen = [sample for sample in samples if sample.pss]
     found = []
