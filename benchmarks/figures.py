@@ -84,15 +84,15 @@ def rows(runs: Sequence[Run]) -> list[Row]:
                 spread(run.cpu_microseconds for run in good),
                 max(run.peak_rss for run in of_peer),
                 of_peer[0].messages,
-                _off([(run.silver_rows, run.trades) for run in good]),
-                _off([(run.bar_trades, run.trades) for run in good]),
+                off([(run.silver_rows, run.trades) for run in good]),
+                off([(run.bar_trades, run.trades) for run in good]),
                 next((run.error for run in of_peer if run.error), ""),
             )
         )
     return result
 
 
-def _off(counts: list[tuple[int | None, int]]) -> str:
+def off(counts: list[tuple[int | None, int]]) -> str:
     """Difference of the counts from the truth: `exact`, `+1,234`, `-5 to +3`; `–` if there is nothing to count."""
     off = [found - true for found, true in counts if found is not None]
     if not off:

@@ -30,15 +30,18 @@ FLUSH_SECONDS = 120.0
 
 
 @contextmanager
-def bench_home() -> Iterator[Settings]:
-    """Yield settings of an empty home with a running broker and empty topics; remove all of it at the end."""
+def bench_home(partitions: int | None = None) -> Iterator[Settings]:
+    """Yield settings of an empty home with a running broker and empty topics; remove all of it at the end.
+
+    The topic of trades has `partitions`, None for as many as by default.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="home-", dir=RESULTS))
     try:
         broker = EmbeddedBroker(load_settings(home=folder))
         broker.start(START_SECONDS)
         try:
-            settings = load_settings(home=folder, bootstrap_servers=broker.bootstrap)
+            settings = load_settings(home=folder, bootstrap_servers=broker.bootstrap, topic_partitions=partitions)
             ensure_topics(settings)
             yield settings
         finally:
