@@ -17,6 +17,7 @@ SCENARIOS = {
     "api": "benchmarks.api",
     "client": "benchmarks.client",
     "log": "benchmarks.log_length",
+    "requests": "benchmarks.requests",
 }
 
 
