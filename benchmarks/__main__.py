@@ -18,6 +18,7 @@ SCENARIOS = {
     "client": "benchmarks.client",
     "log": "benchmarks.log_length",
     "scale": "benchmarks.scale",
+    "requests": "benchmarks.requests",
 }
 
 

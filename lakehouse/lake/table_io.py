@@ -27,7 +27,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lakehouse.errors import RetriableError, TerminalError
-from lakehouse.lake import table_cache, unreadable
+from lakehouse.lake import table_cache, transactions, unreadable
 from lakehouse.lake.table_log import NO_HOOK, Commit
 from lakehouse.settings import Settings
 from lakehouse.tables import BAR_MINUTES, BARS, SPANS, TABLES, Table
@@ -267,7 +267,7 @@ def append_rows(
     """
     delta_table = open_table(settings, table)
     if transaction is not None:
-        seen = delta_table.transaction_version(transaction[0])
+        seen = transactions.taken(table_uri(settings, table), delta_table, transaction[0])
         if seen is not None and seen >= transaction[1]:
             return delta_table.version()
     of_delta = None if transaction is None else Transaction(*transaction)

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from lakehouse.broker.offset_ranges import PartitionKey
-from lakehouse.lake import table_io
+from lakehouse.lake import table_io, transactions
 from lakehouse.lake.batch_log import newest_batches
 from lakehouse.settings import Settings
 from lakehouse.streams.checkpoints import Checkpoint
@@ -190,5 +190,4 @@ def ledger_row(
 
 def committed_batch(settings: Settings, table: Table, app_id: str) -> int | None:
     """Return the newest batch of an application that a table has already taken, None if it has taken none."""
-    version = table_io.open_table(settings, table).transaction_version(app_id)
-    return None if version is None else int(version)
+    return transactions.taken(table_io.table_uri(settings, table), table_io.open_table(settings, table), app_id)

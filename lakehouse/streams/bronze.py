@@ -92,14 +92,15 @@ def write_batch(batch_id: int, context: BatchContext, tasks: Tasks) -> BatchResu
     app_id = context.app_id(BRONZE_MESSAGES)
     taken = committed_batch(settings, BRONZE_MESSAGES, app_id)
     if ranges and (taken is None or taken < batch_id):
-        _append(ranges, settings, Transaction(app_id, batch_id), tasks)
+        version = _append(ranges, settings, Transaction(app_id, batch_id), tasks)
+    else:
+        version = table_io.open_table(settings, BRONZE_MESSAGES).version()
     places = {
         (topic, int(partition)): PartitionRows(rows, rows)
         for topic, partitions in kafka_rows_by_partition(start, end).items()
         for partition, rows in partitions.items()
         if rows
     }
-    version = table_io.open_table(settings, BRONZE_MESSAGES).version()
     return BatchResult.of_partitions(places, start, end, {BRONZE_MESSAGES.path: version})
 
 
@@ -111,8 +112,8 @@ def starts_of(ranges: Sequence[OffsetRange], end: Offsets) -> Offsets:
     return starts
 
 
-def _append(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transaction, tasks: Tasks) -> None:
-    """Have the ranges written to files, and append these in one commit.
+def _append(ranges: Sequence[OffsetRange], settings: Settings, transaction: Transaction, tasks: Tasks) -> int:
+    """Have the ranges written to files, append these in one commit, and return the table's version after it.
 
     Raises what a work raises, and RetriableError if another writer was faster; nothing is committed then.
     """
@@ -120,4 +121,4 @@ def _append(ranges: Sequence[OffsetRange], settings: Settings, transaction: Tran
     landed = tasks.run(landing.units_of(settings, ranges), landing.land, partial(undo, uri))
     with BulkAppend(settings, BRONZE_MESSAGES, in_order=True) as append:
         append.adopt([file for one in landed for file in one.files])
-        append.commit_alone(transaction)
+        return append.commit_alone(transaction)

@@ -25,7 +25,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from lakehouse.errors import RetriableError
-from lakehouse.lake import table_cache, table_io
+from lakehouse.lake import table_cache, table_io, transactions
 from lakehouse.lake.table_log import NO_HOOK, Commit, is_remote
 from lakehouse.settings import Settings
 from lakehouse.streams.data_files import DataFiles, remove_files
@@ -73,9 +73,10 @@ class BulkAppend:
         """Take a whole file, of `size` bytes, out of the table in the same commit. Add its rows that are to stay."""
         self._removed.append(RemoveAction(path, True, time.time_ns() // 1_000_000, size, dict(partition)))
 
-    def commit(self, transaction: Transaction | None = None, instead: bool = False) -> None:
-        """Commit all added rows and removed files at once; with `instead` the rows replace all that the table has.
+    def commit(self, transaction: Transaction | None = None, instead: bool = False) -> int:
+        """Commit all added rows and removed files at once, and return the table's version after it.
 
+        With `instead` the rows replace all that the table has.
         Raises CommitFailedError if another writer has changed the table's rows since it was opened, and other errors of
         deltalake if the commit is not in the log afterwards.
         """
@@ -89,19 +90,24 @@ class BulkAppend:
             self._unnamed = False
             try:
                 self._try(actions, commit, instead)
+                # deltalake does not try again, and leaves the open table as it was.
+                version = self.delta.version() + 1
                 if self._in_order:
-                    _NEWEST[self._uri] = (self.delta.version(), newest)
-                return
+                    _NEWEST[self._uri] = (version, newest)
+                if transaction is not None:
+                    transactions.note(self._uri, self.delta, transaction, version)
+                return version
             except Exception as error:
                 found = commit.found_after(error)
                 if found.stands:
                     table_cache.forget(self._uri)
-                    return
+                    return table_io.open_table(self._settings, self._table).version()
                 is_refused = isinstance(error, CommitFailedError)
                 self._unnamed = is_refused or not is_remote(self._uri)
                 if not (is_refused and left and found.maintained) or found.moved & {one.path for one in self._removed}:
                     raise
                 self.delta = table_io.open_table(self._settings, self._table)
+        raise AssertionError("found no end of a commit; expected a version or an error")
 
     def _timed(self, files: list[AddAction]) -> tuple[list[AddAction], int]:
         """Return the files with times (ms since the epoch) that ascend from the table's newest one, and the last time.
@@ -126,10 +132,10 @@ class BulkAppend:
             post_commithook_properties=NO_HOOK,
         )
 
-    def commit_alone(self, transaction: Transaction | None = None) -> None:
+    def commit_alone(self, transaction: Transaction | None = None) -> int:
         """Commit like `commit`, to a table with a single writer. Raises RetriableError if another writer was faster."""
         try:
-            self.commit(transaction)
+            return self.commit(transaction)
         except CommitFailedError as error:
             raise RetriableError(
                 f"{self._table.path} took somebody else's commit in the place of this batch's ({error})",

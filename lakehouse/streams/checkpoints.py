@@ -99,10 +99,23 @@ class Checkpoint:
         """
         if batch_id < 0:
             return dict(json.loads(self.read(BEGIN))) if self.exists(BEGIN) else None
-        if not self.exists(f"offsets/{batch_id}"):
-            return None
-        line = self.read(f"offsets/{batch_id}").strip().splitlines()[-1]
+        text = self._planned.get(batch_id)
+        if text is None:
+            try:
+                text = self.read(f"offsets/{batch_id}")
+            except FileNotFoundError:
+                return None
+            # Spark never changes a plan; a batch asks for its own and for the one before, again and again.
+            for old in [one for one in self._planned if abs(one - batch_id) > 1]:
+                del self._planned[old]
+            self._planned[batch_id] = text
+        line = text.strip().splitlines()[-1]
         return None if line == "-" else dict(json.loads(line))
+
+    @cached_property
+    def _planned(self) -> dict[int, str]:
+        """Batch → the text of its plan, of the newest batches that were asked for."""
+        return {}
 
     def kafka_start(self) -> Offsets:
         """Return the Kafka offsets before the first batch, as Spark resolved `startingOffsets`.

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from deltalake import Transaction
 
 from lakehouse.errors import RetriableError
-from lakehouse.lake import table_io
+from lakehouse.lake import table_io, transactions
 from lakehouse.settings import Settings
 from lakehouse.streams.replacement import replace
 from lakehouse.tables import SILVER_TRADES, Table
@@ -95,7 +95,7 @@ def sync(
     Raises StaleBatchError if the table has been written from a newer one, RetriableError if another writer was faster.
     """
     target = table_io.open_table(settings, table)
-    newest = target.transaction_version(of_silver.app_id)
+    newest = transactions.taken(table_io.table_uri(settings, table), target, of_silver.app_id)
     if newest is not None and newest > of_silver.version:
         raise StaleBatchError(
             f"{table.path} is already of version {newest} of {SILVER_TRADES.path}, this batch of {of_silver.version}",

@@ -17,7 +17,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
 from lakehouse.errors import RetriableError
-from lakehouse.lake import table_io
+from lakehouse.lake import table_io, transactions
 from lakehouse.settings import Settings
 from lakehouse.streams.batch_plan import rows_in
 from lakehouse.streams.bulk_append import BulkAppend
@@ -45,7 +45,7 @@ def append_trades(new: pa.Table | Sequence[AddAction], settings: Settings, known
     with BulkAppend(settings, SILVER_TRADES) as append:
         if not isinstance(new, pa.Table):
             append.adopt(new)
-        number = append.delta.transaction_version(APPENDS) or 0
+        number = transactions.taken(table_io.table_uri(settings, SILVER_TRADES), append.delta, APPENDS) or 0
         if append.delta.version() != known and number != _appends_at(settings, known):
             raise _other_writer("somebody else's rows since its ledger was written", count)
         if isinstance(new, pa.Table):
