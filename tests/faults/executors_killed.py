@@ -38,17 +38,22 @@ from tests.support.small_units import small_units
 EXECUTORS = "local-cluster[2,1,1024]"
 TARGETS = ("executor", "worker", "driver")
 #: Of all rows that the three layers have to read, the part that is read before the last kill at the latest.
-LAST_KILL = 0.9
+LAST_KILL = 0.85
 #: Seconds for the next kill to come up, for the processes of a killed driver to end, and for a whole catch-up.
 NEXT_SECONDS, GONE_SECONDS, CATCH_UP_SECONDS = 300.0, 30.0, 1_800.0
 #: Seconds between two looks at the progress, and at a worker's files.
 LOOK_SECONDS, FILE_SECONDS = 0.3, 0.005
+#: Seconds for a worker to begin a file.
+WRITING_SECONDS = 3.0
 
 Say = Callable[[str], None]
 
 
 class Kill(NamedTuple):
-    """A kill of `target` once so much of the rows (0 to 1) is read; if `writing`, while a worker writes a file."""
+    """A kill of `target` once so much of the rows (0 to 1) is read; if `writing`, while a worker writes a file.
+
+    If no worker does so within WRITING_SECONDS (works of Gold write none), it is killed all the same.
+    """
 
     target: str
     progress: float
@@ -120,18 +125,23 @@ class CatchUp:
         return code == 0 and not self._dying
 
     def kill(self, kill: Kill) -> str:
-        """Wait for the moment of a kill, and do it. Returns what was killed. Raises NotReached."""
-        deadline = time.monotonic() + NEXT_SECONDS
+        """Wait for the moment of a kill, and do it. Returns what was killed and when. Raises NotReached."""
+        began = time.monotonic()
+        deadline, writing_until = began + NEXT_SECONDS, began + WRITING_SECONDS * kill.writing
         while time.monotonic() < deadline:
             if self.look():
                 raise NotReached("the catch-up ended before the last kill")
             processes = psutil.Process(self.child.pid).children(recursive=True)
             workers = [one for one in processes if _is_worker(one)]
-            writer = _writer(workers) if kill.writing else max(workers, key=_cpu_seconds, default=None)
-            victim = self._victim(kill.target, writer)
+            writer = _writer(workers) if time.monotonic() < writing_until else None
+            if writer is None and time.monotonic() < writing_until:
+                continue
+            victim = self._victim(kill.target, writer or max(workers, key=_cpu_seconds, default=None))
             if victim is None:
                 continue
-            name = f"{kill.target} {victim.pid}"
+            name = f"{kill.target} {victim.pid}{' while a worker wrote a file' if writer else ''}"
+            self._figures.kills[kill.target] += 1
+            self._figures.while_writing += writer is not None
             victim.kill()  # psutil looks that the id was not given to somebody else
             if kill.target == "driver":
                 self._dying.append((time.monotonic(), processes))
@@ -194,8 +204,8 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def _writer(workers: Sequence[psutil.Process]) -> psutil.Process | None:
-    """A worker that has a data file open to write it, within a second from now."""
-    until = time.monotonic() + 1.0
+    """A worker that has a data file open to write it, within half a second from now."""
+    until = time.monotonic() + 0.5
     while time.monotonic() < until:
         for one in workers:
             try:
@@ -219,10 +229,7 @@ def storm(settings: Settings, unit: int, kills: Sequence[Kill], figures: Figures
                     raise NotReached("the catch-up ended before the last kill")
                 time.sleep(LOOK_SECONDS)
             victim = catch_up.kill(kill)
-            figures.kills[kill.target] += 1
-            figures.while_writing += kill.writing
-            moment = "while a worker wrote a file" if kill.writing else "at any moment"
-            say(f"killed {victim} {moment}, after {rows:,} of about {total:,} rows")
+            say(f"killed {victim}, after {rows:,} of about {total:,} rows")
         while not catch_up.look():
             if time.monotonic() - began > CATCH_UP_SECONDS:
                 raise NotReached(f"the catch-up had not ended after {CATCH_UP_SECONDS:g} s")
@@ -238,7 +245,11 @@ def run(home: Path, bootstrap: str, seed: int, kills: int, messages: int, batch:
     name = f"killed-{seed}-{time.time_ns()}"
     topics = {f"topic_{kind}": f"{name}-{kind}" for kind in ("trades", "rejected", "feed_events")}
     calm = load_settings(
-        home=home / "calm", bootstrap_servers=bootstrap, max_offsets_per_trigger=batch, spark_master="local[2]", **topics
+        home=home / "calm",
+        bootstrap_servers=bootstrap,
+        max_offsets_per_trigger=batch,
+        spark_master="local[2]",
+        **topics,
     )
     fire = calm.model_copy(update={"home": (home / "fire").absolute(), "spark_master": EXECUTORS})
     ensure_topics(calm)

@@ -1,4 +1,4 @@
-"""A small form of `executors_killed`: an executor, a Python worker and a driver killed in one catch-up; exact tables."""
+"""A small form of `executors_killed`: an executor, a Python worker and a driver killed in one catch-up."""
 
 from __future__ import annotations
 
