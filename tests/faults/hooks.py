@@ -6,6 +6,7 @@ AttributeError, and the test that expects a SIGKILL fails.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -20,6 +21,11 @@ Hook = Callable[[], None]
 
 #: Delivery reports that come before the one in which ingest dies.
 REPORTS = 200
+
+#: Most messages of a unit, where a batch of a kill point's round is to be several units.
+UNIT_MESSAGES = 40
+
+_UNTIL_DEATH = contextlib.ExitStack()
 
 
 def die() -> None:
@@ -101,6 +107,33 @@ def messages_half_read() -> None:
         die()
 
     OffsetRangeReader.read = read  # type: ignore[method-assign, assignment]
+
+
+def between_units(name: str) -> Hook:
+    """After a work `name` has written a file of a batch's first units, before the next unit and the commit.
+
+    Batches are divided into units of few messages. A unit that is done alone is done in this process.
+    """
+
+    def install() -> None:
+        from lakehouse.streams.tasks import Tasks
+        from tests.support.small_units import small_units
+
+        _UNTIL_DEATH.enter_context(small_units(UNIT_MESSAGES))
+        original = Tasks.run
+
+        def run(tasks: Any, units: Sequence[Any], work: Any, *undo: Any, **named: Any) -> Any:
+            if work.__name__ != name or len(units) < 2:
+                return original(tasks, units, work, *undo, **named)
+            for unit in units[:-1]:
+                (done,) = original(tasks, [unit], work, *undo, **named)
+                if done.files:  # a unit of feed events alone makes no file of trades
+                    die()
+            raise AssertionError("no unit but the last one has a file")
+
+        Tasks.run = run  # type: ignore[method-assign]
+
+    return install
 
 
 def trades_appended() -> None:
@@ -220,8 +253,10 @@ def rebuild_booked() -> None:
 
 STREAM_POINTS: dict[str, Hook] = {
     "bronze.reading": messages_half_read,
+    "bronze.units": between_units("land"),
     "bronze.table": table_committed("bronze"),
     "bronze.batch": batch_recorded("bronze"),
+    "silver.units": between_units("refine"),
     "silver.trades": trades_appended,
     "silver.quarantine": quarantine_merged,
     "silver.events": events_merged,

@@ -18,12 +18,10 @@ from unittest.mock import patch
 
 from pyspark.sql import SparkSession
 
-from lakehouse.broker.offset_ranges import OffsetRange
-from lakehouse.settings import Settings, load_settings
-from lakehouse.streams import gold_bars, landing, silver, touched_bars
-from lakehouse.streams.landing import LandUnit
+from lakehouse.settings import load_settings
 from lakehouse.streams.materialize import materialize
 from lakehouse.streams.tasks import Tasks
+from tests.support.small_units import small_units
 
 
 def main() -> None:
@@ -31,7 +29,7 @@ def main() -> None:
     most = int(sys.argv[1])
     settings = load_settings()
     seen: list[list[Any]] = []
-    run, units_of = Tasks.run, landing.units_of
+    run = Tasks.run
 
     def watched(tasks: Tasks, units: Sequence[Any], work: Callable[[Any], Any], *undo: Any, **named: Any) -> Any:
         results = run(tasks, units, work, *undo, **named)
@@ -40,16 +38,7 @@ def main() -> None:
             seen.append([work.__name__, told, one.process, _grandparent(one.process)])
         return results
 
-    def divided(settings: Settings, ranges: Sequence[OffsetRange]) -> list[LandUnit]:
-        return units_of(settings, ranges, most)
-
-    with (
-        patch.object(Tasks, "run", watched),
-        patch.object(landing, "units_of", divided),
-        patch.object(silver, "UNIT_MESSAGES", most),
-        patch.object(touched_bars, "UNIT_MESSAGES", most),
-        patch.object(gold_bars, "UNIT_MESSAGES", most),
-    ):
+    with patch.object(Tasks, "run", watched), small_units(most):
         materialize(settings)
     print(json.dumps({"driver": os.getpid(), "works": seen}))
     SparkSession.active().stop()
