@@ -28,8 +28,8 @@ from lakehouse.tables import (
 )
 from tests.conftest import SettingsFactory
 from tests.support.bar_fold import BAR_VALUES
-from tests.support.message_fold import assert_lake_is, batches, by_key, fold, rules
-from tests.support.record_lake import RECORDED, STOPS, TRADES, Market, Message, Sent, lax_fields, send, unpack
+from tests.support.message_fold import assert_lake_is, batches, by_key, fold, lax_fields, rules
+from tests.support.record_lake import LAX, RECORDED, STOPS, TRADES, Market, Message, Sent, send, unpack
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -44,7 +44,9 @@ STRICT_FROM = 4
 
 
 @pytest.fixture(params=STOPS)
-def recorded(request: pytest.FixtureRequest, settings_factory: SettingsFactory) -> Iterator[tuple[Settings, list[Sent]]]:
+def recorded(
+    request: pytest.FixtureRequest, settings_factory: SettingsFactory
+) -> Iterator[tuple[Settings, list[Sent]]]:
     """Settings of a home with the recording, its Kafka running, and the messages in it."""
     settings = settings_factory()
     messages = unpack(ARCHIVE, settings.home, request.param)
@@ -108,9 +110,10 @@ def test_an_old_lake_goes_on(spark: SparkSession, recorded: tuple[Settings, list
     old_rows = {table: by_key(settings, table) for table in (SILVER_TRADES, SILVER_QUARANTINE)}
     report = rebuild_silver(settings)
     assert [(one.table_path, one.after - one.before) for one in report.tables if one.changed] == [
-        ("silver/trades", len(strict.trades) - len(lax.trades)),
-        ("silver/quarantine", 4),
+        ("silver/quarantine", LAX),
+        ("silver/trades", 1 - LAX),  # a good copy of one of them has come later
     ]
+    assert len(strict.trades) - len(lax.trades) == 1 - LAX
     assert_lake_is(settings, messages, 0)
     quarantine = by_key(settings, SILVER_QUARANTINE)
     assert {key: quarantine[key] for key in old_rows[SILVER_QUARANTINE]} == old_rows[SILVER_QUARANTINE]

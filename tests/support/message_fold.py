@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,7 @@ from lakehouse.tables import (
 )
 from tests.support.gold_verdict import Row, assert_gold_equals_reference, rows_of
 from tests.support.record_lake import Sent
-from tests.support.truth import assert_bars_equal_fold
+from tests.support.truth import SHOWN_DIFFERENCES, assert_bars_equal_fold
 
 Place = tuple[str, int, int]
 
@@ -44,10 +44,8 @@ def place_of(sent: Sent) -> Place:
 
 
 def lax_fields(value: bytes) -> Row:
-    """The fields of a message, also of the four forms that are JSON only for a lax reader."""
-    text = value.decode().replace("'", '"')
-    found = json.JSONDecoder().raw_decode(text)[0]
-    return dict(found[0] if isinstance(found, list) else found)
+    """The fields of a message, also of the forms that are JSON only for a lax reader."""
+    return dict(json.JSONDecoder().raw_decode(value.decode(errors="replace").replace("'", '"'))[0])
 
 
 def fold(messages: Iterable[Sent], strict_from: int) -> Truth:
@@ -108,6 +106,10 @@ def ledger(truth: Truth) -> list[tuple[Any, ...]]:
     return sorted(found)
 
 
+def _only(row: Row, names: Iterable[str]) -> Row:
+    return {name: row[name] for name in names}
+
+
 def by_key(settings: Settings, table: Any) -> dict[tuple[Any, ...], Row]:
     """All rows of a table by key; every key once."""
     rows = rows_of(settings, table)
@@ -116,17 +118,30 @@ def by_key(settings: Settings, table: Any) -> dict[tuple[Any, ...], Row]:
     return found
 
 
+def assert_same(what: str, found: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> None:
+    """Check that two mappings are equal; the error names the first differences."""
+    differences = [
+        f"{key}: found {found.get(key)}, expected {wanted.get(key)}"
+        for key in sorted({*found, *wanted})
+        if key not in found or key not in wanted or found[key] != wanted[key]
+    ]
+    assert not differences, "\n  ".join([f"{what}: {len(differences)} differences", *differences[:SHOWN_DIFFERENCES]])
+
+
 def assert_lake_is(settings: Settings, messages: list[Sent], strict_from: int) -> Truth:
     """Check every table against the fold of all messages in Kafka, and the audit; return the fold."""
     truth = fold(messages, strict_from)
     bronze = {key: (row["key"], row["value_raw"]) for key, row in by_key(settings, BRONZE_MESSAGES).items()}
-    assert bronze == {place_of(one): ((one.message.key or "").encode(), one.message.value) for one in messages}
+    sent = {place_of(one): ((one.message.key or "").encode(), one.message.value) for one in messages}
+    assert_same("bronze/messages", bronze, sent)
 
     silver = by_key(settings, SILVER_TRADES)
-    assert {key: {name: row[name] for name in row if name != "event_date"} for key, row in silver.items()} == truth.trades
-    assert {key: row["rule"] for key, row in by_key(settings, SILVER_QUARANTINE).items()} == truth.quarantine
+    columns = {name for row in truth.trades.values() for name in row}
+    assert_same("silver/trades", {key: _only(row, columns) for key, row in silver.items()}, truth.trades)
+    quarantine = by_key(settings, SILVER_QUARANTINE)
+    assert_same("silver/quarantine", {key: row["rule"] for key, row in quarantine.items()}, truth.quarantine)
     events = by_key(settings, SILVER_FEED_EVENTS)
-    assert {key: {name: row[name] for name in truth.events[key]} for key, row in events.items()} == truth.events
+    assert_same("silver/feed_events", {key: _only(row, truth.events[key]) for key, row in events.items()}, truth.events)
     names = "venue", "symbol", "first_id", "last_id", "state", "repaired"
     assert [tuple(row[name] for name in names) for row in rows_of(settings, SILVER_CONTINUITY)] == ledger(truth)
 

@@ -40,6 +40,8 @@ STAGE_US = 180_000_000
 MARKETS = [(venue, symbol) for venue in ("binance", "kraken", "coinbase") for symbol in ("BTC/USDT", "ETH/USDT")]
 #: Trades of a market in a stage.
 STAGE_TRADES = 20
+#: Trades in lax JSON in a stage that has some.
+LAX = 5
 
 
 class Message(NamedTuple):
@@ -83,7 +85,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ts_ingest": "x" * 150}, "bad_ingest_time"),
     ({"ts_event": 4_102_444_800_123_456}, "event_in_the_future"),
 ]
-JUNK: list[tuple[bytes | None, str]] = [(None, "no_value"), (b"junk", "not_json"), (b"[]", "not_json"), (b"", "not_json")]
+JUNK: list[tuple[bytes | None, str]] = [
+    (None, "no_value"),
+    (b"junk", "not_json"),
+    (b"[]", "not_json"),
+    (b"", "not_json"),
+]
+JUNK += [(b'[{"venue":"binance"}]', "not_json"), (b"{}", "not_json"), (b'{"venue":null}', "not_json")]
 
 
 class Market:
@@ -100,7 +108,9 @@ class Market:
         """The messages of the next stage, counted from 1, in the order in which they are sent."""
         self._stage += 1
         known = list(self._good)
-        new = [trade for number in range(STAGE_TRADES) for market in MARKETS for trade in [self._trade(*market, number)]]
+        new = [
+            trade for number in range(STAGE_TRADES) for market in MARKETS for trade in [self._trade(*market, number)]
+        ]
         found = [*self._gaps(new)]
         withheld = {self._key(trade) for held in self._held.values() for trade in held}
         new = [trade for trade in new if self._key(trade) not in withheld]
@@ -185,7 +195,11 @@ class Market:
         found = [self._of(good | changes, rule) for changes, rule in REFUSED]
         found += [Message(self._stage, TRADES, "none", value, rule) for value, rule in JUNK]
         frame = json.dumps({"venue": "kraken", "reason": "not_json", "detail": "found x", "raw": "x", "ts_ingest": 1})
-        for raw, rule in ((frame.encode(), "rejected:not_json"), (b"?", "rejected:unknown"), (b"{}", "rejected:unknown")):
+        for raw, rule in (
+            (frame.encode(), "rejected:not_json"),
+            (b"?", "rejected:unknown"),
+            (b"{}", "rejected:unknown"),
+        ):
             found.append(Message(self._stage, REJECTED, "kraken", raw, rule))
         found.append(self._event("gap_opened", first_id="x", expected="bad_gap"))
         found.append(self._event("connected", venue=None, expected="missing_field"))
@@ -194,11 +208,11 @@ class Market:
 
     def _lax(self) -> list[Message]:
         """Good trades in what only a lax reader takes for JSON; ids of one market, each once."""
-        trades = [self._trade(*MARKETS[3], number) for number in range(4)]
+        trades = [self._trade(*MARKETS[3], number) | {"raw": "?"} for number in range(LAX)]
         self._held["lax"] = trades
-        texts = [self._of(trade).value or b"" for trade in trades]
-        values = [texts[0] + b" x", b"[" + texts[1] + b"]", texts[2].replace(b'"', b"'")]
-        values.append(texts[3].replace(b'"raw":"{}"', b'"raw":NaN').replace(b'"raw": "{}"', b'"raw": NaN'))
+        behind, quotes, nan, byte, surrogate = (json.dumps(trade).encode() for trade in trades)
+        values = [behind + b" x", quotes.replace(b'"', b"'"), nan.replace(b'"?"', b"NaN")]
+        values += [byte.replace(b"?", b"\xff"), surrogate.replace(b"?", b"\\ud800")]
         return [Message(self._stage, TRADES, MARKETS[3][1], value, "lax") for value in values]
 
 
@@ -212,9 +226,7 @@ def send(settings: Settings, messages: list[Message], place: Callable[[Message],
             assert error is None, error
             sent.append(Sent(message, at.partition(), at.offset(), at.timestamp()[1]))
 
-        producer.produce(
-            message.topic, message.value, message.key, partition=place(message), on_delivery=report
-        )
+        producer.produce(message.topic, message.value, message.key, partition=place(message), on_delivery=report)
     assert producer.flush(30) == 0
     order = {id(message): number for number, message in enumerate(messages)}
     return sorted(sent, key=lambda one: order[id(one.message)])
@@ -263,14 +275,18 @@ def record(archive: Path) -> None:
             ensure_topics(settings)
             _keep_for_ever(settings)
             market, sent = Market(), []
-            for layers in (("bronze", "silver", "gold"), ("bronze", "silver", "gold"), ("bronze", "silver"), ("bronze",), ()):
+            for layers in (
+                ("bronze", "silver", "gold"),
+                ("bronze", "silver", "gold"),
+                ("bronze", "silver"),
+                ("bronze",),
+                (),
+            ):
                 sent += send(settings, market.next_stage())
                 if layers:
                     materialize(settings, layers)
             other = home / "killed"
-            killed = load_settings(
-                home=home, lake_uri=str(other / "lake"), checkpoint_uri=str(other / "checkpoints")
-            )
+            killed = load_settings(home=home, lake_uri=str(other / "lake"), checkpoint_uri=str(other / "checkpoints"))
             for name in ("lake", "checkpoints"):
                 shutil.copytree(home / name, other / name)
             for point in KILLS:
