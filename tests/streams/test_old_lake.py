@@ -1,4 +1,4 @@
-"""The code goes on with a lake, its checkpoints and its Kafka data of before: `tests/golden/README.md` says of which."""
+"""A lake, its checkpoints and Kafka data of before, and the code of now: `tests/golden/README.md` says of which."""
 
 from __future__ import annotations
 

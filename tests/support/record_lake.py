@@ -30,7 +30,7 @@ SEED = 22
 RECORDED = 5
 #: Ways in which the streams were stopped: between batches, or by kill -9 within one of each layer.
 STOPS = ("stopped", "killed")
-#: Where each layer was killed, as `tests.faults.hooks` names it; the last layer first, so that all have something to do.
+#: Where each layer was killed, as `tests.faults.hooks` names it; last layer first, so each has a batch to do.
 KILLS = ("gold.minute", "silver.trades", "bronze.table")
 
 TRADES, REJECTED, EVENTS = "crypto.trades", "crypto.trades.rejected", "crypto.feed_events"
