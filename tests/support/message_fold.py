@@ -22,7 +22,8 @@ from lakehouse.tables import (
     SILVER_QUARANTINE,
     SILVER_TRADES,
 )
-from tests.support.gold_verdict import Row, assert_gold_equals_reference, rows_of
+from tests.support.gold_reference import Row
+from tests.support.gold_verdict import assert_gold_equals_reference, rows_of
 from tests.support.record_lake import Sent
 from tests.support.truth import SHOWN_DIFFERENCES, assert_bars_equal_fold
 
