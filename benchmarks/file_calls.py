@@ -1,8 +1,8 @@
 """The calls of a process for files of a lake, from what `strace -f -e trace=%file` has written. Pure.
 
-A call is counted under its place (a table, or a layer's checkpoint) and its kind. On an object store each would be a
-request, but for two: what is asked for there by name is often answered by a list, and a file that is written and then
-renamed is put there at once; so the half of it is not counted here.
+A call is counted under its place (a table, or a layer's checkpoint) and its kind. On an object store most calls would be
+requests. Two are not: a list of files often answers for a name that is asked for, and a file that is written and then
+renamed here is put in one request there, so its temporary name is not counted.
 """
 
 from __future__ import annotations
