@@ -1,8 +1,8 @@
 """The calls of a process for files of a lake, from what `strace -f -e trace=%file` has written. Pure.
 
-A call is counted under its place (a table, or a layer's checkpoint) and its kind. On an object store most calls would be
-requests. Two are not: a list of files often answers for a name that is asked for, and a file that is written and then
-renamed here is put in one request there, so its temporary name is not counted.
+A call is counted under its place (a table, or a layer's checkpoint) and its kind. On an object store most calls would
+be requests. Two are not: a list of files often answers for a name that is asked for, and a file that is written and
+then renamed here is put in one request there, so its temporary name is not counted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import NamedTuple
 
-#: What a call is for: a new version; a file of the log, or of a checkpoint, that is read; a folder that is listed; a
+#: Kinds of calls: a new version; a file of the log, or of a checkpoint, that is read; a folder that is listed; a
 #: name that is asked for (also by opening what is not there); a data file that is read; a file that is written, which
 #: may be a checkpoint's or one of the log that is no version; a file that is deleted.
 KINDS = ("commit", "log read", "listed", "asked", "data read", "written", "deleted")

@@ -31,18 +31,19 @@ from lakehouse.local_stack.processes import Child, ChildSpec, last_line, marked_
 from lakehouse.settings import Settings, load_settings
 from lakehouse.tables import OPS_BATCHES
 from tests.faults import killed_lake
+from tests.faults.executor_processes import cpu_seconds, is_executor, is_worker, lives, writer_among
 from tests.faults.system import NotReached, child_variables, end_leftovers
 from tests.support.small_units import small_units
 
 #: Two executors of one core each, in processes of their own.
 EXECUTORS = "local-cluster[2,1,1024]"
 TARGETS = ("executor", "worker", "driver")
-#: Of all rows that the three layers have to read, the part that is read before the last kill at the latest.
+#: Part of all rows, over the three layers, by which the last kill has come.
 LAST_KILL = 0.85
 #: Seconds for the next kill to come up, for the processes of a killed driver to end, and for a whole catch-up.
 NEXT_SECONDS, GONE_SECONDS, CATCH_UP_SECONDS = 300.0, 30.0, 1_800.0
-#: Seconds between two looks at the progress, and at a worker's files.
-LOOK_SECONDS, FILE_SECONDS = 0.3, 0.005
+#: Seconds between two looks at the progress.
+LOOK_SECONDS = 0.3
 #: Seconds for a worker to begin a file.
 WRITING_SECONDS = 3.0
 
@@ -110,7 +111,7 @@ class CatchUp:
     def look(self) -> bool:
         """Return True if it has come to its end. Raises NotReached if it ended by itself in another way."""
         for began, processes in list(self._dying):
-            left = [one for one in processes if _lives(one)]
+            left = [one for one in processes if lives(one)]
             seconds = time.monotonic() - began
             if left and seconds < GONE_SECONDS:
                 continue
@@ -132,11 +133,11 @@ class CatchUp:
             if self.look():
                 raise NotReached("the catch-up ended before the last kill")
             processes = psutil.Process(self.child.pid).children(recursive=True)
-            workers = [one for one in processes if _is_worker(one)]
-            writer = _writer(workers) if time.monotonic() < writing_until else None
+            workers = [one for one in processes if is_worker(one)]
+            writer = writer_among(workers) if time.monotonic() < writing_until else None
             if writer is None and time.monotonic() < writing_until:
                 continue
-            victim = self._victim(kill.target, writer or max(workers, key=_cpu_seconds, default=None))
+            victim = self._victim(kill.target, writer or max(workers, key=cpu_seconds, default=None))
             if victim is None:
                 continue
             name = f"{kill.target} {victim.pid}{' while a worker wrote a file' if writer else ''}"
@@ -156,7 +157,7 @@ class CatchUp:
                 return worker
             if target == "driver":
                 return psutil.Process(self.child.pid)
-            return next(one for one in worker.parents() if _is_executor(one))
+            return next(one for one in worker.parents() if is_executor(one))
         except (psutil.Error, StopIteration):  # it has ended meanwhile
             return None
 
@@ -168,53 +169,6 @@ class CatchUp:
             time.sleep(LOOK_SECONDS)
         if left := end_leftovers(self._settings.home):
             self._figures.failures.append(f"left running: {'; '.join(left)}")
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def _command_has(process: psutil.Process | None, word: str) -> bool:
-    try:
-        return process is not None and word in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-
-
-def _is_executor(process: psutil.Process) -> bool:
-    return _command_has(process, "CoarseGrainedExecutorBackend")
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    """A worker is forked from the daemon, with the same command line; the daemon's parent is the executor."""
-    try:
-        return _command_has(process, "pyspark.daemon") and _command_has(process.parent(), "pyspark.daemon")
-    except psutil.Error:
-        return False
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    try:
-        return float(process.cpu_times().user)
-    except psutil.Error:
-        return 0.0
-
-
-def _writer(workers: Sequence[psutil.Process]) -> psutil.Process | None:
-    """A worker that has a data file open to write it, within half a second from now."""
-    until = time.monotonic() + 0.5
-    while time.monotonic() < until:
-        for one in workers:
-            try:
-                if any(file.path.endswith(".parquet") and "w" in file.mode for file in one.open_files()):
-                    return one
-            except psutil.Error:
-                continue
-        time.sleep(FILE_SECONDS)
-    return None
 
 
 def storm(settings: Settings, unit: int, kills: Sequence[Kill], figures: Figures, say: Say) -> None:

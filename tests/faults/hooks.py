@@ -131,7 +131,7 @@ def between_units(name: str) -> Hook:
                     die()
             raise AssertionError("no unit but the last one has a file")
 
-        Tasks.run = run  # type: ignore[method-assign]
+        Tasks.run = run  # type: ignore[method-assign, assignment]
 
     return install
 

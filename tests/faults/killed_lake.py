@@ -1,4 +1,4 @@
-"""What the storm over executors needs of two lakes: a topic, an undisturbed catch-up, a comparison, a verdict."""
+"""Two lakes of one topic for the storm over executors: an undisturbed catch-up, a comparison, a verdict."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def drive(loss: str, command: Sequence[str]) -> None:
         is_ours = isinstance(task, tasks._Task)
         return original(rdd, Losing(task, loss) if is_ours else task, *more, **named)
 
-    RDD.map = losing  # type: ignore[method-assign]
+    RDD.map = losing  # type: ignore[method-assign, assignment]
     sys.argv = ["lakehouse", *command]
     with small_units(UNIT_MESSAGES):
         lakehouse()

@@ -29,7 +29,8 @@ from lakehouse.tables import (
 from tests.conftest import SettingsFactory
 from tests.support.bar_fold import BAR_VALUES
 from tests.support.message_fold import assert_lake_is, batches, by_key, fold, lax_fields, rules
-from tests.support.record_lake import LAX, RECORDED, STOPS, TRADES, Market, Message, Sent, send, unpack
+from tests.support.record_lake import LAX, RECORDED, STOPS, TRADES, Market, Message, Sent, send
+from tests.support.recorded_lake import unpack
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -70,12 +71,11 @@ def test_an_old_lake_goes_on(spark: SparkSession, recorded: tuple[Settings, list
         there = [one.message for one in messages if one.message.stage == number]
         assert market.next_stage() == there, "the recording is of other messages: record it again"
     before = {table: by_key(settings, table) for table in (*KEPT, GOLD_BARS_1M)}
-    known = batches(settings)
     generations = {(layer, Checkpoint(f"{settings.checkpoints}/{layer}").generation()) for layer in LAYERS}
-    assert set(known) == generations
+    assert set(known := batches(settings)) == generations
     assert len(before[BRONZE_MESSAGES]) > len(before[SILVER_TRADES]) > 0
 
-    # 1. Up to the end of what is in Kafka. What was written stays, the streams go on where they stood.
+    # 1. Up to the end of what is in Kafka. The streams go on where they stood; what was written stays.
     materialize(settings)
     truth = assert_lake_is(settings, messages, STRICT_FROM)
     assert min(rules(truth)[name] for name in ("conflict", "not_json", "event_in_the_future", "bad_gap")) > 1

@@ -1,4 +1,4 @@
-"""What a lake must hold of the messages of `record_lake`: a fold in plain Python, and a comparison."""
+"""Truth about a lake of the messages of `record_lake`: a fold in plain Python, and a comparison."""
 
 from __future__ import annotations
 

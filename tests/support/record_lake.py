@@ -31,6 +31,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from lakehouse.settings import Settings, load_settings
 
 SEED = 22
+THREE = ("bronze", "silver", "gold")
 #: Stages of the recording. All layers have read the first two, Silver the third, Bronze the fourth, nobody the fifth.
 RECORDED = 5
 #: Ways in which the streams were stopped: between batches, or by kill -9 within one of each layer.
@@ -90,13 +91,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ts_ingest": "x" * 150}, "bad_ingest_time"),
     ({"ts_event": 4_102_444_800_123_456}, "event_in_the_future"),
 ]
-JUNK: list[tuple[bytes | None, str]] = [
-    (None, "no_value"),
-    (b"junk", "not_json"),
-    (b"[]", "not_json"),
-    (b"", "not_json"),
-]
-JUNK += [(b'[{"venue":"binance"}]', "not_json"), (b"{}", "not_json"), (b'{"venue":null}', "not_json")]
+JUNK: list[tuple[bytes | None, str]] = [(None, "no_value"), (b"junk", "not_json"), (b"[]", "not_json")]
+JUNK += [(one, "not_json") for one in (b"", b'[{"venue":"binance"}]', b"{}", b'{"venue":null}')]
 
 
 class Market:
@@ -244,28 +240,6 @@ def to_line(sent: Sent) -> str:
     return json.dumps(fields | {"value": None if value is None else base64.b64encode(value).decode()})
 
 
-def from_line(line: str) -> Sent:
-    """The message of a line that `to_line` wrote."""
-    fields = json.loads(line)
-    value = None if fields["value"] is None else base64.b64decode(fields["value"])
-    message = Message(fields["stage"], fields["topic"], fields["key"], value, fields["expected"])
-    return Sent(message, fields["partition"], fields["offset"], fields["ts_kafka"])
-
-
-def unpack(archive: Path, home: Path, stop: str) -> list[Sent]:
-    """Make a home from the archive, with the lake of one of STOPS; return the messages that are in its Kafka."""
-    with tarfile.open(archive) as tar:
-        tar.extractall(home, filter="data")
-    for name in ("lake", "checkpoints"):
-        (home / stop / name).rename(home / name)
-    for other in STOPS:
-        shutil.rmtree(home / other)
-    return [from_line(line) for line in (home / "messages.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-# ------------------------------------------------------------------------------------ the recorder, run by the old code
-
-
 def record(archive: Path) -> None:
     """Record the lake and write the archive."""
     from lakehouse.broker.embedded import EmbeddedBroker
@@ -280,13 +254,7 @@ def record(archive: Path) -> None:
             ensure_topics(settings)
             _keep_for_ever(settings)
             market, sent = Market(), []
-            for layers in (
-                ("bronze", "silver", "gold"),
-                ("bronze", "silver", "gold"),
-                ("bronze", "silver"),
-                ("bronze",),
-                (),
-            ):
+            for layers in (THREE, THREE, THREE[:2], THREE[:1], ()):
                 sent += send(settings, market.next_stage())
                 if layers:
                     materialize(settings, layers)
