@@ -39,7 +39,7 @@ from tests.support.small_units import small_units
 EXECUTORS = "local-cluster[2,1,1024]"
 TARGETS = ("executor", "worker", "driver")
 #: Part of all rows, over the three layers, by which the last kill has come.
-LAST_KILL = 0.85
+LAST_KILL = 0.65
 #: Seconds for the next kill to come up, for the processes of a killed driver to end, and for a whole catch-up.
 NEXT_SECONDS, GONE_SECONDS, CATCH_UP_SECONDS = 300.0, 30.0, 1_800.0
 #: Seconds between two looks at the progress.

@@ -20,13 +20,13 @@ KILLS = len(TARGETS)
 def test_tables_are_exact_after_kills_of_each_kind(
     broker: EmbeddedBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures = run(tmp_path, broker.bootstrap, SEED, KILLS, 10_000, batch=2_000, unit=400, say=print)
+    figures = run(tmp_path, broker.bootstrap, SEED, KILLS, 16_000, batch=2_000, unit=400, say=print)
     with capsys.disabled():
         print(f"\n{figures}")
     assert figures.failures == []
     assert figures.kills == dict.fromkeys(TARGETS, 1)
     assert figures.driver_starts == 2
-    assert figures.rows["silver/trades"] > 9_000
+    assert figures.rows["silver/trades"] > 14_000
     assert figures.rows["silver/quarantine"] > 0
     assert figures.while_writing, "the seed has to kill in the middle of a file"
     assert sum(figures.files_of_nobody.values()) > 0
